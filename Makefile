@@ -1,0 +1,44 @@
+# Two commands are all that a fresh machine needs: `make demo` and `make test`.
+# Each makes its own .venv from the pinned versions of constraints.txt.
+#
+#   PYTHON        the interpreter (3.11 or newer) that makes the .venv
+#   PIP_FLAGS     passed to pip; the README shows how to take the CPU build of torch on Linux
+#   PYTEST_FLAGS  passed to pytest
+PYTHON ?= python3
+PIP_FLAGS ?=
+PYTEST_FLAGS ?=
+
+BIN := .venv/bin
+PINNED := pyproject.toml constraints.txt
+
+.PHONY: demo test test-all lint clean
+
+demo: .venv/.installed-demo
+	$(BIN)/textcl demo --overwrite
+
+test: .venv/.installed-dev
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_FLAGS)
+
+test-all: .venv/.installed-dev
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+lint: .venv/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv build *.egg-info
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "textcl needs Python 3.11 or newer; name one with make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/.installed-demo: $(PINNED) | $(BIN)/python
+	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[viz]'
+	@touch $@
+
+.venv/.installed-dev: $(PINNED) | $(BIN)/python
+	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[dev,viz,aug]'
+	@touch $@ .venv/.installed-demo
