@@ -1,0 +1,143 @@
+"""What a cloud of embeddings looks like: alignment, uniformity, effective rank, mean cosines.
+
+Pure functions of ``(rows, dim)`` tensors; rows are l2-normalised here, half types are computed in float32, and none
+ever holds a ``(rows, rows)`` matrix.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def alignment(first: Tensor, second: Tensor, alpha: float = 2.0) -> Tensor:
+    r"""The mean distance of positive pairs, :math:`E \lVert x - y \rVert_2^\alpha`; 0 is best.
+
+    Wang & Isola 2020 (arXiv 2005.10242), section 4.1.
+
+    Args:
+        first: ``(rows, dim)``.
+        second: ``(rows, dim)``, row i the positive of row i of ``first``.
+        alpha: the power of the distance.
+
+    Returns:
+        Scalar.
+
+    Example:
+        >>> alignment(torch.eye(3), -torch.eye(3))
+        tensor(4.)
+    """
+    return (_unit(first) - _unit(second)).norm(dim=1).pow(alpha).mean()
+
+
+def uniformity(embeddings: Tensor, t: float = 2.0, chunk_size: int = 1024) -> Tensor:
+    r"""How evenly embeddings fill the sphere, :math:`\log E_{i<j} e^{-t \lVert x_i - x_j \rVert_2^2}`; lower is better.
+
+    Wang & Isola 2020 (arXiv 2005.10242), section 4.1. Between 0 (all equal) and about ``-2 t`` (all orthogonal).
+
+    Args:
+        embeddings: ``(rows, dim)``, at least two.
+        t: the sharpness of the kernel.
+        chunk_size: scores are held for so many rows and columns at a time.
+
+    Returns:
+        Scalar.
+
+    Raises:
+        ValueError: with fewer than two rows there is no pair.
+
+    Example:
+        >>> uniformity(torch.eye(3))
+        tensor(-4.)
+    """
+    rows = _unit(embeddings)
+    count = _at_least_two(rows)
+    parts = []
+    for start in range(0, count, chunk_size):
+        block = rows[start : start + chunk_size]
+        for other in range(start, count, chunk_size):
+            # on the sphere -t |x - y|^2 = 2t (x.y - 1)
+            exponent = 2 * t * (block @ rows[other : other + chunk_size].T - 1)
+            if other == start:
+                here = torch.ones_like(exponent, dtype=torch.bool).tril()  # each pair once, none with itself
+                exponent = exponent.masked_fill(here, -torch.inf)
+            parts.append(exponent.flatten().logsumexp(0))
+    return torch.stack(parts).logsumexp(0) - math.log(count * (count - 1) / 2)
+
+
+def effective_rank(embeddings: Tensor) -> Tensor:
+    r"""How many directions the embeddings use, :math:`\exp H(\sigma / \sum \sigma)` of their singular values.
+
+    Roy & Vetterli 2007 (The effective rank: a measure of effective dimensionality), definition 1, of the matrix whose
+    rows are the normalised embeddings, not centred. From 1 (all on one line) to ``min(rows, dim)``.
+
+    Args:
+        embeddings: ``(rows, dim)``.
+
+    Returns:
+        Scalar.
+
+    Example:
+        >>> effective_rank(torch.eye(3))
+        tensor(3.)
+    """
+    values = torch.linalg.svdvals(_unit(embeddings))
+    return torch.special.entr(values / values.sum()).sum().exp()
+
+
+def mean_cosine(embeddings: Tensor) -> Tensor:
+    """The mean cosine of two different rows: 0 is isotropic, 1 is collapsed.
+
+    Computed from the sum of the rows, so in time and memory linear in their number.
+
+    Args:
+        embeddings: ``(rows, dim)``, at least two.
+
+    Returns:
+        Scalar.
+
+    Raises:
+        ValueError: with fewer than two rows there is no pair.
+
+    Example:
+        >>> mean_cosine(torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 0.0]]))
+        tensor(0.3333)
+    """
+    return negative_cosine(embeddings, embeddings)
+
+
+def positive_cosine(first: Tensor, second: Tensor) -> Tensor:
+    """The mean cosine of row i of ``first`` ``(rows, dim)`` and row i of ``second`` ``(rows, dim)``; a scalar."""
+    return (_unit(first) * _unit(second)).sum(1).mean()
+
+
+def negative_cosine(first: Tensor, second: Tensor) -> Tensor:
+    """The mean cosine of row i of ``first`` and row j of ``second`` over all i ≠ j, in time linear in the rows.
+
+    Args:
+        first: ``(rows, dim)``, at least two.
+        second: ``(rows, dim)``.
+
+    Returns:
+        Scalar.
+
+    Raises:
+        ValueError: with fewer than two rows there is no such pair.
+    """
+    first, second = _unit(first), _unit(second)
+    count = _at_least_two(first)
+    everything = first.sum(0) @ second.sum(0)
+    return (everything - (first * second).sum()) / (count * (count - 1))
+
+
+def _unit(embeddings: Tensor) -> Tensor:
+    return F.normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)), dim=1)
+
+
+def _at_least_two(rows: Tensor) -> int:
+    if rows.shape[0] < 2:
+        raise ValueError(
+            f"Pairs of different rows were asked for, but there are {rows.shape[0]} rows: give two or more."
+        )
+    return rows.shape[0]

@@ -1,0 +1,252 @@
+"""InfoNCE, in its two topologies and two forms of computation.
+
+Everything reduces to one softmax a row: rows against columns, one column of each the positive. ``info_nce`` builds the
+one-way problem (queries against keys and negatives), ``nt_xent`` the two-way one (both views against both views), and
+both hand it to ``_row_losses``, which computes it at once or, given a ``chunk_size``, tile by tile.
+
+These are pure functions. Rows are those of this rank, columns those of all ranks, and ``offset`` is the column at which
+this rank's rows begin; ``textcl.modules.InfoNCE`` gathers, holds the temperature and takes the mean.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+Similarity = Literal["cosine", "dot"]
+
+NO_ID = torch.iinfo(torch.int64).min
+"""The id of a column whose text is not known; it is a duplicate of nothing."""
+
+
+def info_nce(
+    queries: Tensor,
+    keys: Tensor,
+    *,
+    offset: int = 0,
+    hard_negatives: Tensor | None = None,
+    hard_negative_log_weight: float = 0.0,
+    extra_negatives: Tensor | None = None,
+    temperature: float | Tensor = 0.05,
+    similarity: Similarity = "cosine",
+    query_ids: Tensor | None = None,
+    key_ids: Tensor | None = None,
+    hard_negative_ids: Tensor | None = None,
+    extra_ids: Tensor | None = None,
+    chunk_size: int | None = None,
+) -> Tensor:
+    r"""One-way InfoNCE, summed over the rows: each query finds its key among all keys and negatives.
+
+    .. math:: \ell_i = -\log \frac{e^{s(q_i, k_i)/\tau}}
+        {\sum_j e^{s(q_i, k_j)/\tau} + \sum_j \alpha^{[i=j]} e^{s(q_i, n_j)/\tau} + \sum_m e^{s(q_i, e_m)/\tau}}
+
+    van den Oord et al. 2018 (arXiv 1807.03748), eq. 4; SimCSE (Gao et al. 2021, arXiv 2104.08821), eq. 1, and with hard
+    negatives eq. 5, weighted by :math:`\alpha` as in its section 6.3. Half types are computed in float32.
+
+    Args:
+        queries: ``(batch, dim)``, this rank's rows.
+        keys: ``(columns, dim)``, of all ranks; row i's positive is column ``offset + i``.
+        offset: the column of this rank's first row.
+        hard_negatives: ``(columns, dim)``, of all ranks; negatives of every row, the one at ``offset + i`` row i's own.
+        hard_negative_log_weight: log alpha, added to the score of a row's own hard negative.
+        extra_negatives: ``(any number, dim)``, negatives of every row, such as a queue.
+        temperature: tau, a number or a tensor that may want a gradient.
+        similarity: ``"cosine"`` or ``"dot"``.
+        query_ids: ``(batch,)``. With it and ``key_ids`` duplicates are masked: a column that holds the same text as the
+            row or as the row's positive, and is not that positive, leaves the denominator.
+        key_ids: ``(columns,)``.
+        hard_negative_ids: ``(columns,)``; None leaves hard negatives unmasked.
+        extra_ids: ``(any number,)``; None leaves extra negatives unmasked.
+        chunk_size: None computes ``(batch, columns)`` scores at once; a number computes tiles of that many rows and
+            columns, with memory linear in the batch, and the scores a second time in backward.
+
+    Returns:
+        Scalar, the sum over the rows. The tiled form can be differentiated once only.
+
+    Example:
+        >>> rows = torch.eye(4)
+        >>> info_nce(rows, rows, temperature=1.0) / 4      # ln(1 + 3 / e)
+        tensor(0.7437)
+    """
+    columns = [keys]
+    column_ids = [key_ids]
+    positive = offset + torch.arange(queries.shape[0], device=queries.device)
+    shifts = []
+    if hard_negatives is not None:
+        columns.append(hard_negatives)
+        column_ids.append(hard_negative_ids)
+        if hard_negative_log_weight != 0.0:
+            shifts.append((keys.shape[0] + positive, hard_negative_log_weight))
+    if extra_negatives is not None:
+        columns.append(extra_negatives)
+        column_ids.append(extra_ids)
+
+    ids = None
+    if query_ids is not None and key_ids is not None:
+        ids = torch.cat(
+            [
+                key_ids.new_full((block.shape[0],), NO_ID) if known is None else known
+                for block, known in zip(columns, column_ids, strict=True)
+            ]
+        )
+    pairing = _Pairing(positive, shifts, query_ids if ids is not None else None, ids)
+    return _row_losses(queries, torch.cat(columns), pairing, temperature, similarity, chunk_size)
+
+
+def nt_xent(
+    first: Tensor,
+    second: Tensor,
+    all_first: Tensor,
+    all_second: Tensor,
+    *,
+    offset: int = 0,
+    temperature: float | Tensor = 0.05,
+    similarity: Similarity = "cosine",
+    first_ids: Tensor | None = None,
+    second_ids: Tensor | None = None,
+    chunk_size: int | None = None,
+) -> Tensor:
+    r"""NT-Xent, summed over the rows of both views: each finds its other view among all rows but itself.
+
+    .. math:: \ell_i = -\log \frac{e^{s(z_i, z_{i'})/\tau}}{\sum_{j \neq i} e^{s(z_i, z_j)/\tau}},
+        \qquad i, j \in \{1 \dots 2N\}
+
+    SimCLR (Chen et al. 2020, arXiv 2002.05709), eq. 1. Half types are computed in float32.
+
+    Args:
+        first: ``(batch, dim)``, this rank's rows of one view.
+        second: ``(batch, dim)``, the same rows' other view.
+        all_first: ``(columns, dim)``, of all ranks; row i of ``first`` is its row ``offset + i``.
+        all_second: ``(columns, dim)``, likewise.
+        offset: the row of ``all_first`` at which ``first`` begins.
+        temperature: tau, a number or a tensor that may want a gradient.
+        similarity: ``"cosine"`` or ``"dot"``.
+        first_ids: ``(columns,)``, of all ranks. With it and ``second_ids`` duplicates are masked as in ``info_nce``.
+        second_ids: ``(columns,)``, of all ranks.
+        chunk_size: as in ``info_nce``.
+
+    Returns:
+        Scalar, the sum over the ``2 * batch`` rows. The tiled form can be differentiated once only.
+
+    Example:
+        >>> rows = torch.eye(4)
+        >>> nt_xent(rows, rows, rows, rows, temperature=1.0) / 8      # ln(1 + 6 / e)
+        tensor(1.1654)
+    """
+    own_first = offset + torch.arange(first.shape[0], device=first.device)
+    own_second = all_first.shape[0] + own_first
+    itself = torch.cat([own_first, own_second])
+    ids = torch.cat([first_ids, second_ids]) if first_ids is not None and second_ids is not None else None
+    pairing = _Pairing(
+        positive=torch.cat([own_second, own_first]),
+        shifts=[(itself, -torch.inf)],
+        row_ids=None if ids is None else ids[itself],
+        column_ids=ids,
+    )
+    rows, columns = torch.cat([first, second]), torch.cat([all_first, all_second])
+    return _row_losses(rows, columns, pairing, temperature, similarity, chunk_size)
+
+
+@dataclass(frozen=True)
+class _Pairing:
+    """What each column is to each row: all about the score matrix that carries no gradient.
+
+    Attributes:
+        positive: ``(rows,)``, the column of each row's positive.
+        shifts: ``(index, value)`` pairs, ``index`` ``(rows,)``: ``value`` is added to each row's score at its column
+            ``index``; the log weight of a row's own hard negative, or minus infinity for a row's score with itself.
+        row_ids: ``(rows,)``, the rows' texts as numbers, where duplicates are to be masked.
+        column_ids: ``(columns,)``, likewise.
+    """
+
+    positive: Tensor
+    shifts: list[tuple[Tensor, float]]
+    row_ids: Tensor | None
+    column_ids: Tensor | None
+
+    def scores(self, rows: Tensor, columns: Tensor, row: slice, column: slice) -> Tensor:
+        """One tile of the score matrix, complete; ``rows`` are divided by the temperature already."""
+        scores = rows[row] @ columns[column].T
+        for index, value in self.shifts:
+            _add_at(scores, index[row] - column.start, value)
+        if self.row_ids is not None and self.column_ids is not None:
+            ids = self.column_ids[column]
+            same = (ids == self.row_ids[row, None]) | (ids == self.column_ids[self.positive[row], None])
+            number = torch.arange(column.start, column.start + ids.shape[0], device=ids.device)
+            scores.masked_fill_(same & (number != self.positive[row, None]), -torch.inf)
+        return scores
+
+
+def _row_losses(
+    rows: Tensor,
+    columns: Tensor,
+    pairing: _Pairing,
+    temperature: float | Tensor,
+    similarity: Similarity,
+    chunk_size: int | None,
+) -> Tensor:
+    """The sum over rows of ``logsumexp(scores of the row) - score of its positive``."""
+    dtype = torch.promote_types(torch.promote_types(rows.dtype, columns.dtype), torch.float32)
+    with torch.autocast(rows.device.type, enabled=False):
+        rows, columns = rows.to(dtype), columns.to(dtype)
+        if similarity == "cosine":
+            rows, columns = F.normalize(rows, dim=1), F.normalize(columns, dim=1)
+        rows = rows / temperature
+        if chunk_size is not None:
+            return _Tiled.apply(rows, columns, pairing, chunk_size)
+        everything = pairing.scores(rows, columns, slice(0, rows.shape[0]), slice(0, columns.shape[0]))
+        return F.cross_entropy(everything, pairing.positive, reduction="sum")
+
+
+class _Tiled(torch.autograd.Function):
+    """``_row_losses`` with a running logsumexp; keeps no scores, backward computes each tile again.
+
+    One product in forward, three in backward (scores, gradient of rows, gradient of columns). The temperature is in the
+    rows already and gets its gradient through them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, columns: Tensor, pairing: _Pairing, size: int) -> Tensor:
+        normaliser = rows.new_full((rows.shape[0],), -torch.inf)
+        for row in _slices(rows.shape[0], size):
+            for column in _slices(columns.shape[0], size):
+                scores = pairing.scores(rows, columns, row, column)
+                normaliser[row] = torch.logaddexp(normaliser[row], scores.logsumexp(1))
+        ctx.save_for_backward(rows, columns, normaliser)
+        ctx.pairing, ctx.size = pairing, size
+        return (normaliser - (rows * columns[pairing.positive]).sum(1)).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        rows, columns, normaliser = ctx.saved_tensors
+        of_rows = torch.zeros_like(rows) if ctx.needs_input_grad[0] else None
+        of_columns = torch.zeros_like(columns) if ctx.needs_input_grad[1] else None
+        with torch.autocast(rows.device.type, enabled=False):
+            for row in _slices(rows.shape[0], ctx.size):
+                for column in _slices(columns.shape[0], ctx.size):
+                    scores = ctx.pairing.scores(rows, columns, row, column)
+                    slope = scores.sub_(normaliser[row, None]).exp_()  # softmax - [positive]
+                    _add_at(slope, ctx.pairing.positive[row] - column.start, -1.0)
+                    if of_rows is not None:
+                        of_rows[row].addmm_(slope, columns[column])
+                    if of_columns is not None:
+                        of_columns[column].addmm_(slope.T, rows[row])
+        for total in (of_rows, of_columns):
+            if total is not None:
+                total.mul_(gradient)
+        return of_rows, of_columns, None, None
+
+
+def _slices(length: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+
+
+def _add_at(scores: Tensor, index: Tensor, value: float) -> None:
+    """Adds ``value`` to column ``index[i]`` of row i, where the tile has that column; without a wait for the device."""
+    inside = (index >= 0) & (index < scores.shape[1])
+    amount = torch.where(inside, value, 0.0).to(scores.dtype)
+    scores.scatter_add_(1, index.clamp(0, scores.shape[1] - 1)[:, None], amount[:, None])

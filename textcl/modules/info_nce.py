@@ -1,0 +1,203 @@
+"""The InfoNCE that methods share: holds the temperature, gathers across ranks, takes the global mean."""
+
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from textcl import distributed
+from textcl.errors import InputError
+from textcl.losses.info_nce import NO_ID, Similarity, info_nce, nt_xent
+
+LARGEST_SCALE = 100.0
+"""A learned 1 / temperature stops here: CLIP (Radford et al. 2021, arXiv 2103.00020), section 2.5."""
+
+
+class InfoNCE(nn.Module):
+    """InfoNCE over the batch of all ranks; see ``textcl.losses.info_nce`` for the equations.
+
+    Every rank scores its own rows against the columns of all ranks, gathered with gradient, so that after
+    DistributedDataParallel's averaging loss and gradient are those of one process on the joined batch. Ranks may hold
+    different numbers of rows. Gradient accumulation does not enlarge the batch: each micro-batch has its own negatives.
+
+    Args:
+        temperature: what similarities are divided by.
+        learn_temperature: learn it, from ``temperature`` on, as the logarithm of its inverse (as CLIP does), and keep
+            it at 0.01 or more.
+        similarity: ``"cosine"`` or ``"dot"``.
+        topology: ``"one_way"``, queries against keys and negatives (SimCSE), or ``"nt_xent"``, both views against both
+            views without a row's score with itself (SimCLR).
+        symmetric: one-way, averaged with keys against queries (CLIP); that second direction has no further negatives.
+        reduction: ``"mean"`` over the rows of all ranks (both views' rows for NT-Xent), or their ``"sum"``.
+        hard_negative_log_weight: added to the score of a row's own hard negative.
+        mask_duplicates: rows of the same text are no negatives of each other; wants ``text_id`` in ``forward``.
+        chunk_size: compute in tiles of that many rows and columns: memory linear in the batch, scores computed twice.
+
+    Raises:
+        InputError: for options that do not go together.
+
+    Example:
+        >>> loss = InfoNCE(temperature=0.05)(torch.randn(8, 32), torch.randn(8, 32))
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.05,
+        learn_temperature: bool = False,
+        similarity: Similarity = "cosine",
+        topology: Literal["one_way", "nt_xent"] = "one_way",
+        symmetric: bool = False,
+        reduction: Literal["mean", "sum"] = "mean",
+        hard_negative_log_weight: float = 0.0,
+        mask_duplicates: bool = False,
+        chunk_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value, known in (
+            ("similarity", similarity, ("cosine", "dot")),
+            ("topology", topology, ("one_way", "nt_xent")),
+            ("reduction", reduction, ("mean", "sum")),
+        ):
+            if value not in known:
+                raise InputError(f"InfoNCE knows no {name} {value!r}: use {known[0]!r} or {known[1]!r}.")
+        if temperature <= 0 or (learn_temperature and temperature < 1 / LARGEST_SCALE):
+            least = "at least 0.01 when it is learned" if learn_temperature else "above 0"
+            raise InputError(f"The temperature of InfoNCE must be {least}, but it is {temperature}.")
+        if topology == "nt_xent" and symmetric:
+            raise InputError("NT-Xent is symmetric already: leave out symmetric=True.")
+        if chunk_size is not None and chunk_size < 1:
+            raise InputError(f"The chunk size of InfoNCE must be 1 or more, or None for no tiles; it is {chunk_size}.")
+        self.similarity = similarity
+        self.topology = topology
+        self.symmetric = symmetric
+        self.reduction = reduction
+        self.hard_negative_log_weight = hard_negative_log_weight
+        self.mask_duplicates = mask_duplicates
+        self.chunk_size = chunk_size
+        self.fixed_temperature = temperature
+        # "bias" in the name: transformers' trainer keeps such parameters out of weight decay
+        self.log_scale_bias = nn.Parameter(torch.tensor(-math.log(temperature))) if learn_temperature else None
+
+    @property
+    def temperature(self) -> float | Tensor:
+        """The number given, or, if learned, a scalar tensor with gradient, 0.01 or more."""
+        if self.log_scale_bias is None:
+            return self.fixed_temperature
+        scale = self.log_scale_bias
+        return torch.exp(-scale.to(torch.promote_types(scale.dtype, torch.float32)).clamp(max=math.log(LARGEST_SCALE)))
+
+    @torch.no_grad()
+    def after_optimizer_step(self) -> None:
+        """Brings a learned temperature that went below 0.01 back to it; beyond it, its gradient is zero for good."""
+        if self.log_scale_bias is not None:
+            self.log_scale_bias.clamp_(max=math.log(LARGEST_SCALE))
+
+    def forward(
+        self,
+        queries: Tensor,
+        keys: Tensor,
+        *,
+        hard_negatives: Tensor | None = None,
+        extra_negatives: Tensor | None = None,
+        text_id: Tensor | None = None,
+    ) -> Tensor:
+        """The loss of this rank's rows; averaged over the ranks it is the loss of the global batch.
+
+        Args:
+            queries: ``(batch, dim)``.
+            keys: ``(batch, dim)``, row i the positive of query i; the other view for NT-Xent.
+            hard_negatives: ``(batch, dim)``, row i the hard negative of query i and a negative of all others; one-way.
+            extra_negatives: ``(any number, dim)``, taken as they are, so they must be the same on all ranks; one-way.
+            text_id: whole numbers that are equal where texts are, for ``mask_duplicates``: ``(batch,)`` where query and
+                key come from one text, else those of the queries, then the keys, then the hard negatives.
+
+        Returns:
+            Scalar, float32 or float64.
+
+        Raises:
+            InputError: shapes do not agree, an option wants something that is missing, or there is no negative.
+        """
+        self._check(queries, keys, hard_negatives, extra_negatives, text_id)
+        counts = distributed.row_counts(queries)
+        offset, columns, batch = sum(counts[: distributed.rank()]), sum(counts), queries.shape[0]
+        if columns == 1 and hard_negatives is None and extra_negatives is None:
+            raise InputError(
+                "InfoNCE takes its negatives from the batch, but the batch has a single row: "
+                "use a batch size of 2 or more, or drop the last incomplete batch (dataloader_drop_last=True)."
+            )
+        query_ids, key_ids, hard_ids = self._ids(text_id, batch)
+        all_query_ids, all_key_ids, all_hard_ids = (
+            None if ids is None else distributed.gather(ids, counts) for ids in (query_ids, key_ids, hard_ids)
+        )
+        all_keys = distributed.gather(keys, counts)
+        settings: dict[str, Any] = {
+            "offset": offset,
+            "temperature": self.temperature,
+            "similarity": self.similarity,
+            "chunk_size": self.chunk_size,
+        }
+        if self.topology == "nt_xent":
+            all_queries = distributed.gather(queries, counts)
+            settings |= {"first_ids": all_query_ids, "second_ids": all_key_ids}
+            total = nt_xent(queries, keys, all_queries, all_keys, **settings)
+            return self._reduce(total, 2 * batch)
+
+        total = info_nce(
+            queries,
+            all_keys,
+            hard_negatives=None if hard_negatives is None else distributed.gather(hard_negatives, counts),
+            hard_negative_log_weight=self.hard_negative_log_weight,
+            extra_negatives=extra_negatives,
+            query_ids=query_ids,
+            key_ids=all_key_ids,
+            hard_negative_ids=all_hard_ids,
+            **settings,
+        )
+        if self.symmetric:
+            all_queries = distributed.gather(queries, counts)
+            back = info_nce(keys, all_queries, query_ids=key_ids, key_ids=all_query_ids, **settings)
+            total = (total + back) / 2
+        return self._reduce(total, batch)
+
+    def _ids(self, text_id: Tensor | None, batch: int) -> tuple[Tensor, Tensor, Tensor] | tuple[None, None, None]:
+        """The ids of queries, keys and hard negatives, whatever ``text_id`` has of them: ranks must gather alike."""
+        if text_id is None or not self.mask_duplicates:
+            return None, None, None
+        blocks = list(text_id.split(batch)) if batch else [text_id]
+        unknown = torch.full_like(blocks[0], NO_ID)
+        return blocks[0], blocks[min(1, len(blocks) - 1)], blocks[2] if len(blocks) > 2 else unknown
+
+    def _reduce(self, total: Tensor, rows: int) -> Tensor:
+        if self.reduction == "mean":
+            return distributed.mean(total, rows)
+        return total * distributed.world_size()  # averaged over the ranks: the sum of all rows
+
+    def _check(
+        self,
+        queries: Tensor,
+        keys: Tensor,
+        hard_negatives: Tensor | None,
+        extra_negatives: Tensor | None,
+        text_id: Tensor | None,
+    ) -> None:
+        batch = queries.shape[0]
+        for name, tensor in (("keys", keys), ("hard_negatives", hard_negatives)):
+            if tensor is not None and tensor.shape != queries.shape:
+                raise InputError(
+                    f"InfoNCE wants as many {name} as queries, of the same size: "
+                    f"{name} are {tuple(tensor.shape)}, queries {tuple(queries.shape)}."
+                )
+        if self.topology == "nt_xent" and not (hard_negatives is None and extra_negatives is None):
+            raise InputError("NT-Xent takes two views and nothing else: use topology='one_way' for further negatives.")
+        if self.mask_duplicates and text_id is None:
+            raise InputError(
+                "mask_duplicates=True needs text_id, the texts of the rows as numbers: give it to forward."
+            )
+        if self.mask_duplicates and text_id is not None:
+            most = 2 if hard_negatives is None else 3
+            if text_id.shape not in [(batch * blocks,) for blocks in range(1, most + 1)]:
+                raise InputError(
+                    f"text_id must have one number a query, or a query and a key (and a hard negative): "
+                    f"it is {tuple(text_id.shape)} for {batch} queries."
+                )
