@@ -1,0 +1,16 @@
+"""Training corpora, and the public sets that encoders are scored on."""
+
+from textcl.data.catalogue import SetInfo, SetStatus, data_directory, fetch, import_archive, list_sets, verify
+from textcl.data.corpora import load_texts, load_triplets
+
+__all__ = [
+    "SetInfo",
+    "SetStatus",
+    "data_directory",
+    "fetch",
+    "import_archive",
+    "list_sets",
+    "load_texts",
+    "load_triplets",
+    "verify",
+]

@@ -1,0 +1,147 @@
+"""Readers of the STS sets in SentEval's layout: pairs of sentences with a human similarity score."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from textcl.data.catalogue import data_directory, load_manifest, nearest, require
+from textcl.data.corpora import read_lines
+from textcl.errors import InputError
+
+STS_TASKS = ("STS12", "STS13", "STS14", "STS15", "STS16", "STSBenchmark", "SICKRelatedness")
+_SPLIT_FILES = {  # these two have splits; STS12 to STS16 are test sets
+    "STSBenchmark": ("STSBenchmark", {"train": "sts-train.csv", "dev": "sts-dev.csv", "test": "sts-test.csv"}),
+    "SICKRelatedness": (
+        "SICK",
+        {"train": "SICK_train.txt", "dev": "SICK_trial.txt", "test": "SICK_test_annotated.txt"},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Scored sentence pairs of one source.
+
+    Attributes:
+        name: For example "MSRpar".
+        first: One sentence of each pair.
+        second: The other.
+        scores: The human scores, higher is more similar.
+    """
+
+    name: str
+    first: list[str]
+    second: list[str]
+    scores: list[float]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+def read_sts(task: str, directory: str | Path | None = None, split: str = "test") -> list[Subset]:
+    """Reads one of `STS_TASKS`, white space normalised and pairs without a score left out, as SentEval does it.
+
+    STS13 is without its SMT subset, whose licence keeps it out of SentEval. SICKRelatedness is SentEval's split (test
+    4,927, dev 500), not the 9,927 pairs that MTEB scores.
+
+    Args:
+        task: "STS12" to "STS16", "STSBenchmark" or "SICKRelatedness".
+        directory: The data directory; by default `data_directory()`.
+        split: "test"; for STSBenchmark and SICKRelatedness also "dev" and "train".
+
+    Raises:
+        InputError: An unknown task or split, a missing file, a malformed line, or a wrong number of pairs.
+    """
+    root = Path(directory) if directory is not None else data_directory()
+    if task not in STS_TASKS:
+        raise InputError(f"There is no STS task '{task}'; there are {', '.join(STS_TASKS)}.{nearest(task, STS_TASKS)}")
+    if task in _SPLIT_FILES:
+        name, files = _SPLIT_FILES[task]
+        if split not in files:
+            raise InputError(f"{task} has no split '{split}'; it has {', '.join(files)}.")
+        columns = (5, 6, 4) if task == "STSBenchmark" else (1, 2, 3)
+        path = require(name, files[split], root)
+        subset = _read_table(path, split, columns, header=task == "SICKRelatedness")
+        _check_count(name, files[split], path, subset)
+        return [subset]
+    if split != "test":
+        raise InputError(f"{task} has no split '{split}'; it has test only.")
+    subsets = []
+    for name in load_manifest()["sets"][task]["subsets"]:
+        gold = require(task, f"STS.gs.{name}.txt", root)
+        subset = _read_two_files(name, require(task, f"STS.input.{name}.txt", root), gold)
+        _check_count(task, gold.name, gold, subset)
+        subsets.append(subset)
+    return subsets
+
+
+def hash_subsets(subsets: Sequence[Subset]) -> str:
+    """SHA-256 over subset names, texts and scores as they are scored."""
+    digest = hashlib.sha256()
+    for subset in subsets:
+        digest.update(f"{subset.name}\n".encode())
+        for first, second, score in zip(subset.first, subset.second, subset.scores, strict=True):
+            digest.update(f"{first}\t{second}\t{score!r}\n".encode())
+    return digest.hexdigest()
+
+
+def parse_score(text: str, path: Path, number: int) -> float:
+    """A finite number, or an `InputError` that names the line."""
+    try:
+        score = float(text)
+    except ValueError:
+        score = math.nan
+    if not math.isfinite(score):
+        raise InputError(f"{path}, line {number}: the score '{text}' is no number.")
+    return score
+
+
+def normalise_space(text: str) -> str:
+    """Single spaces between words and none around them."""
+    return " ".join(text.split())
+
+
+def _read_two_files(name: str, texts: Path, gold: Path) -> Subset:
+    pairs, scores = list(read_lines(texts)), list(read_lines(gold))
+    if len(pairs) != len(scores):
+        raise InputError(f"{texts} has {len(pairs):,} lines and {gold} has {len(scores):,}; they must have the same number.")
+    subset = Subset(name, [], [], [])
+    for (number, pair), (_, score) in zip(pairs, scores, strict=True):
+        if score.strip():  # no score: a pair that was not annotated
+            cells = pair.split("\t")
+            if len(cells) < 2:
+                raise InputError(f"{texts}, line {number}: two sentences with a tab between them are needed.")
+            _append(subset, cells[0], cells[1], parse_score(score.strip(), gold, number))
+    return subset
+
+
+def _read_table(path: Path, name: str, columns: tuple[int, int, int], *, header: bool) -> Subset:
+    subset = Subset(name, [], [], [])
+    first, second, gold = columns
+    for number, line in read_lines(path):
+        if (header and number == 1) or not line.strip():
+            continue
+        cells = line.split("\t")
+        if len(cells) <= max(columns):
+            raise InputError(f"{path}, line {number}: {max(columns) + 1} cells with tabs between them are needed.")
+        _append(subset, cells[first], cells[second], parse_score(cells[gold].strip(), path, number))
+    return subset
+
+
+def _append(subset: Subset, first: str, second: str, score: float) -> None:
+    subset.first.append(normalise_space(first))
+    subset.second.append(normalise_space(second))
+    subset.scores.append(score)
+
+
+def _check_count(name: str, file: str, path: Path, subset: Subset) -> None:
+    expected = next(entry["rows"] for entry in load_manifest()["sets"][name]["files"] if entry["name"] == file)
+    if len(subset) != expected:
+        raise InputError(
+            f"{path} has {len(subset):,} scored pairs where {expected:,} are expected, so its scores could not be compared "
+            f"with any other's. Bring it in again with `textcl data fetch {name}` or `textcl data import FILE`."
+        )

@@ -1,0 +1,101 @@
+"""How much of the evaluation text was in the training corpus.
+
+A score on texts that were trained on is transductive: it says how well the encoder knows these texts, not how well it
+would do on new ones. The WordNet glosses, for one, contain a side of nearly every pair of STS OnWN and FNWN: half of the
+texts, so it is pairs that are counted beside texts, and by pairs that a subset is marked.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from textcl.data.catalogue import data_directory
+from textcl.data.sts import STS_TASKS, read_sts
+from textcl.errors import InputError
+from textcl.evaluation.results import Result
+
+TRANSDUCTIVE_SHARE = 0.01  # of the pairs; a stray "he said ." in a million sentences is no reason to mark a subset
+SPLITS = (*STS_TASKS, "STSBenchmark-dev", "SICKRelatedness-dev")
+_SEPARATORS = re.compile(r"[\W_]+")
+
+
+def fingerprint(text: str) -> str:
+    """The letters and digits of a text, lower-cased, and nothing else.
+
+    So "Don't, U.S.!" and its tokenised form "don 't , u.s. !" are the same text. Empty for punctuation alone.
+    """
+    return _SEPARATORS.sub("", text.casefold())
+
+
+def overlap(
+    corpus_texts: Iterable[str],
+    tasks: Sequence[str] | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+) -> dict[str, dict[str, dict[str, int]]]:
+    """Counts the distinct evaluation texts that occur in a training corpus, by `fingerprint`.
+
+    The evaluation texts are held in memory and the corpus streams past them, so its size does not matter. Call it
+    with every column that is trained on: texts, positives and negatives.
+
+    Args:
+        corpus_texts: The training texts.
+        tasks: Some of `STS_TASKS`, also with "-dev"; by default all that are installed, test and dev.
+        data_dir: The data directory; by default `textcl.data.data_directory()`.
+
+    Returns:
+        For each task and subset `{"found": distinct texts in the corpus, "total": distinct texts, "pairs_found": pairs
+        with at least one side in the corpus, "pairs": pairs}`.
+
+    Example:
+        >>> overlap(dataset["text"])["STS13"]["OnWN"]  # doctest: +SKIP
+        {'found': 447, 'total': 853, 'pairs_found': 560, 'pairs': 561}
+    """
+    directory = Path(data_dir) if data_dir is not None else data_directory()
+    pairs: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for task in SPLITS if tasks is None else tasks:
+        name, _, split = task.partition("-")
+        try:
+            subsets = read_sts(name, directory, split or "test")
+        except InputError:
+            if tasks is not None:
+                raise
+            continue  # not installed, so never scored here
+        for subset in subsets:
+            pairs[task.removesuffix("-test"), subset.name] = [
+                (fingerprint(first), fingerprint(second))
+                for first, second in zip(subset.first, subset.second, strict=True)
+            ]
+    sought = {mark for marks in pairs.values() for pair in marks for mark in pair} - {""}
+    found = {mark for text in corpus_texts if (mark := fingerprint(text)) in sought} if sought else set()
+    counts: dict[str, dict[str, dict[str, int]]] = {}
+    for (task, subset_name), marks in pairs.items():
+        distinct = {mark for pair in marks for mark in pair} - {""}
+        counts.setdefault(task, {})[subset_name] = {
+            "found": len(distinct & found),
+            "total": len(distinct),
+            "pairs_found": sum(first in found or second in found for first, second in marks),
+            "pairs": len(marks),
+        }
+    return counts
+
+
+def mark_transductive(result: Result, counts: dict[str, dict[str, dict[str, int]]]) -> Result:
+    """A copy of `result` that says what `overlap` found.
+
+    Every subset that was checked gets its counts under `overlap`; it and its task are marked `transductive` where at
+    least `TRANSDUCTIVE_SHARE` of its pairs have a side in the training corpus. The counts also enter the provenance.
+    """
+    marked: dict[str, dict[str, Any]] = deepcopy(result.results)
+    checked = {task: subsets for task, subsets in counts.items() if task in marked}
+    for task, subsets in checked.items():
+        for name, count in subsets.items():
+            entry = marked[task]["subsets"][name]
+            entry["overlap"] = dict(count)
+            entry["transductive"] = count["pairs_found"] >= TRANSDUCTIVE_SHARE * count["pairs"] > 0
+        marked[task]["transductive"] = any(entry.get("transductive") for entry in marked[task]["subsets"].values())
+    return Result(marked, dict(result.average), {**result.provenance, "overlap": deepcopy(checked)})

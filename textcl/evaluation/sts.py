@@ -1,0 +1,250 @@
+"""Semantic textual similarity: how the cosine of two embeddings ranks pairs, beside how people rank them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from textcl.data.corpora import csv_records
+from textcl.data.sts import STS_TASKS, Subset, hash_subsets, normalise_space, parse_score, read_sts
+from textcl.errors import InputError
+from textcl.evaluation.results import AGGREGATIONS, Result, library_versions
+
+logger = logging.getLogger("textcl")
+
+_FLAT = 1e-12  # cosines that differ by no more than this are one number in double precision: nothing is ranked
+
+
+class STSSuite:
+    """The STS tasks of one column each in the papers: STS12 to STS16, STS-B test and SICK-R test.
+
+    Each distinct sentence of all tasks together is encoded once, in one call of `encoder.encode`.
+
+    Args:
+        tasks: Some of `STS_TASKS`; "STSBenchmark-dev" and "SICKRelatedness-dev" (and "-train") name other splits.
+        data_dir: The data directory; by default `textcl.data.data_directory()`.
+
+    Raises:
+        InputError: An unknown task, a set that is not installed or has a wrong number of pairs.
+
+    Example:
+        >>> STSSuite()(encoder).table()  # doctest: +SKIP
+    """
+
+    name = "sts"
+
+    def __init__(self, tasks: Sequence[str] = STS_TASKS, data_dir: str | os.PathLike[str] | None = None) -> None:
+        directory = None if data_dir is None else Path(data_dir)
+        self.tasks: dict[str, list[Subset]] = {}
+        for task in tasks:
+            name, _, split = task.partition("-")
+            self.tasks[task.removesuffix("-test")] = read_sts(name, directory, split or "test")
+
+    def __call__(self, encoder: Any, **encode_arguments: Any) -> Result:
+        """Scores anything with `.encode(list[str])` that returns one row a text: arrays, tensors, lists, sparse rows.
+
+        Args:
+            encoder: The encoder.
+            **encode_arguments: Passed on to its `encode`.
+        """
+        return score(encoder, self.tasks, **encode_arguments)
+
+
+class STSBenchmark(STSSuite):
+    """STS-B (Cer et al. 2017) alone: `split="dev"` to select on, `split="test"` to report.
+
+    Args:
+        split: "test", "dev" or "train".
+        data_dir: The data directory; by default `textcl.data.data_directory()`.
+    """
+
+    def __init__(self, split: str = "test", data_dir: str | os.PathLike[str] | None = None) -> None:
+        super().__init__([f"STSBenchmark-{split}"], data_dir)
+        self.name = f"stsb-{split}"
+
+
+class LabelledPairs:
+    """A user's own scored pairs: three columns, text, text, score, in a .tsv or .csv file (or .gz, .xz of one).
+
+    A first row whose third cell is no number is taken for a header.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: The file is missing or holds fewer than three pairs; or a row has not three cells or no number
+            in the third (the line is named).
+    """
+
+    name = "pairs"
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        file = Path(path)
+        suffixes = [suffix.lower() for suffix in file.suffixes if suffix.lower() not in (".gz", ".xz")]
+        if not suffixes or suffixes[-1] not in (".tsv", ".csv"):
+            raise InputError(f"{file} is no .tsv or .csv file (or .gz or .xz of one), as labelled pairs must be.")
+        subset = Subset(file.name, [], [], [])
+        for row, (number, cells) in enumerate(csv_records(file, tabs=suffixes[-1] == ".tsv")):
+            if len(cells) != 3:
+                raise InputError(
+                    f"{file}, line {number}: three cells are needed (text, text, score), and there are {len(cells)}."
+                )
+            if row == 0 and not _is_number(cells[2]):
+                continue
+            subset.scores.append(parse_score(cells[2].strip(), file, number))
+            subset.first.append(normalise_space(cells[0]))
+            subset.second.append(normalise_space(cells[1]))
+        if len(subset) < 3:
+            raise InputError(f"{file} holds {len(subset)} scored pairs; a correlation needs at least three.")
+        if len(set(subset.scores)) == 1:
+            raise InputError(f"{file}: all pairs have the score {subset.scores[0]:g}, so there is nothing to rank.")
+        self.tasks = {"pairs": [subset]}
+
+    def __call__(self, encoder: Any, **encode_arguments: Any) -> Result:
+        """As `STSSuite.__call__`."""
+        return score(encoder, self.tasks, **encode_arguments)
+
+
+def score(encoder: Any, tasks: Mapping[str, Sequence[Subset]], **encode_arguments: Any) -> Result:
+    """Scores an encoder on tasks that consist of subsets of scored pairs.
+
+    A correlation that is undefined, because all cosines are equal, counts as 0, with a warning and a line under
+    `provenance["undefined"]`: a collapsed encoder ranks nothing, and a NaN would hide that in every average.
+
+    Raises:
+        InputError: The encoder returned another number of rows than it was given texts, or NaN or infinite values.
+    """
+    texts = sorted(
+        {text for subsets in tasks.values() for subset in subsets for text in (*subset.first, *subset.second)},
+        key=lambda text: (-len(text), text),  # longest first: little padding, and what does not fit fails at once
+    )
+    rows = _as_rows(encoder.encode(texts, **encode_arguments), texts)
+    row_of = {text: row for row, text in enumerate(texts)}
+
+    results: dict[str, dict[str, Any]] = {}
+    undefined: list[str] = []
+    for task, subsets in tasks.items():
+        cosines = [
+            cosine(rows[[row_of[text] for text in subset.first]], rows[[row_of[text] for text in subset.second]])
+            for subset in subsets
+        ]
+        results[task] = _aggregate(task, subsets, cosines, undefined)
+    if undefined:
+        logger.warning(
+            "All cosines are equal on %s: the correlation is undefined and counts as 0.", ", ".join(undefined)
+        )
+    provenance = {
+        "tasks": {
+            task: {
+                "split": task.partition("-")[2] or ("test" if task in STS_TASKS else None),
+                "pairs": sum(map(len, subsets)),
+                "data_sha256": hash_subsets(subsets),
+            }
+            for task, subsets in tasks.items()
+        },
+        "metric": "Spearman correlation of cosine similarity with human scores, in points",
+        "aggregation": {
+            "primary": "all",
+            "all": "one correlation over the joined subsets",
+            "mean": "mean over subsets",
+            "wmean": "mean over subsets, weighted with their pairs",
+        },
+        "unique_texts": len(texts),
+        "undefined": undefined,
+        "encoder": describe(encoder),
+        "seed": None,  # scoring draws nothing at random; a trainer puts the seed of its run here
+        "versions": library_versions(),
+    }
+    average = {kind: float(np.mean([entry[kind] for entry in results.values()])) for kind in AGGREGATIONS}
+    return Result(results, average, provenance)
+
+
+def cosine(first: Any, second: Any) -> np.ndarray:
+    """Cosine of each row of `first` with the same row of `second`, `(n, dim)` each, in float64; 0 for a zero row.
+
+    Both may be scipy sparse matrices.
+    """
+    if hasattr(first, "multiply"):
+        dots = np.asarray(first.multiply(second).sum(axis=1)).ravel()
+        norms = [np.sqrt(np.asarray(side.multiply(side).sum(axis=1)).ravel()) for side in (first, second)]
+    else:
+        dots = np.einsum("nd,nd->n", first, second)
+        norms = [np.sqrt(np.einsum("nd,nd->n", side, side)) for side in (first, second)]
+    product = norms[0] * norms[1]
+    return np.divide(dots, product, out=np.zeros_like(dots), where=product > 0)
+
+
+def describe(encoder: Any) -> dict[str, Any]:
+    """What an encoder says of itself (`describe()`), else the name of its class."""
+    if hasattr(encoder, "describe"):
+        return dict(encoder.describe())
+    return {"name": f"{type(encoder).__module__}.{type(encoder).__qualname__}"}
+
+
+def _as_rows(embeddings: Any, texts: Sequence[str]) -> Any:
+    """Float64 rows, dense or sparse, from whatever `encode` returned."""
+    if hasattr(embeddings, "tocsr"):
+        rows = embeddings.tocsr().astype(np.float64)
+        bad = np.flatnonzero(~np.isfinite(np.asarray(rows.sum(axis=1)).ravel()))
+    else:
+        if isinstance(embeddings, (list, tuple)) and embeddings and hasattr(embeddings[0], "detach"):
+            embeddings = np.stack([_as_array(row) for row in embeddings])
+        rows = _as_array(embeddings)
+        bad = np.flatnonzero(~np.isfinite(rows).all(axis=tuple(range(1, rows.ndim)))) if rows.ndim else np.array([])
+    if rows.ndim != 2 or rows.shape[0] != len(texts):
+        raise InputError(
+            f"The encoder was given {len(texts):,} texts and returned an array of shape {tuple(rows.shape)}; "
+            f"({len(texts)}, dimension) is needed."
+        )
+    if len(bad):
+        raise InputError(
+            f"The encoder returned NaN or infinite values for {len(bad):,} of {len(texts):,} texts, "
+            f"the first of them '{texts[bad[0]][:80]}'."
+        )
+    return rows
+
+
+def _as_array(values: Any) -> np.ndarray:
+    if hasattr(values, "detach"):  # a tensor, perhaps bfloat16 and on a GPU
+        values = values.detach().double().cpu()
+    return np.asarray(values, dtype=np.float64)
+
+
+def _aggregate(
+    task: str, subsets: Sequence[Subset], cosines: Sequence[np.ndarray], undefined: list[str]
+) -> dict[str, Any]:
+    from scipy.stats import pearsonr, spearmanr
+
+    metrics = {"spearman": spearmanr, "pearson": pearsonr}
+    weights = [len(subset) for subset in subsets]
+    joined = np.concatenate(list(cosines))
+    gold = np.concatenate([np.asarray(subset.scores) for subset in subsets])
+    flat = {subset.name: np.ptp(values) <= _FLAT for subset, values in zip(subsets, cosines, strict=True)}
+    undefined.extend(f"{task} {name}" for name, is_flat in flat.items() if is_flat)
+
+    aggregated: dict[str, dict[str, float]] = {}
+    each: dict[str, dict[str, Any]] = {subset.name: {"pairs": len(subset)} for subset in subsets}
+    for metric, correlate in metrics.items():
+        for subset, values in zip(subsets, cosines, strict=True):
+            value = 0.0 if flat[subset.name] else float(correlate(values, subset.scores).statistic)
+            each[subset.name][metric] = 100 * value
+        scores = [each[subset.name][metric] for subset in subsets]
+        aggregated[metric] = {
+            "all": 0.0 if np.ptp(joined) <= _FLAT else 100 * float(correlate(joined, gold).statistic),
+            "mean": float(np.mean(scores)),
+            "wmean": float(np.average(scores, weights=weights)),
+        }
+    return {**aggregated["spearman"], "pearson": aggregated["pearson"], "subsets": each}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
