@@ -1,0 +1,80 @@
+"""Tiny random models of every supported architecture, and a few texts of our own, for tests that train for real."""
+
+import logging
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedTokenizerFast
+
+ARCHITECTURES = (
+    "bert",
+    "roberta",
+    "xlm-roberta",
+    "distilbert",
+    "albert",
+    "mpnet",
+    "electra",
+    "deberta-v2",
+    "modernbert",
+)
+SUBJECTS = "the old sailor|a young teacher|my neighbour|the tall farmer|her quiet brother|the chess player".split("|")
+VERBS = "mends|paints|carries|forgets|admires|hides|sells|repairs".split("|")
+OBJECTS = "a small boat|the red door|two heavy boxes|an empty bottle|the garden wall|a broken clock".split("|")
+TEXTS = [f"{s} {v} {o} {'today' * (i % 3 == 0)}".strip() for s in SUBJECTS for i, v in enumerate(VERBS) for o in OBJECTS]
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """A WordPiece tokenizer trained on `TEXTS`; [PAD] is token 1, as the RoBERTa family has it."""
+    special = ["[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]"]
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.train_from_iterator(TEXTS, trainers.WordPieceTrainer(vocab_size=120, special_tokens=special))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 0), ("[SEP]", 2)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        cls_token="[CLS]",
+        pad_token="[PAD]",
+        sep_token="[SEP]",
+        unk_token="[UNK]",
+        mask_token="[MASK]",
+        model_max_length=64,
+    )
+
+
+def tiny_encoder_directory(path: str | Path, architecture: str = "bert", dropout: float = 0.1, seed: int = 0) -> Path:
+    """Writes a random model of `architecture` with its masked-word head, and the tokenizer, to `path`."""
+    tokenizer = tiny_tokenizer()
+    options = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+        "max_position_embeddings": 66,
+        "pad_token_id": 1,
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+        "cls_token_id": 0,
+        "sep_token_id": 2,
+    }
+    by_architecture = {
+        "distilbert": {"dim": 32, "hidden_dim": 48, "n_layers": 3, "n_heads": 4},
+        "albert": {"embedding_size": 16},
+        "electra": {"embedding_size": 16},
+        "deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False},
+        "modernbert": {"local_attention": 16, "global_attn_every_n_layers": 3, "layer_types": None},
+    }
+    config = AutoConfig.for_model(architecture, **{**options, **by_architecture.get(architecture, {})})
+    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout", "mlp_dropout"):
+        if hasattr(config, name):
+            setattr(config, name, dropout)
+    torch.manual_seed(seed)
+    model = AutoModelForMaskedLM.from_config(config)
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return Path(path)

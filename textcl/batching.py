@@ -1,0 +1,66 @@
+"""Length order and token budgets: how rows of different lengths become a few tensors with little padding.
+
+Training, corpus encoding and the gradient cache all cut their rows here.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+Tokens = Mapping[str, Tensor]
+
+
+def length_ordered_slices(lengths: Tensor, token_budget: int) -> list[Tensor]:
+    """Cuts rows into slices of similar length whose padded size stays within a budget.
+
+    Args:
+        lengths: Tokens of each row, (rows,).
+        token_budget: Most tokens, padding included, that a slice may hold; a longer row is a slice by itself.
+
+    Returns:
+        Row numbers of each slice, longest rows first, so that a batch too large for the memory fails at once.
+
+    Example:
+        >>> [s.tolist() for s in length_ordered_slices(torch.tensor([2, 8, 3, 7]), token_budget=16)]
+        [[1, 3], [2, 0]]
+    """
+    order = torch.argsort(lengths, descending=True, stable=True)
+    slices = []
+    start = 0
+    while start < len(order):
+        longest = max(1, int(lengths[order[start]]))
+        rows = max(1, token_budget // longest)
+        slices.append(order[start : start + rows])
+        start += rows
+    return slices
+
+
+def take_rows(tokens: Tokens, rows: Tensor) -> dict[str, Tensor]:
+    """The given rows of every tensor, cut to the longest of them (padding is on the right)."""
+    longest = int(tokens["attention_mask"][rows].sum(dim=1).max())
+    return {name: tensor[rows][:, :longest] for name, tensor in tokens.items()}
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> dict[str, Tensor]:
+    """Texts as token tensors (rows, length), cut at `max_length` tokens and padded on the right."""
+    rows = tokenizer(list(texts), truncation=True, max_length=max_length, padding=False)
+    fill = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
+    return {name: _pad(rows[name], fill.get(name, 0)) for name in input_names(tokenizer) if name in rows}
+
+
+def input_names(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The tensors that a backbone takes from its tokenizer."""
+    return list(dict.fromkeys(["input_ids", "attention_mask", *tokenizer.model_input_names]))
+
+
+def in_windows(count: int, size: int) -> Iterator[range]:
+    """Consecutive ranges of at most `size` that cover 0 … count - 1."""
+    for start in range(0, count, size):
+        yield range(start, min(start + size, count))
+
+
+def _pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+    longest = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows], dtype=torch.long)

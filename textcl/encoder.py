@@ -1,0 +1,430 @@
+"""The Encoder: a transformer backbone, a pooling and, where a method keeps one, a head. The only thing exported."""
+
+import difflib
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from textcl import export
+from textcl.batching import Tokens, in_windows, input_names, length_ordered_slices, take_rows, tokenize
+from textcl.errors import InputError
+from textcl.pooling import LAYERS, POOLINGS
+
+logger = logging.getLogger("textcl")
+
+BUNDLED = Path(__file__).parent / "assets" / "encoder"
+
+# The names under which the configurations of the supported architectures keep their dropout rates.
+DROPOUT_FIELDS = (
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "dropout",
+    "attention_dropout",
+    "embedding_dropout",
+    "mlp_dropout",
+)
+
+# Padded tokens in one slice. Small slices pad less and stay in the processor's cache; a GPU wants large ones.
+TOKEN_BUDGET = {"cpu": 2048, "cuda": 65536}
+WINDOW = 16384  # texts tokenised at a time while encoding: bounds the memory that token lists take
+
+
+class DenseTanh(nn.Module):
+    """A dense layer followed by tanh, (rows, dim) to (rows, dim): the head of BERT's pooler and of SimCSE."""
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(dimension, dimension)
+        nn.init.normal_(self.dense.weight, std=0.02)
+        nn.init.zeros_(self.dense.bias)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        return torch.tanh(self.dense(embeddings))
+
+
+class Encoder(nn.Module):
+    """A sentence encoder: backbone, pooling, an optional head, and what the tokenizer needs to know.
+
+    Args:
+        backbone: Any encoder that `AutoModel` loads.
+        tokenizer: Its tokenizer.
+        pooling: One of cls, pooler ([CLS] through a dense tanh layer), mean, max, last_token, first_last, last2 and
+            mask_token.
+        max_length: Tokens after which a text is cut, special tokens included.
+        head: A layer behind the pooling; pooling "pooler" makes one where none is given.
+        normalize: Whether `encode` scales vectors to length 1 by default.
+        prompts: Named prompts. A prompt is put before the text, or, if it holds `{text}`, around it.
+        default_prompt_name: The prompt that `encode` takes where none is named.
+        name: Where the backbone came from; results quote it.
+
+    Raises:
+        InputError: If the pooling is unknown, or does not suit the tokenizer.
+
+    Example:
+        >>> encoder = Encoder.from_pretrained("bundled")
+        >>> encoder.encode(["A cat sleeps.", "A kitten naps."]).shape
+        (2, 256)
+    """
+
+    def __init__(
+        self,
+        backbone: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        pooling: str = "mean",
+        max_length: int | None = None,
+        *,
+        head: DenseTanh | None = None,
+        normalize: bool = False,
+        prompts: Mapping[str, str] | None = None,
+        default_prompt_name: str | None = None,
+        name: str = "",
+    ) -> None:
+        super().__init__()
+        if pooling not in POOLINGS:
+            nearest = difflib.get_close_matches(pooling, POOLINGS, n=1)
+            hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+            raise InputError(f"There is no pooling {pooling!r}.{hint} There are: {', '.join(POOLINGS)}.")
+        if pooling == "mask_token" and tokenizer.mask_token is None:
+            raise InputError(f"Pooling mask_token needs a tokenizer with a mask token, and that of {name} has none.")
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        self.backbone = backbone
+        self.tokenizer = tokenizer
+        self.pooling = pooling
+        self.max_length = min(max_length or 512, _longest_input(backbone, tokenizer))
+        self.normalize = normalize
+        self.prompts = dict(prompts or {})
+        self.default_prompt_name = default_prompt_name
+        self.name = name
+        self.token_budget: int | None = None  # None: by the device, see TOKEN_BUDGET
+        self.source: Path | None = None  # the directory of the backbone, for the masked-word head that may lie there
+        self.head = head
+        pooler = _pooler_dense(backbone)
+        if pooling == "pooler" and head is None:
+            self.head = DenseTanh(self.dimension).to(pooler.weight.dtype if pooler is not None else backbone.dtype)
+            if pooler is not None and pooler.weight.shape == self.head.dense.weight.shape:
+                self.head.dense.load_state_dict(pooler.state_dict())
+            else:
+                logger.warning("%s has no trained pooler; its dense layer starts at random.", name or "The backbone")
+        if (unused := getattr(backbone, "pooler", None)) is not None:
+            unused.requires_grad_(False)  # never in the graph here, so that DDP must not wait for its gradient
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path = "bundled",
+        *,
+        pooling: str | None = None,
+        max_length: int | None = None,
+        dropout: float | None = None,
+        dtype: torch.dtype = torch.float32,
+        prompts: Mapping[str, str] | None = None,
+        default_prompt_name: str | None = None,
+        device: str | torch.device | None = None,
+    ) -> Self:
+        """Loads an encoder from a hub name, a transformers directory or a sentence-transformers directory.
+
+        Args:
+            name_or_path: "bundled" for the small encoder that comes with textcl.
+            pooling: Default: what the directory says, else mean.
+            max_length: Default: what the directory says, else the longest input of the backbone, at most 512.
+            dropout: Sets every dropout rate of the backbone; default: as its configuration says.
+            dtype: Of the weights. Training wants float32 also where the file holds a half type.
+            prompts: Added to those the directory names.
+            default_prompt_name: The prompt used where `encode` names none.
+            device: Default: a GPU if there is one.
+
+        Raises:
+            InputError: If there is no such model, or it holds something that this library cannot load safely.
+        """
+        name = str(name_or_path)
+        folder = BUNDLED if name == "bundled" else _locate(name)
+        settings = export.read_settings(folder)
+        backbone_folder = folder / settings.backbone
+        config = AutoConfig.from_pretrained(backbone_folder)
+        if dropout is not None:
+            for field in DROPOUT_FIELDS:
+                if hasattr(config, field):
+                    setattr(config, field, dropout)
+        config.output_hidden_states = False
+        backbone = _load_backbone(backbone_folder, config, dtype)
+        tokenizer = AutoTokenizer.from_pretrained(backbone_folder)
+        if pooling is not None and pooling != settings.pooling:
+            settings.head = None  # a head belongs to the pooling that it was trained behind
+        pooling = pooling or settings.pooling or "mean"
+        _warn_of_wrong_pooling(f"{name} {config.name_or_path}", pooling)
+        head = None
+        if settings.head is not None:
+            head = DenseTanh(len(settings.head["bias"])).to(dtype)
+            head.dense.load_state_dict(settings.head)
+        encoder = cls(
+            backbone,
+            tokenizer,
+            pooling,
+            max_length or settings.max_length,
+            head=head,
+            normalize=settings.normalize,
+            prompts={**settings.prompts, **(prompts or {})},
+            default_prompt_name=default_prompt_name or settings.default_prompt_name,
+            name=name,
+        )
+        encoder.source = backbone_folder
+        return encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+
+    @property
+    def dimension(self) -> int:
+        """Size of an embedding."""
+        return int(self.backbone.config.hidden_size)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
+    def has_dropout(self) -> bool:
+        """Whether two passes over the same text differ in training."""
+        config = self.backbone.config
+        return any(getattr(config, field, 0.0) for field in DROPOUT_FIELDS)
+
+    def embed(self, tokens: Tokens) -> Tensor:
+        """Embeds tokenised rows, with gradient.
+
+        Rows are ordered by length and go through the backbone in slices of a token budget; the order is restored.
+
+        Args:
+            tokens: `input_ids`, `attention_mask` and what else the tokenizer gives, each (rows, length), padded on
+                the right.
+
+        Returns:
+            Embeddings (rows, dim), in float32 or wider.
+        """
+        tokens = {name: tokens[name] for name in input_names(self.tokenizer) if name in tokens}
+        lengths = tokens["attention_mask"].sum(dim=1).cpu()
+        slices = length_ordered_slices(lengths, self.token_budget or TOKEN_BUDGET.get(self.device.type, 65536))
+        embeddings = torch.cat([self._embed_slice(take_rows(tokens, rows)) for rows in slices])
+        restored = torch.argsort(torch.cat(slices)).to(embeddings.device)
+        return embeddings[restored]
+
+    def last_hidden_state(self, tokens: Tokens) -> Tensor:
+        """The last layer's token vectors, (rows, length, dim), for a masked-word head."""
+        tokens = {name: tokens[name] for name in input_names(self.tokenizer) if name in tokens}
+        return cast(Tensor, self.backbone(**tokens).last_hidden_state)
+
+    def encode(
+        self,
+        texts: str | Sequence[str],
+        *,
+        batch_size: int = 32,
+        normalize: bool | None = None,
+        show_progress_bar: bool | None = None,
+        convert_to: Literal["numpy", "tensor", "list"] = "numpy",
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        bf16: bool = False,
+    ) -> Any:
+        """Embeds texts; each distinct text once.
+
+        Args:
+            texts: One text, or several.
+            batch_size: Bounds the memory: a slice holds at most batch_size × 128 tokens, hence more short texts.
+            normalize: Scale to length 1; default: as the encoder was saved.
+            show_progress_bar: Default: on a terminal, when it takes over two seconds.
+            convert_to: "numpy" (n, dim), "tensor" (n, dim) on the encoder's device, or "list" of tensors. A single
+                text gives (dim,).
+            prompt: Put before each text, or around it where it holds `{text}`.
+            prompt_name: The name of one of `prompts`.
+            bf16: Compute in bfloat16; the vectors are float32 all the same.
+
+        Raises:
+            InputError: If the prompt is unknown, or pooling is mask_token and a text holds no mask token.
+
+        Example:
+            >>> encoder.encode("A cat sleeps.").shape
+            (256,)
+        """
+        single = isinstance(texts, str)
+        wrap = self._prompt_function(prompt, prompt_name)
+        unique: dict[str, int] = {}
+        which = [unique.setdefault(text, len(unique)) for text in ([texts] if single else texts)]
+        distinct = sorted(unique, key=len, reverse=True)  # long ones together: character length foretells token length
+        embeddings = torch.empty(len(distinct), self.dimension, dtype=self._output_dtype, device=self.device)
+        bar = tqdm(
+            total=len(distinct),
+            desc="Encoding",
+            unit=" texts",
+            delay=2,
+            disable=None if show_progress_bar is None else not show_progress_bar,
+        )
+        was_training = self.training
+        self.eval()
+        try:
+            with bar, torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                for window in in_windows(len(distinct), WINDOW):
+                    tokens = self.tokenize([wrap(distinct[i]) for i in window])
+                    for rows in length_ordered_slices(tokens["attention_mask"].sum(dim=1), batch_size * 128):
+                        slice_tokens = {k: v.to(self.device) for k, v in take_rows(tokens, rows).items()}
+                        embeddings[window.start + rows] = self._embed_slice(slice_tokens)
+                        bar.update(len(rows))
+        finally:
+            self.train(was_training)
+        if self.normalize if normalize is None else normalize:
+            embeddings = nn.functional.normalize(embeddings, dim=-1)
+        position = torch.empty(len(distinct), dtype=torch.long)
+        for row, text in enumerate(distinct):
+            position[unique[text]] = row
+        embeddings = embeddings[position[which].to(self.device)] if which else embeddings
+        if single:
+            embeddings = embeddings[0]
+        if convert_to == "numpy":
+            return np.asarray(embeddings.cpu())
+        return list(embeddings) if convert_to == "list" else embeddings
+
+    def tokenize(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """Texts as token tensors (rows, length), cut at `max_length`, padded on the right."""
+        return tokenize(self.tokenizer, texts, self.max_length)
+
+    def save(self, path: str | Path, *, card: str | None = None) -> Path:
+        """Writes the directory that `SentenceTransformer(path)`, `AutoModel` and `from_pretrained` load.
+
+        Args:
+            path: Replaced if it exists.
+            card: Text of the model card, README.md; default: a short one.
+        """
+        return export.save(self, Path(path), card)
+
+    def describe(self) -> dict[str, Any]:
+        """What a result must say of the encoder that it was measured on."""
+        return {
+            "model": self.name,
+            "pooling": self.pooling,
+            "layers": LAYERS.get(self.pooling, "last"),
+            "max_length": self.max_length,
+            "dimension": self.dimension,
+            "dtype": str(self.backbone.dtype).removeprefix("torch."),
+            "normalize": self.normalize,
+            "prompt": self.prompts.get(self.default_prompt_name or ""),
+        }
+
+    @property
+    def _output_dtype(self) -> torch.dtype:
+        return torch.promote_types(self.backbone.dtype, torch.float32)
+
+    def _embed_slice(self, tokens: Tokens) -> Tensor:
+        several_layers = self.pooling in LAYERS
+        output = self.backbone(**tokens, output_hidden_states=several_layers)
+        hidden = [*output.hidden_states[:-1], output.last_hidden_state] if several_layers else [output[0]]
+        mask_tokens = tokens["input_ids"] == self.tokenizer.mask_token_id
+        if self.pooling == "mask_token" and not mask_tokens.any(dim=1).all():
+            raise InputError(
+                "Pooling mask_token needs a mask token in every text; give a prompt such as "
+                f"'{{text}} means {self.tokenizer.mask_token}.'"
+            )
+        pooled = POOLINGS[self.pooling](hidden, tokens["attention_mask"], mask_tokens)
+        if self.head is not None:
+            pooled = self.head(pooled)
+        return pooled.to(torch.promote_types(pooled.dtype, torch.float32))
+
+    def _prompt_function(self, prompt: str | None, prompt_name: str | None) -> Callable[[str], str]:
+        """What turns a text into what is tokenised."""
+        name = prompt_name or self.default_prompt_name
+        if prompt is None and name is not None:
+            if name not in self.prompts:
+                raise InputError(f"There is no prompt {name!r}; the encoder has {sorted(self.prompts) or 'none'}.")
+            prompt = self.prompts[name]
+        template = prompt or ""
+        if "{text}" not in template:
+            return lambda text: template + text
+        room = self.max_length - len(self.tokenizer(template.replace("{text}", ""))["input_ids"]) - 1
+
+        def fill(text: str) -> str:
+            if len(text) > room:  # cut the text, so that what follows it in the template is not lost
+                tokens = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+                text = text[: tokens["offset_mapping"][room - 1][1]] if len(tokens["input_ids"]) > room else text
+            return template.replace("{text}", text)
+
+        return fill
+
+
+def _locate(name: str) -> Path:
+    """The local directory of a model, downloaded from the hub if it has to be."""
+    folder = Path(name)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
+            raise InputError(
+                f"The directory {name} is no model: it holds neither config.json nor modules.json. Give a directory "
+                "saved by textcl, transformers or sentence-transformers."
+            )
+        return folder
+    if folder.exists():
+        raise InputError(f"{name} is a file, not a model directory.")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    wanted = ["*.json", "*.safetensors", "*.txt", "*.model"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["onnx/*", "openvino/*"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise InputError(
+            f"There is no model directory {name!r}, and the hub gave no model of that name "
+            f"({type(error).__name__}). Check the path, or use 'bundled'."
+        ) from error
+
+
+def _load_backbone(folder: Path, config: Any, dtype: torch.dtype) -> PreTrainedModel:
+    try:
+        with export.quiet_transformers():
+            backbone, loading = AutoModel.from_pretrained(
+                folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True
+            )
+    except (OSError, ValueError, KeyError) as error:
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"No model can be loaded from {folder}: {first_line}") from error
+    missing = set(loading["missing_keys"])
+    if any(key.startswith("pooler") for key in missing):
+        backbone.pooler = None  # it would be random, and be exported as if it meant something
+    if lost := sorted(key for key in missing if not key.startswith("pooler")):
+        raise InputError(
+            f"{folder} lacks {len(lost)} of the backbone's weights (the first is {lost[0]}); it is damaged, or its "
+            "config.json belongs to another model."
+        )
+    return cast(PreTrainedModel, backbone)
+
+
+def _pooler_dense(backbone: PreTrainedModel) -> nn.Linear | None:
+    """The dense layer of the backbone's own pooler; ALBERT's pooler is that layer itself."""
+    pooler = getattr(backbone, "pooler", None)
+    dense = getattr(pooler, "dense", pooler)
+    return dense if isinstance(dense, nn.Linear) else None
+
+
+def _longest_input(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Tokens that the backbone has positions for."""
+    positions = getattr(backbone.config, "max_position_embeddings", None) or tokenizer.model_max_length
+    table = next((m for n, m in backbone.named_modules() if n.endswith("position_embeddings")), None)
+    if isinstance(table, nn.Embedding) and table.padding_idx is not None:
+        positions -= table.padding_idx + 1  # the RoBERTa family counts positions from padding_idx + 1
+    return int(min(positions, tokenizer.model_max_length))
+
+
+def _warn_of_wrong_pooling(name: str, pooling: str) -> None:
+    """Published SimCSE checkpoints keep their head in the pooler, which only the supervised ones use at test."""
+    if match := re.search(r"\b(un)?sup-simcse", name):
+        right = "cls" if match[1] else "pooler"
+        if pooling != right:
+            kind = "unsupervised ([CLS] before the pooler)" if match[1] else "supervised ([CLS] through the pooler)"
+            logger.warning(
+                "%s is a published SimCSE checkpoint, %s: pooling=%r was asked for, and pooling=%r gives the "
+                "published scores.",
+                name.split()[0],
+                kind,
+                pooling,
+                right,
+            )

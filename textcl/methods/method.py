@@ -1,0 +1,86 @@
+"""What every method is: an encoder, the modules around it, and an objective over one flat batch of views."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from textcl.collator import Collator
+from textcl.encoder import Encoder
+
+Batch = dict[str, Tensor]
+
+
+class Method(nn.Module):
+    """Owns the encoder and everything that training needs beside it, so that a Trainer saves, resumes and, on several
+    ranks, synchronises all of it.
+
+    A subclass writes `objective`. `forward(batch) = objective(embed(batch), batch)` changes no state: what has to
+    change does so in the hooks, which `textcl.MethodCallback` calls.
+
+    Args:
+        encoder: The encoder that is trained, and exported.
+    """
+
+    accepts_loss_kwargs = False  # the loss is a mean of its batch: the Trainer must divide it under accumulation
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.hooked = False  # set by MethodCallback
+
+    @property
+    def needs_hooks(self) -> bool:
+        """Whether training without `MethodCallback` would be wrong."""
+        return False
+
+    def collator(self, seed: int = 42) -> Collator:
+        """What makes this method's batches from rows of a dataset; `seed` is that of its views and masks."""
+        return Collator(self.encoder.tokenizer, self.encoder.max_length, seed=seed)
+
+    def embed(self, batch: Batch) -> Tensor:
+        """All views of the batch in one call of the encoder, (views · batch, dim)."""
+        return self.encoder.embed(batch)
+
+    def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """`{"loss": scalar}` and, where the loss has parts, those by name.
+
+        Args:
+            embeddings: What `embed` gave, (views · batch, dim).
+            batch: What the collator made.
+        """
+        raise NotImplementedError
+
+    def forward(self, **batch: Tensor) -> dict[str, Tensor]:
+        """The loss of a batch, its parts, and the detached embeddings (views · batch, dim) for diagnostics."""
+        if self.training and self.needs_hooks and not self.hooked:
+            raise RuntimeError(
+                f"{type(self).__name__} needs its hooks: pass callbacks=[textcl.MethodCallback()] to the Trainer."
+            )
+        embeddings = self.embed(batch)
+        return {**self.objective(embeddings, batch), "embeddings": embeddings.detach()}
+
+    def on_fit_start(self) -> None:
+        """Called once before the first step of a run, not after a resume."""
+
+    def before_optimizer_step(self) -> None:
+        """Called when gradients are final, before the optimizer moves."""
+
+    def after_optimizer_step(self, step: int, total: int) -> None:
+        """Called once after each optimizer step that was not skipped; `step` of `total` are done."""
+
+    def encode(self, texts: list[str], **options: Any) -> Any:
+        """Embeds texts with the encoder that would be exported now, see `Encoder.encode`."""
+        return self.encoder.encode(texts, **options)
+
+    def describe(self) -> dict[str, Any]:
+        """What a result must say of the encoder, see `Encoder.describe`."""
+        return self.encoder.describe()
+
+    def export(self, path: str | Path, *, card: str | None = None) -> Path:
+        """Writes the trained encoder as a sentence-transformers directory, see `Encoder.save`."""
+        return self.encoder.save(path, card=card)
+
+    def gradient_checkpointing_enable(self, **options: Any) -> None:
+        """Trades compute for memory in the backbone; the Trainer calls it for `--gradient_checkpointing`."""
+        self.encoder.backbone.gradient_checkpointing_enable(**options)

@@ -1,0 +1,92 @@
+"""The masked-word head: transform, bias, and the backbone's own word embeddings as output layer."""
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForMaskedLM, PreTrainedModel
+from transformers.activations import ACT2FN
+
+from textcl.distributed import mean
+from textcl.encoder import Encoder
+from textcl.errors import InputError
+from textcl.export import quiet_transformers
+
+
+class MaskedLanguageModelHead(nn.Module):
+    """Predicts masked words from the last layer (Devlin et al. 2019, §3.1).
+
+    The output layer is the encoder's word embedding matrix, which is borrowed at each call and never owned, so that
+    no two parameters of a method share memory and any Trainer can save it.
+
+    Args:
+        transform: Dense layer from the backbone's width to that of its word embeddings.
+        norm: The layer norm behind it.
+        activation: Between the two.
+        bias: Of the output layer, (vocabulary,).
+    """
+
+    def __init__(
+        self, transform: nn.Linear, norm: nn.LayerNorm, activation: Callable[[Tensor], Tensor], bias: Tensor
+    ) -> None:
+        super().__init__()
+        self.transform = transform
+        self.norm = norm
+        self.activation = activation
+        self.bias = nn.Parameter(bias.detach().clone())
+
+    @classmethod
+    def from_encoder(cls, encoder: Encoder) -> "MaskedLanguageModelHead":
+        """The head that lies beside the encoder's backbone in its checkpoint.
+
+        Raises:
+            InputError: If the encoder was not loaded from a checkpoint, or that has no trained masked-word head.
+        """
+        if encoder.source is None:
+            raise InputError("A masked-word term needs an encoder loaded from a checkpoint with its masked-word head.")
+        with quiet_transformers():
+            try:
+                model, loading = AutoModelForMaskedLM.from_pretrained(
+                    encoder.source, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+                )
+            except ValueError as error:
+                raise InputError(f"The architecture of {encoder.name} has no masked-word model.") from error
+        model = cast(PreTrainedModel, model)
+        decoder = model.get_output_embeddings()
+        own = [key for key in loading["missing_keys"] if not key.startswith(model.base_model_prefix)]
+        if lost := [key for key in own if not key.endswith(("decoder.weight", "decoder.bias"))]:
+            raise InputError(
+                f"{encoder.name} comes without a trained masked-word head ({lost[0]} is missing); train without the "
+                "masked-word term, or start from a checkpoint that has one."
+            )
+        of_backbone = set(model.base_model.modules())
+        outside = [module for module in model.modules() if module not in of_backbone and module is not decoder]
+        transform = next(module for module in outside if isinstance(module, nn.Linear))
+        norm = next(module for module in outside if isinstance(module, nn.LayerNorm))
+        vocabulary = decoder.weight.shape[0]
+        bias = decoder.bias if getattr(decoder, "bias", None) is not None else torch.zeros(vocabulary)
+        return cls(transform, norm, ACT2FN[_activation_name(model)], bias)
+
+    def forward(self, hidden: Tensor, labels: Tensor, word_embeddings: Tensor) -> Tensor:
+        """The mean cross-entropy over the masked words of all ranks.
+
+        Args:
+            hidden: Last layer of the backbone on the masked text, (rows, length, dim).
+            labels: The words that were masked, -100 elsewhere, (rows, length).
+            word_embeddings: The backbone's, (vocabulary, embedding dim).
+        """
+        asked = labels != -100
+        words = self.norm(self.activation(self.transform(hidden[asked])))
+        logits = nn.functional.linear(words, word_embeddings, self.bias.to(word_embeddings.dtype)).float()
+        total = nn.functional.cross_entropy(logits, labels[asked], reduction="sum")
+        return mean(total, asked.sum())
+
+
+def _activation_name(model: PreTrainedModel) -> str:
+    """The activation of the head; the RoBERTa family and MPNet have gelu there whatever the blocks use."""
+    config = model.config
+    names = ("classifier_activation", "hidden_act", "activation")
+    if config.model_type in {"roberta", "xlm-roberta", "mpnet"}:
+        return "gelu"
+    return next(getattr(config, name) for name in names if isinstance(getattr(config, name, None), str))

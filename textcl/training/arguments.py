@@ -1,0 +1,68 @@
+"""Training arguments: those of transformers, with defaults that suit contrastive training."""
+
+import platform
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from transformers import TrainingArguments
+
+
+def has_bf16() -> bool:
+    """Whether this machine computes in bfloat16 natively: its GPU, or its processor (x86 or Arm)."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    flags = Path("/proc/cpuinfo")
+    if flags.is_file():
+        words = set(flags.read_text().split())
+        return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
+    return sys.platform == "darwin" and platform.machine() == "arm64" and torch.backends.mps.is_available()
+
+
+@dataclass
+class ContrastiveTrainingArguments(TrainingArguments):
+    """`transformers.TrainingArguments` with other defaults, and two fields more.
+
+    Defaults that differ: rows reach the collator with all their columns, the last incomplete batch is dropped (its rows
+    would have fewer negatives), bfloat16 autocast where the machine has it (weights stay float32), unsupervised
+    SimCSE's learning rate and batch size, two checkpoints kept, bars only on a terminal.
+
+    A mean is one of its micro-batch: gradient accumulation does not add negatives.
+
+    Example:
+        >>> ContrastiveTrainingArguments("runs/simcse", learning_rate=1e-4).dataloader_drop_last
+        True
+    """
+
+    bf16: bool | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "bfloat16 autocast; by default where the machine computes in it natively."}
+    )
+    remove_unused_columns: bool | None = field(
+        default=False, metadata={"help": "Drop columns that forward does not name; the collator needs them."}
+    )
+    dataloader_drop_last: bool = field(default=True, metadata={"help": "Drop the last incomplete batch."})
+    learning_rate: float = field(default=3e-5, metadata={"help": "Peak learning rate."})
+    per_device_train_batch_size: int = field(default=64, metadata={"help": "Rows a device takes at a time."})
+    num_train_epochs: float = field(default=1.0, metadata={"help": "Passes over the corpus."})
+    logging_steps: float = field(default=50, metadata={"help": "Log every so many steps."})
+    eval_steps: float | None = field(default=125, metadata={"help": "Run the evaluators every so many steps."})
+    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints kept, at least 2."})
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "A loss that is not finite stops the run."})
+    disable_tqdm: bool | None = field(default=None, metadata={"help": "No bars; by default where there is no terminal."})
+    early_stopping_patience: int = field(
+        default=0, metadata={"help": "Stop after so many evaluations without a better score; 0: never."}
+    )
+    select_best: bool = field(
+        default=True, metadata={"help": "End with the weights that scored best on the first evaluator."}
+    )
+
+    def __post_init__(self) -> None:
+        if self.bf16 is None:
+            self.bf16 = not self.fp16 and has_bf16()
+        if self.disable_tqdm is None:
+            self.disable_tqdm = not sys.stderr.isatty()
+        if self.save_total_limit is not None:
+            # The oldest goes before the newest is marked complete: with one, a kill in between would leave none.
+            self.save_total_limit = max(2, self.save_total_limit)
+        super().__post_init__()

@@ -1,0 +1,56 @@
+"""Gives methods their hooks and marks checkpoints complete, under any `transformers.Trainer`."""
+
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from textcl.files import write_json
+from textcl.methods import Method
+
+COMPLETE = "complete.json"
+
+
+class MethodCallback(TrainerCallback):
+    """Calls the hooks of a `Method` at their places in the training loop.
+
+    Example:
+        >>> transformers.Trainer(model=method, args=args, data_collator=method.collator(), train_dataset=texts,
+        ...                      callbacks=[textcl.MethodCallback()])
+    """
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, model: Method, **kwargs: Any
+    ) -> None:
+        model.hooked = True
+        if state.global_step == 0:
+            model.on_fit_start()
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        # epoch is a float that counts the steps done, so it may lie a rounding error below the whole number
+        kwargs["train_dataloader"].collate_fn.set_epoch(int((state.epoch or 0) + 1e-6))
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, model: Method, **kwargs: Any
+    ) -> None:
+        model.before_optimizer_step()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, model: Method, **kwargs: Any
+    ) -> None:
+        if not getattr(kwargs["optimizer"], "step_was_skipped", False):  # a bare torch optimizer never skips
+            model.after_optimizer_step(state.global_step, state.max_steps)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+            write_json(folder / COMPLETE, {"step": state.global_step})
+
+
+def newest_complete_checkpoint(run: str | Path) -> Path | None:
+    """The checkpoint with the most steps among those of a run that were written to the end."""
+    folders = [path.parent for path in Path(run).glob(f"{PREFIX_CHECKPOINT_DIR}-*/{COMPLETE}")]
+    return max(folders, key=lambda folder: int(folder.name.rsplit("-", 1)[1]), default=None)

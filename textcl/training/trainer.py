@@ -1,0 +1,235 @@
+"""A thin subclass of `transformers.Trainer`: evaluators, the best encoder, diagnostics, and errors that teach."""
+
+import json
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import Trainer
+from transformers.trainer_utils import TrainOutput
+
+from textcl.errors import InputError
+from textcl.files import atomic_directory, write_json
+from textcl.losses import geometry
+from textcl.methods import Method
+from textcl.training.arguments import ContrastiveTrainingArguments
+from textcl.training.callback import MethodCallback, newest_complete_checkpoint
+
+logger = logging.getLogger("textcl")
+
+LEAST_RANK_SHARE = 0.05
+LARGEST_MEAN_COSINE = 0.99
+
+
+class Evaluation(Protocol):
+    """What an evaluator gives: a number to choose by, higher is better."""
+
+    primary: float
+
+
+class Evaluator(Protocol):
+    """Anything that scores an object with `.encode(list[str])`."""
+
+    name: str
+
+    def __call__(self, encoder: Any) -> Evaluation: ...
+
+
+class ContrastiveTrainer(Trainer):
+    """Trains a method, scores its encoder every `eval_steps`, and ends with the best one.
+
+    The run's directory holds `checkpoint-N/` (each with `complete.json`, written last), `best/` (an export of the best
+    encoder, its score in `best.json`, and the method's weights), and `log.jsonl`.
+
+    Args:
+        model: The method.
+        args: See `ContrastiveTrainingArguments`.
+        train_dataset: Rows with `text`, and with labels `positive` and `negative`.
+        evaluators: Run every `eval_steps` and at the end; the first one's score chooses the best encoder.
+        callbacks: Further callbacks; `MethodCallback` is added.
+
+    Raises:
+        InputError: If several GPUs are visible to one process, or a batch would hold a single row.
+
+    Example:
+        >>> trainer = ContrastiveTrainer(method, args, texts, evaluators=[STSBenchmark(split="dev")])
+        >>> trainer.train()
+    """
+
+    def __init__(
+        self,
+        model: Method,
+        args: ContrastiveTrainingArguments,
+        train_dataset: Any,
+        evaluators: Sequence[Evaluator] = (),
+        callbacks: Sequence[Any] = (),
+        **options: Any,
+    ) -> None:
+        if args.n_gpu > 1:
+            raise InputError(
+                f"{args.n_gpu} GPUs are visible to one process, which transformers would drive by DataParallel, and "
+                "that would split the batch's negatives. Start one process a GPU (torchrun --nproc_per_node "
+                f"{args.n_gpu} -m textcl train …), or show one GPU (CUDA_VISIBLE_DEVICES=0)."
+            )
+        if args.per_device_train_batch_size * args.world_size < 2:
+            raise InputError(
+                "A batch of one row has no negatives; set per_device_train_batch_size to 2 or more."
+            )
+        if args.dataloader_drop_last and len(train_dataset) < args.train_batch_size * args.world_size:
+            raise InputError(
+                f"The corpus has {len(train_dataset)} rows, fewer than one batch of "
+                f"{args.train_batch_size * args.world_size}, so that no step could be made. Lower "
+                "per_device_train_batch_size."
+            )
+        self.evaluators = list(evaluators)
+        if self.evaluators and args.eval_strategy == "no":
+            args.eval_strategy = "steps"
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=options.pop("data_collator", None) or model.collator(args.seed),
+            train_dataset=train_dataset,
+            # transformers insists on a data set before it calls `evaluate`, which here asks the evaluators
+            eval_dataset=train_dataset if self.evaluators else None,
+            callbacks=[MethodCallback(), *callbacks],
+            **options,
+        )
+        self.method = model
+        self._seen: dict[str, Tensor] = {}
+        self._duplicates = torch.zeros((), dtype=torch.long, device=args.device)
+
+    @property
+    def run_directory(self) -> Path:
+        assert self.args.output_dir is not None
+        return Path(self.args.output_dir)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any) -> TrainOutput:
+        """Trains, then restores the weights that scored best.
+
+        Args:
+            resume_from_checkpoint: True for the newest complete checkpoint of the run, or the path of one.
+            **options: Handed on to `transformers.Trainer.train`.
+
+        Raises:
+            InputError: If there is no complete checkpoint to resume, it belongs to another method, the loss is not
+                finite, or saving fails. The last complete checkpoint stays.
+        """
+        checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
+        try:
+            output = super().train(resume_from_checkpoint=checkpoint, **options)
+        except (OSError, SafetensorError, RuntimeError) as error:
+            if not isinstance(error, (OSError, SafetensorError)) and "PytorchStreamWriter" not in str(error):
+                raise
+            raise InputError(
+                f"Writing to {self.run_directory} failed at step {self.state.global_step} "
+                f"({str(error).splitlines()[0]}). {self._last_good()}"
+            ) from error
+        if self.args.select_best and (self.run_directory / "best" / "best.json").is_file():
+            self.method.load_state_dict(load_file(self.run_directory / "best" / "method.safetensors"))
+        return output
+
+    def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
+        loss = super().training_step(model, inputs, *args, **kwargs)
+        if not math.isfinite(loss.item()):
+            raise InputError(
+                f"The loss became {loss.item()} at step {self.state.global_step + 1}. Lower the learning rate, or "
+                f"raise the temperature. {self._last_good()}"
+            )
+        return loss
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        outputs = model(**inputs)
+        with torch.no_grad():
+            first = inputs["text_id"][inputs["view"] == 0].sort().values
+            self._duplicates += (first[1:] == first[:-1]).sum()
+        self._seen = {name: value.detach() for name, value in outputs.items() if name != "loss"}
+        self._seen["view"] = inputs["view"]
+        return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Runs the evaluators on the encoder as it is, logs their scores, and keeps it if it is the best so far."""
+        scores = {f"{metric_key_prefix}_{each.name}": each(self.method).primary for each in self.evaluators}
+        chosen = next(iter(scores))
+        history = [entry[chosen] for entry in self.state.log_history if chosen in entry]
+        if self.is_world_process_zero() and scores[chosen] > max(history, default=-math.inf):
+            self._keep_best(chosen, scores[chosen])
+        self.log(dict(scores))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, scores)
+        patience = self.args.early_stopping_patience
+        history.append(scores[chosen])
+        if patience and len(history) - 1 - history.index(max(history)) >= patience:
+            self.control.should_training_stop = True
+        return scores
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        if "loss" in logs and self._seen:
+            logs |= self._diagnostics()
+        super().log(logs, *args, **kwargs)
+        if self.is_world_process_zero():
+            self.run_directory.mkdir(parents=True, exist_ok=True)
+            with (self.run_directory / "log.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps({**logs, "step": self.state.global_step}) + "\n")
+
+    def _diagnostics(self) -> dict[str, float]:
+        """The geometry of the last batch, as the encoder's embeddings have it."""
+        seen, self._seen = self._seen, {}
+        view, embeddings = seen.pop("view"), seen.pop("embeddings").float()
+        first, second = embeddings[view == 0], embeddings[view == 1]
+        rank, cosine = float(geometry.effective_rank(first)), float(geometry.mean_cosine(first))
+        largest = min(first.shape)
+        if rank < LEAST_RANK_SHARE * largest or cosine > LARGEST_MEAN_COSINE:
+            logger.warning(
+                "The embeddings are collapsing at step %d: effective rank %.1f of %d, mean cosine %.3f.",
+                self.state.global_step,
+                rank,
+                largest,
+                cosine,
+            )
+        return {
+            **{name: float(value) for name, value in seen.items()},
+            "alignment": float(geometry.alignment(first, second)),
+            "uniformity": float(geometry.uniformity(first)),
+            "positive_cosine": float(geometry.positive_cosine(first, second)),
+            "negative_cosine": float(geometry.negative_cosine(first, second)),
+            "effective_rank": rank,
+            "duplicates_in_batches": int(self._duplicates),
+        }
+
+    def _keep_best(self, metric: str, score: float) -> None:
+        best = {"metric": metric, "score": score, "step": self.state.global_step}
+        with atomic_directory(self.run_directory / "best") as folder:
+            self.method.export(folder / "encoder")
+            save_file(self.method.state_dict(), folder / "method.safetensors")
+            write_json(folder / "best.json", best)
+
+    def _checkpoint_to_resume(self, asked: str | bool | None) -> str | None:
+        if not asked:
+            return None
+        folder = newest_complete_checkpoint(self.run_directory) if asked is True else Path(asked)
+        if folder is None:
+            raise InputError(f"{self.run_directory} holds no complete checkpoint to resume from; start afresh.")
+        weights = folder / "model.safetensors"
+        if not weights.is_file():
+            raise InputError(f"{folder} is no checkpoint of textcl: it holds no model.safetensors.")
+        with safe_open(weights, "pt") as file:  # transformers would pass over what is missing
+            stored, wanted = set(file.keys()), set(self.method.state_dict())
+        if stored != wanted:
+            raise InputError(
+                f"{folder} belongs to another method or other options: {len(stored ^ wanted)} parameters are in one and "
+                f"not in the other, such as {min(stored ^ wanted)}."
+            )
+        return str(folder)
+
+    def _last_good(self) -> str:
+        checkpoint = newest_complete_checkpoint(self.run_directory)
+        return f"The last complete checkpoint is {checkpoint}." if checkpoint else "No checkpoint was complete yet."
