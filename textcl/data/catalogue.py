@@ -175,7 +175,9 @@ def import_archive(
         except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"{source} cannot be unpacked: {error}. It may be damaged, or only partly there.") from error
+            raise InputError(
+                f"{source} cannot be unpacked: {error}. It may be damaged, or only partly there."
+            ) from error
         if not found:
             raise InputError(f"{source} holds no file of the sets that textcl knows ({', '.join(sets)}).")
         return _install(stage, root, {name: sets[name] for name in sets if name in found}, str(source))
@@ -302,13 +304,14 @@ def require(name: str, file: str, directory: Path) -> Path:
     if not path.is_file():
         raise InputError(
             f"{name} is not installed: there is no file {path}. Run `textcl data fetch {name}`, or "
-            f"`textcl data import FILE` with an archive of SentEval's sets, or set TEXTCL_DATA to the folder that has them."
+            f"`textcl data import FILE` with an archive of SentEval's sets, or set TEXTCL_DATA to "
+            f"the folder that has them."
         )
     return path
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """" Did you mean 'x'?" for the known name that comes nearest, or an empty string."""
+    """ " Did you mean 'x'?" for the known name that comes nearest, or an empty string."""
     lowered = {candidate.lower(): candidate for candidate in known}
     found = difflib.get_close_matches(name.lower(), lowered, n=1)
     return f" Did you mean '{lowered[found[0]]}'?" if found else ""
@@ -465,7 +468,7 @@ def _extract(tape: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 
 
 def _check_member(source: Path, name: str, *, plain: bool) -> None:
-    """Refuses what could leave the folder. Only names from the manifest are ever written to; this is the second lock."""
+    """Refuses what could leave the folder: a second lock, since only names from the manifest are written to."""
     parts = name.replace("\\", "/").split("/")
     if name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0] or "\0" in name:
         raise InputError(f"{source} has the member '{name}', which would leave the folder. Nothing was imported.")
@@ -499,5 +502,3 @@ def _install(stage: Path, root: Path, sets: Mapping[str, Any], source: str) -> l
 
 def _first(status: SetStatus, stage: Path) -> str:
     return status.notes[0].replace(f"{stage}{os.sep}", "")
-
-

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("textcl")
 
 LONG_TEXT = 100_000  # characters; longer texts are read, and mentioned, since a tokenizer keeps only their beginning
-_COMPRESSED = {".gz": gzip.open, ".xz": lzma.open}
+_COMPRESSED: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
 _FORMATS = (".txt", ".csv", ".tsv", ".jsonl", ".parquet")
 _TEXT_COLUMNS = ("text", "sentence")
 
@@ -75,9 +75,10 @@ def load_texts(
         name = "the list of texts"
         values = iter(source)
     else:
+        dataset = cast("Dataset", source)
         name = "the dataset"
-        chosen = _pick(source.column_names, None if column is None else [column], name)
-        values = iter(source[chosen[0]])
+        chosen = _pick(dataset.column_names, None if column is None else [column], name)
+        values = iter(dataset[chosen[0]])
 
     texts: list[str] = []
     blank = 0
@@ -92,7 +93,10 @@ def load_texts(
     _check_size(len(texts), name)
     _warn(blank, "blank line was dropped", "blank lines were dropped", name)
     _warn(
-        len(texts) - len(set(texts)), "text is a duplicate of an earlier one", "texts are duplicates of earlier ones", name
+        len(texts) - len(set(texts)),
+        "text is a duplicate of an earlier one",
+        "texts are duplicates of earlier ones",
+        name,
     )
     _warn_long(texts, name)
     return _dataset({"text": texts})
@@ -131,13 +135,15 @@ def load_triplets(
         name = str(path)
         if _format(path) == ".txt":
             raise InputError(
-                f"{name} is a text file without columns; pairs and triplets are read from .csv, .tsv, .jsonl or .parquet."
+                f"{name} is a text file without columns; pairs and triplets are read from .csv, .tsv, "
+                ".jsonl or .parquet."
             )
         rows: Iterator[tuple[Any, ...]] = _rows(path, columns)
     elif hasattr(source, "column_names"):
+        dataset = cast("Dataset", source)
         name = "the dataset"
-        _pick(source.column_names, columns, name)
-        rows = zip(*(source[column] for column in columns), strict=True)
+        _pick(dataset.column_names, columns, name)
+        rows = zip(*(dataset[column] for column in columns), strict=True)
     else:
         raise InputError(f"load_triplets takes a path or a datasets.Dataset, not a {type(source).__name__}.")
 
@@ -153,7 +159,9 @@ def load_triplets(
             blank += 1
     _check_size(len(kept), name)
     _warn(blank, "blank row was dropped", "blank rows were dropped", name)
-    _warn(len(kept) - len(set(kept)), "row is a duplicate of an earlier one", "rows are duplicates of earlier ones", name)
+    _warn(
+        len(kept) - len(set(kept)), "row is a duplicate of an earlier one", "rows are duplicates of earlier ones", name
+    )
     _warn_long(list(chain.from_iterable(kept)), name)
     names = ("text", "positive", "negative")[: len(columns)]
     return _dataset({key: list(values) for key, values in zip(names, zip(*kept, strict=True), strict=True)})
@@ -177,8 +185,8 @@ def _lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
                 line = raw.decode(encoding)
             except UnicodeDecodeError as error:
                 raise InputError(
-                    f"{path}, line {number}: byte {raw[error.start] :#04x} at position {error.start + 1} of the line is no "
-                    f"valid UTF-8. Convert the file to UTF-8, for example with iconv."
+                    f"{path}, line {number}: byte {raw[error.start]:#04x} at position {error.start + 1} of the line "
+                    f"is no valid UTF-8. Convert the file to UTF-8, for example with iconv."
                 ) from None
             yield number, line.removesuffix("\n").removesuffix("\r")
 
@@ -198,7 +206,9 @@ def _open(path: Path) -> Iterator[BinaryIO]:
         with opener(path, "rb") if opener else path.open("rb") as handle:
             yield cast(BinaryIO, handle)
     except (gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError) as error:
-        raise InputError(f"{path} cannot be decompressed: {error}. It is damaged, or was only partly downloaded.") from None
+        raise InputError(
+            f"{path} cannot be decompressed: {error}. It is damaged, or was only partly downloaded."
+        ) from None
 
 
 def _format(path: Path) -> str:
@@ -338,7 +348,9 @@ def _as_text(value: Any, name: str, number: int) -> str:
         try:
             value.encode("utf-8")
         except UnicodeEncodeError:  # JSON can spell half of a surrogate pair, which no tokenizer takes
-            raise InputError(f"{name}, row {number}: the text holds half of a surrogate pair, which is no character.") from None
+            raise InputError(
+                f"{name}, row {number}: the text holds half of a surrogate pair, which is no character."
+            ) from None
     return value
 
 

@@ -108,7 +108,9 @@ def normalise_space(text: str) -> str:
 def _read_two_files(name: str, texts: Path, gold: Path) -> Subset:
     pairs, scores = list(read_lines(texts)), list(read_lines(gold))
     if len(pairs) != len(scores):
-        raise InputError(f"{texts} has {len(pairs):,} lines and {gold} has {len(scores):,}; they must have the same number.")
+        raise InputError(
+            f"{texts} has {len(pairs):,} lines and {gold} has {len(scores):,}; they must have the same number."
+        )
     subset = Subset(name, [], [], [])
     for (number, pair), (_, score) in zip(pairs, scores, strict=True):
         if score.strip():  # no score: a pair that was not annotated
@@ -142,6 +144,6 @@ def _check_count(name: str, file: str, path: Path, subset: Subset) -> None:
     expected = next(entry["rows"] for entry in load_manifest()["sets"][name]["files"] if entry["name"] == file)
     if len(subset) != expected:
         raise InputError(
-            f"{path} has {len(subset):,} scored pairs where {expected:,} are expected, so its scores could not be compared "
-            f"with any other's. Bring it in again with `textcl data fetch {name}` or `textcl data import FILE`."
+            f"{path} has {len(subset):,} scored pairs where {expected:,} are expected, so its scores could not be "
+            f"compared with others. Bring it in again with `textcl data fetch {name}` or `textcl data import FILE`."
         )

@@ -1,8 +1,8 @@
 """How much of the evaluation text was in the training corpus.
 
 A score on texts that were trained on is transductive: it says how well the encoder knows these texts, not how well it
-would do on new ones. The WordNet glosses, for one, contain a side of nearly every pair of STS OnWN and FNWN: half of the
-texts, so it is pairs that are counted beside texts, and by pairs that a subset is marked.
+would do on new ones. The WordNet glosses, for one, contain a side of nearly every pair of STS OnWN and FNWN, yet only
+half of their texts. So pairs are counted beside texts, and it is by pairs that a subset is marked.
 """
 
 from __future__ import annotations

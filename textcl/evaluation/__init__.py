@@ -1,0 +1,97 @@
+"""Scoring encoders: `evaluate` for one call, evaluators for a trainer, baselines to compare with."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from textcl.data.catalogue import nearest
+from textcl.data.sts import STS_TASKS
+from textcl.errors import InputError
+from textcl.evaluation.baselines import MeanWordVectors, TfidfEncoder
+from textcl.evaluation.overlap import mark_transductive, overlap
+from textcl.evaluation.results import Result
+from textcl.evaluation.sts import LabelledPairs, STSBenchmark, STSSuite
+
+__all__ = [
+    "STS_TASKS",
+    "TASKS",
+    "LabelledPairs",
+    "MeanWordVectors",
+    "Result",
+    "STSBenchmark",
+    "STSSuite",
+    "TfidfEncoder",
+    "evaluate",
+    "mark_transductive",
+    "overlap",
+]
+
+# What `evaluate` is asked for -> the STS tasks that are scored for it, all of them in one suite.
+TASKS: dict[str, tuple[str, ...]] = {
+    "sts": STS_TASKS,
+    **{task.lower(): (task,) for task in STS_TASKS[:5]},
+    "stsb": ("STSBenchmark",),
+    "stsb-dev": ("STSBenchmark-dev",),
+    "sickr": ("SICKRelatedness",),
+    "sickr-dev": ("SICKRelatedness-dev",),
+}
+
+
+def evaluate(
+    model: Any,
+    tasks: str | Sequence[str] = "sts",
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    batch_size: int | None = None,
+    pooling: str | None = None,
+    max_length: int | None = None,
+) -> Result:
+    """Scores an encoder on tasks, each distinct sentence encoded once over all of them.
+
+    An encoder whose directory holds an `overlap.json`, as textcl's exports do, has the subsets that its training
+    corpus touches marked as transductive.
+
+    Args:
+        model: "bundled", an exported directory, a transformers or sentence-transformers directory, a hub name, or
+            anything with `.encode(list[str])`.
+        tasks: Keys of `TASKS`, as a list or with commas between them: "sts" is the seven tasks of the papers.
+        data_dir: The data directory; by default `textcl.data.data_directory()`.
+        batch_size: Passed on to `encode` where given.
+        pooling: Overrides the pooling of a model that is loaded here.
+        max_length: Overrides the maximal length of a model that is loaded here.
+
+    Raises:
+        InputError: An unknown task (the nearest is named), a directory that is no model, a set that is not installed.
+
+    Example:
+        >>> evaluate("my-encoder", tasks="sts12,stsb").average["all"]  # doctest: +SKIP
+    """
+    suite = STSSuite(_resolve(tasks), data_dir)  # before the model is loaded: a typing error shows at once
+    if isinstance(model, (str, os.PathLike)):
+        from textcl.encoder import Encoder
+
+        encoder: Any = Encoder.from_pretrained(os.fspath(model), pooling=pooling, max_length=max_length)
+    elif pooling is not None or max_length is not None:
+        raise InputError("pooling and max_length apply where evaluate loads the model; set them on the encoder itself.")
+    else:
+        encoder = model
+    result = suite(encoder, **({} if batch_size is None else {"batch_size": batch_size}))
+    source = getattr(encoder, "source", None)
+    if source is not None and (record := Path(source) / "overlap.json").is_file():
+        return mark_transductive(result, json.loads(record.read_text(encoding="utf-8")))
+    return result
+
+
+def _resolve(tasks: str | Sequence[str]) -> list[str]:
+    names = [name.strip() for name in (tasks.split(",") if isinstance(tasks, str) else tasks)]
+    chosen: dict[str, None] = {}
+    for name in names:
+        known = name.lower().removesuffix("-test")
+        if known not in TASKS:
+            raise InputError(f"There is no task '{name}'; there are {', '.join(TASKS)}.{nearest(name, TASKS)}")
+        chosen.update(dict.fromkeys(TASKS[known]))
+    return list(chosen)
