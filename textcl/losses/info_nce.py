@@ -14,7 +14,6 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 Similarity = Literal["cosine", "dot"]
 
@@ -220,8 +219,9 @@ class _Tiled(torch.autograd.Function):
         return (normaliser - (rows * columns[pairing.positive]).sum(1)).sum()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        if torch.is_grad_enabled():  # create_graph=True; once_differentiable would let most such calls pass, wrongly
+            raise RuntimeError("Tiled InfoNCE has no second gradient: leave out chunk_size.")
         rows, columns, normaliser = ctx.saved_tensors
         of_rows = torch.zeros_like(rows) if ctx.needs_input_grad[0] else None
         of_columns = torch.zeros_like(columns) if ctx.needs_input_grad[1] else None
@@ -248,5 +248,5 @@ def _slices(length: int, size: int) -> list[slice]:
 def _add_at(scores: Tensor, index: Tensor, value: float) -> None:
     """Adds ``value`` to column ``index[i]`` of row i, where the tile has that column; without a wait for the device."""
     inside = (index >= 0) & (index < scores.shape[1])
-    amount = torch.where(inside, value, 0.0).to(scores.dtype)
+    amount = scores.new_zeros(index.shape[0]).masked_fill_(inside, value)
     scores.scatter_add_(1, index.clamp(0, scores.shape[1] - 1)[:, None], amount[:, None])

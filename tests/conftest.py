@@ -1,0 +1,50 @@
+"""What all tests share: the test data, two processes, one thread each, and no silent skips."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from process_pool import ProcessPool
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+DATA_IS_HERE = SHARED.exists() or "TEXTCL_TEST_DATA" in os.environ
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real corpora and evaluation sets: $TEXTCL_TEST_DATA, else ../shared/data, else a skip."""
+    folder = Path(os.environ.get("TEXTCL_TEST_DATA", SHARED / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no test data: set TEXTCL_TEST_DATA ({folder} is no directory)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def two_processes() -> Iterator[ProcessPool]:
+    """``two_processes(function, *args)`` -> the results of ``function(rank, *args)`` on two gloo ranks."""
+    pool = ProcessPool()
+    yield pool
+    pool.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Where the data is, a skip is a failure: nothing that could be tested goes untested unseen."""
+    return _no_skip((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    return _no_skip((yield))
+
+
+def _no_skip(report):
+    if report.skipped and DATA_IS_HERE and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"A skip is a failure where the test data is: {reason}"
+    return report
