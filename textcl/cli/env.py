@@ -14,17 +14,17 @@ def main(arguments: Sequence[str]) -> None:
 
     from textcl.data import data_directory, verify
     from textcl.encoder import BUNDLED
-    from textcl.training.arguments import bf16_supported
-    from textcl.training.recipe import versions
+    from textcl.evaluation.results import library_versions
+    from textcl.training.arguments import has_bf16
 
-    for name, version in versions().items():
+    for name, version in library_versions().items():
         print(f"{name:<22}{version}")
     cuda = torch.cuda.is_available()
     device = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())) if cuda else "cpu"
     print(f"{'platform':<22}{platform.platform()}")
     print(f"{'device':<22}{device}")
     print(f"{'cores':<22}{os.cpu_count()} ({torch.get_num_threads()} threads)")
-    print(f"{'bf16':<22}{'yes, used in training' if bf16_supported() else 'not here; training computes in float32'}")
+    print(f"{'bf16':<22}{'yes, used in training' if has_bf16() else 'not here; training computes in float32'}")
     print(f"{'bundled encoder':<22}{BUNDLED if BUNDLED.is_dir() else 'not in this installation'}")
     found = [status.name for status in verify() if status.usable]
     print(f"{'data':<22}{data_directory()}: {', '.join(found) or 'no sets; see textcl data --help'}")

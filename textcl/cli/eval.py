@@ -23,12 +23,17 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--json", metavar="PATH", help="write the result there; '-' for standard output")
     given = parser.parse_args(arguments)
 
-    from textcl.encoder import Encoder
     from textcl.evaluation import evaluate
     from textcl.files import write_json
 
-    encoder = Encoder.from_pretrained(given.model, pooling=given.pooling, max_length=given.max_length)
-    result = evaluate(encoder, tasks=given.tasks, data_dir=given.data_dir, batch_size=given.batch_size)
+    result = evaluate(
+        given.model,
+        given.tasks,
+        data_dir=given.data_dir,
+        batch_size=given.batch_size,
+        pooling=given.pooling,
+        max_length=given.max_length,
+    )
     if given.json == "-":
         json.dump(result.to_dict(), sys.stdout, indent=2)
         print()

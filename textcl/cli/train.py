@@ -1,6 +1,5 @@
 """`textcl train METHOD|RECIPE [flags]`"""
 
-import sys
 from collections.abc import Sequence
 
 from textcl.errors import InputError
@@ -25,15 +24,13 @@ def main(arguments: Sequence[str]) -> None:
     parser = FlagParser(str(recipe.get("method", "simcse")), prog=f"textcl train {what}", usage=USAGE)
     parser.add_argument("--resume", action="store_true", help="go on with the run that the output directory holds")
     parser.add_argument("--overwrite", action="store_true", help="replace the run that the output directory holds")
-    if not sys.stderr.isatty():
-        recipe.setdefault("disable_tqdm", True)
     resolved, further = resolve(recipe, flags, parser)
     if further["resume"] and further["overwrite"]:
         raise InputError("--resume goes on with a run and --overwrite replaces it; give one of them.")
     result = run_recipe(resolved, **further)
 
     record = result.record
-    dev = f", {record['dev']} {record['best_dev']:.2f}" if record["best_dev"] is not None else ""
+    dev = f", {record['dev']['set']} {record['dev']['score']:.2f}" if record["dev"] else ""
     print(
         f"{record['data']['rows']:,} rows, {record['steps']:,} steps, {record['seconds']:.0f} s{dev}\n"
         f"encoder: {result.export}\nrecord:  {result.output / 'run.json'}"

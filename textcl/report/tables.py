@@ -1,7 +1,12 @@
 """Plain tables that are Markdown as well."""
 
 from collections.abc import Sequence
+from math import sqrt
 from statistics import fmean, stdev
+from typing import Any
+
+from textcl.errors import InputError
+from textcl.evaluation.results import short_name
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -39,3 +44,78 @@ def mean_sd(values: Sequence[float]) -> str:
 
 def _is_number(cell: str) -> bool:
     return cell[:1].isdigit() or cell[:1] in "+-−" or not cell
+
+
+def comparison(lines: Sequence[dict[str, Any]], reference: str | None = None) -> dict[str, Any]:
+    """Mean and standard deviation over seeds for each row, and the paired difference to one of them.
+
+    Args:
+        lines: Of a results file, see `textcl.training.compare`.
+        reference: The row that differences are taken to; default: the first.
+
+    Returns:
+        `{"reference", "columns", "rows": {name: {"seeds", "columns": {column: {"mean", "sd", "values"}},
+        "difference": {"mean", "se", "n"}}}}`. A difference is that of the averages, seed by seed (a baseline has one
+        value for all seeds); its standard error is sd/√n, and None for a single pair.
+
+    Raises:
+        InputError: If there is no such row.
+    """
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for line in lines:
+        groups.setdefault(line["row"], []).append(line)
+    reference = reference or next(iter(groups))
+    if reference not in groups:
+        raise InputError(f"There is no row {reference!r} to take differences to; there are {', '.join(groups)}.")
+    tasks = [task for task in lines[0]["results"] if task != "STSBenchmark-dev"]
+    rows: dict[str, Any] = {}
+    for name, group in groups.items():
+        columns = {short_name(task): [line["results"][task]["all"] for line in group] for task in tasks}
+        columns["Avg."] = [line["average"] for line in group]
+        columns["STS-B dev"] = [line["dev"] for line in group]
+        rows[name] = {
+            "seeds": [line["seed"] for line in group],
+            "columns": {
+                column: {"mean": fmean(values), "sd": stdev(values) if len(values) > 1 else None, "values": values}
+                for column, values in columns.items()
+            },
+            "transductive": sorted({t for line in group for t in tasks if line["results"][t].get("transductive")}),
+            "difference": None if name == reference else _paired_difference(group, groups[reference]),
+        }
+    return {"reference": reference, "columns": list(rows[reference]["columns"]), "rows": rows}
+
+
+def comparison_table(figures: dict[str, Any]) -> str:
+    """What `comparison` found, as one table with a line below it that says how to read it."""
+    header = ["", *figures["columns"], f"Avg. − {figures['reference']}", "runs"]
+    rows = []
+    for name, row in figures["rows"].items():
+        difference = row["difference"]
+        cells = [mean_sd(row["columns"][column]["values"]) for column in figures["columns"]]
+        rows.append([name, *cells, _plus_minus(difference), len(row["seeds"])])
+    note = "Spearman × 100, aggregation all; mean ± sd over seeds; the difference ± its paired standard error."
+    marked = [
+        f"{name}: {', '.join(row['transductive'])}" for name, row in figures["rows"].items() if row["transductive"]
+    ]
+    if marked:
+        note += f"\nTransductive, since evaluation texts were in the training corpus: {'; '.join(marked)}."
+    return f"{table(header, rows)}\n\n{note}"
+
+
+def _paired_difference(group: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    fixed = {line["seed"]: line["average"] for line in reference}
+    alone = fixed.get(None)
+    pairs = [(line["average"], fixed.get(line["seed"], alone)) for line in group]
+    if group[0]["seed"] is None:  # a baseline beside a row with seeds: one value against each of them
+        pairs = [(group[0]["average"], value) for value in fixed.values()]
+    differences = [own - other for own, other in pairs if other is not None]
+    if not differences:
+        return None
+    n = len(differences)
+    return {"mean": fmean(differences), "se": stdev(differences) / sqrt(n) if n > 1 else None, "n": n}
+
+
+def _plus_minus(difference: dict[str, Any] | None) -> str:
+    if difference is None:
+        return ""
+    return f"{difference['mean']:+.2f}" + ("" if difference["se"] is None else f" ± {difference['se']:.2f}")

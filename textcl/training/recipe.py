@@ -14,18 +14,24 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, make_dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
 
 import yaml
-from transformers import HfArgumentParser, set_seed
+from transformers import HfArgumentParser, PrinterCallback, set_seed
 
+from textcl.data import data_directory, load_texts, load_triplets, verify
 from textcl.data.catalogue import nearest
+from textcl.data.corpora import csv_records
 from textcl.encoder import BUNDLED, Encoder
 from textcl.errors import InputError
+from textcl.evaluation import LabelledPairs, STSBenchmark, overlap
+from textcl.evaluation.results import library_versions
 from textcl.files import write_json
 from textcl.methods import METHODS
 from textcl.training.arguments import ContrastiveTrainingArguments
+from textcl.training.callback import newest_complete_checkpoint
 from textcl.training.trainer import ContrastiveTrainer
 
 logger = logging.getLogger("textcl")
@@ -57,7 +63,10 @@ class RunFlags:
     pooling: str | None = field(default=None, metadata={"help": "default: what the model's directory says, else mean"})
     max_length: int | None = field(default=None, metadata={"help": "tokens after which a text is cut"})
     dropout: float | None = field(default=None, metadata={"help": "sets every dropout rate of the model"})
-    column: str | None = field(default=None, metadata={"help": "the column to read; two or three with commas between them for pairs or triplets"})
+    column: str | None = field(
+        default=None,
+        metadata={"help": "the column to read; two or three with commas between them for pairs or triplets"},
+    )
     limit: int | None = field(default=None, metadata={"help": "train on the first LIMIT rows only"})
     dev: str | None = field(
         default=None,
@@ -66,6 +75,10 @@ class RunFlags:
             "(default: stsb where it is installed)"
         },
     )
+
+
+class _TrainingFlags(ContrastiveTrainingArguments):
+    _argument_group_name = "training"
 
 
 @dataclass(frozen=True)
@@ -116,7 +129,7 @@ class FlagParser(HfArgumentParser):
     """Knows every flag of a method, and turns text into their types; raises `InputError` where argparse would exit."""
 
     def __init__(self, method: str, **kwargs: Any) -> None:
-        groups: list[Any] = [RunFlags, _method_flags(method), ContrastiveTrainingArguments]
+        groups: list[Any] = [RunFlags, _method_flags(method), _TrainingFlags]
         super().__init__(groups, allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> NoReturn:
@@ -218,7 +231,10 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
 
     started = datetime.now(UTC)
     arguments = _only(ContrastiveTrainingArguments, recipe.flags)
-    args = ContrastiveTrainingArguments(output_dir=str(output), **arguments)
+    try:
+        args = ContrastiveTrainingArguments(output_dir=str(output), **arguments)
+    except ValueError as error:  # flags that exclude one another
+        raise InputError(str(error)) from error
     set_seed(args.seed)  # a new head is drawn before the trainer sets the seed
     encoder = Encoder.from_pretrained(
         recipe.flags["model"], **{key: recipe.flags[key] for key in ("pooling", "max_length", "dropout")}
@@ -228,40 +244,50 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
     dataset = training_rows(corpus, recipe.flags["column"], recipe.flags["limit"])
     evaluators = dev_evaluators(recipe.flags["dev"])
     trainer = ContrastiveTrainer(model=method, args=args, train_dataset=dataset, evaluators=evaluators)
+    trainer.remove_callback(PrinterCallback)  # without bars it would print dictionaries; they stand in log.jsonl
 
-    if overwrite and not resume:
+    if overwrite:
         remove_run(output)
     write_json(output / "recipe.json", {"fingerprint": fingerprint, "recipe": recipe.to_dict()})
-    checkpoint = recipe.flags["resume_from_checkpoint"] or (resume and any(output.glob("checkpoint-*/complete.json")))
+    checkpoint = recipe.flags["resume_from_checkpoint"]
+    if checkpoint is None and resume:
+        checkpoint = newest_complete_checkpoint(output)
     begin = time.perf_counter()
-    outcome = trainer.train(resume_from_checkpoint=checkpoint or None)
+    outcome = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    seconds = time.perf_counter() - begin
+
+    export = method.export(output / "export")
+    seen = overlap(chain.from_iterable(dataset[column] for column in dataset.column_names))
+    write_json(export / "overlap.json", seen)
+    history = trainer.state.log_history
+    dev = [entry[f"eval_{each.name}"] for each in evaluators for entry in history if f"eval_{each.name}" in entry]
     record = {
-        "textcl": _version(),
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "fingerprint": fingerprint,
         "recipe": recipe.to_dict(),
         "seed": args.seed,
-        "encoder": encoder.describe(),
+        "encoder": method.describe(),
         "data": {
             "file": str(corpus),
             "sha256": file_hash(corpus),
             "rows": len(dataset),
-            "duplicates": trainer.duplicates,
+            "duplicates": len(dataset) - len(set(dataset["text"])),
+            "duplicates_in_batches": next((e[_IN_BATCHES] for e in reversed(history) if _IN_BATCHES in e), None),
+            "overlap": seen,
         },
-        "dev": evaluators[0].name if evaluators else None,
-        "best_dev": trainer.state.best_metric,
+        "dev": {"set": evaluators[0].name, "score": max(dev) if args.select_best else dev[-1]} if dev else None,
         "steps": trainer.state.global_step,
         "train_loss": outcome.metrics.get("train_loss"),
-        "seconds": round(time.perf_counter() - begin, 1),
+        "seconds": round(seconds, 1),
         "sentences_per_second": outcome.metrics.get("train_samples_per_second"),
         "resumed": bool(checkpoint),
         "device": str(args.device),
-        "bf16": args.bf16,
-        "versions": versions(),
+        "precision": "bf16 autocast" if args.bf16 else "fp16 autocast" if args.fp16 else "fp32",
+        "versions": library_versions(),
     }
     write_json(output / "run.json", record)
-    return RunResult(output, output / "export", record)
+    return RunResult(output, export, record)
 
 
 def training_rows(path: Path, column: str | None = None, limit: int | None = None) -> Any:
@@ -272,8 +298,6 @@ def training_rows(path: Path, column: str | None = None, limit: int | None = Non
         column: One column, or two or three with commas between them (text, positive, hard negative).
         limit: Read this many rows and no more.
     """
-    from textcl.data import load_texts, load_triplets
-
     columns = tuple(column.split(",")) if column else _triplet_columns(path)
     if len(columns) > 1:
         return load_triplets(path, columns=columns, limit=limit)
@@ -282,8 +306,6 @@ def training_rows(path: Path, column: str | None = None, limit: int | None = Non
 
 def _triplet_columns(path: Path) -> tuple[str, ...]:
     """The columns of a file with SimCSE's layout, sent0, sent1 and perhaps hard_neg; none for any other file."""
-    from textcl.data.corpora import csv_records
-
     suffixes = path.name.lower().split(".")[1:]
     if "csv" not in suffixes and "tsv" not in suffixes:
         return ()
@@ -297,9 +319,6 @@ def dev_evaluators(dev: str | None) -> list[Any]:
     Args:
         dev: "stsb", a file of labelled pairs, "none", or None for STS-B where it is installed.
     """
-    from textcl.data import verify
-    from textcl.evaluation import LabelledPairs, STSBenchmark
-
     if dev == "none":
         return []
     if dev is None and not verify(names=["STSBenchmark"])[0].usable:
@@ -315,8 +334,6 @@ def dev_evaluators(dev: str | None) -> list[Any]:
 
 def find_corpus(name: str) -> Path:
     """A corpus by its path, or by its name in the data folder."""
-    from textcl.data import data_directory
-
     for path in (Path(name), data_directory() / name):
         if path.is_file():
             return path
@@ -343,16 +360,8 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def versions() -> dict[str, str]:
-    """Of the interpreter and the libraries that decide a number."""
-    import platform
-    from importlib.metadata import version
-
-    libraries = ("torch", "transformers", "tokenizers", "datasets", "sentence-transformers", "numpy", "scipy")
-    return {"textcl": _version(), "python": platform.python_version(), **{name: version(name) for name in libraries}}
-
-
-_RUN_FILES = ("run.json", "recipe.json", "log.jsonl", "export", "best", "trainer_state.json")
+_IN_BATCHES = "duplicates_in_batches"
+_RUN_FILES = ("run.json", "recipe.json", "log.jsonl", "export", "best")
 
 
 def _finished(output: Path, recipe: Recipe, fingerprint: str) -> dict[str, Any] | None:
@@ -400,7 +409,7 @@ def _argument_docs(docstring: str) -> dict[str, str]:
 def _as_arguments(flags: Mapping[str, Any]) -> Iterable[str]:
     """A recipe's items as command-line arguments, so that both are converted by the same rules."""
     for key, value in flags.items():
-        if value is None:
+        if value is None or value == []:
             continue
         if isinstance(value, list):
             yield from (f"--{key}", *map(str, value))
@@ -413,9 +422,3 @@ def _as_arguments(flags: Mapping[str, Any]) -> Iterable[str]:
 def _only(group: Any, flags: Mapping[str, Any]) -> dict[str, Any]:
     """Those flags that are fields of a dataclass."""
     return {name: flags[name] for name, f in group.__dataclass_fields__.items() if f.init and name in flags}
-
-
-def _version() -> str:
-    from textcl import __version__
-
-    return __version__

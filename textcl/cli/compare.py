@@ -1,0 +1,59 @@
+"""`textcl compare RECIPE... [--seeds N] [training flags]`"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from textcl.cli.main import Parser
+from textcl.errors import InputError
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = Parser(
+        prog="textcl compare",
+        description="Train recipes with several seeds, each run in a process of its own; score them; print one table "
+        "of mean ± sd. Run it again and it goes on: finished runs are never repeated. Any flag of `textcl train` is "
+        "passed on to every run.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("recipes", nargs="*", metavar="RECIPE", help="recipe files, or names of shipped recipes")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each recipe (default: 3)")
+    parser.add_argument("--output", default="runs/compare", metavar="FOLDER", help="default: runs/compare")
+    parser.add_argument(
+        "--baselines",
+        default="untouched",
+        help="with commas: untouched, untouched:POOLING, tfidf, word-vectors, or none (default: untouched)",
+    )
+    parser.add_argument("--tasks", default="sts", help="with commas between them (default: sts, all seven)")
+    parser.add_argument("--data-dir", metavar="FOLDER", help="where the STS sets are")
+    parser.add_argument("--reference", metavar="ROW", help="the row that differences are taken to (default: the first)")
+    parser.add_argument("--json", metavar="PATH", help="write the table's figures there; '-' for standard output")
+    given, flags = parser.parse_known_args(arguments)
+
+    from textcl.files import atomic_write, write_json
+    from textcl.report.tables import comparison, comparison_table
+    from textcl.training.compare import compare
+
+    lines = compare(
+        given.recipes,
+        given.output,
+        seeds=given.seeds,
+        flags=flags,
+        baselines=[] if given.baselines == "none" else given.baselines.split(","),
+        tasks=given.tasks.split(","),
+        data_dir=given.data_dir,
+    )
+    if not lines:
+        raise InputError(f"No run ended well; their logs are in {given.output}/runs.")
+    figures = comparison(lines, given.reference)
+    text = comparison_table(figures)
+    with atomic_write(Path(given.output) / "table.md") as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+    if given.json == "-":
+        json.dump(figures, sys.stdout, indent=2)
+        print()
+        return
+    if given.json:
+        write_json(given.json, figures)
+    print(text)

@@ -1,0 +1,219 @@
+"""Recipes × seeds: one process a run, one line of results each, and finished runs are never repeated.
+
+The results file holds one JSON object a line. A line is written and synced once its run has been scored, so that a
+kill at any moment costs the run that was under way, and of that only what came after its last checkpoint.
+"""
+
+import ctypes
+import hashlib
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from textcl.encoder import Encoder
+from textcl.errors import InputError
+from textcl.evaluation import TASKS, MeanWordVectors, STSSuite, TfidfEncoder, mark_transductive
+from textcl.training.recipe import Recipe, find_corpus, load_recipe, recipe_file, resolve, training_rows
+
+logger = logging.getLogger("textcl")
+
+BASELINES = ("untouched", "tfidf", "word-vectors")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the results file that is, or will be, there.
+
+    Attributes:
+        name: The recipe's file name without its ending, or the baseline's name.
+        recipe: Its resolved recipe; for a baseline, the first recipe, whose model and corpus it takes.
+        seed: None for a baseline.
+        fingerprint: Of all that decides the scores.
+    """
+
+    name: str
+    recipe: Recipe
+    seed: int | None
+    fingerprint: str
+
+
+def compare(
+    recipes: Sequence[str | Path],
+    output: str | Path,
+    *,
+    seeds: int = 3,
+    flags: Sequence[str] = (),
+    baselines: Sequence[str] = ("untouched",),
+    tasks: Sequence[str] = ("sts",),
+    data_dir: str | Path | None = None,
+) -> list[dict[str, Any]]:
+    """Trains each recipe with several seeds, scores each export and the baselines, and returns all results.
+
+    Args:
+        recipes: Recipe files, or names of recipes that textcl ships.
+        output: The folder for `results.jsonl` and the runs. What it holds already is not done again.
+        seeds: The recipe's own seed and the seeds - 1 that follow it.
+        flags: Command-line flags for every run, such as `["--limit", "20000"]`; they win over the recipes.
+        baselines: "untouched" (the first recipe's model as it is; "untouched:mean" names the pooling), "tfidf",
+            "word-vectors" (the mean of the model's word embeddings).
+        tasks: Names in `textcl.evaluation.TASKS` (default: the seven of the papers). STS-B dev is scored beside them.
+        data_dir: Where the STS sets are.
+
+    Returns:
+        A line of the results file for each baseline and run, in the order given. Those of failed runs are missing.
+
+    Raises:
+        InputError: For bad input of any kind, before the first run starts.
+    """
+    folder = Path(output)
+    wanted = [task for name in [*tasks, "stsb-dev"] for task in TASKS.get(name.lower(), (name,))]
+    suite = STSSuite(list(dict.fromkeys(wanted)), data_dir)
+    rows = list(_plan(recipes, seeds, flags, baselines))
+    results = folder / "results.jsonl"
+    folder.mkdir(parents=True, exist_ok=True)
+    done = {(line["row"], line["fingerprint"], *line["results"]): line for line in read_results(results)}
+    lines = []
+    for number, row in enumerate(rows, start=1):
+        key = (row.name, row.fingerprint, *suite.tasks)
+        title = f"[{number}/{len(rows)}] {row.name}" + ("" if row.seed is None else f", seed {row.seed}")
+        if key in done:
+            logger.info("%s: done before", title)
+            lines.append(done[key])
+            continue
+        logger.info("%s ...", title)
+        run = None
+        if row.seed is not None:
+            run = _train(row, folder)
+            if run is None:
+                continue
+        if run is None:
+            result = suite(_baseline(row))
+        else:
+            export = folder / run["export"]
+            overlap = json.loads((export / "overlap.json").read_text(encoding="utf-8"))
+            result = mark_transductive(suite(Encoder.from_pretrained(export)), overlap)
+        line = _line(row, run, result)
+        append_result(results, line)
+        lines.append(line)
+        seconds = f", trained in {run['seconds']:.0f} s" if run else ""
+        logger.info("%s: average %.2f, STS-B dev %.2f%s", title, line["average"], line["dev"], seconds)
+    return lines
+
+
+def read_results(path: str | Path) -> list[dict[str, Any]]:
+    """The lines of a results file. A last line that a kill has torn is left out."""
+    if not Path(path).exists():
+        return []
+    lines = Path(path).read_bytes().split(b"\n")
+    complete, torn = lines[:-1], lines[-1]
+    if torn:
+        logger.warning("%s ends in a torn line, which is ignored.", path)
+    return [json.loads(line) for line in complete if line.strip()]
+
+
+def append_result(path: str | Path, line: dict[str, Any]) -> None:
+    """Appends one line and waits until it is on disk; what a kill has torn before is cut off."""
+    with Path(path).open("a+b") as handle:
+        handle.seek(0)
+        handle.truncate(handle.read().rfind(b"\n") + 1)
+        handle.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def _plan(recipes: Sequence[str | Path], seeds: int, flags: Sequence[str], baselines: Sequence[str]) -> Iterator[Row]:
+    """Every row there will be. All recipes are read and checked here, before anything runs."""
+    if not recipes:
+        raise InputError("There is nothing to compare: name at least one recipe.")
+    if seeds < 1:
+        raise InputError(f"A comparison needs at least one seed, not {seeds}.")
+    loaded: dict[str, dict[str, Any]] = {}
+    for path in recipes:
+        content = load_recipe(path)
+        name = recipe_file(path).stem  # type: ignore[union-attr]  # load_recipe has found it
+        if name in loaded:
+            raise InputError(f"Two recipes are called {name}, and their rows could not be told apart; rename one.")
+        loaded[name] = content
+    resolved = {name: resolve(content, flags)[0] for name, content in loaded.items()}
+    first = next(iter(resolved.values()))
+    for baseline in baselines:
+        kind = baseline.partition(":")[0]
+        if kind not in BASELINES:
+            raise InputError(f"There is no baseline {baseline!r}; there are {', '.join(BASELINES)}.")
+        yield Row(baseline, first, None, hashlib.sha256(f"{baseline} {first.fingerprint()}".encode()).hexdigest()[:16])
+    for name, recipe in resolved.items():
+        for seed in range(recipe.flags["seed"], recipe.flags["seed"] + seeds):
+            seeded = Recipe(recipe.method, {**recipe.flags, "seed": seed})
+            yield Row(name, seeded, seed, seeded.fingerprint())
+
+
+def _train(row: Row, folder: Path) -> dict[str, Any] | None:
+    """Runs `textcl train` in a process of its own; goes on where an earlier one was killed. None if it failed."""
+    output = folder / "runs" / f"{row.name}-seed{row.seed}-{row.fingerprint[:8]}"
+    output.mkdir(parents=True, exist_ok=True)
+    flags = {**row.recipe.to_dict(), "output": str(output)}
+    recipe = output / "resolved.yaml"
+    recipe.write_text(json.dumps({k: v for k, v in flags.items() if v is not None}), encoding="utf-8")  # JSON is YAML
+    log = output / "train.log"
+    with log.open("ab") as handle:
+        code = subprocess.run(
+            [sys.executable, "-m", "textcl", "train", str(recipe), "--resume"],
+            stdin=subprocess.DEVNULL,
+            stdout=handle,
+            stderr=handle,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            check=False,
+        ).returncode
+    if code != 0:
+        last = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+        if code == 2:
+            raise InputError(f"{row.name}: {last.removeprefix('textcl: ')}")
+        logger.error("%s, seed %s ended with exit code %s (%s): %s", row.name, row.seed, code, log, last)
+        return None
+    for checkpoint in output.glob("checkpoint-*"):  # a finished run needs them no longer, and they are large
+        shutil.rmtree(checkpoint)
+    record = json.loads((output / "run.json").read_text(encoding="utf-8"))
+    return {**record, "export": str((output / "export").relative_to(folder))}
+
+
+def _die_with_parent() -> None:
+    """In the child: ask the kernel for a SIGKILL when the parent is gone, so that no orphan trains on unseen."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def _baseline(row: Row) -> Any:
+    kind, _, pooling = row.name.partition(":")
+    flags = row.recipe.flags
+    if kind == "untouched":
+        return Encoder.from_pretrained(
+            flags["model"], pooling=pooling or flags["pooling"], max_length=flags["max_length"]
+        )
+    if kind == "word-vectors":
+        return MeanWordVectors(Encoder.from_pretrained(flags["model"], max_length=flags["max_length"]))
+    return TfidfEncoder(training_rows(find_corpus(flags["data"]), flags["column"], flags["limit"])["text"])
+
+
+def _line(row: Row, run: dict[str, Any] | None, result: Any) -> dict[str, Any]:
+    scores = {task: entry["all"] for task, entry in result.results.items()}
+    dev = scores.pop("STSBenchmark-dev")
+    return {
+        "row": row.name,
+        "seed": row.seed,
+        "fingerprint": row.fingerprint,
+        "average": sum(scores.values()) / len(scores),
+        "dev": dev,
+        "results": result.results,
+        "provenance": {**result.provenance, "seed": row.seed},
+        "recipe": None if row.seed is None else row.recipe.to_dict(),
+        "run": run,
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
