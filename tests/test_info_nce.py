@@ -192,6 +192,23 @@ def test_masking_changes_the_loss():
         assert nt_xent(*nt_xent_inputs(), offset=1, **NT_XENT[name]) < plain - 1e-3
 
 
+def test_sentence_transformers_computes_the_same():
+    """An independent implementation, for what both have; it has no NT-Xent, but one view's half of it at a time."""
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
+    first, second, hard = (random(6, seed=seed) for seed in range(3))
+    other = MultipleNegativesRankingLoss(nn.Identity(), scale=2.0)
+    assert InfoNCE(0.5)(first, second).item() == pytest.approx(
+        other.compute_loss_from_embeddings([first, second], None).item(), rel=1e-12
+    )
+    assert InfoNCE(0.5)(first, second, hard_negatives=hard).item() == pytest.approx(
+        other.compute_loss_from_embeddings([first, second, hard], None).item(), rel=1e-12
+    )
+    half = MultipleNegativesRankingLoss(nn.Identity(), scale=2.0, directions=("query_to_doc", "query_to_query"))
+    halves = [half.compute_loss_from_embeddings(views, None).item() for views in ([first, second], [second, first])]
+    assert InfoNCE(0.5, topology="nt_xent")(first, second).item() == pytest.approx(sum(halves) / 2, rel=1e-12)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Closed forms
 
