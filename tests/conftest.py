@@ -24,6 +24,16 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def evaluation_sets(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with all public evaluation sets in it, brought in from the real archive."""
+    from textcl.data import import_archive
+
+    directory = tmp_path_factory.mktemp("evaluation_sets")
+    import_archive(shared_data / "senteval_downstream.tar.xz", directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
 def two_processes() -> Iterator[ProcessPool]:
     """``two_processes(function, *args)`` -> the results of ``function(rank, *args)`` on two gloo ranks."""
     pool = ProcessPool()

@@ -225,8 +225,10 @@ def fetch(
             logger.warning("%s The files are taken one by one instead.", error)
             from_files.extend(served)
             continue
-        import_archive(file, root, manifest={**catalogue, "sets": {name: sets[name] for name in served}})
-        file.unlink()
+        try:
+            import_archive(file, root, manifest={**catalogue, "sets": {name: sets[name] for name in served}})
+        finally:
+            file.unlink()
     for name in from_files:
         with _staging(root) as stage:
             for file_entry in sets[name]["files"]:

@@ -17,7 +17,7 @@ from textcl.evaluation.results import AGGREGATIONS, Result, library_versions
 
 logger = logging.getLogger("textcl")
 
-_FLAT = 1e-12  # cosines that differ by no more than this are one number in double precision: nothing is ranked
+_DECIMALS = 12  # of a cosine: beyond them is rounding noise, which would break ties that counts of words have
 
 
 class STSSuite:
@@ -176,7 +176,7 @@ def cosine(first: Any, second: Any) -> np.ndarray:
         dots = np.einsum("nd,nd->n", first, second)
         norms = [np.sqrt(np.einsum("nd,nd->n", side, side)) for side in (first, second)]
     product = norms[0] * norms[1]
-    return np.divide(dots, product, out=np.zeros_like(dots), where=product > 0)
+    return np.divide(dots, product, out=np.zeros_like(dots), where=product > 0).round(_DECIMALS)
 
 
 def describe(encoder: Any) -> dict[str, Any]:
@@ -224,7 +224,7 @@ def _aggregate(
     weights = [len(subset) for subset in subsets]
     joined = np.concatenate(list(cosines))
     gold = np.concatenate([np.asarray(subset.scores) for subset in subsets])
-    flat = {subset.name: np.ptp(values) <= _FLAT for subset, values in zip(subsets, cosines, strict=True)}
+    flat = {subset.name: np.ptp(values) == 0 for subset, values in zip(subsets, cosines, strict=True)}
     undefined.extend(f"{task} {name}" for name, is_flat in flat.items() if is_flat)
 
     aggregated: dict[str, dict[str, float]] = {}
@@ -235,7 +235,7 @@ def _aggregate(
             each[subset.name][metric] = 100 * value
         scores = [each[subset.name][metric] for subset in subsets]
         aggregated[metric] = {
-            "all": 0.0 if np.ptp(joined) <= _FLAT else 100 * float(correlate(joined, gold).statistic),
+            "all": 0.0 if np.ptp(joined) == 0 else 100 * float(correlate(joined, gold).statistic),
             "mean": float(np.mean(scores)),
             "wmean": float(np.average(scores, weights=weights)),
         }

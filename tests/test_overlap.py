@@ -1,0 +1,137 @@
+"""Evaluation texts in the training corpus: found through tokenisation, counted, and marked in the result."""
+
+import json
+import re
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from textcl.data import load_triplets
+from textcl.data.sts import Subset, read_sts
+from textcl.evaluation import evaluate, mark_transductive, overlap
+from textcl.evaluation.overlap import fingerprint
+from textcl.evaluation.sts import score
+
+
+class Lengths:
+    """Embeds a text by its number of letters and words."""
+
+    def encode(self, texts: list[str]) -> np.ndarray:
+        return np.array([[len(text), len(text.split()) ** 2] for text in texts])
+
+
+def test_tokenised_and_raw_text_are_the_same_text() -> None:
+    assert fingerprint('" I don \'t know , " said the U.S. man .') == fingerprint('"I don\'t know," said the U.S. man.')
+    assert fingerprint("ein straßen-café , 東京") == fingerprint("Ein Straßen-Café, 東京")
+    assert fingerprint("a dog runs") != fingerprint("a dog ran")
+    assert fingerprint(" ... !") == ""
+
+
+def test_counts_of_planted_texts(evaluation_sets: Path) -> None:
+    headlines = next(subset for subset in read_sts("STS16", evaluation_sets) if subset.name == "headlines")
+    planted = {headlines.first[0], headlines.first[1], headlines.second[1]}
+    corpus = (f"  {text.upper().replace(' .', '.')}" for text in (*planted, "Something else.", "...", ""))
+    counts = overlap(corpus, ["STS16"], evaluation_sets)
+    distinct = {fingerprint(text) for text in (*headlines.first, *headlines.second)}
+    assert counts["STS16"]["headlines"] == {
+        "found": len({fingerprint(text) for text in planted}),
+        "total": len(distinct),
+        "pairs_found": sum(
+            first in planted or second in planted
+            for first, second in zip(headlines.first, headlines.second, strict=True)
+        ),
+        "pairs": 249,
+    }
+    assert all(count["found"] == 0 for name, count in counts["STS16"].items() if name != "headlines")
+
+
+def test_a_whole_set_is_found_and_a_made_up_corpus_is_not(evaluation_sets: Path) -> None:
+    dev = read_sts("STSBenchmark", evaluation_sets, "dev")[0]
+    everything = overlap([*dev.first, *dev.second], ["STSBenchmark-dev"], evaluation_sets)["STSBenchmark-dev"]["dev"]
+    assert everything["found"] == everything["total"] > 2500
+    assert everything["pairs_found"] == everything["pairs"] == 1500
+    none = overlap([f"Made-up sentence number {i} about kettles." for i in range(1000)], data_dir=evaluation_sets)
+    assert len(none) == 9  # the seven tasks, and dev of the two that have one
+    assert {count["found"] for subsets in none.values() for count in subsets.values()} == {0}
+
+
+def test_without_sets_nothing_is_checked(tmp_path: Path) -> None:
+    assert overlap(["a text"], data_dir=tmp_path) == {}
+
+
+def wordnet_glosses(archive: Path) -> Iterator[str]:
+    """Definitions and examples, as a corpus of WordNet glosses has them: one a line."""
+    with tarfile.open(archive) as tape:
+        for part in ("noun", "verb", "adj", "adv"):
+            member = tape.extractfile(f"nltk_data/corpora/wordnet/data.{part}")
+            assert member is not None
+            for line in member.read().decode("latin-1").split("\n"):
+                if "|" in line and not line.startswith(" "):
+                    gloss = line.split("|", 1)[1].strip()
+                    yield gloss.split('; "')[0]
+                    yield from re.findall('"([^"]*)"', gloss)
+
+
+def test_wordnet_glosses_hold_nearly_all_of_onwn_and_fnwn(shared_data: Path, evaluation_sets: Path) -> None:
+    counts = overlap(wordnet_glosses(shared_data / "nltk_data.tar.xz"), data_dir=evaluation_sets)
+    for task, subset in (("STS12", "surprise.OnWN"), ("STS13", "OnWN"), ("STS13", "FNWN"), ("STS14", "OnWN")):
+        count = counts[task][subset]
+        assert count["pairs_found"] > 0.9 * count["pairs"], (task, subset, count)
+    others = [count for task in ("STS15", "STS16", "SICKRelatedness") for count in counts[task].values()]
+    assert sum(count["pairs_found"] for count in others) < 10
+
+
+def test_sick_sentences_in_the_nli_triplets_are_found(shared_data: Path, evaluation_sets: Path) -> None:
+    triplets = load_triplets(shared_data / "nli_triplets_small.csv.xz")
+    corpus = (text for column in triplets.column_names for text in triplets[column])
+    counts = overlap(corpus, data_dir=evaluation_sets)
+    assert counts["SICKRelatedness"]["test"]["found"] >= 59
+    assert counts["STS13"]["OnWN"]["found"] == 0
+
+
+def test_touched_subsets_are_marked_and_shown() -> None:
+    tasks = {
+        "STS13": [
+            Subset("OnWN", ["a", "bb bb", "ccc"], ["a a", "b", "c c c"], [1.0, 2.0, 3.0]),
+            Subset("headlines", ["d", "ee ee", "fff"], ["d d", "e", "f f f"], [1.0, 3.0, 2.0]),
+        ],
+        "STS16": [Subset("plagiarism", ["g", "hh hh", "iii"], ["g g", "h", "i i i"], [1.0, 2.0, 3.0])],
+    }
+    result = score(Lengths(), tasks)
+    counts = {
+        "STS13": {
+            "OnWN": {"found": 500, "total": 1000, "pairs_found": 560, "pairs": 561},
+            "headlines": {"found": 1, "total": 1400, "pairs_found": 1, "pairs": 750},  # a stray one
+        },
+        "STS14": {"OnWN": {"found": 3, "total": 4, "pairs_found": 3, "pairs": 4}},  # not scored here
+    }
+    marked = mark_transductive(result, counts)
+    assert marked.results["STS13"]["subsets"]["OnWN"]["transductive"] is True
+    assert marked.results["STS13"]["subsets"]["OnWN"]["overlap"] == counts["STS13"]["OnWN"]
+    assert marked.results["STS13"]["subsets"]["headlines"]["transductive"] is False
+    assert marked.results["STS13"]["subsets"]["headlines"]["overlap"]["found"] == 1
+    assert marked.results["STS13"]["transductive"] is True
+    assert "transductive" not in marked.results["STS16"]  # not checked, so nothing is claimed
+    assert marked.provenance["overlap"] == {"STS13": counts["STS13"]}
+    assert marked.average == result.average
+    assert "transductive" not in result.results["STS13"]  # a copy
+    table = marked.table()
+    assert "STS13*" in table
+    assert "* STS13 OnWN: 560 of 561 pairs (99.8 %)" in table
+    assert "headlines" not in table
+    assert "*" not in result.table()
+
+
+def test_evaluate_reads_the_record_in_the_model_directory(evaluation_sets: Path, tmp_path: Path) -> None:
+    encoder = Lengths()
+    encoder.source = tmp_path
+    assert "transductive" not in evaluate(encoder, "sts13", data_dir=evaluation_sets).results["STS13"]
+    onwn = read_sts("STS13", evaluation_sets)[2]
+    (tmp_path / "overlap.json").write_text(json.dumps(overlap(onwn.first, data_dir=evaluation_sets)))
+    result = evaluate(encoder, "sts13", data_dir=evaluation_sets)
+    assert [entry["transductive"] for entry in result.results["STS13"]["subsets"].values()] == [False, False, True]
+    with pytest.raises(KeyError):
+        result.results["STS14"]
