@@ -18,10 +18,12 @@ ARCHITECTURES = (
     "deberta-v2",
     "modernbert",
 )
-SUBJECTS = "the old sailor|a young teacher|my neighbour|the tall farmer|her quiet brother|the chess player".split("|")
-VERBS = "mends|paints|carries|forgets|admires|hides|sells|repairs".split("|")
-OBJECTS = "a small boat|the red door|two heavy boxes|an empty bottle|the garden wall|a broken clock".split("|")
-TEXTS = [f"{s} {v} {o} {'today' * (i % 3 == 0)}".strip() for s in SUBJECTS for i, v in enumerate(VERBS) for o in OBJECTS]
+SUBJECTS = "the old sailor|a young teacher|my neighbour|the tall farmer|her quiet brother|the chess player".split("|")  # noqa: SIM905
+VERBS = "mends|paints|carries|forgets|admires|hides|sells|repairs".split("|")  # noqa: SIM905
+OBJECTS = "a small boat|the red door|two heavy boxes|an empty bottle|the garden wall|a broken clock".split("|")  # noqa: SIM905
+TEXTS = [
+    f"{s} {v} {o} {'today' * (i % 3 == 0)}".strip() for s in SUBJECTS for i, v in enumerate(VERBS) for o in OBJECTS
+]
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:

@@ -86,7 +86,7 @@ class Collator:
         return batch_tensors
 
     def _masked(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """BERT's masks: of the chosen tokens 80 % become [MASK], 10 % a random token, 10 % stay (Devlin et al. 2019)."""
+        """BERT's masks: of the chosen tokens 80 % become [MASK], 10 % any token, 10 % stay (Devlin et al. 2019)."""
         input_ids = batch["input_ids"]
         special = torch.isin(input_ids, torch.tensor(self.tokenizer.all_special_ids))
         length = input_ids.shape[1]

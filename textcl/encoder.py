@@ -9,6 +9,7 @@ from typing import Any, Literal, Self, cast
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -253,7 +254,7 @@ class Encoder(nn.Module):
         single = isinstance(texts, str)
         wrap = self._prompt_function(prompt, prompt_name)
         unique: dict[str, int] = {}
-        which = [unique.setdefault(text, len(unique)) for text in ([texts] if single else texts)]
+        which = [unique.setdefault(text, len(unique)) for text in ([str(texts)] if single else texts)]
         distinct = sorted(unique, key=len, reverse=True)  # long ones together: character length foretells token length
         embeddings = torch.empty(len(distinct), self.dimension, dtype=self._output_dtype, device=self.device)
         bar = tqdm(
@@ -266,7 +267,7 @@ class Encoder(nn.Module):
         was_training = self.training
         self.eval()
         try:
-            with bar, torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            with bar, torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
                 for window in in_windows(len(distinct), WINDOW):
                     tokens = self.tokenize([wrap(distinct[i]) for i in window])
                     for rows in length_ordered_slices(tokens["attention_mask"].sum(dim=1), batch_size * 128):
@@ -384,7 +385,7 @@ def _load_backbone(folder: Path, config: Any, dtype: torch.dtype) -> PreTrainedM
             backbone, loading = AutoModel.from_pretrained(
                 folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True
             )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"No model can be loaded from {folder}: {first_line}") from error
     missing = set(loading["missing_keys"])

@@ -84,12 +84,17 @@ def save(encoder: "Encoder", path: Path, card: str | None = None) -> Path:
             folder / "sentence_bert_config.json",
             {"max_seq_length": encoder.max_length, "do_lower_case": False},
         )
-        prompts = {name: prompt for name, prompt in encoder.prompts.items()}
         _write(
             folder / "config_sentence_transformers.json",
-            {"prompts": prompts, "default_prompt_name": encoder.default_prompt_name, "similarity_fn_name": "cosine"},
+            {
+                "prompts": encoder.prompts,
+                "default_prompt_name": encoder.default_prompt_name,
+                "similarity_fn_name": "cosine",
+            },
         )
-        inexpressible = encoder.pooling == "mask_token" or any("{text}" in prompt for prompt in prompts.values())
+        inexpressible = encoder.pooling == "mask_token" or any(
+            "{text}" in prompt for prompt in encoder.prompts.values()
+        )
         if inexpressible:
             modules = [("", ONLY_TEXTCL)]
             _write(folder / "textcl.json", {"pooling": encoder.pooling, "normalize": encoder.normalize})

@@ -78,7 +78,8 @@ class MaskedLanguageModelHead(nn.Module):
         """
         asked = labels != -100
         words = self.norm(self.activation(self.transform(hidden[asked])))
-        logits = nn.functional.linear(words, word_embeddings, self.bias.to(word_embeddings.dtype)).float()
+        logits = nn.functional.linear(words, word_embeddings, self.bias.to(word_embeddings.dtype))
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         total = nn.functional.cross_entropy(logits, labels[asked], reduction="sum")
         return mean(total, asked.sum())
 

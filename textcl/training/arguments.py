@@ -38,7 +38,7 @@ class ContrastiveTrainingArguments(TrainingArguments):
     bf16: bool | None = field(  # type: ignore[assignment]
         default=None, metadata={"help": "bfloat16 autocast; by default where the machine computes in it natively."}
     )
-    remove_unused_columns: bool | None = field(
+    remove_unused_columns: bool = field(
         default=False, metadata={"help": "Drop columns that forward does not name; the collator needs them."}
     )
     dataloader_drop_last: bool = field(default=True, metadata={"help": "Drop the last incomplete batch."})
@@ -48,8 +48,13 @@ class ContrastiveTrainingArguments(TrainingArguments):
     logging_steps: float = field(default=50, metadata={"help": "Log every so many steps."})
     eval_steps: float | None = field(default=125, metadata={"help": "Run the evaluators every so many steps."})
     save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints kept, at least 2."})
+    ddp_find_unused_parameters: bool | None = field(
+        default=False, metadata={"help": "Look for parameters outside the graph; methods have none."}
+    )
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "A loss that is not finite stops the run."})
-    disable_tqdm: bool | None = field(default=None, metadata={"help": "No bars; by default where there is no terminal."})
+    disable_tqdm: bool | None = field(
+        default=None, metadata={"help": "No bars; by default where there is no terminal."}
+    )
     early_stopping_patience: int = field(
         default=0, metadata={"help": "Stop after so many evaluations without a better score; 0: never."}
     )
@@ -58,6 +63,8 @@ class ContrastiveTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        if not torch.cuda.is_available() and not torch.backends.mps.is_available():
+            self.use_cpu = True  # transformers takes bfloat16 on a processor only when told to use it
         if self.bf16 is None:
             self.bf16 = not self.fp16 and has_bf16()
         if self.disable_tqdm is None:

@@ -21,11 +21,12 @@ class MethodCallback(TrainerCallback):
     """
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, model: Method, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        model.hooked = True
+        method: Method = kwargs["model"]
+        method.hooked = True
         if state.global_step == 0:
-            model.on_fit_start()
+            method.on_fit_start()
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -34,19 +35,17 @@ class MethodCallback(TrainerCallback):
         kwargs["train_dataloader"].collate_fn.set_epoch(int((state.epoch or 0) + 1e-6))
 
     def on_pre_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, model: Method, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        model.before_optimizer_step()
+        kwargs["model"].before_optimizer_step()
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, model: Method, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if not getattr(kwargs["optimizer"], "step_was_skipped", False):  # a bare torch optimizer never skips
-            model.after_optimizer_step(state.global_step, state.max_steps)
+            kwargs["model"].after_optimizer_step(state.global_step, state.max_steps)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.is_world_process_zero:
-            folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+            folder = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
             write_json(folder / COMPLETE, {"step": state.global_step})
 
 

@@ -62,6 +62,8 @@ class ContrastiveTrainer(Trainer):
         >>> trainer.train()
     """
 
+    args: ContrastiveTrainingArguments
+
     def __init__(
         self,
         model: Method,
@@ -78,9 +80,7 @@ class ContrastiveTrainer(Trainer):
                 f"{args.n_gpu} -m textcl train …), or show one GPU (CUDA_VISIBLE_DEVICES=0)."
             )
         if args.per_device_train_batch_size * args.world_size < 2:
-            raise InputError(
-                "A batch of one row has no negatives; set per_device_train_batch_size to 2 or more."
-            )
+            raise InputError("A batch of one row has no negatives; set per_device_train_batch_size to 2 or more.")
         if args.dataloader_drop_last and len(train_dataset) < args.train_batch_size * args.world_size:
             raise InputError(
                 f"The corpus has {len(train_dataset)} rows, fewer than one batch of "
@@ -109,12 +109,14 @@ class ContrastiveTrainer(Trainer):
         assert self.args.output_dir is not None
         return Path(self.args.output_dir)
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any) -> TrainOutput:
+    def train(
+        self, resume_from_checkpoint: str | bool | None = None, *options: Any, **named_options: Any
+    ) -> TrainOutput:
         """Trains, then restores the weights that scored best.
 
         Args:
             resume_from_checkpoint: True for the newest complete checkpoint of the run, or the path of one.
-            **options: Handed on to `transformers.Trainer.train`.
+            *options: Handed on to `transformers.Trainer.train`, as are those by name.
 
         Raises:
             InputError: If there is no complete checkpoint to resume, it belongs to another method, the loss is not
@@ -122,7 +124,7 @@ class ContrastiveTrainer(Trainer):
         """
         checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
         try:
-            output = super().train(resume_from_checkpoint=checkpoint, **options)
+            output = super().train(checkpoint, *options, **named_options)
         except (OSError, SafetensorError, RuntimeError) as error:
             if not isinstance(error, (OSError, SafetensorError)) and "PytorchStreamWriter" not in str(error):
                 raise
@@ -225,8 +227,8 @@ class ContrastiveTrainer(Trainer):
             stored, wanted = set(file.keys()), set(self.method.state_dict())
         if stored != wanted:
             raise InputError(
-                f"{folder} belongs to another method or other options: {len(stored ^ wanted)} parameters are in one and "
-                f"not in the other, such as {min(stored ^ wanted)}."
+                f"{folder} belongs to another method or other options: {len(stored ^ wanted)} parameters are in one "
+                f"and not in the other, such as {min(stored ^ wanted)}."
             )
         return str(folder)
 
