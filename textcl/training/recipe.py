@@ -37,6 +37,7 @@ from textcl.training.trainer import ContrastiveTrainer
 logger = logging.getLogger("textcl")
 
 RECIPES = Path(__file__).parents[1] / "recipes"
+BUNDLED_TEXTS = Path(__file__).parents[1] / "assets" / "wordnet" / "glosses.txt"
 
 # Where a run's output goes and how it is reported: two runs that differ in these alone have the same weights.
 COSMETIC = frozenset(
@@ -53,7 +54,7 @@ class RunFlags:
 
     data: str | None = field(
         default=None,
-        metadata={"help": "the texts to train on: txt, csv, tsv, jsonl or parquet, also gz or xz (required)"},
+        metadata={"help": "the texts to train on: txt, csv, tsv, jsonl or parquet, also gz or xz; or 'bundled'"},
     )
     output: str | None = field(default=None, metadata={"help": "the run's directory (default: runs/METHOD)"})
     model: str = field(
@@ -333,7 +334,9 @@ def dev_evaluators(dev: str | None) -> list[Any]:
 
 
 def find_corpus(name: str) -> Path:
-    """A corpus by its path, or by its name in the data folder."""
+    """A corpus by its path, or by its name in the data folder; "bundled" is the one that comes with textcl."""
+    if name == "bundled":
+        return BUNDLED_TEXTS
     for path in (Path(name), data_directory() / name):
         if path.is_file():
             return path
