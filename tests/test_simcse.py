@@ -77,6 +77,17 @@ def test_the_train_only_head_is_dropped_and_the_kept_one_exported(directory, tmp
         SimCSE(Encoder.from_pretrained(directory), head="drop")
 
 
+def test_the_pooling_at_test_may_be_another_than_in_training(directory, tmp_path):
+    method = SimCSE(Encoder.from_pretrained(directory, pooling="cls")).train()
+    method.test_pooling = "mean"
+    expected = Encoder.from_pretrained(directory, pooling="mean").encode(TEXTS[:3])
+    assert (method.encode(TEXTS[:3]) == expected).all()
+    assert method.encoder.pooling == "cls"
+    assert all(module.training for module in method.modules())
+    method.export(tmp_path / "export")
+    assert Encoder.from_pretrained(tmp_path / "export").describe()["pooling"] == method.describe()["pooling"] == "mean"
+
+
 def test_equal_dropout_masks_leave_no_alignment_gradient(directory):
     method = SimCSE(Encoder.from_pretrained(directory), equal_dropout_masks=True).train()
     batch = method.collator()(rows(1, 2, 3))

@@ -1,5 +1,6 @@
 """What every method is: an encoder, the modules around it, and an objective over one flat batch of views."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ class Method(nn.Module):
 
     Args:
         encoder: The encoder that is trained, and exported.
+
+    Attributes:
+        test_pooling: The pooling that evaluators see and that is exported, where it is not the one trained with.
     """
 
     accepts_loss_kwargs = False  # the loss is a mean of its batch: the Trainer must divide it under accumulation
@@ -28,6 +32,7 @@ class Method(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.hooked = False  # set by MethodCallback
+        self.test_pooling: str | None = None
 
     @property
     def needs_hooks(self) -> bool:
@@ -69,17 +74,24 @@ class Method(nn.Module):
     def after_optimizer_step(self, step: int, total: int) -> None:
         """Called once after each optimizer step that was not skipped; `step` of `total` are done."""
 
+    @property
+    def exported(self) -> Encoder:
+        """The encoder as it is evaluated and exported: the same weights, under the pooling used at test."""
+        encoder = copy.copy(self.encoder)  # shares its parameters
+        encoder.pooling = self.test_pooling or encoder.pooling
+        return encoder
+
     def encode(self, texts: list[str], **options: Any) -> Any:
         """Embeds texts with the encoder that would be exported now, see `Encoder.encode`."""
-        return self.encoder.encode(texts, **options)
+        return self.exported.encode(texts, **options)
 
     def describe(self) -> dict[str, Any]:
         """What a result must say of the encoder, see `Encoder.describe`."""
-        return self.encoder.describe()
+        return self.exported.describe()
 
     def export(self, path: str | Path, *, card: str | None = None) -> Path:
         """Writes the trained encoder as a sentence-transformers directory, see `Encoder.save`."""
-        return self.encoder.save(path, card=card)
+        return self.exported.save(path, card=card)
 
     def gradient_checkpointing_enable(self, **options: Any) -> None:
         """Trades compute for memory in the backbone; the Trainer calls it for `--gradient_checkpointing`."""

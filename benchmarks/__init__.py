@@ -1,0 +1,1 @@
+"""Timings of textcl beside its peers; run one with `python -m benchmarks.NAME`."""
