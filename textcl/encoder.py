@@ -1,6 +1,5 @@
 """The Encoder: a transformer backbone, a pooling and, where a method keeps one, a head. The only thing exported."""
 
-import difflib
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, 
 from textcl import export
 from textcl.batching import Tokens, in_windows, input_names, length_ordered_slices, take_rows, tokenize
 from textcl.errors import InputError
-from textcl.pooling import LAYERS, POOLINGS
+from textcl.pooling import LAYERS, POOLINGS, check_pooling
 
 logger = logging.getLogger("textcl")
 
@@ -89,10 +88,7 @@ class Encoder(nn.Module):
         name: str = "",
     ) -> None:
         super().__init__()
-        if pooling not in POOLINGS:
-            nearest = difflib.get_close_matches(pooling, POOLINGS, n=1)
-            hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-            raise InputError(f"There is no pooling {pooling!r}.{hint} There are: {', '.join(POOLINGS)}.")
+        check_pooling(pooling)
         if pooling == "mask_token" and tokenizer.mask_token is None:
             raise InputError(f"Pooling mask_token needs a tokenizer with a mask token, and that of {name} has none.")
         if tokenizer.pad_token is None:

@@ -5,10 +5,13 @@ a mask of the tokenizer's mask tokens (rows, length), and returns (rows, dim). L
 Half types are summed in float32.
 """
 
+import difflib
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+from textcl.errors import InputError
 
 HiddenStates = Sequence[Tensor]
 
@@ -73,6 +76,14 @@ POOLINGS: dict[str, Pooling] = {
 }
 
 LAYERS: dict[str, str] = {"first_last": "1 and last", "last2": "last two"}
+
+
+def check_pooling(name: str) -> None:
+    """Raises `InputError`, with the nearest name, if there is no such pooling."""
+    if name not in POOLINGS:
+        nearest = difflib.get_close_matches(name, POOLINGS, n=1)
+        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        raise InputError(f"There is no pooling {name!r}.{hint} There are: {', '.join(POOLINGS)}.")
 
 
 def layer_weights(pooling: str, layers: int) -> list[float]:

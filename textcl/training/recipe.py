@@ -30,6 +30,7 @@ from textcl.evaluation import LabelledPairs, STSBenchmark, overlap
 from textcl.evaluation.results import library_versions
 from textcl.files import write_json
 from textcl.methods import METHODS
+from textcl.pooling import check_pooling
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.callback import newest_complete_checkpoint
 from textcl.training.trainer import ContrastiveTrainer
@@ -62,6 +63,9 @@ class RunFlags:
         metadata={"help": "'bundled', a hub name, a transformers or a sentence-transformers directory"},
     )
     pooling: str | None = field(default=None, metadata={"help": "default: what the model's directory says, else mean"})
+    test_pooling: str | None = field(
+        default=None, metadata={"help": "the pooling that is scored and exported, where it is not the one trained with"}
+    )
     max_length: int | None = field(default=None, metadata={"help": "tokens after which a text is cut"})
     dropout: float | None = field(default=None, metadata={"help": "sets every dropout rate of the model"})
     column: str | None = field(
@@ -241,11 +245,15 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
         recipe.flags["model"], **{key: recipe.flags[key] for key in ("pooling", "max_length", "dropout")}
     )
     method = METHODS[recipe.method](encoder, **_only(_method_flags(recipe.method), recipe.flags))
+    if recipe.flags["test_pooling"]:
+        check_pooling(recipe.flags["test_pooling"])
+    method.test_pooling = recipe.flags["test_pooling"]
     corpus = find_corpus(recipe.flags["data"])
     dataset = training_rows(corpus, recipe.flags["column"], recipe.flags["limit"])
     evaluators = dev_evaluators(recipe.flags["dev"])
     trainer = ContrastiveTrainer(model=method, args=args, train_dataset=dataset, evaluators=evaluators)
     trainer.remove_callback(PrinterCallback)  # without bars it would print dictionaries; they stand in log.jsonl
+    trainer.data_collator([dataset[0], dataset[1]])  # what it refuses, it refuses before anything is written
 
     if overwrite:
         remove_run(output)
