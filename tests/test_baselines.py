@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from textcl.encoder import Encoder
@@ -38,6 +38,8 @@ def test_tfidf_on_real_pairs(evaluation_sets: Path) -> None:
 def tiny() -> Encoder:
     core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
+    ends = [(word, WORDS.index(word)) for word in ("[CLS]", "[SEP]")]
+    core.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=ends)
     special = {f"{kind}_token": f"[{kind.upper()}]" for kind in ("pad", "unk", "cls", "sep", "mask")}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, **special)
     config = BertConfig(

@@ -315,10 +315,13 @@ class Server:
         self.files: dict[str, bytes] = {}
         self.cut_after: int | None = None
         self.ranges_work = True
+        self.chunked = False
         self.requests: list[tuple[str, str | None]] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
             def do_GET(self) -> None:
                 wanted = self.headers.get("Range")
                 outer.requests.append((self.path, wanted))
@@ -330,10 +333,19 @@ class Server:
                 if start >= len(data) > 0:
                     self.send_response(416)
                     self.send_header("Content-Range", f"bytes */{len(data)}")
+                    self.send_header("Content-Length", "0")
                     self.end_headers()
+                    return
+                if outer.chunked:  # no length is told, and the connection ends inside a chunk
+                    self.send_response(200)
+                    self.send_header("Transfer-Encoding", "chunked")
+                    self.end_headers()
+                    self.wfile.write(b"%x\r\n" % len(data) + data[: len(data) // 2])
+                    self.close_connection = True
                     return
                 self.send_response(206 if start else 200)
                 self.send_header("Content-Length", str(len(data) - start))
+                self.send_header("Connection", "close")
                 self.end_headers()
                 body = data[start:]
                 self.wfile.write(body[: outer.cut_after] if outer.cut_after is not None else body)
@@ -376,6 +388,15 @@ def test_a_cut_download_goes_on_where_it_stopped(tmp_path: Path, server: Server)
     assert target.read_bytes() == CONTENT
     assert server.requests == [("/a.bin", None), ("/a.bin", "bytes=1200000-")]
     assert everything_under(tmp_path) == ["a.bin"]
+
+
+def test_a_cut_is_noticed_where_no_length_was_told(tmp_path: Path, server: Server) -> None:
+    server.files["/a.bin"], server.chunked = CONTENT, True
+    with pytest.raises(InputError, match=r"stopped after [\d,]+ of an unknown number of bytes"):
+        download(server.url("/a.bin"), tmp_path / "a.bin")
+    assert not (tmp_path / "a.bin").exists()
+    server.chunked = False
+    assert download(server.url("/a.bin"), tmp_path / "a.bin").read_bytes() == CONTENT
 
 
 def test_a_server_without_ranges_begins_anew(tmp_path: Path, server: Server) -> None:

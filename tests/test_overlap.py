@@ -32,7 +32,7 @@ def test_tokenised_and_raw_text_are_the_same_text() -> None:
 
 def test_counts_of_planted_texts(evaluation_sets: Path) -> None:
     headlines = next(subset for subset in read_sts("STS16", evaluation_sets) if subset.name == "headlines")
-    planted = {headlines.first[0], headlines.first[1], headlines.second[1]}
+    planted = {headlines.first[0], headlines.second[2]}
     corpus = (f"  {text.upper().replace(' .', '.')}" for text in (*planted, "Something else.", "...", ""))
     counts = overlap(corpus, ["STS16"], evaluation_sets)
     distinct = {fingerprint(text) for text in (*headlines.first, *headlines.second)}
@@ -45,6 +45,7 @@ def test_counts_of_planted_texts(evaluation_sets: Path) -> None:
         ),
         "pairs": 249,
     }
+    assert counts["STS16"]["headlines"]["pairs_found"] == 2
     assert all(count["found"] == 0 for name, count in counts["STS16"].items() if name != "headlines")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import http.client
 import json
 import logging
 import os
@@ -236,7 +237,7 @@ def fetch(
                 download(file_entry["url"], file)
                 target = stage / sets[name]["folder"] / file_entry["name"]
                 target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, target)
+                os.replace(file, target)
             _install(stage, root, {name: sets[name]}, sets[name]["files"][0]["url"])
         shutil.rmtree(downloads / name)
     if downloads.is_dir() and not any(downloads.iterdir()):
@@ -257,6 +258,7 @@ def download(url: str, target: str | os.PathLike[str], *, sha256: str | None = N
     part = path.with_name(path.name + ".part")
     path.parent.mkdir(parents=True, exist_ok=True)
     had = part.stat().st_size if part.exists() else 0
+    cut = False
     request = urllib.request.Request(url, headers={"User-Agent": "textcl"})
     if had:
         request.add_header("Range", f"bytes={had}-")
@@ -269,9 +271,12 @@ def download(url: str, target: str | os.PathLike[str], *, sha256: str | None = N
             total = had + int(length) if length is not None else None
             bar = tqdm(total=total, initial=had, unit="B", unit_scale=True, desc=path.name)
             with part.open("ab" if had else "wb") as handle, bar:
-                while chunk := response.read(_CHUNK):
-                    handle.write(chunk)
-                    bar.update(len(chunk))
+                try:
+                    while chunk := response.read(_CHUNK):
+                        handle.write(chunk)
+                        bar.update(len(chunk))
+                except (http.client.IncompleteRead, ConnectionError, TimeoutError):
+                    cut = True  # what came is kept
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise InputError(f"{url} answered {error.code} ({error.reason}). {advice}") from None
@@ -284,9 +289,10 @@ def download(url: str, target: str | os.PathLike[str], *, sha256: str | None = N
         reason = getattr(error, "reason", error)
         raise InputError(f"{url} could not be downloaded: {reason}. {advice}") from None
     size = part.stat().st_size
-    if total is not None and size != total:
+    if cut or (total is not None and size != total):
+        whole = "an unknown number of" if total is None else f"{total:,}"
         raise InputError(
-            f"The download of {url} stopped after {size:,} of {total:,} bytes. "
+            f"The download of {url} stopped after {size:,} of {whole} bytes. "
             f"Run the same command again: it goes on where it stopped."
         )
     if sha256 is not None and (found := _sha256(part)) != sha256:
@@ -313,7 +319,7 @@ def require(name: str, file: str, directory: Path) -> Path:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """ " Did you mean 'x'?" for the known name that comes nearest, or an empty string."""
+    """The end of an error message, asking whether the nearest known name was meant; empty where none is near."""
     lowered = {candidate.lower(): candidate for candidate in known}
     found = difflib.get_close_matches(name.lower(), lowered, n=1)
     return f" Did you mean '{lowered[found[0]]}'?" if found else ""
