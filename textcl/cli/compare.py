@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> None:
     from textcl.report.tables import comparison, comparison_table
     from textcl.training.compare import compare
 
-    lines = compare(
+    lines, failures = compare(
         given.recipes,
         given.output,
         seeds=given.seeds,
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> None:
         data_dir=given.data_dir,
     )
     if not lines:
-        raise InputError(f"No run ended well; their logs are in {given.output}/runs.")
+        raise InputError(f"No run ended well. {failures[0]}")
     figures = comparison(lines, given.reference)
     text = comparison_table(figures)
     with atomic_write(Path(given.output) / "table.md") as temporary:
@@ -53,7 +53,9 @@ def main(arguments: Sequence[str]) -> None:
     if given.json == "-":
         json.dump(figures, sys.stdout, indent=2)
         print()
-        return
-    if given.json:
-        write_json(given.json, figures)
-    print(text)
+    else:
+        if given.json:
+            write_json(given.json, figures)
+        print(text)
+    if failures:
+        raise InputError(f"{len(failures)} of the runs failed, and the table lacks them. {failures[0]}")

@@ -60,9 +60,13 @@ def _run(arguments: list[str]) -> None:
         description=f"Better sentence encoders by contrastive learning.\n\ncommands:\n{listed}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=argparse.SUPPRESS)
+    parser.add_argument("command", metavar="COMMAND", help=argparse.SUPPRESS)
     parser.add_argument("--version", action="version", version=f"textcl {__version__}")
     command = parser.parse_args(arguments[:1]).command
+    if command not in COMMANDS:
+        from textcl.data.catalogue import nearest
+
+        raise InputError(f"There is no command {command!r}.{nearest(command, COMMANDS)} See textcl --help.")
     _quieten()
     import_module(f"textcl.cli.{command}").main(arguments[1:])
 

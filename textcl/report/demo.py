@@ -62,9 +62,9 @@ def demo(output: str | Path, *, overwrite: bool = False, flags: Sequence[str] = 
     run = run_recipe(recipe, overwrite=overwrite)
 
     logger.info("Scoring ...")
-    settings = {key: recipe.flags[key] for key in ("pooling", "max_length")}
     glosses = training_rows(find_corpus(recipe.flags["data"]), limit=recipe.flags["limit"])["text"]
-    before, after = Encoder.from_pretrained(recipe.flags["model"], **settings), Encoder.from_pretrained(run.export)
+    after = Encoder.from_pretrained(run.export)
+    before = Encoder.from_pretrained(recipe.flags["model"], pooling=after.pooling, max_length=after.max_length)
     rows: dict[str, Any] = {"untouched": before, "SimCSE": after, "bag of words": TfidfEncoder(glosses)}
     sanity = LabelledPairs(PAIRS)
     suite = _installed_suite()

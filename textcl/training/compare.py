@@ -55,8 +55,10 @@ def compare(
     baselines: Sequence[str] = ("untouched",),
     tasks: Sequence[str] = ("sts",),
     data_dir: str | Path | None = None,
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], list[str]]:
     """Trains each recipe with several seeds, scores each export and the baselines, and returns all results.
+
+    A run that fails does not stop the others.
 
     Args:
         recipes: Recipe files, or names of recipes that textcl ships.
@@ -69,19 +71,20 @@ def compare(
         data_dir: Where the STS sets are.
 
     Returns:
-        A line of the results file for each baseline and run, in the order given. Those of failed runs are missing.
+        A line of the results file for each baseline and each run that ended well, in the order given; and a sentence
+        for each run that did not.
 
     Raises:
         InputError: For bad input of any kind, before the first run starts.
     """
-    folder = Path(output)
+    rows = list(_plan(recipes, seeds, flags, baselines))
     wanted = [task for name in [*tasks, "stsb-dev"] for task in TASKS.get(name.lower(), (name,))]
     suite = STSSuite(list(dict.fromkeys(wanted)), data_dir)
-    rows = list(_plan(recipes, seeds, flags, baselines))
+    folder = Path(output)
     results = folder / "results.jsonl"
     folder.mkdir(parents=True, exist_ok=True)
     done = {(line["row"], line["fingerprint"], *line["results"]): line for line in read_results(results)}
-    lines = []
+    lines, failures = [], []
     for number, row in enumerate(rows, start=1):
         key = (row.name, row.fingerprint, *suite.tasks)
         title = f"[{number}/{len(rows)}] {row.name}" + ("" if row.seed is None else f", seed {row.seed}")
@@ -91,13 +94,14 @@ def compare(
             continue
         logger.info("%s ...", title)
         run = None
-        if row.seed is not None:
-            run = _train(row, folder)
-            if run is None:
-                continue
-        if run is None:
+        if row.seed is None:
             result = suite(_baseline(row))
         else:
+            run = _train(row, folder)
+            if isinstance(run, str):
+                logger.error("%s failed: %s", title, run)
+                failures.append(f"{row.name}, seed {row.seed}: {run}")
+                continue
             export = folder / run["export"]
             overlap = json.loads((export / "overlap.json").read_text(encoding="utf-8"))
             result = mark_transductive(suite(Encoder.from_pretrained(export)), overlap)
@@ -106,7 +110,7 @@ def compare(
         lines.append(line)
         seconds = f", trained in {run['seconds']:.0f} s" if run else ""
         logger.info("%s: average %.2f, STS-B dev %.2f%s", title, line["average"], line["dev"], seconds)
-    return lines
+    return lines, failures
 
 
 def read_results(path: str | Path) -> list[dict[str, Any]]:
@@ -156,8 +160,12 @@ def _plan(recipes: Sequence[str | Path], seeds: int, flags: Sequence[str], basel
             yield Row(name, seeded, seed, seeded.fingerprint())
 
 
-def _train(row: Row, folder: Path) -> dict[str, Any] | None:
-    """Runs `textcl train` in a process of its own; goes on where an earlier one was killed. None if it failed."""
+def _train(row: Row, folder: Path) -> dict[str, Any] | str:
+    """Runs `textcl train` in a process of its own, going on where an earlier one was killed.
+
+    Returns:
+        The run's record; or, if it failed, why.
+    """
     output = folder / "runs" / f"{row.name}-seed{row.seed}-{row.fingerprint[:8]}"
     output.mkdir(parents=True, exist_ok=True)
     flags = {**row.recipe.to_dict(), "output": str(output)}
@@ -175,10 +183,7 @@ def _train(row: Row, folder: Path) -> dict[str, Any] | None:
         ).returncode
     if code != 0:
         last = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it said nothing"])[-1]
-        if code == 2:
-            raise InputError(f"{row.name}: {last.removeprefix('textcl: ')}")
-        logger.error("%s, seed %s ended with exit code %s (%s): %s", row.name, row.seed, code, log, last)
-        return None
+        return f"{last.removeprefix('textcl: ')} (exit code {code}, {log})"
     for checkpoint in output.glob("checkpoint-*"):  # a finished run needs them no longer, and they are large
         shutil.rmtree(checkpoint)
     record = json.loads((output / "run.json").read_text(encoding="utf-8"))
@@ -194,9 +199,8 @@ def _baseline(row: Row) -> Any:
     kind, _, pooling = row.name.partition(":")
     flags = row.recipe.flags
     if kind == "untouched":
-        return Encoder.from_pretrained(
-            flags["model"], pooling=pooling or flags["pooling"], max_length=flags["max_length"]
-        )
+        pooling = pooling or flags["test_pooling"] or flags["pooling"]
+        return Encoder.from_pretrained(flags["model"], pooling=pooling, max_length=flags["max_length"])
     if kind == "word-vectors":
         return MeanWordVectors(Encoder.from_pretrained(flags["model"], max_length=flags["max_length"]))
     return TfidfEncoder(training_rows(find_corpus(flags["data"]), flags["column"], flags["limit"])["text"])

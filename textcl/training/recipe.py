@@ -250,10 +250,10 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
     method.test_pooling = recipe.flags["test_pooling"]
     corpus = find_corpus(recipe.flags["data"])
     dataset = training_rows(corpus, recipe.flags["column"], recipe.flags["limit"])
+    method.collator()([dataset[0], dataset[1]])  # what it refuses, it refuses before anything is written
     evaluators = dev_evaluators(recipe.flags["dev"])
     trainer = ContrastiveTrainer(model=method, args=args, train_dataset=dataset, evaluators=evaluators)
     trainer.remove_callback(PrinterCallback)  # without bars it would print dictionaries; they stand in log.jsonl
-    trainer.data_collator([dataset[0], dataset[1]])  # what it refuses, it refuses before anything is written
 
     if overwrite:
         remove_run(output)

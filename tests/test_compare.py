@@ -1,0 +1,159 @@
+"""compare: what its table says, and that a kill at any moment costs nothing that was finished."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from math import sqrt
+from pathlib import Path
+from statistics import stdev
+
+import pytest
+from command import environment, textcl
+from tiny import TEXTS, tiny_encoder_directory
+
+from textcl.errors import InputError
+from textcl.report.tables import comparison, comparison_table, mean_sd, table
+from textcl.training.compare import append_result, read_results
+
+
+def line(row: str, seed: int | None, average: float) -> dict:
+    results = {"STS16": {"all": average}, "STSBenchmark-dev": {"all": average + 1}}
+    return {"row": row, "seed": seed, "average": average, "dev": average + 1, "results": results}
+
+
+LINES = [line("untouched", None, 50.0)]
+LINES += [line("a", seed, value) for seed, value in ((1, 60.0), (2, 62.0), (3, 61.0))]
+LINES += [line("b", seed, value) for seed, value in ((1, 59.0), (2, 60.0), (3, 60.5))]
+
+
+def test_mean_and_deviation_over_seeds() -> None:
+    row = comparison(LINES)["rows"]["a"]["columns"]["Avg."]
+    assert (row["mean"], row["sd"]) == (61.0, 1.0)  # n - 1
+    assert mean_sd([60.0, 62.0, 61.0]) == "61.00 ± 1.00"
+    assert mean_sd([61.0]) == "61.00"
+
+
+def test_differences_are_paired_by_seed() -> None:
+    rows = comparison(LINES, "b")["rows"]
+    differences = [1.0, 2.0, 0.5]
+    assert rows["a"]["difference"]["mean"] == pytest.approx(3.5 / 3)
+    assert rows["a"]["difference"]["se"] == pytest.approx(stdev(differences) / sqrt(3))
+    assert rows["untouched"]["difference"]["mean"] == pytest.approx(50 - 179.5 / 3)
+    assert rows["b"]["difference"] is None
+    against_fixed = comparison(LINES)["rows"]["a"]["difference"]
+    assert (against_fixed["mean"], against_fixed["se"]) == (pytest.approx(11.0), pytest.approx(1 / sqrt(3)))
+
+
+def test_a_pairing_that_mixed_up_the_seeds_would_show() -> None:
+    shuffled = [line("b", {1: 2, 2: 1, 3: 3}[each["seed"]], each["average"]) for each in LINES[4:]]
+    se = comparison(LINES, "b")["rows"]["a"]["difference"]["se"]
+    assert comparison([*LINES[:4], *shuffled], "b")["rows"]["a"]["difference"]["se"] != pytest.approx(se)
+
+
+def test_the_table_has_a_row_each_and_says_how_to_read_it() -> None:
+    text = comparison_table(comparison(LINES))
+    assert "61.00 ± 1.00" in text
+    assert "+11.00 ± 0.58" in text
+    assert "62.00 ± 1.00" in text  # STS-B dev
+    assert text.splitlines()[0].count("STS16") == 1
+    assert "n - 1" in text or "mean ± sd over seeds" in text
+    with pytest.raises(InputError, match="no row 'c'"):
+        comparison(LINES, "c")
+
+
+def test_columns_of_a_table_are_aligned() -> None:
+    lines = table(["row", "score"], [["SimCSE", "61.2"], ["x", "100.25"]]).splitlines()
+    assert len({len(each) for each in lines}) == 1
+    assert lines[1] == "|:-------|-------:|"
+    assert lines[2].endswith("|   61.2 |")
+
+
+def test_a_torn_last_line_is_ignored_and_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    append_result(path, {"row": "a"})
+    with path.open("ab") as handle:
+        handle.write(b'{"row": "b", "se')
+    assert read_results(path) == [{"row": "a"}]
+    append_result(path, {"row": "c"})
+    assert read_results(path) == [{"row": "a"}, {"row": "c"}]
+    assert path.read_bytes() == b'{"row": "a"}\n{"row": "c"}\n'
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny model, texts and two recipes."""
+    folder = tmp_path_factory.mktemp("compare")
+    tiny_encoder_directory(folder / "model")
+    (folder / "texts.txt").write_text("\n".join(TEXTS[:64]) + "\n")
+    shared = "method: simcse\nmodel: model\ndata: texts.txt\nper_device_train_batch_size: 8\nmax_steps: 4\ndev: none\n"
+    (folder / "plain.yaml").write_text(shared)
+    (folder / "broken.yaml").write_text(shared + "learning_rate: 1e30\nmax_grad_norm: 0\n")
+    return folder
+
+
+@pytest.mark.slow
+def test_killed_and_called_again_it_goes_on_and_repeats_nothing(work: Path, evaluation_sets: Path) -> None:
+    command = ["compare", "plain.yaml", "--seeds", "2", "--output", "out", "--tasks", "sts16"]
+    data = {"TEXTCL_DATA": str(evaluation_sets)}
+    results = work / "out" / "results.jsonl"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "textcl", *command],
+        cwd=work,
+        env=environment(**data),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    second = work / "out" / "runs"
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and not list(second.glob("plain-seed43-*/resolved.yaml")):
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)  # while the second seed's run is under way
+    process.wait()
+    assert [each["seed"] for each in read_results(results)] == [None, 42]
+    before = results.read_bytes()
+    first = next(second.glob("plain-seed42-*")) / "run.json"
+    written = first.stat().st_mtime_ns
+    if sys.platform == "linux":  # the run that was under way went with it
+        time.sleep(1)
+        runs = [p for p in Path("/proc").glob("[0-9]*/cmdline") if str(work).encode() in _read(p)]
+        assert runs == []
+
+    done = textcl(*command, cwd=work, **data)
+    assert done.returncode == 0, done.stderr
+    assert results.read_bytes().startswith(before)
+    assert [each["seed"] for each in read_results(results)] == [None, 42, 43]
+    assert first.stat().st_mtime_ns == written
+    assert "±" in done.stdout
+    assert (work / "out" / "table.md").read_text() == done.stdout
+
+    complete = results.read_bytes()
+    again = textcl(*command, "--json", "-", cwd=work, **data)
+    assert results.read_bytes() == complete
+    assert json.loads(again.stdout)["rows"]["plain"]["seeds"] == [42, 43]
+    provenance = read_results(results)[-1]["provenance"]
+    assert provenance.keys() >= {"tasks", "aggregation", "encoder", "versions", "seed"}
+    assert provenance["seed"] == 43
+
+
+@pytest.mark.slow
+def test_a_flag_is_passed_to_every_run_and_a_failed_run_does_not_stop_the_others(
+    work: Path, evaluation_sets: Path
+) -> None:
+    recipes = ["compare", "broken.yaml", "plain.yaml", "--seeds", "1", "--output", "failed", "--tasks", "sts16"]
+    flags = ["--baselines", "none", "--temperature", "0.1"]
+    done = textcl(*recipes, *flags, cwd=work, TEXTCL_DATA=str(evaluation_sets))
+    assert done.returncode == 2
+    assert "broken, seed 42: The loss became nan" in done.stderr.splitlines()[-1]
+    (result,) = read_results(work / "failed" / "results.jsonl")
+    assert (result["row"], result["recipe"]["temperature"]) == ("plain", 0.1)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # it has ended meanwhile
+        return b""

@@ -1,0 +1,228 @@
+"""Recipes: keys are flags, defaults are shown, and a run leaves a full record."""
+
+import json
+import logging
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from tiny import TEXTS, tiny_encoder_directory
+
+from textcl.errors import InputError
+from textcl.training import ContrastiveTrainingArguments
+from textcl.training.recipe import RECIPES, FlagParser, file_hash, load_recipe, resolve, run_recipe
+
+# Table A.1 of the paper: batch, learning rate, epochs; and the head at test, section 6.3.
+PUBLISHED = {
+    "simcse-unsup-bert-base": ("bert-base-uncased", 64, 3e-5, 1, "train_only"),
+    "simcse-unsup-bert-large": ("bert-large-uncased", 64, 1e-5, 1, "train_only"),
+    "simcse-unsup-roberta-base": ("roberta-base", 512, 1e-5, 1, "train_only"),
+    "simcse-unsup-roberta-large": ("roberta-large", 512, 3e-5, 1, "train_only"),
+    "simcse-sup-bert-base": ("bert-base-uncased", 512, 5e-5, 3, "keep"),
+    "simcse-sup-bert-large": ("bert-large-uncased", 512, 1e-5, 3, "keep"),
+    "simcse-sup-roberta-base": ("roberta-base", 512, 5e-5, 3, "keep"),
+    "simcse-sup-roberta-large": ("roberta-large", 512, 1e-5, 3, "keep"),
+}
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with tiny backbones, texts, triplets and labelled pairs."""
+    folder = tmp_path_factory.mktemp("recipes")
+    for architecture in ("bert", "roberta"):
+        tiny_encoder_directory(folder / architecture, architecture)
+    (folder / "texts.txt").write_text("\n".join(TEXTS[:64]) + "\n")
+    rows = [f"{a},{b},{c}" for a, b, c in zip(TEXTS[:40], TEXTS[40:80], TEXTS[80:120], strict=True)]
+    (folder / "triplets.csv").write_text("\n".join(["sent0,sent1,hard_neg", *rows]) + "\n")
+    pairs = [f"{TEXTS[i]}\t{TEXTS[i + i % 5]}\t{5 - i % 5}" for i in range(40)]
+    (folder / "pairs.tsv").write_text("\n".join(pairs) + "\n")
+    return folder
+
+
+def small(work: Path, output: Path, **more: object) -> dict:
+    return {
+        "method": "simcse",
+        "model": str(work / "bert"),
+        "data": str(work / "texts.txt"),
+        "output": str(output),
+        "per_device_train_batch_size": 8,
+        "dev": "none",
+        "max_steps": 3,
+        **more,
+    }
+
+
+def test_every_shipped_recipe_resolves_and_spells_out_what_decides_it() -> None:
+    recipes = sorted(RECIPES.glob("*.yaml"))
+    assert {recipe.stem for recipe in recipes} >= {*PUBLISHED, "demo", "standard-simcse"}
+    for path in recipes:
+        content = load_recipe(path)
+        resolve(content)
+        spelled = {"method", "model", "pooling", "data", "max_length", "temperature", "head", "learning_rate", "seed"}
+        assert spelled <= content.keys(), path.name
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_configurations_are_those_of_the_paper(name: str) -> None:
+    flags = resolve(load_recipe(name))[0].flags
+    model, batch, rate, epochs, head = PUBLISHED[name]
+    assert (flags["model"], flags["per_device_train_batch_size"], flags["learning_rate"]) == (model, batch, rate)
+    assert (flags["num_train_epochs"], flags["head"]) == (epochs, head)
+    assert (flags["temperature"], flags["max_length"], flags["pooling"]) == (0.05, 32, "cls")
+    assert (flags["warmup_steps"], flags["weight_decay"], flags["lr_scheduler_type"]) == (0, 0.0, "linear")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_configurations_train_on_a_tiny_backbone(name: str, work: Path, tmp_path: Path) -> None:
+    supervised = "-sup-" in name
+    overrides = {
+        "model": work / ("roberta" if "roberta" in name else "bert"),
+        "data": work / ("triplets.csv" if supervised else "texts.txt"),
+        "output": tmp_path / "run",
+        "dev": "none",
+        "max_steps": 2,
+        "per_device_train_batch_size": 8,
+    }
+    recipe, _ = resolve(load_recipe(name), [f"--{key}={value}" for key, value in overrides.items()])
+    record = run_recipe(recipe).record
+    assert record["steps"] == 2
+    assert record["encoder"]["pooling"] == ("pooler" if supervised else "cls")  # the head is kept behind [CLS]
+    assert (tmp_path / "run" / "export" / "2_Dense").exists() == supervised
+
+
+def test_values_of_a_recipe_become_what_the_flags_are(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("method: simcse\nlearning-rate: 3e-5\nmlm_weight: 0.1\nmask_duplicates: yes\nlogging_steps: 10\n")
+    flags = resolve(load_recipe(path))[0].flags
+    assert flags["learning_rate"] == 3e-5  # YAML reads 3e-5, without a point, as text
+    assert flags["mask_duplicates"] is True
+    assert (flags["mlm_weight"], flags["logging_steps"]) == (0.1, 10)
+    assert flags["head"] == "train_only"  # a default, and none is hidden
+    assert flags.keys() >= {f.name for f in fields(ContrastiveTrainingArguments) if f.init} - {"output_dir"}
+
+
+def test_flags_win_over_the_recipe() -> None:
+    recipe = {"method": "simcse", "seed": 1, "temperature": 0.05}
+    assert resolve(recipe, ["--seed", "3"])[0].flags["seed"] == 3
+    assert resolve(recipe, ["--seed", "3"])[0].flags["temperature"] == 0.05
+
+
+def test_every_training_argument_and_every_method_parameter_is_a_flag() -> None:
+    known = FlagParser("simcse").known_flags()
+    assert {f.name for f in fields(ContrastiveTrainingArguments) if f.init} <= set(known)
+    assert {"temperature", "head", "mlm_weight", "equal_dropout_masks", "chunk_size"} <= set(known)
+    assert "α" in FlagParser("simcse").format_help()  # the help of a method's flag is its docstring
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("method: simcse\ntemprature: 0.1\n", "no key 'temprature'. Did you mean 'temperature'"),
+        ("method: simsce\n", "no method 'simsce'. Did you mean 'simcse'"),
+        ("method: simcse\ntraining:\n  learning_rate: 1\n", "flat"),
+        ("- simcse\n", "mapping"),
+        ("method: [simcse\n", "no YAML"),
+        ("method: simcse\nlearning_rate: fast\n", "invalid float value: 'fast'"),
+        ("method: simcse\nhead: kept\n", "invalid choice: 'kept'"),
+    ],
+)
+def test_a_recipe_with_a_mistake_is_refused(content: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(content)
+    with pytest.raises(InputError, match=re.escape(message)):
+        resolve(load_recipe(path))
+
+
+def test_an_unknown_recipe_has_the_nearest_suggested() -> None:
+    with pytest.raises(InputError, match="Did you mean 'standard-simcse'"):
+        load_recipe("standard-simsce")
+
+
+def test_the_fingerprint_is_of_what_decides_the_weights(work: Path, tmp_path: Path) -> None:
+    def fingerprint(**more: object) -> str:
+        return resolve({**small(work, tmp_path / "a"), **more})[0].fingerprint()
+
+    copy = tmp_path / "copy.txt"
+    copy.write_bytes((work / "texts.txt").read_bytes())
+    same = fingerprint()
+    assert fingerprint(output="elsewhere", disable_tqdm=True, data=str(copy)) == same
+    copy.write_text(copy.read_text() + "one more\n")
+    others = [fingerprint(data=str(copy)), fingerprint(seed=1), fingerprint(temperature=0.1), fingerprint(limit=9)]
+    assert len({same, *others, fingerprint(model=str(work / "roberta"))}) == 6
+
+
+def test_a_run_leaves_a_full_record(work: Path, tmp_path: Path) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text("\n".join([*TEXTS[:30], *TEXTS[:5]]) + "\n")
+    flags = small(work, tmp_path / "run", data=str(texts), dev=str(work / "pairs.tsv"), eval_steps=1, logging_steps=1)
+    result = run_recipe(resolve(flags)[0])
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record == result.record
+    assert record["data"]["rows"] == 35
+    assert record["data"]["duplicates"] == 5
+    assert record["data"]["sha256"] == file_hash(texts)
+    assert record["recipe"]["temperature"] == 0.05
+    assert record["recipe"]["adam_beta2"] == 0.999
+    assert record["seed"] == 42
+    assert record["steps"] == 3
+    assert record["versions"].keys() >= {"torch", "transformers", "textcl"}
+    logged = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    scores = [line["eval_pairs"] for line in logged if "eval_pairs" in line]
+    assert len(scores) >= 3
+    assert record["dev"] == {"set": "pairs", "score": max(scores)}
+
+    from textcl import Encoder, LabelledPairs
+
+    again = LabelledPairs(work / "pairs.tsv")(Encoder.from_pretrained(result.export)).primary
+    assert again == pytest.approx(max(scores), abs=1e-6)  # what is exported is the best, not the last
+
+
+def test_a_directory_with_a_run_is_kept_unless_told_otherwise(work: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    first = run_recipe(resolve(small(work, output))[0])
+    (output / "mine.txt").write_text("a note")
+    with pytest.raises(InputError, match=r"--resume.*--overwrite"):
+        run_recipe(resolve(small(work, output))[0])
+    assert run_recipe(resolve(small(work, output))[0], resume=True).record == first.record
+    with pytest.raises(InputError, match=r"another recipe.*temperature"):
+        run_recipe(resolve(small(work, output, temperature=0.1))[0], resume=True)
+    replaced = run_recipe(resolve(small(work, output, temperature=0.1))[0], overwrite=True)
+    assert replaced.record["recipe"]["temperature"] == 0.1
+    assert (output / "mine.txt").read_text() == "a note"
+
+
+def test_the_same_recipe_gives_the_same_weights_and_another_seed_others(work: Path, tmp_path: Path) -> None:
+    def weights(name: str, **more: object) -> str:
+        result = run_recipe(resolve(small(work, tmp_path / name, **more))[0])
+        return file_hash(result.export / "model.safetensors")
+
+    assert weights("a") == weights("b") != weights("c", seed=1)
+
+
+def test_without_sts_b_it_says_so_and_exports_the_last(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("TEXTCL_DATA", str(tmp_path / "nothing"))
+    flags = small(work, tmp_path / "run")
+    del flags["dev"]
+    with caplog.at_level(logging.WARNING):
+        assert run_recipe(resolve(flags)[0]).record["dev"] is None
+    assert "STS-B is not installed" in caplog.text
+
+
+def test_texts_seen_in_training_mark_the_score_of_the_export(
+    work: Path, tmp_path: Path, evaluation_sets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from textcl import evaluate
+    from textcl.data.sts import read_sts
+
+    monkeypatch.setenv("TEXTCL_DATA", str(evaluation_sets))
+    seen = next(subset for subset in read_sts("STS13", evaluation_sets, "test") if subset.name == "FNWN")
+    texts = tmp_path / "texts.txt"
+    texts.write_text("\n".join([*seen.first, *TEXTS[:20]]) + "\n", encoding="utf-8")
+    result = run_recipe(resolve(small(work, tmp_path / "run", data=str(texts)))[0])
+    scored = evaluate(result.export, "sts13,sts16").results
+    marks = {name: subset["transductive"] for name, subset in scored["STS13"]["subsets"].items()}
+    assert marks == {"FNWN": True, "OnWN": False, "headlines": False}
+    assert scored["STS16"]["transductive"] is False
