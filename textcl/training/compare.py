@@ -29,6 +29,10 @@ logger = logging.getLogger("textcl")
 BASELINES = ("untouched", "tfidf", "word-vectors")
 
 
+class RunFailed(Exception):
+    """One run of a comparison failed; the others go on."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of the results file that is, or will be, there.
@@ -93,14 +97,15 @@ def compare(
             lines.append(done[key])
             continue
         logger.info("%s ...", title)
-        run = None
+        run: dict[str, Any] | None = None
         if row.seed is None:
             result = suite(_baseline(row))
         else:
-            run = _train(row, folder)
-            if isinstance(run, str):
-                logger.error("%s failed: %s", title, run)
-                failures.append(f"{row.name}, seed {row.seed}: {run}")
+            try:
+                run = _train(row, folder)
+            except RunFailed as failure:
+                logger.error("%s failed: %s", title, failure)
+                failures.append(f"{row.name}, seed {row.seed}: {failure}")
                 continue
             export = folder / run["export"]
             overlap = json.loads((export / "overlap.json").read_text(encoding="utf-8"))
@@ -160,12 +165,8 @@ def _plan(recipes: Sequence[str | Path], seeds: int, flags: Sequence[str], basel
             yield Row(name, seeded, seed, seeded.fingerprint())
 
 
-def _train(row: Row, folder: Path) -> dict[str, Any] | str:
-    """Runs `textcl train` in a process of its own, going on where an earlier one was killed.
-
-    Returns:
-        The run's record; or, if it failed, why.
-    """
+def _train(row: Row, folder: Path) -> dict[str, Any]:
+    """Runs `textcl train` in a process of its own, going on where an earlier one was killed; returns its record."""
     output = folder / "runs" / f"{row.name}-seed{row.seed}-{row.fingerprint[:8]}"
     output.mkdir(parents=True, exist_ok=True)
     flags = {**row.recipe.to_dict(), "output": str(output)}
@@ -183,7 +184,7 @@ def _train(row: Row, folder: Path) -> dict[str, Any] | str:
         ).returncode
     if code != 0:
         last = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it said nothing"])[-1]
-        return f"{last.removeprefix('textcl: ')} (exit code {code}, {log})"
+        raise RunFailed(f"{last.removeprefix('textcl: ')} (exit code {code}, {log})")
     for checkpoint in output.glob("checkpoint-*"):  # a finished run needs them no longer, and they are large
         shutil.rmtree(checkpoint)
     record = json.loads((output / "run.json").read_text(encoding="utf-8"))
