@@ -132,6 +132,7 @@ class ContrastiveTrainer(Trainer):
                 f"Writing to {self.run_directory} failed at step {self.state.global_step} "
                 f"({str(error).splitlines()[0]}). {self._last_good()}"
             ) from error
+        self.accelerator.wait_for_everyone()  # rank 0 may still be renaming the best encoder into place
         if self.args.select_best and (self.run_directory / "best" / "best.json").is_file():
             self.method.load_state_dict(load_file(self.run_directory / "best" / "method.safetensors"))
         return output
