@@ -31,7 +31,7 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]  # ids 0 to 4
 PAD, UNK, CLS, SEP, MASK = range(5)
 TOKENS_A_STEP = 6144  # small on purpose: one pass over the text is few steps, and more of them beats larger ones
 HELD_OUT = 2000  # the last sentences, and a hundredth of that in documents, are never trained on
-LENGTHS = (64, 64, 128, 64, 64, 128, 64, 64, 128, 512)  # of the rows of step i, by i % 10; 64 reads sentences
+LENGTHS = (64, 64, 128, 128, 512, 64, 64, 64, 64, 512)  # of the rows of step i, by i % 10; 64 reads sentences
 
 
 def read_lines(path: Path) -> list[str]:
@@ -92,10 +92,10 @@ def word_vectors(streams: list[np.ndarray], vocabulary: int, dimension: int, win
 class Steps(torch.utils.data.Dataset):
     """Item i is the whole batch of step i, a pure function of i, so that a resumed run reads on where it was.
 
-    Six steps in ten read rows of 64 that begin at a sentence, three read 128 tokens of the documents and one reads 512
-    of them: every one of the 512 position rows is trained with real context of that length (random position offsets
-    would train the rows, but not attention over 512 keys), while nine tenths of the tokens stay in cheap short rows,
-    which is also where sentences are encoded later.
+    Six steps in ten read rows of 64 that begin at a sentence, two read 128 tokens of the documents and two read 512 of
+    them. So most tokens stay in cheap short rows, which is also where sentences are encoded later, and attention over
+    512 keys is trained for real. The rows of 128 begin at a random position: that doubles how often the position rows
+    behind 128 are seen, which learn last.
 
     Masks: a token is chosen with probability `rate * min(1, sqrt(threshold / frequency))`, as word2vec thins out
     frequent words: guessing "the" and commas says little about what a sentence means. Of the chosen, 80 % become
@@ -131,7 +131,10 @@ class Steps(torch.utils.data.Dataset):
         ids = np.full((rows, length), CLS, dtype=np.int64)
         ids[:, 1:-1] = text[begin[:, None] + np.arange(length - 2)]
         ids[:, -1] = SEP
-        return mask_tokens(ids, self.chance, self.vocabulary, np.random.default_rng(step))
+        rng = np.random.default_rng(step)
+        batch = mask_tokens(ids, self.chance, self.vocabulary, rng)
+        offsets = rng.integers(0, 512 - 128 + 1, size=rows) if length == 128 else np.zeros(rows, dtype=np.int64)
+        return batch | {"position_ids": torch.from_numpy(offsets[:, None] + np.arange(length))}
 
 
 def mask_tokens(ids: np.ndarray, chance: np.ndarray, vocabulary: int, rng: np.random.Generator) -> dict:
@@ -150,8 +153,14 @@ class MaskedWordModel(BertForMaskedLM):
     The last feed-forward and the projection onto the vocabulary run at the masked positions alone.
     """
 
-    def forward(self, input_ids: torch.Tensor, places: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        hidden = self.bert.embeddings(input_ids)
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        places: torch.Tensor,
+        labels: torch.Tensor,
+        position_ids: torch.Tensor | None = None,
+    ) -> dict[str, torch.Tensor]:
+        hidden = self.bert.embeddings(input_ids, position_ids=position_ids)
         *layers, last = self.bert.encoder.layer
         for layer in layers:
             hidden = layer(hidden)
@@ -162,7 +171,7 @@ class MaskedWordModel(BertForMaskedLM):
 def wave_positions(rows: int, dimension: int) -> torch.Tensor:
     """Sinusoids (Vaswani et al. 2017, section 3.5), small: what is learned at one place then holds at the others.
 
-    It matters because rows past 128 see a tenth of the tokens; drawn at random they would start as noise.
+    It matters because rows past 128 see a fifth of the tokens; drawn at random they would start as noise.
     """
     angles = torch.arange(rows)[:, None] / 10000 ** (torch.arange(0, dimension, 2) / dimension)
     return 0.01 * torch.cat([angles.sin(), angles.cos()], dim=1)
@@ -263,7 +272,8 @@ def main() -> None:
         optim="adamw_torch_fused", lr_scheduler_type="warmup_stable_decay", warmup_steps=200,
         lr_scheduler_kwargs={"num_decay_steps": options.decay_steps, "decay_type": "linear"},
         train_sampling_strategy="sequential", remove_unused_columns=False, logging_steps=100, disable_tqdm=True,
-        save_steps=options.save_steps, save_total_limit=6, report_to="none", seed=options.seed,
+        save_steps=options.save_steps, save_total_limit=6,
+        ddp_find_unused_parameters=False, report_to="none", seed=options.seed,
     )  # fmt: skip
     folder = options.output / "prepared"
     with arguments.main_process_first(local=True):
