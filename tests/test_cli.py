@@ -2,13 +2,15 @@
 
 import io
 import json
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from command import textcl
+from command import environment, textcl
 from tiny import TEXTS, tiny_encoder_directory
 
 from textcl.cli.main import COMMANDS, main
@@ -208,3 +210,22 @@ def test_what_can_be_borne_is_borne_and_said(
     assert "1 text is a duplicate" in caplog.text
     assert "100,000 characters" in caplog.text
     assert json.loads(Path("run/run.json").read_text())["precision"] == "fp32"
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_run(work: Path, tmp_path: Path) -> None:
+    """As `torchrun --nproc_per_node 2 -m textcl train ...`: one record, one line of output, half the steps."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "textcl"]
+    flags = ["--output", "run", "--per_device_train_batch_size", "8", "--dev", "none"]
+    run = subprocess.run(
+        [*launch, "train", "simcse", "--model", str(work / "model"), "--data", str(work / "texts.txt"), *flags],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("48 rows, 3 steps") == 1
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (record["steps"], record["processes"]) == (3, 2)

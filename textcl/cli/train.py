@@ -1,5 +1,6 @@
 """`textcl train METHOD|RECIPE [flags]`"""
 
+import os
 from collections.abc import Sequence
 
 from textcl.errors import InputError
@@ -28,6 +29,8 @@ def main(arguments: Sequence[str]) -> None:
     if further["resume"] and further["overwrite"]:
         raise InputError("--resume goes on with a run and --overwrite replaces it; give one of them.")
     result = run_recipe(resolved, **further)
+    if os.environ.get("RANK", "0") != "0":  # under torchrun one process prints
+        return
 
     record = result.record
     dev = f", {record['dev']['set']} {record['dev']['score']:.2f}" if record["dev"] else ""

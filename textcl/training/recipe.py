@@ -255,48 +255,54 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
     trainer = ContrastiveTrainer(model=method, args=args, train_dataset=dataset, evaluators=evaluators)
     trainer.remove_callback(PrinterCallback)  # without bars it would print dictionaries; they stand in log.jsonl
 
-    if overwrite:
-        remove_run(output)
-    write_json(output / "recipe.json", {"fingerprint": fingerprint, "recipe": recipe.to_dict()})
+    args.distributed_state.wait_for_everyone()  # no process may find what another has begun to write
+    if trainer.is_world_process_zero():
+        if overwrite:
+            remove_run(output)
+        write_json(output / "recipe.json", {"fingerprint": fingerprint, "recipe": recipe.to_dict()})
     checkpoint = recipe.flags["resume_from_checkpoint"]
     if checkpoint is None and resume:
         checkpoint = newest_complete_checkpoint(output)
+    args.distributed_state.wait_for_everyone()
     begin = time.perf_counter()
     outcome = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.perf_counter() - begin
 
-    export = method.export(output / "export")
-    seen = overlap(chain.from_iterable(dataset[column] for column in dataset.column_names))
-    write_json(export / "overlap.json", seen)
-    history = trainer.state.log_history
-    dev = [entry[f"eval_{each.name}"] for each in evaluators for entry in history if f"eval_{each.name}" in entry]
-    record = {
-        "started": started.isoformat(timespec="seconds"),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "fingerprint": fingerprint,
-        "recipe": recipe.to_dict(),
-        "seed": args.seed,
-        "encoder": method.describe(),
-        "data": {
-            "file": str(corpus),
-            "sha256": file_hash(corpus),
-            "rows": len(dataset),
-            "duplicates": len(dataset) - len(set(dataset["text"])),
-            "duplicates_in_batches": next((e[_IN_BATCHES] for e in reversed(history) if _IN_BATCHES in e), None),
-            "overlap": seen,
-        },
-        "dev": {"set": evaluators[0].name, "score": max(dev) if args.select_best else dev[-1]} if dev else None,
-        "steps": trainer.state.global_step,
-        "train_loss": outcome.metrics.get("train_loss"),
-        "seconds": round(seconds, 1),
-        "sentences_per_second": outcome.metrics.get("train_samples_per_second"),
-        "resumed": bool(checkpoint),
-        "device": str(args.device),
-        "precision": "bf16 autocast" if args.bf16 else "fp16 autocast" if args.fp16 else "fp32",
-        "versions": library_versions(),
-    }
-    write_json(output / "run.json", record)
-    return RunResult(output, export, record)
+    if trainer.is_world_process_zero():
+        export = method.export(output / "export")
+        seen = overlap(chain.from_iterable(dataset[column] for column in dataset.column_names))
+        write_json(export / "overlap.json", seen)
+        history = trainer.state.log_history
+        dev = [entry[f"eval_{each.name}"] for each in evaluators for entry in history if f"eval_{each.name}" in entry]
+        record = {
+            "started": started.isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "fingerprint": fingerprint,
+            "recipe": recipe.to_dict(),
+            "seed": args.seed,
+            "encoder": method.describe(),
+            "data": {
+                "file": str(corpus),
+                "sha256": file_hash(corpus),
+                "rows": len(dataset),
+                "duplicates": len(dataset) - len(set(dataset["text"])),
+                "duplicates_in_batches": next((e[_IN_BATCHES] for e in reversed(history) if _IN_BATCHES in e), None),
+                "overlap": seen,
+            },
+            "dev": {"set": evaluators[0].name, "score": max(dev) if args.select_best else dev[-1]} if dev else None,
+            "steps": trainer.state.global_step,
+            "train_loss": outcome.metrics.get("train_loss"),
+            "seconds": round(seconds, 1),
+            "sentences_per_second": outcome.metrics.get("train_samples_per_second"),
+            "resumed": bool(checkpoint),
+            "processes": args.world_size,
+            "device": str(args.device),
+            "precision": "bf16 autocast" if args.bf16 else "fp16 autocast" if args.fp16 else "fp32",
+            "versions": library_versions(),
+        }
+        write_json(output / "run.json", record)
+    args.distributed_state.wait_for_everyone()
+    return RunResult(output, output / "export", json.loads((output / "run.json").read_text(encoding="utf-8")))
 
 
 def training_rows(path: Path, column: str | None = None, limit: int | None = None) -> Any:
