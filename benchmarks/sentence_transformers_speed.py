@@ -135,9 +135,8 @@ def main() -> None:
         median = {name: statistics.median(values) for name, values in rates.items()}
         for label, ours, theirs in (("training", "ours", "theirs"), ("encode", "encode ours", "encode theirs")):
             ratio = median[ours] / median[theirs]
-            print(
-                f"{label + ', ' + precision:<18}{'texts/s':<10}{median[ours]:>10.1f}{median[theirs]:>10.1f}{ratio:>8.2f}"
-            )
+            name = f"{label}, {precision}"
+            print(f"{name:<18}{'texts/s':<10}{median[ours]:>10.1f}{median[theirs]:>10.1f}{ratio:>8.2f}")
         print("  losses, textcl:", *(f"{loss:.4f}" for loss in losses["ours"][:6]))
         print("  losses, peer:  ", *(f"{loss:.4f}" for loss in losses["theirs"][:6]))
 

@@ -1,7 +1,6 @@
 """The demo, end to end: a process, bundled data alone, and an encoder that is better than before."""
 
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,8 @@ from command import textcl
 
 @pytest.mark.slow
 def test_the_demo_trains_a_better_encoder_offline(tmp_path: Path) -> None:
-    begin = time.monotonic()
     run = textcl("demo", "--limit", "6000", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
-    assert time.monotonic() - begin < 300
     folder = tmp_path / "demo"
     scores = {
         name: each["sanity"]["average"]["all"]

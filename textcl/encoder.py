@@ -143,7 +143,7 @@ class Encoder(nn.Module):
             InputError: If there is no such model, or it holds something that this library cannot load safely.
         """
         name = str(name_or_path)
-        folder = BUNDLED if name == "bundled" else _locate(name)
+        folder = _locate(str(BUNDLED) if name == "bundled" else name)
         settings = export.read_settings(folder)
         backbone_folder = folder / settings.backbone
         config = AutoConfig.from_pretrained(backbone_folder)

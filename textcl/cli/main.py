@@ -32,14 +32,12 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns its exit code: 0, 2 for bad input, 1 for any other failure."""
+    """Runs the command line and returns its exit code: 0, or 2 for what a user can put right."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         _run(arguments)
     except InputError as error:
         return _fail(2, error)
-    except FloatingPointError as error:  # a loss that is no number
-        return _fail(1, error)
     except KeyboardInterrupt:
         return _fail(130, "interrupted")
     except BrokenPipeError:  # `textcl eval ... | head`
@@ -47,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        return _fail(1, f"The disk is full; what was complete before is kept ({error}).")
+        return _fail(2, f"The disk is full; what was complete before is kept ({error}).")
     return 0
 
 
