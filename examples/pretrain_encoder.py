@@ -6,8 +6,9 @@ One script does all of it: a WordPiece vocabulary, word embeddings from the corp
 training with `transformers.Trainer`, and the plain directory that `textcl.Encoder.from_pretrained` loads. `--resume`
 goes on from the newest checkpoint; with a smaller `--max-steps` it goes straight to the closing decay of the learning
 rate, so a run can be cut at any checkpoint. `--start-from` goes on from an earlier encoder of this shape, with its
-vocabulary. On a busy machine `torchrun --nproc-per-node 2` with one thread each is faster than two threads, which wait
-for each other in every matrix product.
+vocabulary. The defaults are what the second stage of the bundled encoder used; from nothing, plan twice the steps.
+On a busy machine `torchrun --nproc-per-node 2` with OMP_NUM_THREADS=1 is faster than one process with two threads,
+which wait for each other in every matrix product.
 
 What makes it fast enough for two cores: the word embeddings start from a truncated SVD of the positive PMI matrix, the
 vocabulary projection is computed at the masked positions alone, and there is no dropout (one pass cannot overfit).
@@ -24,7 +25,7 @@ import torch
 from scipy import sparse
 from sklearn.utils.extmath import randomized_svd
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast, Trainer, TrainingArguments
+from transformers import BertConfig, BertForMaskedLM, BertTokenizer, Trainer, TrainingArguments
 
 logger = logging.getLogger("pretrain_encoder")
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]  # ids 0 to 4
@@ -239,11 +240,8 @@ def finish(model: MaskedWordModel, folder: Path, output: Path) -> None:
     bundled = BertForMaskedLM(model.config)
     bundled.load_state_dict(model.state_dict())
     bundled.half().save_pretrained(output / "encoder")
-    PreTrainedTokenizerFast(
-        tokenizer_file=str(folder / "tokenizer.json"), model_max_length=512, do_lower_case=True,
-        pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]",
-        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-    ).save_pretrained(output / "encoder")  # fmt: skip
+    vocabulary = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab()
+    BertTokenizer(vocabulary, do_lower_case=True, model_max_length=512).save_pretrained(output / "encoder")
 
 
 def main() -> None:
@@ -252,10 +250,10 @@ def main() -> None:
     parser.add_argument("--documents", type=Path, required=True, help="one long document a line")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--vocabulary", type=int, default=16384)
-    parser.add_argument("--max-steps", type=int, default=7000)
-    parser.add_argument("--decay-steps", type=int, default=1400)
-    parser.add_argument("--save-steps", type=int, default=400)
-    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
+    parser.add_argument("--max-steps", type=int, default=5200)
+    parser.add_argument("--decay-steps", type=int, default=2500)
+    parser.add_argument("--save-steps", type=int, default=200)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--mask-rate", type=float, default=0.3, help="of words that are not frequent")
     parser.add_argument("--mask-threshold", type=float, default=1e-3, help="frequency from which on words are thinned")
     parser.add_argument("--seed", type=int, default=42)
