@@ -1,6 +1,6 @@
 """SimCSE training steps and `encode`, beside sentence-transformers: same model, same texts, same precision.
 
-    python -m benchmarks.sentence_transformers_speed MODEL TEXTS [--texts 2048] [--rounds 3]
+    python -m benchmarks.sentence_transformers_speed MODEL TEXTS [--texts 2048] [--steps 12] [--rounds 3]
 
 Both sides take turns, and medians are compared. A training step is the same work on both sides: 64 sentences of at most
 32 tokens, each encoded twice under dropout, in-batch cross-entropy at temperature 0.05, AdamW. The losses of the first
@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from textcl import ContrastiveTrainer, ContrastiveTrainingArguments, Encoder, SimCSE, load_texts
 
-BATCH, LENGTH, STEPS, WARM_UP = 64, 32, 14, 4
+BATCH, LENGTH, WARM_UP = 64, 32, 2
 
 
 class StepClock(transformers.TrainerCallback):
@@ -46,33 +46,37 @@ class StepClock(transformers.TrainerCallback):
             self.losses.append(logs["loss"])
 
 
-def train_ours(model: Path, texts: Dataset, bf16: bool, output: str) -> StepClock:
+def train_ours(model: Path, texts: Dataset, bf16: bool, output: str, steps: int) -> StepClock:
     clock = StepClock()
     transformers.set_seed(0)
     method = SimCSE(Encoder.from_pretrained(model, max_length=LENGTH), head="none")
-    args = ContrastiveTrainingArguments(output, bf16=bf16, **_common())
-    ContrastiveTrainer(method, args, texts, callbacks=[clock]).train()
+    args = ContrastiveTrainingArguments(output, bf16=bf16, **_common(steps))
+    trainer = ContrastiveTrainer(method, args, texts, callbacks=[clock])
+    trainer.remove_callback(transformers.PrinterCallback)
+    trainer.train()
     return clock
 
 
-def train_theirs(model: Path, texts: Dataset, bf16: bool, output: str) -> StepClock:
+def train_theirs(model: Path, texts: Dataset, bf16: bool, output: str, steps: int) -> StepClock:
     clock = StepClock()
     transformers.set_seed(0)
     encoder = SentenceTransformer(str(model))
     encoder.max_seq_length = LENGTH
     pairs = Dataset.from_dict({"anchor": texts["text"], "positive": texts["text"]})
     args = SentenceTransformerTrainingArguments(
-        output, bf16=bf16, use_cpu=not torch.cuda.is_available(), disable_tqdm=True, **_common()
+        output, bf16=bf16, use_cpu=not torch.cuda.is_available(), disable_tqdm=True, **_common(steps)
     )
     loss = MultipleNegativesRankingLoss(encoder, scale=20.0)
-    SentenceTransformerTrainer(encoder, args, train_dataset=pairs, loss=loss, callbacks=[clock]).train()
+    trainer = SentenceTransformerTrainer(encoder, args, train_dataset=pairs, loss=loss, callbacks=[clock])
+    trainer.remove_callback(transformers.PrinterCallback)
+    trainer.train()
     return clock
 
 
-def _common() -> dict[str, Any]:
+def _common(steps: int) -> dict[str, Any]:
     return {
         "per_device_train_batch_size": BATCH,
-        "max_steps": STEPS,
+        "max_steps": steps,
         "learning_rate": 1e-5,
         "logging_steps": 1,
         "save_strategy": "no",
@@ -108,10 +112,11 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--texts", type=int, default=2048, help="sentences to encode a round")
+    parser.add_argument("--steps", type=int, default=12, help="training steps a round, the first two not timed")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
-    texts = load_texts(options.corpus, limit=max(options.texts, BATCH * STEPS))
+    texts = load_texts(options.corpus, limit=max(options.texts, BATCH * options.steps))
     sentences = texts["text"][: options.texts]
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__} on {torch.get_num_threads()} threads"
@@ -125,7 +130,7 @@ def main() -> None:
         for _ in range(options.rounds):
             for name, train in (("ours", train_ours), ("theirs", train_theirs)):
                 with tempfile.TemporaryDirectory() as output:
-                    clock = train(options.model, texts, bf16, output)
+                    clock = train(options.model, texts, bf16, output, options.steps)
                 rates[name].append(BATCH / statistics.median(clock.seconds[WARM_UP:]))
                 losses[name] = clock.losses
                 bar.update()
