@@ -5,13 +5,12 @@ a mask of the tokenizer's mask tokens (rows, length), and returns (rows, dim). L
 Half types are summed in float32.
 """
 
-import difflib
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from textcl.errors import InputError
+from textcl.errors import InputError, nearest
 
 HiddenStates = Sequence[Tensor]
 
@@ -81,9 +80,7 @@ LAYERS: dict[str, str] = {"first_last": "1 and last", "last2": "last two"}
 def check_pooling(name: str) -> None:
     """Raises `InputError`, with the nearest name, if there is no such pooling."""
     if name not in POOLINGS:
-        nearest = difflib.get_close_matches(name, POOLINGS, n=1)
-        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-        raise InputError(f"There is no pooling {name!r}.{hint} There are: {', '.join(POOLINGS)}.")
+        raise InputError(f"There is no pooling {name!r}.{nearest(name, POOLINGS)} There are: {', '.join(POOLINGS)}.")
 
 
 def layer_weights(pooling: str, layers: int) -> list[float]:

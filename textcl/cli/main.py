@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from textcl import __version__
-from textcl.errors import InputError
+from textcl.errors import InputError, nearest
 
 # Each is a module of this folder with `main(arguments) -> None`, imported only when it is called.
 COMMANDS = {
@@ -62,8 +62,6 @@ def _run(arguments: list[str]) -> None:
     parser.add_argument("--version", action="version", version=f"textcl {__version__}")
     command = parser.parse_args(arguments[:1]).command
     if command not in COMMANDS:
-        from textcl.data.catalogue import nearest
-
         raise InputError(f"There is no command {command!r}.{nearest(command, COMMANDS)} See textcl --help.")
     _quieten()
     import_module(f"textcl.cli.{command}").main(arguments[1:])

@@ -7,7 +7,6 @@ to the manifest's paths in a temporary folder, and a set takes its place by a re
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import http.client
 import json
@@ -27,7 +26,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal
 
-from textcl.errors import InputError
+from textcl.errors import InputError, nearest
 
 logger = logging.getLogger("textcl")
 
@@ -316,13 +315,6 @@ def require(name: str, file: str, directory: Path) -> Path:
             f"the folder that has them."
         )
     return path
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error message, asking whether the nearest known name was meant; empty where none is near."""
-    lowered = {candidate.lower(): candidate for candidate in known}
-    found = difflib.get_close_matches(name.lower(), lowered, n=1)
-    return f" Did you mean '{lowered[found[0]]}'?" if found else ""
 
 
 # the manifest

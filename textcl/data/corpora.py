@@ -20,7 +20,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from textcl.errors import InputError
+from textcl.errors import InputError, nearest
 
 if TYPE_CHECKING:
     import os
@@ -198,8 +198,8 @@ def _open(path: Path) -> Iterator[BinaryIO]:
         if path.is_dir():
             raise InputError(f"{path} is a directory; a file is needed.")
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        nearest = difflib.get_close_matches(path.name, siblings, n=1)
-        hint = f" Did you mean {path.with_name(nearest[0])}?" if nearest else ""
+        similar = difflib.get_close_matches(path.name, siblings, n=1)
+        hint = f" Did you mean {path.with_name(similar[0])}?" if similar else ""
         raise InputError(f"There is no file {path}.{hint}")
     opener = _COMPRESSED.get(path.suffix.lower())
     try:
@@ -325,9 +325,9 @@ def _pick(present: Sequence[str], columns: Sequence[str] | None, name: str) -> l
         )
     for column in columns:
         if column not in present:
-            nearest = difflib.get_close_matches(column, present, n=1)
-            hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
-            raise InputError(f"{name} has no column '{column}'; its columns are {_listed(present)}.{hint}")
+            raise InputError(
+                f"{name} has no column '{column}'; its columns are {_listed(present)}.{nearest(column, present)}"
+            )
     return list(columns)
 
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from textcl.data.catalogue import data_directory, load_manifest, nearest, require
+from textcl.data.catalogue import data_directory, load_manifest, require
 from textcl.data.corpora import read_lines
-from textcl.errors import InputError
+from textcl.errors import InputError, nearest
 
 STS_TASKS = ("STS12", "STS13", "STS14", "STS15", "STS16", "STSBenchmark", "SICKRelatedness")
 _SPLIT_FILES = {  # these two have splits; STS12 to STS16 are test sets

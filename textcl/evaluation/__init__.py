@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from textcl.data.catalogue import nearest
 from textcl.data.sts import STS_TASKS
-from textcl.errors import InputError
+from textcl.errors import InputError, nearest
 from textcl.evaluation.baselines import MeanWordVectors, TfidfEncoder
 from textcl.evaluation.overlap import mark_transductive, overlap
 from textcl.evaluation.results import Result

@@ -22,10 +22,9 @@ import yaml
 from transformers import HfArgumentParser, PrinterCallback, set_seed
 
 from textcl.data import data_directory, load_texts, load_triplets, verify
-from textcl.data.catalogue import nearest
 from textcl.data.corpora import csv_records
 from textcl.encoder import BUNDLED, Encoder
-from textcl.errors import InputError
+from textcl.errors import InputError, nearest
 from textcl.evaluation import LabelledPairs, STSBenchmark, overlap
 from textcl.evaluation.results import library_versions
 from textcl.files import write_json
