@@ -3,16 +3,17 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from itertools import count
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from textcl.batching import tokenize
+from textcl.batching import input_names, pad, tokenize
 from textcl.errors import InputError
 from textcl.views import PLAIN, View
 from textcl.views.draws import MASKS, uniform
+from textcl.views.spans import Positives, sample_spans
 from textcl.views.tokens import Draw, TokenRows
 
 COLUMNS = ("text", "positive", "negative")
@@ -36,8 +37,8 @@ class Collator:
     The batch is block-major (all rows of block 0, then all of block 1, …) and holds `input_ids`, `attention_mask` and
     what else the tokenizer gives, each (blocks · batch, length); `view`, the block's number, (blocks · batch,);
     `group`, equal for rows that are positives of each other; `text_id`, a content hash taken before any view; `label`
-    (batch,) where rows have one. With `mask_probability` it also holds masked copies of the texts without operators:
-    `mlm_input_ids`, `mlm_attention_mask` and `mlm_labels` (-100 where no word is asked for).
+    (batch,) where rows have one. With `mask_probability` it also holds masked copies of the rows as they were before
+    any operator: `mlm_input_ids`, `mlm_attention_mask` and so on, and `mlm_labels` (-100 where no word is asked for).
 
     What is random here is a pure function of (seed, epoch, text, view number), so that a resumed run draws the same.
 
@@ -82,26 +83,25 @@ class Collator:
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         blocks = self.blocks or self._blocks(rows[0])
         columns = list(dict.fromkeys(column for column, _ in blocks))
-        if lacking := [column for column in columns if column not in rows[0]]:
-            raise InputError(f"A training row needs a column {lacking[0]!r}; this one has {sorted(rows[0])}.")
-        texts = [row[column] or " " for column in columns for row in rows]
-        tokens = tokenize(self.tokenizer, texts, self.max_length)
-        ids = torch.tensor([text_id(text) for text in texts])
+        texts = [text for column in columns for text in texts_of(rows, column)]
         which = torch.cat([torch.arange(len(rows)) + columns.index(column) * len(rows) for column, _ in blocks])
-        batch = {name: tensor[which] for name, tensor in tokens.items()}
-        batch |= {
-            "view": torch.arange(len(blocks)).repeat_interleave(len(rows)),
-            "group": torch.arange(len(rows)).repeat(len(blocks)),
-            "text_id": ids[which],
-        }
+        view = torch.arange(len(blocks)).repeat_interleave(len(rows))
+        group = torch.arange(len(rows)).repeat(len(blocks))
+        batch = self.flat_batch(texts, which, view, group)
         if "label" in rows[0]:
             batch["label"] = torch.tensor([row["label"] for row in rows])
         if self.mask_probability:
+            batch |= {f"mlm_{name}": batch[name] for name in input_names(self.tokenizer) if name in batch}
             batch["mlm_input_ids"], batch["mlm_labels"] = self.masked(batch)
-            batch["mlm_attention_mask"] = batch["attention_mask"]
         if any(view.token_operators for _, view in blocks):
             batch = self._operated(batch, [view for _, view in blocks])
         return batch
+
+    def flat_batch(self, texts: Sequence[str], which: Tensor, view: Tensor, group: Tensor) -> dict[str, Tensor]:
+        """A batch whose row i is text `which[i]`; each text is tokenised once."""
+        ids = torch.tensor([text_id(text) for text in texts])
+        tokens = {name: tensor[which] for name, tensor in tokenize(self.tokenizer, texts, self.max_length).items()}
+        return {**tokens, "view": view, "group": group, "text_id": ids[which]}
 
     def draw(self, rows: Tensor, view: int) -> Draw:
         """The numbers for the operators of one view, see `textcl.views.tokens.Draw`."""
@@ -162,6 +162,169 @@ class Collator:
         if "token_type_ids" in batch:  # a single text has one type
             operated["token_type_ids"] = torch.zeros_like(operated["input_ids"])
         return {**batch, **operated}
+
+
+Negatives = Literal["independent", "anchored", "consecutive"]
+
+
+class PairCollator(Collator):
+    """Makes Contrastive Tension's batches: groups of one identical pair and K others.
+
+    View 0 is what the first tower reads, view 1 what the second reads. Beside the flat batch there are `pair`
+    (pairs, 2), the two rows of each, and `identical` (pairs,), whether they hold one text. Rows that fill no group are
+    left out.
+
+    Args:
+        tokenizer: The encoder's.
+        max_length: Tokens after which a text is cut.
+        negatives: See `textcl.BertCT`.
+        negatives_per_positive: K.
+        seed: Of the pairs.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int,
+        *,
+        negatives: Negatives,
+        negatives_per_positive: int,
+        seed: int = 42,
+    ) -> None:
+        super().__init__(tokenizer, max_length, seed=seed)
+        if negatives not in get_args(Negatives):
+            raise InputError(f"BERT-CT's negatives are {', '.join(get_args(Negatives))}, not {negatives!r}.")
+        self.negatives = negatives
+        self.negatives_per_positive = negatives_per_positive
+        self.rows_of_group = 1 + negatives_per_positive * (2 if negatives == "consecutive" else 1)
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        groups = len(rows) // self.rows_of_group
+        if groups == 0:
+            raise InputError(
+                f"A group of BERT-CT with {self.negatives} negatives takes {self.rows_of_group} rows, and the batch "
+                f"has {len(rows)}; raise per_device_train_batch_size."
+            )
+        texts = texts_of(rows, "text")[: groups * self.rows_of_group]
+        row = torch.arange(len(texts)).view(groups, self.rows_of_group)
+        first, second = self._pairs(row, torch.tensor([text_id(text) for text in texts]))
+        # each tower reads each of its texts once, however many pairs it stands in
+        read_first, first = first.flatten().unique(return_inverse=True)
+        read_second, second = second.flatten().unique(return_inverse=True)
+        which = torch.cat([read_first, read_second])
+        view = (torch.arange(len(which)) >= len(read_first)).long()
+        identical = torch.zeros(groups, 1 + self.negatives_per_positive, dtype=torch.bool)
+        identical[:, 0] = True
+        return {
+            **self.flat_batch(texts, which, view, group=which),
+            "pair": torch.stack([first, len(read_first) + second], dim=1),
+            "identical": identical.flatten(),
+        }
+
+    def _pairs(self, row: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows of the first and the second text of each pair, (groups, 1 + K); the first pair is the identical one.
+
+        Args:
+            row: Rows of the batch, (groups, rows of a group).
+            ids: Of their texts.
+        """
+        anchor = row[:, :1]
+        if self.negatives == "anchored":
+            return anchor.expand(-1, 1 + self.negatives_per_positive), row
+        if self.negatives == "consecutive":
+            return torch.cat([anchor, row[:, 1::2]], dim=1), torch.cat([anchor, row[:, 2::2]], dim=1)
+        total = row.numel()
+        step = 1 + (self.draw(ids, view=1)(1)[:, 0] * (total - 1)).long().view_as(row)
+        return row, torch.cat([anchor, (row + step)[:, 1:] % total], dim=1)
+
+
+class SpanCollator(Collator):
+    """Makes DeCLUTR's batches: anchors of each document, and positives of each anchor.
+
+    View 0 holds the anchors, view v the v-th positive of each; `group` is the anchor's number. With `mask_probability`
+    the anchors themselves are masked, and `mlm_labels` (rows, length) says what stood there.
+
+    Args:
+        tokenizer: The encoder's.
+        max_length: Tokens of a span and its special tokens.
+        anchors: A document.
+        positives: An anchor.
+        shortest: Bounds of a span's length, in tokens.
+        longest: Likewise.
+        sampling: Where positives lie, see `textcl.views.spans.sample_spans`.
+        mask_probability: Share of the anchors' tokens chosen for masked-word prediction; 0: none.
+        seed: Of spans and masks.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int,
+        *,
+        anchors: int,
+        positives: int,
+        shortest: int,
+        longest: int,
+        sampling: Positives,
+        mask_probability: float = 0.0,
+        seed: int = 42,
+    ) -> None:
+        super().__init__(tokenizer, max_length, mask_probability=mask_probability, seed=seed)
+        self.anchors = anchors
+        self.positives = positives
+        self.shortest = shortest
+        self.longest = longest
+        self.sampling = sampling
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        documents = texts_of(rows, "text")
+        ids = torch.tensor([text_id(document) for document in documents])
+        count = 2 * self.anchors * (1 + self.positives)
+        numbers = uniform(self.seed, int(self._epoch), ids, 0, count, stream=MASKS + 1)
+        spans: list[list[list[int]]] = [[] for _ in range(1 + self.positives)]  # by view
+        for document, draws in zip(documents, numbers.tolist(), strict=True):
+            self._sample(document, draws, spans)
+        anchors = len(spans[0])
+        group = torch.arange(anchors).repeat(len(spans))
+        batch = {
+            **pad(self.tokenizer, [span for of_view in spans for span in of_view]),
+            "view": torch.arange(len(spans)).repeat_interleave(anchors),
+            "group": group,
+            "text_id": ids.repeat_interleave(self.anchors)[group],
+        }
+        if self.mask_probability:
+            # each row draws masks of its own, known by its document, its view and its anchor's number in the document
+            number = batch["view"] * self.anchors + group % self.anchors
+            masked, labels = self.masked({**batch, "view": number})
+            of_anchor = (batch["view"] == 0)[:, None]
+            batch["input_ids"] = torch.where(of_anchor, masked, batch["input_ids"])
+            batch["mlm_labels"] = torch.where(of_anchor, labels, -100)
+        return batch
+
+    def _sample(self, document: str, numbers: Sequence[float], spans: list[list[list[int]]]) -> None:
+        """Appends a document's spans, with special tokens around them, to those of each view."""
+        encoding = self.tokenizer(document, return_special_tokens_mask=True, verbose=False)
+        tokens, special = encoding["input_ids"], encoding["special_tokens_mask"]
+        start, end = special.index(0), len(special) - special[::-1].index(0)
+        sampled = sample_spans(
+            end - start,
+            numbers,
+            anchors=self.anchors,
+            positives=self.positives,
+            shortest=self.shortest,
+            longest=self.longest,
+            sampling=self.sampling,
+        )
+        for anchor, positives in sampled:
+            for of_view, (first, last) in zip(spans, [anchor, *positives], strict=True):
+                of_view.append([*tokens[:start], *tokens[start + first : start + last], *tokens[end:]])
+
+
+def texts_of(rows: Sequence[Mapping[str, Any]], column: str) -> list[str]:
+    """A column of the rows; what is missing in a cell is a blank, as the tokenizer needs some text."""
+    if column not in rows[0]:
+        raise InputError(f"A training row needs a column {column!r}; this one has {sorted(rows[0])}.")
+    return [row[column] or " " for row in rows]
 
 
 def _widened(rows: Tensor, length: int, value: int) -> Tensor:

@@ -76,24 +76,26 @@ def applied(
     Args:
         backbone: With an `embeddings` module, as those of the BERT family have.
         inputs: Of the call, and `view` (rows,), the number of each row's view. `position_ids` must be there where an
-            operator permutes them.
+            operator permutes them. A `perturbation` (rows, length, dim) is added to what the embedding block gives.
         operators: Those of each view, by name, in the order in which they apply.
     """
     inputs = dict(inputs)
-    view = inputs.pop("view")
+    view, perturbation = inputs.pop("view"), inputs.pop("perturbation", None)
     before, after = (
         [[operator for name, operator in each if (name in BEFORE) == early] for each in operators]
         for early in (True, False)
     )
     inputs |= _by_view({k: inputs[k] for k in ("attention_mask", "position_ids") if k in inputs}, view, before)
-    if not any(after):
+    if not any(after) and perturbation is None:
         yield inputs
         return
 
     def change(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        if perturbation is not None:
+            output = output + perturbation
         return _by_view({"embeddings": output, "attention_mask": inputs["attention_mask"]}, view, after)["embeddings"]
 
-    handle = backbone.embeddings.register_forward_hook(change)  # type: ignore[union-attr,operator]
+    handle = backbone.embeddings.register_forward_hook(change)  # type: ignore[union-attr]
     try:
         yield inputs
     finally:
