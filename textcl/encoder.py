@@ -295,7 +295,7 @@ class Encoder(nn.Module):
         finally:
             self.train(was_training)
         error, change = (plain[:, order] - moved).abs().max(), (plain - shuffled).abs().max()
-        return bool(change > 100 * error)
+        return bool(error < 1e-5 * plain.abs().max() and change > 10 * error)
 
     def last_hidden_state(self, tokens: Tokens) -> Tensor:
         """The last layer's token vectors, (rows, length, dim), for a masked-word head."""
