@@ -154,9 +154,10 @@ def test_clustering_sets_that_are_missing_or_damaged(shared_data: Path, tmp_path
     with pytest.raises(InputError, match=r"7,999 texts where 8,000 are expected.*textcl data import FILE"):
         load_clustering("AgNews", tmp_path)
     assert verify(tmp_path, ["AgNews"])[0].state == "wrong count"
-    file.write_text("".join([*lines[:4], "text without label\n", *lines[5:]]))
-    with pytest.raises(InputError, match=r"agnews\.csv, line 5: two cells are needed"):
-        load_clustering("AgNews", tmp_path)
+    for line in ("text without label\n", "one,label in words\n", "1,a,comma\n"):
+        file.write_text("".join([*lines[:4], line, *lines[5:]]))
+        with pytest.raises(InputError, match=r"agnews\.csv, line 5: two cells are needed"):
+            load_clustering("AgNews", tmp_path)
 
 
 def test_fetch_says_which_sets_can_only_be_imported(tmp_path: Path) -> None:

@@ -344,7 +344,7 @@ def cluster_texts(
     embeddings = _embed(encoder, texts, encode_arguments)
     number = estimate_clusters(embeddings, seed=seed) if clusters is None else clusters
     found = cluster(embeddings, number, seed)
-    distances = _distances(embeddings, found.centres)
+    distances = _distances(embeddings, found.centres).astype(np.float64)
     own = distances[np.arange(len(texts)), found.assignments]
     next_one = np.partition(distances, 1, axis=1)[:, 1]
     confidence = np.divide(next_one - own, next_one, out=np.zeros_like(own), where=next_one > 0).clip(0, 1)
