@@ -25,11 +25,12 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def evaluation_sets(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data directory with all public evaluation sets in it, brought in from the real archive."""
+    """A data directory with all public evaluation sets in it, brought in from the real archives."""
     from textcl.data import import_archive
 
     directory = tmp_path_factory.mktemp("evaluation_sets")
     import_archive(shared_data / "senteval_downstream.tar.xz", directory)
+    import_archive(shared_data / "clustering.tar.xz", directory)
     return directory
 
 

@@ -18,6 +18,7 @@ import pytest
 
 from textcl.data import catalogue
 from textcl.data.catalogue import data_directory, download, fetch, import_archive, list_sets, load_manifest, verify
+from textcl.data.clustering import load_clustering
 from textcl.data.sts import STS_TASKS, read_sts
 from textcl.errors import InputError
 
@@ -37,7 +38,11 @@ COUNTS = {  # issue and methods.md, section 8: written out here, so that the man
     "SST5": {"train": 8544, "dev": 1101, "test": 2210},
     "TREC": {"train": 5452, "test": 500},
     "MRPC": {"train": 4076, "test": 1725},
+    "AgNews": {"all": 8000},
+    "SearchSnippets": {"all": 12340},
+    "StackOverflow": {"all": 20000},
 }
+IMPORTED = ("AgNews", "SearchSnippets", "StackOverflow")  # no public address
 
 
 def everything_under(folder: Path) -> list[str]:
@@ -115,6 +120,50 @@ def test_sts_readers_give_the_published_numbers_of_pairs(evaluation_sets: Path) 
     assert [subset.name for subset in read_sts("STS13", evaluation_sets)] == ["FNWN", "headlines", "OnWN"]  # no SMT
     texts = [text for task in STS_TASKS for subset in read_sts(task, evaluation_sets) for text in subset.first]
     assert all(text == " ".join(text.split()) for text in texts)
+
+
+def test_clustering_sets_have_the_published_sizes(evaluation_sets: Path) -> None:
+    for name, count, classes in (("AgNews", 8000, 4), ("SearchSnippets", 12340, 8), ("StackOverflow", 20000, 20)):
+        texts, labels = load_clustering(name.lower(), evaluation_sets)
+        assert (len(texts), len(labels)) == (count, count)
+        assert set(labels) == set(range(classes))
+        assert all(text.strip() for text in texts)
+
+
+def test_clustering_sets_share_a_folder_and_leave_each_other_alone(shared_data: Path, tmp_path: Path) -> None:
+    archive, data = shared_data / "clustering.tar.xz", tmp_path / "data"
+    import_archive(archive, data)
+    shutil.copytree(data / "clustering", tmp_path / "one" / "clustering")
+    for name in ("searchsnippets", "stackoverflow"):
+        (tmp_path / "one" / "clustering" / f"{name}.csv").unlink()
+    assert [(status.name, status.state) for status in import_archive(tmp_path / "one", data)] == [("AgNews", "ok")]
+    assert [status.state for status in verify(data, IMPORTED)] == ["ok"] * 3
+    assert everything_under(data) == ["clustering", *(f"clustering/{name.lower()}.csv" for name in IMPORTED)]
+
+
+def test_clustering_sets_that_are_missing_or_damaged(shared_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"AgNews is not installed.*Run `textcl data import FILE`") as caught:
+        load_clustering("AgNews", tmp_path)
+    assert "fetch" not in str(caught.value)
+    with pytest.raises(InputError, match=r"no clustering set 'AgNew'.*Did you mean 'AgNews'\?"):
+        load_clustering("AgNew", tmp_path)
+    import_archive(shared_data / "clustering.tar.xz", tmp_path)
+    file = tmp_path / "clustering" / "agnews.csv"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(lines[:-1]))
+    with pytest.raises(InputError, match=r"7,999 texts where 8,000 are expected.*textcl data import FILE"):
+        load_clustering("AgNews", tmp_path)
+    assert verify(tmp_path, ["AgNews"])[0].state == "wrong count"
+    for line in ("text without label\n", "one,label in words\n", "1,a,comma\n"):
+        file.write_text("".join([*lines[:4], line, *lines[5:]]))
+        with pytest.raises(InputError, match=r"agnews\.csv, line 5: two cells are needed"):
+            load_clustering("AgNews", tmp_path)
+
+
+def test_fetch_says_which_sets_can_only_be_imported(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"StackOverflow has no public address.*textcl data import FILE"):
+        fetch(["stackoverflow"], tmp_path / "data")
+    assert everything_under(tmp_path) == []
 
 
 # where the data is
@@ -444,7 +493,7 @@ def test_fetch_brings_the_real_sets_in_and_does_not_ask_twice(
         fetch(None, tmp_path, manifest=manifest)
     server.cut_after = None
     statuses = fetch(None, tmp_path, manifest=manifest)
-    assert {status.name: status.state for status in statuses} == dict.fromkeys(COUNTS, "ok")
+    assert {status.name: status.state for status in statuses} == {n: "ok" for n in COUNTS if n not in IMPORTED}
     assert [range_ for _, range_ in server.requests] == [None, "bytes=1000000-"]
     assert not (tmp_path / "downloads").exists()
     fetch(["sts12", "MR"], tmp_path, manifest=manifest)

@@ -26,6 +26,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 TRAIN = ["train", "simcse", "--model", "model", "--output", "run", "--per_device_train_batch_size", "8"]
+CLUSTER = ["cluster", "model", "--output", "c.csv"]
 TRAIN += ["--max_steps", "2", "--dev", "none"]
 
 
@@ -101,6 +102,18 @@ def test_data_import_list_and_verify(shared_data: Path, tmp_path: Path, capsys: 
     assert "STS16" in capsys.readouterr().err
 
 
+def test_the_clustering_sets_are_imported_listed_and_verified(
+    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(tmp_path / "sets")
+    assert main(["data", "import", str(shared_data / "clustering.tar.xz"), "--data-dir", folder]) == 0
+    assert main(["data", "verify", "StackOverflow", "--data-dir", folder]) == 0
+    capsys.readouterr()
+    assert main(["data", "list", "--data-dir", folder]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "StackOverflow" in line]
+    assert [cell.strip() for cell in line.split("|")[2:5]] == ["clustering", "20,000", "ok"]
+
+
 def hostile_archive(folder: Path) -> None:
     with tarfile.open(folder / "hostile.tar", "w") as archive:
         member = tarfile.TarInfo("../outside.txt")
@@ -157,6 +170,17 @@ BAD_INPUT = {
     "a run is there": (one_run, [*TRAIN, "--data", "texts.txt"], "--resume"),
     "both": (nothing, [*TRAIN, "--data", "texts.txt", "--resume", "--overwrite"], "one of them"),
     "vectors elsewhere": (nothing, ["encode", "model", "texts.txt", "--output", "v.txt"], ".npy"),
+    "more clusters than texts": (
+        write("a.txt", b"one\ntwo\ntwo\n"),
+        [*CLUSTER, "a.txt", "--clusters", "3"],
+        "only 2 distinct texts",
+    ),
+    "one cluster": (nothing, [*CLUSTER, "texts.txt", "--clusters", "1"], "1 clusters were asked for"),
+    "too few texts to estimate": (write("a.txt", b"one\ntwo\n"), [*CLUSTER, "a.txt"], "say how many"),
+    "clusters of nothing": (write("a.txt", b"\n"), [*CLUSTER, "a.txt"], "a.txt holds no text"),
+    "clusters are there": (write("c.csv", b""), [*CLUSTER, "texts.txt"], "c.csv exists already"),
+    "clustering sets elsewhere": (nothing, ["eval", "model", "--tasks", "clustering"], "AgNews is not installed"),
+    "no public address": (nothing, ["data", "fetch", "AgNews"], "textcl data import FILE"),
     "nothing to compare": (nothing, ["compare"], "at least one recipe"),
     "unknown baseline": (nothing, ["compare", "demo", "--baselines", "glove"], "glove"),
 }

@@ -30,7 +30,9 @@ def test_the_check_above_can_fail() -> None:
     assert "torch" in loaded_after("import textcl; textcl.Encoder")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["eval", "--help"], ["data", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["train", "--help"], ["eval", "--help"], ["data", "--help"], ["cluster", "--help"]]
+)
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     code = f"from textcl.cli.main import main\ntry:\n    main({arguments!r})\nexcept SystemExit:\n    pass"
     assert loaded_after(code) == set()

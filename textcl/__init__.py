@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from textcl.data import load_texts, load_triplets
     from textcl.encoder import Encoder
     from textcl.errors import InputError
-    from textcl.evaluation import LabelledPairs, Result, STSBenchmark, STSSuite, evaluate
+    from textcl.evaluation import Clustering, LabelledPairs, Result, STSBenchmark, STSSuite, evaluate
     from textcl.methods import METHODS, SimCSE
     from textcl.modules import InfoNCE
     from textcl.training import ContrastiveTrainer, ContrastiveTrainingArguments, MethodCallback
@@ -29,6 +29,7 @@ _ROOMS = {
     "ContrastiveTrainer": "textcl.training",
     "ContrastiveTrainingArguments": "textcl.training",
     "MethodCallback": "textcl.training",
+    "Clustering": "textcl.evaluation",
     "STSBenchmark": "textcl.evaluation",
     "STSSuite": "textcl.evaluation",
     "LabelledPairs": "textcl.evaluation",
@@ -41,6 +42,7 @@ _ROOMS = {
 
 __all__ = [
     "METHODS",
+    "Clustering",
     "ContrastiveTrainer",
     "ContrastiveTrainingArguments",
     "Encoder",

@@ -15,7 +15,7 @@ def main(arguments: Sequence[str]) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     helps = {
         "list": "all sets: counts, licence, whether they are here",
-        "fetch": "download sets (default: all but the training corpora); a cut download goes on",
+        "fetch": "download sets (default: all with a public address but the training corpora); a cut download goes on",
         "import": "take sets from an archive or a folder on disk",
         "verify": "check counts and hashes of the sets that are here",
     }

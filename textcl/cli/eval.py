@@ -16,9 +16,9 @@ def add_model_flags(parser: Parser) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = Parser(prog="textcl eval", description="Score an encoder. Spearman × 100; data: see textcl data.")
+    parser = Parser(prog="textcl eval", description="Score an encoder. All figures × 100; data: see textcl data.")
     add_model_flags(parser)
-    parser.add_argument("--tasks", default="sts", help="with commas between them (default: sts, all seven)")
+    parser.add_argument("--tasks", default="sts", help="such as sts,clustering or stackoverflow (default: sts)")
     parser.add_argument("--data-dir", help="folder with the sets (default: $TEXTCL_DATA, ./senteval_data, the cache)")
     parser.add_argument("--json", metavar="PATH", help="write the result there; '-' for standard output")
     given = parser.parse_args(arguments)

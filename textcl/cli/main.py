@@ -16,8 +16,9 @@ from textcl.errors import InputError, nearest
 COMMANDS = {
     "train": "train an encoder by a method or a recipe, and export it",
     "compare": "train several recipes with several seeds; one table of mean ± sd",
-    "eval": "score an encoder on STS12-16, STS-B and SICK-R",
+    "eval": "score an encoder on STS12-16, STS-B and SICK-R, or on clustering",
     "encode": "turn a file of texts into vectors",
+    "cluster": "group a file of texts by meaning",
     "data": "list, fetch, import and verify the evaluation sets",
     "demo": "train, score and show, offline on bundled data, in minutes",
     "env": "what is here: versions, device, bf16, data",

@@ -1,15 +1,18 @@
 """Training corpora, and the public sets that encoders are scored on."""
 
 from textcl.data.catalogue import SetInfo, SetStatus, data_directory, fetch, import_archive, list_sets, verify
+from textcl.data.clustering import CLUSTERING_SETS, load_clustering
 from textcl.data.corpora import load_texts, load_triplets
 
 __all__ = [
+    "CLUSTERING_SETS",
     "SetInfo",
     "SetStatus",
     "data_directory",
     "fetch",
     "import_archive",
     "list_sets",
+    "load_clustering",
     "load_texts",
     "load_triplets",
     "verify",

@@ -41,7 +41,7 @@ class SetInfo:
 
     Attributes:
         name: For example "STS12" or "MR".
-        kind: "sts", "transfer" or "corpus".
+        kind: "sts", "transfer", "clustering" or "corpus".
         folder: Its folder under the data directory.
         rows: Expected rows of each split; empty where they are not known.
         licence: As its publisher states it.
@@ -196,7 +196,8 @@ def fetch(
     takes as they are (SST2, SST5, MRPC) come from there. Sets that are in place already are not fetched again.
 
     Args:
-        names: Sets to fetch; by default all that encoders are scored on, without the training corpora.
+        names: Sets to fetch; by default all that encoders are scored on and that have a public address, without the
+            training corpora.
         directory: Where to put them.
         manifest: Another catalogue than the one that ships with textcl.
 
@@ -204,13 +205,23 @@ def fetch(
         The status of each set asked for.
 
     Raises:
-        InputError: An unknown name, no connection, a download that was cut, a wrong hash or count.
+        InputError: An unknown name, a set without a public address, no connection, a download that was cut, a wrong
+            hash or count.
     """
     root = Path(directory) if directory is not None else data_directory()
     catalogue = load_manifest() if manifest is None else manifest
     sets = catalogue["sets"]
-    wanted = _chosen(names, sets) if names is not None else [n for n, e in sets.items() if e["kind"] != "corpus"]
+    if names is not None:
+        wanted = _chosen(names, sets)
+    else:
+        wanted = [n for n, e in sets.items() if e["kind"] != "corpus" and _has_address(e)]
     missing = [status.name for status in verify(root, wanted, manifest=catalogue) if not status.usable]
+    for name in missing:
+        if not _has_address(sets[name]):
+            raise InputError(
+                f"{name} has no public address to fetch it from. Once you have it by other means "
+                f"({', '.join(sets[name]['origin'])}), bring it in with `textcl data import FILE`."
+            )
     downloads = root / "downloads"
     from_files = [name for name in missing if "archive" not in sets[name]]
     for archive in dict.fromkeys(sets[name]["archive"] for name in missing if "archive" in sets[name]):
@@ -307,12 +318,14 @@ def require(name: str, file: str, directory: Path) -> Path:
     Raises:
         InputError: It is not; the message says how to get it.
     """
-    path = directory / load_manifest()["sets"][name]["folder"] / file
+    entry = load_manifest()["sets"][name]
+    path = directory / entry["folder"] / file
     if not path.is_file():
+        fetching = f"`textcl data fetch {name}`, or " if _has_address(entry) else ""
+        archive = "an archive of SentEval's sets" if fetching else "an archive or folder that has it"
         raise InputError(
-            f"{name} is not installed: there is no file {path}. Run `textcl data fetch {name}`, or "
-            f"`textcl data import FILE` with an archive of SentEval's sets, or set TEXTCL_DATA to "
-            f"the folder that has them."
+            f"{name} is not installed: there is no file {path}. Run {fetching}`textcl data import FILE` with "
+            f"{archive}, or set TEXTCL_DATA to the folder that has them."
         )
     return path
 
@@ -334,6 +347,10 @@ def _chosen(names: Iterable[str] | None, sets: Mapping[str, Any]) -> list[str]:
             raise InputError(f"There is no set '{name}'; there are {', '.join(sets)}.{nearest(name, sets)}")
         chosen.append(lowered[name.lower()])
     return chosen
+
+
+def _has_address(entry: Mapping[str, Any]) -> bool:
+    return "archive" in entry or all("url" in file for file in entry["files"])
 
 
 def _expected(entry: Mapping[str, Any]) -> dict[str, int]:
@@ -492,11 +509,15 @@ def _install(stage: Path, root: Path, sets: Mapping[str, Any], source: str) -> l
     if not complete:
         raise InputError(f"{source} holds no complete set. Nothing was imported.")
     for name in complete:
-        target = root / sets[name]["folder"]
+        entry = sets[name]
+        place = entry["folder"]
+        if entry["kind"] == "clustering":  # one file each, in one folder: what others put there stays
+            place = f"{place}/{entry['files'][0]['name']}"
+        target = root / place
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
             os.replace(target, stage / f"replaced-{name}")  # goes with the stage
-        os.replace(stage / sets[name]["folder"], target)
+        os.replace(stage / place, target)
     return [_status(name, sets[name], root / sets[name]["folder"]) for name in complete]
 
 

@@ -5,31 +5,49 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
+from textcl.data.clustering import CLUSTERING_SETS
 from textcl.data.sts import STS_TASKS
 from textcl.errors import InputError, nearest
 from textcl.evaluation.baselines import MeanWordVectors, TfidfEncoder
+from textcl.evaluation.clustering import (
+    Clustering,
+    adjusted_rand_index,
+    cluster,
+    cluster_texts,
+    clustering_accuracy,
+    estimate_clusters,
+    normalized_mutual_information,
+)
 from textcl.evaluation.overlap import mark_transductive, overlap
-from textcl.evaluation.results import Result
+from textcl.evaluation.results import Result, merge
 from textcl.evaluation.sts import LabelledPairs, STSBenchmark, STSSuite
 
 __all__ = [
     "STS_TASKS",
     "TASKS",
+    "Clustering",
     "LabelledPairs",
     "MeanWordVectors",
     "Result",
     "STSBenchmark",
     "STSSuite",
     "TfidfEncoder",
+    "adjusted_rand_index",
+    "cluster",
+    "cluster_texts",
+    "clustering_accuracy",
+    "estimate_clusters",
     "evaluate",
     "mark_transductive",
+    "normalized_mutual_information",
     "overlap",
 ]
 
-# What `evaluate` is asked for -> the STS tasks that are scored for it, all of them in one suite.
+# What `evaluate` is asked for -> the STS tasks and clustering sets that are scored for it.
 TASKS: dict[str, tuple[str, ...]] = {
     "sts": STS_TASKS,
     **{task.lower(): (task,) for task in STS_TASKS[:5]},
@@ -37,6 +55,8 @@ TASKS: dict[str, tuple[str, ...]] = {
     "stsb-dev": ("STSBenchmark-dev",),
     "sickr": ("SICKRelatedness",),
     "sickr-dev": ("SICKRelatedness-dev",),
+    "clustering": CLUSTERING_SETS,
+    **{name.lower(): (name,) for name in CLUSTERING_SETS},
 }
 
 
@@ -49,7 +69,7 @@ def evaluate(
     pooling: str | None = None,
     max_length: int | None = None,
 ) -> Result:
-    """Scores an encoder on tasks, each distinct sentence encoded once over all of them.
+    """Scores an encoder on tasks, each distinct sentence encoded once over all STS tasks.
 
     An encoder whose directory holds an `overlap.json`, as textcl's exports do, has the subsets that its training
     corpus touches marked as transductive.
@@ -57,7 +77,8 @@ def evaluate(
     Args:
         model: "bundled", an exported directory, a transformers or sentence-transformers directory, a hub name, or
             anything with `.encode(list[str])`.
-        tasks: Keys of `TASKS`, as a list or with commas between them: "sts" is the seven tasks of the papers.
+        tasks: Keys of `TASKS`, as a list or with commas between them: "sts" is the seven tasks of the papers,
+            "clustering" the three sets of short texts. Both kinds go together in one result.
         data_dir: The data directory; by default `textcl.data.data_directory()`.
         batch_size: Passed on to `encode` where given.
         pooling: Overrides the pooling of a model that is loaded here.
@@ -68,8 +89,15 @@ def evaluate(
 
     Example:
         >>> evaluate("my-encoder", tasks="sts12,stsb").average["all"]  # doctest: +SKIP
+        >>> evaluate("my-encoder", tasks="stackoverflow").results["StackOverflow"]["accuracy"]  # doctest: +SKIP
     """
-    suite = STSSuite(_resolve(tasks), data_dir)  # before the model is loaded: a typing error shows at once
+    names = _resolve(tasks)  # before the model is loaded: a typing error shows at once
+    clusterings = [name for name in names if name in CLUSTERING_SETS]
+    pairs = [name for name in names if name not in CLUSTERING_SETS]
+    evaluators: list[Any] = [
+        *([STSSuite(pairs, data_dir)] if pairs else []),
+        *([Clustering(clusterings, data_dir)] if clusterings else []),
+    ]
     if isinstance(model, (str, os.PathLike)):
         from textcl.encoder import Encoder
 
@@ -78,7 +106,8 @@ def evaluate(
         raise InputError("pooling and max_length apply where evaluate loads the model; set them on the encoder itself.")
     else:
         encoder = model
-    result = suite(encoder, **({} if batch_size is None else {"batch_size": batch_size}))
+    arguments = {} if batch_size is None else {"batch_size": batch_size}
+    result = reduce(merge, (evaluator(encoder, **arguments) for evaluator in evaluators))
     source = getattr(encoder, "source", None)
     if source is not None and (record := Path(source) / "overlap.json").is_file():
         return mark_transductive(result, json.loads(record.read_text(encoding="utf-8")))
@@ -93,4 +122,6 @@ def _resolve(tasks: str | Sequence[str]) -> list[str]:
         if known not in TASKS:
             raise InputError(f"There is no task '{name}'; there are {', '.join(TASKS)}.{nearest(name, TASKS)}")
         chosen.update(dict.fromkeys(TASKS[known]))
+    if not chosen:
+        raise InputError(f"There is no task to score; name some of {', '.join(TASKS)}.")
     return list(chosen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 from textcl.files import write_json
 
 AGGREGATIONS = ("all", "mean", "wmean")
+CLUSTERING_METRICS = ("accuracy", "nmi", "ari")
 _SHORT_NAMES = {"STSBenchmark": "STS-B", "SICKRelatedness": "SICK-R"}
-_LIBRARIES = ("torch", "transformers", "sentence-transformers", "numpy", "scipy")
+_LIBRARIES = ("torch", "transformers", "sentence-transformers", "numpy", "scipy", "scikit-learn")
 
 
 @dataclass
@@ -19,10 +21,11 @@ class Result:
     """Scores of one encoder.
 
     Attributes:
-        results: For each task `all`, `mean` and `wmean` (Spearman correlation in points, ×100), the same three under
-            `pearson`, and `subsets` with the figures of each. "all" is one correlation over the joined subsets, "mean"
-            the mean over subsets, "wmean" the mean weighted with their number of pairs.
-        average: The mean over the tasks, for each aggregation.
+        results: For each STS task `all`, `mean` and `wmean` (Spearman correlation in points, ×100), the same three
+            under `pearson`, and `subsets` with the figures of each. "all" is one correlation over the joined subsets,
+            "mean" the mean over subsets, "wmean" the mean weighted with their number of pairs. For each clustering
+            task `accuracy`, `nmi` and `ari` (×100), and `by_seed` with the values whose means they are.
+        average: The mean over the STS tasks, for each aggregation, and over the clustering tasks, for each metric.
         provenance: Tasks with split, pairs and data hash; aggregation; encoder (pooling, layers, maximal length, data
             type); library versions; seed; overlap with the training corpus where it was checked.
     """
@@ -33,8 +36,11 @@ class Result:
 
     @property
     def primary(self) -> float:
-        """The one number to select on: the average Spearman correlation, aggregation "all"."""
-        return self.average["all"]
+        """The one number to select on: the average Spearman correlation, aggregation "all".
+
+        Where only clusterings were scored, their average accuracy.
+        """
+        return self.average["all" if "all" in self.average else "accuracy"]
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain JSON values."""
@@ -46,20 +52,16 @@ class Result:
         return Path(path)
 
     def table(self) -> str:
-        """One column a task and their average, one row an aggregation, as plain text.
+        """One column a task and their average, one row an aggregation or metric, as plain text.
 
         A task marked with * has pairs whose text was in the training corpus; the lines below the table say how many.
         """
-        marked = {task for task, entry in self.results.items() if entry.get("transductive")}
-        names = [short_name(task) + ("*" if task in marked else "") for task in self.results] + ["Avg."]
-        widths = [max(len(name), 6) for name in names]
-        lines = ["Spearman  " + "  ".join(name.rjust(width) for name, width in zip(names, widths, strict=True))]
-        for kind in AGGREGATIONS:
-            values = [entry[kind] for entry in self.results.values()] + [self.average[kind]]
-            cells = (f"{value:.2f}".rjust(width) for value, width in zip(values, widths, strict=True))
-            lines.append(kind.ljust(8) + "  " + "  ".join(cells))
+        blocks = (("Spearman", AGGREGATIONS), ("Clustering", CLUSTERING_METRICS))
+        lines = ["\n".join(self._block(title, rows)) for title, rows in blocks if rows[0] in self.average]
+        if len(lines) == 2:
+            lines.insert(1, "")
         for task in self.results:
-            for name, subset in self.results[task]["subsets"].items():
+            for name, subset in self.results[task].get("subsets", {}).items():
                 if subset.get("transductive"):
                     found, total = subset["overlap"]["pairs_found"], subset["overlap"]["pairs"]
                     lines.append(
@@ -67,6 +69,25 @@ class Result:
                         f"have a text that was in the training corpus (transductive)"
                     )
         return "\n".join(lines)
+
+    def _block(self, title: str, rows: Sequence[str]) -> list[str]:
+        tasks = {task: entry for task, entry in self.results.items() if rows[0] in entry}
+        names = [short_name(task) + "*" * bool(entry.get("transductive")) for task, entry in tasks.items()] + ["Avg."]
+        widths = [max(len(name), 6) for name in names]
+        left = max(map(len, (title, *rows))) + 2
+        lines = [title.ljust(left) + "  ".join(name.rjust(width) for name, width in zip(names, widths, strict=True))]
+        for row in rows:
+            values = [entry[row] for entry in tasks.values()] + [self.average[row]]
+            cells = (f"{value:.2f}".rjust(width) for value, width in zip(values, widths, strict=True))
+            lines.append(row.ljust(left) + "  ".join(cells))
+        return lines
+
+
+def merge(first: Result, second: Result) -> Result:
+    """Results of the same encoder on different kinds of tasks as one."""
+    provenance = {**second.provenance, **first.provenance}
+    provenance["tasks"] = {**first.provenance["tasks"], **second.provenance["tasks"]}
+    return Result({**first.results, **second.results}, {**first.average, **second.average}, provenance)
 
 
 def short_name(task: str) -> str:

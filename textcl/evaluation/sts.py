@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,12 +119,8 @@ def score(encoder: Any, tasks: Mapping[str, Sequence[Subset]], **encode_argument
     Raises:
         InputError: The encoder returned another number of rows than it was given texts, or NaN or infinite values.
     """
-    texts = sorted(
-        {text for subsets in tasks.values() for subset in subsets for text in (*subset.first, *subset.second)},
-        key=lambda text: (-len(text), text),  # longest first: little padding, and what does not fit fails at once
-    )
-    rows = _as_rows(encoder.encode(texts, **encode_arguments), texts)
-    row_of = {text: row for row, text in enumerate(texts)}
+    texts = (text for subsets in tasks.values() for subset in subsets for text in (*subset.first, *subset.second))
+    rows, row_of = encode_distinct(encoder, texts, **encode_arguments)
 
     results: dict[str, dict[str, Any]] = {}
     undefined: list[str] = []
@@ -154,7 +150,7 @@ def score(encoder: Any, tasks: Mapping[str, Sequence[Subset]], **encode_argument
             "mean": "mean over subsets",
             "wmean": "mean over subsets, weighted with their pairs",
         },
-        "unique_texts": len(texts),
+        "unique_texts": len(row_of),
         "undefined": undefined,
         "encoder": describe(encoder),
         "seed": None,  # scoring draws nothing at random; a trainer puts the seed of its run here
@@ -162,6 +158,21 @@ def score(encoder: Any, tasks: Mapping[str, Sequence[Subset]], **encode_argument
     }
     average = {kind: float(np.mean([entry[kind] for entry in results.values()])) for kind in AGGREGATIONS}
     return Result(results, average, provenance)
+
+
+def encode_distinct(encoder: Any, texts: Iterable[str], **encode_arguments: Any) -> tuple[Any, dict[str, int]]:
+    """Encodes each distinct text once, in one call of `encoder.encode`.
+
+    Returns:
+        The embeddings in float64, dense or sparse, `(distinct, dim)`, and the row of each text in them.
+
+    Raises:
+        InputError: The encoder returned another number of rows than it was given texts, or NaN or infinite values.
+    """
+    # longest first: little padding, and what does not fit fails at once
+    distinct = sorted(set(texts), key=lambda text: (-len(text), text))
+    rows = _as_rows(encoder.encode(distinct, **encode_arguments), distinct)
+    return rows, {text: row for row, text in enumerate(distinct)}
 
 
 def cosine(first: Any, second: Any) -> np.ndarray:

@@ -1,0 +1,54 @@
+"""Reader of the short-text sets that clusterings are scored on: texts with the class each belongs to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from textcl.data.catalogue import data_directory, load_manifest, require
+from textcl.data.corpora import csv_records
+from textcl.errors import InputError, nearest
+
+CLUSTERING_SETS = ("AgNews", "SearchSnippets", "StackOverflow")
+
+
+def load_clustering(name: str, directory: str | Path | None = None) -> tuple[list[str], list[int]]:
+    """Reads one of `CLUSTERING_SETS`, in the selection that SCCL (Zhang et al. 2021) clusters.
+
+    Args:
+        name: "AgNews" (8,000 texts of 4 classes), "SearchSnippets" (12,340 of 8) or "StackOverflow" (20,000 of 20), in
+            upper or lower case.
+        directory: The data directory; by default `data_directory()`.
+
+    Returns:
+        The texts, and the label of each: a number from 0.
+
+    Raises:
+        InputError: An unknown name, a missing file, a malformed line, or a wrong number of texts.
+
+    Example:
+        >>> texts, labels = load_clustering("StackOverflow")  # doctest: +SKIP
+    """
+    known = {each.lower(): each for each in CLUSTERING_SETS}
+    if name.lower() not in known:
+        raise InputError(
+            f"There is no clustering set '{name}'; there are {', '.join(CLUSTERING_SETS)}."
+            f"{nearest(name, CLUSTERING_SETS)}"
+        )
+    name = known[name.lower()]
+    (file,) = load_manifest()["sets"][name]["files"]
+    path = require(name, file["name"], Path(directory) if directory is not None else data_directory())
+    texts: list[str] = []
+    labels: list[int] = []
+    for row, (number, cells) in enumerate(csv_records(path, tabs=False)):
+        if row == 0:  # the header
+            continue
+        if len(cells) != 2 or not cells[0].isdecimal():
+            raise InputError(f"{path}, line {number}: two cells are needed, a label (0, 1, ...) and a text.")
+        labels.append(int(cells[0]))
+        texts.append(cells[1])
+    if len(texts) != file["rows"]:
+        raise InputError(
+            f"{path} has {len(texts):,} texts where {file['rows']:,} are expected, so its scores could not be compared "
+            f"with others. Bring it in again with `textcl data import FILE`."
+        )
+    return texts, labels
