@@ -19,6 +19,8 @@ from textcl.training.trainer import ContrastiveTrainer
 
 SENTENCES = [{"text": text} for text in TEXTS]
 DOCUMENTS = [{"text": " ".join(TEXTS[start : start + 12])} for start in range(0, 252, 7)]
+CLASSES = [{"text": text, "label": number % 4} for number, text in enumerate(TEXTS)]
+VIEWED = [{"text": text, "text_1": text[3:], "text_2": text[:-3]} for text in TEXTS]
 LABELLED = [{"text": TEXTS[i], "positive": TEXTS[-i - 1], "label": i % 3} for i in range(64)]
 
 ADVERSARIAL = {"first_view": "plain", "second_view": "adversarial", "objective": "joint"}
@@ -33,6 +35,8 @@ CASES = {
     "consert, joint": ("consert", ADVERSARIAL, LABELLED),
     "clear": ("clear", {"first_view": "span_deletion", "second_view": "word_deletion:0.2+reordering"}, SENTENCES),
     "declutr": ("declutr", {"shortest_span": 3, "longest_span": 8}, DOCUMENTS),
+    "sccl": ("sccl", {"clusters": 4, "first_view": "word_deletion:0.2", "second_view": "reordering"}, CLASSES),
+    "sccl, explicit": ("sccl", {"clusters": 4, "alpha": 10.0}, VIEWED),
 }
 
 
@@ -46,6 +50,9 @@ def build(directory, case, **options):
     transformers.set_seed(0)
     method = METHODS[name](Encoder.from_pretrained(directory, device="cpu", **options), **of_case)
     method.hooked = True
+    if name == "sccl":
+        rows = Dataset.from_list(CASES[case][2])
+        method.on_fit_start(method.prepare_corpus(rows))
     return method
 
 

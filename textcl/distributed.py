@@ -59,6 +59,12 @@ def all_reduce(tensor: Tensor) -> Tensor:
     return tensor if world_size() == 1 else _AllReduce.apply(tensor)
 
 
+def broadcast(tensor: Tensor) -> None:
+    """Gives all ranks the numbers that rank 0 holds, in place."""
+    if world_size() > 1:
+        dist.broadcast(tensor, src=0)
+
+
 def mean(total: Tensor, count: int | float | Tensor) -> Tensor:
     """The share of this rank in the global mean of something that it holds a local sum and a local count of.
 

@@ -167,6 +167,59 @@ def load_triplets(
     return _dataset({key: list(values) for key, values in zip(names, zip(*kept, strict=True), strict=True)})
 
 
+def load_labelled(
+    source: str | os.PathLike[str],
+    *,
+    columns: Sequence[str] = ("text",),
+    label_column: str = "label",
+    limit: int | None = None,
+) -> Dataset:
+    """Reads rows of one or two texts and a label, such as sentence pairs with an entailment judgement.
+
+    Rows whose texts are all blank are dropped.
+
+    Args:
+        source: A .csv, .tsv, .jsonl or .parquet path (or .gz or .xz of one); a .txt is read as a .tsv, which is what
+            SICK's files are.
+        columns: Names of the text and, optionally, positive columns.
+        label_column: The labels' column: any names, or numbers.
+        limit: Read this many rows and no more.
+
+    Returns:
+        A dataset with the columns "text", perhaps "positive", and "label": numbers from 0, in the order of the sorted
+        names.
+
+    Raises:
+        InputError: As `load_texts`.
+
+    Example:
+        >>> columns = ("sentence_A", "sentence_B")
+        >>> load_labelled("SICK_train.txt", columns=columns, label_column="entailment_judgment")  # doctest: +SKIP
+    """
+    if isinstance(columns, str) or len(columns) not in (1, 2):
+        raise InputError(f"load_labelled takes one or two columns of texts, not {columns!r}.")
+    path = Path(source)
+    wanted = [*columns, label_column]
+    rows = _csv_rows(path, wanted, tabs=True) if _format(path) == ".txt" else _rows(path, wanted)
+    kept: list[tuple[list[str], str]] = []
+    for number, row in enumerate(rows, 1):
+        if limit is not None and len(kept) == limit:
+            break
+        texts = [_as_text(value, str(path), number).strip() for value in row[:-1]]
+        if any(texts):
+            kept.append(([text or " " for text in texts], str(row[-1]).strip()))
+    _check_size(len(kept), str(path))
+    names = sorted(
+        {label for _, label in kept}, key=lambda name: (name.isdecimal(), len(name) * name.isdecimal(), name)
+    )
+    logger.info("%s: %d labels, %s.", path, len(names), ", ".join(names[:5]) + (", …" if len(names) > 5 else ""))
+    number_of = {name: number for number, name in enumerate(names)}
+    of_column = {
+        key: [texts[index] for texts, _ in kept] for index, key in enumerate(("text", "positive")[: len(columns)])
+    }
+    return _dataset({**of_column, "label": [number_of[label] for _, label in kept]})
+
+
 def read_lines(path: str | os.PathLike[str], encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
     """Yields (line number from 1, line without its end) of a text file, plain, .gz or .xz; a line feed ends a line.
 
@@ -372,7 +425,7 @@ def _warn_long(texts: Sequence[str], name: str) -> None:
     _warn(count, f"text {one}; the tokenizer will truncate it", f"texts {many}; the tokenizer will truncate them", name)
 
 
-def _dataset(columns: dict[str, list[str]]) -> Dataset:
+def _dataset(columns: dict[str, Any]) -> Dataset:
     from datasets import Dataset
 
     return Dataset.from_dict(columns)

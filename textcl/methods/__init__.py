@@ -6,6 +6,7 @@ from textcl.methods.consert import ConSERT
 from textcl.methods.ct_in_batch import CTInBatch
 from textcl.methods.declutr import DeCLUTR
 from textcl.methods.method import Method
+from textcl.methods.sccl import SCCL
 from textcl.methods.simcse import SimCSE
 
 METHODS: dict[str, type[Method]] = {
@@ -15,6 +16,7 @@ METHODS: dict[str, type[Method]] = {
     "consert": ConSERT,
     "clear": CLEAR,
     "declutr": DeCLUTR,
+    "sccl": SCCL,
 }
 
-__all__ = ["CLEAR", "METHODS", "BertCT", "CTInBatch", "ConSERT", "DeCLUTR", "Method", "SimCSE"]
+__all__ = ["CLEAR", "METHODS", "SCCL", "BertCT", "CTInBatch", "ConSERT", "DeCLUTR", "Method", "SimCSE"]

@@ -48,6 +48,10 @@ class Method(nn.Module):
         """The rows that can be trained on; a trainer of textcl calls it before anything else."""
         return dataset
 
+    def evaluators(self, dataset: Any) -> list[Any]:
+        """What is to be followed of this method itself while it trains on these rows."""
+        return []
+
     def embed(self, batch: Batch) -> Tensor:
         """All views of the batch in one call of the encoder, (views · batch, dim)."""
         return self.encoder.embed(batch)

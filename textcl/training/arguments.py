@@ -86,6 +86,9 @@ class ContrastiveTrainingArguments(TrainingArguments):
     early_stopping_patience: int = field(
         default=0, metadata={"help": "Stop after so many evaluations without a better score; 0: never."}
     )
+    target_score: float | None = field(
+        default=None, metadata={"help": "Stop once the first evaluator's score reaches it."}
+    )
     select_best: bool = field(
         default=True, metadata={"help": "End with the weights that scored best on the first evaluator."}
     )

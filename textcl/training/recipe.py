@@ -21,7 +21,7 @@ from typing import Any, NoReturn, cast, get_type_hints
 import yaml
 from transformers import HfArgumentParser, PrinterCallback, set_seed
 
-from textcl.data import data_directory, load_texts, load_triplets, verify
+from textcl.data import data_directory, load_labelled, load_texts, load_triplets, verify
 from textcl.data.corpora import csv_records
 from textcl.encoder import BUNDLED, Encoder
 from textcl.errors import InputError, nearest
@@ -70,6 +70,9 @@ class RunFlags:
     column: str | None = field(
         default=None,
         metadata={"help": "the column to read; two or three with commas between them for pairs or triplets"},
+    )
+    label_column: str | None = field(
+        default=None, metadata={"help": "the column with the label of each row, for methods and figures that want one"}
     )
     limit: int | None = field(default=None, metadata={"help": "train on the first LIMIT rows only"})
     dev: str | None = field(
@@ -248,7 +251,7 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
         check_pooling(recipe.flags["test_pooling"])
     method.test_pooling = recipe.flags["test_pooling"]
     corpus = find_corpus(recipe.flags["data"])
-    dataset = training_rows(corpus, recipe.flags["column"], recipe.flags["limit"])
+    dataset = training_rows(corpus, **{key: recipe.flags[key] for key in ("column", "label_column", "limit")})
     evaluators = dev_evaluators(recipe.flags["dev"])
     trainer = ContrastiveTrainer(model=method, args=args, train_dataset=dataset, evaluators=evaluators)
     dataset = cast(Any, trainer.train_dataset)  # what the method takes of it
@@ -272,7 +275,8 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
         seen = overlap(chain.from_iterable(dataset[column] for column in dataset.column_names))
         write_json(export / "overlap.json", seen)
         history = trainer.state.log_history
-        dev = [entry[f"eval_{each.name}"] for each in evaluators for entry in history if f"eval_{each.name}" in entry]
+        chosen = f"eval_{trainer.evaluators[0].name}" if trainer.evaluators else ""
+        dev = [entry[chosen] for entry in history if chosen in entry]
         record = {
             "started": started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -288,7 +292,9 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
                 "duplicates_in_batches": next((e[_IN_BATCHES] for e in reversed(history) if _IN_BATCHES in e), None),
                 "overlap": seen,
             },
-            "dev": {"set": evaluators[0].name, "score": max(dev) if args.select_best else dev[-1]} if dev else None,
+            "dev": {"set": chosen.removeprefix("eval_"), "score": max(dev) if args.select_best else dev[-1]}
+            if dev
+            else None,
             "steps": trainer.state.global_step,
             "train_loss": outcome.metrics.get("train_loss"),
             "seconds": round(seconds, 1),
@@ -304,15 +310,20 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
     return RunResult(output, output / "export", json.loads((output / "run.json").read_text(encoding="utf-8")))
 
 
-def training_rows(path: Path, column: str | None = None, limit: int | None = None) -> Any:
+def training_rows(
+    path: Path, column: str | None = None, label_column: str | None = None, limit: int | None = None
+) -> Any:
     """Reads texts; or pairs or triplets where `column` names two or three columns, or a csv or tsv has SimCSE's.
 
     Args:
         path: Any file that `load_texts` reads.
         column: One column, or two or three with commas between them (text, positive, hard negative).
+        label_column: Read labels as well, with one column of texts ("text" by default) or two.
         limit: Read this many rows and no more.
     """
     columns = tuple(column.split(",")) if column else _triplet_columns(path)
+    if label_column is not None:
+        return load_labelled(path, columns=columns or ("text",), label_column=label_column, limit=limit)
     if len(columns) > 1:
         return load_triplets(path, columns=columns, limit=limit)
     return load_texts(path, column=column, limit=limit)

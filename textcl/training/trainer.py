@@ -51,7 +51,8 @@ class ContrastiveTrainer(Trainer):
         model: The method.
         args: See `ContrastiveTrainingArguments`.
         train_dataset: Rows with `text`, and with labels `positive` and `negative`; see the method's collator.
-        evaluators: Run every `eval_steps` and at the end; the first one's score chooses the best encoder.
+        evaluators: Run every `eval_steps` and at the end; the first one's score chooses the best encoder. Those of the
+            method itself follow them.
         callbacks: Further callbacks; `MethodCallback` is added.
 
     Raises:
@@ -91,7 +92,7 @@ class ContrastiveTrainer(Trainer):
         collator = options.pop("data_collator", None) or model.collator(args.seed)
         rows = min(args.train_batch_size, len(train_dataset))
         collator([train_dataset[row] for row in range(rows)])  # what it refuses, it refuses before anything is written
-        self.evaluators = list(evaluators)
+        self.evaluators = [*evaluators, *model.evaluators(train_dataset)]
         if self.evaluators and args.eval_strategy == "no":
             args.eval_strategy = "steps"
         super().__init__(
@@ -180,6 +181,8 @@ class ContrastiveTrainer(Trainer):
         patience = self.args.early_stopping_patience
         history.append(scores[chosen])
         if patience and len(history) - 1 - history.index(max(history)) >= patience:
+            self.control.should_training_stop = True
+        if self.args.target_score is not None and scores[chosen] >= self.args.target_score:
             self.control.should_training_stop = True
         return scores
 
