@@ -209,9 +209,8 @@ def load_labelled(
         if any(texts):
             kept.append(([text or " " for text in texts], str(row[-1]).strip()))
     _check_size(len(kept), str(path))
-    names = sorted(
-        {label for _, label in kept}, key=lambda name: (name.isdecimal(), len(name) * name.isdecimal(), name)
-    )
+    found = {label for _, label in kept}
+    names = sorted(found, key=int) if all(name.isdecimal() for name in found) else sorted(found)
     logger.info("%s: %d labels, %s.", path, len(names), ", ".join(names[:5]) + (", …" if len(names) > 5 else ""))
     number_of = {name: number for number, name in enumerate(names)}
     of_column = {
