@@ -9,13 +9,13 @@ from textcl.errors import InputError
 def main(arguments: Sequence[str]) -> None:
     parser = Parser(
         prog="textcl data",
-        description="The public sets that encoders are scored on. They lie in $TEXTCL_DATA, else in ./senteval_data "
-        "if it holds a set, else in the user's cache folder.",
+        description="The public sets that encoders are scored on, training corpora and lexicons. They lie in "
+        "$TEXTCL_DATA, else in ./senteval_data if it holds a set, else in the user's cache folder.",
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     helps = {
         "list": "all sets: counts, licence, whether they are here",
-        "fetch": "download sets (default: all but the training corpora); a cut download goes on",
+        "fetch": "download sets (default: all that encoders are scored on); a cut download goes on",
         "import": "take sets from an archive or a folder on disk",
         "verify": "check counts and hashes of the sets that are here",
     }

@@ -31,6 +31,9 @@ from textcl.errors import InputError, nearest
 logger = logging.getLogger("textcl")
 
 State = Literal["ok", "hash differs", "not verified", "wrong count", "incomplete", "missing"]
+SCORED = ("sts", "transfer")
+"""The kinds of sets that encoders are scored on."""
+
 _CHUNK = 1 << 20
 _TIMEOUT = 60.0  # seconds without a byte
 
@@ -41,7 +44,7 @@ class SetInfo:
 
     Attributes:
         name: For example "STS12" or "MR".
-        kind: "sts", "transfer" or "corpus".
+        kind: "sts", "transfer", "corpus", or "lexicon" (what views look words up in; its files have no rows).
         folder: Its folder under the data directory.
         rows: Expected rows of each split; empty where they are not known.
         licence: As its publisher states it.
@@ -196,7 +199,7 @@ def fetch(
     takes as they are (SST2, SST5, MRPC) come from there. Sets that are in place already are not fetched again.
 
     Args:
-        names: Sets to fetch; by default all that encoders are scored on, without the training corpora.
+        names: Sets to fetch; by default all that encoders are scored on, without training corpora and lexicons.
         directory: Where to put them.
         manifest: Another catalogue than the one that ships with textcl.
 
@@ -204,13 +207,20 @@ def fetch(
         The status of each set asked for.
 
     Raises:
-        InputError: An unknown name, no connection, a download that was cut, a wrong hash or count.
+        InputError: An unknown name, a set that can only be imported, no connection, a download that was cut, a wrong
+            hash or count.
     """
     root = Path(directory) if directory is not None else data_directory()
     catalogue = load_manifest() if manifest is None else manifest
     sets = catalogue["sets"]
-    wanted = _chosen(names, sets) if names is not None else [n for n, e in sets.items() if e["kind"] != "corpus"]
+    wanted = _chosen(names, sets) if names is not None else [n for n, e in sets.items() if e["kind"] in SCORED]
     missing = [status.name for status in verify(root, wanted, manifest=catalogue) if not status.usable]
+    for name in missing:
+        if "archive" not in sets[name] and not all("url" in file for file in sets[name]["files"]):
+            raise InputError(
+                f"{name} cannot be fetched, since no public archive has the layout that textcl knows. Bring it in with "
+                f"`textcl data import FILE`, where FILE is an archive or a folder that holds {sets[name]['folder']}."
+            )
     downloads = root / "downloads"
     from_files = [name for name in missing if "archive" not in sets[name]]
     for archive in dict.fromkeys(sets[name]["archive"] for name in missing if "archive" in sets[name]):
