@@ -1,6 +1,5 @@
 """Rows of a dataset become one flat batch of token tensors that holds all their views."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,13 +10,9 @@ from transformers import PreTrainedTokenizerBase
 
 from textcl.batching import tokenize
 from textcl.errors import InputError
+from textcl.views.draws import text_id
 
 VIEW_COLUMNS = ("text", "positive", "negative")
-
-
-def text_id(text: str) -> int:
-    """A 64-bit content hash, so that equal texts can be found in a batch and across ranks."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
 
 
 class Collator:
