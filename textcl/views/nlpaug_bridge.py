@@ -51,7 +51,8 @@ def contextual_augmenter(model: str, rate: float) -> Any:
     from transformers import AutoConfig
 
     makers = {"bert": lang_models.Bert, "distilbert": lang_models.DistilBert, "roberta": lang_models.Roberta}
-    kind = AutoConfig.from_pretrained(model).model_type
+    with loading(model):
+        kind = AutoConfig.from_pretrained(model).model_type
     if kind not in makers:
         raise InputError(
             f"nlpaug takes models of type {', '.join(makers)}, and {model} is of type {kind}. "
@@ -74,17 +75,20 @@ def contextual_augmenter(model: str, rate: float) -> Any:
             # nlpaug's own function keeps a model under the last part of its path and confuses a/encoder, b/encoder
             return LanguageModel(model_path, device=device, top_k=top_k)
 
-    return Augmenter(model, kind, aug_p=rate, aug_max=None)
+    with loading(model):
+        return Augmenter(model, kind, aug_p=rate, aug_max=None)
 
 
 def translate_back(texts: Sequence[str], model: str, back_model: str, max_length: int) -> list[str]:
     """Each text after a translation and a translation back."""
     from nlpaug.augmenter.word import BackTranslationAug
 
+    BackTranslationAug.clear_cache()  # it would go on with what stood in these folders before
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with loading(f"{model}, or {back_model},"):
+        augmenter = BackTranslationAug(model, back_model, device=device, max_length=max_length)
     with _generators_restored():
-        return BackTranslationAug(
-            model, back_model, device="cuda" if torch.cuda.is_available() else "cpu", max_length=max_length
-        ).augment(list(texts))
+        return augmenter.augment(list(texts))
 
 
 def apply(augmenter: Any, texts: Sequence[str], seeds: Sequence[int]) -> list[str]:
@@ -102,6 +106,15 @@ def apply(augmenter: Any, texts: Sequence[str], seeds: Sequence[int]) -> list[st
             view = "".join(augmenter.augment(core)[:1]) if core else ""
             result.append(text.replace(core, view, 1) if view.strip() else text)
     return result
+
+
+@contextmanager
+def loading(model: str) -> Iterator[None]:
+    """Makes an InputError of what transformers raises where it cannot load `model`."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise InputError(f"{model} cannot be loaded: {str(error).strip().splitlines()[0]}") from None
 
 
 @contextmanager

@@ -299,15 +299,15 @@ def augment(
     fingerprint = hashlib.blake2b(repr(made_of).encode(), digest_size=16).hexdigest()
     folder = Path(cache_dir) if cache_dir is not None else Path(config.HF_DATASETS_CACHE) / "textcl-views"
     folder.mkdir(parents=True, exist_ok=True)
-    seeded = {"seed": seed} if "seed" in takes else {}
 
     def add(batch: dict[str, list[str]]) -> dict[str, list[str]]:
-        columns = {}
-        for copy in range(1, copies + 1):
-            numbered = {"view": copy} if "view" in takes else {}
-            columns[f"text_{copy}"] = function(batch["text"], **seeded, **numbered, **options)
-        bar.update(len(batch["text"]))
-        return columns
+        texts, numbers = batch["text"], range(1, copies + 1)
+        if "view" in takes:
+            columns = [function(texts, seed=seed, view=number, **options) for number in numbers]
+        else:  # nothing is drawn
+            columns = [function(texts, **options)] * copies
+        bar.update(len(texts))
+        return {f"text_{number}": column for number, column in zip(numbers, columns, strict=True)}
 
     with _without_bars(), tqdm(total=len(dataset), desc=view, delay=2, disable=None) as bar:
         return dataset.map(
@@ -423,14 +423,9 @@ def _load(model: str, state: tuple[Any, ...]) -> _MaskedLanguageModel:
     """The model, once for all batches; `state` says whether its files are still the same."""
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-    try:
-        with _without_bars():
-            tokenizer = AutoTokenizer.from_pretrained(model)
-            network, report = AutoModelForMaskedLM.from_pretrained(
-                model, use_safetensors=True, output_loading_info=True
-            )
-    except (OSError, ValueError) as error:
-        raise InputError(f"{model} cannot be loaded as a masked language model: {error}") from None
+    with nlpaug_bridge.loading(model), _without_bars():
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        network, report = AutoModelForMaskedLM.from_pretrained(model, use_safetensors=True, output_loading_info=True)
     if tokenizer.mask_token is None or report["missing_keys"]:
         lacks = "mask token" if tokenizer.mask_token is None else "masked-word head"
         raise InputError(f"{model} has no {lacks}; a masked language model, such as bert-base-uncased, is needed.")
