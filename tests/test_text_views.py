@@ -21,10 +21,12 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokeniz
 
 from textcl.cli.data import main as data_command
 from textcl.data import verify
+from textcl.encoder import BUNDLED
 from textcl.errors import InputError
+from textcl.views import parse_view, wordnet
 from textcl.views import text as text_views
-from textcl.views import wordnet
 from textcl.views.text import TEXT_VIEWS, augment
+from textcl.views.tokens import TokenRows
 
 PLAIN = ("deletion", "swap", "crop", "character_noise")  # need neither a lexicon nor a model
 ODD = ["", " ", "...", "?!", "word", "(word)", "  two   words ", "x, y", "Ünïcode — naïve façade…", "日本語"]
@@ -216,6 +218,18 @@ def test_the_table_has_synonyms_that_are_tokens_of_the_vocabulary(lexicon: Path,
     assert going_on == {goes_on + "vast", goes_on + "ly"} | accents
     written = set(wordnet.whole_words(tokenizer).values())
     assert written == {"huge", "vast", "immense", "in", "Huge", "Vast", "zzz", "dog", "café"}
+
+
+def test_the_token_view_by_name_finds_its_table_here(lexicon: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(BUNDLED)
+    (operator,) = parse_view("substitution:1.0", tokenizer).token_operators
+    words = ["the", "huge", "doctor", "buys", "in"]
+    ids = torch.tensor([tokenizer.convert_tokens_to_ids(words)])
+    there = torch.ones_like(ids, dtype=torch.bool)
+    rows = operator(TokenRows(ids, there, there, tokenizer.pad_token_id), lambda count: torch.zeros(1, count).double())
+    new = tokenizer.convert_ids_to_tokens(rows.ids[0])
+    assert new[1:3] == ["vast", wordnet.synonyms("doctor")[0]]
+    assert (new[0], new[4]) == ("the", "in")
 
 
 # what the views change, and how much

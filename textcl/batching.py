@@ -38,9 +38,9 @@ def length_ordered_slices(lengths: Tensor, token_budget: int) -> list[Tensor]:
 
 
 def take_rows(tokens: Tokens, rows: Tensor) -> dict[str, Tensor]:
-    """The given rows of every tensor, cut to the longest of them (padding is on the right)."""
+    """The given rows of every tensor, those with a length cut to the longest of them (padding is on the right)."""
     longest = int(tokens["attention_mask"][rows].sum(dim=1).max())
-    return {name: tensor[rows][:, :longest] for name, tensor in tokens.items()}
+    return {name: tensor[rows] if tensor.ndim == 1 else tensor[rows][:, :longest] for name, tensor in tokens.items()}
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> dict[str, Tensor]:
@@ -48,6 +48,17 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_lengt
     rows = tokenizer(list(texts), truncation=True, max_length=max_length, padding=False)
     fill = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
     return {name: _pad(rows[name], fill.get(name, 0)) for name in input_names(tokenizer) if name in rows}
+
+
+def pad(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+    """Rows of tokens, special ones included, as token tensors (rows, length), padded on the right."""
+    tensors = {
+        "input_ids": _pad(rows, tokenizer.pad_token_id),
+        "attention_mask": _pad([[1] * len(row) for row in rows], 0),
+    }
+    if "token_type_ids" in input_names(tokenizer):  # a single text has one type
+        tensors["token_type_ids"] = torch.zeros_like(tensors["input_ids"])
+    return tensors
 
 
 def input_names(tokenizer: PreTrainedTokenizerBase) -> list[str]:

@@ -1,39 +1,49 @@
 """Rows of a dataset become one flat batch of token tensors that holds all their views."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import count
+from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from textcl.batching import tokenize
+from textcl.batching import input_names, pad, tokenize
 from textcl.errors import InputError
-from textcl.views.draws import text_id
+from textcl.views import PLAIN, View
+from textcl.views.draws import MASKS, text_id, uniform
+from textcl.views.spans import Positives, sample_spans
+from textcl.views.tokens import Draw, TokenRows
 
-VIEW_COLUMNS = ("text", "positive", "negative")
+COLUMNS = ("text", "positive", "negative")
+
+Block = tuple[str, View]
+"""A column of the dataset, and the view under which the batch holds it."""
 
 
 class Collator:
     """Makes the flat batch that a method's `forward` takes.
 
-    A row holds `text`, and with labels `positive` and `negative`; unlabelled text gives two equal rows of tokens, which
-    the encoder's dropout turns into two views.
+    A row holds `text`, and with labels `positive`, `negative` or `label`; where the text views of
+    `textcl.views.text.augment` were added, it holds those as `text_1`, `text_2`. Unlabelled text gives two views of
+    `text`; without operators they are equal rows of tokens, which the encoder's dropout turns into two views.
 
-    The batch is view-major (all rows of view 0, then all of view 1, …) and holds `input_ids`, `attention_mask` and what
-    else the tokenizer gives, each (views · batch, length); `view` (views · batch,); `group`, equal for rows that are
-    positives of each other; `text_id`, a content hash taken before any view. With `mask_probability` it also holds
-    `mlm_input_ids` and `mlm_labels` (-100 where no word is asked for).
+    The batch is block-major (all rows of block 0, then all of block 1, …) and holds `input_ids`, `attention_mask` and
+    what else the tokenizer gives, each (blocks · batch, length); `view`, the block's number, (blocks · batch,);
+    `group`, equal for rows that are positives of each other; `text_id`, a content hash taken before any view; `label`
+    (batch,) where rows have one. With `mask_probability` it also holds masked copies of the rows as they were before
+    any operator: `mlm_input_ids`, `mlm_attention_mask` and so on, and `mlm_labels` (-100 where no word is asked for).
 
     What is random here is a pure function of (seed, epoch, text, view number), so that a resumed run draws the same.
 
     Args:
         tokenizer: The encoder's.
         max_length: Tokens after which a text is cut.
-        dropout_views: Whether the model has the dropout that makes views of unlabelled text; without, it is refused.
+        views: Of unlabelled text.
+        blocks: What the batch holds, where it is neither two views of `text` nor each labelled column once.
+        dropout_views: Whether the model has the dropout that makes views of equal tokens; without, they are refused.
         mask_probability: Share of the tokens chosen for masked-word prediction; 0: none.
-        seed: Of the masks.
+        seed: Of views and masks.
     """
 
     def __init__(
@@ -41,58 +51,275 @@ class Collator:
         tokenizer: PreTrainedTokenizerBase,
         max_length: int,
         *,
+        views: Sequence[View] = (PLAIN, PLAIN),
+        blocks: Sequence[Block] | None = None,
         dropout_views: bool = True,
         mask_probability: float = 0.0,
         seed: int = 42,
     ) -> None:
         self.tokenizer = tokenizer
         self.max_length = max_length
+        self.views = views
+        self.blocks = blocks
         self.dropout_views = dropout_views
         self.mask_probability = mask_probability
         self.seed = seed
+        self._special = torch.tensor(tokenizer.all_special_ids)
         # Shared memory: dataloader workers that live longer than an epoch have to see it move on.
         self._epoch = torch.zeros((), dtype=torch.long).share_memory_()
         if mask_probability and self.tokenizer.mask_token is None:
             raise InputError("Masked-word prediction needs a tokenizer with a mask token; this one has none.")
 
     def set_epoch(self, epoch: int) -> None:
-        """Makes the next masks those of `epoch`."""
+        """Makes the next views and masks those of `epoch`."""
         self._epoch.fill_(epoch)
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        if "text" not in rows[0]:
-            raise InputError(f"A training row needs a column 'text'; this one has {sorted(rows[0])}.")
-        columns = [[row[name] or " " for row in rows] for name in VIEW_COLUMNS if name in rows[0]]
-        if len(columns) == 1 and not self.dropout_views:
-            raise InputError(
-                "The two views of a text come from dropout, and this model has none (its configuration sets every "
-                "dropout rate to 0). Set dropout=0.1, or train on pairs."
-            )
-        batch_tensors = tokenize(self.tokenizer, [text for column in columns for text in column], self.max_length)
-        if len(columns) == 1:  # unlabelled: the second view holds the same tokens
-            columns = columns * 2
-            batch_tensors = {name: tensor.repeat(2, 1) for name, tensor in batch_tensors.items()}
-        views, batch = len(columns), len(rows)
-        batch_tensors["view"] = torch.arange(views).repeat_interleave(batch)
-        batch_tensors["group"] = torch.arange(batch).repeat(views)
-        batch_tensors["text_id"] = torch.tensor([text_id(text) for column in columns for text in column])
+        blocks = self.blocks or self._blocks(rows[0])
+        columns = list(dict.fromkeys(column for column, _ in blocks))
+        texts = [text for column in columns for text in texts_of(rows, column)]
+        which = torch.cat([torch.arange(len(rows)) + columns.index(column) * len(rows) for column, _ in blocks])
+        view = torch.arange(len(blocks)).repeat_interleave(len(rows))
+        group = torch.arange(len(rows)).repeat(len(blocks))
+        batch = self.flat_batch(texts, which, view, group)
+        if "label" in rows[0]:
+            batch["label"] = torch.tensor([row["label"] for row in rows])
         if self.mask_probability:
-            batch_tensors |= self._masked(batch_tensors)
-        return batch_tensors
+            batch |= {f"mlm_{name}": batch[name] for name in input_names(self.tokenizer) if name in batch}
+            batch["mlm_input_ids"], batch["mlm_labels"] = self.masked(batch)
+        if any(view.token_operators for _, view in blocks):
+            batch = self._operated(batch, [view for _, view in blocks])
+        return batch
 
-    def _masked(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """BERT's masks: of the chosen tokens 80 % become [MASK], 10 % any token, 10 % stay (Devlin et al. 2019)."""
+    def flat_batch(self, texts: Sequence[str], which: Tensor, view: Tensor, group: Tensor) -> dict[str, Tensor]:
+        """A batch whose row i is text `which[i]`; each text is tokenised once."""
+        ids = torch.tensor([text_id(text) for text in texts])
+        tokens = {name: tensor[which] for name, tensor in tokenize(self.tokenizer, texts, self.max_length).items()}
+        return {**tokens, "view": view, "group": group, "text_id": ids[which]}
+
+    def draw(self, rows: Tensor, view: int) -> Draw:
+        """The numbers for the operators of one view, see `textcl.views.tokens.Draw`."""
+        streams = count(MASKS + 1)
+        return lambda numbers: uniform(self.seed, int(self._epoch), rows, view, numbers, next(streams))
+
+    def ordinary(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Where a batch holds neither padding nor special tokens, (rows, length)."""
+        return batch["attention_mask"].bool() & ~torch.isin(batch["input_ids"], self._special)
+
+    def masked(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """BERT's masks: of the chosen tokens 80 % become [MASK], 10 % any token, 10 % stay (Devlin et al. 2019).
+
+        Returns:
+            The masked tokens and what they were, -100 where they were not chosen, both (rows, length).
+        """
         input_ids = batch["input_ids"]
-        special = torch.isin(input_ids, torch.tensor(self.tokenizer.all_special_ids))
-        length = input_ids.shape[1]
-        draws = [  # token by token, so that a row's draws do not depend on how far the batch is padded
-            np.random.default_rng((self.seed, int(self._epoch), int(row) % 2**64, int(view))).random((length, 3))
-            for row, view in zip(batch["text_id"], batch["view"], strict=True)
-        ]
-        choice, action, token = torch.from_numpy(np.stack(draws)).unbind(dim=-1)
-        chosen = (choice < self.mask_probability) & ~special & batch["attention_mask"].bool()
+        numbers = uniform(
+            self.seed, int(self._epoch), batch["text_id"], batch["view"], 3 * input_ids.shape[1], stream=MASKS
+        )
+        choice, action, token = numbers.unflatten(1, (-1, 3)).unbind(dim=-1)
+        chosen = (choice < self.mask_probability) & self.ordinary(batch)
         masked = input_ids.clone()
         masked[chosen & (action < 0.8)] = self.tokenizer.mask_token_id
         replaced = chosen & (action >= 0.8) & (action < 0.9)
         masked[replaced] = (token * len(self.tokenizer)).long()[replaced]
-        return {"mlm_input_ids": masked, "mlm_labels": input_ids.masked_fill(~chosen, -100)}
+        return masked, input_ids.masked_fill(~chosen, -100)
+
+    def _blocks(self, row: Mapping[str, Any]) -> list[Block]:
+        columns = [column for column in COLUMNS if column in row]
+        if len(columns) > 1:
+            return [(column, PLAIN) for column in columns]
+        if not self.dropout_views and all(view == PLAIN for view in self.views):
+            raise InputError(
+                "The two views of a text come from dropout, and this model has none (its configuration sets every "
+                "dropout rate to 0). Set dropout=0.1, choose other views, or train on pairs."
+            )
+        return [("text", view) for view in self.views]
+
+    def _operated(self, batch: Mapping[str, Tensor], views: Sequence[View]) -> dict[str, Tensor]:
+        """The batch after the token operators of its views; blocks may have become shorter."""
+        padding = self.tokenizer.pad_token_id
+        parts = []
+        for number, view in enumerate(views):
+            own = batch["view"] == number
+            rows = TokenRows(
+                batch["input_ids"][own], batch["attention_mask"][own].bool(), self.ordinary(batch)[own], padding
+            )
+            draw = self.draw(batch["text_id"][own], number)
+            for operator in view.token_operators:
+                rows = operator(rows, draw)
+            parts.append(rows)
+        length = max(rows.ids.shape[1] for rows in parts)
+        operated = {
+            "input_ids": torch.cat([_widened(rows.ids, length, padding) for rows in parts]),
+            "attention_mask": torch.cat([_widened(rows.attention.long(), length, 0) for rows in parts]),
+        }
+        if "token_type_ids" in batch:  # a single text has one type
+            operated["token_type_ids"] = torch.zeros_like(operated["input_ids"])
+        return {**batch, **operated}
+
+
+Negatives = Literal["independent", "anchored", "consecutive"]
+
+
+class PairCollator(Collator):
+    """Makes Contrastive Tension's batches: groups of one identical pair and K others.
+
+    View 0 is what the first tower reads, view 1 what the second reads. Beside the flat batch there are `pair`
+    (pairs, 2), the two rows of each, and `identical` (pairs,), whether they hold one text. Rows that fill no group are
+    left out.
+
+    Args:
+        tokenizer: The encoder's.
+        max_length: Tokens after which a text is cut.
+        negatives: See `textcl.BertCT`.
+        negatives_per_positive: K.
+        seed: Of the pairs.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int,
+        *,
+        negatives: Negatives,
+        negatives_per_positive: int,
+        seed: int = 42,
+    ) -> None:
+        super().__init__(tokenizer, max_length, seed=seed)
+        if negatives not in get_args(Negatives):
+            raise InputError(f"BERT-CT's negatives are {', '.join(get_args(Negatives))}, not {negatives!r}.")
+        self.negatives = negatives
+        self.negatives_per_positive = negatives_per_positive
+        self.rows_of_group = 1 + negatives_per_positive * (2 if negatives == "consecutive" else 1)
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        groups = len(rows) // self.rows_of_group
+        if groups == 0:
+            raise InputError(
+                f"A group of BERT-CT with {self.negatives} negatives takes {self.rows_of_group} rows, and the batch "
+                f"has {len(rows)}; raise per_device_train_batch_size."
+            )
+        texts = texts_of(rows, "text")[: groups * self.rows_of_group]
+        row = torch.arange(len(texts)).view(groups, self.rows_of_group)
+        first, second = self._pairs(row, torch.tensor([text_id(text) for text in texts]))
+        # each tower reads each of its texts once, however many pairs it stands in
+        read_first, first = first.flatten().unique(return_inverse=True)
+        read_second, second = second.flatten().unique(return_inverse=True)
+        which = torch.cat([read_first, read_second])
+        view = (torch.arange(len(which)) >= len(read_first)).long()
+        identical = torch.zeros(groups, 1 + self.negatives_per_positive, dtype=torch.bool)
+        identical[:, 0] = True
+        return {
+            **self.flat_batch(texts, which, view, group=which),
+            "pair": torch.stack([first, len(read_first) + second], dim=1),
+            "identical": identical.flatten(),
+        }
+
+    def _pairs(self, row: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows of the first and the second text of each pair, (groups, 1 + K); the first pair is the identical one.
+
+        Args:
+            row: Rows of the batch, (groups, rows of a group).
+            ids: Of their texts.
+        """
+        anchor = row[:, :1]
+        if self.negatives == "anchored":
+            return anchor.expand(-1, 1 + self.negatives_per_positive), row
+        if self.negatives == "consecutive":
+            return torch.cat([anchor, row[:, 1::2]], dim=1), torch.cat([anchor, row[:, 2::2]], dim=1)
+        total = row.numel()
+        step = 1 + (self.draw(ids, view=1)(1)[:, 0] * (total - 1)).long().view_as(row)
+        return row, torch.cat([anchor, (row + step)[:, 1:] % total], dim=1)
+
+
+class SpanCollator(Collator):
+    """Makes DeCLUTR's batches: anchors of each document, and positives of each anchor.
+
+    View 0 holds the anchors, view v the v-th positive of each; `group` is the anchor's number. With `mask_probability`
+    the anchors themselves are masked, and `mlm_labels` (rows, length) says what stood there.
+
+    Args:
+        tokenizer: The encoder's.
+        max_length: Tokens of a span and its special tokens.
+        anchors: A document.
+        positives: An anchor.
+        shortest: Bounds of a span's length, in tokens.
+        longest: Likewise.
+        sampling: Where positives lie, see `textcl.views.spans.sample_spans`.
+        mask_probability: Share of the anchors' tokens chosen for masked-word prediction; 0: none.
+        seed: Of spans and masks.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int,
+        *,
+        anchors: int,
+        positives: int,
+        shortest: int,
+        longest: int,
+        sampling: Positives,
+        mask_probability: float = 0.0,
+        seed: int = 42,
+    ) -> None:
+        super().__init__(tokenizer, max_length, mask_probability=mask_probability, seed=seed)
+        self.anchors = anchors
+        self.positives = positives
+        self.shortest = shortest
+        self.longest = longest
+        self.sampling = sampling
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        documents = texts_of(rows, "text")
+        ids = torch.tensor([text_id(document) for document in documents])
+        count = 2 * self.anchors * (1 + self.positives)
+        numbers = uniform(self.seed, int(self._epoch), ids, 0, count, stream=MASKS + 1)
+        spans: list[list[list[int]]] = [[] for _ in range(1 + self.positives)]  # by view
+        for document, draws in zip(documents, numbers.tolist(), strict=True):
+            self._sample(document, draws, spans)
+        anchors = len(spans[0])
+        group = torch.arange(anchors).repeat(len(spans))
+        batch = {
+            **pad(self.tokenizer, [span for of_view in spans for span in of_view]),
+            "view": torch.arange(len(spans)).repeat_interleave(anchors),
+            "group": group,
+            "text_id": ids.repeat_interleave(self.anchors)[group],
+        }
+        if self.mask_probability:
+            # each row draws masks of its own, known by its document, its view and its anchor's number in the document
+            number = batch["view"] * self.anchors + group % self.anchors
+            masked, labels = self.masked({**batch, "view": number})
+            of_anchor = (batch["view"] == 0)[:, None]
+            batch["input_ids"] = torch.where(of_anchor, masked, batch["input_ids"])
+            batch["mlm_labels"] = torch.where(of_anchor, labels, -100)
+        return batch
+
+    def _sample(self, document: str, numbers: Sequence[float], spans: list[list[list[int]]]) -> None:
+        """Appends a document's spans, with special tokens around them, to those of each view."""
+        encoding = self.tokenizer(document, return_special_tokens_mask=True, verbose=False)
+        tokens, special = encoding["input_ids"], encoding["special_tokens_mask"]
+        start, end = special.index(0), len(special) - special[::-1].index(0)
+        sampled = sample_spans(
+            end - start,
+            numbers,
+            anchors=self.anchors,
+            positives=self.positives,
+            shortest=self.shortest,
+            longest=self.longest,
+            sampling=self.sampling,
+        )
+        for anchor, positives in sampled:
+            for of_view, (first, last) in zip(spans, [anchor, *positives], strict=True):
+                of_view.append([*tokens[:start], *tokens[start + first : start + last], *tokens[end:]])
+
+
+def texts_of(rows: Sequence[Mapping[str, Any]], column: str) -> list[str]:
+    """A column of the rows; what is missing in a cell is a blank, as the tokenizer needs some text."""
+    if column not in rows[0]:
+        raise InputError(f"A training row needs a column {column!r}; this one has {sorted(rows[0])}.")
+    return [row[column] or " " for row in rows]
+
+
+def _widened(rows: Tensor, length: int, value: int) -> Tensor:
+    return torch.nn.functional.pad(rows, (0, length - rows.shape[1]), value=value)

@@ -1,8 +1,10 @@
 """The Encoder: a transformer backbone, a pooling and, where a method keeps one, a head. The only thing exported."""
 
+import inspect
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
@@ -17,6 +19,8 @@ from textcl import export
 from textcl.batching import Tokens, in_windows, input_names, length_ordered_slices, take_rows, tokenize
 from textcl.errors import InputError
 from textcl.pooling import LAYERS, POOLINGS, check_pooling
+from textcl.views import DELETION_TOKEN, View, deletes_tokens, parse_view
+from textcl.views.model_side import applied
 
 logger = logging.getLogger("textcl")
 
@@ -182,6 +186,11 @@ class Encoder(nn.Module):
         return int(self.backbone.config.hidden_size)
 
     @property
+    def word_embeddings(self) -> nn.Embedding:
+        """The backbone's table of word vectors."""
+        return cast(nn.Embedding, self.backbone.get_input_embeddings())
+
+    @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
@@ -191,24 +200,102 @@ class Encoder(nn.Module):
         config = self.backbone.config
         return any(getattr(config, field, 0.0) for field in DROPOUT_FIELDS)
 
-    def embed(self, tokens: Tokens) -> Tensor:
+    def embed(
+        self,
+        tokens: Tokens,
+        *,
+        views: Sequence[View] = (),
+        dropout: bool = True,
+        perturbation: Tensor | None = None,
+    ) -> Tensor:
         """Embeds tokenised rows, with gradient.
 
         Rows are ordered by length and go through the backbone in slices of a token budget; the order is restored.
 
         Args:
             tokens: `input_ids`, `attention_mask` and what else the tokenizer gives, each (rows, length), padded on
-                the right.
+                the right; with `views` also `view` (rows,).
+            views: What row i is put through inside the backbone is that of `views[view[i]]`.
+            dropout: False leaves it out, whatever mode the encoder is in.
+            perturbation: Added to what the embedding block gives, (rows, length, dim of the word embeddings).
 
         Returns:
             Embeddings (rows, dim), in float32 or wider.
         """
-        tokens = {name: tokens[name] for name in input_names(self.tokenizer) if name in tokens}
-        lengths = tokens["attention_mask"].sum(dim=1).cpu()
-        slices = length_ordered_slices(lengths, self.token_budget or TOKEN_BUDGET.get(self.device.type, 65536))
-        embeddings = torch.cat([self._embed_slice(take_rows(tokens, rows)) for rows in slices])
-        restored = torch.argsort(torch.cat(slices)).to(embeddings.device)
-        return embeddings[restored]
+        return self._embed(tokens, views, dropout, perturbation)[0]
+
+    def embed_masked(self, tokens: Tokens, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Embeds rows, and gives the token vectors that a masked-word head asks for, from the same pass.
+
+        Args:
+            tokens: As `embed` takes them.
+            labels: -100 where no word is asked for, (rows, length).
+
+        Returns:
+            Embeddings (rows, dim); the last layer where words are asked for, (words, dim); those words, (words,).
+        """
+        embeddings, outputs = self._embed({**tokens, "labels": labels})
+        hidden = torch.cat([output.last_hidden_state[labels != -100] for output, labels in outputs])
+        return embeddings, hidden, torch.cat([labels[labels != -100] for _, labels in outputs])
+
+    def add_token(self, token: str) -> None:
+        """Makes the tokenizer know a special token, and the word embeddings have a row for it; exports carry both."""
+        if token in self.tokenizer.get_vocab():
+            return
+        self.tokenizer.add_special_tokens({"additional_special_tokens": [token]})
+        if len(self.tokenizer) > self.word_embeddings.num_embeddings:
+            mean = self.word_embeddings.weight.detach().mean(dim=0)
+            self.backbone.resize_token_embeddings(len(self.tokenizer), mean_resizing=False)
+            with torch.no_grad():
+                self.word_embeddings.weight[-1] = mean
+
+    def prepare_views(self, *names: str) -> tuple[View, ...]:
+        """The views of these names, see `textcl.views.parse_view`, for `embed` and a collator.
+
+        A view that deletes makes the tokenizer and the word embeddings grow by [DEL].
+
+        Raises:
+            InputError: For an unknown view; or if this backbone has no place for one of them: its embedding block is
+                not known, or it sees the order of words in another way than by position ids.
+        """
+        if deletes_tokens(names):
+            self.add_token(DELETION_TOKEN)
+        views = tuple(parse_view(name, self.tokenizer) for name in names)
+        if any(view.model_operators for view in views) and not hasattr(self.backbone, "embeddings"):
+            raise InputError(
+                f"{self.name} has no embedding block that could be found, so that views inside it have no place."
+            )
+        if any(view.shuffles_positions for view in views) and not self._order_is_in_position_ids():
+            raise InputError(
+                f"Shuffling positions means nothing to {self.name} ({self.backbone.config.model_type}): it sees the "
+                "order of words in another way than by position ids alone. Choose another view."
+            )
+        return views
+
+    @torch.no_grad()
+    def _order_is_in_position_ids(self) -> bool:
+        """Whether moving tokens together with their position ids changes nothing, and moving the ids alone does."""
+        if "position_ids" not in inspect.signature(self.backbone.forward).parameters:
+            return False
+        ordinary = [i for i in range(self.word_embeddings.num_embeddings) if i not in self.tokenizer.all_special_ids]
+        ids = torch.tensor([ordinary[-6:]], device=self.device)
+        positions = first_position(self.backbone) + torch.arange(ids.shape[1], device=self.device)[None]
+        order = torch.tensor([2, 5, 0, 3, 1, 4], device=self.device)
+        was_training = self.training
+        self.eval()
+        try:
+            plain, moved, shuffled = (
+                self.backbone(input_ids=words, attention_mask=torch.ones_like(words), position_ids=places)[0]
+                for words, places in (
+                    (ids, positions),
+                    (ids[:, order], positions[:, order]),
+                    (ids, positions[:, order]),
+                )
+            )
+        finally:
+            self.train(was_training)
+        error, change = (plain[:, order] - moved).abs().max(), (plain - shuffled).abs().max()
+        return bool(error < 1e-5 * plain.abs().max() and change > 10 * error)
 
     def last_hidden_state(self, tokens: Tokens) -> Tensor:
         """The last layer's token vectors, (rows, length, dim), for a masked-word head."""
@@ -268,7 +355,7 @@ class Encoder(nn.Module):
                     tokens = self.tokenize([wrap(distinct[i]) for i in window])
                     for rows in length_ordered_slices(tokens["attention_mask"].sum(dim=1), batch_size * 128):
                         slice_tokens = {k: v.to(self.device) for k, v in take_rows(tokens, rows).items()}
-                        embeddings[window.start + rows] = self._embed_slice(slice_tokens)
+                        embeddings[window.start + rows] = self._embed_slice(slice_tokens)[0]
                         bar.update(len(rows))
         finally:
             self.train(was_training)
@@ -314,20 +401,62 @@ class Encoder(nn.Module):
     def _output_dtype(self) -> torch.dtype:
         return torch.promote_types(self.backbone.dtype, torch.float32)
 
-    def _embed_slice(self, tokens: Tokens) -> Tensor:
+    def _embed(
+        self,
+        tokens: Tokens,
+        views: Sequence[View] = (),
+        dropout: bool = True,
+        perturbation: Tensor | None = None,
+    ) -> tuple[Tensor, list[tuple[Any, Tensor]]]:
+        """Embeddings in the order of the rows; and, slice by slice, the backbone's outputs where there are labels."""
+        names = [*input_names(self.tokenizer), *(("view",) if views else ()), "labels"]
+        inputs = {name: tokens[name] for name in names if name in tokens}
+        if any(view.shuffles_positions for view in views):
+            positions = torch.arange(inputs["input_ids"].shape[1], device=self.device) + first_position(self.backbone)
+            inputs["position_ids"] = positions.expand_as(inputs["input_ids"])
+        if perturbation is not None:
+            inputs["perturbation"] = perturbation
+        lengths = tokens["attention_mask"].sum(dim=1).cpu()
+        slices = length_ordered_slices(lengths, self.token_budget or TOKEN_BUDGET.get(self.device.type, 65536))
+        embeddings, outputs = [], []
+        was_training = self.training
+        if not dropout:
+            self.eval()
+        try:
+            for rows in slices:
+                of_slice = take_rows(inputs, rows)
+                labels = of_slice.pop("labels", None)
+                pooled, output = self._embed_slice(of_slice, views)
+                embeddings.append(pooled)
+                if labels is not None:
+                    outputs.append((output, labels))
+        finally:
+            if not dropout:
+                self.train(was_training)
+        restored = torch.argsort(torch.cat(slices)).to(self.device)
+        return torch.cat(embeddings)[restored], outputs
+
+    def _embed_slice(self, tokens: Tokens, views: Sequence[View] = ()) -> tuple[Tensor, Any]:
         several_layers = self.pooling in LAYERS
-        output = self.backbone(**tokens, output_hidden_states=several_layers)
+        with self._views_applied(tokens, views) as inputs:
+            output = self.backbone(**inputs, output_hidden_states=several_layers)
         hidden = [*output.hidden_states[:-1], output.last_hidden_state] if several_layers else [output[0]]
-        mask_tokens = tokens["input_ids"] == self.tokenizer.mask_token_id
+        mask_tokens = inputs["input_ids"] == self.tokenizer.mask_token_id
         if self.pooling == "mask_token" and not mask_tokens.any(dim=1).all():
             raise InputError(
                 "Pooling mask_token needs a mask token in every text; give a prompt such as "
                 f"'{{text}} means {self.tokenizer.mask_token}.'"
             )
-        pooled = POOLINGS[self.pooling](hidden, tokens["attention_mask"], mask_tokens)
+        pooled = POOLINGS[self.pooling](hidden, inputs["attention_mask"], mask_tokens)
         if self.head is not None:
             pooled = self.head(pooled)
-        return pooled.to(torch.promote_types(pooled.dtype, torch.float32))
+        return pooled.to(torch.promote_types(pooled.dtype, torch.float32)), output
+
+    def _views_applied(self, tokens: Tokens, views: Sequence[View]) -> AbstractContextManager[Tokens]:
+        if not views and "perturbation" not in tokens:
+            return nullcontext(tokens)
+        nothing = {"view": tokens["input_ids"].new_zeros(len(tokens["input_ids"]))}
+        return applied(self.backbone, {**nothing, **tokens}, [view.model_operators for view in views])
 
     def _prompt_function(self, prompt: str | None, prompt_name: str | None) -> Callable[[str], str]:
         """What turns a text into what is tokenised."""
@@ -405,10 +534,15 @@ def _pooler_dense(backbone: PreTrainedModel) -> nn.Linear | None:
 def _longest_input(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
     """Tokens that the backbone has positions for."""
     positions = getattr(backbone.config, "max_position_embeddings", None) or tokenizer.model_max_length
+    return int(min(positions - first_position(backbone), tokenizer.model_max_length))
+
+
+def first_position(backbone: PreTrainedModel) -> int:
+    """The position id of a text's first token: 0, but padding_idx + 1 in the RoBERTa family."""
     table = next((m for n, m in backbone.named_modules() if n.endswith("position_embeddings")), None)
     if isinstance(table, nn.Embedding) and table.padding_idx is not None:
-        positions -= table.padding_idx + 1  # the RoBERTa family counts positions from padding_idx + 1
-    return int(min(positions, tokenizer.model_max_length))
+        return table.padding_idx + 1
+    return 0
 
 
 def _warn_of_wrong_pooling(name: str, pooling: str) -> None:

@@ -22,7 +22,7 @@ def cls(hidden: HiddenStates, mask: Tensor, mask_tokens: Tensor) -> Tensor:
 
 def last_token(hidden: HiddenStates, mask: Tensor, mask_tokens: Tensor) -> Tensor:
     """The last token that is no padding, of the last layer."""
-    last = mask.sum(dim=1) - 1
+    last = (mask * torch.arange(mask.shape[1], device=mask.device)).argmax(dim=1)
     return hidden[-1][torch.arange(len(last), device=last.device), last]
 
 

@@ -1,6 +1,7 @@
 """What every method is: an encoder, the modules around it, and an objective over one flat batch of views."""
 
 import copy
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,13 @@ class Method(nn.Module):
         """Whether training without `MethodCallback` would be wrong."""
         return False
 
-    def collator(self, seed: int = 42) -> Collator:
+    def collator(self, seed: int = 42) -> Any:
         """What makes this method's batches from rows of a dataset; `seed` is that of its views and masks."""
         return Collator(self.encoder.tokenizer, self.encoder.max_length, seed=seed)
+
+    def prepare_corpus(self, dataset: Any) -> Any:
+        """The rows that can be trained on; a trainer of textcl calls it before anything else."""
+        return dataset
 
     def embed(self, batch: Batch) -> Tensor:
         """All views of the batch in one call of the encoder, (views · batch, dim)."""
@@ -58,15 +63,19 @@ class Method(nn.Module):
 
     def forward(self, **batch: Tensor) -> dict[str, Tensor]:
         """The loss of a batch, its parts, and the detached embeddings (views · batch, dim) for diagnostics."""
+        self.check_hooks()
+        embeddings = self.embed(batch)
+        return {**self.objective(embeddings, batch), "embeddings": embeddings.detach()}
+
+    def check_hooks(self) -> None:
+        """Raises if this method is trained without the hooks that it needs."""
         if self.training and self.needs_hooks and not self.hooked:
             raise RuntimeError(
                 f"{type(self).__name__} needs its hooks: pass callbacks=[textcl.MethodCallback()] to the Trainer."
             )
-        embeddings = self.embed(batch)
-        return {**self.objective(embeddings, batch), "embeddings": embeddings.detach()}
 
-    def on_fit_start(self) -> None:
-        """Called once before the first step of a run, not after a resume."""
+    def on_fit_start(self, dataset: Any) -> None:
+        """Called once before the first step of a run, not after a resume, with the rows that are trained on."""
 
     def before_optimizer_step(self) -> None:
         """Called when gradients are final, before the optimizer moves."""
@@ -75,9 +84,43 @@ class Method(nn.Module):
         """Called once after each optimizer step that was not skipped; `step` of `total` are done."""
 
     @property
+    def learning_rate_factors(self) -> dict[str, float]:
+        """By what the learning rate of a child module is multiplied, where it is not 1."""
+        return {}
+
+    def param_groups(
+        self, learning_rate: float, weight_decay: float = 0.0, decayed: Collection[str] = ()
+    ) -> list[dict[str, Any]]:
+        """The trained parameters as an optimizer takes them, in groups of one learning rate and one weight decay.
+
+        Args:
+            learning_rate: Where no factor changes it.
+            weight_decay: Of the parameters named in `decayed`; that of the others is 0.
+            decayed: Names of parameters.
+        """
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                rate = learning_rate * self.learning_rate_factors.get(name.split(".")[0], 1.0)
+                groups.setdefault((rate, weight_decay if name in decayed else 0.0), []).append(parameter)
+        return [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in groups.items()]
+
+    @property
+    def candidates(self) -> list[Encoder]:
+        """The encoders that could be exported; the trainer scores each and calls `choose`."""
+        return [self.exported]
+
+    def choose(self, candidate: int) -> None:
+        """Called at each evaluation with the number of the candidate that scored best."""
+
+    @property
     def exported(self) -> Encoder:
         """The encoder as it is evaluated and exported: the same weights, under the pooling used at test."""
-        encoder = copy.copy(self.encoder)  # shares its parameters
+        return self.as_tested(self.encoder)
+
+    def as_tested(self, encoder: Encoder) -> Encoder:
+        """An encoder that shares its parameters with the given one, under the pooling used at test."""
+        encoder = copy.copy(encoder)
         encoder.pooling = self.test_pooling or encoder.pooling
         return encoder
 

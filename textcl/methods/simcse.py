@@ -112,9 +112,7 @@ class SimCSE(Method):
         )
         if self.mlm_head is None:
             return {"loss": loss}
-        masked = {**batch, "input_ids": batch["mlm_input_ids"]}
-        words = self.encoder.backbone.get_input_embeddings().weight
-        mlm = self.mlm_head(self.encoder.last_hidden_state(masked), batch["mlm_labels"], words)
+        mlm = self.mlm_head.on_copies(self.encoder, batch)
         return {"loss": loss + self.mlm_weight * mlm, "contrastive": loss.detach(), "mlm": mlm.detach()}
 
     def after_optimizer_step(self, step: int, total: int) -> None:

@@ -1,6 +1,6 @@
 """The masked-word head: transform, bias, and the backbone's own word embeddings as output layer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import torch
@@ -66,14 +66,26 @@ class MaskedLanguageModelHead(nn.Module):
         norm = next(module for module in outside if isinstance(module, nn.LayerNorm))
         vocabulary = decoder.weight.shape[0]
         bias = decoder.bias if getattr(decoder, "bias", None) is not None else torch.zeros(vocabulary)
+        grown = encoder.word_embeddings.num_embeddings - vocabulary  # by tokens such as [DEL]
+        bias = nn.functional.pad(bias, (0, grown))
         return cls(transform, norm, ACT2FN[_activation_name(model)], bias)
+
+    def on_copies(self, encoder: Encoder, batch: Mapping[str, Tensor]) -> Tensor:
+        """The term on a batch's masked copies, which the encoder reads for it.
+
+        Args:
+            encoder: Whose words are predicted.
+            batch: With `mlm_input_ids`, `mlm_attention_mask` and so on, and `mlm_labels`, each (rows, length).
+        """
+        copies = {name.removeprefix("mlm_"): rows for name, rows in batch.items() if name.startswith("mlm_")}
+        return self(encoder.last_hidden_state(copies), copies["labels"], encoder.word_embeddings.weight)
 
     def forward(self, hidden: Tensor, labels: Tensor, word_embeddings: Tensor) -> Tensor:
         """The mean cross-entropy over the masked words of all ranks.
 
         Args:
-            hidden: Last layer of the backbone on the masked text, (rows, length, dim).
-            labels: The words that were masked, -100 elsewhere, (rows, length).
+            hidden: Last layer of the backbone on the masked text, (rows, length, dim), or (words, dim).
+            labels: The words that were masked, -100 elsewhere, (rows, length), or (words,).
             word_embeddings: The backbone's, (vocabulary, embedding dim).
         """
         asked = labels != -100

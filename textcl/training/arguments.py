@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
+from textcl.errors import InputError
+
 
 def has_bf16() -> bool:
     """Whether this machine computes in bfloat16 natively: its GPU, or its processor (x86 or Arm)."""
@@ -74,6 +76,13 @@ class ContrastiveTrainingArguments(TrainingArguments):
     disable_tqdm: bool | None = field(
         default=None, metadata={"help": "No bars; by default where there is no terminal."}
     )
+    learning_rate_pieces: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Learning rates from a step on, such as '500:8e-6 1000:6e-6'; before the first, learning_rate. "
+            "They replace the scheduler."
+        },
+    )
     early_stopping_patience: int = field(
         default=0, metadata={"help": "Stop after so many evaluations without a better score; 0: never."}
     )
@@ -81,7 +90,21 @@ class ContrastiveTrainingArguments(TrainingArguments):
         default=True, metadata={"help": "End with the weights that scored best on the first evaluator."}
     )
 
+    def piece_at(self, step: int) -> float:
+        """The share of `learning_rate` that `learning_rate_pieces` say for a step."""
+        begun = [rate for start, rate in self._pieces if start <= step]
+        return begun[-1] / self.learning_rate if begun else 1.0
+
     def __post_init__(self) -> None:
+        try:
+            self._pieces = sorted(
+                (int(start), float(rate)) for start, rate in (p.split(":") for p in self.learning_rate_pieces)
+            )
+        except ValueError as error:
+            raise InputError(
+                f"learning_rate_pieces are steps and rates, such as 500:8e-6, not "
+                f"{' '.join(self.learning_rate_pieces)}."
+            ) from error
         if not torch.cuda.is_available() and not torch.backends.mps.is_available():
             self.use_cpu = True  # transformers takes bfloat16 on a processor only when told to use it
         if self.bf16 is None:

@@ -26,7 +26,7 @@ class MethodCallback(TrainerCallback):
         method: Method = kwargs["model"]
         method.hooked = True
         if state.global_step == 0:
-            method.on_fit_start()
+            method.on_fit_start(kwargs["train_dataloader"].dataset)
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

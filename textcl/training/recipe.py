@@ -16,7 +16,7 @@ from dataclasses import MISSING, dataclass, field, make_dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any, NoReturn, get_type_hints
+from typing import Any, NoReturn, cast, get_type_hints
 
 import yaml
 from transformers import HfArgumentParser, PrinterCallback, set_seed
@@ -249,9 +249,9 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
     method.test_pooling = recipe.flags["test_pooling"]
     corpus = find_corpus(recipe.flags["data"])
     dataset = training_rows(corpus, recipe.flags["column"], recipe.flags["limit"])
-    method.collator()([dataset[0], dataset[1]])  # what it refuses, it refuses before anything is written
     evaluators = dev_evaluators(recipe.flags["dev"])
     trainer = ContrastiveTrainer(model=method, args=args, train_dataset=dataset, evaluators=evaluators)
+    dataset = cast(Any, trainer.train_dataset)  # what the method takes of it
     trainer.remove_callback(PrinterCallback)  # without bars it would print dictionaries; they stand in log.jsonl
 
     args.distributed_state.wait_for_everyone()  # no process may find what another has begun to write

@@ -50,7 +50,7 @@ class ContrastiveTrainer(Trainer):
     Args:
         model: The method.
         args: See `ContrastiveTrainingArguments`.
-        train_dataset: Rows with `text`, and with labels `positive` and `negative`.
+        train_dataset: Rows with `text`, and with labels `positive` and `negative`; see the method's collator.
         evaluators: Run every `eval_steps` and at the end; the first one's score chooses the best encoder.
         callbacks: Further callbacks; `MethodCallback` is added.
 
@@ -79,6 +79,7 @@ class ContrastiveTrainer(Trainer):
                 "that would split the batch's negatives. Start one process a GPU (torchrun --nproc_per_node "
                 f"{args.n_gpu} -m textcl train …), or show one GPU (CUDA_VISIBLE_DEVICES=0)."
             )
+        train_dataset = model.prepare_corpus(train_dataset)
         if args.per_device_train_batch_size * args.world_size < 2:
             raise InputError("A batch of one row has no negatives; set per_device_train_batch_size to 2 or more.")
         if args.dataloader_drop_last and len(train_dataset) < args.train_batch_size * args.world_size:
@@ -87,13 +88,16 @@ class ContrastiveTrainer(Trainer):
                 f"{args.train_batch_size * args.world_size}, so that no step could be made. Lower "
                 "per_device_train_batch_size."
             )
+        collator = options.pop("data_collator", None) or model.collator(args.seed)
+        rows = min(args.train_batch_size, len(train_dataset))
+        collator([train_dataset[row] for row in range(rows)])  # what it refuses, it refuses before anything is written
         self.evaluators = list(evaluators)
         if self.evaluators and args.eval_strategy == "no":
             args.eval_strategy = "steps"
         super().__init__(
             model=model,
             args=args,
-            data_collator=options.pop("data_collator", None) or model.collator(args.seed),
+            data_collator=collator,
             train_dataset=train_dataset,
             # transformers insists on a data set before it calls `evaluate`, which here asks the evaluators
             eval_dataset=train_dataset if self.evaluators else None,
@@ -154,15 +158,20 @@ class ContrastiveTrainer(Trainer):
             first = inputs["text_id"][inputs["view"] == 0].sort().values
             self._duplicates += (first[1:] == first[:-1]).sum()
         self._seen = {name: value.detach() for name, value in outputs.items() if name != "loss"}
-        self._seen["view"] = inputs["view"]
+        self._seen |= {"view": inputs["view"], "group": inputs["group"]}
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """Runs the evaluators on the encoder as it is, logs their scores, and keeps it if it is the best so far."""
-        scores = {f"{metric_key_prefix}_{each.name}": each(self.method).primary for each in self.evaluators}
-        chosen = next(iter(scores))
+        first, *others = self.evaluators
+        candidates = [first(encoder).primary for encoder in self.method.candidates]
+        best = max(range(len(candidates)), key=lambda number: candidates[number])
+        self.method.choose(best)
+        chosen = f"{metric_key_prefix}_{first.name}"
+        scores = {chosen: candidates[best]}
+        scores |= {f"{metric_key_prefix}_{each.name}": each(self.method.exported).primary for each in others}
         history = [entry[chosen] for entry in self.state.log_history if chosen in entry]
         if self.is_world_process_zero() and scores[chosen] > max(history, default=-math.inf):
             self._keep_best(chosen, scores[chosen])
@@ -186,8 +195,11 @@ class ContrastiveTrainer(Trainer):
     def _diagnostics(self) -> dict[str, float]:
         """The geometry of the last batch, as the encoder's embeddings have it."""
         seen, self._seen = self._seen, {}
-        view, embeddings = seen.pop("view"), seen.pop("embeddings").float()
-        first, second = embeddings[view == 0], embeddings[view == 1]
+        view, group, embeddings = seen.pop("view"), seen.pop("group"), seen.pop("embeddings").float()
+        first, second = _positives(embeddings, view, group)
+        parts = {name: float(value) for name, value in seen.items()}
+        if len(first) < 2:
+            return parts
         rank, cosine = float(geometry.effective_rank(first)), float(geometry.mean_cosine(first))
         largest = min(first.shape)
         if rank < LEAST_RANK_SHARE * largest or cosine > LARGEST_MEAN_COSINE:
@@ -199,7 +211,7 @@ class ContrastiveTrainer(Trainer):
                 cosine,
             )
         return {
-            **{name: float(value) for name, value in seen.items()},
+            **parts,
             "alignment": float(geometry.alignment(first, second)),
             "uniformity": float(geometry.uniformity(first)),
             "positive_cosine": float(geometry.positive_cosine(first, second)),
@@ -207,6 +219,21 @@ class ContrastiveTrainer(Trainer):
             "effective_rank": rank,
             "duplicates_in_batches": int(self._duplicates),
         }
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        if self.optimizer is None and self.method.learning_rate_factors:
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args)
+            decayed = self.get_decay_parameter_names(self.method)
+            groups = self.method.param_groups(self.args.learning_rate, self.args.weight_decay, decayed)
+            self.optimizer = kind(groups, **options)
+        return super().create_optimizer(model)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+        if self.lr_scheduler is None and self.args.learning_rate_pieces:
+            stepped = optimizer or self.optimizer
+            assert stepped is not None
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(stepped, self.args.piece_at)
+        return super().create_scheduler(num_training_steps, optimizer)
 
     def _keep_best(self, metric: str, score: float) -> None:
         best = {"metric": metric, "score": score, "step": self.state.global_step}
@@ -236,3 +263,11 @@ class ContrastiveTrainer(Trainer):
     def _last_good(self) -> str:
         checkpoint = newest_complete_checkpoint(self.run_directory)
         return f"The last complete checkpoint is {checkpoint}." if checkpoint else "No checkpoint was complete yet."
+
+
+def _positives(embeddings: Tensor, view: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of view 0 and, in the same order, their positives of view 1, where they have one; each (pairs, dim)."""
+    first, second = (view == 0).nonzero()[:, 0], (view == 1).nonzero()[:, 0]
+    first = first[torch.isin(group[first], group[second])]
+    second = second[torch.isin(group[second], group[first])]
+    return embeddings[first[group[first].argsort()]], embeddings[second[group[second].argsort()]]

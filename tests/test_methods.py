@@ -1,0 +1,159 @@
+"""What every method promises: no state in `forward`, exactness on two ranks, resume to the bit, equal exports."""
+
+import copy
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from datasets import Dataset
+from sentence_transformers import SentenceTransformer
+from tiny import TEXTS, tiny_encoder_directory
+
+from textcl.encoder import Encoder
+from textcl.methods import METHODS
+from textcl.training.arguments import ContrastiveTrainingArguments
+from textcl.training.trainer import ContrastiveTrainer
+
+SENTENCES = [{"text": text} for text in TEXTS]
+DOCUMENTS = [{"text": " ".join(TEXTS[start : start + 12])} for start in range(0, 252, 7)]
+LABELLED = [{"text": TEXTS[i], "positive": TEXTS[-i - 1], "label": i % 3} for i in range(64)]
+
+ADVERSARIAL = {"first_view": "plain", "second_view": "adversarial", "objective": "joint"}
+
+# name -> method, its options, rows; the views are those of the collator, so that ranks can be given them
+CASES = {
+    "simcse": ("simcse", {"mlm_weight": 0.5, "learn_temperature": True}, SENTENCES),
+    "bert-ct": ("bert-ct", {"negatives": "anchored", "negatives_per_positive": 3}, SENTENCES),
+    "bert-ct, sum": ("bert-ct", {"negatives": "anchored", "negatives_per_positive": 1, "reduction": "sum"}, SENTENCES),
+    "ct-in-batch": ("ct-in-batch", {}, SENTENCES),
+    "consert": ("consert", {"first_view": "word_deletion:0.2", "second_view": "reordering"}, SENTENCES),
+    "consert, joint": ("consert", ADVERSARIAL, LABELLED),
+    "clear": ("clear", {"first_view": "span_deletion", "second_view": "word_deletion:0.2+reordering"}, SENTENCES),
+    "declutr": ("declutr", {"shortest_span": 3, "longest_span": 8}, DOCUMENTS),
+}
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    return tiny_encoder_directory(tmp_path_factory.mktemp("models") / "bert")
+
+
+def build(directory, case, **options):
+    name, of_case, _ = CASES[case]
+    transformers.set_seed(0)
+    method = METHODS[name](Encoder.from_pretrained(directory, device="cpu", **options), **of_case)
+    method.hooked = True
+    return method
+
+
+def batch_of(method, case, start=0, end=12):
+    return method.collator()(CASES[case][2][start:end])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_forward_changes_no_state(case, directory):
+    """Design rule 3: parameters, buffers and attributes are as they were."""
+    method = build(directory, case).train()
+    batch = batch_of(method, case)
+    weights = copy.deepcopy(method.state_dict())
+    plain = (int, float, str, dict, list)
+
+    def attributes():
+        return {
+            name: copy.deepcopy({k: v for k, v in vars(m).items() if isinstance(v, plain) and not k.startswith("_")})
+            for name, m in method.named_modules()
+        }
+
+    before = attributes()
+    for _ in range(2):
+        method(**batch)["loss"].backward()
+    assert all(torch.equal(value, weights[name]) for name, value in method.state_dict().items())
+    assert attributes() == before
+    assert all(not module._forward_hooks for module in method.modules()), "a view's hook lives for one call"
+    without = [name for name, p in method.named_parameters() if p.requires_grad and p.grad is None]
+    assert not without, "a parameter outside the graph would hang DDP"
+
+
+def loss_and_gradients(rank, directory, case, batches):
+    """Loss and gradients of `batches[rank]`, averaged over the ranks as DDP does; rank None: one process alone."""
+    import torch.distributed as dist
+
+    method = build(directory, case, dropout=0.0).double().train()
+    model = method if rank is None else torch.nn.parallel.DistributedDataParallel(method)
+    loss = model(**batches[rank or 0])["loss"]
+    loss.backward()
+    value = loss.detach().clone()
+    if rank is not None:
+        dist.all_reduce(value)
+        value /= dist.get_world_size()
+    return value.item(), {n: p.grad.clone() for n, p in method.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case != "simcse"])
+def test_two_processes_equal_one_on_the_joined_batch(case, directory, two_processes):
+    """Design rule 2, with ranks that hold different numbers of rows."""
+    method = build(directory, case, dropout=0.0)
+    parts = [batch_of(method, case, 0, 4), batch_of(method, case, 4, 12)]
+    value, gradients = loss_and_gradients(None, directory, case, [batch_of(method, case)])
+    largest = max(gradient.abs().max() for gradient in gradients.values())
+    for both_value, both_gradients in two_processes(loss_and_gradients, directory, case, parts):
+        assert both_value == pytest.approx(value, rel=1e-10)
+        assert both_gradients.keys() == gradients.keys()
+        for name, gradient in gradients.items():
+            assert torch.allclose(both_gradients[name], gradient, atol=1e-10 * max(1, largest), rtol=0), name
+
+
+class Spread:
+    """Scores an encoder by how far apart it puts a few texts."""
+
+    name = "spread"
+
+    def __call__(self, encoder):
+        return SimpleNamespace(primary=float(torch.as_tensor(encoder.encode(TEXTS[:12])).std(dim=0).mean()))
+
+
+def trainer_of(directory, case, output, callbacks=()):
+    """Two dataloader workers, accumulation 2 and an evaluator: all that could lose its place."""
+    args = ContrastiveTrainingArguments(
+        str(output),
+        use_cpu=True,
+        bf16=False,
+        per_device_train_batch_size=8,
+        gradient_accumulation_steps=2,
+        dataloader_num_workers=2,
+        learning_rate=1e-3,
+        max_steps=6,
+        eval_steps=2,
+        save_steps=4,
+        logging_steps=2,
+        select_best=False,
+    )
+    rows = Dataset.from_list(CASES[case][2])
+    return ContrastiveTrainer(build(directory, case), args, rows, evaluators=[Spread()], callbacks=callbacks)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case != "simcse"])
+def test_a_fresh_trainer_resumes_to_the_same_bits_and_exports_what_it_scored(case, directory, tmp_path):
+    class StopAt5(transformers.TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            control.should_training_stop = state.global_step == 5
+
+    whole = trainer_of(directory, case, tmp_path / "whole")
+    whole.train()
+    trainer_of(directory, case, tmp_path / "run", callbacks=[StopAt5()]).train()
+    resumed = trainer_of(directory, case, tmp_path / "run")
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == 6
+    for name, value in whole.method.state_dict().items():
+        assert torch.equal(value, resumed.method.state_dict()[name]), name
+
+    entries = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    assert any("loss" in entry for entry in entries)
+    whole.method.export(tmp_path / "export")
+    expected = whole.method.encode(TEXTS[:9])
+    theirs = SentenceTransformer(str(tmp_path / "export"), device="cpu").encode(TEXTS[:9])
+    assert np.abs(theirs - expected).max() <= 1e-6
+    assert np.abs(Encoder.from_pretrained(tmp_path / "export").encode(TEXTS[:9]) - expected).max() <= 1e-6

@@ -1,0 +1,69 @@
+"""Deep embedded clustering: soft assignments to centres, sharpened batch by batch (Zhang et al. 2021)."""
+
+import torch
+from torch import Tensor
+
+
+def soft_assignments(embeddings: Tensor, centres: Tensor, alpha: float = 1.0) -> Tensor:
+    r"""The probability that each row belongs to each centre, under a Student-t kernel.
+
+    .. math:: q_{ik} = \frac{(1 + \lVert e_i - \mu_k \rVert^2 / \alpha)^{-(\alpha + 1)/2}}
+        {\sum_{k'} (1 + \lVert e_i - \mu_{k'} \rVert^2 / \alpha)^{-(\alpha + 1)/2}}
+
+    SCCL (Zhang et al. 2021, arXiv 2103.12953), eq. 3. Half types are computed in float32.
+
+    Args:
+        embeddings: ``(rows, dim)``.
+        centres: ``(clusters, dim)``.
+        alpha: degrees of freedom.
+
+    Returns:
+        ``(rows, clusters)``; rows sum to 1.
+
+    Example:
+        >>> soft_assignments(torch.zeros(1, 2), torch.tensor([[0.0, 0.0], [1.0, 0.0]]))
+        tensor([[0.6667, 0.3333]])
+    """
+    return log_assignments(embeddings, centres, alpha).exp()
+
+
+def log_assignments(embeddings: Tensor, centres: Tensor, alpha: float = 1.0) -> Tensor:
+    """The logarithm of ``soft_assignments``, ``(rows, clusters)``."""
+    dtype = torch.promote_types(embeddings.dtype, torch.float32)
+    with torch.autocast(embeddings.device.type, enabled=False):
+        rows, middles = embeddings.to(dtype), centres.to(dtype)
+        # by the difference and not by the products: close to its centre a row would lose its digits
+        squared = torch.stack([((rows - middle) ** 2).sum(dim=1) for middle in middles], dim=1)
+        kernel = -(alpha + 1) / 2 * torch.log1p(squared / alpha)
+        return kernel - kernel.logsumexp(dim=1, keepdim=True)
+
+
+def target_distribution(assignments: Tensor, mass: Tensor) -> Tensor:
+    r"""Assignments sharpened, and weighted against large clusters; carries no gradient.
+
+    .. math:: p_{ik} = \frac{q_{ik}^2 / f_k}{\sum_{k'} q_{ik'}^2 / f_{k'}}, \qquad f_k = \sum_i q_{ik}
+
+    SCCL, eq. 4.
+
+    Args:
+        assignments: ``(rows, clusters)``.
+        mass: ``(clusters,)``, f, the sum over the mini-batch of all ranks (DEC takes the whole corpus).
+
+    Returns:
+        ``(rows, clusters)``; rows sum to 1.
+    """
+    sharpened = assignments.detach() ** 2 / mass.detach().clamp(min=torch.finfo(assignments.dtype).tiny)
+    return sharpened / sharpened.sum(dim=1, keepdim=True)
+
+
+def clustering_divergence(log_assignments: Tensor, target: Tensor) -> Tensor:
+    r"""KL(p ‖ q), summed over the rows (SCCL, eq. 5).
+
+    Args:
+        log_assignments: ``(rows, clusters)``, log q.
+        target: ``(rows, clusters)``, p.
+
+    Returns:
+        Scalar, the sum over the rows.
+    """
+    return (torch.xlogy(target, target) - target * log_assignments).sum()

@@ -1,0 +1,93 @@
+"""CLEAR: Contrastive Learning for Sentence Representation (Wu et al. 2020, arXiv 2012.15466)."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from textcl.collator import Collator
+from textcl.encoder import Encoder
+from textcl.methods.method import Batch, Method
+from textcl.modules.heads import projection_head
+from textcl.modules.info_nce import InfoNCE
+from textcl.modules.masked_language_model import MaskedLanguageModelHead
+
+
+class CLEAR(Method):
+    """Two views of a text, made by deleting, reordering or substituting its tokens, under NT-Xent and masked words.
+
+    Eq. 1 is NT-Xent behind a projection head, eq. 2 its sum over all pairs; the masked-word loss is added. The paper
+    trains an encoder from scratch on a corpus of its own; this is continued training from any encoder. It never came
+    with code: temperature, rates of the views, weight of the masked words and shape of the head are unverified, and
+    masked words are asked for in a copy of each view as it was before its operators.
+
+    Args:
+        encoder: The paper pools [CLS].
+        first_view: Operators on tokens: word_deletion, span_deletion, reordering, substitution (from WordNet); with
+            plus signs between them they follow one another. See `textcl.views` for all views.
+        second_view: The paper takes the same family as in the first.
+        temperature: τ, unverified.
+        projection_dimension: What the head gives; 128 as in SimCLR, unverified.
+        reduction: "sum" over the pairs (eq. 2), or "mean".
+        mlm_weight: Of the masked-word term; 0: none.
+        mlm_probability: Share of the tokens masked.
+        mask_duplicates: Leave rows with the same text out of each other's negatives; the paper does not.
+        chunk_size: Rows and columns of a tile of the similarity matrix; None: the whole matrix at once.
+
+    Example:
+        >>> method = CLEAR(Encoder.from_pretrained("bundled", pooling="cls"), "span_deletion+reordering", "reordering")
+        >>> batch = method.collator()([{"text": "A cat sleeps."}, {"text": "It rains."}])
+        >>> sorted(method(**batch))
+        ['contrastive', 'embeddings', 'loss', 'mlm']
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        first_view: str = "word_deletion",
+        second_view: str = "word_deletion",
+        temperature: float = 0.1,
+        projection_dimension: int = 128,
+        reduction: Literal["mean", "sum"] = "sum",
+        mlm_weight: float = 1.0,
+        mlm_probability: float = 0.15,
+        mask_duplicates: bool = False,
+        chunk_size: int | None = None,
+    ) -> None:
+        super().__init__(encoder)
+        self.views = encoder.prepare_views(first_view, second_view)
+        self.head = projection_head(encoder.dimension, projection_dimension).to(encoder.device)
+        self.info_nce = InfoNCE(
+            temperature,
+            topology="nt_xent",
+            reduction=reduction,
+            mask_duplicates=mask_duplicates,
+            chunk_size=chunk_size,
+        )
+        self.mlm_weight = mlm_weight
+        self.mlm_probability = mlm_probability
+        self.mlm_head = MaskedLanguageModelHead.from_encoder(encoder).to(encoder.device) if mlm_weight else None
+
+    @property
+    def needs_hooks(self) -> bool:
+        return True  # the views of a text are other ones in each epoch
+
+    def collator(self, seed: int = 42) -> Collator:
+        return Collator(
+            self.encoder.tokenizer,
+            self.encoder.max_length,
+            views=self.views,
+            dropout_views=self.encoder.has_dropout,
+            mask_probability=self.mlm_probability if self.mlm_head is not None else 0.0,
+            seed=seed,
+        )
+
+    def embed(self, batch: Batch) -> Tensor:
+        return self.encoder.embed(batch, views=self.views)
+
+    def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+        first, second = self.head(embeddings).chunk(2)
+        loss = self.info_nce(first, second, text_id=batch["text_id"])
+        if self.mlm_head is None:
+            return {"loss": loss}
+        mlm = self.mlm_head.on_copies(self.encoder, batch)
+        return {"loss": loss + self.mlm_weight * mlm, "contrastive": loss.detach(), "mlm": mlm.detach()}

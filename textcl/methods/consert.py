@@ -1,0 +1,142 @@
+"""ConSERT: Contrastive Framework for Self-Supervised Sentence Representation Transfer (Yan et al., ACL 2021)."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from textcl.collator import Block, Collator
+from textcl.distributed import mean
+from textcl.encoder import Encoder
+from textcl.errors import InputError
+from textcl.losses.classification import classification
+from textcl.methods.method import Batch, Method
+from textcl.modules.info_nce import InfoNCE
+from textcl.views import PLAIN
+
+ADVERSARIAL = "adversarial"
+
+
+class ConSERT(Method):
+    """Two views of a text made inside the encoder are brought together, arXiv 2105.11741.
+
+    Unsupervised (eq. 1): NT-Xent over the 2N views. Supervised (eq. 2): a softmax over (u, v, |u − v|) of two
+    sentences, and max(u, v)² as well, as the authors' scripts have it. Joint: the sum, with the contrastive term of
+    both sentences weighted by 0.15. The schedules sup-unsup and joint-unsup are two runs: the second one's `model` is
+    the first one's export. The paper trains with mean pooling and tests with last2 (`test_pooling`).
+
+    The authors' code adds the means over the two views, twice the paper's mean over 2N, and multiplies by 0.15 in the
+    unsupervised case as well; we follow the code, which matters for gradient clipping alone.
+
+    Args:
+        encoder: The paper pools the mean.
+        first_view: "feature_cutoff:0.2" in the base script. See `textcl.views` for all; those inside the encoder are
+            shuffle, span, token_cutoff, feature_cutoff and embedding_dropout (the paper's dropout).
+        second_view: "shuffle" in the base script. "adversarial", with labels: the plain text, moved in embedding space
+            against the supervised term, per token by `noise_norm` (section 3.2).
+        temperature: τ.
+        objective: "unsupervised", "supervised" or "joint"; the latter two want rows of text, positive and label.
+        contrastive_weight: Of the contrastive term.
+        classes: Of the labels, three in natural language inference.
+        noise_norm: Length of each token's adversarial perturbation.
+        mask_duplicates: Leave rows with the same text out of each other's negatives; the paper does not.
+        chunk_size: Rows and columns of a tile of the similarity matrix; None: the whole matrix at once.
+
+    Raises:
+        InputError: For views that this backbone has no place for, or that do not suit the objective.
+
+    Example:
+        >>> method = ConSERT(Encoder.from_pretrained("bundled"), second_view="token_cutoff:0.15")
+        >>> batch = method.collator()([{"text": "A cat sleeps."}, {"text": "It rains."}])
+        >>> method(**batch)["loss"].shape
+        torch.Size([])
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        first_view: str = "feature_cutoff:0.2",
+        second_view: str = "shuffle",
+        temperature: float = 0.1,
+        objective: Literal["unsupervised", "supervised", "joint"] = "unsupervised",
+        contrastive_weight: float = 0.15,
+        classes: int = 3,
+        noise_norm: float = 1.0,
+        mask_duplicates: bool = False,
+        chunk_size: int | None = None,
+    ) -> None:
+        super().__init__(encoder)
+        if objective not in ("unsupervised", "supervised", "joint"):
+            raise InputError(f"ConSERT's objective is unsupervised, supervised or joint, not {objective!r}.")
+        self.adversarial = second_view == ADVERSARIAL
+        if self.adversarial and objective != "joint":
+            raise InputError("An adversarial view is made against the supervised term: it needs objective=joint.")
+        self.views = encoder.prepare_views(first_view, "plain" if self.adversarial else second_view)
+        self.objective_name = objective
+        self.contrastive_weight = contrastive_weight
+        self.noise_norm = noise_norm
+        self.info_nce = InfoNCE(temperature, topology="nt_xent", mask_duplicates=mask_duplicates, chunk_size=chunk_size)
+        supervised = objective != "unsupervised"
+        self.classifier = nn.Linear(4 * encoder.dimension, classes).to(encoder.device) if supervised else None
+
+    @property
+    def blocks(self) -> list[Block]:
+        """What a batch holds, in order."""
+        views: list[Block] = [("text", view) for view in self.views]
+        if self.classifier is None:
+            return views
+        plain: list[Block] = [("text", PLAIN), ("positive", PLAIN)]
+        contrasted = views + [("positive", view) for view in self.views]
+        return plain + (contrasted if self.objective_name == "joint" else [])
+
+    def collator(self, seed: int = 42) -> Collator:
+        return Collator(
+            self.encoder.tokenizer,
+            self.encoder.max_length,
+            views=self.views,
+            blocks=self.blocks if self.classifier is not None else None,
+            dropout_views=self.encoder.has_dropout,
+            seed=seed,
+        )
+
+    def embed(self, batch: Batch) -> Tensor:
+        return self.encoder.embed(
+            batch,
+            views=[view for _, view in self.blocks],
+            perturbation=self._perturbation(batch) if self.adversarial else None,
+        )
+
+    def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+        parts = embeddings.chunk(len(self.blocks))
+        ids = batch["text_id"].chunk(len(self.blocks))
+        loss = embeddings.new_zeros(())
+        outputs = {}
+        if self.classifier is not None:
+            outputs["supervised"] = self._supervised(parts[0], parts[1], batch["label"])
+            loss, parts, ids = loss + outputs["supervised"], parts[2:], ids[2:]
+        if self.objective_name != "supervised":
+            pairs = zip(parts[::2], parts[1::2], ids[::2], strict=True)
+            outputs["contrastive"] = sum(
+                (2 * self.info_nce(first, second, text_id=id) for first, second, id in pairs), start=loss.new_zeros(())
+            )
+            loss = loss + self.contrastive_weight * outputs["contrastive"]
+        return {"loss": loss, **{name: part.detach() for name, part in outputs.items()}}
+
+    def _supervised(self, first: Tensor, second: Tensor, labels: Tensor) -> Tensor:
+        assert self.classifier is not None
+        features = torch.cat([first, second, (first - second).abs(), torch.maximum(first, second) ** 2], dim=1)
+        return mean(classification(self.classifier(features), labels), len(labels))
+
+    def _perturbation(self, batch: Batch) -> Tensor:
+        """What moves the adversarial rows: the gradient of the supervised term by what the embedding block gives."""
+        rows, length = batch["input_ids"].shape
+        perturbation = torch.zeros(rows, length, self.encoder.word_embeddings.embedding_dim, device=self.encoder.device)
+        plain = batch["view"] < 2
+        moved = perturbation[plain].requires_grad_()
+        tokens = {name: tensor[plain] for name, tensor in batch.items() if name not in ("label",)}
+        with torch.enable_grad():
+            first, second = self.encoder.embed(tokens, perturbation=moved).chunk(2)
+            (gradient,) = torch.autograd.grad(self._supervised(first, second, batch["label"]), moved)
+        noise = self.noise_norm * nn.functional.normalize(gradient, dim=2)
+        perturbation[(batch["view"] == 3) | (batch["view"] == 5)] = noise
+        return perturbation

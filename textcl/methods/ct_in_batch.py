@@ -1,0 +1,72 @@
+"""CT with in-batch negatives: the two towers of Contrastive Tension under InfoNCE, as sentence-transformers has it."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from textcl.collator import Collator
+from textcl.encoder import Encoder
+from textcl.methods.method import Batch
+from textcl.methods.two_towers import Keep, TwoTowers
+from textcl.modules.info_nce import InfoNCE
+from textcl.views import PLAIN
+
+
+class CTInBatch(TwoTowers):
+    """Each text under one tower finds itself among the batch under the other, in both directions.
+
+    No paper has it; the variant is that of sentence-transformers (ContrastiveTensionLossInBatchNegatives), whose
+    defaults are taken over: cosine, 1/τ learned from 20 on, dropout as the model has it.
+
+    Args:
+        encoder: Becomes both towers; mean pooling is usual.
+        temperature: τ, or where it starts.
+        learn_temperature: Train 1/τ.
+        similarity: "cosine", or "dot" as in the STS-B example of sentence-transformers (there with τ = 1).
+        keep: Which tower is exported: best_on_dev, first, second or average of the weights.
+        dropout: Train with the model's dropout.
+        mask_duplicates: Leave rows with the same text out of each other's negatives.
+        chunk_size: Rows and columns of a tile of the similarity matrix; None: the whole matrix at once.
+
+    Example:
+        >>> method = CTInBatch(Encoder.from_pretrained("bundled"))
+        >>> batch = method.collator()([{"text": "A cat sleeps."}, {"text": "It rains."}])
+        >>> method(**batch)["loss"].shape
+        torch.Size([])
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        temperature: float = 0.05,
+        learn_temperature: bool = True,
+        similarity: Literal["cosine", "dot"] = "cosine",
+        keep: Keep = "best_on_dev",
+        dropout: bool = True,
+        mask_duplicates: bool = False,
+        chunk_size: int | None = None,
+    ) -> None:
+        super().__init__(encoder, keep, dropout)
+        self.info_nce = InfoNCE(
+            temperature,
+            learn_temperature=learn_temperature,
+            similarity=similarity,
+            symmetric=True,
+            mask_duplicates=mask_duplicates,
+            chunk_size=chunk_size,
+        )
+
+    @property
+    def needs_hooks(self) -> bool:
+        return self.info_nce.log_scale_bias is not None
+
+    def collator(self, seed: int = 42) -> Collator:
+        blocks = [("text", PLAIN), ("text", PLAIN)]  # the towers differ, so that no dropout is needed
+        return Collator(self.encoder.tokenizer, self.encoder.max_length, blocks=blocks, seed=seed)
+
+    def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+        first, second = embeddings.chunk(2)
+        return {"loss": self.info_nce(first, second, text_id=batch["text_id"])}
+
+    def after_optimizer_step(self, step: int, total: int) -> None:
+        self.info_nce.after_optimizer_step()

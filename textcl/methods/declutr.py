@@ -1,0 +1,154 @@
+"""DeCLUTR: Deep Contrastive Learning for Unsupervised Textual Representations (Giorgi et al., ACL 2021)."""
+
+import logging
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from textcl.collator import SpanCollator
+from textcl.encoder import Encoder
+from textcl.errors import InputError
+from textcl.methods.method import Batch, Method
+from textcl.modules.info_nce import InfoNCE
+from textcl.modules.masked_language_model import MaskedLanguageModelHead
+from textcl.views.spans import Positives
+
+logger = logging.getLogger("textcl")
+
+
+class DeCLUTR(Method):
+    """Spans of a document that touch or overlap are positives, arXiv 2006.03659.
+
+    Each document gives A anchors, each anchor P positives, whose embeddings are averaged before they are normalised
+    (section 3.1). NT-Xent over the 2AN anchors and averages; the other anchors of a document are its hard negatives.
+    The masked-word loss on the anchors comes from the same pass, so that anchors are embedded from masked text, and is
+    added without a weight. There is no head. Defaults are those of section 4.1 and the authors' configurations.
+
+    The paper sums over the 2AN pairs; we take the mean, as the authors' code does.
+
+    Args:
+        encoder: The paper pools the mean; its `max_length` bounds the spans.
+        anchors: A, spans a document.
+        positives: P, spans an anchor.
+        shortest_span: Bounds of a span's length in tokens, special ones left out.
+        longest_span: Likewise. A document needs 2 · A · longest_span tokens.
+        sampling: "any": positives are adjacent, overlap or lie within; "subsuming"; "adjacent".
+        min_length: Documents with fewer tokens are left out, and counted; default: all that are too short.
+        scale_spans: Shrink both bounds until the shortest document that is not left out is long enough.
+        temperature: τ.
+        mlm_weight: Of the masked-word term; 0: none, and anchors are embedded from plain text.
+        mlm_probability: Share of the anchors' tokens masked.
+        chunk_size: Rows and columns of a tile of the similarity matrix; None: the whole matrix at once.
+
+    Raises:
+        InputError: For bounds that leave no span.
+
+    Example:
+        >>> method = DeCLUTR(Encoder.from_pretrained("bundled"), shortest_span=4, longest_span=8)
+        >>> batch = method.collator()([{"text": "one more word " * 20}])
+        >>> batch["view"].tolist()
+        [0, 0, 1, 1, 2, 2]
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        anchors: int = 2,
+        positives: int = 2,
+        shortest_span: int = 32,
+        longest_span: int = 512,
+        sampling: Positives = "any",
+        min_length: int | None = None,
+        scale_spans: bool = False,
+        temperature: float = 0.05,
+        mlm_weight: float = 1.0,
+        mlm_probability: float = 0.15,
+        chunk_size: int | None = None,
+    ) -> None:
+        super().__init__(encoder)
+        room = encoder.max_length - encoder.tokenizer.num_special_tokens_to_add()
+        longest = min(longest_span, room)
+        if not 1 <= shortest_span <= longest or min(anchors, positives) < 1:
+            raise InputError(
+                f"Spans of {shortest_span} to {longest_span} tokens, {anchors} anchors a document and {positives} "
+                f"positives an anchor cannot be sampled: this encoder takes up to {room} tokens."
+            )
+        self.anchors = anchors
+        self.positives = positives
+        self.shortest, self.longest = shortest_span, longest
+        self.sampling = sampling
+        self.min_length = min_length
+        self.scale_spans = scale_spans
+        self.info_nce = InfoNCE(temperature, topology="nt_xent", chunk_size=chunk_size)
+        self.mlm_weight = mlm_weight
+        self.mlm_probability = mlm_probability
+        self.mlm_head = MaskedLanguageModelHead.from_encoder(encoder).to(encoder.device) if mlm_weight else None
+
+    def prepare_corpus(self, dataset: Any) -> Any:
+        """Leaves out documents that are too short, and shrinks the spans where `scale_spans` says so."""
+        specials = self.encoder.tokenizer.num_special_tokens_to_add()
+        tokenizer = self.encoder.tokenizer
+        lengths: list[int] = []
+        for start in range(0, len(dataset), 256):
+            rows = tokenizer(dataset[start : start + 256]["text"], verbose=False)["input_ids"]
+            lengths.extend(len(row) - specials for row in rows)
+        enough = 2 * self.anchors * self.longest
+        least = self.min_length or (min(lengths) if self.scale_spans else enough)
+        if self.scale_spans and least < enough:
+            longest = least // (2 * self.anchors)
+            self.shortest = max(1, self.shortest * longest // self.longest)
+            self.longest = longest
+        least = max(least, 2 * self.anchors * self.longest)
+        kept = [row for row, length in enumerate(lengths) if length >= least]
+        if not kept or self.longest < 1:
+            raise InputError(
+                f"All {len(lengths):,} documents are shorter than the {least:,} tokens that {self.anchors} anchors of "
+                f"up to {self.longest} tokens take (the longest has {max(lengths):,}). Shrink the spans by "
+                "scale_spans, perhaps with a min_length."
+            )
+        if self.scale_spans or len(kept) < len(lengths):
+            logger.warning(
+                "DeCLUTR: %s of %s documents have fewer than %s tokens and are left out; spans have %d to %d tokens.",
+                f"{len(lengths) - len(kept):,}",
+                f"{len(lengths):,}",
+                f"{least:,}",
+                self.shortest,
+                self.longest,
+            )
+        return dataset.select(kept)
+
+    def collator(self, seed: int = 42) -> SpanCollator:
+        return SpanCollator(
+            self.encoder.tokenizer,
+            self.encoder.max_length,
+            anchors=self.anchors,
+            positives=self.positives,
+            shortest=self.shortest,
+            longest=self.longest,
+            sampling=self.sampling,
+            mask_probability=self.mlm_probability if self.mlm_head is not None else 0.0,
+            seed=seed,
+        )
+
+    @property
+    def needs_hooks(self) -> bool:
+        return True  # the spans of a document are other ones in each epoch
+
+    def forward(self, **batch: Tensor) -> dict[str, Tensor]:
+        if self.mlm_head is None:
+            return super().forward(**batch)
+        self.check_hooks()
+        embeddings, hidden, words = self.encoder.embed_masked(batch, batch["mlm_labels"])
+        contrastive = self.objective(embeddings, batch)["loss"]
+        mlm = self.mlm_head(hidden, words, self.encoder.word_embeddings.weight)
+        return {
+            "loss": contrastive + self.mlm_weight * mlm,
+            "contrastive": contrastive.detach(),
+            "mlm": mlm.detach(),
+            "embeddings": embeddings.detach(),
+        }
+
+    def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+        anchors, *positives = embeddings.chunk(1 + self.positives)
+        return {"loss": self.info_nce(anchors, torch.stack(positives).mean(dim=0))}

@@ -1,0 +1,69 @@
+"""What BERT-CT and CT with in-batch negatives share: two encoders from one, both trained, one exported."""
+
+import copy
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from textcl.batching import input_names
+from textcl.encoder import Encoder
+from textcl.errors import InputError
+from textcl.methods.method import Batch, Method
+
+Keep = Literal["best_on_dev", "first", "second", "average"]
+
+
+class TwoTowers(Method):
+    """Two independent encoders that start from the same weights; the batch's view says which one sees a row.
+
+    Args:
+        encoder: Becomes the first tower.
+        keep: Which tower is exported. "best_on_dev": the one with the better score at the last evaluation; without
+            evaluators that is the first. "average": the mean of their weights.
+        dropout: Whether training has it.
+    """
+
+    better_tower: Tensor
+
+    def __init__(self, encoder: Encoder, keep: Keep, dropout: bool) -> None:
+        super().__init__(encoder)
+        if keep not in ("best_on_dev", "first", "second", "average"):
+            raise InputError(f"The tower to keep is best_on_dev, first, second or average, not {keep!r}.")
+        self.second = copy.deepcopy(encoder)
+        self.keep = keep
+        self.dropout = dropout
+        self.register_buffer("better_tower", torch.zeros((), dtype=torch.long))
+
+    def embed(self, batch: Batch) -> Tensor:
+        of_second = batch["view"] == 1
+        towers = []
+        for tower, rows in ((self.encoder, ~of_second), (self.second, of_second)):
+            tokens = {name: batch[name][rows] for name in input_names(tower.tokenizer) if name in batch}
+            towers.append(tower.embed(tokens, dropout=self.dropout))
+        embeddings = towers[0].new_empty(len(of_second), self.encoder.dimension)
+        return embeddings.index_put((~of_second,), towers[0]).index_put((of_second,), towers[1])
+
+    @property
+    def candidates(self) -> list[Encoder]:
+        towers = [self.encoder, self.second] if self.keep == "best_on_dev" else [self._kept]
+        return [self.as_tested(tower) for tower in towers]
+
+    def choose(self, candidate: int) -> None:
+        self.better_tower.fill_(candidate)
+
+    @property
+    def exported(self) -> Encoder:
+        return self.as_tested(self._kept)
+
+    @property
+    def _kept(self) -> Encoder:
+        if self.keep == "average":
+            mean = copy.deepcopy(self.encoder)
+            other = dict(self.second.named_parameters())
+            with torch.no_grad():
+                for name, parameter in mean.named_parameters():
+                    parameter.lerp_(other[name], 0.5)
+            return mean
+        second = self.keep == "second" or (self.keep == "best_on_dev" and bool(self.better_tower))
+        return self.second if second else self.encoder

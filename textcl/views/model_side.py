@@ -1,0 +1,123 @@
+"""Views made inside the encoder: of position ids, of the attention mask, and of what the embedding block gives.
+
+ConSERT (Yan et al. 2021, arXiv 2105.11741), section 3.2, and its authors' code, which cuts off after the embedding
+block's LayerNorm and dropout, and leaves attention as it is: zeroed tokens are still attended to and pooled.
+
+Numbers come from torch's own generator, as those of dropout do, so that a checkpoint holds its place and a gradient
+cache can replay them.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Operator = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+"""Takes and gives the rows of one view: `attention_mask` and `position_ids` (rows, length); for those that work on the
+embedding block's output also `embeddings` (rows, length, dim)."""
+
+
+def shuffle(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Permutes the position ids of the tokens of each text; padding keeps its own."""
+    mask = inputs["attention_mask"].bool()
+    keys = torch.rand(mask.shape, device=mask.device).masked_fill(~mask, 2.0)  # padding sorts last, in its order
+    return {**inputs, "position_ids": inputs["position_ids"].gather(1, torch.argsort(keys, dim=1, stable=True))}
+
+
+def span(inputs: dict[str, Tensor], rate: float) -> dict[str, Tensor]:
+    """Keeps a contiguous span of max(⌊L(1 − rate)⌋, 1) tokens, and masks the others out.
+
+    The authors' code computes its attention mask before it samples the span, so that there the mask has no effect.
+    """
+    mask = inputs["attention_mask"]
+    count = mask.sum(dim=1, keepdim=True)
+    kept = (count * (1 - rate)).floor().clamp(min=1)
+    start = (torch.rand(count.shape, device=mask.device) * (count - kept + 1)).floor()
+    position = torch.arange(mask.shape[1], device=mask.device)
+    return {**inputs, "attention_mask": mask * ((position >= start) & (position < start + kept))}
+
+
+def token_cutoff(inputs: dict[str, Tensor], rate: float) -> dict[str, Tensor]:
+    """Zeroes the vectors of ⌊L · rate⌋ tokens of each text."""
+    mask = inputs["attention_mask"]
+    chosen = _choose(mask, (mask.sum(dim=1) * rate).long())
+    return {**inputs, "embeddings": inputs["embeddings"].masked_fill(chosen[..., None], 0.0)}
+
+
+def feature_cutoff(inputs: dict[str, Tensor], rate: float) -> dict[str, Tensor]:
+    """Zeroes ⌊d · rate⌋ features, the same ones in all tokens of a text."""
+    rows, _, dimension = inputs["embeddings"].shape
+    every = torch.ones(rows, dimension, device=inputs["embeddings"].device)
+    chosen = _choose(every, torch.full((rows,), int(dimension * rate), device=every.device))
+    return {**inputs, "embeddings": inputs["embeddings"].masked_fill(chosen[:, None], 0.0)}
+
+
+def embedding_dropout(inputs: dict[str, Tensor], rate: float) -> dict[str, Tensor]:
+    """Zeroes elements of the token vectors with probability `rate`; the others are not scaled up.
+
+    The authors' code draws exactly ⌊L · d · rate⌋ elements a text; here each is drawn by itself.
+    """
+    embeddings = inputs["embeddings"]
+    return {**inputs, "embeddings": embeddings.masked_fill(torch.rand_like(embeddings, dtype=torch.float) < rate, 0.0)}
+
+
+BEFORE = frozenset({"shuffle", "span"})
+"""What works on the backbone's inputs; all others work on what its embedding block gives."""
+
+
+@contextmanager
+def applied(
+    backbone: nn.Module, inputs: Mapping[str, Tensor], operators: Sequence[Sequence[tuple[str, Operator]]]
+) -> Iterator[dict[str, Tensor]]:
+    """Gives the inputs that the backbone is to be called with; its embedding block's output changes until the exit.
+
+    Args:
+        backbone: With an `embeddings` module, as those of the BERT family have.
+        inputs: Of the call, and `view` (rows,), the number of each row's view. `position_ids` must be there where an
+            operator permutes them. A `perturbation` (rows, length, dim) is added to what the embedding block gives.
+        operators: Those of each view, by name, in the order in which they apply.
+    """
+    inputs = dict(inputs)
+    view, perturbation = inputs.pop("view"), inputs.pop("perturbation", None)
+    before, after = (
+        [[operator for name, operator in each if (name in BEFORE) == early] for each in operators]
+        for early in (True, False)
+    )
+    inputs |= _by_view({k: inputs[k] for k in ("attention_mask", "position_ids") if k in inputs}, view, before)
+    if not any(after) and perturbation is None:
+        yield inputs
+        return
+
+    def change(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        if perturbation is not None:
+            output = output + perturbation
+        return _by_view({"embeddings": output, "attention_mask": inputs["attention_mask"]}, view, after)["embeddings"]
+
+    handle = backbone.embeddings.register_forward_hook(change)  # type: ignore[union-attr]
+    try:
+        yield inputs
+    finally:
+        handle.remove()
+
+
+def _by_view(tensors: dict[str, Tensor], view: Tensor, operators: Sequence[Sequence[Operator]]) -> dict[str, Tensor]:
+    """Applies the operators of each view to the rows of that view."""
+    for number, of_view in enumerate(operators):
+        if not of_view:
+            continue
+        rows = (view == number).nonzero()[:, 0]
+        if len(rows) == 0:
+            continue
+        changed = {name: tensor[rows] for name, tensor in tensors.items()}
+        for operator in of_view:
+            changed = operator(changed)
+        tensors = {name: tensor.index_copy(0, rows, changed[name].to(tensor.dtype)) for name, tensor in tensors.items()}
+    return tensors
+
+
+def _choose(mask: Tensor, counts: Tensor) -> Tensor:
+    """`counts[i]` random positions among those of row i where `mask` is true, as a bool mask."""
+    keys = torch.rand(mask.shape, device=mask.device).masked_fill(mask == 0, 2.0)
+    return keys.argsort(dim=1).argsort(dim=1) < counts[:, None]
