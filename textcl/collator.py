@@ -1,6 +1,5 @@
 """Rows of a dataset become one flat batch of token tensors that holds all their views."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any, Literal, get_args
@@ -12,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from textcl.batching import input_names, pad, tokenize
 from textcl.errors import InputError
 from textcl.views import PLAIN, View
-from textcl.views.draws import MASKS, uniform
+from textcl.views.draws import MASKS, text_id, uniform
 from textcl.views.spans import Positives, sample_spans
 from textcl.views.tokens import Draw, TokenRows
 
@@ -20,11 +19,6 @@ COLUMNS = ("text", "positive", "negative")
 
 Block = tuple[str, View]
 """A column of the dataset, and the view under which the batch holds it."""
-
-
-def text_id(text: str) -> int:
-    """A 64-bit content hash, so that equal texts can be found in a batch and across ranks."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
 
 
 class Collator:

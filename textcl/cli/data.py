@@ -9,8 +9,8 @@ from textcl.errors import InputError
 def main(arguments: Sequence[str]) -> None:
     parser = Parser(
         prog="textcl data",
-        description="The public sets that encoders are scored on. They lie in $TEXTCL_DATA, else in ./senteval_data "
-        "if it holds a set, else in the user's cache folder.",
+        description="The public sets that encoders are scored on, training corpora and lexicons. They lie in "
+        "$TEXTCL_DATA, else in ./senteval_data if it holds a set, else in the user's cache folder.",
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     helps = {

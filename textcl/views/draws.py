@@ -4,6 +4,8 @@ A collator must not draw from a running generator: a resumed run, or one with ot
 views. Here a row's numbers depend on nothing but (seed, epoch, row, view, stream), whatever else is in the batch.
 """
 
+import hashlib
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,6 +14,11 @@ MASKS = 0
 """The stream of masked-word prediction; a view's operators take the streams from 1 on."""
 
 _GOLDEN = 0x9E3779B97F4A7C15
+
+
+def text_id(text: str) -> int:
+    """A 64-bit content hash: what a text is known by, in a batch, across ranks and from run to run."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
 
 
 def uniform(seed: int, epoch: int, rows: Tensor, view: Tensor | int, count: int, stream: int = 0) -> Tensor:
