@@ -141,7 +141,7 @@ def test_towers_start_equal_and_dropout_is_off(directory):
         assert torch.equal(once, twice)
         first, second = once[batch["pair"][batch["identical"]]].unbind(dim=1)
         assert torch.allclose(first, second, atol=1e-6)
-        method.dropout = True
+        method.dropout_in_training = True
         assert not torch.equal(method.embed(batch), once)
     assert all(module.training for module in method.modules())
 

@@ -29,7 +29,7 @@ class BertCT(TwoTowers):
         negatives_per_positive: K.
         reduction: "mean" over the pairs of all ranks (the authors), or "sum" (sentence-transformers).
         keep: Which tower is exported: best_on_dev, first, second or average of the weights.
-        dropout: Train with the model's dropout; the authors train without.
+        dropout_in_training: Train with the model's dropout; the authors train without.
 
     Example:
         >>> method = BertCT(Encoder.from_pretrained("bundled"))
@@ -45,9 +45,9 @@ class BertCT(TwoTowers):
         negatives_per_positive: int = 7,
         reduction: Literal["mean", "sum"] = "mean",
         keep: Keep = "best_on_dev",
-        dropout: bool = False,
+        dropout_in_training: bool = False,
     ) -> None:
-        super().__init__(encoder, keep, dropout)
+        super().__init__(encoder, keep, dropout_in_training)
         if reduction not in ("mean", "sum"):
             raise InputError(f"BERT-CT's reduction is mean or sum, not {reduction!r}.")
         self.negatives = negatives

@@ -24,7 +24,7 @@ class CTInBatch(TwoTowers):
         learn_temperature: Train 1/τ.
         similarity: "cosine", or "dot" as in the STS-B example of sentence-transformers (there with τ = 1).
         keep: Which tower is exported: best_on_dev, first, second or average of the weights.
-        dropout: Train with the model's dropout.
+        dropout_in_training: Train with the model's dropout.
         mask_duplicates: Leave rows with the same text out of each other's negatives.
         chunk_size: Rows and columns of a tile of the similarity matrix; None: the whole matrix at once.
 
@@ -42,11 +42,11 @@ class CTInBatch(TwoTowers):
         learn_temperature: bool = True,
         similarity: Literal["cosine", "dot"] = "cosine",
         keep: Keep = "best_on_dev",
-        dropout: bool = True,
+        dropout_in_training: bool = True,
         mask_duplicates: bool = False,
         chunk_size: int | None = None,
     ) -> None:
-        super().__init__(encoder, keep, dropout)
+        super().__init__(encoder, keep, dropout_in_training)
         self.info_nce = InfoNCE(
             temperature,
             learn_temperature=learn_temperature,

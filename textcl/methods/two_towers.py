@@ -21,18 +21,18 @@ class TwoTowers(Method):
         encoder: Becomes the first tower.
         keep: Which tower is exported. "best_on_dev": the one with the better score at the last evaluation; without
             evaluators that is the first. "average": the mean of their weights.
-        dropout: Whether training has it.
+        dropout_in_training: Whether training has it.
     """
 
     better_tower: Tensor
 
-    def __init__(self, encoder: Encoder, keep: Keep, dropout: bool) -> None:
+    def __init__(self, encoder: Encoder, keep: Keep, dropout_in_training: bool) -> None:
         super().__init__(encoder)
         if keep not in ("best_on_dev", "first", "second", "average"):
             raise InputError(f"The tower to keep is best_on_dev, first, second or average, not {keep!r}.")
         self.second = copy.deepcopy(encoder)
         self.keep = keep
-        self.dropout = dropout
+        self.dropout_in_training = dropout_in_training
         self.register_buffer("better_tower", torch.zeros((), dtype=torch.long))
 
     def embed(self, batch: Batch) -> Tensor:
@@ -40,7 +40,7 @@ class TwoTowers(Method):
         towers = []
         for tower, rows in ((self.encoder, ~of_second), (self.second, of_second)):
             tokens = {name: batch[name][rows] for name in input_names(tower.tokenizer) if name in batch}
-            towers.append(tower.embed(tokens, dropout=self.dropout))
+            towers.append(tower.embed(tokens, dropout=self.dropout_in_training))
         embeddings = towers[0].new_empty(len(of_second), self.encoder.dimension)
         return embeddings.index_put((~of_second,), towers[0]).index_put((of_second,), towers[1])
 

@@ -204,7 +204,7 @@ def _baseline(row: Row) -> Any:
         return Encoder.from_pretrained(flags["model"], pooling=pooling, max_length=flags["max_length"])
     if kind == "word-vectors":
         return MeanWordVectors(Encoder.from_pretrained(flags["model"], max_length=flags["max_length"]))
-    return TfidfEncoder(training_rows(find_corpus(flags["data"]), flags["column"], flags["limit"])["text"])
+    return TfidfEncoder(training_rows(find_corpus(flags["data"]), flags["column"], limit=flags["limit"])["text"])
 
 
 def _line(row: Row, run: dict[str, Any] | None, result: Any) -> dict[str, Any]:
