@@ -42,7 +42,7 @@ def ours(kind: type[BertCT] | type[CTInBatch], model: str, output: str, steps: i
 
 
 def theirs(loss_class: Any, model: str, output: str, steps: int) -> torch.nn.Module:
-    encoder = SentenceTransformer(model, device="cpu")
+    encoder = SentenceTransformer(model, device="cpu", model_kwargs={"dtype": torch.float32})
     loss = loss_class(encoder)
     rows = texts(2 * ROWS * steps)
     columns = {"text": rows}
