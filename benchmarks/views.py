@@ -1,0 +1,97 @@
+"""What a view costs beside a training step without it, and how fast texts are turned into views.
+
+    python -m benchmarks.views TEXTS [--model DIRECTORY] [--steps 8] [--rounds 3] [--texts 20000]
+
+A step is batch 64 of at most 32 tokens: collate, forward, backward, AdamW; the views take turns and medians are
+compared. Collating is counted whole, though dataloader workers hide it in a real run.
+"""
+
+import argparse
+import statistics
+import time
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from textcl import Encoder, load_texts
+from textcl.errors import InputError
+from textcl.methods import ConSERT
+from textcl.report.tables import table
+from textcl.training.arguments import has_bf16
+from textcl.views import MODEL_OPERATORS, TOKEN_OPERATORS
+from textcl.views.text import TEXT_VIEWS
+
+BATCH, LENGTH = 64, 32
+
+
+class Steps:
+    """A method under one view for both sides, and the seconds of its steps."""
+
+    def __init__(self, model: str, view: str) -> None:
+        torch.manual_seed(0)
+        self.method = ConSERT(Encoder.from_pretrained(model, max_length=LENGTH), view, view).train()
+        self.collator = self.method.collator()
+        self.optimizer = torch.optim.AdamW(self.method.parameters(), lr=1e-5)
+        self.seconds: list[float] = []
+
+    def run(self, rows: list[dict[str, str]], steps: int) -> None:
+        device = self.method.encoder.device
+        for step in range(steps):
+            start = time.perf_counter()
+            batch = self.collator(rows[step * BATCH : (step + 1) * BATCH])
+            batch = {name: tensor.to(device) for name, tensor in batch.items()}
+            with torch.autocast(device.type, torch.bfloat16, enabled=has_bf16()):
+                loss = self.method(**batch)["loss"]
+            loss.backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            self.seconds.append(time.perf_counter() - start)
+
+
+def training_steps(model: str, rows: list[dict[str, str]], steps: int, rounds: int) -> str:
+    views: dict[str, Steps] = {}
+    for view in ["plain", *TOKEN_OPERATORS, *MODEL_OPERATORS]:
+        try:
+            views[view] = Steps(model, view)
+        except InputError as error:  # WordNet is not here, or the backbone has no place for the view
+            print(f"{view}: {error}")
+    for number in tqdm(range(rounds + 1), desc="Rounds", disable=None):
+        for each in views.values():
+            each.run(rows, steps)
+            if number == 0:
+                each.seconds.clear()  # warming up
+    plain = statistics.median(views["plain"].seconds)
+    medians = {view: statistics.median(each.seconds) for view, each in views.items()}
+    cells = [[view, f"{1000 * median:.0f}", f"{100 * (median / plain - 1):+.1f} %"] for view, median in medians.items()]
+    return table(["view on both sides", "ms a step", "beside plain"], cells)
+
+
+def text_views(texts: list[str]) -> str:
+    cells = []
+    for view in ("synonyms", "deletion", "swap", "crop", "character_noise"):
+        function: Any = TEXT_VIEWS[view]
+        function(texts[:100])  # WordNet is loaded
+        start = time.process_time()
+        function(texts)
+        cells.append([view, f"{len(texts) / (time.process_time() - start):,.0f}"])
+    return table(["text view", "sentences a second, one core"], cells)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", help="a file of texts")
+    parser.add_argument("--model", default="bundled")
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--texts", type=int, default=20_000)
+    options = parser.parse_args()
+    texts = list(load_texts(options.corpus, limit=max(options.texts, options.steps * BATCH))["text"])
+    rows = [{"text": text} for text in texts]
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, bf16: {has_bf16()}\n")
+    print(text_views(texts[: options.texts]), end="\n\n")
+    print(training_steps(options.model, rows, options.steps, options.rounds))
+
+
+if __name__ == "__main__":
+    main()
