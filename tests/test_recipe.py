@@ -11,7 +11,7 @@ from tiny import TEXTS, tiny_encoder_directory
 
 from textcl.errors import InputError
 from textcl.training import ContrastiveTrainer, ContrastiveTrainingArguments
-from textcl.training.recipe import RECIPES, FlagParser, file_hash, load_recipe, resolve, run_recipe
+from textcl.training.recipe import RECIPES, FlagParser, file_hash, load_recipe, resolve, run_recipe, training_rows
 
 # Table A.1 of the paper: batch, learning rate, epochs; and the head at test, section 6.3.
 PUBLISHED = {
@@ -318,3 +318,41 @@ def test_texts_seen_in_training_mark_the_score_of_the_export(
     marks = {name: subset["transductive"] for name, subset in scored["STS13"]["subsets"].items()}
     assert marks == {"FNWN": True, "OnWN": False, "headlines": False}
     assert scored["STS16"]["transductive"] is False
+
+
+def test_a_text_view_makes_the_two_views(work: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Without dropout nothing else could make two views; another rate or view makes other weights."""
+
+    def weights(name: str, **more: object) -> str:
+        result = run_recipe(resolve(small(work, tmp_path / name, dropout=0.0, **more))[0])
+        return file_hash(result.export / "model.safetensors")
+
+    with pytest.raises(InputError, match="this model has none"):
+        weights("none")
+    cropped = weights("crop", text_view="crop", text_view_rate=0.3)
+    assert cropped == weights("again", text_view="crop", text_view_rate=0.3)
+    assert len({cropped, weights("swap", text_view="swap"), weights("less", text_view="crop", text_view_rate=0.1)}) == 3
+    with pytest.raises(InputError, match=r"crp.*Did you mean 'crop'"):
+        weights("unknown", text_view="crp")
+    with pytest.raises(InputError, match="needs 'model'"):
+        weights("no model", text_view="contextual")
+
+
+def test_labels_are_read_beside_texts(work: Path, tmp_path: Path) -> None:
+    judgments = ("NEUTRAL", "ENTAILMENT", "CONTRADICTION")
+    rows = [f"{text}\t{TEXTS[-i - 1]}\t{judgments[i % 3]}" for i, text in enumerate(TEXTS)]
+    pairs = tmp_path / "SICK_train.txt"
+    pairs.write_text("\n".join(["sentence_A\tsentence_B\tjudgment", *rows]) + "\n")
+    dataset = training_rows(pairs, "sentence_A,sentence_B", "judgment", limit=6)
+    assert dataset["label"] == [2, 1, 0, 2, 1, 0]
+    assert dataset["text"] == TEXTS[:6]
+    assert dataset["positive"] == TEXTS[-1:-7:-1]
+    flags = {**small(work, tmp_path / "run", data=str(pairs), column="sentence_A,sentence_B", label_column="judgment")}
+    flags |= {"method": "consert", "objective": "joint", "first_view": "plain", "second_view": "token_cutoff"}
+    record = run_recipe(resolve(flags)[0]).record
+    assert record["data"]["rows"] == len(TEXTS)
+    with pytest.raises(InputError, match="no column 'verdict'"):
+        training_rows(pairs, "sentence_A,sentence_B", "verdict")
+    numbered = tmp_path / "classes.csv"
+    numbered.write_text("label,text\n" + "\n".join(f"{i},text {i}" for i in (10, 9, 2, 10)) + "\n")
+    assert training_rows(numbered, None, "label")["label"] == [2, 1, 0, 2]

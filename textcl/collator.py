@@ -25,8 +25,9 @@ class Collator:
     """Makes the flat batch that a method's `forward` takes.
 
     A row holds `text`, and with labels `positive`, `negative` or `label`; where the text views of
-    `textcl.views.text.augment` were added, it holds those as `text_1`, `text_2`. Unlabelled text gives two views of
-    `text`; without operators they are equal rows of tokens, which the encoder's dropout turns into two views.
+    `textcl.views.text.augment` were added, it holds those as `text_1`, `text_2`, and each gives one view. Other
+    unlabelled text gives two views of `text`; without operators they are equal rows of tokens, which the encoder's
+    dropout turns into two views.
 
     The batch is block-major (all rows of block 0, then all of block 1, …) and holds `input_ids`, `attention_mask` and
     what else the tokenizer gives, each (blocks · batch, length); `view`, the block's number, (blocks · batch,);
@@ -128,6 +129,8 @@ class Collator:
         columns = [column for column in COLUMNS if column in row]
         if len(columns) > 1:
             return [(column, PLAIN) for column in columns]
+        if "text_1" in row:
+            return [(f"text_{number}", view) for number, view in enumerate(self.views, start=1)]
         if not self.dropout_views and all(view == PLAIN for view in self.views):
             raise InputError(
                 "The two views of a text come from dropout, and this model has none (its configuration sets every "

@@ -21,6 +21,7 @@ from typing import Any, NoReturn, cast, get_type_hints
 import yaml
 from transformers import HfArgumentParser, PrinterCallback, set_seed
 
+from textcl.collator import COLUMNS
 from textcl.data import data_directory, load_labelled, load_texts, load_triplets, verify
 from textcl.data.corpora import csv_records
 from textcl.encoder import BUNDLED, Encoder
@@ -33,6 +34,7 @@ from textcl.pooling import check_pooling
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.callback import newest_complete_checkpoint
 from textcl.training.trainer import ContrastiveTrainer
+from textcl.views.text import augment
 
 logger = logging.getLogger("textcl")
 
@@ -74,6 +76,14 @@ class RunFlags:
     label_column: str | None = field(
         default=None, metadata={"help": "the column with the label of each row, for methods and figures that want one"}
     )
+    text_view: str | None = field(
+        default=None,
+        metadata={"help": "make two views of each text before training, such as synonyms, crop or contextual"},
+    )
+    text_view_rate: float | None = field(default=None, metadata={"help": "how much a text view changes"})
+    text_view_model: str | None = field(
+        default=None, metadata={"help": "the masked language model of a contextual text view"}
+    )
     limit: int | None = field(default=None, metadata={"help": "train on the first LIMIT rows only"})
     dev: str | None = field(
         default=None,
@@ -111,9 +121,10 @@ class Recipe:
             value = decisive.get(key)
             if value and (key == "data" or value not in ("stsb", "none")):
                 decisive[key] = file_hash(find_corpus(value))
-        model = BUNDLED if self.flags["model"] == "bundled" else Path(self.flags["model"])
-        if model.is_dir():
-            decisive["model"] = [file_hash(path) for path in sorted(model.rglob("*.safetensors"))]
+        for key in ("model", "text_view_model"):
+            folder = BUNDLED if self.flags[key] == "bundled" else Path(self.flags[key] or "")
+            if self.flags[key] and folder.is_dir():
+                decisive[key] = [file_hash(path) for path in sorted(folder.rglob("*.safetensors"))]
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -252,6 +263,9 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
     method.test_pooling = recipe.flags["test_pooling"]
     corpus = find_corpus(recipe.flags["data"])
     dataset = training_rows(corpus, **{key: recipe.flags[key] for key in ("column", "label_column", "limit")})
+    if view := recipe.flags["text_view"]:
+        rate, model = recipe.flags["text_view_rate"], recipe.flags["text_view_model"]
+        dataset = augment(dataset, view, rate=rate, model=model, seed=args.seed)
     evaluators = dev_evaluators(recipe.flags["dev"])
     trainer = ContrastiveTrainer(model=method, args=args, train_dataset=dataset, evaluators=evaluators)
     dataset = cast(Any, trainer.train_dataset)  # what the method takes of it
@@ -272,7 +286,7 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
 
     if trainer.is_world_process_zero():
         export = method.export(output / "export")
-        seen = overlap(chain.from_iterable(dataset[column] for column in dataset.column_names))
+        seen = overlap(chain.from_iterable(dataset[column] for column in COLUMNS if column in dataset.column_names))
         write_json(export / "overlap.json", seen)
         history = trainer.state.log_history
         chosen = f"eval_{trainer.evaluators[0].name}" if trainer.evaluators else ""
