@@ -35,6 +35,16 @@ def evaluation_sets(shared_data: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="session")
+def lexicons(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with WordNet and the tagger in it."""
+    from textcl.data import import_archive
+
+    directory = tmp_path_factory.mktemp("lexicons")
+    import_archive(shared_data / "nltk_data.tar.xz", directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
 def two_processes() -> Iterator[ProcessPool]:
     """``two_processes(function, *args)`` -> the results of ``function(rank, *args)`` on two gloo ranks."""
     pool = ProcessPool()

@@ -10,7 +10,7 @@ import pytest
 from tiny import TEXTS, tiny_encoder_directory
 
 from textcl.errors import InputError
-from textcl.training import ContrastiveTrainingArguments
+from textcl.training import ContrastiveTrainer, ContrastiveTrainingArguments
 from textcl.training.recipe import RECIPES, FlagParser, file_hash, load_recipe, resolve, run_recipe, training_rows
 
 # Table A.1 of the paper: batch, learning rate, epochs; and the head at test, section 6.3.
@@ -24,20 +24,74 @@ PUBLISHED = {
     "simcse-sup-roberta-base": ("roberta-base", 512, 5e-5, 3, "keep"),
     "simcse-sup-roberta-large": ("roberta-large", 512, 1e-5, 3, "keep"),
 }
+# The configurations of the other methods, which stand here as their papers or their authors' code have them.
+SHIPPED = sorted(path.stem for path in RECIPES.glob("*.yaml"))
+OTHERS = [name for name in SHIPPED if not name.startswith(("demo", "simcse", "standard"))]
+SETTINGS = {
+    "bert-ct-": {"optim": "rmsprop", "learning_rate": 1e-5, "weight_decay": 0.0, "max_grad_norm": 0.0, "bf16": False,
+                 "per_device_train_batch_size": 16, "negatives_per_positive": 7, "reduction": "mean", "max_steps": 5000,
+                 "dropout_in_training": False, "eval_steps": 500, "max_length": 75},
+    "ct-in-batch-": {"similarity": "dot", "temperature": 1.0, "learn_temperature": True, "warmup_steps": 1000,
+                     "per_device_train_batch_size": 128, "learning_rate": 5e-5, "max_length": 75},
+    "consert-": {"test_pooling": "last2", "per_device_train_batch_size": 96, "adam_epsilon": 1e-6, "seed": 1,
+                 "weight_decay": 0.01, "warmup_steps": 0.1, "contrastive_weight": 0.15, "max_length": 64},
+    "consert-unsup-bert-base": {"dropout": 0.0, "first_view": "feature_cutoff:0.2", "second_view": "shuffle",
+                                "num_train_epochs": 10, "eval_steps": 200, "early_stopping_patience": 10},
+    "consert-unsup-bert-large": {"dropout": None, "first_view": "plain", "num_train_epochs": 25, "eval_steps": 100},
+    "consert-joint-bert-base": {"learning_rate": 2e-5, "num_train_epochs": 1, "second_view": "token_cutoff:0.1"},
+    "consert-joint-unsup-": {"learning_rate": 5e-7, "temperature": 0.1, "second_view": "shuffle", "dropout": None},
+    "consert-sup-unsup-": {"learning_rate": 5e-7, "second_view": "feature_cutoff:0.1", "objective": "unsupervised"},
+    "declutr-": {"per_device_train_batch_size": 16, "learning_rate": 5e-5, "weight_decay": 0.1, "adam_epsilon": 1e-6,
+                 "warmup_steps": 0.1, "max_length": 512, "anchors": 2, "positives": 2, "temperature": 0.05},
+    "sccl-": {"per_device_train_batch_size": 400, "learning_rate": 1e-5, "head_learning_rate_factor": 100.0,
+              "eta": 10.0, "temperature": 0.5, "max_length": 32, "weight_decay": 0.0, "max_grad_norm": 0.0,
+              "lr_scheduler_type": "constant", "optim": "adamw_torch", "target_score": 99.9, "select_best": False},
+    "sccl-virtual-agnews": {"clusters": 4, "alpha": 1.0},
+    "sccl-virtual-searchsnippets": {"clusters": 8, "alpha": 1.0},
+    "sccl-virtual-stackoverflow": {"clusters": 20, "alpha": 10.0},
+    "sccl-explicit-stackoverflow": {"clusters": 20, "alpha": 10.0, "text_view_rate": 0.2},
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with tiny backbones, texts, triplets and labelled pairs."""
+    """A folder with tiny backbones, and with tiny texts of every kind that a recipe names."""
     folder = tmp_path_factory.mktemp("recipes")
-    for architecture in ("bert", "roberta"):
+    for architecture in ("bert", "roberta", "distilbert"):
         tiny_encoder_directory(folder / architecture, architecture)
     (folder / "texts.txt").write_text("\n".join(TEXTS[:64]) + "\n")
     rows = [f"{a},{b},{c}" for a, b, c in zip(TEXTS[:40], TEXTS[40:80], TEXTS[80:120], strict=True)]
     (folder / "triplets.csv").write_text("\n".join(["sent0,sent1,hard_neg", *rows]) + "\n")
+    (folder / "documents.txt").write_text("\n".join(" ".join(TEXTS[30 * i : 30 * i + 60]) for i in range(8)) + "\n")
+    judged = [f"{a}\t{b}\t{['neutral', 'contradiction', 'entailment'][i % 3]}" for i, (a, b) in enumerate(pairs_of(40))]
+    (folder / "judged.tsv").write_text("\n".join(["sentence1\tsentence2\tlabel", *judged]) + "\n")
+    (folder / "classes.csv").write_text("\n".join(["label,text", *(f"{i % 4},{TEXTS[i]}" for i in range(64))]) + "\n")
     pairs = [f"{TEXTS[i]}\t{TEXTS[i + i % 5]}\t{5 - i % 5}" for i in range(40)]
     (folder / "pairs.tsv").write_text("\n".join(pairs) + "\n")
     return folder
+
+
+def pairs_of(count: int) -> list[tuple[str, str]]:
+    return list(zip(TEXTS[:count], TEXTS[count : 2 * count], strict=True))
+
+
+def in_tiny(name: str, work: Path, **more: object) -> list[str]:
+    """Flags that leave a recipe as it is but for its model, its data and how long it takes."""
+    recipe = load_recipe(name)
+    architecture = next((kind for kind in ("roberta", "distilbert") if kind in recipe["model"]), "bert")
+    stand_ins = {"nli_for": "triplets.csv", "AllNLI": "judged.tsv"}
+    stand_ins |= {"_long": "documents.txt", "clustering/": "classes.csv", "": "texts.txt"}
+    flags = {
+        "model": work / architecture,
+        "data": work / next(file for part, file in stand_ins.items() if part in recipe["data"]),
+        "dev": "none",
+        "max_steps": 2,
+        "save_strategy": "no",
+        "per_device_train_batch_size": 8,
+        **({"text_view_model": work / "bert"} if "text_view_model" in recipe else {}),
+        **more,
+    }
+    return [f"--{key}={value}" for key, value in flags.items() if value is not None]
 
 
 def small(work: Path, output: Path, **more: object) -> dict:
@@ -54,13 +108,13 @@ def small(work: Path, output: Path, **more: object) -> dict:
 
 
 def test_every_shipped_recipe_resolves_and_spells_out_what_decides_it() -> None:
-    recipes = sorted(RECIPES.glob("*.yaml"))
-    assert {recipe.stem for recipe in recipes} >= {*PUBLISHED, "demo", "standard-simcse"}
-    for path in recipes:
-        content = load_recipe(path)
-        resolve(content)
-        spelled = {"method", "model", "pooling", "data", "max_length", "temperature", "head", "learning_rate", "seed"}
-        assert spelled <= content.keys(), path.name
+    assert {*SHIPPED} >= {*PUBLISHED, "demo", "standard-simcse"}
+    for name in SHIPPED:
+        content = load_recipe(name)
+        flags = resolve(content)[0].flags
+        spelled = {"model", "pooling", "data", "max_length", "learning_rate", "seed"}
+        spelled |= {"temperature", "head", "objective", "negatives", "alpha", "clusters"} & flags.keys()
+        assert {"method", *spelled} <= content.keys(), name
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -73,22 +127,60 @@ def test_published_configurations_are_those_of_the_paper(name: str) -> None:
     assert (flags["warmup_steps"], flags["weight_decay"], flags["lr_scheduler_type"]) == (0, 0.0, "linear")
 
 
+@pytest.mark.parametrize("name", [name for name in OTHERS if not name.startswith("clear")])
+def test_other_configurations_are_those_of_the_authors(name: str) -> None:
+    flags = resolve(load_recipe(name))[0].flags
+    expected = [settings for start, settings in SETTINGS.items() if name.startswith(start)]
+    assert expected
+    for settings in expected:
+        assert {key: flags[key] for key in settings} == settings
+
+
+def test_contrastive_tension_has_keras_optimizer_and_rates_in_pieces(tmp_path: Path) -> None:
+    flags = resolve(load_recipe("bert-ct-bert-base"))[0].flags
+    known = {f.name for f in fields(ContrastiveTrainingArguments) if f.init} & flags.keys()
+    args = ContrastiveTrainingArguments(str(tmp_path), **{name: flags[name] for name in known})
+    kind, options = ContrastiveTrainer.get_optimizer_cls_and_kwargs(args)
+    assert (kind.__name__, options["alpha"], options["eps"]) == ("RMSprop", 0.9, 1e-7)
+    rates = [args.learning_rate * args.piece_at(step) for step in (0, 499, 500, 1000, 1500, 2000, 4999)]
+    assert rates == pytest.approx([1e-5, 1e-5, 8e-6, 6e-6, 4e-6, 2e-6, 2e-6])
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_configurations_train_on_a_tiny_backbone(name: str, work: Path, tmp_path: Path) -> None:
     supervised = "-sup-" in name
-    overrides = {
-        "model": work / ("roberta" if "roberta" in name else "bert"),
-        "data": work / ("triplets.csv" if supervised else "texts.txt"),
-        "output": tmp_path / "run",
-        "dev": "none",
-        "max_steps": 2,
-        "per_device_train_batch_size": 8,
-    }
-    recipe, _ = resolve(load_recipe(name), [f"--{key}={value}" for key, value in overrides.items()])
+    recipe, _ = resolve(load_recipe(name), in_tiny(name, work, output=tmp_path / "run"))
     record = run_recipe(recipe).record
     assert record["steps"] == 2
     assert record["encoder"]["pooling"] == ("pooler" if supervised else "cls")  # the head is kept behind [CLS]
     assert (tmp_path / "run" / "export" / "2_Dense").exists() == supervised
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_configurations_train_on_a_tiny_backbone(
+    name: str, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    content = load_recipe(name)
+    if "substitution" in name:
+        monkeypatch.setenv("TEXTCL_DATA", str(request.getfixturevalue("lexicons")))
+    per_step = 16 if name.startswith("bert-ct") else 8  # whole groups
+    flags = in_tiny(name, work, output=tmp_path / "run", per_device_train_batch_size=per_step)
+    record = run_recipe(resolve(content, flags)[0]).record
+    assert record["steps"] == 2
+    assert record["encoder"]["pooling"] == content.get("test_pooling", content["pooling"])
+    assert record["data"]["rows"] >= 8  # none of the documents is too short
+
+
+@pytest.mark.parametrize("first", ["sup", "joint"])
+def test_the_second_stage_of_consert_starts_from_what_the_first_one_left(
+    first: str, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = f"consert-{first}-bert-base", f"consert-{first}-unsup-bert-base"
+    run_recipe(resolve(load_recipe(names[0]), in_tiny(names[0], work))[0])
+    second = run_recipe(resolve(load_recipe(names[1]), in_tiny(names[1], work, model=None))[0])
+    assert second.record["recipe"]["model"] == f"runs/consert-{first}-bert-base/export"
+    assert second.record["encoder"]["pooling"] == "last2"
 
 
 def test_values_of_a_recipe_become_what_the_flags_are(tmp_path: Path) -> None:

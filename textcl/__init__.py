@@ -11,19 +11,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from textcl.data import load_texts, load_triplets
+    from textcl.data import load_clustering, load_labelled, load_texts, load_triplets
     from textcl.encoder import Encoder
     from textcl.errors import InputError
     from textcl.evaluation import Clustering, LabelledPairs, Result, STSBenchmark, STSSuite, evaluate
-    from textcl.methods import METHODS, SimCSE
+    from textcl.methods import CLEAR, METHODS, SCCL, BertCT, ConSERT, CTInBatch, DeCLUTR, SimCSE
     from textcl.modules import InfoNCE
     from textcl.training import ContrastiveTrainer, ContrastiveTrainingArguments, MethodCallback
+    from textcl.views.text import augment
 
 __version__ = "0.1.0"
 
 _ROOMS = {
     "Encoder": "textcl.encoder",
     "SimCSE": "textcl.methods",
+    "BertCT": "textcl.methods",
+    "CTInBatch": "textcl.methods",
+    "ConSERT": "textcl.methods",
+    "CLEAR": "textcl.methods",
+    "DeCLUTR": "textcl.methods",
+    "SCCL": "textcl.methods",
     "METHODS": "textcl.methods",
     "InfoNCE": "textcl.modules",
     "ContrastiveTrainer": "textcl.training",
@@ -35,16 +42,25 @@ _ROOMS = {
     "LabelledPairs": "textcl.evaluation",
     "Result": "textcl.evaluation",
     "evaluate": "textcl.evaluation",
+    "augment": "textcl.views.text",
+    "load_clustering": "textcl.data",
+    "load_labelled": "textcl.data",
     "load_texts": "textcl.data",
     "load_triplets": "textcl.data",
     "InputError": "textcl.errors",
 }
 
 __all__ = [
+    "CLEAR",
     "METHODS",
+    "SCCL",
+    "BertCT",
+    "CTInBatch",
     "Clustering",
+    "ConSERT",
     "ContrastiveTrainer",
     "ContrastiveTrainingArguments",
+    "DeCLUTR",
     "Encoder",
     "InfoNCE",
     "InputError",
@@ -54,7 +70,10 @@ __all__ = [
     "STSBenchmark",
     "STSSuite",
     "SimCSE",
+    "augment",
     "evaluate",
+    "load_clustering",
+    "load_labelled",
     "load_texts",
     "load_triplets",
 ]
