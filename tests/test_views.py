@@ -101,6 +101,11 @@ def test_span_deletion_takes_a_share_of_the_text_in_few_pieces():
     assert max(gone) == 10, "five spans of two tokens, fewer where they overlap"
     assert 7.5 < np.mean(gone) < 9.5
     assert deleted[300:] == [[CLS, DEL, SEP], [CLS, SEP]]
+    for length in (4, 6, 10, 15, 30):  # whole tokens, so that a short text loses one at least
+        rows = rows_of(*[length] * 100)
+        draw, _ = drawer(rows)
+        gone = [length - sum(10 <= t != DEL for t in row) for row in texts(span_deletion(rows, draw, 0.25, DEL))]
+        assert 1 <= max(gone) <= max(1, 0.25 * length)
 
 
 def test_reordering_exchanges_two_spans():

@@ -39,6 +39,7 @@ class ConSERT(Method):
         contrastive_weight: Of the contrastive term.
         classes: Of the labels, three in natural language inference.
         noise_norm: Length of each token's adversarial perturbation.
+        dropout_in_training: Train with the model's dropout; the script for the unsupervised base model does not.
         mask_duplicates: Leave rows with the same text out of each other's negatives; the paper does not.
         chunk_size: Rows and columns of a tile of the similarity matrix; None: the whole matrix at once.
 
@@ -62,6 +63,7 @@ class ConSERT(Method):
         contrastive_weight: float = 0.15,
         classes: int = 3,
         noise_norm: float = 1.0,
+        dropout_in_training: bool = True,
         mask_duplicates: bool = False,
         chunk_size: int | None = None,
     ) -> None:
@@ -75,6 +77,7 @@ class ConSERT(Method):
         self.objective_name = objective
         self.contrastive_weight = contrastive_weight
         self.noise_norm = noise_norm
+        self.dropout_in_training = dropout_in_training
         self.info_nce = InfoNCE(temperature, topology="nt_xent", mask_duplicates=mask_duplicates, chunk_size=chunk_size)
         supervised = objective != "unsupervised"
         self.classifier = nn.Linear(4 * encoder.dimension, classes).to(encoder.device) if supervised else None
@@ -95,7 +98,7 @@ class ConSERT(Method):
             self.encoder.max_length,
             views=self.views,
             blocks=self.blocks if self.classifier is not None else None,
-            dropout_views=self.encoder.has_dropout,
+            dropout_views=self.encoder.has_dropout and self.dropout_in_training,
             seed=seed,
         )
 
@@ -103,6 +106,7 @@ class ConSERT(Method):
         return self.encoder.embed(
             batch,
             views=[view for _, view in self.blocks],
+            dropout=self.dropout_in_training,
             perturbation=self._perturbation(batch) if self.adversarial else None,
         )
 
@@ -135,7 +139,7 @@ class ConSERT(Method):
         moved = perturbation[plain].requires_grad_()
         tokens = {name: tensor[plain] for name, tensor in batch.items() if name not in ("label",)}
         with torch.enable_grad():
-            first, second = self.encoder.embed(tokens, perturbation=moved).chunk(2)
+            first, second = self.encoder.embed(tokens, dropout=self.dropout_in_training, perturbation=moved).chunk(2)
             (gradient,) = torch.autograd.grad(self._supervised(first, second, batch["label"]), moved)
         noise = self.noise_norm * nn.functional.normalize(gradient, dim=2)
         perturbation[(batch["view"] == 3) | (batch["view"] == 5)] = noise

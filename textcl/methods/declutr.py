@@ -51,6 +51,8 @@ class DeCLUTR(Method):
         [0, 0, 1, 1, 2, 2]
     """
 
+    takes_views = False
+
     def __init__(
         self,
         encoder: Encoder,

@@ -27,6 +27,8 @@ class Method(nn.Module):
         test_pooling: The pooling that evaluators see and that is exported, where it is not the one trained with.
     """
 
+    takes_views = True  # whether the batch holds views of a text, which may then be others than the method's own
+
     accepts_loss_kwargs = False  # the loss is a mean of its batch: the Trainer must divide it under accumulation
 
     def __init__(self, encoder: Encoder) -> None:

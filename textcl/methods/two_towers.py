@@ -24,6 +24,7 @@ class TwoTowers(Method):
         dropout_in_training: Whether training has it.
     """
 
+    takes_views = False
     better_tower: Tensor
 
     def __init__(self, encoder: Encoder, keep: Keep, dropout_in_training: bool) -> None:

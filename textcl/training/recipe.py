@@ -264,6 +264,8 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
     corpus = find_corpus(recipe.flags["data"])
     dataset = training_rows(corpus, **{key: recipe.flags[key] for key in ("column", "label_column", "limit")})
     if view := recipe.flags["text_view"]:
+        if not method.takes_views:
+            raise InputError(f"{recipe.method} makes no views of a text, so that --text_view has no place in it.")
         rate, model = recipe.flags["text_view_rate"], recipe.flags["text_view_model"]
         dataset = augment(dataset, view, rate=rate, model=model, seed=args.seed)
     evaluators = dev_evaluators(recipe.flags["dev"])

@@ -66,26 +66,31 @@ def word_deletion(rows: TokenRows, draw: Draw, rate: float, deletion_token: int)
 
 
 def span_deletion(rows: TokenRows, draw: Draw, rate: float, deletion_token: int, spans: int = 5) -> TokenRows:
-    """`spans` spans, together at most `rate` of the text, become one [DEL] each (figure 2b; 5 of 5 % unverified)."""
+    """`spans` spans, together at most `rate` of the text, become one [DEL] each (figure 2b; 5 of 5 % unverified).
+
+    A span has one token at least, so that a short text has fewer of them.
+    """
     first, count = rows.body
-    length = (count * rate / spans).round().clamp(min=1)
+    length = (count * rate / spans).floor().clamp(min=1)
     start = first + (draw(spans) * (count - length + 1)).floor()  # (rows, spans)
     position = torch.arange(rows.ids.shape[1])[None, None]
     inside = (position >= start[..., None]) & (position < (start + length)[..., None])
+    inside &= (torch.arange(spans) < _as_many(count, rate, spans))[..., None]
     return _deleted(rows, inside.any(dim=1), deletion_token)
 
 
 def reordering(rows: TokenRows, draw: Draw, rate: float, pairs: int = 5) -> TokenRows:
     """`pairs` times two spans change places; they may differ in length (figure 2c; 5 pairs of 5 % spans unverified).
 
-    A span has one token at least and `rate / pairs` of the text on average.
+    A span has one token at least and `rate / pairs` of the text on average; in a short text fewer pairs are exchanged.
     """
     position = torch.arange(rows.ids.shape[1])[None]
-    for _ in range(pairs):
+    for pair in range(pairs):
         first, count = rows.body
         longest = (2 * count * rate / pairs - 1).round().clamp(min=1)
         numbers = draw(4)
         length = (1 + (numbers[:, :2] * longest).floor()).minimum(count // 2)
+        length = length * (pair < _as_many(count, rate, pairs))
         free = count - length.sum(dim=1, keepdim=True)
         gap = (numbers[:, 2:] * (free + 1)).floor().sort(dim=1).values
         start = first + gap[:, :1]
@@ -120,6 +125,11 @@ def substitution(
     which = (draw(length) * count[rows.ids]).long()
     synonyms = table[rows.ids].gather(2, which[..., None])[..., 0]
     return replace(rows, ids=torch.where(chosen, synonyms, rows.ids))
+
+
+def _as_many(count: Tensor, rate: float, most: int) -> Tensor:
+    """How many single tokens `rate` of a text's `count` allows, at least one and at most `most`, (rows, 1)."""
+    return (count * rate).floor().clamp(1, most)
 
 
 def _deleted(rows: TokenRows, chosen: Tensor, deletion_token: int) -> TokenRows:
