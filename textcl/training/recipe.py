@@ -28,7 +28,7 @@ from textcl.errors import InputError, nearest
 from textcl.evaluation import LabelledPairs, STSBenchmark, overlap
 from textcl.evaluation.results import library_versions
 from textcl.files import write_json
-from textcl.methods import METHODS
+from textcl.methods import METHODS, Method
 from textcl.pooling import check_pooling
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.callback import newest_complete_checkpoint
@@ -79,7 +79,7 @@ class RunFlags:
         default=None,
         metadata={
             "help": "what chooses the checkpoint: 'stsb', a file of labelled pairs (text, text, score) or 'none' "
-            "(default: stsb where it is installed)"
+            "(default: the method's own figures where it has some, else stsb where it is installed)"
         },
     )
 
@@ -252,7 +252,8 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
     method.test_pooling = recipe.flags["test_pooling"]
     corpus = find_corpus(recipe.flags["data"])
     dataset = training_rows(corpus, **{key: recipe.flags[key] for key in ("column", "label_column", "limit")})
-    evaluators = dev_evaluators(recipe.flags["dev"])
+    own = type(method).evaluators is not Method.evaluators
+    evaluators = dev_evaluators("none" if own and recipe.flags["dev"] is None else recipe.flags["dev"])
     trainer = ContrastiveTrainer(model=method, args=args, train_dataset=dataset, evaluators=evaluators)
     dataset = cast(Any, trainer.train_dataset)  # what the method takes of it
     trainer.remove_callback(PrinterCallback)  # without bars it would print dictionaries; they stand in log.jsonl
@@ -272,7 +273,8 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
 
     if trainer.is_world_process_zero():
         export = method.export(output / "export")
-        seen = overlap(chain.from_iterable(dataset[column] for column in dataset.column_names))
+        columns = [column for column in dataset.column_names if column != "label"]
+        seen = overlap(chain.from_iterable(dataset[column] for column in columns))
         write_json(export / "overlap.json", seen)
         history = trainer.state.log_history
         chosen = f"eval_{trainer.evaluators[0].name}" if trainer.evaluators else ""
