@@ -378,6 +378,7 @@ def test_the_command_adapts_first(model: Path, tmp_path: Path) -> None:
     cluster_texts(Encoder.from_pretrained(model), TEXTS[:60], 4).save(tmp_path / "untouched.csv")
     written = (tmp_path / "kept" / "c.csv").read_text()
     assert written == (tmp_path / "expected.csv").read_text() != (tmp_path / "untouched.csv").read_text()
+    assert written != (tmp_path / "plain" / "c.csv").read_text(), "the views are others"
     again = textcl("cluster", model, "texts.txt", *flags, *kept, "--output", "d.csv", cwd=tmp_path / "kept")
     assert again.returncode == 2
     assert again.stderr == "textcl: encoder exists already; remove it or name another directory.\n"
