@@ -178,6 +178,18 @@ BAD_INPUT = {
     "one cluster": (nothing, [*CLUSTER, "texts.txt", "--clusters", "1"], "1 clusters were asked for"),
     "too few texts to estimate": (write("a.txt", b"one\ntwo\n"), [*CLUSTER, "a.txt"], "say how many"),
     "clusters of nothing": (write("a.txt", b"\n"), [*CLUSTER, "a.txt"], "a.txt holds no text"),
+    "adapting without dropout": (
+        without_dropout,
+        ["cluster", "still", "texts.txt", "--output", "c.csv", "--clusters", "3", "--adapt"],
+        "choose other views",
+    ),
+    "steps of nothing": (nothing, [*CLUSTER, "texts.txt", "--save-encoder", "e"], "--save-encoder has no meaning"),
+    "no step": (nothing, [*CLUSTER, "texts.txt", "--adapt", "--steps", "0"], "one step at least, not 0"),
+    "adapted to fewer texts": (
+        write("a.txt", b"one\ntwo\ntwo\n"),
+        [*CLUSTER, "a.txt", "--clusters", "3", "--adapt"],
+        "2 distinct texts",
+    ),
     "clusters are there": (write("c.csv", b""), [*CLUSTER, "texts.txt"], "c.csv exists already"),
     "clustering sets elsewhere": (nothing, ["eval", "model", "--tasks", "clustering"], "AgNews is not installed"),
     "no public address": (nothing, ["data", "fetch", "AgNews"], "textcl data import FILE"),

@@ -17,6 +17,7 @@ from scipy.sparse import csr_matrix
 from sklearn.cluster import KMeans
 from tiny import TEXTS, tiny_encoder_directory
 
+from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.evaluation import (
     Clustering,
@@ -354,6 +355,33 @@ def test_the_command(model: Path, tmp_path: Path) -> None:
     again = textcl("cluster", model, "texts.csv", *flags, cwd=tmp_path)
     assert again.returncode == 2
     assert again.stderr == "textcl: c.csv exists already; remove it or name another file.\n"
+
+
+def test_the_command_adapts_first(model: Path, tmp_path: Path) -> None:
+    """What is written are the clusters that the adapted, kept encoder finds; nothing else stays behind."""
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS[:60]) + "\n")
+    flags = ["--clusters", "4", "--adapt", "--steps", "26", "--nearest", "1"]
+    views = ["--first-view", "word_deletion:0.2", "--second-view", "reordering"]
+    kept = ["--save-encoder", "encoder", "--run", "run"]
+    for name, more in (("plain", []), ("kept", [*views, *kept])):
+        folder = tmp_path / name
+        folder.mkdir()
+        run = textcl("cluster", model, tmp_path / "texts.txt", *flags, *more, "--output", "c.csv", cwd=folder)
+        assert (run.returncode, run.stderr) == (0, "")
+        assert run.stdout.splitlines()[0] == "c.csv: 60 texts in 4 clusters"
+    assert [path.name for path in (tmp_path / "plain").iterdir()] == ["c.csv"]
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["c.csv", "encoder", "run"]
+    logged = (tmp_path / "kept" / "run" / "log.jsonl").read_text()
+    assert "eval_unchanged" in logged
+    encoder = Encoder.from_pretrained(tmp_path / "kept" / "encoder")
+    cluster_texts(encoder, TEXTS[:60], 4).save(tmp_path / "expected.csv")
+    cluster_texts(Encoder.from_pretrained(model), TEXTS[:60], 4).save(tmp_path / "untouched.csv")
+    written = (tmp_path / "kept" / "c.csv").read_text()
+    assert written == (tmp_path / "expected.csv").read_text() != (tmp_path / "untouched.csv").read_text()
+    assert written != (tmp_path / "plain" / "c.csv").read_text(), "the views are others"
+    again = textcl("cluster", model, "texts.txt", *flags, *kept, "--output", "d.csv", cwd=tmp_path / "kept")
+    assert again.returncode == 2
+    assert again.stderr == "textcl: encoder exists already; remove it or name another directory.\n"
 
 
 def test_the_command_says_that_it_estimated(model: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tiny import TEXTS, tiny_encoder_directory
 
 from textcl.errors import InputError
 from textcl.report.tables import comparison, comparison_table, mean_sd, table
-from textcl.training.compare import append_result, read_results
+from textcl.training.compare import append_result, compare, read_results
 
 
 def line(row: str, seed: int | None, average: float) -> dict:
@@ -62,6 +62,47 @@ def test_the_table_has_a_row_each_and_says_how_to_read_it() -> None:
     assert "n - 1" in text or "mean ± sd over seeds" in text
     with pytest.raises(InputError, match="no row 'c'"):
         comparison(LINES, "c")
+
+
+def clustered(row: str, seed: int | None, accuracy: float, transductive: bool = False) -> dict:
+    results = {
+        name: {"accuracy": accuracy + i, "nmi": accuracy - 10, "ari": 0.0, "transductive": transductive}
+        for i, name in enumerate(("AgNews", "StackOverflow"))
+    }
+    return {"row": row, "seed": seed, "average": accuracy + 0.5, "dev": None, "results": results}
+
+
+def test_clusterings_have_columns_of_accuracy_and_information() -> None:
+    lines = [clustered("untouched", None, 40.0)]
+    lines += [clustered("sccl", seed, value, True) for seed, value in ((1, 50.0), (2, 54.0))]
+    figures = comparison(lines)
+    heads = ["AgNews ACC", "StackOverflow ACC", "Avg. ACC", "AgNews NMI", "StackOverflow NMI", "Avg. NMI"]
+    assert figures["columns"] == heads
+    row = figures["rows"]["sccl"]
+    assert [row["columns"][head]["mean"] for head in heads] == [52.0, 53.0, 52.5, 42.0, 42.0, 42.0]
+    assert row["difference"] == {"mean": 12.0, "se": pytest.approx(2.0), "n": 2}
+    text = comparison_table(figures)
+    assert "Avg. ACC − untouched" in text.splitlines()[0]
+    assert "STS" not in text
+    assert "Spearman" not in text
+    assert text.endswith(
+        "Transductive, since evaluation texts were in the training corpus: sccl: AgNews, StackOverflow."
+    )
+
+
+def test_in_a_mixed_table_the_average_is_that_of_sts() -> None:
+    lines = [
+        {**line(row, None, value), "results": line(row, None, value)["results"] | clustered("", None, 30)["results"]}
+        for row, value in (("untouched", 50.0), ("a", 60.0))
+    ]
+    figures = comparison(lines)
+    assert figures["columns"][:4] == ["STS16", "Avg.", "STS-B dev", "AgNews ACC"]
+    assert figures["rows"]["a"]["columns"]["Avg."]["mean"] == 60.0
+    assert figures["rows"]["a"]["columns"]["Avg. ACC"]["mean"] == 30.5
+    text = comparison_table(figures)
+    assert "Avg. − untouched" in text.splitlines()[0]
+    assert "Spearman" in text
+    assert "k-means" in text
 
 
 def test_columns_of_a_table_are_aligned() -> None:
@@ -137,6 +178,69 @@ def test_killed_and_called_again_it_goes_on_and_repeats_nothing(work: Path, eval
     provenance = read_results(results)[-1]["provenance"]
     assert provenance.keys() >= {"tasks", "aggregation", "encoder", "versions", "seed"}
     assert provenance["seed"] == 43
+
+
+@pytest.fixture(scope="module")
+def clustering_set(work: Path, evaluation_sets: Path) -> Path:
+    """A recipe of SCCL on AgNews, which is then scored on it."""
+    path = evaluation_sets / "clustering" / "agnews.csv"
+    recipe = {"method": "sccl", "model": "model", "data": str(path), "label_column": "label", "clusters": 4}
+    recipe |= {"per_device_train_batch_size": 50, "max_steps": 2, "eval_steps": 2, "limit": 200}
+    (work / "sccl.yaml").write_text(json.dumps(recipe))
+    return path
+
+
+def test_sccl_is_compared_on_the_texts_that_it_was_trained_on(
+    work: Path, clustering_set: Path, evaluation_sets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines, table and mark; what is done stays done; STS beside it is another comparison in the same file."""
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("TEXTCL_DATA", str(evaluation_sets))
+    for variable, value in environment().items():
+        if variable in ("PYTHONPATH", "OMP_NUM_THREADS", "HF_HUB_OFFLINE"):
+            monkeypatch.setenv(variable, value)
+    lines, failures = compare(["sccl.yaml"], "clusterings", seeds=1, baselines=["untouched", "tfidf"], tasks=["agnews"])
+    assert failures == []
+    assert [each["row"] for each in lines] == ["untouched", "tfidf", "sccl"]
+    assert all(each["dev"] is None for each in lines)
+    assert all(each["results"].keys() == {"AgNews"} for each in lines)
+    assert all(each["average"] == each["results"]["AgNews"]["accuracy"] for each in lines)
+    assert lines[2]["results"]["AgNews"]["transductive"] is True  # 200 of 8,000
+    assert lines[2]["run"]["dev"]["set"] == "unchanged"
+    assert comparison_table(comparison(lines)).endswith("in the training corpus: sccl: AgNews.")
+
+    results = work / "clusterings" / "results.jsonl"
+    before = results.read_bytes()
+    assert (
+        compare(["sccl.yaml"], "clusterings", seeds=1, baselines=["untouched", "tfidf"], tasks=["agnews"])[0] == lines
+    )
+    assert results.read_bytes() == before
+    mixed, _ = compare(["sccl.yaml"], "clusterings", seeds=1, baselines=[], tasks=["sts16", "agnews"])
+    assert list(mixed[0]["results"]) == ["STS16", "STSBenchmark-dev", "AgNews"]
+    assert mixed[0]["average"] == mixed[0]["results"]["STS16"]["all"]
+    assert mixed[0]["dev"] == mixed[0]["results"]["STSBenchmark-dev"]["all"]
+    assert mixed[0]["run"] == lines[2]["run"]  # the run was finished, and only scored again
+
+
+def test_lines_of_before_clusterings_are_still_done(work: Path, evaluation_sets: Path) -> None:
+    """A line as an earlier version wrote it stands for its run."""
+    from textcl.training.compare import _plan
+
+    (row,) = _plan([work / "plain.yaml"], 1, ["--model", str(work / "model"), "--data", str(work / "texts.txt")], [])
+    old = {**line("plain", 42, 50.0), "fingerprint": row.fingerprint, "written": "before"}
+    (work / "old").mkdir()
+    append_result(work / "old" / "results.jsonl", old)
+    flags = ["--model", str(work / "model"), "--data", str(work / "texts.txt")]
+    lines, _ = compare(
+        [work / "plain.yaml"],
+        work / "old",
+        seeds=1,
+        flags=flags,
+        baselines=[],
+        tasks=["sts16"],
+        data_dir=evaluation_sets,
+    )
+    assert lines == [old]
 
 
 @pytest.mark.slow

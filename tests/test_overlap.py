@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from textcl.data import load_triplets
+from textcl.data.clustering import load_clustering
 from textcl.data.sts import Subset, read_sts
-from textcl.evaluation import evaluate, mark_transductive, overlap
+from textcl.evaluation import Clustering, evaluate, mark_transductive, overlap
 from textcl.evaluation.overlap import fingerprint
 from textcl.evaluation.sts import score
 
@@ -55,8 +56,28 @@ def test_a_whole_set_is_found_and_a_made_up_corpus_is_not(evaluation_sets: Path)
     assert everything["found"] == everything["total"] > 2500
     assert everything["pairs_found"] == everything["pairs"] == 1500
     none = overlap([f"Made-up sentence number {i} about kettles." for i in range(1000)], data_dir=evaluation_sets)
-    assert len(none) == 9  # the seven tasks, and dev of the two that have one
+    assert len(none) == 12  # the seven tasks, dev of the two that have one, and three clustering sets
     assert {count["found"] for subsets in none.values() for count in subsets.values()} == {0}
+
+
+def test_texts_that_are_clustered_are_counted_and_marked(evaluation_sets: Path) -> None:
+    """All of them for a method that trains on what it clusters; one in a hundred is enough to be said."""
+    texts, labels = load_clustering("AgNews", evaluation_sets)
+    distinct = len({fingerprint(text) for text in texts})
+    everything = overlap(texts, ["AgNews"], evaluation_sets)
+    assert everything == {"AgNews": {"all": {"found": distinct, "total": distinct}}}
+    chosen = dict.fromkeys(("AgNews", "StackOverflow"), (texts[::40], labels[::40]))
+    result = Clustering(chosen, seeds=[0])(Lengths())
+    marked = mark_transductive(result, everything)
+    assert marked.results["AgNews"]["transductive"] is True
+    assert marked.results["AgNews"]["overlap"] == everything["AgNews"]["all"]
+    assert "transductive" not in marked.results["StackOverflow"]  # not checked
+    assert "AgNews*" in marked.table()
+    said = f"* AgNews: {distinct:,} of {distinct:,} distinct texts were in the training corpus (transductive)"
+    assert marked.table().splitlines()[-1] == said
+    few = overlap(texts[:20], ["AgNews"], evaluation_sets)
+    assert few["AgNews"]["all"]["found"] == 20
+    assert mark_transductive(result, few).results["AgNews"]["transductive"] is False
 
 
 def test_without_sets_nothing_is_checked(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
-"""`textcl cluster MODEL FILE [--clusters 20] --output clusters.csv`"""
+"""`textcl cluster MODEL FILE [--clusters 20] [--adapt] --output clusters.csv`"""
 
+import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from textcl.cli.eval import add_model_flags
@@ -20,9 +22,22 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--column", help="the column of a csv, tsv, jsonl or parquet file")
     parser.add_argument("--limit", type=int, help="the first LIMIT texts only")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--adapt", action="store_true", help="first train the encoder on the texts themselves, by SCCL")
+    adapting = parser.add_argument_group("with --adapt")
+    flags = [
+        adapting.add_argument("--steps", type=int, help="the most that are made; few changes stop it before (300)"),
+        adapting.add_argument("--first-view", metavar="VIEW", help="such as word_deletion:0.2 (default: by dropout)"),
+        adapting.add_argument("--second-view", metavar="VIEW", help="likewise"),
+        adapting.add_argument("--run", metavar="DIR", help="keep the log of training here (default: it is not kept)"),
+        adapting.add_argument("--save-encoder", metavar="DIR", help="keep the adapted encoder here"),
+    ]
     given = parser.parse_args(arguments)
-    if Path(given.output).exists():
-        raise InputError(f"{given.output} exists already; remove it or name another file.")
+    asked = {flag.dest: getattr(given, flag.dest) for flag in flags if getattr(given, flag.dest) is not None}
+    if asked and not given.adapt:
+        raise InputError(f"--{next(iter(asked)).replace('_', '-')} has no meaning without --adapt.")
+    for path, kind in ((given.output, "file"), (given.save_encoder, "directory")):
+        if path and Path(path).exists():
+            raise InputError(f"{path} exists already; remove it or name another {kind}.")
 
     from textcl.data import load_texts
     from textcl.encoder import Encoder
@@ -30,10 +45,20 @@ def main(arguments: Sequence[str]) -> None:
 
     texts = list(load_texts(given.texts, column=given.column, limit=given.limit)["text"])
     encoder = Encoder.from_pretrained(given.model, pooling=given.pooling, max_length=given.max_length)
-    found = cluster_texts(encoder, texts, given.clusters, seed=given.seed, batch_size=given.batch_size)
+    clusters = given.clusters
+    if given.adapt:
+        from textcl.training.adapt import adapt
+
+        save = asked.pop("save_encoder", None)
+        with nullcontext(asked.pop("run")) if given.run else tempfile.TemporaryDirectory() as run:
+            method = adapt(encoder, texts, clusters, run=run, seed=given.seed, **asked)
+        if save:
+            method.export(save)
+        encoder, clusters = method.exported, len(method.centres)
+    found = cluster_texts(encoder, texts, clusters, seed=given.seed, batch_size=given.batch_size)
     found.save(given.output)
     groups = list(found.groups(max(given.nearest, 0)))
-    estimated = " (their number is estimated)" if found.estimated else ""
+    estimated = "" if given.clusters else " (their number is estimated)"
     print(f"{given.output}: {len(texts):,} texts in {len(groups)} clusters{estimated}")
     for number, (size, nearest) in enumerate(groups):
         print(f"\ncluster {number}: {size:,} texts")

@@ -35,6 +35,7 @@ __all__ = [
     "Result",
     "STSBenchmark",
     "STSSuite",
+    "Suite",
     "TfidfEncoder",
     "adjusted_rand_index",
     "cluster",
@@ -91,13 +92,7 @@ def evaluate(
         >>> evaluate("my-encoder", tasks="sts12,stsb").average["all"]  # doctest: +SKIP
         >>> evaluate("my-encoder", tasks="stackoverflow").results["StackOverflow"]["accuracy"]  # doctest: +SKIP
     """
-    names = _resolve(tasks)  # before the model is loaded: a typing error shows at once
-    clusterings = [name for name in names if name in CLUSTERING_SETS]
-    pairs = [name for name in names if name not in CLUSTERING_SETS]
-    evaluators: list[Any] = [
-        *([STSSuite(pairs, data_dir)] if pairs else []),
-        *([Clustering(clusterings, data_dir)] if clusterings else []),
-    ]
+    suite = Suite(tasks, data_dir)  # before the model is loaded: a typing error shows at once
     if isinstance(model, (str, os.PathLike)):
         from textcl.encoder import Encoder
 
@@ -107,11 +102,39 @@ def evaluate(
     else:
         encoder = model
     arguments = {} if batch_size is None else {"batch_size": batch_size}
-    result = reduce(merge, (evaluator(encoder, **arguments) for evaluator in evaluators))
+    result = suite(encoder, **arguments)
     source = getattr(encoder, "source", None)
     if source is not None and (record := Path(source) / "overlap.json").is_file():
         return mark_transductive(result, json.loads(record.read_text(encoding="utf-8")))
     return result
+
+
+class Suite:
+    """Scores encoders on any of `TASKS`, STS and clustering in one result.
+
+    Args:
+        tasks: As of `evaluate`.
+        data_dir: The data directory; by default `textcl.data.data_directory()`.
+
+    Attributes:
+        tasks: The names of the results, in their order.
+
+    Raises:
+        InputError: An unknown task (the nearest is named), a set that is not installed.
+    """
+
+    def __init__(self, tasks: str | Sequence[str], data_dir: str | os.PathLike[str] | None = None) -> None:
+        names = _resolve(tasks)
+        pairs = [name for name in names if name not in CLUSTERING_SETS]
+        clusterings = [name for name in names if name in CLUSTERING_SETS]
+        self.tasks = [*pairs, *clusterings]
+        self.evaluators: list[Any] = [
+            *([STSSuite(pairs, data_dir)] if pairs else []),
+            *([Clustering(clusterings, data_dir)] if clusterings else []),
+        ]
+
+    def __call__(self, encoder: Any, **encode_arguments: Any) -> Result:
+        return reduce(merge, (evaluator(encoder, **encode_arguments) for evaluator in self.evaluators))
 
 
 def _resolve(tasks: str | Sequence[str]) -> list[str]:

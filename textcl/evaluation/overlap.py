@@ -2,7 +2,8 @@
 
 A score on texts that were trained on is transductive: it says how well the encoder knows these texts, not how well it
 would do on new ones. The WordNet glosses, for one, contain a side of nearly every pair of STS OnWN and FNWN, yet only
-half of their texts. So pairs are counted beside texts, and it is by pairs that a subset is marked.
+half of their texts. So pairs are counted beside texts, and it is by pairs that a subset is marked. SCCL is meant to
+train on the very texts that it clusters; there, texts are all there is to count.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from textcl.data.catalogue import data_directory
+from textcl.data.clustering import CLUSTERING_SETS, load_clustering
 from textcl.data.sts import STS_TASKS, read_sts
 from textcl.errors import InputError
 from textcl.evaluation.results import Result
 
-TRANSDUCTIVE_SHARE = 0.01  # of the pairs; a stray "he said ." in a million sentences is no reason to mark a subset
+TRANSDUCTIVE_SHARE = 0.01  # of pairs or texts; a stray "he said ." in a million sentences is no reason to mark
 SPLITS = (*STS_TASKS, "STSBenchmark-dev", "SICKRelatedness-dev")
 _SEPARATORS = re.compile(r"[\W_]+")
 
@@ -44,22 +46,27 @@ def overlap(
 
     Args:
         corpus_texts: The training texts.
-        tasks: Some of `STS_TASKS`, also with "-dev"; by default all that are installed, test and dev.
+        tasks: Some of `STS_TASKS`, also with "-dev", and of `CLUSTERING_SETS`; by default all that are installed,
+            test and dev.
         data_dir: The data directory; by default `textcl.data.data_directory()`.
 
     Returns:
         For each task and subset `{"found": distinct texts in the corpus, "total": distinct texts, "pairs_found": pairs
-        with at least one side in the corpus, "pairs": pairs}`.
+        with at least one side in the corpus, "pairs": pairs}`. For a clustering set, whose one subset is "all", the
+        first two.
 
     Example:
         >>> overlap(dataset["text"])["STS13"]["OnWN"]  # doctest: +SKIP
         {'found': 447, 'total': 853, 'pairs_found': 560, 'pairs': 561}
     """
     directory = Path(data_dir) if data_dir is not None else data_directory()
-    pairs: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    for task in SPLITS if tasks is None else tasks:
+    pairs: dict[tuple[str, str], list[tuple[str, ...]]] = {}
+    for task in (*SPLITS, *CLUSTERING_SETS) if tasks is None else tasks:
         name, _, split = task.partition("-")
         try:
+            if task in CLUSTERING_SETS:
+                pairs[task, "all"] = [(fingerprint(text),) for text in load_clustering(task, directory)[0]]
+                continue
             subsets = read_sts(name, directory, split or "test")
         except InputError:
             if tasks is not None:
@@ -75,12 +82,10 @@ def overlap(
     counts: dict[str, dict[str, dict[str, int]]] = {}
     for (task, subset_name), marks in pairs.items():
         distinct = {mark for pair in marks for mark in pair} - {""}
-        counts.setdefault(task, {})[subset_name] = {
-            "found": len(distinct & found),
-            "total": len(distinct),
-            "pairs_found": sum(first in found or second in found for first, second in marks),
-            "pairs": len(marks),
-        }
+        count = {"found": len(distinct & found), "total": len(distinct)}
+        if task not in CLUSTERING_SETS:
+            count |= {"pairs_found": sum(not found.isdisjoint(pair) for pair in marks), "pairs": len(marks)}
+        counts.setdefault(task, {})[subset_name] = count
     return counts
 
 
@@ -88,11 +93,17 @@ def mark_transductive(result: Result, counts: dict[str, dict[str, dict[str, int]
     """A copy of `result` that says what `overlap` found.
 
     Every subset that was checked gets its counts under `overlap`; it and its task are marked `transductive` where at
-    least `TRANSDUCTIVE_SHARE` of its pairs have a side in the training corpus. The counts also enter the provenance.
+    least `TRANSDUCTIVE_SHARE` of its pairs have a side in the training corpus. So does a clustering task, by its
+    texts. The counts also enter the provenance.
     """
     marked: dict[str, dict[str, Any]] = deepcopy(result.results)
     checked = {task: subsets for task, subsets in counts.items() if task in marked}
     for task, subsets in checked.items():
+        if task in CLUSTERING_SETS:
+            count = subsets["all"]
+            transductive = count["found"] >= TRANSDUCTIVE_SHARE * count["total"] > 0
+            marked[task] |= {"overlap": dict(count), "transductive": transductive}
+            continue
         for name, count in subsets.items():
             entry = marked[task]["subsets"][name]
             entry["overlap"] = dict(count)

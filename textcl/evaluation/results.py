@@ -54,7 +54,7 @@ class Result:
     def table(self) -> str:
         """One column a task and their average, one row an aggregation or metric, as plain text.
 
-        A task marked with * has pairs whose text was in the training corpus; the lines below the table say how many.
+        A task marked with * has texts that were in the training corpus; the lines below the table say how many.
         """
         blocks = (("Spearman", AGGREGATIONS), ("Clustering", CLUSTERING_METRICS))
         lines = ["\n".join(self._block(title, rows)) for title, rows in blocks if rows[0] in self.average]
@@ -68,6 +68,12 @@ class Result:
                         f"* {short_name(task)} {name}: {found:,} of {total:,} pairs ({100 * found / total:.1f} %) "
                         f"have a text that was in the training corpus (transductive)"
                     )
+            if "accuracy" in self.results[task] and self.results[task].get("transductive"):
+                count = self.results[task]["overlap"]
+                lines.append(
+                    f"* {short_name(task)}: {count['found']:,} of {count['total']:,} distinct texts were in the "
+                    f"training corpus (transductive)"
+                )
         return "\n".join(lines)
 
     def _block(self, title: str, rows: Sequence[str]) -> list[str]:

@@ -32,8 +32,12 @@ def log_assignments(embeddings: Tensor, centres: Tensor, alpha: float = 1.0) -> 
     dtype = torch.promote_types(embeddings.dtype, torch.float32)
     with torch.autocast(embeddings.device.type, enabled=False):
         rows, middles = embeddings.to(dtype), centres.to(dtype)
-        # by the difference and not by the products: close to its centre a row would lose its digits
-        squared = torch.stack([((rows - middle) ** 2).sum(dim=1) for middle in middles], dim=1)
+        # By products, as the differences would take (rows, clusters, dim) of memory. Moving the origin among the
+        # centres leaves distances as they are, and keeps the digits of those that are small.
+        origin = middles.detach().mean(dim=0)
+        rows, middles = rows - origin, middles - origin
+        squared = (rows**2).sum(dim=1, keepdim=True) + (middles**2).sum(dim=1) - 2 * rows @ middles.T
+        squared = squared.clamp(min=0)
         kernel = -(alpha + 1) / 2 * torch.log1p(squared / alpha)
         return kernel - kernel.logsumexp(dim=1, keepdim=True)
 

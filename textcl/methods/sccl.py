@@ -110,8 +110,9 @@ class SCCL(Method):
         if len(self.centres) == 0:
             embeddings = self.encode(list(dataset["text"]))
             self.centres = nn.Parameter(self.centres.new_zeros(estimate_clusters(embeddings), self.encoder.dimension))
-        if len(self.centres) > len(dataset):
-            raise InputError(f"{len(self.centres):,} clusters cannot be made of {len(dataset):,} texts.")
+        distinct = len(set(dataset["text"]))
+        if len(self.centres) > distinct:
+            raise InputError(f"{len(self.centres):,} clusters cannot be made of {distinct:,} distinct texts.")
         self.assignments = self.assignments.new_full((len(dataset),), -1)
         return dataset
 
@@ -143,7 +144,9 @@ class SCCL(Method):
         mass = distributed.all_reduce(log_q.exp().sum(dim=0))
         target = target_distribution(log_q.exp(), mass)
         clustering = distributed.mean(clustering_divergence(log_q, target), len(log_q))
-        weight = self.clustering_weight or (1.0 if self.explicit else 0.5)
+        weight = self.clustering_weight
+        if weight is None:
+            weight = 1.0 if self.explicit else 0.5
         return {
             "loss": self.eta * contrastive + weight * clustering,
             "contrastive": contrastive.detach(),

@@ -8,6 +8,8 @@ from typing import Any
 from textcl.errors import InputError
 from textcl.evaluation.results import short_name
 
+CLUSTERING_COLUMNS = {"ACC": "accuracy", "NMI": "nmi"}
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Aligns cells in columns, as a Markdown table. Columns of numbers are flush right.
@@ -55,8 +57,8 @@ def comparison(lines: Sequence[dict[str, Any]], reference: str | None = None) ->
 
     Returns:
         `{"reference", "columns", "rows": {name: {"seeds", "columns": {column: {"mean", "sd", "values"}},
-        "difference": {"mean", "se", "n"}}}}`. A difference is that of the averages, seed by seed (a baseline has one
-        value for all seeds); its standard error is sd/√n, and None for a single pair.
+        "difference": {"mean", "se", "n"}}}}`. A difference is that of the averages, of STS if it was scored, seed by
+        seed (a baseline has one value for all seeds); its standard error is sd/√n, and None for a single pair.
 
     Raises:
         InputError: If there is no such row.
@@ -68,11 +70,18 @@ def comparison(lines: Sequence[dict[str, Any]], reference: str | None = None) ->
     if reference not in groups:
         raise InputError(f"There is no row {reference!r} to take differences to; there are {', '.join(groups)}.")
     tasks = [task for task in lines[0]["results"] if task != "STSBenchmark-dev"]
+    pairs = [task for task in tasks if "all" in lines[0]["results"][task]]
+    clusterings = [task for task in tasks if task not in pairs]
     rows: dict[str, Any] = {}
     for name, group in groups.items():
-        columns = {short_name(task): [line["results"][task]["all"] for line in group] for task in tasks}
-        columns["Avg."] = [line["average"] for line in group]
-        columns["STS-B dev"] = [line["dev"] for line in group]
+        columns = {short_name(task): [line["results"][task]["all"] for line in group] for task in pairs}
+        if lines[0]["dev"] is not None:
+            columns["Avg."] = [line["average"] for line in group]
+            columns["STS-B dev"] = [line["dev"] for line in group]
+        for head, metric in CLUSTERING_COLUMNS.items() if clusterings else ():
+            values = [[line["results"][task][metric] for task in clusterings] for line in group]
+            columns |= {f"{t} {head}": [row[i] for row in values] for i, t in enumerate(clusterings)}
+            columns[f"Avg. {head}"] = [fmean(row) for row in values]
         rows[name] = {
             "seeds": [line["seed"] for line in group],
             "columns": {
@@ -87,13 +96,17 @@ def comparison(lines: Sequence[dict[str, Any]], reference: str | None = None) ->
 
 def comparison_table(figures: dict[str, Any]) -> str:
     """What `comparison` found, as one table with a line below it that says how to read it."""
-    header = ["", *figures["columns"], f"Avg. − {figures['reference']}", "runs"]
+    average = "Avg." if "Avg." in figures["columns"] else "Avg. ACC"
+    header = ["", *figures["columns"], f"{average} − {figures['reference']}", "runs"]
     rows = []
     for name, row in figures["rows"].items():
         difference = row["difference"]
         cells = [mean_sd(row["columns"][column]["values"]) for column in figures["columns"]]
         rows.append([name, *cells, _plus_minus(difference), len(row["seeds"])])
-    note = "Spearman × 100, aggregation all; mean ± sd over seeds; the difference ± its paired standard error."
+    measures = ["Spearman × 100, aggregation all"] if average == "Avg." else []
+    if "Avg. ACC" in figures["columns"]:
+        measures.append("ACC and NMI: accuracy and normalised mutual information of k-means × 100")
+    note = f"{'; '.join(measures)}; mean ± sd over seeds; the difference ± its paired standard error."
     marked = [
         f"{name}: {', '.join(row['transductive'])}" for name, row in figures["rows"].items() if row["transductive"]
     ]

@@ -17,11 +17,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+from textcl.data.clustering import CLUSTERING_SETS
 from textcl.encoder import Encoder
 from textcl.errors import InputError
-from textcl.evaluation import TASKS, MeanWordVectors, STSSuite, TfidfEncoder, mark_transductive
+from textcl.evaluation import MeanWordVectors, Suite, TfidfEncoder, mark_transductive
 from textcl.training.recipe import Recipe, find_corpus, load_recipe, recipe_file, resolve, training_rows
 
 logger = logging.getLogger("textcl")
@@ -71,8 +73,9 @@ def compare(
         flags: Command-line flags for every run, such as `["--limit", "20000"]`; they win over the recipes.
         baselines: "untouched" (the first recipe's model as it is; "untouched:mean" names the pooling), "tfidf",
             "word-vectors" (the mean of the model's word embeddings).
-        tasks: Names in `textcl.evaluation.TASKS` (default: the seven of the papers). STS-B dev is scored beside them.
-        data_dir: Where the STS sets are.
+        tasks: Names in `textcl.evaluation.TASKS` (default: the seven of the papers). STS-B dev is scored beside them,
+            but not where all of them are clusterings.
+        data_dir: Where the sets are.
 
     Returns:
         A line of the results file for each baseline and each run that ended well, in the order given; and a sentence
@@ -82,8 +85,9 @@ def compare(
         InputError: For bad input of any kind, before the first run starts.
     """
     rows = list(_plan(recipes, seeds, flags, baselines))
-    wanted = [task for name in [*tasks, "stsb-dev"] for task in TASKS.get(name.lower(), (name,))]
-    suite = STSSuite(list(dict.fromkeys(wanted)), data_dir)
+    suite = Suite(tasks, data_dir)
+    if not set(suite.tasks) <= set(CLUSTERING_SETS):
+        suite = Suite([*tasks, "stsb-dev"], data_dir)
     folder = Path(output)
     results = folder / "results.jsonl"
     folder.mkdir(parents=True, exist_ok=True)
@@ -114,7 +118,8 @@ def compare(
         append_result(results, line)
         lines.append(line)
         seconds = f", trained in {run['seconds']:.0f} s" if run else ""
-        logger.info("%s: average %.2f, STS-B dev %.2f%s", title, line["average"], line["dev"], seconds)
+        dev = "" if line["dev"] is None else f", STS-B dev {line['dev']:.2f}"
+        logger.info("%s: average %.2f%s%s", title, line["average"], dev, seconds)
     return lines, failures
 
 
@@ -204,17 +209,18 @@ def _baseline(row: Row) -> Any:
         return Encoder.from_pretrained(flags["model"], pooling=pooling, max_length=flags["max_length"])
     if kind == "word-vectors":
         return MeanWordVectors(Encoder.from_pretrained(flags["model"], max_length=flags["max_length"]))
-    return TfidfEncoder(training_rows(find_corpus(flags["data"]), flags["column"], limit=flags["limit"])["text"])
+    reading = {key: flags[key] for key in ("column", "label_column", "limit")}
+    return TfidfEncoder(training_rows(find_corpus(flags["data"]), **reading)["text"])
 
 
 def _line(row: Row, run: dict[str, Any] | None, result: Any) -> dict[str, Any]:
-    scores = {task: entry["all"] for task, entry in result.results.items()}
-    dev = scores.pop("STSBenchmark-dev")
+    scores = {task: entry["all"] for task, entry in result.results.items() if "all" in entry}
+    dev = scores.pop("STSBenchmark-dev", None)
     return {
         "row": row.name,
         "seed": row.seed,
         "fingerprint": row.fingerprint,
-        "average": sum(scores.values()) / len(scores),
+        "average": fmean(scores.values()) if scores else result.primary,  # of STS if any was scored
         "dev": dev,
         "results": result.results,
         "provenance": {**result.provenance, "seed": row.seed},

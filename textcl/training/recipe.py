@@ -29,7 +29,7 @@ from textcl.errors import InputError, nearest
 from textcl.evaluation import LabelledPairs, STSBenchmark, overlap
 from textcl.evaluation.results import library_versions
 from textcl.files import write_json
-from textcl.methods import METHODS
+from textcl.methods import METHODS, Method
 from textcl.pooling import check_pooling
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.callback import newest_complete_checkpoint
@@ -89,7 +89,7 @@ class RunFlags:
         default=None,
         metadata={
             "help": "what chooses the checkpoint: 'stsb', a file of labelled pairs (text, text, score) or 'none' "
-            "(default: stsb where it is installed)"
+            "(default: the method's own figures where it has some, else stsb where it is installed)"
         },
     )
 
@@ -268,7 +268,8 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
             raise InputError(f"{recipe.method} makes no views of a text, so that --text_view has no place in it.")
         rate, model = recipe.flags["text_view_rate"], recipe.flags["text_view_model"]
         dataset = augment(dataset, view, rate=rate, model=model, seed=args.seed)
-    evaluators = dev_evaluators(recipe.flags["dev"])
+    own = type(method).evaluators is not Method.evaluators
+    evaluators = dev_evaluators("none" if own and recipe.flags["dev"] is None else recipe.flags["dev"])
     trainer = ContrastiveTrainer(model=method, args=args, train_dataset=dataset, evaluators=evaluators)
     dataset = cast(Any, trainer.train_dataset)  # what the method takes of it
     trainer.remove_callback(PrinterCallback)  # without bars it would print dictionaries; they stand in log.jsonl
