@@ -460,3 +460,21 @@ def test_adapt_stops_by_itself_and_gives_the_same_weights_again(directory, tmp_p
         adapted("a")
     with pytest.raises(InputError, match="one step at least, not 0"):
         adapted("c", steps=0)
+
+
+def test_centres_and_assignments_are_those_of_what_the_loss_sees(directory: Path) -> None:
+    """An encoder that normalises, and is tested under another pooling, trains on neither."""
+    encoder = Encoder.from_pretrained(directory, pooling="mean", device="cpu")
+    encoder.normalize = True
+    method = SCCL(encoder, clusters=3)
+    method.test_pooling = "cls"
+    rows = Dataset.from_dict({"text": TEXTS[:60]})
+    method.on_fit_start(method.prepare_corpus(rows))
+    with torch.no_grad():
+        seen = encoder.eval().embed(encoder.tokenize(TEXTS[:60]))
+    expected = KMeans(3, n_init=10, random_state=0).fit(seen.numpy()).cluster_centers_
+    got = method.centres.detach().numpy()
+    assert np.allclose(got[got[:, 0].argsort()], expected[expected[:, 0].argsort()], atol=1e-4)
+    (unchanged,) = method.evaluators(rows)
+    unchanged(method.exported)
+    assert np.array_equal(method.assignments.numpy(), method.assign(seen.numpy()))

@@ -108,7 +108,7 @@ class SCCL(Method):
         """Finds out whether there are text views, and how many clusters where that was not said."""
         self.explicit = {"text_1", "text_2"} <= set(dataset.column_names)
         if len(self.centres) == 0:
-            embeddings = self.encode(list(dataset["text"]))
+            embeddings = self.clustered(list(dataset["text"]))
             self.centres = nn.Parameter(self.centres.new_zeros(estimate_clusters(embeddings), self.encoder.dimension))
         distinct = len(set(dataset["text"]))
         if len(self.centres) > distinct:
@@ -117,7 +117,7 @@ class SCCL(Method):
         return dataset
 
     def on_fit_start(self, dataset: Any) -> None:
-        found = cluster(self.encode(list(dataset["text"])), len(self.centres), self.kmeans_seed)
+        found = cluster(self.clustered(list(dataset["text"])), len(self.centres), self.kmeans_seed)
         with torch.no_grad():
             self.centres.copy_(torch.as_tensor(found.centres))
             distributed.broadcast(self.centres)
@@ -152,6 +152,10 @@ class SCCL(Method):
             "contrastive": contrastive.detach(),
             "clustering": clustering.detach(),
         }
+
+    def clustered(self, texts: list[str]) -> np.ndarray:
+        """The embeddings that the clustering loss sees, (texts, dim): neither normalised nor pooled as at test."""
+        return self.encoder.encode(texts, normalize=False)
 
     @torch.no_grad()
     def assign(self, embeddings: Any) -> np.ndarray:
@@ -192,7 +196,7 @@ class ClusterProgress:
 
     def compute(self, encoder: Any) -> dict[str, float]:
         method = self.method
-        embeddings = encoder.encode(self.texts)
+        embeddings = method.clustered(self.texts)
         assigned = method.assign(embeddings)
         before = method.assignments.cpu().numpy()
         empty = len(method.centres) - len(np.unique(assigned))
@@ -201,6 +205,8 @@ class ClusterProgress:
         scores = {"unchanged": 100 * float((assigned == before).mean())}
         method.assignments.copy_(torch.as_tensor(assigned))
         if self.labels is not None:
+            if encoder.normalize or encoder.pooling != method.encoder.pooling:
+                embeddings = encoder.encode(self.texts)  # what a user of the export would cluster
             by_kmeans = cluster(embeddings, len(method.centres), method.kmeans_seed).assignments
             for kind, clusters in (("kmeans", by_kmeans), ("head", assigned)):
                 scores[f"{kind}_accuracy"] = 100 * clustering_accuracy(self.labels, clusters)
