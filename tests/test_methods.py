@@ -21,13 +21,16 @@ SENTENCES = [{"text": text} for text in TEXTS]
 DOCUMENTS = [{"text": " ".join(TEXTS[start : start + 12])} for start in range(0, 252, 7)]
 CLASSES = [{"text": text, "label": number % 4} for number, text in enumerate(TEXTS)]
 VIEWED = [{"text": text, "text_1": text[3:], "text_2": text[:-3]} for text in TEXTS]
+TRIPLETS = [{"text": TEXTS[i], "positive": TEXTS[i + 40], "negative": TEXTS[i + 80]} for i in range(64)]
+PAIRS = [{"text": row["text"], "positive": row["positive"]} for row in TRIPLETS]
 LABELLED = [{"text": TEXTS[i], "positive": TEXTS[-i - 1], "label": i % 3} for i in range(64)]
 
 ADVERSARIAL = {"first_view": "plain", "second_view": "adversarial", "objective": "joint"}
 
 # name -> method, its options, rows; the views are those of the collator, so that ranks can be given them
 CASES = {
-    "simcse": ("simcse", {"mlm_weight": 0.5, "learn_temperature": True}, SENTENCES),
+    "simcse, triplets": ("simcse", {"learn_temperature": True}, TRIPLETS),
+    "simcse, masked words": ("simcse", {"mlm_weight": 0.5}, PAIRS),
     "bert-ct": ("bert-ct", {"negatives": "anchored", "negatives_per_positive": 3}, SENTENCES),
     "bert-ct, sum": ("bert-ct", {"negatives": "anchored", "negatives_per_positive": 1, "reduction": "sum"}, SENTENCES),
     "ct-in-batch": ("ct-in-batch", {}, SENTENCES),
@@ -99,7 +102,7 @@ def loss_and_gradients(rank, directory, case, batches):
     return value.item(), {n: p.grad.clone() for n, p in method.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case != "simcse"])
+@pytest.mark.parametrize("case", CASES)
 def test_two_processes_equal_one_on_the_joined_batch(case, directory, two_processes):
     """Design rule 2, with ranks that hold different numbers of rows."""
     method = build(directory, case, dropout=0.0)
@@ -142,7 +145,7 @@ def trainer_of(directory, case, output, callbacks=()):
     return ContrastiveTrainer(build(directory, case), args, rows, evaluators=[Spread()], callbacks=callbacks)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case != "simcse"])
+@pytest.mark.parametrize("case", CASES)
 def test_a_fresh_trainer_resumes_to_the_same_bits_and_exports_what_it_scored(case, directory, tmp_path):
     class StopAt5(transformers.TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
