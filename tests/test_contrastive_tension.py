@@ -222,3 +222,19 @@ def test_keras_optimizer_and_its_piecewise_rate(directory, tmp_path):
     assert rates == pytest.approx([1e-5] * 3 + [8e-6] * 2 + [6e-6] * 2)
     with pytest.raises(InputError, match="such as 500:8e-6, not soon"):
         ContrastiveTrainingArguments(str(tmp_path / "run"), learning_rate_pieces=["soon"])
+
+
+def test_gradient_checkpointing_reaches_both_towers_and_changes_no_gradient(directory):
+    gradients = []
+    for checkpointing in (False, True):
+        transformers.set_seed(0)
+        method = CTInBatch(Encoder.from_pretrained(directory)).train()
+        method.hooked = True
+        if checkpointing:
+            method.gradient_checkpointing_enable()
+        torch.manual_seed(1)  # of the dropout masks
+        method(**method.collator()(rows(8)))["loss"].backward()
+        gradients.append({name: p.grad for name, p in method.named_parameters() if p.grad is not None})
+    assert all(tower.backbone.is_gradient_checkpointing for tower in (method.encoder, method.second))
+    for name, gradient in gradients[0].items():
+        assert torch.allclose(gradient, gradients[1][name], atol=1e-7), name

@@ -143,5 +143,7 @@ class Method(nn.Module):
         return self.exported.save(path, card=card)
 
     def gradient_checkpointing_enable(self, **options: Any) -> None:
-        """Trades compute for memory in the backbone; the Trainer calls it for `--gradient_checkpointing`."""
-        self.encoder.backbone.gradient_checkpointing_enable(**options)
+        """Trades compute for memory in every backbone; the Trainer calls it for `--gradient_checkpointing`."""
+        for module in self.modules():
+            if isinstance(module, Encoder):
+                module.backbone.gradient_checkpointing_enable(**options)
