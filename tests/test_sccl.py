@@ -319,11 +319,11 @@ def test_labels_are_looked_at_and_never_learned_from(directory, tmp_path, caplog
     permuted = random.Random(0).sample(LABELS, len(LABELS))
     runs = {}
     for name, labels in {"known": LABELS, "permuted": permuted, "absent": None}.items():
-        options = {"learning_rate": 3e-4, "max_steps": 12, "target_score": 99.0}
+        options = {"max_steps": 12, "target_score": 95.0}
         runs[name] = trainer_of(directory, tmp_path / name, labels, **options)
         runs[name].train()
     steps = runs["known"].state.global_step
-    assert 4 < steps < 12  # by the rule
+    assert steps == 4  # by the rule: the first evaluation has nothing to compare with
     for name in ("permuted", "absent"):
         assert runs[name].state.global_step == steps
         for key, value in runs["known"].method.state_dict().items():

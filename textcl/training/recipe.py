@@ -116,7 +116,8 @@ class Recipe:
 
     def fingerprint(self) -> str:
         """A hash of all that decides the run's weights: its flags, its data and the weights it starts from."""
-        decisive = {key: value for key, value in self.to_dict().items() if key not in COSMETIC}
+        # what is not set decides nothing, so that a flag added later leaves the fingerprints of old runs as they are
+        decisive = {k: v for k, v in self.to_dict().items() if k not in COSMETIC and v not in (None, [], {})}
         for key in ("data", "dev"):
             value = decisive.get(key)
             if value and (key == "data" or value not in ("stsb", "none")):
