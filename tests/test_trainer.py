@@ -163,6 +163,22 @@ save_file(method.state_dict(), f"{{output}}/rank{{os.environ.get('RANK', 0)}}.sa
         assert (first[name] - value).norm() < 0.01 * moved[name] + 1e-5, name
 
 
+def test_each_epoch_has_masks_of_its_own(directory, tmp_path):
+    masks = []
+
+    class Watch(transformers.TrainerCallback):
+        def on_step_end(self, args, state, control, train_dataloader, **kwargs):
+            masks.append(train_dataloader.collate_fn([CORPUS[row] for row in range(8)])["mlm_input_ids"])
+
+    method = method_of(directory, mlm_weight=0.1)
+    rows = CORPUS.select(range(32))
+    ContrastiveTrainer(method, arguments(tmp_path / "run", num_train_epochs=2), rows, callbacks=[Watch()]).train()
+    assert len(masks) == 4
+    assert torch.equal(masks[0], masks[1])
+    assert torch.equal(masks[2], masks[3])
+    assert not torch.equal(masks[0], masks[2])
+
+
 # -- choosing ---------------------------------------------------------------------------------------------------------
 
 
