@@ -44,7 +44,7 @@ def main() -> None:
     exported = method.export(options.output / "export")
     print(f"SentenceTransformer({str(exported)!r}) loads it")
     texts = list(textcl.load_texts(options.texts)["text"])
-    clusters = method.assign(method.encode(texts))
+    clusters = method.assign(method.clustered(texts))
     for text, cluster in zip(texts[:20], clusters, strict=False):
         print(f"{cluster:4}  {text}")
 
