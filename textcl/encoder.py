@@ -3,8 +3,8 @@
 import inspect
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
@@ -281,19 +281,12 @@ class Encoder(nn.Module):
         ids = torch.tensor([ordinary[-6:]], device=self.device)
         positions = first_position(self.backbone) + torch.arange(ids.shape[1], device=self.device)[None]
         order = torch.tensor([2, 5, 0, 3, 1, 4], device=self.device)
-        was_training = self.training
-        self.eval()
-        try:
+        cases = ((ids, positions), (ids[:, order], positions[:, order]), (ids, positions[:, order]))
+        with self._without_dropout():
             plain, moved, shuffled = (
                 self.backbone(input_ids=words, attention_mask=torch.ones_like(words), position_ids=places)[0]
-                for words, places in (
-                    (ids, positions),
-                    (ids[:, order], positions[:, order]),
-                    (ids, positions[:, order]),
-                )
+                for words, places in cases
             )
-        finally:
-            self.train(was_training)
         error, change = (plain[:, order] - moved).abs().max(), (plain - shuffled).abs().max()
         return bool(error < 1e-5 * plain.abs().max() and change > 10 * error)
 
@@ -347,18 +340,14 @@ class Encoder(nn.Module):
             delay=2,
             disable=None if show_progress_bar is None else not show_progress_bar,
         )
-        was_training = self.training
-        self.eval()
-        try:
-            with bar, torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                for window in in_windows(len(distinct), WINDOW):
-                    tokens = self.tokenize([wrap(distinct[i]) for i in window])
-                    for rows in length_ordered_slices(tokens["attention_mask"].sum(dim=1), batch_size * 128):
-                        slice_tokens = {k: v.to(self.device) for k, v in take_rows(tokens, rows).items()}
-                        embeddings[window.start + rows] = self._embed_slice(slice_tokens)[0]
-                        bar.update(len(rows))
-        finally:
-            self.train(was_training)
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
+        with self._without_dropout(), bar, torch.no_grad(), autocast:
+            for window in in_windows(len(distinct), WINDOW):
+                tokens = self.tokenize([wrap(distinct[i]) for i in window])
+                for rows in length_ordered_slices(tokens["attention_mask"].sum(dim=1), batch_size * 128):
+                    slice_tokens = {k: v.to(self.device) for k, v in take_rows(tokens, rows).items()}
+                    embeddings[window.start + rows] = self._embed_slice(slice_tokens)[0]
+                    bar.update(len(rows))
         if self.normalize if normalize is None else normalize:
             embeddings = nn.functional.normalize(embeddings, dim=-1)
         position = torch.empty(len(distinct), dtype=torch.long)
@@ -401,6 +390,16 @@ class Encoder(nn.Module):
     def _output_dtype(self) -> torch.dtype:
         return torch.promote_types(self.backbone.dtype, torch.float32)
 
+    @contextmanager
+    def _without_dropout(self) -> Iterator[None]:
+        """Evaluation mode, and at the exit the mode that was before."""
+        was_training = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(was_training)
+
     def _embed(
         self,
         tokens: Tokens,
@@ -419,10 +418,7 @@ class Encoder(nn.Module):
         lengths = tokens["attention_mask"].sum(dim=1).cpu()
         slices = length_ordered_slices(lengths, self.token_budget or TOKEN_BUDGET.get(self.device.type, 65536))
         embeddings, outputs = [], []
-        was_training = self.training
-        if not dropout:
-            self.eval()
-        try:
+        with nullcontext() if dropout else self._without_dropout():
             for rows in slices:
                 of_slice = take_rows(inputs, rows)
                 labels = of_slice.pop("labels", None)
@@ -430,9 +426,6 @@ class Encoder(nn.Module):
                 embeddings.append(pooled)
                 if labels is not None:
                     outputs.append((output, labels))
-        finally:
-            if not dropout:
-                self.train(was_training)
         restored = torch.argsort(torch.cat(slices)).to(self.device)
         return torch.cat(embeddings)[restored], outputs
 

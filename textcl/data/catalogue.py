@@ -31,9 +31,6 @@ from textcl.errors import InputError, nearest
 logger = logging.getLogger("textcl")
 
 State = Literal["ok", "hash differs", "not verified", "wrong count", "incomplete", "missing"]
-SCORED = ("sts", "transfer", "clustering")
-"""The kinds of sets that encoders are scored on."""
-
 _CHUNK = 1 << 20
 _TIMEOUT = 60.0  # seconds without a byte
 

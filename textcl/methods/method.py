@@ -42,7 +42,7 @@ class Method(nn.Module):
         """Whether training without `MethodCallback` would be wrong."""
         return False
 
-    def collator(self, seed: int = 42) -> Any:
+    def collator(self, seed: int = 42) -> Collator:
         """What makes this method's batches from rows of a dataset; `seed` is that of its views and masks."""
         return Collator(self.encoder.tokenizer, self.encoder.max_length, seed=seed)
 
