@@ -77,6 +77,7 @@ def test_views_with_nothing_in_them_and_no_dropout_leave_no_alignment(directory)
 @pytest.mark.parametrize("objective", ["supervised", "joint"])
 def test_the_supervised_and_the_joint_loss_are_the_papers(directory, objective):
     method = method_of(directory, first_view="plain", second_view="reordering", objective=objective)
+    method.hooked = True
     batch = method.collator()(LABELLED)
     parts = method.embed(batch).chunk(6 if objective == "joint" else 2)
     classifier = method.classifier

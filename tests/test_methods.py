@@ -27,6 +27,28 @@ LABELLED = [{"text": TEXTS[i], "positive": TEXTS[-i - 1], "label": i % 3} for i 
 
 ADVERSARIAL = {"first_view": "plain", "second_view": "adversarial", "objective": "joint"}
 
+TOKEN_VIEWS = {"first_view": "word_deletion:0.2", "second_view": "repetition"}
+SWAV = {
+    **TOKEN_VIEWS,
+    "short_views": 2,
+    "prototypes": 6,
+    "epsilon": 0.02,
+    "frozen_steps": 3,
+    "queue_size": 30,
+    "projection_dimension": 8,
+    "hidden_dimension": 16,
+}
+THE_REST = {
+    "template": "the teacher says {text} [MASK] .",
+    "second_template": "{text} my neighbour means [MASK]",
+    "denoise_templates": True,
+    "off_dropout_negatives": True,
+    "dimension_weight": 1.0,
+    "decorrelation_weight": 0.01,
+    "consistency_weight": 1.0,
+}
+TAUGHT = [{"text": text, "teacher": [len(text) / 9, number % 7.0, 1.0]} for number, text in enumerate(TEXTS)]
+
 # name -> method, its options, rows; the views are those of the collator, so that ranks can be given them
 CASES = {
     "simcse, triplets": ("simcse", {"learn_temperature": True}, TRIPLETS),
@@ -40,6 +62,16 @@ CASES = {
     "declutr": ("declutr", {"shortest_span": 3, "longest_span": 8}, DOCUMENTS),
     "sccl": ("sccl", {"clusters": 4, "first_view": "word_deletion:0.2", "second_view": "reordering"}, CLASSES),
     "sccl, explicit": ("sccl", {"clusters": 4, "alpha": 10.0}, VIEWED),
+    "simcse-plus, queue": ("simcse-plus", {**TOKEN_VIEWS, "queue_size": 80, "noise_negatives": 5}, SENTENCES),
+    "simcse-plus, the rest": ("simcse-plus", THE_REST, TAUGHT),
+    "simclr": ("simclr", TOKEN_VIEWS, SENTENCES),
+    "moco": ("moco", {**TOKEN_VIEWS, "queue_size": 80}, SENTENCES),
+    "moco-v3": ("moco-v3", {**TOKEN_VIEWS, "hidden_dimension": 16, "projection_dimension": 8}, SENTENCES),
+    "swav": ("swav", SWAV, SENTENCES),
+    "byol": ("byol", {**TOKEN_VIEWS, "hidden_dimension": 16, "projection_dimension": 8}, SENTENCES),
+    "simsiam": ("simsiam", {**TOKEN_VIEWS, "projection_dimension": 16, "bottleneck_dimension": 4}, SENTENCES),
+    "barlow-twins": ("barlow-twins", {**TOKEN_VIEWS, "projection_dimension": 16}, SENTENCES),
+    "vicreg": ("vicreg", {**TOKEN_VIEWS, "projection_dimension": 16}, VIEWED),
 }
 
 
@@ -51,11 +83,13 @@ def directory(tmp_path_factory):
 def build(directory, case, **options):
     name, of_case, _ = CASES[case]
     transformers.set_seed(0)
-    method = METHODS[name](Encoder.from_pretrained(directory, device="cpu", **options), **of_case)
+    pooling = "mask_token" if "template" in of_case else None
+    method = METHODS[name](Encoder.from_pretrained(directory, device="cpu", pooling=pooling, **options), **of_case)
     method.hooked = True
-    if name == "sccl":
-        rows = Dataset.from_list(CASES[case][2])
-        method.on_fit_start(method.prepare_corpus(rows))
+    if "template" in of_case:
+        method.ranking_weight = 1.0  # its rows hold what a teacher would say
+    rows = Dataset.from_list(CASES[case][2])
+    method.on_fit_start(method.prepare_corpus(rows), batch_size=12)
     return method
 
 
@@ -164,6 +198,7 @@ def test_a_fresh_trainer_resumes_to_the_same_bits_and_exports_what_it_scored(cas
     assert any("loss" in entry for entry in entries)
     whole.method.export(tmp_path / "export")
     expected = whole.method.encode(TEXTS[:9])
-    theirs = SentenceTransformer(str(tmp_path / "export"), device="cpu").encode(TEXTS[:9])
-    assert np.abs(theirs - expected).max() <= 1e-6
+    if "template" not in CASES[case][1]:  # which sentence-transformers has no word for
+        theirs = SentenceTransformer(str(tmp_path / "export"), device="cpu").encode(TEXTS[:9])
+        assert np.abs(theirs - expected).max() <= 1e-6
     assert np.abs(Encoder.from_pretrained(tmp_path / "export").encode(TEXTS[:9]) - expected).max() <= 1e-6

@@ -353,7 +353,7 @@ def test_figures_are_those_of_k_means_and_of_the_head(directory, tmp_path):
 def test_an_emptied_cluster_is_said(directory, caplog):
     method = method_of(directory)
     rows = Dataset.from_dict({"text": TEXTS})
-    method.on_fit_start(method.prepare_corpus(rows))
+    method.on_fit_start(method.prepare_corpus(rows), batch_size=8)
     (unchanged,) = method.evaluators(rows)
     unchanged(method.exported)
     assert "hold no text" not in caplog.text
@@ -469,7 +469,7 @@ def test_centres_and_assignments_are_those_of_what_the_loss_sees(directory: Path
     method = SCCL(encoder, clusters=3)
     method.test_pooling = "cls"
     rows = Dataset.from_dict({"text": TEXTS[:60]})
-    method.on_fit_start(method.prepare_corpus(rows))
+    method.on_fit_start(method.prepare_corpus(rows), batch_size=8)
     with torch.no_grad():
         seen = encoder.eval().embed(encoder.tokenize(TEXTS[:60]))
     expected = KMeans(3, n_init=10, random_state=0).fit(seen.numpy()).cluster_centers_

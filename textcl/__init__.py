@@ -15,7 +15,25 @@ if TYPE_CHECKING:
     from textcl.encoder import Encoder
     from textcl.errors import InputError
     from textcl.evaluation import Clustering, LabelledPairs, Result, STSBenchmark, STSSuite, evaluate
-    from textcl.methods import CLEAR, METHODS, SCCL, BertCT, ConSERT, CTInBatch, DeCLUTR, SimCSE
+    from textcl.methods import (
+        BYOL,
+        CLEAR,
+        METHODS,
+        SCCL,
+        BarlowTwins,
+        BertCT,
+        ConSERT,
+        CTInBatch,
+        DeCLUTR,
+        MoCo,
+        MoCoV3,
+        SimCLR,
+        SimCSE,
+        SimCSEPlus,
+        SimSiam,
+        SwAV,
+        VICReg,
+    )
     from textcl.modules import InfoNCE
     from textcl.training import ContrastiveTrainer, ContrastiveTrainingArguments, MethodCallback
     from textcl.views.text import augment
@@ -31,6 +49,15 @@ _ROOMS = {
     "CLEAR": "textcl.methods",
     "DeCLUTR": "textcl.methods",
     "SCCL": "textcl.methods",
+    "SimCSEPlus": "textcl.methods",
+    "SimCLR": "textcl.methods",
+    "MoCo": "textcl.methods",
+    "MoCoV3": "textcl.methods",
+    "SwAV": "textcl.methods",
+    "BYOL": "textcl.methods",
+    "SimSiam": "textcl.methods",
+    "BarlowTwins": "textcl.methods",
+    "VICReg": "textcl.methods",
     "METHODS": "textcl.methods",
     "InfoNCE": "textcl.modules",
     "ContrastiveTrainer": "textcl.training",
@@ -51,9 +78,11 @@ _ROOMS = {
 }
 
 __all__ = [
+    "BYOL",
     "CLEAR",
     "METHODS",
     "SCCL",
+    "BarlowTwins",
     "BertCT",
     "CTInBatch",
     "Clustering",
@@ -66,10 +95,17 @@ __all__ = [
     "InputError",
     "LabelledPairs",
     "MethodCallback",
+    "MoCo",
+    "MoCoV3",
     "Result",
     "STSBenchmark",
     "STSSuite",
+    "SimCLR",
     "SimCSE",
+    "SimCSEPlus",
+    "SimSiam",
+    "SwAV",
+    "VICReg",
     "augment",
     "evaluate",
     "load_clustering",

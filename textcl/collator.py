@@ -32,8 +32,9 @@ class Collator:
     The batch is block-major (all rows of block 0, then all of block 1, …) and holds `input_ids`, `attention_mask` and
     what else the tokenizer gives, each (blocks · batch, length); `view`, the block's number, (blocks · batch,);
     `group`, equal for rows that are positives of each other; `text_id`, a content hash taken before any view; `label`
-    (batch,) where rows have one. With `mask_probability` it also holds masked copies of the rows as they were before
-    any operator: `mlm_input_ids`, `mlm_attention_mask` and so on, and `mlm_labels` (-100 where no word is asked for).
+    (batch,) and `teacher` (batch, its dim) where rows have them. With `mask_probability` it also holds masked copies
+    of the rows as they were before any operator: `mlm_input_ids`, `mlm_attention_mask` and so on, and `mlm_labels`
+    (-100 where no word is asked for).
 
     What is random here is a pure function of (seed, epoch, text, view number), so that a resumed run draws the same.
 
@@ -77,14 +78,20 @@ class Collator:
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         blocks = self.blocks or self._blocks(rows[0])
-        columns = list(dict.fromkeys(column for column, _ in blocks))
-        texts = [text for column in columns for text in texts_of(rows, column)]
-        which = torch.cat([torch.arange(len(rows)) + columns.index(column) * len(rows) for column, _ in blocks])
+        columns = list(dict.fromkeys((column, view.template) for column, view in blocks))
+        texts = [text for column, _ in columns for text in texts_of(rows, column)]
+        which = torch.cat(
+            [torch.arange(len(rows)) + columns.index((column, view.template)) * len(rows) for column, view in blocks]
+        )
         view = torch.arange(len(blocks)).repeat_interleave(len(rows))
         group = torch.arange(len(rows)).repeat(len(blocks))
-        batch = self.flat_batch(texts, which, view, group)
+        templates = [template for _, template in columns for _ in rows]
+        filled = [template(text) if template else text for text, template in zip(texts, templates, strict=True)]
+        batch = self.flat_batch(texts, which, view, group, filled)
         if "label" in rows[0]:
             batch["label"] = torch.tensor([row["label"] for row in rows])
+        if "teacher" in rows[0]:
+            batch["teacher"] = torch.tensor([row["teacher"] for row in rows])
         if self.mask_probability:
             batch |= {f"mlm_{name}": batch[name] for name in input_names(self.tokenizer) if name in batch}
             batch["mlm_input_ids"], batch["mlm_labels"] = self.masked(batch)
@@ -92,10 +99,13 @@ class Collator:
             batch = self._operated(batch, [view for _, view in blocks])
         return batch
 
-    def flat_batch(self, texts: Sequence[str], which: Tensor, view: Tensor, group: Tensor) -> dict[str, Tensor]:
-        """A batch whose row i is text `which[i]`; each text is tokenised once."""
+    def flat_batch(
+        self, texts: Sequence[str], which: Tensor, view: Tensor, group: Tensor, filled: Sequence[str] | None = None
+    ) -> dict[str, Tensor]:
+        """A batch whose row i is text `which[i]`; each text is tokenised once, as it stands in `filled`, if given."""
         ids = torch.tensor([text_id(text) for text in texts])
-        tokens = {name: tensor[which] for name, tensor in tokenize(self.tokenizer, texts, self.max_length).items()}
+        rows = tokenize(self.tokenizer, filled or texts, self.max_length)
+        tokens = {name: tensor[which] for name, tensor in rows.items()}
         return {**tokens, "view": view, "group": group, "text_id": ids[which]}
 
     def draw(self, rows: Tensor, view: int) -> Draw:

@@ -21,6 +21,7 @@ from textcl.errors import InputError
 from textcl.pooling import LAYERS, POOLINGS, check_pooling
 from textcl.views import DELETION_TOKEN, View, deletes_tokens, parse_view
 from textcl.views.model_side import applied
+from textcl.views.template import PLACE, Template
 
 logger = logging.getLogger("textcl")
 
@@ -458,18 +459,13 @@ class Encoder(nn.Module):
             if name not in self.prompts:
                 raise InputError(f"There is no prompt {name!r}; the encoder has {sorted(self.prompts) or 'none'}.")
             prompt = self.prompts[name]
-        template = prompt or ""
-        if "{text}" not in template:
-            return lambda text: template + text
-        room = self.max_length - len(self.tokenizer(template.replace("{text}", ""))["input_ids"]) - 1
+        if prompt and PLACE in prompt:
+            return self.template(prompt)
+        return lambda text: (prompt or "") + text
 
-        def fill(text: str) -> str:
-            if len(text) > room:  # cut the text, so that what follows it in the template is not lost
-                tokens = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-                text = text[: tokens["offset_mapping"][room - 1][1]] if len(tokens["input_ids"]) > room else text
-            return template.replace("{text}", text)
-
-        return fill
+    def template(self, template: str) -> Template:
+        """What puts a text into a template that holds `{text}`, cut to `max_length`."""
+        return Template(template, self.tokenizer, self.max_length)
 
 
 def _locate(name: str) -> Path:

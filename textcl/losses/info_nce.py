@@ -35,6 +35,7 @@ def info_nce(
     key_ids: Tensor | None = None,
     hard_negative_ids: Tensor | None = None,
     extra_ids: Tensor | None = None,
+    keys_are_negatives: bool = True,
     chunk_size: int | None = None,
 ) -> Tensor:
     r"""One-way InfoNCE, summed over the rows: each query finds its key among all keys and negatives.
@@ -59,6 +60,7 @@ def info_nce(
         key_ids: ``(columns,)``.
         hard_negative_ids: ``(columns,)``; None leaves hard negatives unmasked.
         extra_ids: ``(any number,)``; None leaves extra negatives unmasked.
+        keys_are_negatives: False: a key is the positive of its own row and stands in no other row's denominator.
         chunk_size: None computes ``(batch, columns)`` scores at once; a number computes tiles of that many rows and
             columns, with memory linear in the batch, and the scores a second time in backward.
 
@@ -91,7 +93,8 @@ def info_nce(
                 for block, known in zip(columns, column_ids, strict=True)
             ]
         )
-    pairing = _Pairing(positive, shifts, query_ids if ids is not None else None, ids)
+    lone_keys = 0 if keys_are_negatives else keys.shape[0]
+    pairing = _Pairing(positive, shifts, query_ids if ids is not None else None, ids, lone_keys)
     return _row_losses(queries, torch.cat(columns), pairing, temperature, similarity, chunk_size)
 
 
@@ -159,12 +162,14 @@ class _Pairing:
             ``index``; the log weight of a row's own hard negative, or minus infinity for a row's score with itself.
         row_ids: ``(rows,)``, the rows' texts as numbers, where duplicates are to be masked.
         column_ids: ``(columns,)``, likewise.
+        lone_keys: so many columns, the first ones, count for the row whose positive they are, and for no other.
     """
 
     positive: Tensor
     shifts: list[tuple[Tensor, float]]
     row_ids: Tensor | None
     column_ids: Tensor | None
+    lone_keys: int = 0
 
     def scores(self, rows: Tensor, columns: Tensor, row: slice, column: slice) -> Tensor:
         """One tile of the score matrix, complete; ``rows`` are divided by the temperature already."""
@@ -176,6 +181,9 @@ class _Pairing:
             same = (ids == self.row_ids[row, None]) | (ids == self.column_ids[self.positive[row], None])
             number = torch.arange(column.start, column.start + ids.shape[0], device=ids.device)
             scores.masked_fill_(same & (number != self.positive[row, None]), -torch.inf)
+        if column.start < self.lone_keys:
+            number = torch.arange(column.start, column.start + scores.shape[1], device=scores.device)
+            scores.masked_fill_((number < self.lone_keys) & (number != self.positive[row, None]), -torch.inf)
         return scores
 
 

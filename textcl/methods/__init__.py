@@ -1,22 +1,59 @@
 """The methods, by the name that the command line and recipes use."""
 
+from textcl.methods.barlow_twins import BarlowTwins
 from textcl.methods.bert_ct import BertCT
+from textcl.methods.byol import BYOL
 from textcl.methods.clear import CLEAR
 from textcl.methods.consert import ConSERT
 from textcl.methods.ct_in_batch import CTInBatch
 from textcl.methods.declutr import DeCLUTR
 from textcl.methods.method import Method
+from textcl.methods.moco import MoCo
+from textcl.methods.moco_v3 import MoCoV3
 from textcl.methods.sccl import SCCL
+from textcl.methods.simclr import SimCLR
 from textcl.methods.simcse import SimCSE
+from textcl.methods.simcse_plus import SimCSEPlus
+from textcl.methods.simsiam import SimSiam
+from textcl.methods.swav import SwAV
+from textcl.methods.vicreg import VICReg
 
 METHODS: dict[str, type[Method]] = {
     "simcse": SimCSE,
+    "simcse-plus": SimCSEPlus,
     "bert-ct": BertCT,
     "ct-in-batch": CTInBatch,
     "consert": ConSERT,
     "clear": CLEAR,
     "declutr": DeCLUTR,
     "sccl": SCCL,
+    "simclr": SimCLR,
+    "moco": MoCo,
+    "moco-v3": MoCoV3,
+    "swav": SwAV,
+    "byol": BYOL,
+    "simsiam": SimSiam,
+    "barlow-twins": BarlowTwins,
+    "vicreg": VICReg,
 }
 
-__all__ = ["CLEAR", "METHODS", "SCCL", "BertCT", "CTInBatch", "ConSERT", "DeCLUTR", "Method", "SimCSE"]
+__all__ = [
+    "BYOL",
+    "CLEAR",
+    "METHODS",
+    "SCCL",
+    "BarlowTwins",
+    "BertCT",
+    "CTInBatch",
+    "ConSERT",
+    "DeCLUTR",
+    "Method",
+    "MoCo",
+    "MoCoV3",
+    "SimCLR",
+    "SimCSE",
+    "SimCSEPlus",
+    "SimSiam",
+    "SwAV",
+    "VICReg",
+]

@@ -4,10 +4,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from textcl.collator import Collator
 from textcl.encoder import Encoder
 from textcl.methods.method import Batch, Method
-from textcl.modules.heads import projection_head
+from textcl.modules.heads import mlp
 from textcl.modules.info_nce import InfoNCE
 from textcl.modules.masked_language_model import MaskedLanguageModelHead
 
@@ -55,7 +54,8 @@ class CLEAR(Method):
     ) -> None:
         super().__init__(encoder)
         self.views = encoder.prepare_views(first_view, second_view)
-        self.head = projection_head(encoder.dimension, projection_dimension).to(encoder.device)
+        dimension = encoder.dimension
+        self.head = mlp([dimension, dimension, projection_dimension], batch_norm=False).to(encoder.device)
         self.info_nce = InfoNCE(
             temperature,
             topology="nt_xent",
@@ -64,25 +64,8 @@ class CLEAR(Method):
             chunk_size=chunk_size,
         )
         self.mlm_weight = mlm_weight
-        self.mlm_probability = mlm_probability
+        self.mask_probability = mlm_probability if mlm_weight else 0.0
         self.mlm_head = MaskedLanguageModelHead.from_encoder(encoder).to(encoder.device) if mlm_weight else None
-
-    @property
-    def needs_hooks(self) -> bool:
-        return True  # the views of a text are other ones in each epoch
-
-    def collator(self, seed: int = 42) -> Collator:
-        return Collator(
-            self.encoder.tokenizer,
-            self.encoder.max_length,
-            views=self.views,
-            dropout_views=self.encoder.has_dropout,
-            mask_probability=self.mlm_probability if self.mlm_head is not None else 0.0,
-            seed=seed,
-        )
-
-    def embed(self, batch: Batch) -> Tensor:
-        return self.encoder.embed(batch, views=self.views)
 
     def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
         first, second = self.head(embeddings).chunk(2)

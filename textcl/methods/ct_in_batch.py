@@ -1,5 +1,6 @@
 """CT with in-batch negatives: the two towers of Contrastive Tension under InfoNCE, as sentence-transformers has it."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor
@@ -68,5 +69,5 @@ class CTInBatch(TwoTowers):
         first, second = embeddings.chunk(2)
         return {"loss": self.info_nce(first, second, text_id=batch["text_id"])}
 
-    def after_optimizer_step(self, step: int, total: int) -> None:
+    def after_optimizer_step(self, step: int, total: int, keys: Sequence[Tensor]) -> None:
         self.info_nce.after_optimizer_step()

@@ -1,7 +1,7 @@
 """What every method is: an encoder, the modules around it, and an objective over one flat batch of views."""
 
 import copy
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from textcl.collator import Collator
 from textcl.encoder import Encoder
+from textcl.views import PLAIN, View
 
 Batch = dict[str, Tensor]
 
@@ -24,6 +25,8 @@ class Method(nn.Module):
         encoder: The encoder that is trained, and exported.
 
     Attributes:
+        views: Those of an unlabelled text, see `textcl.views`. Two plain ones differ by dropout.
+        mask_probability: Share of the tokens asked for in masked copies of the rows, for a masked-word term.
         test_pooling: The pooling that evaluators see and that is exported, where it is not the one trained with.
     """
 
@@ -34,17 +37,26 @@ class Method(nn.Module):
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = encoder
+        self.views: tuple[View, ...] = (PLAIN, PLAIN)
+        self.mask_probability = 0.0
         self.hooked = False  # set by MethodCallback
         self.test_pooling: str | None = None
 
     @property
     def needs_hooks(self) -> bool:
-        """Whether training without `MethodCallback` would be wrong."""
-        return False
+        """Whether training without `MethodCallback` would be wrong, as where a collator draws anew in each epoch."""
+        return self.mask_probability > 0 or any(view.token_operators for view in self.views)
 
     def collator(self, seed: int = 42) -> Collator:
         """What makes this method's batches from rows of a dataset; `seed` is that of its views and masks."""
-        return Collator(self.encoder.tokenizer, self.encoder.max_length, seed=seed)
+        return Collator(
+            self.encoder.tokenizer,
+            self.encoder.max_length,
+            views=self.views,
+            dropout_views=self.encoder.has_dropout,
+            mask_probability=self.mask_probability,
+            seed=seed,
+        )
 
     def prepare_corpus(self, dataset: Any) -> Any:
         """The rows that can be trained on; a trainer of textcl calls it before anything else."""
@@ -56,10 +68,10 @@ class Method(nn.Module):
 
     def embed(self, batch: Batch) -> Tensor:
         """All views of the batch in one call of the encoder, (views · batch, dim)."""
-        return self.encoder.embed(batch)
+        return self.encoder.embed(batch, views=self.views)
 
     def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """`{"loss": scalar}` and, where the loss has parts, those by name.
+        """`{"loss": scalar}` and, where the loss has parts, those by name; `keys` are for a queue, see the hooks.
 
         Args:
             embeddings: What `embed` gave, (views · batch, dim).
@@ -71,7 +83,7 @@ class Method(nn.Module):
         """The loss of a batch, its parts, and the detached embeddings (views · batch, dim) for diagnostics."""
         self.check_hooks()
         embeddings = self.embed(batch)
-        return {**self.objective(embeddings, batch), "embeddings": embeddings.detach()}
+        return {"embeddings": embeddings.detach(), **self.objective(embeddings, batch)}
 
     def check_hooks(self) -> None:
         """Raises if this method is trained without the hooks that it needs."""
@@ -80,14 +92,25 @@ class Method(nn.Module):
                 f"{type(self).__name__} needs its hooks: pass callbacks=[textcl.MethodCallback()] to the Trainer."
             )
 
-    def on_fit_start(self, dataset: Any) -> None:
-        """Called once before the first step of a run, not after a resume, with the rows that are trained on."""
+    def on_fit_start(self, dataset: Any, batch_size: int) -> None:
+        """Called once before the first step of a run, not after a resume.
 
-    def before_optimizer_step(self) -> None:
-        """Called when gradients are final, before the optimizer moves."""
+        Args:
+            dataset: The rows that are trained on.
+            batch_size: Rows of a batch over all ranks.
+        """
 
-    def after_optimizer_step(self, step: int, total: int) -> None:
-        """Called once after each optimizer step that was not skipped; `step` of `total` are done."""
+    def before_optimizer_step(self, step: int) -> None:
+        """Called when gradients are final, before the optimizer moves; `step` are done."""
+
+    def after_optimizer_step(self, step: int, total: int, keys: Sequence[Tensor]) -> None:
+        """Called once after each optimizer step that was not skipped.
+
+        Args:
+            step: Steps done.
+            total: Steps in the whole run.
+            keys: What `objective` gave under that name since the step before, one tensor a micro-batch.
+        """
 
     @property
     def learning_rate_factors(self) -> dict[str, float]:
@@ -147,3 +170,9 @@ class Method(nn.Module):
         for module in self.modules():
             if isinstance(module, Encoder):
                 module.backbone.gradient_checkpointing_enable(**options)
+
+
+def rows_of_view(batch: Batch, number: int) -> Batch:
+    """The rows of one view, of all tensors that have a row for each row of the batch."""
+    rows = batch["view"] == number
+    return {name: tensor[rows] for name, tensor in batch.items() if len(tensor) == len(rows)}

@@ -22,7 +22,7 @@ from textcl.evaluation.clustering import (
 )
 from textcl.losses.clustering import clustering_divergence, log_assignments, target_distribution
 from textcl.methods.method import Batch, Method
-from textcl.modules.heads import projection_head
+from textcl.modules.heads import mlp
 from textcl.modules.info_nce import InfoNCE
 from textcl.views import PLAIN
 
@@ -85,8 +85,9 @@ class SCCL(Method):
         if clusters is not None and clusters < 2:
             raise InputError(f"SCCL needs two clusters at least, not {clusters}.")
         self.views = encoder.prepare_views(first_view, second_view)
-        self.head = projection_head(encoder.dimension, projection_dimension).to(encoder.device)
-        self.centres = nn.Parameter(torch.zeros(clusters or 0, encoder.dimension, device=encoder.device))
+        dimension = encoder.dimension
+        self.head = mlp([dimension, dimension, projection_dimension], batch_norm=False).to(encoder.device)
+        self.centres = nn.Parameter(torch.zeros(clusters or 0, dimension, device=encoder.device))
         self.register_buffer("assignments", torch.zeros(0, dtype=torch.long))
         self.info_nce = InfoNCE(temperature, topology="nt_xent", chunk_size=chunk_size)
         self.eta = eta
@@ -116,7 +117,7 @@ class SCCL(Method):
         self.assignments = self.assignments.new_full((len(dataset),), -1)
         return dataset
 
-    def on_fit_start(self, dataset: Any) -> None:
+    def on_fit_start(self, dataset: Any, batch_size: int) -> None:
         found = cluster(self.clustered(list(dataset["text"])), len(self.centres), self.kmeans_seed)
         with torch.no_grad():
             self.centres.copy_(torch.as_tensor(found.centres))

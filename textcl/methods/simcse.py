@@ -1,5 +1,6 @@
 """SimCSE: Simple Contrastive Learning of Sentence Embeddings (Gao, Yao and Chen, EMNLP 2021, arXiv 2104.08821)."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from textcl.collator import Collator
 from textcl.encoder import DenseTanh, Encoder
 from textcl.errors import InputError
-from textcl.methods.method import Batch, Method
+from textcl.methods.method import Batch, Method, rows_of_view
 from textcl.modules.info_nce import InfoNCE
 from textcl.modules.masked_language_model import MaskedLanguageModelHead
 
@@ -23,6 +24,8 @@ class SimCSE(Method):
 
     Args:
         encoder: The paper pools [CLS].
+        first_view: See `textcl.views`. Two plain views differ by dropout.
+        second_view: Likewise.
         temperature: τ.
         similarity: "cosine", or "dot" as in table D.1.
         learn_temperature: Train 1/τ, which the paper does not.
@@ -49,6 +52,8 @@ class SimCSE(Method):
     def __init__(
         self,
         encoder: Encoder,
+        first_view: str = "plain",
+        second_view: str = "plain",
         temperature: float = 0.05,
         similarity: Literal["cosine", "dot"] = "cosine",
         learn_temperature: bool = False,
@@ -66,6 +71,7 @@ class SimCSE(Method):
         if head == "keep" and encoder.head is None:
             encoder.head = DenseTanh(encoder.dimension).to(encoder.device)
             encoder.pooling = "pooler" if encoder.pooling == "cls" else encoder.pooling
+        self.views = encoder.prepare_views(first_view, second_view)
         self.head = DenseTanh(encoder.dimension).to(encoder.device) if head == "train_only" else nn.Identity()
         self.info_nce = InfoNCE(
             temperature,
@@ -77,33 +83,28 @@ class SimCSE(Method):
         )
         self.equal_dropout_masks = equal_dropout_masks
         self.mlm_weight = mlm_weight
-        self.mlm_probability = mlm_probability
+        self.mask_probability = mlm_probability if mlm_weight else 0.0
         self.mlm_head = MaskedLanguageModelHead.from_encoder(encoder).to(encoder.device) if mlm_weight else None
 
     @property
     def needs_hooks(self) -> bool:
-        return self.mlm_head is not None or self.info_nce.log_scale_bias is not None
+        return super().needs_hooks or self.info_nce.log_scale_bias is not None
 
     def collator(self, seed: int = 42) -> Collator:
-        return Collator(
-            self.encoder.tokenizer,
-            self.encoder.max_length,
-            dropout_views=self.encoder.has_dropout or self.equal_dropout_masks,
-            mask_probability=self.mlm_probability if self.mlm_head is not None else 0.0,
-            seed=seed,
-        )
+        collator = super().collator(seed)
+        collator.dropout_views |= self.equal_dropout_masks
+        return collator
 
     def embed(self, batch: Batch) -> Tensor:
         if not self.equal_dropout_masks:
-            return self.encoder.embed(batch)
-        rows = _batch_size(batch)
-        if not torch.equal(batch["text_id"][:rows], batch["text_id"][rows:]):
+            return super().embed(batch)
+        first, second = rows_of_view(batch, 0), rows_of_view(batch, 1)
+        if not torch.equal(first["text_id"], second["text_id"]):
             raise InputError("equal_dropout_masks is a control for unlabelled text; these rows hold pairs or triplets.")
-        return self.encoder.embed({name: tensor[:rows] for name, tensor in batch.items()}).repeat(2, 1)
+        return self.encoder.embed(first).repeat(2, 1)
 
     def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
-        rows = _batch_size(batch)
-        first, second, *hard_negatives = self.head(embeddings).split(rows)
+        first, second, *hard_negatives = self.head(embeddings).split(int((batch["view"] == 0).sum()))
         loss = self.info_nce(
             first,
             second,
@@ -115,9 +116,5 @@ class SimCSE(Method):
         mlm = self.mlm_head.on_copies(self.encoder, batch)
         return {"loss": loss + self.mlm_weight * mlm, "contrastive": loss.detach(), "mlm": mlm.detach()}
 
-    def after_optimizer_step(self, step: int, total: int) -> None:
+    def after_optimizer_step(self, step: int, total: int, keys: Sequence[Tensor]) -> None:
         self.info_nce.after_optimizer_step()
-
-
-def _batch_size(batch: Batch) -> int:
-    return int((batch["view"] == 0).sum())

@@ -32,6 +32,7 @@ class InfoNCE(nn.Module):
         reduction: ``"mean"`` over the rows of all ranks (both views' rows for NT-Xent), or their ``"sum"``.
         hard_negative_log_weight: added to the score of a row's own hard negative.
         mask_duplicates: rows of the same text are no negatives of each other; wants ``text_id`` in ``forward``.
+        keys_are_negatives: False: negatives are the hard and the extra ones alone (MoCo); one-way.
         chunk_size: compute in tiles of that many rows and columns: memory linear in the batch, scores computed twice.
 
     Raises:
@@ -51,6 +52,7 @@ class InfoNCE(nn.Module):
         reduction: Literal["mean", "sum"] = "mean",
         hard_negative_log_weight: float = 0.0,
         mask_duplicates: bool = False,
+        keys_are_negatives: bool = True,
         chunk_size: int | None = None,
     ) -> None:
         super().__init__()
@@ -64,6 +66,8 @@ class InfoNCE(nn.Module):
         if temperature <= 0 or (learn_temperature and temperature < 1 / LARGEST_SCALE):
             least = "at least 0.01 when it is learned" if learn_temperature else "above 0"
             raise InputError(f"The temperature of InfoNCE must be {least}, but it is {temperature}.")
+        if topology == "nt_xent" and not keys_are_negatives:
+            raise InputError("NT-Xent takes its negatives from the keys: use topology='one_way' for others alone.")
         if topology == "nt_xent" and symmetric:
             raise InputError("NT-Xent is symmetric already: leave out symmetric=True.")
         if chunk_size is not None and chunk_size < 1:
@@ -74,6 +78,7 @@ class InfoNCE(nn.Module):
         self.reduction = reduction
         self.hard_negative_log_weight = hard_negative_log_weight
         self.mask_duplicates = mask_duplicates
+        self.keys_are_negatives = keys_are_negatives
         self.chunk_size = chunk_size
         self.fixed_temperature = temperature
         # "bias" in the name: transformers' trainer keeps such parameters out of weight decay
@@ -121,7 +126,7 @@ class InfoNCE(nn.Module):
         self._check(queries, keys, hard_negatives, extra_negatives, text_id)
         counts = distributed.row_counts(queries)
         offset, columns, batch = sum(counts[: distributed.rank()]), sum(counts), queries.shape[0]
-        if columns == 1 and hard_negatives is None and extra_negatives is None:
+        if columns == 1 and self.keys_are_negatives and hard_negatives is None and extra_negatives is None:
             raise InputError(
                 "InfoNCE takes its negatives from the batch, but the batch has a single row: "
                 "use a batch size of 2 or more, or drop the last incomplete batch (dataloader_drop_last=True)."
@@ -152,6 +157,7 @@ class InfoNCE(nn.Module):
             query_ids=query_ids,
             key_ids=all_key_ids,
             hard_negative_ids=all_hard_ids,
+            keys_are_negatives=self.keys_are_negatives,
             **settings,
         )
         if self.symmetric:

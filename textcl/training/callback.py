@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -20,13 +22,24 @@ class MethodCallback(TrainerCallback):
         ...                      callbacks=[textcl.MethodCallback()])
     """
 
+    def __init__(self) -> None:
+        self._keys: list[Tensor] = []  # of the micro-batches since the last optimizer step
+        self._handle: RemovableHandle | None = None
+
+    def _collect(self, method: Method, inputs: Any, outputs: dict[str, Tensor]) -> None:
+        if method.training and "keys" in outputs:
+            self._keys.append(outputs["keys"])
+
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         method: Method = kwargs["model"]
         method.hooked = True
+        self.on_train_end(args, state, control)  # of a run that was interrupted
+        self._keys.clear()
+        self._handle = method.register_forward_hook(self._collect)
         if state.global_step == 0:
-            method.on_fit_start(kwargs["train_dataloader"].dataset)
+            method.on_fit_start(kwargs["train_dataloader"].dataset, args.train_batch_size * args.world_size)
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -37,11 +50,18 @@ class MethodCallback(TrainerCallback):
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        kwargs["model"].before_optimizer_step()
+        kwargs["model"].before_optimizer_step(state.global_step)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if not getattr(kwargs["optimizer"], "step_was_skipped", False):  # a bare torch optimizer never skips
-            kwargs["model"].after_optimizer_step(state.global_step, state.max_steps)
+            kwargs["model"].after_optimizer_step(state.global_step, state.max_steps, self._keys)
+        self._keys.clear()
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self._handle is not None:
+            self._handle.remove()
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.is_world_process_zero:

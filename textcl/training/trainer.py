@@ -158,7 +158,7 @@ class ContrastiveTrainer(Trainer):
         with torch.no_grad():
             first = inputs["text_id"][inputs["view"] == 0].sort().values
             self._duplicates += (first[1:] == first[:-1]).sum()
-        self._seen = {name: value.detach() for name, value in outputs.items() if name != "loss"}
+        self._seen = {name: value.detach() for name, value in outputs.items() if name not in ("loss", "keys")}
         self._seen |= {"view": inputs["view"], "group": inputs["group"]}
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
 

@@ -11,17 +11,20 @@ from typing import Any
 
 from textcl.errors import InputError, nearest
 from textcl.views import model_side, tokens
+from textcl.views.template import Template
 
 TokenOperator = Callable[[tokens.TokenRows, tokens.Draw], tokens.TokenRows]
 
 DELETION_TOKEN = "[DEL]"
 
-# Default rates: those of the papers (ConSERT, section 4.1; CLEAR's are unverified). None: the operator takes none.
+# Default rates: those of the papers (ConSERT §4.1; ESimCSE; CLEAR's are unverified). None: the operator takes none.
 TOKEN_OPERATORS: dict[str, tuple[Callable[..., tokens.TokenRows], float]] = {
     "word_deletion": (tokens.word_deletion, 0.7),
     "span_deletion": (tokens.span_deletion, 0.25),
     "reordering": (tokens.reordering, 0.25),
     "substitution": (tokens.substitution, 0.3),
+    "repetition": (tokens.repetition, 0.32),
+    "crop": (tokens.crop, 0.5),
 }
 MODEL_OPERATORS: dict[str, tuple[Callable[..., Any], float | None]] = {
     "shuffle": (model_side.shuffle, None),
@@ -40,11 +43,13 @@ class View:
         name: What it was parsed from.
         token_operators: Applied to the token rows, in order.
         model_operators: Applied inside the encoder, in order, by name.
+        template: What the text is put into before anything else.
     """
 
     name: str = "plain"
     token_operators: tuple[TokenOperator, ...] = ()
     model_operators: tuple[tuple[str, model_side.Operator], ...] = ()
+    template: Template | None = None
 
     @property
     def shuffles_positions(self) -> bool:

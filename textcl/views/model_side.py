@@ -39,6 +39,17 @@ def span(inputs: dict[str, Tensor], rate: float) -> dict[str, Tensor]:
     return {**inputs, "attention_mask": mask * ((position >= start) & (position < start + kept))}
 
 
+def template_alone(inputs: dict[str, Tensor], before: int, behind: int) -> dict[str, Tensor]:
+    """Hides the text of a template, which keeps its places: all but the first `before` and the last `behind` tokens.
+
+    PromptBERT (Jiang et al. 2022, arXiv 2201.04337), section 3.3: what the template says without the text.
+    """
+    mask = inputs["attention_mask"]
+    position = torch.arange(mask.shape[1], device=mask.device)
+    of_text = (position >= before) & (position < mask.sum(dim=1, keepdim=True) - behind)
+    return {**inputs, "attention_mask": mask.masked_fill(of_text, 0)}
+
+
 def token_cutoff(inputs: dict[str, Tensor], rate: float) -> dict[str, Tensor]:
     """Zeroes the vectors of ⌊L · rate⌋ tokens of each text."""
     mask = inputs["attention_mask"]
@@ -63,7 +74,7 @@ def embedding_dropout(inputs: dict[str, Tensor], rate: float) -> dict[str, Tenso
     return {**inputs, "embeddings": embeddings.masked_fill(torch.rand_like(embeddings, dtype=torch.float) < rate, 0.0)}
 
 
-BEFORE = frozenset({"shuffle", "span"})
+BEFORE = frozenset({"shuffle", "span", "template_alone"})
 """What works on the backbone's inputs; all others work on what its embedding block gives."""
 
 

@@ -127,6 +127,32 @@ def substitution(
     return replace(rows, ids=torch.where(chosen, synonyms, rows.ids))
 
 
+def repetition(rows: TokenRows, draw: Draw, rate: float) -> TokenRows:
+    """Says some tokens twice: from none to max(2, ⌊rate · L⌋) of a text's L, all numbers as likely, in random places.
+
+    ESimCSE (Wu et al. 2022, arXiv 2109.04380), section 3.1, on subwords: the length of a text says less of its sense.
+    """
+    _, count = rows.body
+    most = (count * rate).floor().clamp(min=2)
+    repeated = (draw(1) * (most + 1)).floor().minimum(count)
+    place = draw(rows.ids.shape[1]).masked_fill(~rows.ordinary, 2.0).argsort(dim=1).argsort(dim=1)
+    again = rows.ordinary & (place < repeated)
+    twice = torch.arange(rows.ids.shape[1]).repeat_interleave(2).expand(len(rows.ids), -1)
+    return rows.reordered(twice).kept(torch.stack([torch.ones_like(again), again], dim=2).flatten(1))
+
+
+def crop(rows: TokenRows, draw: Draw, rate: float) -> TokenRows:
+    """Keeps a contiguous span of max(1, ⌊rate · L⌋) of a text's L tokens, and the special ones around it.
+
+    The text's counterpart of an image's crop; short ones are that of SwAV's multi-crop.
+    """
+    first, count = rows.body
+    length = (count * rate).floor().clamp(min=1)
+    start = first + (draw(1) * (count - length + 1)).floor()
+    position = torch.arange(rows.ids.shape[1])
+    return rows.kept(~rows.ordinary | ((position >= start) & (position < start + length)))
+
+
 def _as_many(count: Tensor, rate: float, most: int) -> Tensor:
     """How many single tokens `rate` of a text's `count` allows, at least one and at most `most`, (rows, 1)."""
     return (count * rate).floor().clamp(1, most)

@@ -1,0 +1,29 @@
+"""One view predicts the other: the objective of BYOL and SimSiam."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def cosine_regression(predictions: Tensor, targets: Tensor) -> Tensor:
+    r"""The squared distance of normalised rows, summed over them; targets get no gradient unless they carry one.
+
+    .. math:: \lVert \bar p_i - \bar z_i \rVert^2 = 2 - 2 \cos(p_i, z_i)
+
+    BYOL (Grill et al. 2020, arXiv 2006.07733), eq. 2. SimSiam's loss (Chen and He 2021, arXiv 2011.10566, eq. 1) is
+    minus the cosine: half of this, less one.
+
+    Args:
+        predictions: ``(rows, dim)``.
+        targets: ``(rows, dim)``; whoever calls stops their gradient.
+
+    Returns:
+        Scalar from 0 to 4 a row, float32 or float64.
+
+    Example:
+        >>> cosine_regression(torch.eye(3), -torch.eye(3))
+        tensor(12.)
+    """
+    dtype = torch.promote_types(torch.promote_types(predictions.dtype, targets.dtype), torch.float32)
+    with torch.autocast(predictions.device.type, enabled=False):
+        return (2 - 2 * F.cosine_similarity(predictions.to(dtype), targets.to(dtype), dim=1)).sum()

@@ -1,0 +1,56 @@
+"""Barlow Twins: Self-Supervised Learning via Redundancy Reduction (Zbontar et al., ICML 2021), on text."""
+
+from torch import Tensor
+
+from textcl.distributed import gather
+from textcl.encoder import Encoder
+from textcl.losses.redundancy import barlow_twins
+from textcl.methods.method import Batch, Method
+from textcl.modules.heads import mlp
+
+
+class BarlowTwins(Method):
+    """Two views agree in each dimension of the projection, and the dimensions say different things, arXiv 2103.03230.
+
+    L = Σ_i (1 − C_ii)² + λ Σ_i Σ_{j≠i} C_ij² (eq. 1), with C the cross-correlation of the two views' projections over
+    the batch of all ranks.
+
+    The loss grows with the dimension, to about that many at first. The authors do not clip gradients; where the
+    trainer does (`max_grad_norm`, 1 in transformers), every step would be clipped, and Adam's step sizes would follow
+    the clipping. Set it to 0, as the recipes do, or `loss_scale` to the inverse of the dimension.
+
+    Args:
+        encoder: What the projector reads is what is exported.
+        first_view: See `textcl.views`. Two plain views differ by dropout.
+        second_view: Likewise.
+        off_diagonal_weight: λ.
+        projection_dimension: Of the projector's three layers. With far fewer rows than dimensions the off-diagonal
+            elements are mostly noise, about λ·D²/N in all; the paper has 8192 with batches of 2048.
+        loss_scale: What the loss is multiplied by.
+
+    Example:
+        >>> method = BarlowTwins(Encoder.from_pretrained("bundled"), projection_dimension=64)
+        >>> batch = method.collator()([{"text": "A cat sleeps."}, {"text": "It rains."}])
+        >>> method(**batch)["loss"].shape
+        torch.Size([])
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        first_view: str = "plain",
+        second_view: str = "plain",
+        off_diagonal_weight: float = 0.0051,
+        projection_dimension: int = 8192,
+        loss_scale: float = 1.0,
+    ) -> None:
+        super().__init__(encoder)
+        self.views = encoder.prepare_views(first_view, second_view)
+        output = projection_dimension
+        self.projector = mlp([encoder.dimension, output, output, output], last="no_bias").to(encoder.device)
+        self.off_diagonal_weight = off_diagonal_weight
+        self.loss_scale = loss_scale
+
+    def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+        first, second = (gather(self.projector(view)) for view in embeddings.chunk(2))
+        return {"loss": self.loss_scale * barlow_twins(first, second, self.off_diagonal_weight)}

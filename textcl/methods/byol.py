@@ -1,0 +1,78 @@
+"""BYOL: Bootstrap Your Own Latent (Grill et al., NeurIPS 2020), on text."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from textcl.distributed import mean
+from textcl.encoder import Encoder
+from textcl.losses.regression import cosine_regression
+from textcl.methods.method import Batch, Method
+from textcl.modules.heads import mlp
+from textcl.modules.target import Target, cosine_momentum
+
+
+class BYOL(Method):
+    """A view predicts what a slowly moving copy makes of the other one; no negatives, arXiv 2006.07733.
+
+    L = ‖q̄(z) − z̄′‖² + the same with the views exchanged (eq. 2), with z the projection, q the predictor, z′ the copy's
+    projection without gradient, and bars for length 1. What keeps it from collapse is the asymmetry of the two sides.
+
+    Args:
+        encoder: The one that is trained by gradient, and exported.
+        first_view: See `textcl.views`. Two plain views differ by dropout.
+        second_view: Likewise.
+        momentum: τ of the copy at first, 0.996 for a thousand epochs and 0.99 for up to three hundred; it rises to 1
+            by a cosine (section 3.3).
+        projection_dimension: Of projector and predictor.
+        hidden_dimension: Of both.
+        target_dropout: Whether targets are made with dropout, which is what makes two plain views.
+        asymmetric: False drops the predictor and the copy: both views are pulled together with gradient on both sides.
+            A control, which collapses.
+
+    Example:
+        >>> method = BYOL(Encoder.from_pretrained("bundled"), second_view="token_cutoff")
+        >>> batch = method.collator()([{"text": "A cat sleeps."}, {"text": "It rains."}])
+        >>> method(**batch)["loss"].shape
+        torch.Size([])
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        first_view: str = "plain",
+        second_view: str = "plain",
+        momentum: float = 0.99,
+        projection_dimension: int = 256,
+        hidden_dimension: int = 4096,
+        target_dropout: bool = True,
+        asymmetric: bool = True,
+    ) -> None:
+        super().__init__(encoder)
+        self.views = encoder.prepare_views(first_view, second_view)
+        hidden, output = hidden_dimension, projection_dimension
+        self.projector = mlp([encoder.dimension, hidden, output], last="no_bias").to(encoder.device)
+        self.predictor: nn.Module = nn.Identity()
+        self.target: Target | None = None
+        if asymmetric:
+            self.predictor = mlp([output, hidden, output], last="no_bias").to(encoder.device)
+            self.target = Target(encoder, self.projector, dropout=target_dropout)
+        self.momentum = momentum
+
+    @property
+    def needs_hooks(self) -> bool:
+        return True
+
+    def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+        first, second = (self.projector(view) for view in embeddings.chunk(2))
+        first_target, second_target = first, second
+        if self.target is not None:
+            of_target = self.target.embed(batch, self.views)
+            first_target, second_target = (self.target.projector(view) for view in of_target.chunk(2))
+        loss = cosine_regression(self.predictor(first), second_target)
+        loss = loss + cosine_regression(self.predictor(second), first_target)
+        return {"loss": mean(loss, len(first))}
+
+    def after_optimizer_step(self, step: int, total: int, keys: Sequence[Tensor]) -> None:
+        if self.target is not None:
+            self.target.update(self.encoder, self.projector, cosine_momentum(self.momentum, step, total))

@@ -1,0 +1,73 @@
+"""MoCo v3: An Empirical Study of Training Self-Supervised Vision Transformers (Chen, Xie and He, ICCV 2021)."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from textcl.encoder import Encoder
+from textcl.methods.method import Batch, Method
+from textcl.modules.heads import mlp
+from textcl.modules.info_nce import InfoNCE
+from textcl.modules.target import Target, cosine_momentum
+
+
+class MoCoV3(Method):
+    """Each view is a query once, whose key a slowly moving copy makes of the other view, arXiv 2104.02057, algorithm 1.
+
+    L = ctr(q1, k2) + ctr(q2, k1), with ctr = 2τ · InfoNCE: the factor keeps the size of the gradient where τ changes.
+    The negatives are the other keys of the batch; there is no queue. The query has a predictor behind the projector.
+
+    Args:
+        encoder: The one that is trained by gradient, and exported.
+        first_view: See `textcl.views`. Two plain views differ by dropout.
+        second_view: Likewise.
+        temperature: τ, 0.2 with transformers (section 4 and the authors' code; 1.0 with ResNets).
+        momentum: m of the copy at first; it rises to 1 by a cosine.
+        projection_dimension: Of projector and predictor.
+        hidden_dimension: Of both.
+        target_dropout: Whether keys are made with dropout.
+        chunk_size: Rows and columns of a tile of the similarity matrix; None: the whole matrix at once.
+
+    Example:
+        >>> method = MoCoV3(Encoder.from_pretrained("bundled"))
+        >>> batch = method.collator()([{"text": "A cat sleeps."}, {"text": "It rains."}])
+        >>> method(**batch)["loss"].shape
+        torch.Size([])
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        first_view: str = "plain",
+        second_view: str = "plain",
+        temperature: float = 0.2,
+        momentum: float = 0.99,
+        projection_dimension: int = 256,
+        hidden_dimension: int = 4096,
+        target_dropout: bool = True,
+        chunk_size: int | None = None,
+    ) -> None:
+        super().__init__(encoder)
+        self.views = encoder.prepare_views(first_view, second_view)
+        hidden, output = hidden_dimension, projection_dimension
+        # three and two layers, as the authors' code has them for transformers
+        self.projector = mlp([encoder.dimension, hidden, hidden, output], last="batch_norm").to(encoder.device)
+        self.predictor = mlp([output, hidden, output], last="batch_norm").to(encoder.device)
+        self.target = Target(encoder, self.projector, dropout=target_dropout)
+        self.info_nce = InfoNCE(temperature, chunk_size=chunk_size)
+        self.temperature = temperature
+        self.momentum = momentum
+
+    @property
+    def needs_hooks(self) -> bool:
+        return True
+
+    def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+        first, second = (self.predictor(self.projector(view)) for view in embeddings.chunk(2))
+        of_target = self.target.embed(batch, self.views)
+        first_keys, second_keys = (self.target.projector(view) for view in of_target.chunk(2))
+        loss = self.info_nce(first, second_keys) + self.info_nce(second, first_keys)
+        return {"loss": 2 * self.temperature * loss}
+
+    def after_optimizer_step(self, step: int, total: int, keys: Sequence[Tensor]) -> None:
+        self.target.update(self.encoder, self.projector, cosine_momentum(self.momentum, step, total))

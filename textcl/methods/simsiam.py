@@ -1,0 +1,53 @@
+"""SimSiam: Exploring Simple Siamese Representation Learning (Chen and He, CVPR 2021), on text."""
+
+from torch import Tensor
+
+from textcl.distributed import mean
+from textcl.encoder import Encoder
+from textcl.losses.regression import cosine_regression
+from textcl.methods.method import Batch, Method
+from textcl.modules.heads import mlp
+
+
+class SimSiam(Method):
+    """BYOL without a target: a view predicts the other one, whose gradient is stopped, arXiv 2011.10566, algorithm 1.
+
+    L = ½ D(p₁, stopgrad(z₂)) + ½ D(p₂, stopgrad(z₁)), with D the negative cosine (eq. 1 and 4).
+
+    Args:
+        encoder: What the projector reads is what is exported.
+        first_view: See `textcl.views`. Two plain views differ by dropout.
+        second_view: Likewise.
+        projection_dimension: Of the projector's three layers, and of the predictor's output.
+        bottleneck_dimension: Of the predictor's hidden layer, a quarter of that (section 4.4).
+        stop_gradient: False lets the gradient through on both sides. A control, which collapses (section 4.1).
+
+    Example:
+        >>> method = SimSiam(Encoder.from_pretrained("bundled"), second_view="token_cutoff")
+        >>> batch = method.collator()([{"text": "A cat sleeps."}, {"text": "It rains."}])
+        >>> method(**batch)["loss"].shape
+        torch.Size([])
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        first_view: str = "plain",
+        second_view: str = "plain",
+        projection_dimension: int = 2048,
+        bottleneck_dimension: int = 512,
+        stop_gradient: bool = True,
+    ) -> None:
+        super().__init__(encoder)
+        self.views = encoder.prepare_views(first_view, second_view)
+        output = projection_dimension
+        self.projector = mlp([encoder.dimension, output, output, output], last="batch_norm").to(encoder.device)
+        self.predictor = mlp([output, bottleneck_dimension, output]).to(encoder.device)
+        self.stop_gradient = stop_gradient
+
+    def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+        first, second = (self.projector(view) for view in embeddings.chunk(2))
+        first_target, second_target = (first.detach(), second.detach()) if self.stop_gradient else (first, second)
+        distance = cosine_regression(self.predictor(first), second_target)
+        distance = distance + cosine_regression(self.predictor(second), first_target)
+        return {"loss": mean(distance, len(first)) / 4 - 1}  # the negative cosine is half the distance, less one

@@ -1,0 +1,136 @@
+"""SwAV: Unsupervised Learning of Visual Features by Contrasting Cluster Assignments (Caron et al., NeurIPS 2020)."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from textcl import distributed
+from textcl.encoder import Encoder
+from textcl.losses.swapped_prediction import sinkhorn, swapped_prediction
+from textcl.methods.method import Batch, Method
+from textcl.modules.heads import mlp
+from textcl.modules.prototypes import Prototypes
+from textcl.modules.queue import Queue
+
+logger = logging.getLogger("textcl")
+
+
+class SwAV(Method):
+    """A view predicts to which prototypes the other view of its text was assigned, arXiv 2006.09882, algorithm 1.
+
+    The codes, of the first two views, share the rows of the batch out among all prototypes evenly (Sinkhorn, eq. 3);
+    each view's softmax over prototypes is to say the codes of the others (eq. 2 and 6). The text's counterpart of
+    multi-crop are short views, which predict and are not assigned.
+
+    Two plain views of a sentence are far more alike than two crops of an image, and the embeddings of a language model
+    lie in a narrow cone, so that ε = 0.05 gives codes that are nearly even; use a smaller one, and as many prototypes
+    as batch and queue can fill.
+
+    Args:
+        encoder: What the projector reads is what is exported.
+        first_view: See `textcl.views`. Two plain views differ by dropout.
+        second_view: Likewise.
+        short_views: How many further ones.
+        short_view: What they are; "crop:0.3" is a span of that share of the text.
+        prototypes: K; 3000 in the paper, with batches of 4096.
+        temperature: τ of the softmax.
+        epsilon: ε of the codes.
+        sinkhorn_iterations: Of the codes.
+        frozen_steps: For so many steps the prototypes do not move: 313 in the authors' code at batch 4096.
+        queue_size: Projections of earlier batches, for each assigning view, that are assigned together with the batch
+            once there are so many; 3840 in the paper for small batches. 0: none.
+        queue_start: The step from which the queue fills; too early, it disturbs training.
+        projection_dimension: What the projector gives.
+        hidden_dimension: Of the projector.
+        equipartition: False takes the softmax for the code, without sharing out. A control, which collapses.
+
+    Example:
+        >>> method = SwAV(Encoder.from_pretrained("bundled"), prototypes=8, short_views=2)
+        >>> batch = method.collator()([{"text": "A cat sleeps in the sun."}, {"text": "It rains on the roof."}])
+        >>> method(**batch)["loss"].shape
+        torch.Size([])
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        first_view: str = "plain",
+        second_view: str = "plain",
+        short_views: int = 0,
+        short_view: str = "crop:0.3",
+        prototypes: int = 3000,
+        temperature: float = 0.1,
+        epsilon: float = 0.05,
+        sinkhorn_iterations: int = 3,
+        frozen_steps: int = 313,
+        queue_size: int = 0,
+        queue_start: int = 0,
+        projection_dimension: int = 128,
+        hidden_dimension: int = 2048,
+        equipartition: bool = True,
+    ) -> None:
+        super().__init__(encoder)
+        self.views = encoder.prepare_views(first_view, second_view, *[short_view] * short_views)
+        self.projector = mlp([encoder.dimension, hidden_dimension, projection_dimension]).to(encoder.device)
+        self.prototypes = Prototypes(prototypes, projection_dimension).to(encoder.device)
+        self.first_queue = Queue(queue_size, projection_dimension).to(encoder.device)
+        self.second_queue = Queue(queue_size, projection_dimension).to(encoder.device)
+        self.temperature = temperature
+        self.epsilon = epsilon
+        self.sinkhorn_iterations = sinkhorn_iterations
+        self.frozen_steps = frozen_steps
+        self.queue_start = queue_start
+        self.equipartition = equipartition
+
+    @property
+    def needs_hooks(self) -> bool:
+        return True
+
+    def on_fit_start(self, dataset: Any, batch_size: int) -> None:
+        rows, prototypes = batch_size + len(self.first_queue.rows), len(self.prototypes.normalized)
+        if prototypes > rows:
+            logger.warning(
+                "SwAV has %d prototypes, more than the %d rows of batch and queue can fill: their codes are less than "
+                "a row each. Lower prototypes, or raise per_device_train_batch_size or queue_size.",
+                prototypes,
+                rows,
+            )
+
+    def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+        projections = nn.functional.normalize(self.projector(embeddings), dim=1)
+        scores = self.prototypes(projections).chunk(len(self.views))
+        loss = embeddings.new_zeros(())
+        for assigning, queue in enumerate((self.first_queue, self.second_queue)):
+            codes = self._codes(scores[assigning].detach(), queue)
+            for predicting in range(len(scores)):
+                if predicting != assigning:
+                    loss = loss + swapped_prediction(codes, scores[predicting], self.temperature)
+        pairs = 2 * (len(scores) - 1)
+        keys = torch.stack(projections.detach().chunk(len(scores))[:2], dim=1)
+        return {"loss": distributed.mean(loss, len(scores[0])) / pairs, "keys": keys}
+
+    def _codes(self, scores: Tensor, queue: Queue) -> Tensor:
+        """To which prototypes each row of this rank is assigned, (rows, prototypes)."""
+        if not self.equipartition:
+            return torch.softmax(scores / self.epsilon, dim=1)
+        counts = distributed.row_counts(scores)
+        everything = distributed.gather(scores, counts)
+        if queue.is_full:
+            everything = torch.cat([everything, self.prototypes(queue.read()).detach()])
+        codes = sinkhorn(everything, self.epsilon, self.sinkhorn_iterations)
+        return codes[sum(counts[: distributed.rank()]) :][: len(scores)]
+
+    def before_optimizer_step(self, step: int) -> None:
+        if step < self.frozen_steps:
+            self.prototypes.normalized.grad = None
+
+    def after_optimizer_step(self, step: int, total: int, keys: Sequence[Tensor]) -> None:
+        self.prototypes.normalize()
+        if step > self.queue_start:
+            for of_batch in keys:
+                first, second = distributed.gather(of_batch).unbind(dim=1)
+                self.first_queue.push(first)
+                self.second_queue.push(second)

@@ -1,0 +1,61 @@
+"""VICReg: Variance-Invariance-Covariance Regularization (Bardes, Ponce and LeCun, ICLR 2022), on text."""
+
+from torch import Tensor
+
+from textcl.distributed import gather
+from textcl.encoder import Encoder
+from textcl.losses.redundancy import vicreg
+from textcl.methods.method import Batch, Method
+from textcl.modules.heads import mlp
+
+
+class VICReg(Method):
+    """Two views agree, each dimension varies over the batch, and no two of them vary together, arXiv 2105.04906.
+
+    L = λ · invariance + μ · variance + ν · covariance (eq. 6) of the expander's output, over the batch of all ranks.
+    The variance term alone keeps it from collapse. On the loss under gradient clipping see `BarlowTwins`.
+
+    Args:
+        encoder: What the expander reads is what is exported.
+        first_view: See `textcl.views`. Two plain views differ by dropout.
+        second_view: Likewise.
+        invariance_weight: λ.
+        variance_weight: μ; 0 is a control, which collapses.
+        covariance_weight: ν.
+        projection_dimension: Of the expander's three layers.
+        loss_scale: What the loss is multiplied by.
+
+    Example:
+        >>> method = VICReg(Encoder.from_pretrained("bundled"), projection_dimension=64)
+        >>> batch = method.collator()([{"text": "A cat sleeps."}, {"text": "It rains."}])
+        >>> sorted(method(**batch))
+        ['covariance', 'embeddings', 'invariance', 'loss', 'variance']
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        first_view: str = "plain",
+        second_view: str = "plain",
+        invariance_weight: float = 25.0,
+        variance_weight: float = 25.0,
+        covariance_weight: float = 1.0,
+        projection_dimension: int = 8192,
+        loss_scale: float = 1.0,
+    ) -> None:
+        super().__init__(encoder)
+        self.views = encoder.prepare_views(first_view, second_view)
+        output = projection_dimension
+        self.expander = mlp([encoder.dimension, output, output, output], last="no_bias").to(encoder.device)
+        self.invariance_weight = invariance_weight
+        self.variance_weight = variance_weight
+        self.covariance_weight = covariance_weight
+        self.loss_scale = loss_scale
+
+    def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+        first, second = (gather(self.expander(view)) for view in embeddings.chunk(2))
+        invariance, variance, covariance = vicreg(first, second)
+        loss = self.invariance_weight * invariance
+        loss = loss + self.variance_weight * variance + self.covariance_weight * covariance
+        parts = {"invariance": invariance, "variance": variance, "covariance": covariance}
+        return {"loss": self.loss_scale * loss, **{name: part.detach() for name, part in parts.items()}}

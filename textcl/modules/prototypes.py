@@ -1,0 +1,32 @@
+"""The prototypes that SwAV assigns texts to."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Prototypes(nn.Module):
+    """Directions of length 1, without bias (Caron et al. 2020, SwAV, section 3).
+
+    `normalize` brings them back to length 1 after each optimizer step, so that reading them changes nothing.
+
+    Args:
+        count: K.
+        dimension: Of the projected embeddings.
+
+    Example:
+        >>> Prototypes(4, 8)(torch.randn(2, 8)).shape
+        torch.Size([2, 4])
+    """
+
+    def __init__(self, count: int, dimension: int) -> None:
+        super().__init__()
+        # "norm" in the name: transformers' trainer keeps such parameters out of weight decay
+        self.normalized = nn.Parameter(nn.functional.normalize(torch.randn(count, dimension), dim=1))
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """The cosine of each row (rows, dim) with each prototype, (rows, prototypes)."""
+        return nn.functional.normalize(embeddings, dim=1) @ self.normalized.T
+
+    @torch.no_grad()
+    def normalize(self) -> None:
+        self.normalized.copy_(nn.functional.normalize(self.normalized, dim=1))

@@ -1,0 +1,45 @@
+"""A first-in-first-out memory of rows that a checkpoint holds."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Queue(nn.Module):
+    """The last `size` rows that were pushed (He et al. 2020, MoCo, arXiv 1911.05722, section 3.2).
+
+    MoCo fills it with random rows at first; here it counts how many it holds, so that nothing random is a negative.
+
+    Args:
+        size: Rows kept.
+        dimension: Of a row.
+
+    Example:
+        >>> queue = Queue(size=3, dimension=2)
+        >>> queue.push(torch.ones(2, 2))
+        >>> queue.read().shape
+        torch.Size([2, 2])
+    """
+
+    rows: Tensor
+    pushed: Tensor
+
+    def __init__(self, size: int, dimension: int) -> None:
+        super().__init__()
+        self.register_buffer("rows", torch.zeros(size, dimension))
+        self.register_buffer("pushed", torch.zeros((), dtype=torch.long))
+
+    def read(self) -> Tensor:
+        """A copy of the rows held, (at most size, dim), in no particular order."""
+        return self.rows[: int(self.pushed.clamp(max=len(self.rows)))].clone()
+
+    @property
+    def is_full(self) -> bool:
+        return bool(self.pushed >= len(self.rows))
+
+    @torch.no_grad()
+    def push(self, rows: Tensor) -> None:
+        """Puts rows (any number, dim) in, oldest out; on several ranks those of all, so that all hold the same."""
+        rows = rows[-len(self.rows) :] if len(self.rows) else rows[:0]
+        places = (self.pushed + torch.arange(len(rows), device=self.rows.device)) % max(len(self.rows), 1)
+        self.rows[places] = rows.to(self.rows.dtype)
+        self.pushed += len(rows)

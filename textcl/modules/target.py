@@ -1,0 +1,57 @@
+"""The slowly moving copy of encoder and projector that gives MoCo its keys and BYOL its targets."""
+
+import copy
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from textcl.batching import Tokens
+from textcl.encoder import Encoder
+from textcl.views import View
+
+
+class Target(nn.Module):
+    """A copy that follows encoder and projector as an exponential moving average, without gradient.
+
+    Its weights are float32 at least: in a half type a difference times 1 − momentum rounds to nothing, and the copy
+    would never move.
+
+    Args:
+        encoder: What it starts from and follows.
+        projector: Likewise.
+        dropout: Whether the copy's embeddings have it.
+
+    Example:
+        >>> encoder = Encoder.from_pretrained("bundled")
+        >>> target = Target(encoder, nn.Linear(256, 128))
+        >>> target.projector(target.embed(encoder.tokenize(["A cat sleeps."]))).shape
+        torch.Size([1, 128])
+    """
+
+    def __init__(self, encoder: Encoder, projector: nn.Module, dropout: bool = True) -> None:
+        super().__init__()
+        self.encoder = copy.deepcopy(encoder)
+        self.projector = copy.deepcopy(projector)
+        self.dropout = dropout
+        for parameter in self.requires_grad_(False).parameters():
+            parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
+
+    @torch.no_grad()
+    def embed(self, tokens: Tokens, views: Sequence[View] = ()) -> Tensor:
+        """Embeddings (rows, dim) of tokenised rows, see `Encoder.embed`; the projector is still to come."""
+        return self.encoder.embed(tokens, views=views, dropout=self.dropout)
+
+    @torch.no_grad()
+    def update(self, encoder: Encoder, projector: nn.Module, momentum: float) -> None:
+        """θ′ ← m θ′ + (1 − m) θ, with m from 0 (copy it) to 1 (stand still)."""
+        originals = [*encoder.parameters(), *projector.parameters()]
+        copies = [*self.encoder.parameters(), *self.projector.parameters()]
+        for own, other in zip(copies, originals, strict=True):
+            own.lerp_(other.to(own.dtype), 1 - momentum)
+
+
+def cosine_momentum(base: float, step: int, total: int) -> float:
+    """m = 1 − (1 − base)(1 + cos(π step/total))/2, from `base` to 1 (BYOL, Grill et al. 2020, section 3.3)."""
+    return 1 - (1 - base) * (1 + math.cos(math.pi * step / total)) / 2
