@@ -62,8 +62,8 @@ class Method(nn.Module):
         """The rows that can be trained on; a trainer of textcl calls it before anything else."""
         return dataset
 
-    def evaluators(self, dataset: Any) -> list[Any]:
-        """What is to be followed of this method itself while it trains on these rows."""
+    def evaluators(self, dataset: Any, bf16: bool = False) -> list[Any]:
+        """What is to be followed of this method itself while it trains on these rows, in bfloat16 where asked for."""
         return []
 
     def embed(self, batch: Batch) -> Tensor:

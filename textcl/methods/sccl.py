@@ -154,9 +154,9 @@ class SCCL(Method):
             "clustering": clustering.detach(),
         }
 
-    def clustered(self, texts: list[str]) -> np.ndarray:
+    def clustered(self, texts: list[str], bf16: bool = False) -> np.ndarray:
         """The embeddings that the clustering loss sees, (texts, dim): neither normalised nor pooled as at test."""
-        return self.encoder.encode(texts, normalize=False)
+        return self.encoder.encode(texts, normalize=False, bf16=bf16)
 
     @torch.no_grad()
     def assign(self, embeddings: Any) -> np.ndarray:
@@ -164,9 +164,9 @@ class SCCL(Method):
         rows = torch.as_tensor(embeddings, device=self.centres.device)
         return log_assignments(rows, self.centres, self.alpha).argmax(dim=1).cpu().numpy()
 
-    def evaluators(self, dataset: Any) -> list[Any]:
+    def evaluators(self, dataset: Any, bf16: bool = False) -> list[Any]:
         labels = list(dataset["label"]) if "label" in dataset.column_names else None
-        return ClusterProgress(self, list(dataset["text"]), labels).figures()
+        return ClusterProgress(self, list(dataset["text"]), labels, bf16).figures()
 
 
 @dataclass
@@ -181,12 +181,14 @@ class ClusterProgress:
         method: Whose assignments are followed, and kept in a buffer, so that a resumed run compares with the same.
         texts: Those trained on.
         labels: Their classes, if they are known.
+        bf16: Embed them in bfloat16, as training does.
         scores: Those of the last evaluation.
     """
 
     method: SCCL
     texts: list[str]
     labels: list[int] | None
+    bf16: bool = False
     scores: dict[str, float] = field(default_factory=dict)
 
     def figures(self) -> list[Any]:
@@ -197,7 +199,7 @@ class ClusterProgress:
 
     def compute(self, encoder: Any) -> dict[str, float]:
         method = self.method
-        embeddings = method.clustered(self.texts)
+        embeddings = method.clustered(self.texts, self.bf16)
         assigned = method.assign(embeddings)
         before = method.assignments.cpu().numpy()
         empty = len(method.centres) - len(np.unique(assigned))
@@ -206,8 +208,10 @@ class ClusterProgress:
         scores = {"unchanged": 100 * float((assigned == before).mean())}
         method.assignments.copy_(torch.as_tensor(assigned))
         if self.labels is not None:
-            if encoder.normalize or encoder.pooling != method.encoder.pooling:
-                embeddings = encoder.encode(self.texts)  # what a user of the export would cluster
+            if encoder.pooling != method.encoder.pooling:
+                embeddings = encoder.encode(self.texts, bf16=self.bf16)
+            if encoder.normalize:  # what a user of the export would cluster
+                embeddings = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
             by_kmeans = cluster(embeddings, len(method.centres), method.kmeans_seed).assignments
             for kind, clusters in (("kmeans", by_kmeans), ("head", assigned)):
                 scores[f"{kind}_accuracy"] = 100 * clustering_accuracy(self.labels, clusters)

@@ -92,7 +92,7 @@ class ContrastiveTrainer(Trainer):
         collator = options.pop("data_collator", None) or model.collator(args.seed)
         rows = min(args.train_batch_size, len(train_dataset))
         collator([train_dataset[row] for row in range(rows)])  # what it refuses, it refuses before anything is written
-        self.evaluators = [*evaluators, *model.evaluators(train_dataset)]
+        self.evaluators = [*evaluators, *model.evaluators(train_dataset, bf16=bool(args.bf16))]
         if self.evaluators and args.eval_strategy == "no":
             args.eval_strategy = "steps"
         super().__init__(
