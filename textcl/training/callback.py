@@ -1,13 +1,16 @@
 """Gives methods their hooks and marks checkpoints complete, under any `transformers.Trainer`."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from textcl.errors import InputError
 from textcl.files import write_json
 from textcl.methods import Method
 
@@ -29,6 +32,13 @@ class MethodCallback(TrainerCallback):
     def _collect(self, method: Method, inputs: Any, outputs: dict[str, Tensor]) -> None:
         if method.training and "keys" in outputs:
             self._keys.append(outputs["keys"])
+
+    def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP") == "true" or is_deepspeed_zero3_enabled():
+            raise InputError(
+                "textcl trains whole copies of a model on several GPUs (DistributedDataParallel). Under FSDP or "
+                "ZeRO-3 each holds a shard, of which a momentum encoder would average the wrong weights: leave it out."
+            )
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -52,6 +52,12 @@ class View:
     template: Template | None = None
 
     @property
+    def growth(self) -> float:
+        """By what share of its tokens it may lengthen a text."""
+        parts = [operator for operator in self.token_operators if isinstance(operator, partial)]
+        return sum(part.keywords["rate"] for part in parts if part.func is tokens.repetition)
+
+    @property
     def shuffles_positions(self) -> bool:
         return any(name == "shuffle" for name, _ in self.model_operators)
 
