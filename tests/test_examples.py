@@ -9,7 +9,9 @@ import pytest
 from command import REPOSITORY, environment
 from tiny import TEXTS, tiny_encoder_directory
 
-EXAMPLES = ("simcse", "plain_trainer", "bert_ct", "consert", "clear", "declutr", "sccl")
+MEAN = ("bert_ct", "declutr", "sccl")
+CLS = ("simcse", "plain_trainer", "clear", "simclr", "moco", "moco_v3", "swav", "byol", "simsiam")
+CLS += ("barlow_twins", "vicreg", "esimcse")
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow  # each process takes seconds to begin
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", [*MEAN, *CLS, "consert"])
 def test_an_example_trains_and_exports(name: str, work: Path) -> None:
     script = REPOSITORY / "examples" / f"{name}.py"
     assert len(script.read_text().splitlines()) <= 60
@@ -53,7 +55,5 @@ def test_an_example_trains_and_exports(name: str, work: Path) -> None:
     from textcl import Encoder
 
     encoder = Encoder.from_pretrained(work / name / "export")
-    assert encoder.pooling == {"consert": "last2", "simcse": "cls", "plain_trainer": "cls", "clear": "cls"}.get(
-        name, "mean"
-    )
+    assert encoder.pooling == ("cls" if name in CLS else "mean" if name in MEAN else "last2")
     assert np.isfinite(encoder.encode(TEXTS[:3])).all()

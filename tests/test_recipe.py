@@ -26,7 +26,7 @@ PUBLISHED = {
 }
 # The configurations of the other methods, which stand here as their papers or their authors' code have them.
 SHIPPED = sorted(path.stem for path in RECIPES.glob("*.yaml"))
-OTHERS = [name for name in SHIPPED if not name.startswith(("demo", "simcse", "standard"))]
+OTHERS = [name for name in SHIPPED if not name.startswith(("demo", "simcse-sup", "simcse-unsup", "standard"))]
 SETTINGS = {
     "bert-ct-": {"optim": "rmsprop", "learning_rate": 1e-5, "weight_decay": 0.0, "max_grad_norm": 0.0, "bf16": False,
                  "per_device_train_batch_size": 16, "negatives_per_positive": 7, "reduction": "mean", "max_steps": 5000,
@@ -50,6 +50,12 @@ SETTINGS = {
     "sccl-virtual-agnews": {"clusters": 4, "alpha": 1.0},
     "sccl-virtual-searchsnippets": {"clusters": 8, "alpha": 1.0},
     "sccl-virtual-stackoverflow": {"clusters": 20, "alpha": 10.0},
+    "esimcse-": {"second_view": "repetition:0.32", "queue_size": 160, "queue_momentum": 0.995, "temperature": 0.05},
+    "noise-negatives-": {"noise_negatives": 64, "temperature": 0.05},
+    "promptbert-": {"denoise_templates": True, "pooling": "mask_token", "temperature": 0.05},
+    "simcse-plus-plus-": {"off_dropout_negatives": True, "temperature": 0.05},
+    "scd-": {"decorrelation_weight": 0.005225, "off_diagonal_weight": 0.012, "per_device_train_batch_size": 192},
+    "rankcse-": {"ranking": "list_mle", "temperature": 0.05},
     "sccl-explicit-stackoverflow": {"clusters": 20, "alpha": 10.0, "text_view_rate": 0.2},
 }  # fmt: skip
 
@@ -89,7 +95,7 @@ def in_tiny(name: str, work: Path, **more: object) -> list[str]:
         "max_steps": 2,
         "save_strategy": "no",
         "per_device_train_batch_size": 8,
-        **({"text_view_model": work / "bert"} if "text_view_model" in recipe else {}),
+        **({key: work / "bert" for key in ("text_view_model", "teacher") if key in recipe}),
         **more,
     }
     return [f"--{key}={value}" for key, value in flags.items() if value is not None]
