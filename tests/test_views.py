@@ -13,6 +13,7 @@ from textcl.encoder import Encoder, first_position
 from textcl.errors import InputError
 from textcl.views import PLAIN, parse_view
 from textcl.views.draws import uniform
+from textcl.views.model_side import embedding_dropout
 from textcl.views.tokens import TokenRows, reordering, span_deletion, substitution, word_deletion
 
 CLS, PAD, SEP, DEL = 0, 1, 2, 99
@@ -239,6 +240,13 @@ def test_cutoffs_zero_what_they_say_after_the_embedding_block(directory):
     zeroed = after[3] == 0
     assert zeroed.double().mean() == pytest.approx(0.3, abs=0.08)
     assert torch.equal(after[3][~zeroed], before[3][~zeroed]), "what is left is not scaled up"
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.37, 1.0])
+def test_embedding_dropout_zeroes_its_rate(rate):
+    rows = torch.ones(7, 50, 301)
+    share = (embedding_dropout({"embeddings": rows}, rate)["embeddings"] == 0).double().mean().item()
+    assert share == pytest.approx(rate, abs=0.0 if rate in (0.0, 1.0) else 0.005)
 
 
 def test_cutoffs_draw_anew_for_each_row_and_call(directory):

@@ -74,7 +74,7 @@ def embedding_dropout(inputs: dict[str, Tensor], rate: float) -> dict[str, Tenso
     # sixteen bits an element, four elements a draw: drawing is what takes the time
     draws = torch.empty(-(-embeddings.numel() // 4), dtype=torch.long, device=embeddings.device)
     bits = draws.random_(torch.iinfo(torch.long).min, None).view(torch.int16)[: embeddings.numel()]
-    chosen = bits.view(embeddings.shape) < round(rate * 2**16) - 2**15
+    chosen = bits.view(embeddings.shape).int() < round(rate * 2**16) - 2**15
     return {**inputs, "embeddings": embeddings.masked_fill(chosen, 0.0)}
 
 
