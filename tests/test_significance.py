@@ -1,0 +1,129 @@
+"""Intervals and tests against scipy, closed forms, and simulations under the null and under a known difference."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from textcl.errors import InputError
+from textcl.evaluation.significance import Difference, over_pairs, over_seeds, spearman, williams_test
+
+
+def test_equal_seeds_are_paired_and_the_interval_is_students():
+    first, second = {42: 60.0, 43: 61.0, 44: 59.5}, {44: 60.6, 42: 60.9, 43: 62.3}
+    found = over_seeds(first, second)
+    theirs = stats.ttest_rel([60.9, 62.3, 60.6], [60.0, 61.0, 59.5])
+    interval = theirs.confidence_interval(0.95)
+    assert found.basis == "paired seeds"
+    assert found.mean == pytest.approx(1.1)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert found.p_value == pytest.approx(theirs.pvalue)
+    assert found.shown
+
+
+def test_other_seeds_or_unequal_numbers_of_them_take_welchs_interval():
+    first, second = {1: 60.0, 2: 61.0, 3: 59.5, 4: 60.2}, {5: 61.9, 6: 62.0, 7: 62.6}
+    found = over_seeds(first, second)
+    theirs = stats.ttest_ind(list(second.values()), list(first.values()), equal_var=False)
+    interval = theirs.confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert found.p_value == pytest.approx(theirs.pvalue)
+
+
+def test_what_was_not_trained_is_a_fixed_value():
+    found = over_seeds({None: 60.0}, {1: 60.9, 2: 61.3, 3: 61.1})
+    theirs = stats.ttest_1samp([60.9, 61.3, 61.1], 60.0)
+    interval = theirs.confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((interval.low - 60, interval.high - 60))
+    assert found.p_value == pytest.approx(theirs.pvalue)
+    turned = over_seeds({1: 60.9, 2: 61.3, 3: 61.1}, {None: 60.0})
+    assert (turned.low, turned.high) == pytest.approx((-found.high, -found.low))
+
+
+def test_a_single_run_says_nothing_about_seeds():
+    with pytest.raises(InputError, match="at least two"):
+        over_seeds({42: 60.0}, {42: 61.0})
+    with pytest.raises(InputError, match="at least two"):
+        over_seeds({None: 60.0}, {42: 61.0})
+    with pytest.raises(InputError, match="at least two"):
+        over_seeds({1: 60.0, 2: 61.0}, {42: 61.0})
+
+
+def test_the_sentence_says_who_is_better_or_that_nothing_is_shown():
+    assert Difference(0.8, 0.5, 1.1, 0.01, "seeds").sentence("A", "B") == (
+        "B is better than A by 0.80 ± 0.30 (95 %, over seeds)."
+    )
+    assert Difference(-0.8, -1.1, -0.5, 0.01, "pairs").sentence("A", "B") == (
+        "A is better than B by 0.80 ± 0.30 (95 %, over pairs)."
+    )
+    assert Difference(0.2, -0.1, 0.5, 0.3, "pairs").sentence("A", "B") == (
+        "No difference between A and B is shown: +0.20 ± 0.30 (95 %, over pairs)."
+    )
+
+
+def test_spearman_is_scipys_ties_included():
+    generator = np.random.default_rng(0)
+    first, second = generator.integers(6, size=(2, 200))
+    assert spearman(first, second) == pytest.approx(stats.spearmanr(first, second).statistic)
+    assert spearman(first, np.ones(200)) == 0.0
+
+
+def correlated(generator, pairs, first, second, between, draws):
+    """Scores of humans and two encoders with these correlations, each (draws, pairs)."""
+    matrix = np.array([[1, first, second], [first, 1, between], [second, between, 1]])
+    return (generator.standard_normal((draws, pairs, 3)) @ np.linalg.cholesky(matrix).T).transpose(2, 0, 1)
+
+
+def test_williams_test_is_wrong_one_time_in_twenty_and_finds_what_is_there():
+    """3,000 draws of 500 pairs: the standard error of a rate of 5 % is 0.4 %."""
+    generator = np.random.default_rng(1)
+
+    def rate(second):
+        shown = 0
+        for gold, a, b in zip(*correlated(generator, 500, 0.7, second, 0.8, 3000), strict=True):
+            r = np.corrcoef([gold, a, b])
+            shown += williams_test(r[0, 1], r[0, 2], r[1, 2], 500) < 0.05
+        return shown / 3000
+
+    assert rate(0.7) == pytest.approx(0.05, abs=0.01)
+    assert rate(0.75) > 0.7
+    assert williams_test(0.7, 0.7, 1.0, 500) == 1.0
+
+
+def test_intervals_over_seeds_hold_the_truth_nineteen_times_in_twenty():
+    """5,000 draws of three paired seeds, and of five seeds against three of another spread."""
+    generator = np.random.default_rng(2)
+    paired = welch = 0
+    for _ in range(5000):
+        common, own, other = generator.normal(60, 0.5, 3), generator.normal(0, 0.2, 3), generator.normal(0, 0.2, 3)
+        paired += not over_seeds(dict(enumerate(common + own)), dict(enumerate(common + other))).shown
+        many, few = generator.normal(60, 0.2, 5), generator.normal(60, 0.5, 3)
+        welch += not over_seeds(dict(enumerate(many)), dict(enumerate(few, start=10))).shown
+    assert paired / 5000 == pytest.approx(0.95, abs=0.01)
+    assert welch / 5000 == pytest.approx(0.95, abs=0.02)  # Welch's degrees of freedom are an approximation
+
+
+@pytest.mark.slow  # 2,000 bootstraps
+def test_the_bootstrap_over_pairs_is_wrong_one_time_in_twenty():
+    """2,000 draws under the null, two tasks of 150 pairs, 400 bootstrap draws each."""
+    generator = np.random.default_rng(3)
+    shown = 0
+    for _ in range(2000):
+        tasks = [correlated(generator, 150, r, r, 0.8, 1)[:, 0] for r in (0.6, 0.75)]
+        gold, first, second = zip(*tasks, strict=True)
+        shown += over_pairs(gold, first, second, draws=400).shown
+    assert shown / 2000 == pytest.approx(0.05, abs=0.01)
+
+
+def test_the_bootstrap_finds_a_difference_and_is_paired():
+    generator = np.random.default_rng(4)
+    gold, first, second = correlated(generator, 800, 0.7, 0.75, 0.9, 1)[:, 0]
+    found = over_pairs([gold], [first], [second], draws=500)
+    assert found.shown
+    assert found.mean == pytest.approx(100 * (spearman(second, gold) - spearman(first, gold)))
+    assert found == over_pairs([gold], [first], [second], draws=500), "the draws are those of the seed"
+    opposite = over_pairs([gold], [second], [first], draws=500)
+    assert (opposite.low, opposite.high) == pytest.approx((-found.high, -found.low))
+    same = over_pairs([gold], [first], [first], draws=100)
+    assert (same.low, same.high, same.p_value) == (0.0, 0.0, 1.0)
+    with pytest.raises(InputError, match="one score of each side"):
+        over_pairs([gold], [first], [second[:-1]])
