@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -107,6 +108,7 @@ class Encoder(nn.Module):
         self.default_prompt_name = default_prompt_name
         self.name = name
         self.token_budget: int | None = None  # None: by the device, see TOKEN_BUDGET
+        self.gradient_cache = False  # whether `embed` keeps no activations and computes each slice again in backward
         self.source: Path | None = None  # the directory of the backbone, for the masked-word head that may lie there
         self.head = head
         pooler = _pooler_dense(backbone)
@@ -426,20 +428,23 @@ class Encoder(nn.Module):
         lengths = tokens["attention_mask"].sum(dim=1).cpu()
         slices = length_ordered_slices(lengths, self.token_budget or TOKEN_BUDGET.get(self.device.type, 65536))
         embeddings, outputs = [], []
-        with nullcontext() if dropout else self._without_dropout():
-            for rows in slices:
-                of_slice = take_rows(inputs, rows)
-                labels = of_slice.pop("labels", None)
-                pooled, output = self._embed_slice(of_slice, views)
-                embeddings.append(pooled)
-                if labels is not None:
-                    outputs.append((output, labels))
+        for rows in slices:
+            of_slice = take_rows(inputs, rows)
+            labels = of_slice.pop("labels", None)
+            if self.gradient_cache and torch.is_grad_enabled():
+                pooled, output = checkpoint(self._embed_slice, of_slice, views, dropout, use_reentrant=False)
+            else:
+                pooled, output = self._embed_slice(of_slice, views, dropout)
+            embeddings.append(pooled)
+            if labels is not None:
+                outputs.append((output, labels))
         restored = torch.argsort(torch.cat(slices)).to(self.device)
         return torch.cat(embeddings)[restored], outputs
 
-    def _embed_slice(self, tokens: Tokens, views: Sequence[View] = ()) -> tuple[Tensor, Any]:
+    def _embed_slice(self, tokens: Tokens, views: Sequence[View] = (), dropout: bool = True) -> tuple[Tensor, Any]:
         several_layers = self.pooling in LAYERS
-        with self._views_applied(tokens, views) as inputs:
+        # the mode is set in here, so that a slice which backward computes again has the same
+        with nullcontext() if dropout else self._without_dropout(), self._views_applied(tokens, views) as inputs:
             output = self.backbone(**inputs, output_hidden_states=several_layers)
         hidden = [*output.hidden_states[:-1], output.last_hidden_state] if several_layers else [output[0]]
         mask_tokens = inputs["input_ids"] == self.tokenizer.mask_token_id

@@ -165,6 +165,17 @@ class Method(nn.Module):
         """Writes the trained encoder as a sentence-transformers directory, see `Encoder.save`."""
         return self.exported.save(path, card=card)
 
+    def gradient_cache_enable(self) -> None:
+        """Makes every encoder keep embeddings alone, and compute activations again, slice by slice, in backward.
+
+        The gradient of the loss by the embeddings comes first and each slice after it, under the same random numbers,
+        so that a batch takes the memory of one slice (Gao et al. 2021, GradCache, arXiv 2101.06983), with the same
+        loss and gradients, for one more forward pass. The trainer calls it for `gradient_cache`.
+        """
+        for module in self.modules():
+            if isinstance(module, Encoder):
+                module.gradient_cache = True
+
     def gradient_checkpointing_enable(self, **options: Any) -> None:
         """Trades compute for memory in every backbone; the Trainer calls it for `--gradient_checkpointing`."""
         for module in self.modules():

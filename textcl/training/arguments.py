@@ -83,6 +83,13 @@ class ContrastiveTrainingArguments(TrainingArguments):
             "They replace the scheduler."
         },
     )
+    gradient_cache: bool = field(
+        default=False,
+        metadata={
+            "help": "Keep embeddings alone and compute activations again in backward, so that the memory of a batch "
+            "is that of a slice; the same gradients, for one more forward pass."
+        },
+    )
     early_stopping_patience: int = field(
         default=0, metadata={"help": "Stop after so many evaluations without a better score; 0: never."}
     )

@@ -80,6 +80,8 @@ class ContrastiveTrainer(Trainer):
                 "that would split the batch's negatives. Start one process a GPU (torchrun --nproc_per_node "
                 f"{args.n_gpu} -m textcl train …), or show one GPU (CUDA_VISIBLE_DEVICES=0)."
             )
+        if args.gradient_cache:
+            model.gradient_cache_enable()
         train_dataset = model.prepare_corpus(train_dataset)
         if args.per_device_train_batch_size * args.world_size < 2:
             raise InputError("A batch of one row has no negatives; set per_device_train_batch_size to 2 or more.")
