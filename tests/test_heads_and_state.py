@@ -260,6 +260,15 @@ def test_prototypes_have_length_1_again_after_normalize():
     torch.testing.assert_close(prototypes(rows), expected, rtol=0, atol=1e-10)
 
 
+def test_the_cosines_with_prototypes_are_computed_in_float32_under_autocast():
+    """In bfloat16 they are off by up to 0.004, which SwAV divides by an epsilon of some hundredths."""
+    prototypes, rows = Prototypes(5, 3), rows_of(4).float()
+    expected = prototypes(rows)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(prototypes(rows), expected)
+        assert prototypes(rows.bfloat16()).dtype == torch.float32
+
+
 def test_prototypes_have_no_weight_decay_in_transformers():
     module = nn.ModuleDict({"prototypes": Prototypes(5, 3), "projector": nn.Linear(4, 3)})
     assert Trainer.get_decay_parameter_names(types.SimpleNamespace(), module) == ["projector.weight"]

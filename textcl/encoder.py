@@ -261,7 +261,8 @@ class Encoder(nn.Module):
         """
         if deletes_tokens(names):
             self.add_token(DELETION_TOKEN)
-        views = tuple(parse_view(name, self.tokenizer) for name in names)
+        longest = _longest_input(self.backbone, self.tokenizer)
+        views = tuple(parse_view(name, self.tokenizer, longest) for name in names)
         if any(view.model_operators for view in views) and not hasattr(self.backbone, "embeddings"):
             raise InputError(
                 f"{self.name} has no embedding block that could be found, so that views inside it have no place."
