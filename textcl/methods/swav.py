@@ -110,7 +110,7 @@ class SwAV(Method):
                     loss = loss + swapped_prediction(codes, scores[predicting], self.temperature)
         pairs = 2 * (len(scores) - 1)
         keys = torch.stack(projections.detach().chunk(len(scores))[:2], dim=1)
-        return {"loss": distributed.mean(loss, len(scores[0])) / pairs, "keys": keys}
+        return {"loss": distributed.mean(loss, len(scores[0])) / pairs, "keys": keys, "projections": keys[:, 0]}
 
     def _codes(self, scores: Tensor, queue: Queue) -> Tensor:
         """To which prototypes each row of this rank is assigned, (rows, prototypes)."""
