@@ -220,6 +220,22 @@ def test_each_view_is_read_in_its_template_and_known_by_its_bare_text(directory)
     assert len({view.template.template for view in alone.views}) == 1
 
 
+@pytest.mark.parametrize("operator", ["repetition:1", "crop:0.3", "word_deletion:0.9", "reordering:0.9"])
+def test_operators_on_tokens_leave_the_words_of_a_template_alone(directory, operator):
+    plain = build(directory, **TEMPLATES)
+    method = build(directory, first_view=operator, second_view=operator, **TEMPLATES)
+    for view in (0, 1):
+        before, behind = method.views[view].template.edges
+        untouched, own = (rows_of_view(batch_of(each), view) for each in (plain, method))
+        rows, expected = (
+            [ids[mask.bool()].tolist() for ids, mask in zip(b["input_ids"], b["attention_mask"], strict=True)]
+            for b in (own, untouched)
+        )
+        assert [row[:before] for row in rows] == [row[:before] for row in expected]
+        assert [row[-behind:] for row in rows] == [row[-behind:] for row in expected]
+        assert rows != expected
+
+
 def byte_level_tokenizer():
     """As RoBERTa's: a character may be several tokens, and a word takes the space before it along."""
     special = ["<s>", "<pad>", "</s>", "<unk>", "[MASK]"]
