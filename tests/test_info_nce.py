@@ -47,8 +47,9 @@ def slow_info_nce(
     key_ids=None,
     hard_negative_ids=None,
     extra_ids=None,
+    keys_are_negatives=True,
 ):
-    """SimCSE eq. 5 with the weight of section 6.3, and a set of masked columns."""
+    """SimCSE eq. 5 with the weight of section 6.3, a set of masked columns, and MoCo's keys, which are no negatives."""
     total = 0.0
     for i, query in enumerate(queries.tolist()):
         own = offset + i
@@ -58,7 +59,7 @@ def slow_info_nce(
 
         denominator = 0.0
         for j, key in enumerate(keys.tolist()):
-            if j == own or not duplicate(key_ids, j):
+            if j == own or (keys_are_negatives and not duplicate(key_ids, j)):
                 denominator += math.exp(score(query, key, temperature, similarity))
         if hard_negatives is not None:
             for j, negative in enumerate(hard_negatives.tolist()):
@@ -138,6 +139,24 @@ ONE_WAY = {
         "hard_negative_ids": HARD_IDS,
         "extra_ids": EXTRA_IDS,
     },
+    "lone keys": {"keys_are_negatives": False, "extra_negatives": random(2, seed=4), "temperature": 0.5},
+    "lone keys, others' hard negatives": {
+        "keys_are_negatives": False,
+        "hard_negatives": random(5, seed=3),
+        "hard_negative_log_weight": -math.inf,
+        "temperature": 0.5,
+    },
+    "lone keys, masked": {
+        "keys_are_negatives": False,
+        "hard_negatives": random(5, seed=3),
+        "hard_negative_log_weight": -math.inf,
+        "extra_negatives": random(2, seed=4),
+        "temperature": 0.4,
+        "query_ids": QUERY_IDS,
+        "key_ids": KEY_IDS,
+        "hard_negative_ids": HARD_IDS,
+        "extra_ids": EXTRA_IDS,
+    },
 }
 NT_XENT = {
     "plain": {},
@@ -190,6 +209,19 @@ def test_masking_changes_the_loss():
     plain = nt_xent(*nt_xent_inputs(), offset=1, temperature=0.5)
     for name in ("masked", "masked, two texts"):
         assert nt_xent(*nt_xent_inputs(), offset=1, **NT_XENT[name]) < plain - 1e-3
+    lone = ONE_WAY["lone keys, masked"]
+    unmasked = {name: value for name, value in lone.items() if not name.endswith("_ids")}
+    assert info_nce(queries, keys, offset=1, **lone) < info_nce(queries, keys, offset=1, **unmasked) - 1e-3
+
+
+def test_a_lone_key_without_negatives_is_found_for_certain():
+    """MoCo's first step: nothing is in the queue yet."""
+    queries, keys = (tensor.requires_grad_() for tensor in one_way_inputs())
+    for chunk_size in (None, 2):
+        loss = info_nce(queries, keys, offset=1, keys_are_negatives=False, chunk_size=chunk_size)
+        assert loss.item() == pytest.approx(0.0, abs=1e-12)
+        for gradient in torch.autograd.grad(loss, (queries, keys)):
+            assert gradient.abs().max() < 1e-12
 
 
 def test_sentence_transformers_computes_the_same():
@@ -312,9 +344,9 @@ def tiled_and_direct(call, inputs):
 
 def test_tiles_give_the_loss_and_gradient_of_the_direct_form():
     ids = torch.arange(13) % 5
-    negatives = {"hard_negative_log_weight": 0.9, "query_ids": ids[4:11], "key_ids": ids}
+    known = {"query_ids": ids[4:11], "key_ids": ids}
 
-    def one_way(leaves, chunk_size):
+    def one_way(leaves, chunk_size, hard_negative_log_weight=0.9, keys_are_negatives=True):
         queries, keys, hard, extra, temperature = leaves
         return info_nce(
             queries,
@@ -326,8 +358,13 @@ def test_tiles_give_the_loss_and_gradient_of_the_direct_form():
             hard_negative_ids=ids.flip(0),
             extra_ids=torch.tensor([3, 9, 0]),
             chunk_size=chunk_size,
-            **negatives,
+            hard_negative_log_weight=hard_negative_log_weight,
+            keys_are_negatives=keys_are_negatives,
+            **known,
         )
+
+    def lone_keys(leaves, chunk_size):
+        return one_way(leaves, chunk_size, hard_negative_log_weight=-math.inf, keys_are_negatives=False)
 
     def both_views(leaves, chunk_size):
         first, second, all_first, all_second, temperature = leaves
@@ -346,7 +383,7 @@ def test_tiles_give_the_loss_and_gradient_of_the_direct_form():
     tau = torch.tensor(0.2, dtype=torch.float64)
     one_way_leaves = [random(7, 4, 1), random(13, 4, 2), random(13, 4, 3), random(3, 4, 4), tau]
     nt_xent_leaves = [random(7, 4, 1), random(7, 4, 2), random(13, 4, 3), random(13, 4, 4), tau]
-    for call, leaves in ((one_way, one_way_leaves), (both_views, nt_xent_leaves)):
+    for call, leaves in ((one_way, one_way_leaves), (lone_keys, one_way_leaves), (both_views, nt_xent_leaves)):
         direct, *tiled = tiled_and_direct(call, leaves)
         for result in tiled:
             for a, b in zip(result, direct, strict=True):
@@ -601,6 +638,7 @@ def test_input_is_refused_with_a_sentence():
         (lambda: InfoNCE(temperature=0), "above 0"),
         (lambda: InfoNCE(temperature=0.005, learn_temperature=True), "at least 0.01"),
         (lambda: InfoNCE(topology="nt_xent", symmetric=True), "symmetric already"),
+        (lambda: InfoNCE(topology="nt_xent", keys_are_negatives=False), "negatives from the keys"),
         (lambda: InfoNCE(chunk_size=0), "chunk size"),
     ]
     for call, words in cases:
@@ -609,6 +647,7 @@ def test_input_is_refused_with_a_sentence():
     # one row with a negative of its own is fine
     assert InfoNCE()(one, random(1, seed=2), hard_negatives=random(1, seed=3)).isfinite()
     assert InfoNCE()(one, random(1, seed=2), extra_negatives=random(5, seed=3)).isfinite()
+    assert InfoNCE(keys_are_negatives=False)(one, random(1, seed=2)).isfinite()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -643,6 +682,7 @@ TOGETHER = {
     "nt-xent, masked": {"topology": "nt_xent", "mask_duplicates": True},
     "hard": {"hard_negative_log_weight": 0.6, "learn_temperature": True},
     "hard, extra, masked": {"hard_negative_log_weight": 0.6, "mask_duplicates": True, "learn_temperature": True},
+    "hard, extra, lone keys": {"hard_negative_log_weight": -math.inf, "keys_are_negatives": False},
 }
 
 

@@ -84,9 +84,7 @@ def build(directory, case, **options):
     name, of_case, _ = CASES[case]
     transformers.set_seed(0)
     pooling = "mask_token" if "template" in of_case else None
-    method = METHODS[name](
-        Encoder.from_pretrained(directory, device="cpu", pooling=pooling, max_length=46, **options), **of_case
-    )
+    method = METHODS[name](Encoder.from_pretrained(directory, device="cpu", pooling=pooling, **options), **of_case)
     method.hooked = True
     if "template" in of_case:
         method.ranking_weight = 1.0  # its rows hold what a teacher would say

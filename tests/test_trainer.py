@@ -19,7 +19,7 @@ from tiny import TEXTS, tiny_encoder_directory
 
 from textcl.encoder import Encoder
 from textcl.errors import InputError
-from textcl.methods import SimCSE
+from textcl.methods import MoCo, SimCSE
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.callback import MethodCallback, newest_complete_checkpoint
 from textcl.training.trainer import ContrastiveTrainer
@@ -211,15 +211,21 @@ def test_early_stopping_waits_for_its_patience(directory, tmp_path):
 # -- resume -----------------------------------------------------------------------------------------------------------
 
 
-def resumable(directory, output):
-    """Two dataloader workers, accumulation 2, evaluators on, masked words: all that could lose its place.
+QUEUE = 512  # half full where a run is killed, and full before it ends
+
+
+def resumable(directory, output, name="simcse"):
+    """Two dataloader workers, accumulation 2, evaluators on, masked words or a queue: all that could lose its place.
 
     The last weights are compared and not the best: those may be older than the interruption.
     """
     args = arguments(
         output, gradient_accumulation_steps=2, dataloader_num_workers=2, num_train_epochs=2, select_best=False
     )
-    method = method_of(directory, mlm_weight=0.1, learn_temperature=True)
+    if name == "simcse":
+        method = method_of(directory, mlm_weight=0.1, learn_temperature=True)
+    else:
+        method = MoCo(method_of(directory).encoder, second_view="repetition", queue_size=QUEUE, momentum=0.9)
     return ContrastiveTrainer(method, args, CORPUS, evaluators=[Spread()])
 
 
@@ -245,14 +251,18 @@ def test_a_fresh_trainer_resumes_to_the_same_bits(directory, uninterrupted, tmp_
     assert_equal(weights(resumed.method), weights(uninterrupted.method))
 
 
-def test_killed_mid_epoch_and_resumed_the_weights_are_bit_equal(directory, uninterrupted, tmp_path):
-    run = tmp_path / "run"
+@pytest.mark.parametrize("name", ["simcse", "moco"])
+def test_killed_mid_epoch_and_resumed_the_weights_are_bit_equal(directory, uninterrupted, tmp_path, name):
+    run, whole = tmp_path / "run", uninterrupted
+    if name == "moco":
+        whole = resumable(directory, tmp_path / "whole", name)
+        whole.train()
     program = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import torch; torch.set_num_threads(1)
 import test_trainer
-test_trainer.resumable({str(directory)!r}, {str(run)!r}).train()
+test_trainer.resumable({str(directory)!r}, {str(run)!r}, {name!r}).train()
 """
     child = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
     deadline = time.monotonic() + 240
@@ -263,9 +273,12 @@ test_trainer.resumable({str(directory)!r}, {str(run)!r}).train()
     os.killpg(child.pid, signal.SIGKILL)
     child.wait()
     assert newest_complete_checkpoint(run).name in {"checkpoint-4", "checkpoint-8"}
-    resumed = resumable(directory, run)
+    if name == "moco":
+        assert 0 < load_file(newest_complete_checkpoint(run) / "model.safetensors")["queue.pushed"] <= QUEUE / 2
+        assert whole.method.queue.is_full
+    resumed = resumable(directory, run, name)
     resumed.train(resume_from_checkpoint=True)
-    assert_equal(weights(resumed.method), weights(uninterrupted.method))
+    assert_equal(weights(resumed.method), weights(whole.method))
 
 
 def test_a_checkpoint_that_was_cut_short_does_not_count(directory, uninterrupted):

@@ -14,7 +14,7 @@ from textcl.errors import InputError
 from textcl.views import PLAIN, parse_view
 from textcl.views.draws import uniform
 from textcl.views.model_side import embedding_dropout
-from textcl.views.tokens import TokenRows, reordering, span_deletion, substitution, word_deletion
+from textcl.views.tokens import TokenRows, crop, reordering, repetition, span_deletion, substitution, word_deletion
 
 CLS, PAD, SEP, DEL = 0, 1, 2, 99
 
@@ -143,6 +143,54 @@ def test_substitution_takes_synonyms_of_whole_words():
     assert set(changed.any(dim=0).nonzero()[:, 0].tolist()) == {1, 5}
     shares = [(got[:, 1] == 50).double().mean(), (got[:, 1] == 51).double().mean(), (got[:, 5] == 53).double().mean()]
     assert shares == pytest.approx([0.2, 0.2, 0.4], abs=0.06)
+
+
+def test_repetition_is_a_loop_that_says_some_tokens_twice():
+    rows = rows_of(*[20] * 400, 7, 1, 0)
+    draw, given = drawer(rows)
+    repeated = texts(repetition(rows, draw, rate=0.32))
+    for before, after, (number,), keys in zip(texts(rows), repeated, *(g.tolist() for g in given), strict=True):
+        length = len(before) - 2
+        count = min(length, int(number * (max(2, int(length * 0.32)) + 1)))
+        chosen = sorted(range(1, length + 1), key=lambda place: keys[place])[:count]
+        assert after == [token for place, token in enumerate(before) for _ in range(1 + (place in chosen))]
+    more = [len(row) - 22 for row in repeated[:400]]
+    assert stats.chisquare([more.count(count) for count in range(7)]).pvalue > 0.001, "all numbers are as likely"
+    assert len(repeated[401]) in (3, 4)
+    assert repeated[402] == [CLS, SEP]
+
+
+def test_repetition_of_rate_0_still_says_up_to_two_tokens_twice_and_outgrows_no_backbone(directory):
+    rows = rows_of(*[20] * 100, 3)
+    draw, _ = drawer(rows)
+    assert {len(row) - 22 for row in texts(repetition(rows, draw, rate=0.0))[:100]} == {0, 1, 2}
+    draw, _ = drawer(rows)
+    assert {len(row) for row in texts(repetition(rows, draw, rate=1.0, longest=25))[:100]} == {22, 23, 24, 25}
+    draw, _ = drawer(rows)
+    assert texts(repetition(rows, draw, rate=1.0, longest=21))[:100] == texts(rows)[:100]
+
+    encoder = Encoder.from_pretrained(directory)
+    views = encoder.prepare_views("plain", "repetition:1")
+    batch = Collator(encoder.tokenizer, 32, views=views)([{"text": " ".join(TEXTS[:20])}, {"text": TEXTS[0]}])
+    assert batch["input_ids"].shape[1] > 32, "as in the authors' code, it comes after the text was cut"
+    batch = Collator(encoder.tokenizer, encoder.max_length, views=views)([{"text": " ".join(TEXTS[:20])}] * 2)
+    assert encoder.embed(batch, views=views).isfinite().all()
+
+
+def test_crop_keeps_a_span_and_the_special_tokens():
+    rows = rows_of(*[20] * 300, 3, 1, 0)
+    draw, given = drawer(rows)
+    cropped = texts(crop(rows, draw, rate=0.3))
+    for before, after, (number,) in zip(texts(rows), cropped, given[0].tolist(), strict=True):
+        body = before[1:-1]
+        length = max(1, int(len(body) * 0.3))
+        start = int(number * (len(body) - length + 1))
+        assert after == [CLS, *body[start : start + length], SEP]
+    assert {row[1] for row in cropped[:300]} == set(range(10, 25)), "every place, to the very end"
+    draw, _ = drawer(rows)
+    assert {len(row) for row in texts(crop(rows, draw, rate=0.0))[:302]} == {3}
+    draw, _ = drawer(rows)
+    assert texts(crop(rows, draw, rate=1.0)) == texts(rows)
 
 
 def test_the_collator_applies_each_view_to_its_rows_and_whatever_else_is_in_the_batch(directory):

@@ -154,9 +154,12 @@ class Collator:
         parts = []
         for number, view in enumerate(views):
             own = batch["view"] == number
-            rows = TokenRows(
-                batch["input_ids"][own], batch["attention_mask"][own].bool(), self.ordinary(batch)[own], padding
-            )
+            attention, ordinary = batch["attention_mask"][own].bool(), self.ordinary(batch)[own]
+            if view.template:  # whose own words stay as they are
+                before, behind = view.template.edges
+                position = torch.arange(attention.shape[1])
+                ordinary &= (position >= before) & (position < attention.sum(dim=1, keepdim=True) - behind)
+            rows = TokenRows(batch["input_ids"][own], attention, ordinary, padding)
             draw = self.draw(batch["text_id"][own], number)
             for operator in view.token_operators:
                 rows = operator(rows, draw)

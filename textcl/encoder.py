@@ -259,18 +259,12 @@ class Encoder(nn.Module):
 
         Raises:
             InputError: For an unknown view; or if this backbone has no place for one of them: its embedding block is
-                not known, it sees the order of words in another way than by position ids, or a text that has become
-                longer would have more tokens than there are positions.
+                not known, or it sees the order of words in another way than by position ids.
         """
         if deletes_tokens(names):
             self.add_token(DELETION_TOKEN)
-        views = tuple(parse_view(name, self.tokenizer) for name in names)
-        longest, grown = _longest_input(self.backbone, self.tokenizer), max(view.growth for view in views)
-        if grown and self.max_length + max(2, int(grown * self.max_length)) > longest:
-            raise InputError(
-                f"A view that repeats tokens makes a text of {self.max_length} tokens longer than the {longest} that "
-                f"{self.name} has positions for; set max_length to {int((longest - 2) / (1 + grown))} or less."
-            )
+        longest = _longest_input(self.backbone, self.tokenizer)
+        views = tuple(parse_view(name, self.tokenizer, longest) for name in names)
         if any(view.model_operators for view in views) and not hasattr(self.backbone, "embeddings"):
             raise InputError(
                 f"{self.name} has no embedding block that could be found, so that views inside it have no place."

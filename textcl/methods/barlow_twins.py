@@ -53,4 +53,5 @@ class BarlowTwins(Method):
 
     def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
         first, second = (gather(self.projector(view)) for view in embeddings.chunk(2))
-        return {"loss": self.loss_scale * barlow_twins(first, second, self.off_diagonal_weight)}
+        loss = self.loss_scale * barlow_twins(first, second, self.off_diagonal_weight)
+        return {"loss": loss, "projections": first.detach()}

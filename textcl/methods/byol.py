@@ -71,7 +71,7 @@ class BYOL(Method):
             first_target, second_target = (self.target.projector(view) for view in of_target.chunk(2))
         loss = cosine_regression(self.predictor(first), second_target)
         loss = loss + cosine_regression(self.predictor(second), first_target)
-        return {"loss": mean(loss, len(first))}
+        return {"loss": mean(loss, len(first)), "projections": first.detach()}
 
     def after_optimizer_step(self, step: int, total: int, keys: Sequence[Tensor]) -> None:
         if self.target is not None:

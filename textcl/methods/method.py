@@ -73,6 +73,9 @@ class Method(nn.Module):
     def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
         """`{"loss": scalar}` and, where the loss has parts, those by name; `keys` are for a queue, see the hooks.
 
+        Where nothing but the objective keeps the rows that it sees apart, those of a view, detached, are `projections`:
+        a projector can collapse behind embeddings that do not.
+
         Args:
             embeddings: What `embed` gave, (views · batch, dim).
             batch: What the collator made.

@@ -156,13 +156,14 @@ class SimCSEPlus(Method):
     def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
         rows = int((batch["view"] == 0).sum())
         first, second, *without_dropout = self.head(embeddings).split(rows)
+        ids = batch["text_id"][: 2 * rows]
         terms = {
             "contrastive": self.info_nce(
                 first,
                 second,
                 hard_negatives=without_dropout[0] if without_dropout else None,
                 extra_negatives=self._further_negatives(first),
-                text_id=batch["text_id"][: 2 * rows],
+                text_id=torch.cat([ids, ids[:rows]]) if without_dropout else ids,
             )
         }
         if self.dimension_weight:
@@ -201,7 +202,8 @@ class SimCSEPlus(Method):
         counts = row_counts(rows)
         rows, columns = (normalize(each.float() if each.dtype != torch.double else each) for each in (rows, columns))
         own = sum(counts[: rank()]) + torch.arange(len(rows), device=rows.device)
-        scores = rows @ gather(columns, counts).T / self.ranking_temperature
+        with torch.autocast(rows.device.type, enabled=False):
+            scores = rows @ gather(columns, counts).T / self.ranking_temperature
         others = torch.arange(scores.shape[1] - 1, device=rows.device).expand(len(rows), -1)
         return scores.gather(1, others + (others >= own[:, None]))
 

@@ -50,4 +50,5 @@ class SimSiam(Method):
         first_target, second_target = (first.detach(), second.detach()) if self.stop_gradient else (first, second)
         distance = cosine_regression(self.predictor(first), second_target)
         distance = distance + cosine_regression(self.predictor(second), first_target)
-        return {"loss": mean(distance, len(first)) / 4 - 1}  # the negative cosine is half the distance, less one
+        loss = mean(distance, len(first)) / 4 - 1  # the negative cosine is half the distance, less one
+        return {"loss": loss, "projections": first.detach()}

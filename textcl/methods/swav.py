@@ -90,7 +90,7 @@ class SwAV(Method):
         return True
 
     def on_fit_start(self, dataset: Any, batch_size: int) -> None:
-        rows, prototypes = batch_size + len(self.first_queue.rows), len(self.prototypes.normalized)
+        rows, prototypes = batch_size + len(self.first_queue.rows), len(self.prototypes.unit_norm)
         if prototypes > rows:
             logger.warning(
                 "SwAV has %d prototypes, more than the %d rows of batch and queue can fill: their codes are less than "
@@ -110,7 +110,7 @@ class SwAV(Method):
                     loss = loss + swapped_prediction(codes, scores[predicting], self.temperature)
         pairs = 2 * (len(scores) - 1)
         keys = torch.stack(projections.detach().chunk(len(scores))[:2], dim=1)
-        return {"loss": distributed.mean(loss, len(scores[0])) / pairs, "keys": keys}
+        return {"loss": distributed.mean(loss, len(scores[0])) / pairs, "keys": keys, "projections": keys[:, 0]}
 
     def _codes(self, scores: Tensor, queue: Queue) -> Tensor:
         """To which prototypes each row of this rank is assigned, (rows, prototypes)."""
@@ -125,7 +125,7 @@ class SwAV(Method):
 
     def before_optimizer_step(self, step: int) -> None:
         if step < self.frozen_steps:
-            self.prototypes.normalized.grad = None
+            self.prototypes.unit_norm.grad = None
 
     def after_optimizer_step(self, step: int, total: int, keys: Sequence[Tensor]) -> None:
         self.prototypes.normalize()

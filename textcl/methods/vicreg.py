@@ -29,7 +29,7 @@ class VICReg(Method):
         >>> method = VICReg(Encoder.from_pretrained("bundled"), projection_dimension=64)
         >>> batch = method.collator()([{"text": "A cat sleeps."}, {"text": "It rains."}])
         >>> sorted(method(**batch))
-        ['covariance', 'embeddings', 'invariance', 'loss', 'variance']
+        ['covariance', 'embeddings', 'invariance', 'loss', 'projections', 'variance']
     """
 
     def __init__(
@@ -57,5 +57,5 @@ class VICReg(Method):
         invariance, variance, covariance = vicreg(first, second)
         loss = self.invariance_weight * invariance
         loss = loss + self.variance_weight * variance + self.covariance_weight * covariance
-        parts = {"invariance": invariance, "variance": variance, "covariance": covariance}
+        parts = {"invariance": invariance, "variance": variance, "covariance": covariance, "projections": first}
         return {"loss": self.loss_scale * loss, **{name: part.detach() for name, part in parts.items()}}

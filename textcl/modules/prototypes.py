@@ -20,13 +20,15 @@ class Prototypes(nn.Module):
 
     def __init__(self, count: int, dimension: int) -> None:
         super().__init__()
-        # "norm" in the name: transformers' trainer keeps such parameters out of weight decay
-        self.normalized = nn.Parameter(nn.functional.normalize(torch.randn(count, dimension), dim=1))
+        # a name that ends in "_norm": transformers' trainer keeps such parameters out of weight decay
+        self.unit_norm = nn.Parameter(nn.functional.normalize(torch.randn(count, dimension), dim=1))
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """The cosine of each row (rows, dim) with each prototype, (rows, prototypes)."""
-        return nn.functional.normalize(embeddings, dim=1) @ self.normalized.T
+        """The cosine of each row (rows, dim) with each prototype, (rows, prototypes), in float32 or wider."""
+        with torch.autocast(embeddings.device.type, enabled=False):  # a cosine is yet to be divided by a small number
+            dtype = torch.promote_types(embeddings.dtype, torch.float32)
+            return nn.functional.normalize(embeddings.to(dtype), dim=1) @ self.unit_norm.to(dtype).T
 
     @torch.no_grad()
     def normalize(self) -> None:
-        self.normalized.copy_(nn.functional.normalize(self.normalized, dim=1))
+        self.unit_norm.copy_(nn.functional.normalize(self.unit_norm, dim=1))

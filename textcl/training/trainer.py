@@ -198,30 +198,34 @@ class ContrastiveTrainer(Trainer):
                 file.write(json.dumps({**logs, "step": self.state.global_step}) + "\n")
 
     def _diagnostics(self) -> dict[str, float]:
-        """The geometry of the last batch, as the encoder's embeddings have it."""
+        """The geometry of the last batch, as the encoder's embeddings have it; a collapse is warned of."""
         seen, self._seen = self._seen, {}
         view, group, embeddings = seen.pop("view"), seen.pop("group"), seen.pop("embeddings").float()
         first, second = _positives(embeddings, view, group)
+        watched = {"embeddings": first}
+        if "projections" in seen:
+            watched["projections"] = seen.pop("projections").float()
         parts = {name: float(value) for name, value in seen.items()}
         if len(first) < 2:
             return parts
-        rank, cosine = float(geometry.effective_rank(first)), float(geometry.mean_cosine(first))
-        largest = min(first.shape)
-        if rank < LEAST_RANK_SHARE * largest or cosine > LARGEST_MEAN_COSINE:
-            logger.warning(
-                "The embeddings are collapsing at step %d: effective rank %.1f of %d, mean cosine %.3f.",
-                self.state.global_step,
-                rank,
-                largest,
-                cosine,
-            )
+        for name, rows in watched.items():
+            rank, cosine = float(geometry.effective_rank(rows)), float(geometry.mean_cosine(rows))
+            if rank < LEAST_RANK_SHARE * min(rows.shape) or cosine > LARGEST_MEAN_COSINE:
+                logger.warning(
+                    "The %s are collapsing at step %d: effective rank %.1f of %d, mean cosine %.3f.",
+                    name,
+                    self.state.global_step,
+                    rank,
+                    min(rows.shape),
+                    cosine,
+                )
         return {
             **parts,
             "alignment": float(geometry.alignment(first, second)),
             "uniformity": float(geometry.uniformity(first)),
             "positive_cosine": float(geometry.positive_cosine(first, second)),
             "negative_cosine": float(geometry.negative_cosine(first, second)),
-            "effective_rank": rank,
+            "effective_rank": float(geometry.effective_rank(first)),
             "duplicates_in_batches": int(self._duplicates),
         }
 

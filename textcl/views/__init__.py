@@ -52,12 +52,6 @@ class View:
     template: Template | None = None
 
     @property
-    def growth(self) -> float:
-        """By what share of its tokens it may lengthen a text."""
-        parts = [operator for operator in self.token_operators if isinstance(operator, partial)]
-        return sum(part.keywords["rate"] for part in parts if part.func is tokens.repetition)
-
-    @property
     def shuffles_positions(self) -> bool:
         return any(name == "shuffle" for name, _ in self.model_operators)
 
@@ -70,12 +64,13 @@ def deletes_tokens(names: Iterable[str]) -> bool:
     return any("_deletion" in name for name in names)
 
 
-def parse_view(name: str, tokenizer: Any) -> View:
+def parse_view(name: str, tokenizer: Any, longest: int | None = None) -> View:
     """The view that a name such as "word_deletion:0.5+reordering" means.
 
     Args:
         name: Operators with plus signs between them, each perhaps with a colon and a rate from 0 to 1.
         tokenizer: Tells the operators on tokens which token is [DEL], and which are words with synonyms.
+        longest: Tokens of a row that the backbone has places for, special ones included.
 
     Raises:
         InputError: For an unknown operator (the nearest is suggested) or a rate that is none.
@@ -92,7 +87,7 @@ def parse_view(name: str, tokenizer: Any) -> View:
         function, default = {**TOKEN_OPERATORS, **MODEL_OPERATORS}[operator]
         rate = _rate(given, default, part)
         if operator in TOKEN_OPERATORS:
-            token_operators.append(partial(function, rate=rate, **_resources(operator, tokenizer)))
+            token_operators.append(partial(function, rate=rate, **_resources(operator, tokenizer, longest)))
         else:
             model_operators.append((operator, function if rate is None else partial(function, rate=rate)))
     return View(name, tuple(token_operators), tuple(model_operators))
@@ -111,8 +106,10 @@ def _rate(given: str, default: float | None, part: str) -> float | None:
     return rate
 
 
-def _resources(operator: str, tokenizer: Any) -> dict[str, Any]:
-    """What an operator on tokens has to know of the tokenizer."""
+def _resources(operator: str, tokenizer: Any, longest: int | None) -> dict[str, Any]:
+    """What an operator on tokens has to know of tokenizer and backbone."""
+    if operator == "repetition":
+        return {"longest": longest}
     if "_deletion" in operator:
         return {"deletion_token": tokenizer.convert_tokens_to_ids(DELETION_TOKEN)}
     if operator == "substitution":

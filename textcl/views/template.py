@@ -35,14 +35,20 @@ class Template:
     @cached_property
     def edges(self) -> tuple[int, int]:
         """Tokens before the text and behind it, special ones included."""
-        before, _, after = self.template.partition(PLACE)
-        around = self.tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
-        count = [len(self.tokenizer(part, add_special_tokens=False)["input_ids"]) for part in (before, after)]
-        return around.index(0) + count[0], around[::-1].index(0) + count[1]
+        # around a text, since a space before it may belong to its first token
+        offsets, place = self._offsets("a"), self.template.index(PLACE)
+        of_text = [number for number, (start, end) in enumerate(offsets) if start <= place < end]
+        return of_text[0], len(offsets) - 1 - of_text[-1]
 
     def __call__(self, text: str) -> str:
-        room = self.max_length - sum(self.edges)
-        if len(text) > room:
-            tokens = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-            text = text[: tokens["offset_mapping"][room - 1][1]] if len(tokens["input_ids"]) > room else text
+        offsets = self._offsets(text)
+        if len(offsets) > self.max_length:
+            last = self.max_length - self.edges[1] - 1  # the last token of the text that there is room for
+            end = min(offsets[last][1], offsets[last + 1][0])  # a character of several tokens is not cut in two
+            text = text[: max(0, end - self.template.index(PLACE))]
         return self.template.replace(PLACE, text)
+
+    def _offsets(self, text: str) -> list[tuple[int, int]]:
+        """Where the tokens of a text in its template begin and end, in characters."""
+        filled = self.template.replace(PLACE, text)
+        return list(self.tokenizer(filled, return_offsets_mapping=True, verbose=False)["offset_mapping"])

@@ -127,14 +127,17 @@ def substitution(
     return replace(rows, ids=torch.where(chosen, synonyms, rows.ids))
 
 
-def repetition(rows: TokenRows, draw: Draw, rate: float) -> TokenRows:
+def repetition(rows: TokenRows, draw: Draw, rate: float, longest: int | None = None) -> TokenRows:
     """Says some tokens twice: from none to max(2, ⌊rate · L⌋) of a text's L, all numbers as likely, in random places.
 
     ESimCSE (Wu et al. 2022, arXiv 2109.04380), section 3.1, on subwords: the length of a text says less of its sense.
+    No row grows beyond `longest` tokens, for which the backbone has places.
     """
     _, count = rows.body
     most = (count * rate).floor().clamp(min=2)
     repeated = (draw(1) * (most + 1)).floor().minimum(count)
+    if longest is not None:
+        repeated = repeated.minimum((longest - rows.attention.sum(dim=1, keepdim=True)).clamp(min=0))
     place = draw(rows.ids.shape[1]).masked_fill(~rows.ordinary, 2.0).argsort(dim=1).argsort(dim=1)
     again = rows.ordinary & (place < repeated)
     twice = torch.arange(rows.ids.shape[1]).repeat_interleave(2).expand(len(rows.ids), -1)
