@@ -101,7 +101,9 @@ def read_transfer(task: str, directory: str | Path | None = None) -> dict[str, E
         "STSBenchmark-regression": ("STSBenchmark", _STSB, _similarity, "utf-8"),
     }[task]
     splits = {split: list(_rows(name, file, root, cells, encoding)) for split, file in files.items()}
-    return {split: Examples.ordered([texts for texts, _ in rows], [y for _, y in rows]) for split, rows in splits.items()}
+    return {
+        split: Examples.ordered([texts for texts, _ in rows], [y for _, y in rows]) for split, rows in splits.items()
+    }
 
 
 def hash_examples(splits: dict[str, Examples]) -> str:
