@@ -796,7 +796,9 @@ def test_the_command(
     assert files == [".jsonl", ".safetensors"]
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(Encoder, "encode", lambda *_: pytest.fail("the task was finished: there is nothing to encode"))
+    monkeypatch.setattr(
+        Encoder, "encode", lambda *_, **__: pytest.fail("the task was finished: there is nothing to encode")
+    )
     assert main(["eval", str(model), *flags, "--json", "-"]) == 0
     assert f"{json.loads(capsys.readouterr().out)['results']['CR']['accuracy']:.2f}" in run.stdout
     assert main(["eval", str(model), "--tasks", "cr", "--mode", "slow"]) == 2

@@ -43,6 +43,8 @@ DROPOUT_FIELDS = (
 # Padded tokens in one slice. Small slices pad less and stay in the processor's cache; a GPU wants large ones.
 TOKEN_BUDGET = {"cpu": 2048, "cuda": 65536}
 WINDOW = 16384  # texts tokenised at a time while encoding: bounds the memory that token lists take
+# What a saved tokenizer says of its last use and its origin.
+_PASSING = ("truncation", "padding", "is_local", "local_files_only", "name_or_path")
 
 
 class DenseTanh(nn.Module):
@@ -400,8 +402,8 @@ class Encoder(nn.Module):
             self.tokenizer.save_pretrained(folder)
             for path in sorted(Path(folder).iterdir()):
                 content = path.read_bytes()
-                if path.name == "tokenizer.json":  # it also remembers how the last batch was cut and padded
-                    content = json.dumps({**json.loads(content), "truncation": None, "padding": None}).encode()
+                if path.name.startswith("tokenizer"):  # how it cut and padded last, and where it came from
+                    content = json.dumps({**json.loads(content), **dict.fromkeys(_PASSING)}, sort_keys=True).encode()
                 digest.update(f"{path.name}\n".encode() + content)
         for name, weight in sorted(self.state_dict().items()):
             digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}\n".encode())
