@@ -249,6 +249,21 @@ def test_a_dev_split_equals_the_slow_loop(in_float64: None, monkeypatch: pytest.
     }
 
 
+def test_what_is_equal_to_two_decimals_is_a_tie(monkeypatch: pytest.MonkeyPatch) -> None:
+    def trained(rows: torch.Tensor, targets: torch.Tensor, folds: list[Fold], grid: np.ndarray, *_, **__) -> tuple:
+        accuracy = np.tile([0.8, 0.90001, 0.90002, 0.7], (len(folds), 1))[:, : grid.shape[1]]
+        return rows.new_zeros(*grid.shape, 2, rows.shape[1]), accuracy
+
+    monkeypatch.setattr(transfer, "train", trained)
+    rows, labels = noise(100, 2)
+    task = Transfer({"mine": (numbers(100), labels.tolist())}, setting="dev")
+    assert task(Points(rows)).results["mine"]["chosen"] == [1e-4] * 5
+    for splits in ("train", "test"), ("train", "dev", "test"):
+        task.tasks = {"mine": {split: examples(labels) for split in splits}}
+        entry = task(Points(rows)).results["mine"]
+        assert entry == {"accuracy": 90.0, "dev_accuracy": 90.0, "chosen": 1e-4}
+
+
 def test_it_takes_a_fifth_of_the_loop_at_most() -> None:
     rows, labels = noise(400, 2, dim=64)
     how = Training("adam", batch_size=64, tenacity=5, passes=4)
@@ -472,6 +487,11 @@ def test_labels_of_the_real_files(evaluation_sets: Path) -> None:
         ("SUBJ", "the movie begins in the past where a young boy named sam attempts to save celebi from a hunter .", 1),
         ("MPQA", "failing to support", 0),
         ("TREC", "How did serfdom develop in and then leave Russia ?", 1),
+        (
+            "MRPC",
+            'Amrozi accused his brother , whom he called " the witness " , of deliberately distorting his evidence .',
+            1,
+        ),
         ("SST2", "contains no wit , only labored gags", 0),
         ("SST5", "apparently reassembled from the cutting-room floor of any given daytime soap .", 1),
     ):
