@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from textcl.data import load_clustering, load_labelled, load_texts, load_triplets
     from textcl.encoder import Encoder
     from textcl.errors import InputError
-    from textcl.evaluation import Clustering, LabelledPairs, Result, STSBenchmark, STSSuite, evaluate
+    from textcl.evaluation import Clustering, LabelledPairs, Result, STSBenchmark, STSSuite, Transfer, evaluate
     from textcl.methods import (
         BYOL,
         CLEAR,
@@ -66,6 +66,7 @@ _ROOMS = {
     "Clustering": "textcl.evaluation",
     "STSBenchmark": "textcl.evaluation",
     "STSSuite": "textcl.evaluation",
+    "Transfer": "textcl.evaluation",
     "LabelledPairs": "textcl.evaluation",
     "Result": "textcl.evaluation",
     "evaluate": "textcl.evaluation",
@@ -105,6 +106,7 @@ __all__ = [
     "SimCSEPlus",
     "SimSiam",
     "SwAV",
+    "Transfer",
     "VICReg",
     "augment",
     "evaluate",

@@ -1,8 +1,11 @@
 """The Encoder: a transformer backbone, a pooling and, where a method keeps one, a head. The only thing exported."""
 
+import hashlib
 import inspect
+import json
 import logging
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -41,6 +44,8 @@ DROPOUT_FIELDS = (
 # Padded tokens in one slice. Small slices pad less and stay in the processor's cache; a GPU wants large ones.
 TOKEN_BUDGET = {"cpu": 2048, "cuda": 65536}
 WINDOW = 16384  # texts tokenised at a time while encoding: bounds the memory that token lists take
+# What a saved tokenizer says of its last use and its origin.
+_PASSING = ("truncation", "padding", "is_local", "local_files_only", "name_or_path")
 
 
 class DenseTanh(nn.Module):
@@ -389,6 +394,24 @@ class Encoder(nn.Module):
             "normalize": self.normalize,
             "prompt": self.prompts.get(self.default_prompt_name or ""),
         }
+
+    def fingerprint(self) -> str:
+        """SHA-256 over what decides the vectors: weights, configuration, tokenizer, pooling, prompt; not the name."""
+        digest = hashlib.sha256(json.dumps({**self.describe(), "model": None}, sort_keys=True).encode())
+        config = self.backbone.config.to_dict()
+        config.pop("_name_or_path", None)
+        digest.update(json.dumps(config, sort_keys=True, default=str).encode())
+        with tempfile.TemporaryDirectory() as folder:
+            self.tokenizer.save_pretrained(folder)
+            for path in sorted(Path(folder).iterdir()):
+                content = path.read_bytes()
+                if path.name.startswith("tokenizer"):  # how it cut and padded last, and where it came from
+                    content = json.dumps({**json.loads(content), **dict.fromkeys(_PASSING)}, sort_keys=True).encode()
+                digest.update(f"{path.name}\n".encode() + content)
+        for name, weight in sorted(self.state_dict().items()):
+            digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}\n".encode())
+            digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
     @property
     def _output_dtype(self) -> torch.dtype:

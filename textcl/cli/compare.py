@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> None:
         default="untouched",
         help="with commas: untouched, untouched:POOLING, tfidf, word-vectors, or none (default: untouched)",
     )
-    parser.add_argument("--tasks", default="sts", help="such as sts,clustering or stackoverflow (default: sts)")
+    parser.add_argument("--tasks", default="sts", help="such as sts,clustering,transfer or mr (default: sts)")
     parser.add_argument("--data-dir", metavar="FOLDER", help="where the sets are")
     parser.add_argument("--reference", metavar="ROW", help="the row that differences are taken to (default: the first)")
     parser.add_argument("--json", metavar="PATH", help="write the table's figures there; '-' for standard output")

@@ -16,7 +16,7 @@ from textcl.errors import InputError, nearest
 COMMANDS = {
     "train": "train an encoder by a method or a recipe, and export it",
     "compare": "train several recipes with several seeds; one table of mean ± sd",
-    "eval": "score an encoder on STS12-16, STS-B and SICK-R, or on clustering",
+    "eval": "score an encoder on STS12-16, STS-B and SICK-R, on clustering, or on SentEval's transfer",
     "encode": "turn a file of texts into vectors",
     "cluster": "group a file of texts by meaning",
     "data": "list, fetch, import and verify the evaluation sets",

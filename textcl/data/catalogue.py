@@ -41,7 +41,7 @@ class SetInfo:
 
     Attributes:
         name: For example "STS12" or "MR".
-        kind: "sts", "transfer", "clustering" or "corpus".
+        kind: "sts", "transfer", "probing", "clustering", "lexicon" or "corpus".
         folder: Its folder under the data directory.
         rows: Expected rows of each split; empty where they are not known.
         licence: As its publisher states it.
@@ -104,7 +104,7 @@ def data_directory() -> Path:
         for file in entry["files"]
     ):
         return local
-    return _cache_folder() / "textcl"
+    return cache_directory()
 
 
 def list_sets(*, manifest: Mapping[str, Any] | None = None) -> list[SetInfo]:
@@ -361,12 +361,13 @@ def _expected(entry: Mapping[str, Any]) -> dict[str, int]:
     return rows
 
 
-def _cache_folder() -> Path:
+def cache_directory() -> Path:
+    """textcl's folder in the user's cache; it need not exist."""
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "textcl"
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return Path.home() / "Library" / "Caches" / "textcl"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "textcl"
 
 
 # verifying

@@ -9,8 +9,10 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
+from textcl.data.catalogue import data_directory
 from textcl.data.clustering import CLUSTERING_SETS
 from textcl.data.sts import STS_TASKS
+from textcl.data.transfer import CLASSIFICATIONS, PROBING_TASKS, REGRESSIONS, TRANSFER_TASKS
 from textcl.errors import InputError, nearest
 from textcl.evaluation.baselines import MeanWordVectors, TfidfEncoder
 from textcl.evaluation.clustering import (
@@ -25,6 +27,7 @@ from textcl.evaluation.clustering import (
 from textcl.evaluation.overlap import mark_transductive, overlap
 from textcl.evaluation.results import Result, merge
 from textcl.evaluation.sts import LabelledPairs, STSBenchmark, STSSuite
+from textcl.evaluation.transfer import Transfer
 
 __all__ = [
     "STS_TASKS",
@@ -37,6 +40,7 @@ __all__ = [
     "STSSuite",
     "Suite",
     "TfidfEncoder",
+    "Transfer",
     "adjusted_rand_index",
     "cluster",
     "cluster_texts",
@@ -48,7 +52,7 @@ __all__ = [
     "overlap",
 ]
 
-# What `evaluate` is asked for -> the STS tasks and clustering sets that are scored for it.
+# What `evaluate` is asked for -> the STS tasks, clustering sets and transfer tasks that are scored for it.
 TASKS: dict[str, tuple[str, ...]] = {
     "sts": STS_TASKS,
     **{task.lower(): (task,) for task in STS_TASKS[:5]},
@@ -58,6 +62,12 @@ TASKS: dict[str, tuple[str, ...]] = {
     "sickr-dev": ("SICKRelatedness-dev",),
     "clustering": CLUSTERING_SETS,
     **{name.lower(): (name,) for name in CLUSTERING_SETS},
+    "transfer": TRANSFER_TASKS,
+    **{name.lower(): (name,) for name in CLASSIFICATIONS if name != "SICKEntailment"},
+    "sick-e": ("SICKEntailment",),
+    "probing": tuple(PROBING_TASKS),
+    "sickr-regression": (REGRESSIONS[0],),
+    "stsb-regression": (REGRESSIONS[1],),
 }
 
 
@@ -69,6 +79,9 @@ def evaluate(
     batch_size: int | None = None,
     pooling: str | None = None,
     max_length: int | None = None,
+    mode: str = "senteval",
+    setting: str = "test",
+    cache: str | os.PathLike[str] | None = None,
 ) -> Result:
     """Scores an encoder on tasks, each distinct sentence encoded once over all STS tasks.
 
@@ -79,11 +92,15 @@ def evaluate(
         model: "bundled", an exported directory, a transformers or sentence-transformers directory, a hub name, or
             anything with `.encode(list[str])`.
         tasks: Keys of `TASKS`, as a list or with commas between them: "sts" is the seven tasks of the papers,
-            "clustering" the three sets of short texts. Both kinds go together in one result.
+            "clustering" the three sets of short texts, "transfer" the seven tasks of SentEval that the papers average,
+            "probing" those of the ten whose files are there. All kinds go together in one result.
         data_dir: The data directory; by default `textcl.data.data_directory()`.
         batch_size: Passed on to `encode` where given.
         pooling: Overrides the pooling of a model that is loaded here.
         max_length: Overrides the maximal length of a model that is loaded here.
+        mode: Of transfer tasks, see `Transfer`: "senteval" or "fast".
+        setting: Of transfer tasks: "test" or "dev".
+        cache: Of transfer tasks: a folder for embeddings and finished tasks, from which a killed run goes on.
 
     Raises:
         InputError: An unknown task (the nearest is named), a directory that is no model, a set that is not installed.
@@ -92,7 +109,8 @@ def evaluate(
         >>> evaluate("my-encoder", tasks="sts12,stsb").average["all"]  # doctest: +SKIP
         >>> evaluate("my-encoder", tasks="stackoverflow").results["StackOverflow"]["accuracy"]  # doctest: +SKIP
     """
-    suite = Suite(tasks, data_dir)  # before the model is loaded: a typing error shows at once
+    # before the model is loaded: a typing error shows at once
+    suite = Suite(tasks, data_dir, mode=mode, setting=setting, cache=cache)
     if isinstance(model, (str, os.PathLike)):
         from textcl.encoder import Encoder
 
@@ -110,11 +128,14 @@ def evaluate(
 
 
 class Suite:
-    """Scores encoders on any of `TASKS`, STS and clustering in one result.
+    """Scores encoders on any of `TASKS`, STS, clustering and transfer in one result.
 
     Args:
         tasks: As of `evaluate`.
         data_dir: The data directory; by default `textcl.data.data_directory()`.
+        mode: As of `evaluate`.
+        setting: As of `evaluate`.
+        cache: As of `evaluate`.
 
     Attributes:
         tasks: The names of the results, in their order.
@@ -123,18 +144,37 @@ class Suite:
         InputError: An unknown task (the nearest is named), a set that is not installed.
     """
 
-    def __init__(self, tasks: str | Sequence[str], data_dir: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        tasks: str | Sequence[str],
+        data_dir: str | os.PathLike[str] | None = None,
+        *,
+        mode: str = "senteval",
+        setting: str = "test",
+        cache: str | os.PathLike[str] | None = None,
+    ) -> None:
         names = _resolve(tasks)
-        pairs = [name for name in names if name not in CLUSTERING_SETS]
+        transfers = [name for name in names if name in (*CLASSIFICATIONS, *REGRESSIONS)]
         clusterings = [name for name in names if name in CLUSTERING_SETS]
-        self.tasks = [*pairs, *clusterings]
+        pairs = [name for name in names if name not in (*transfers, *clusterings)]
+        if set(PROBING_TASKS) <= set(transfers):  # "probing"
+            transfers = _present(transfers, data_dir)
+        self.tasks = [*pairs, *clusterings, *transfers]
         self.evaluators: list[Any] = [
             *([STSSuite(pairs, data_dir)] if pairs else []),
             *([Clustering(clusterings, data_dir)] if clusterings else []),
+            *([Transfer(transfers, data_dir, mode=mode, setting=setting, cache=cache)] if transfers else []),
         ]
 
     def __call__(self, encoder: Any, **encode_arguments: Any) -> Result:
         return reduce(merge, (evaluator(encoder, **encode_arguments) for evaluator in self.evaluators))
+
+
+def _present(names: Sequence[str], data_dir: str | os.PathLike[str] | None) -> list[str]:
+    """The names without the probing tasks whose files are missing, unless all ten are."""
+    folder = (data_directory() if data_dir is None else Path(data_dir)) / "probing"
+    present = [name for name, file in PROBING_TASKS.items() if (folder / file).is_file()]
+    return [name for name in names if name in present or name not in PROBING_TASKS or not present]
 
 
 def _resolve(tasks: str | Sequence[str]) -> list[str]:

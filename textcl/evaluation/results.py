@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,14 @@ from textcl.files import write_json
 
 AGGREGATIONS = ("all", "mean", "wmean")
 CLUSTERING_METRICS = ("accuracy", "nmi", "ari")
-_SHORT_NAMES = {"STSBenchmark": "STS-B", "SICKRelatedness": "SICK-R"}
+# Of the table: its title, and for each row the metric of a task and the name of its average.
+_BLOCKS: tuple[tuple[str, dict[str, str]], ...] = (
+    ("Spearman", {name: name for name in AGGREGATIONS}),
+    ("Clustering", {name: name for name in CLUSTERING_METRICS}),
+    ("Transfer", {"accuracy": "transfer", "dev_accuracy": "transfer_dev"}),
+    ("Regression", {"pearson": "regression_pearson", "spearman": "regression_spearman"}),
+)
+_SHORT_NAMES = {"STSBenchmark": "STS-B", "SICKRelatedness": "SICK-R", "SICKEntailment": "SICK-E"}
 _LIBRARIES = ("torch", "transformers", "sentence-transformers", "numpy", "scipy", "scikit-learn")
 
 
@@ -24,8 +31,12 @@ class Result:
         results: For each STS task `all`, `mean` and `wmean` (Spearman correlation in points, ×100), the same three
             under `pearson`, and `subsets` with the figures of each. "all" is one correlation over the joined subsets,
             "mean" the mean over subsets, "wmean" the mean weighted with their number of pairs. For each clustering
-            task `accuracy`, `nmi` and `ari` (×100), and `by_seed` with the values whose means they are.
-        average: The mean over the STS tasks, for each aggregation, and over the clustering tasks, for each metric.
+            task `accuracy`, `nmi` and `ari` (×100), and `by_seed` with the values whose means they are. For each
+            transfer task `accuracy` and `dev_accuracy` (×100), `f1` for MRPC, `by_fold` where there are outer folds,
+            and the `chosen` regularisation. For each regression `pearson`, `spearman` and `dev_pearson` (×100).
+        average: The mean over the STS tasks, for each aggregation, and over the clustering tasks, for each metric;
+            `transfer` and `transfer_dev` over the accuracies of transfer tasks, `regression_pearson` and
+            `regression_spearman` over regressions.
         provenance: Tasks with split, pairs and data hash; aggregation; encoder (pooling, layers, maximal length, data
             type); library versions; seed; overlap with the training corpus where it was checked.
     """
@@ -38,9 +49,11 @@ class Result:
     def primary(self) -> float:
         """The one number to select on: the average Spearman correlation, aggregation "all".
 
-        Where only clusterings were scored, their average accuracy.
+        Without STS tasks, the average accuracy of clusterings, or else of transfer tasks, or else the average Pearson
+        correlation of regressions.
         """
-        return self.average["all" if "all" in self.average else "accuracy"]
+        kinds = ("all", "accuracy", "transfer", "regression_pearson")
+        return self.average[next(kind for kind in kinds if kind in self.average)]
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain JSON values."""
@@ -56,10 +69,10 @@ class Result:
 
         A task marked with * has texts that were in the training corpus; the lines below the table say how many.
         """
-        blocks = (("Spearman", AGGREGATIONS), ("Clustering", CLUSTERING_METRICS))
-        lines = ["\n".join(self._block(title, rows)) for title, rows in blocks if rows[0] in self.average]
-        if len(lines) == 2:
-            lines.insert(1, "")
+        blocks = [self._block(title, rows) for title, rows in _BLOCKS if next(iter(rows.values())) in self.average]
+        lines = ["\n\n".join("\n".join(block) for block in blocks)]
+        if "f1" in self.results.get("MRPC", {}):
+            lines.append(f"MRPC: F1 {self.results['MRPC']['f1']:.2f}")
         for task in self.results:
             for name, subset in self.results[task].get("subsets", {}).items():
                 if subset.get("transductive"):
@@ -76,14 +89,14 @@ class Result:
                 )
         return "\n".join(lines)
 
-    def _block(self, title: str, rows: Sequence[str]) -> list[str]:
-        tasks = {task: entry for task, entry in self.results.items() if rows[0] in entry}
+    def _block(self, title: str, rows: Mapping[str, str]) -> list[str]:
+        tasks = {task: entry for task, entry in self.results.items() if set(rows) <= set(entry)}
         names = [short_name(task) + "*" * bool(entry.get("transductive")) for task, entry in tasks.items()] + ["Avg."]
         widths = [max(len(name), 6) for name in names]
         left = max(map(len, (title, *rows))) + 2
         lines = [title.ljust(left) + "  ".join(name.rjust(width) for name, width in zip(names, widths, strict=True))]
-        for row in rows:
-            values = [entry[row] for entry in tasks.values()] + [self.average[row]]
+        for row, average in rows.items():
+            values = [entry[row] for entry in tasks.values()] + [self.average[average]]
             cells = (f"{value:.2f}".rjust(width) for value, width in zip(values, widths, strict=True))
             lines.append(row.ljust(left) + "  ".join(cells))
         return lines

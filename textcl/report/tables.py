@@ -71,7 +71,9 @@ def comparison(lines: Sequence[dict[str, Any]], reference: str | None = None) ->
         raise InputError(f"There is no row {reference!r} to take differences to; there are {', '.join(groups)}.")
     tasks = [task for task in lines[0]["results"] if task != "STSBenchmark-dev"]
     pairs = [task for task in tasks if "all" in lines[0]["results"][task]]
-    clusterings = [task for task in tasks if task not in pairs]
+    clusterings = [task for task in tasks if "nmi" in lines[0]["results"][task]]
+    transfers = [task for task in tasks if "dev_accuracy" in lines[0]["results"][task]]
+    regressions = [task for task in tasks if "dev_pearson" in lines[0]["results"][task]]
     rows: dict[str, Any] = {}
     for name, group in groups.items():
         columns = {short_name(task): [line["results"][task]["all"] for line in group] for task in pairs}
@@ -82,6 +84,10 @@ def comparison(lines: Sequence[dict[str, Any]], reference: str | None = None) ->
             values = [[line["results"][task][metric] for task in clusterings] for line in group]
             columns |= {f"{t} {head}": [row[i] for row in values] for i, t in enumerate(clusterings)}
             columns[f"Avg. {head}"] = [fmean(row) for row in values]
+        columns |= {short_name(task): [line["results"][task]["accuracy"] for line in group] for task in transfers}
+        if transfers:
+            columns["Avg. transfer"] = [fmean(line["results"][t]["accuracy"] for t in transfers) for line in group]
+        columns |= {short_name(task): [line["results"][task]["pearson"] for line in group] for task in regressions}
         rows[name] = {
             "seeds": [line["seed"] for line in group],
             "columns": {
@@ -96,7 +102,8 @@ def comparison(lines: Sequence[dict[str, Any]], reference: str | None = None) ->
 
 def comparison_table(figures: dict[str, Any]) -> str:
     """What `comparison` found, as one table with a line below it that says how to read it."""
-    average = "Avg." if "Avg." in figures["columns"] else "Avg. ACC"
+    averages = ("Avg.", "Avg. ACC", "Avg. transfer")
+    average = next((name for name in averages if name in figures["columns"]), "Pearson")
     header = ["", *figures["columns"], f"{average} − {figures['reference']}", "runs"]
     rows = []
     for name, row in figures["rows"].items():
@@ -106,6 +113,10 @@ def comparison_table(figures: dict[str, Any]) -> str:
     measures = ["Spearman × 100, aggregation all"] if average == "Avg." else []
     if "Avg. ACC" in figures["columns"]:
         measures.append("ACC and NMI: accuracy and normalised mutual information of k-means × 100")
+    if "Avg. transfer" in figures["columns"]:
+        measures.append("transfer tasks: test accuracy × 100")
+    if any(column.endswith(" regression") for column in figures["columns"]):
+        measures.append("regressions: Pearson × 100")
     note = f"{'; '.join(measures)}; mean ± sd over seeds; the difference ± its paired standard error."
     marked = [
         f"{name}: {', '.join(row['transductive'])}" for name, row in figures["rows"].items() if row["transductive"]

@@ -21,6 +21,7 @@ from statistics import fmean
 from typing import Any
 
 from textcl.data.clustering import CLUSTERING_SETS
+from textcl.data.transfer import CLASSIFICATIONS, REGRESSIONS
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.evaluation import MeanWordVectors, Suite, TfidfEncoder, mark_transductive
@@ -74,7 +75,7 @@ def compare(
         baselines: "untouched" (the first recipe's model as it is; "untouched:mean" names the pooling), "tfidf",
             "word-vectors" (the mean of the model's word embeddings).
         tasks: Names in `textcl.evaluation.TASKS` (default: the seven of the papers). STS-B dev is scored beside them,
-            but not where all of them are clusterings.
+            but not where none of them is an STS task.
         data_dir: Where the sets are.
 
     Returns:
@@ -86,7 +87,7 @@ def compare(
     """
     rows = list(_plan(recipes, seeds, flags, baselines))
     suite = Suite(tasks, data_dir)
-    if not set(suite.tasks) <= set(CLUSTERING_SETS):
+    if not set(suite.tasks) <= {*CLUSTERING_SETS, *CLASSIFICATIONS, *REGRESSIONS}:
         suite = Suite([*tasks, "stsb-dev"], data_dir)
     folder = Path(output)
     results = folder / "results.jsonl"

@@ -1,0 +1,198 @@
+"""Readers of SentEval's transfer and probing tasks: texts, or pairs of texts, with a class or a score each."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from textcl.data.catalogue import data_directory, load_manifest, require
+from textcl.data.corpora import read_lines
+from textcl.data.sts import normalise_space
+from textcl.errors import InputError, nearest
+
+TRANSFER_TASKS = ("MR", "CR", "SUBJ", "MPQA", "SST2", "TREC", "MRPC")  # the seven of the papers' average
+PROBING_TASKS = {
+    "Length": "sentence_length.txt",
+    "WordContent": "word_content.txt",
+    "Depth": "tree_depth.txt",
+    "TopConstituents": "top_constituents.txt",
+    "BigramShift": "bigram_shift.txt",
+    "Tense": "past_present.txt",
+    "SubjNumber": "subj_number.txt",
+    "ObjNumber": "obj_number.txt",
+    "OddManOut": "odd_man_out.txt",
+    "CoordinationInversion": "coordination_inversion.txt",
+}
+REGRESSIONS = ("SICKRelatedness-regression", "STSBenchmark-regression")
+CLASSIFICATIONS = (*TRANSFER_TASKS, "SST5", "SICKEntailment", *PROBING_TASKS)
+
+_TREC_CLASSES = ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
+_ENTAILMENT = ("CONTRADICTION", "NEUTRAL", "ENTAILMENT")
+_SST = {"train": "sentiment-train", "dev": "sentiment-dev", "test": "sentiment-test"}
+_SICK = {"train": "SICK_train.txt", "dev": "SICK_trial.txt", "test": "SICK_test_annotated.txt"}
+_STSB = {"train": "sts-train.csv", "dev": "sts-dev.csv", "test": "sts-test.csv"}
+_PROBING_SPLITS = {"tr": "train", "va": "dev", "te": "test"}
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Texts with their labels, in the order that SentEval puts them in, on which its folds depend.
+
+    Attributes:
+        first: The texts, or one side of each pair.
+        second: The other side; empty for single texts.
+        labels: A class, counted from 0, or a score for each.
+    """
+
+    first: list[str]
+    second: list[str]
+    labels: list[Any]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @classmethod
+    def ordered(cls, rows: Sequence[tuple[str, ...]], labels: Sequence[Any]) -> Examples:
+        """By number of words (of the first text, then of the second), then by label; ties as they come."""
+        lengths = [[len(text.split()) for text in row] for row in rows]
+        order = sorted(range(len(rows)), key=lambda i: (lengths[i], labels[i]))
+        second = [rows[i][1] for i in order] if rows and len(rows[0]) == 2 else []
+        return cls([rows[i][0] for i in order], second, [labels[i] for i in order])
+
+
+def read_transfer(task: str, directory: str | Path | None = None) -> dict[str, Examples]:
+    """Reads one of `CLASSIFICATIONS` or `REGRESSIONS`, white space normalised, in SentEval's order.
+
+    Args:
+        task: Its name.
+        directory: The data directory; by default `data_directory()`.
+
+    Returns:
+        Its splits: "all" (MR, CR, SUBJ, MPQA), "train" and "test" (TREC, MRPC), or "train", "dev" and "test".
+
+    Raises:
+        InputError: An unknown task, a missing file, a malformed line, or a wrong number of texts.
+
+    Example:
+        >>> read_transfer("TREC")["test"].labels[:3]  # doctest: +SKIP
+    """
+    known = (*CLASSIFICATIONS, *REGRESSIONS)
+    if task not in known:
+        raise InputError(f"There is no transfer task '{task}'; there are {', '.join(known)}.{nearest(task, known)}")
+    root = Path(directory) if directory is not None else data_directory()
+    if task in PROBING_TASKS:
+        return _read_probing(require("Probing", PROBING_TASKS[task], root))
+    if task in ("MR", "CR", "SUBJ", "MPQA"):
+        # as SentEval joins them: the file of class 1 first (objective sentences for SUBJ)
+        one, zero = (file["name"] for file in load_manifest()["sets"][task]["files"])
+        texts = [(name, text) for name in (one, zero) for (text,), _ in _rows(task, name, root, _text, "latin-1")]
+        labels = [int(name == one) for name, _ in texts]
+        return {"all": Examples.ordered([(text,) for _, text in texts], labels)}
+    name, files, cells, encoding = {
+        "SST2": ("SST2", _SST, _sst2, "utf-8"),
+        "SST5": ("SST5", _SST, _sst5, "utf-8"),
+        "TREC": ("TREC", {"train": "train_5500.label", "test": "TREC_10.label"}, _trec, "latin-1"),
+        "MRPC": ("MRPC", {"train": "msr_paraphrase_train.txt", "test": "msr_paraphrase_test.txt"}, _mrpc, "utf-8"),
+        "SICKEntailment": ("SICK", _SICK, _entailment, "utf-8"),
+        "SICKRelatedness-regression": ("SICK", _SICK, _relatedness, "utf-8"),
+        "STSBenchmark-regression": ("STSBenchmark", _STSB, _similarity, "utf-8"),
+    }[task]
+    splits = {split: list(_rows(name, file, root, cells, encoding)) for split, file in files.items()}
+    return {
+        split: Examples.ordered([texts for texts, _ in rows], [y for _, y in rows]) for split, rows in splits.items()
+    }
+
+
+def hash_examples(splits: dict[str, Examples]) -> str:
+    """SHA-256 over the splits' names, texts and labels, as they are scored."""
+    digest = hashlib.sha256()
+    for name, examples in splits.items():
+        digest.update(f"{name}\n".encode())
+        for text in (*examples.first, *examples.second):
+            digest.update(text.encode("utf-8", "surrogatepass") + b"\n")
+        digest.update(repr(examples.labels).encode())
+    return digest.hexdigest()
+
+
+Row = tuple[tuple[str, ...], Any]
+
+
+def _rows(name: str, file: str, root: Path, parse: Callable[[str], Row], encoding: str) -> Iterator[Row]:
+    """The rows of one file; what `parse` cannot take apart is an error that names the line."""
+    path = require(name, file, root)
+    entry = next(entry for entry in load_manifest()["sets"][name]["files"] if entry["name"] == file)
+    count = 0
+    for number, line in read_lines(path, encoding):
+        if entry.get("header") and number == 1:
+            continue
+        try:
+            texts, label = parse(line)
+        except (ValueError, IndexError):
+            raise InputError(f"{path}, line {number}: this is no line of {name}: '{line[:80]}'.") from None
+        count += 1
+        yield tuple(map(normalise_space, texts)), label
+    if count != entry["rows"]:
+        raise InputError(
+            f"{path} has {count:,} texts where {entry['rows']:,} are expected, so its scores could not be compared "
+            f"with others. Bring it in again with `textcl data fetch {name}` or `textcl data import FILE`."
+        )
+
+
+def _text(line: str) -> Row:
+    return (line,), None
+
+
+def _sst2(line: str) -> Row:
+    text, label = line.strip().split("\t")
+    return (text,), ("0", "1").index(label)
+
+
+def _sst5(line: str) -> Row:
+    label, text = line.strip().split(" ", 1)
+    return (text,), ("0", "1", "2", "3", "4").index(label)
+
+
+def _trec(line: str) -> Row:
+    label, question = line.split(":", 1)
+    return (question.split(" ", 1)[1],), _TREC_CLASSES.index(label)  # what stands before the space is the fine class
+
+
+def _mrpc(line: str) -> Row:
+    cells = line.strip().split("\t")
+    return (cells[3], cells[4]), ("0", "1").index(cells[0])
+
+
+def _entailment(line: str) -> Row:
+    cells = line.strip().split("\t")
+    return (cells[1], cells[2]), _ENTAILMENT.index(cells[4])
+
+
+def _relatedness(line: str) -> Row:
+    cells = line.strip().split("\t")
+    return (cells[1], cells[2]), float(cells[3])
+
+
+def _similarity(line: str) -> Row:
+    cells = line.strip().split("\t")
+    return (cells[5], cells[6]), float(cells[4])
+
+
+def _read_probing(path: Path) -> dict[str, Examples]:
+    """Lines of three cells: tr, va or te; the class; the sentence. Classes are numbered in the order of their names."""
+    rows: dict[str, list[tuple[str, str]]] = {split: [] for split in _PROBING_SPLITS.values()}
+    for number, line in read_lines(path):
+        cells = line.rstrip().split("\t")
+        if len(cells) < 3 or cells[0] not in _PROBING_SPLITS:
+            raise InputError(f"{path}, line {number}: three cells are needed: tr, va or te, a class and a sentence.")
+        rows[_PROBING_SPLITS[cells[0]]].append((normalise_space(cells[-1]), cells[1]))
+    classes = {label: number for number, label in enumerate(sorted({label for _, label in rows["train"]}))}
+    unknown = {label for split in rows.values() for _, label in split} - set(classes)
+    if unknown:
+        raise InputError(f"{path}: the class '{min(unknown)}' occurs in no training sentence.")
+    return {
+        split: Examples.ordered([(text,) for text, _ in pairs], [classes[label] for _, label in pairs])
+        for split, pairs in rows.items()
+    }

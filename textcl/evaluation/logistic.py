@@ -1,0 +1,370 @@
+"""Many logistic regressions at once: one for each fold and strength of regularisation, on rows of one matrix.
+
+`train` is SentEval's own training (Conneau and Kiela 2018), which stops early; `solve` goes on to the optimum. Both
+leave behind weights `(folds, grid, classes, dim + 1)`, of which the last column is the intercept.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+logger = logging.getLogger("textcl")
+
+_CACHE_BYTES = 1 << 20  # of a step's rows: what a processor keeps close; a GPU takes all folds in one slice
+_SOLVED = 3e-4  # of the first gradient's length, by the metric of the preconditioner
+_ITERATIONS = 500
+
+
+@dataclass(frozen=True)
+class Training:
+    """How SentEval trains.
+
+    Attributes:
+        optimizer: "adam" or "rmsprop", both as PyTorch has them by default.
+        batch_size: Rows in a step.
+        tenacity: Checks without a better score that are forgiven, all in all; the next one ends the training.
+        passes: Passes over the data between two checks.
+        most_passes: No further check is begun after so many.
+    """
+
+    optimizer: str
+    batch_size: int
+    tenacity: int
+    passes: int
+    most_passes: int = 200
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Rows to train on and rows to score, and the generator that orders the batches; of no use a second time."""
+
+    train: np.ndarray
+    dev: np.ndarray
+    generator: np.random.RandomState
+
+    @classmethod
+    def split(cls, train: np.ndarray, dev: np.ndarray, seed: int) -> Fold:
+        """Both parts given."""
+        return cls(train, dev, np.random.RandomState(seed))
+
+    @classmethod
+    def held_out(cls, rows: np.ndarray, share: float, seed: int) -> Fold:
+        """A random share of the rows, not stratified, to score; the rest to train on."""
+        generator = np.random.RandomState(seed)
+        order = generator.permutation(len(rows))
+        count = int(share * len(rows))
+        return cls(rows[order[count:]], rows[order[:count]], generator)
+
+
+def with_ones(features: np.ndarray | Tensor) -> Tensor:
+    """The features with a last column of ones, `(n, dim + 1)`, on the device that computes."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    rows = torch.as_tensor(features, device=device)
+    return torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
+
+
+def predict(rows: Tensor, weights: Tensor) -> np.ndarray:
+    """The class of each row: `(n, dim + 1)` and `(..., classes, dim + 1)` give `(..., n)`."""
+    return (rows @ weights.transpose(-1, -2)).argmax(-1).cpu().numpy()
+
+
+def train(
+    rows: Tensor,
+    targets: Tensor,
+    folds: Sequence[Fold],
+    decay: np.ndarray,
+    training: Training,
+    seed: int,
+    *,
+    gold: np.ndarray | None = None,
+    title: str = "",
+) -> tuple[Tensor, np.ndarray]:
+    """Trains a softmax layer for each fold and weight decay as SentEval does it, each as if it were alone.
+
+    Each starts from the same weights (PyTorch's for a linear layer, drawn with `seed`) and has a stream of batches and
+    an end of its own. What they share is a matrix product: those of one fold see the same batches, since SentEval
+    seeds each anew.
+
+    Args:
+        rows: `with_ones(features)`, (n, dim + 1).
+        targets: The distribution over classes that each row is to have, (n, classes).
+        folds: The rows of each problem.
+        decay: The weight decay, (folds, grid).
+        training: The optimizer and when it stops.
+        seed: Of the first weights.
+        gold: None to minimise the cross entropy and to stop by accuracy. Else scores, (n,): then the squared error of
+            the distribution is minimised, and the correlation (Pearson) of the expected class (from 1) with these
+            scores stops it.
+        title: Of the progress bar.
+
+    Returns:
+        The weights at the best check, (folds, grid, classes, dim + 1), and its score, (folds, grid).
+    """
+    alike: dict[int, list[int]] = defaultdict(list)  # the number of steps in a pass -> folds
+    for number, fold in enumerate(folds):
+        alike[-(-len(fold.train) // training.batch_size)].append(number)
+    weights = rows.new_empty(*decay.shape, targets.shape[1], rows.shape[1])
+    scores = np.empty(decay.shape)
+    step_bytes = training.batch_size * rows.shape[1] * rows.element_size()
+    size = len(folds) if rows.is_cuda else max(1, _CACHE_BYTES // step_bytes)
+    with tqdm(total=len(folds), desc=title, unit=" folds", delay=2, disable=None, leave=False) as bar:
+        for members in alike.values():
+            for start in range(0, len(members), size):
+                chosen = members[start : start + size]
+                slice_ = _Slice(rows, targets, [folds[i] for i in chosen], decay[chosen], training, seed, gold)
+                weights[chosen], scores[chosen] = slice_.run(bar)
+    return weights, scores
+
+
+class _Slice:
+    """Folds whose passes have the same number of steps, trained together."""
+
+    def __init__(
+        self,
+        rows: Tensor,
+        targets: Tensor,
+        folds: Sequence[Fold],
+        decay: np.ndarray,
+        training: Training,
+        seed: int,
+        gold: np.ndarray | None,
+    ) -> None:
+        self.rows, self.targets, self.training, self.gold = rows, targets, training, gold
+        self.labels = targets.argmax(1)
+        self.grid, self.classes = decay.shape[1], targets.shape[1]
+        self.folds = list(folds)
+        self.steps = 0
+        start = first_weights(rows.shape[1] - 1, self.classes, seed).to(rows)
+        # of folds that still train, one row a grid point and class: (folds, grid · classes, dim + 1)
+        self.weights = start.repeat(len(folds), self.grid, 1)
+        self.decay = torch.as_tensor(decay).to(rows).repeat_interleave(self.classes, dim=1).unsqueeze(2)
+        self.mean, self.square = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
+
+    def run(self, bar: tqdm) -> tuple[Tensor, np.ndarray]:
+        best = self.weights.unflatten(1, (self.grid, self.classes)).clone()
+        scores = np.full((len(self.folds), self.grid), -1.0)
+        misses = np.zeros(scores.shape, dtype=int)
+        running = np.ones(scores.shape, dtype=bool)
+        alive = np.arange(len(self.folds))
+        passes = 0
+        while len(alive) and passes <= self.training.most_passes:
+            for _ in range(self.training.passes):
+                self._one_pass()
+            passes += self.training.passes
+            found = np.stack([self._score(number) for number in range(len(alive))])
+            better = running[alive] & (found > scores[alive])
+            worse = running[alive] & ~better
+            where = np.nonzero(better)
+            best[alive[where[0]], where[1]] = self.weights.unflatten(1, (self.grid, self.classes))[where]
+            scores[alive] = np.where(better, found, scores[alive])
+            running[alive] &= ~(worse & (misses[alive] >= self.training.tenacity))
+            misses[alive] += worse
+            going = running[alive].any(axis=1)
+            if not going.all():
+                bar.update(int((~going).sum()))
+                alive = alive[going]
+                self._keep(np.flatnonzero(going))
+            bar.set_postfix(passes=passes, refresh=False)
+        bar.update(len(alive))
+        return best, scores
+
+    def _keep(self, numbers: np.ndarray) -> None:
+        self.folds = [self.folds[number] for number in numbers]
+        kept = torch.as_tensor(numbers, device=self.rows.device)
+        for name in ("weights", "decay", "mean", "square"):
+            setattr(self, name, getattr(self, name)[kept])
+
+    def _one_pass(self) -> None:
+        count, size = len(self.folds), self.training.batch_size
+        lengths = [len(fold.train) for fold in self.folds]
+        batches = -(-lengths[0] // size)
+        order = np.zeros((count, batches * size), dtype=np.int64)
+        share = np.zeros((count, batches * size))
+        for number, (fold, length) in enumerate(zip(self.folds, lengths, strict=True)):
+            order[number, :length] = fold.train[fold.generator.permutation(length)]
+            share[number, :length] = 1 / size
+            share[number, (batches - 1) * size : length] = 1 / (length - (batches - 1) * size)
+        # (batches, folds · size), so that a step's rows lie together
+        places = torch.as_tensor(order.reshape(count, batches, size).swapaxes(0, 1).reshape(batches, -1))
+        places = places.to(self.rows.device)
+        shares = torch.as_tensor(share.reshape(count, batches, size, 1, 1).swapaxes(0, 1)).to(self.rows)
+        batch = self.rows.new_empty(count * size, self.rows.shape[1])
+        for place, weight in zip(places, shares, strict=True):
+            torch.index_select(self.rows, 0, place, out=batch)
+            self._step(batch.view(count, size, -1), self.targets[place].view(count, size, 1, -1), weight)
+
+    def _step(self, batch: Tensor, targets: Tensor, share: Tensor) -> None:
+        logits = torch.bmm(batch, self.weights.transpose(1, 2)).unflatten(2, (self.grid, self.classes))
+        found = logits.softmax(-1)
+        error = found - targets
+        if self.gold is not None:
+            error = error * (2 / self.classes)
+            error = found * (error - (found * error).sum(-1, keepdim=True))
+        gradient = torch.bmm((error * share).flatten(2).transpose(1, 2), batch)
+        gradient.addcmul_(self.decay, self.weights)
+        self.steps += 1
+        if self.training.optimizer == "adam":
+            self.mean.lerp_(gradient, 1 - 0.9)
+            self.square.mul_(0.999).addcmul_(gradient, gradient, value=1 - 0.999)
+            root = self.square.sqrt().div_((1 - 0.999**self.steps) ** 0.5).add_(1e-8)
+            self.weights.addcdiv_(self.mean, root, value=-1e-3 / (1 - 0.9**self.steps))
+        else:
+            self.square.mul_(0.99).addcmul_(gradient, gradient, value=1 - 0.99)
+            self.weights.addcdiv_(gradient, self.square.sqrt().add_(1e-8), value=-1e-2)
+
+    def _score(self, number: int) -> np.ndarray:
+        dev = torch.as_tensor(self.folds[number].dev, device=self.rows.device)
+        logits = (self.rows[dev] @ self.weights[number].T).unflatten(1, (self.grid, self.classes))
+        if self.gold is None:
+            right = logits.argmax(-1) == self.labels[dev].unsqueeze(1)
+            return right.sum(0).cpu().numpy() / len(dev)
+        from scipy.stats import pearsonr
+
+        expected = expected_class(logits)
+        return np.array([pearsonr(column, self.gold[self.folds[number].dev]).statistic for column in expected.T])
+
+
+def first_weights(dim: int, classes: int, seed: int) -> Tensor:
+    """What `torch.nn.Linear` starts from after `torch.manual_seed(seed)`, intercept last: (classes, dim + 1)."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layer = torch.nn.Linear(dim, classes)
+    return torch.cat([layer.weight, layer.bias.unsqueeze(1)], dim=1).detach()
+
+
+def expected_class(logits: Tensor) -> np.ndarray:
+    """The mean class, counted from 1, by the softmax over the last dimension."""
+    return (logits.softmax(-1) @ torch.arange(1, logits.shape[-1] + 1).to(logits)).cpu().numpy()
+
+
+def solve(
+    rows: Tensor,
+    labels: np.ndarray,
+    classes: int,
+    folds: Sequence[Fold],
+    strength: np.ndarray,
+    *,
+    columns: int = 256,
+    title: str = "",
+) -> tuple[Tensor, np.ndarray]:
+    """Finds the optimum of L2-regularised logistic regression for each fold and strength; nothing is drawn at random.
+
+    It minimises the sum of the losses plus |w|² / (2 C), the intercept free, as scikit-learn does: with one weight
+    vector for two classes, with one for each of more. By conjugate gradients (Polak and Ribière 1969) along the
+    principal components, each scaled by what a loss of constant curvature would need, so that few steps are enough.
+    All problems take part in one product with all rows; rows outside a fold weigh nothing.
+
+    Args:
+        rows: `with_ones(features)`, (n, dim + 1).
+        labels: (n,), from 0.
+        classes: How many there are.
+        folds: The rows of each problem.
+        strength: C, (folds, grid).
+        columns: Weight vectors that are found together.
+        title: Of the progress bar.
+
+    Returns:
+        The weights, (folds, grid, classes, dim + 1), and the share of the dev rows that they get right, (folds, grid).
+    """
+    n, width = rows.shape[0], rows.shape[1]
+    centre = rows[:, :-1].double().mean(0)
+    centred = rows[:, :-1].double() - centre
+    spread, axes = torch.linalg.eigh(centred.T @ centred / n)
+    turned = torch.cat([(centred @ axes).to(rows), rows[:, -1:]], dim=1)
+    spread = torch.cat([spread.clamp_min(0), spread.new_ones(1)]).to(rows)
+
+    outputs = 1 if classes == 2 else classes
+    target = torch.as_tensor(labels, device=rows.device)
+    wanted = target.to(rows).unsqueeze(1) if classes == 2 else torch.nn.functional.one_hot(target, classes).to(rows)
+    grid = strength.shape[1]
+    inside = rows.new_zeros(len(folds), n)
+    for number, fold in enumerate(folds):
+        inside[number, torch.as_tensor(fold.train, device=rows.device)] = 1
+    weights = rows.new_empty(len(folds), grid, outputs, width)
+    size = max(1, columns // (grid * outputs))
+    with tqdm(total=len(folds), desc=title, unit=" folds", delay=2, disable=None, leave=False) as bar:
+        for start in range(0, len(folds), size):
+            chosen = slice(start, start + size)
+            mask = inside[chosen].T.repeat_interleave(grid, dim=1)  # (n, problems)
+            penalty = 1 / torch.as_tensor(strength[chosen]).to(rows).flatten()
+            found = _conjugate_gradients(turned, wanted, mask, penalty, spread)
+            weights[chosen] = found.permute(2, 1, 0).unflatten(0, (-1, grid))
+            bar.update(len(folds[chosen]))
+    back = weights[..., :-1].double() @ axes.T
+    intercept = weights[..., -1:].double() - (back @ centre).unsqueeze(-1)
+    weights = torch.cat([back, intercept], dim=-1).to(rows)
+    if classes == 2:
+        weights = torch.cat([-weights / 2, weights / 2], dim=2)
+    accuracy = np.array(
+        [
+            (predict(rows[torch.as_tensor(fold.dev, device=rows.device)], each) == labels[fold.dev]).mean(axis=-1)
+            for fold, each in zip(folds, weights, strict=True)
+        ]
+    )
+    return weights, accuracy
+
+
+def _conjugate_gradients(rows: Tensor, wanted: Tensor, mask: Tensor, penalty: Tensor, spread: Tensor) -> Tensor:
+    """The optima, (dim + 1, outputs, problems), from zero.
+
+    Args:
+        rows: (n, dim + 1), of which the last column is one and the others have mean 0 and no correlation.
+        wanted: (n, outputs).
+        mask: (n, problems).
+        penalty: (problems,).
+        spread: The mean square of each column of `rows`.
+    """
+    (n, width), outputs, problems = rows.shape, wanted.shape[1], mask.shape[1]
+    sizes = mask.sum(0)
+    share = wanted.T @ mask / sizes  # of each class, (outputs, problems)
+    mask, wanted = mask.unsqueeze(1), wanted.unsqueeze(2)
+    pull = penalty.repeat(width, 1, 1)
+    pull[-1] = 0
+    scale = 1 / (spread.view(-1, 1, 1) * (share * (1 - share) / 2 * sizes) + pull)
+
+    def probabilities(logits: Tensor) -> Tensor:
+        return logits.sigmoid() if outputs == 1 else logits.softmax(1)
+
+    def inner(first: Tensor, second: Tensor) -> Tensor:
+        return (first * second).sum((0, 1))
+
+    weights = rows.new_zeros(width, outputs, problems)
+    logits = rows.new_zeros(n, outputs, problems)
+    direction, scaled, length = torch.zeros_like(weights), torch.zeros_like(weights), rows.new_ones(problems)
+    first = None
+    for _ in range(_ITERATIONS):
+        found = probabilities(logits)
+        error = (found - wanted).mul_(mask)
+        gradient = (rows.T @ error.flatten(1)).view_as(weights) + pull * weights
+        before, scaled = scaled, scale * gradient
+        now = inner(gradient, scaled)
+        first = now if first is None else first
+        if bool((now <= _SOLVED**2 * first).all()):
+            return weights
+        keep = ((now - inner(gradient, before)) / length).clamp_min(0)
+        direction = keep * direction - scaled
+        length = now
+        slope = (rows @ direction.flatten(1)).view_as(logits)
+        stiffness = inner(pull * direction, direction)
+        for again in (True, False):  # two steps of Newton's method along the line
+            rise = inner(error, slope) + inner(pull * weights, direction)
+            weighted = found * slope
+            bend = inner(weighted * mask, slope) - (weighted.sum(1).square() * mask.squeeze(1)).sum(0)
+            step = -rise / (bend + stiffness).clamp_min(1e-30)
+            weights = weights + step * direction
+            logits = logits + step * slope
+            if again:
+                found = probabilities(logits)
+                error = (found - wanted).mul_(mask)
+    logger.warning(
+        "A logistic regression has not converged after %d iterations; its score is near enough.", _ITERATIONS
+    )
+    return weights

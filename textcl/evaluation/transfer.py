@@ -1,0 +1,339 @@
+"""Transfer: how well a linear classifier on frozen embeddings tells the classes of SentEval's tasks apart.
+
+The protocol is SentEval's (Conneau and Kiela 2018), with the settings of SimCSE (Gao et al. 2021).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from textcl.data.transfer import REGRESSIONS, TRANSFER_TASKS, Examples, hash_examples, read_transfer
+from textcl.errors import InputError, nearest
+from textcl.evaluation.cache import add_finished, cache_folder, embed, finished
+from textcl.evaluation.logistic import Fold, Training, expected_class, predict, solve, train, with_ones
+from textcl.evaluation.results import Result, library_versions
+from textcl.evaluation.sts import describe
+
+logger = logging.getLogger("textcl")
+
+SEED = 1111
+SETTINGS = {  # number of folds, and how SentEval's classifier is trained
+    "test": (10, Training("adam", batch_size=64, tenacity=5, passes=4)),
+    "dev": (5, Training("rmsprop", batch_size=128, tenacity=3, passes=2)),
+}
+MODES = ("senteval", "fast")
+_REGRESSION = Training("adam", batch_size=64, tenacity=3, passes=50, most_passes=1000)
+_HELD_OUT = 0.05  # of the rows that a chosen classifier is trained on, to stop it by
+_WEIGHT_DECAYS = np.array([1e-5, 1e-4, 1e-3, 1e-2])
+# C in the scikit-learn branch of SentEval: for nested folds and for a dev split; for folds of a train split
+_STRENGTHS, _STRENGTHS_OF_FOLDS = 2.0 ** np.arange(-2, 4), 2.0 ** np.arange(-1, 6)
+
+
+class Transfer:
+    """A logistic regression on the embeddings of each task, its regularisation chosen on dev data.
+
+    Tasks without splits (MR, CR, SUBJ, MPQA) are scored by nested cross-validation, those with a test split (TREC,
+    MRPC) choose by cross-validation on the train split, the others on their dev split. A pair (u, v) is represented
+    by |u − v| and u · v.
+
+    Args:
+        tasks: Some of `CLASSIFICATIONS` and `REGRESSIONS`, or own data: `{name: (texts, labels)}`, scored as MR is.
+        data_dir: The data directory; by default `textcl.data.data_directory()`.
+        mode: "senteval" trains as SentEval does, with early stopping; "fast" finds the optimum of each regression,
+            which draws nothing at random, and agrees with scikit-learn. The regressors know SentEval's way only.
+        setting: "test" reports test accuracy, from 10 folds. "dev", to select by, reports dev accuracy from 5 folds
+            and a quicker training; no test label is used.
+        cache: A folder for embeddings and finished tasks, so that a run goes on where another was killed.
+
+    Raises:
+        InputError: An unknown or missing task, mode or setting; own data with one class only, or with another number
+            of labels than texts.
+
+    Example:
+        >>> Transfer(["MR", "TREC"], mode="fast")(encoder).results["MR"]["accuracy"]  # doctest: +SKIP
+        >>> Transfer({"mine": (texts, labels)})(encoder).primary  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[str] | Mapping[str, tuple[Sequence[str], Sequence[Any]]] = TRANSFER_TASKS,
+        data_dir: str | os.PathLike[str] | None = None,
+        *,
+        mode: str = "senteval",
+        setting: str = "test",
+        cache: str | os.PathLike[str] | None = None,
+    ) -> None:
+        for what, name, known in (("mode", mode, MODES), ("setting", setting, tuple(SETTINGS))):
+            if name not in known:
+                raise InputError(f"There is no {what} '{name}'; there are {', '.join(known)}.{nearest(name, known)}")
+        if isinstance(tasks, Mapping):
+            self.tasks = {name: {"all": _own(name, texts, labels)} for name, (texts, labels) in tasks.items()}
+        else:
+            directory = None if data_dir is None else Path(data_dir)
+            self.tasks = {name: read_transfer(name, directory) for name in tasks}
+        if not self.tasks:
+            raise InputError("There is no transfer task to score.")
+        self.mode, self.setting, self.cache = mode, setting, cache
+        self.folds, self.training = SETTINGS[setting]
+        self.name = "-".join(["transfer", *map(str.lower, self.tasks)]) if len(self.tasks) == 1 else "transfer"
+
+    def __call__(self, encoder: Any, **encode_arguments: Any) -> Result:
+        """Scores anything with `.encode(list[str])` that returns one dense row a text: arrays, tensors, lists.
+
+        Args:
+            encoder: The encoder; with a cache it needs a `fingerprint()` as well.
+            **encode_arguments: Passed on to its `encode`.
+
+        Raises:
+            InputError: The encoder returned another number of rows than it was given texts, NaN or infinite values,
+                or the same embedding for all texts of a task; a fold or split lacks a class; finished tasks in the
+                cache have another schema.
+        """
+        folder = None if self.cache is None else cache_folder(self.cache, encoder, encode_arguments)
+        done = [] if folder is None else finished(folder)
+        results: dict[str, dict[str, Any]] = {}
+        for name, splits in self.tasks.items():
+            key = {"task": name, "data_sha256": hash_examples(splits), "convention": self._convention(name)}
+            scores = next((line["scores"] for line in done if {k: line.get(k) for k in key} == key), None)
+            if scores is None:
+                scores = self._score(name, splits, encoder, folder, encode_arguments)
+                if folder is not None:
+                    written = datetime.now(UTC).isoformat(timespec="seconds")
+                    add_finished(folder, {**key, "scores": scores, "versions": library_versions(), "written": written})
+            results[name] = scores
+        accuracies = [entry for entry in results.values() if "accuracy" in entry]
+        correlations = [entry for entry in results.values() if "pearson" in entry]
+        average = {}
+        if accuracies:
+            average = {"transfer": _mean(accuracies, "accuracy"), "transfer_dev": _mean(accuracies, "dev_accuracy")}
+        if correlations:
+            average |= {f"regression_{metric}": _mean(correlations, metric) for metric in ("pearson", "spearman")}
+        provenance = {
+            "tasks": {
+                name: {
+                    "split": "folds" if "all" in splits else self.setting,
+                    "texts": {split: len(examples) for split, examples in splits.items()},
+                    "data_sha256": hash_examples(splits),
+                    "convention": self._convention(name),
+                }
+                for name, splits in self.tasks.items()
+            },
+            "transfer": {
+                "primary": "accuracy",
+                "accuracy": f"{self.setting} accuracy in points, for the regularisation with the best dev accuracy",
+                "f1": "of the paraphrases, in points (MRPC test)",
+                "by_fold": "accuracy of each outer fold, where folds are nested",
+                "mode": self.mode,
+                "setting": self.setting,
+                "embeddings": "as encode gives them (not normalised here), float32",
+                "pairs": "|u - v| and u * v, joined",
+                "aggregation": "mean over tasks",
+            },
+            "encoder": describe(encoder),
+            "seed": None,  # of a training run, as in the STS results
+            "versions": library_versions(),
+        }
+        return Result(results, average, provenance)
+
+    def _convention(self, name: str) -> dict[str, Any]:
+        """All that decides a score beside the embeddings and the data."""
+        if name in REGRESSIONS:
+            return {
+                "setting": self.setting,
+                "classifier": "softmax, squared error",
+                "seed": SEED,
+                **asdict(_REGRESSION),
+            }
+        common = {"mode": self.mode, "setting": self.setting, "folds": self.folds, "seed": SEED}
+        splits = self.tasks[name]
+        grid = _grid(self.mode, folds_of_train="all" not in splits and "dev" not in splits).tolist()
+        if self.mode == "fast":
+            return {**common, "classifier": "logistic regression, converged", "inverse_l2": grid}
+        training = {**asdict(self.training), "held_out": _HELD_OUT, "weight_decay": grid}
+        return {**common, "classifier": "logistic regression, early stopping", **training}
+
+    def _score(
+        self,
+        name: str,
+        splits: dict[str, Examples],
+        encoder: Any,
+        folder: Path | None,
+        encode_arguments: dict[str, Any],
+    ) -> dict[str, Any]:
+        if self.setting == "dev":
+            splits = {split: examples for split, examples in splits.items() if split != "test"}
+        rows = with_ones(_features(name, splits, encoder, folder, encode_arguments))
+        labels = np.concatenate([examples.labels for examples in splits.values()])
+        ends = np.cumsum([len(examples) for examples in splits.values()])
+        places = dict(zip(splits, np.split(np.arange(len(labels)), ends[:-1]), strict=True))
+        if name in REGRESSIONS:
+            return _regress(name, rows, labels, places)
+        task = _Task(self, name, rows, labels, int(labels.max()) + 1)
+        if "all" in places:
+            return task.nested()
+        return task.split(places) if "dev" in places else task.folds(places)
+
+
+class _Task:
+    """One classification: the ways to choose the regularisation and to score."""
+
+    def __init__(self, transfer: Transfer, name: str, rows: Tensor, labels: np.ndarray, classes: int) -> None:
+        self.transfer, self.name, self.rows, self.labels, self.classes = transfer, name, rows, labels, classes
+
+    def nested(self) -> dict[str, Any]:
+        count = self.transfer.folds
+        grid = _grid(self.transfer.mode)
+        outer = self._stratified(np.arange(len(self.labels)))
+        inner = [Fold.split(*pair, SEED) for rows, _ in outer for pair in self._stratified(rows)]
+        _, accuracy = self._fit(inner, np.tile(grid, (len(inner), 1)))
+        means = np.round(100 * accuracy.reshape(count, count, -1).mean(axis=1), 2)
+        chosen = grid[means.argmax(axis=1)]
+        by_fold = means.max(axis=1)
+        dev = round(by_fold.mean(), 2)
+        scores = {"accuracy": dev, "dev_accuracy": dev}
+        if self.transfer.setting == "test":
+            weights, _ = self._fit([self._final(rows) for rows, _ in outer], chosen[:, None])
+            by_fold = np.array(
+                [self._test(rows, each[0])["accuracy"] for (_, rows), each in zip(outer, weights, strict=True)]
+            )
+            scores["accuracy"] = round(by_fold.mean(), 2)
+        return {**_plain(scores), "by_fold": by_fold.tolist(), "chosen": chosen.tolist()}
+
+    def folds(self, places: dict[str, np.ndarray]) -> dict[str, Any]:
+        grid = _grid(self.transfer.mode, folds_of_train=True)
+        folds = [Fold.split(*pair, SEED) for pair in self._stratified(places["train"])]
+        _, accuracy = self._fit(folds, np.tile(grid, (len(folds), 1)))
+        means = np.round(100 * accuracy.mean(axis=0), 2)
+        chosen = grid[means.argmax()]
+        scores = {"accuracy": means.max(), "dev_accuracy": means.max()}
+        if "test" in places:
+            weights, _ = self._fit([self._final(places["train"])], np.array([[chosen]]))
+            scores |= self._test(places["test"], weights[0, 0])
+        return {**_plain(scores), "chosen": float(chosen)}
+
+    def split(self, places: dict[str, np.ndarray]) -> dict[str, Any]:
+        for split, rows in places.items():
+            self._check_classes(rows, 1, f"the {split} split")
+        grid = _grid(self.transfer.mode)
+        weights, accuracy = self._fit([Fold.split(places["train"], places["dev"], SEED)], grid[None])
+        means = np.round(100 * accuracy[0], 2)
+        best = means.argmax()
+        scores = {"accuracy": means[best], "dev_accuracy": means[best]}
+        if "test" in places:  # SentEval trains once more, with the same seed on the same rows: these very weights
+            scores |= self._test(places["test"], weights[0, best])
+        return {**_plain(scores), "chosen": float(grid[best])}
+
+    def _fit(self, folds: list[Fold], grid: np.ndarray) -> tuple[Tensor, np.ndarray]:
+        if self.transfer.mode == "fast":
+            return solve(self.rows, self.labels, self.classes, folds, grid, title=self.name)
+        places = torch.as_tensor(self.labels, device=self.rows.device)
+        targets = torch.nn.functional.one_hot(places, self.classes).to(self.rows)
+        return train(self.rows, targets, folds, grid, self.transfer.training, SEED, title=self.name)
+
+    def _final(self, rows: np.ndarray) -> Fold:
+        """What the chosen classifier is trained on."""
+        if self.transfer.mode == "fast":
+            return Fold.split(rows, rows, SEED)
+        return Fold.held_out(rows, _HELD_OUT, SEED)
+
+    def _test(self, rows: np.ndarray, weights: Tensor) -> dict[str, Any]:
+        from sklearn.metrics import f1_score
+
+        found = predict(self.rows[rows], weights)
+        scores = {"accuracy": round(100 * (found == self.labels[rows]).mean(), 2)}
+        if self.name == "MRPC":
+            scores["f1"] = round(100 * f1_score(self.labels[rows], found), 2)
+        return scores
+
+    def _stratified(self, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Train and dev rows of each fold."""
+        from sklearn.model_selection import StratifiedKFold
+
+        count = self.transfer.folds
+        self._check_classes(rows, count, f"one of {count} folds")
+        splitter = StratifiedKFold(n_splits=count, shuffle=True, random_state=SEED)
+        return [(rows[train_], rows[dev]) for train_, dev in splitter.split(rows, self.labels[rows])]
+
+    def _check_classes(self, rows: np.ndarray, least: int, where: str) -> None:
+        counts = np.bincount(self.labels[rows], minlength=self.classes)
+        if counts.min() < least:
+            raise InputError(
+                f"{self.name}: class {counts.argmin()} has {counts.min()} of {len(rows):,} texts, so {where} would be "
+                f"without it, and its score would mean nothing."
+            )
+
+
+def _grid(mode: str, *, folds_of_train: bool = False) -> np.ndarray:
+    """The strengths of regularisation that are tried: weight decays, or for "fast" values of C."""
+    if mode == "senteval":
+        return _WEIGHT_DECAYS
+    return _STRENGTHS_OF_FOLDS if folds_of_train else _STRENGTHS
+
+
+def _own(name: str, texts: Sequence[str], labels: Sequence[Any]) -> Examples:
+    if len(texts) != len(labels):
+        raise InputError(f"{name} has {len(texts):,} texts and {len(labels):,} labels; each text needs one.")
+    classes = {label: number for number, label in enumerate(sorted(set(labels)))}
+    if len(classes) < 2:
+        raise InputError(f"{name} has {len(classes)} classes; there must be two at least to tell apart.")
+    return Examples.ordered([(text,) for text in texts], [classes[label] for label in labels])
+
+
+def _features(
+    name: str, splits: dict[str, Examples], encoder: Any, folder: Path | None, encode_arguments: dict[str, Any]
+) -> np.ndarray:
+    """One row for each example of all splits: its embedding, or both features of a pair."""
+    first = [text for examples in splits.values() for text in examples.first]
+    second = [text for examples in splits.values() for text in examples.second]
+    rows, row_of = embed(encoder, (*first, *second), folder, **encode_arguments)
+    if np.ptp(rows, axis=0).max() <= 1e-6 * np.abs(rows).max():
+        raise InputError(
+            f"The encoder gives all {len(rows):,} texts of {name} the same embedding: it has collapsed, and no "
+            f"classifier could tell them apart."
+        )
+    left = rows[[row_of[text] for text in first]]
+    if not second:
+        return left
+    right = rows[[row_of[text] for text in second]]
+    return np.concatenate([np.abs(left - right), left * right], axis=1)
+
+
+def _regress(name: str, rows: Tensor, scores: np.ndarray, places: dict[str, np.ndarray]) -> dict[str, Any]:
+    """SentEval's regressor (Tai et al. 2015, section 4.2): a score is the mean of a distribution over five classes."""
+    from scipy.stats import pearsonr, spearmanr
+
+    floor = np.floor(scores).astype(int)
+    targets = np.zeros((len(scores), 7))
+    targets[np.arange(len(scores)), floor] = 1 - (scores - floor)
+    targets[np.arange(len(scores)), floor + 1] = scores - floor
+    # STS-B has scores below 1, whose share of a class 0 SentEval drops
+    distribution = torch.as_tensor(targets[:, 1:6]).to(rows)
+    fold = Fold.split(places["train"], places["dev"], SEED)
+    weights, best = train(rows, distribution, [fold], np.zeros((1, 1)), _REGRESSION, SEED, gold=scores, title=name)
+    scored = places["test" if "test" in places else "dev"]
+    found = expected_class(rows[scored] @ weights[0, 0].T)
+    return _plain(
+        {
+            "pearson": 100 * pearsonr(found, scores[scored]).statistic,
+            "spearman": 100 * spearmanr(found, scores[scored]).statistic,
+            "dev_pearson": 100 * best[0, 0],
+        }
+    )
+
+
+def _mean(entries: Sequence[dict[str, Any]], metric: str) -> float:
+    return float(np.mean([entry[metric] for entry in entries]))
+
+
+def _plain(scores: dict[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in scores.items()}
