@@ -29,6 +29,13 @@ LINES += [line("a", seed, value) for seed, value in ((1, 60.0), (2, 62.0), (3, 6
 LINES += [line("b", seed, value) for seed, value in ((1, 59.0), (2, 60.0), (3, 60.5))]
 
 
+T_OF_2, T_OF_3 = 12.7062, 4.30265  # Student's 97.5 % quantiles with one and with two degrees of freedom
+
+
+def half(row: dict) -> float:
+    return float((row["difference"]["high"] - row["difference"]["low"]) / 2)
+
+
 def test_mean_and_deviation_over_seeds() -> None:
     row = comparison(LINES)["rows"]["a"]["columns"]["Avg."]
     assert (row["mean"], row["sd"]) == (61.0, 1.0)  # n - 1
@@ -40,23 +47,28 @@ def test_differences_are_paired_by_seed() -> None:
     rows = comparison(LINES, "b")["rows"]
     differences = [1.0, 2.0, 0.5]
     assert rows["a"]["difference"]["mean"] == pytest.approx(3.5 / 3)
-    assert rows["a"]["difference"]["se"] == pytest.approx(stdev(differences) / sqrt(3))
+    assert half(rows["a"]) == pytest.approx(T_OF_3 * stdev(differences) / sqrt(3), rel=1e-5)
     assert rows["untouched"]["difference"]["mean"] == pytest.approx(50 - 179.5 / 3)
     assert rows["b"]["difference"] is None
     against_fixed = comparison(LINES)["rows"]["a"]["difference"]
-    assert (against_fixed["mean"], against_fixed["se"]) == (pytest.approx(11.0), pytest.approx(1 / sqrt(3)))
+    assert against_fixed["mean"] == pytest.approx(11.0)
+    assert half(comparison(LINES)["rows"]["a"]) == pytest.approx(T_OF_3 / sqrt(3), rel=1e-5)
 
 
 def test_a_pairing_that_mixed_up_the_seeds_would_show() -> None:
     shuffled = [line("b", {1: 2, 2: 1, 3: 3}[each["seed"]], each["average"]) for each in LINES[4:]]
-    se = comparison(LINES, "b")["rows"]["a"]["difference"]["se"]
-    assert comparison([*LINES[:4], *shuffled], "b")["rows"]["a"]["difference"]["se"] != pytest.approx(se)
+    paired = half(comparison(LINES, "b")["rows"]["a"])
+    assert half(comparison([*LINES[:4], *shuffled], "b")["rows"]["a"]) != pytest.approx(paired)
 
 
 def test_the_table_has_a_row_each_and_says_how_to_read_it() -> None:
     text = comparison_table(comparison(LINES))
     assert "61.00 ± 1.00" in text
-    assert "+11.00 ± 0.58" in text
+    assert "+11.00 ± 2.48*" in text
+    assert "a is better than untouched by 11.00 ± 2.48 (95 %, over seeds)." in text
+    close = comparison_table(comparison(LINES, "b"))
+    assert "+1.17 ± 1.90 |" in close
+    assert "No difference between b and a is shown: +1.17 ± 1.90 (95 %, over paired seeds)." in close
     assert "62.00 ± 1.00" in text  # STS-B dev
     assert text.splitlines()[0].count("STS16") == 1
     assert "n - 1" in text or "mean ± sd over seeds" in text
@@ -80,7 +92,8 @@ def test_clusterings_have_columns_of_accuracy_and_information() -> None:
     assert figures["columns"] == heads
     row = figures["rows"]["sccl"]
     assert [row["columns"][head]["mean"] for head in heads] == [52.0, 53.0, 52.5, 42.0, 42.0, 42.0]
-    assert row["difference"] == {"mean": 12.0, "se": pytest.approx(2.0), "n": 2}
+    assert row["difference"]["mean"] == 12.0
+    assert half(row) == pytest.approx(2 * T_OF_2, rel=1e-5)
     text = comparison_table(figures)
     assert "Avg. ACC − untouched" in text.splitlines()[0]
     assert "STS" not in text

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from textcl.data import load_clustering, load_labelled, load_texts, load_triplets
     from textcl.encoder import Encoder
     from textcl.errors import InputError
-    from textcl.evaluation import Clustering, LabelledPairs, Result, STSBenchmark, STSSuite, Transfer, evaluate
+    from textcl.evaluation import (
+        Clustering,
+        Geometry,
+        LabelledPairs,
+        Result,
+        STSBenchmark,
+        STSSuite,
+        Transfer,
+        evaluate,
+    )
     from textcl.methods import (
         BYOL,
         CLEAR,
@@ -64,6 +73,7 @@ _ROOMS = {
     "ContrastiveTrainingArguments": "textcl.training",
     "MethodCallback": "textcl.training",
     "Clustering": "textcl.evaluation",
+    "Geometry": "textcl.evaluation",
     "STSBenchmark": "textcl.evaluation",
     "STSSuite": "textcl.evaluation",
     "Transfer": "textcl.evaluation",
@@ -92,6 +102,7 @@ __all__ = [
     "ContrastiveTrainingArguments",
     "DeCLUTR",
     "Encoder",
+    "Geometry",
     "InfoNCE",
     "InputError",
     "LabelledPairs",

@@ -24,6 +24,7 @@ from textcl.evaluation.clustering import (
     estimate_clusters,
     normalized_mutual_information,
 )
+from textcl.evaluation.geometry import Geometry
 from textcl.evaluation.overlap import mark_transductive, overlap
 from textcl.evaluation.results import Result, merge
 from textcl.evaluation.sts import LabelledPairs, STSBenchmark, STSSuite
@@ -33,6 +34,7 @@ __all__ = [
     "STS_TASKS",
     "TASKS",
     "Clustering",
+    "Geometry",
     "LabelledPairs",
     "MeanWordVectors",
     "Result",
@@ -66,6 +68,7 @@ TASKS: dict[str, tuple[str, ...]] = {
     **{name.lower(): (name,) for name in CLASSIFICATIONS if name != "SICKEntailment"},
     "sick-e": ("SICKEntailment",),
     "probing": tuple(PROBING_TASKS),
+    "geometry": (Geometry.name,),
     "sickr-regression": (REGRESSIONS[0],),
     "stsb-regression": (REGRESSIONS[1],),
 }
@@ -93,7 +96,8 @@ def evaluate(
             anything with `.encode(list[str])`.
         tasks: Keys of `TASKS`, as a list or with commas between them: "sts" is the seven tasks of the papers,
             "clustering" the three sets of short texts, "transfer" the seven tasks of SentEval that the papers average,
-            "probing" those of the ten whose files are there. All kinds go together in one result.
+            "probing" those of the ten whose files are there, "geometry" what the embeddings of STS-B dev look like. All
+            kinds go together in one result.
         data_dir: The data directory; by default `textcl.data.data_directory()`.
         batch_size: Passed on to `encode` where given.
         pooling: Overrides the pooling of a model that is loaded here.
@@ -156,14 +160,16 @@ class Suite:
         names = _resolve(tasks)
         transfers = [name for name in names if name in (*CLASSIFICATIONS, *REGRESSIONS)]
         clusterings = [name for name in names if name in CLUSTERING_SETS]
-        pairs = [name for name in names if name not in (*transfers, *clusterings)]
+        clouds = [name for name in names if name == Geometry.name]
+        pairs = [name for name in names if name not in (*transfers, *clusterings, *clouds)]
         if set(PROBING_TASKS) <= set(transfers):  # "probing"
             transfers = _present(transfers, data_dir)
-        self.tasks = [*pairs, *clusterings, *transfers]
+        self.tasks = [*pairs, *clusterings, *transfers, *clouds]
         self.evaluators: list[Any] = [
             *([STSSuite(pairs, data_dir)] if pairs else []),
             *([Clustering(clusterings, data_dir)] if clusterings else []),
             *([Transfer(transfers, data_dir, mode=mode, setting=setting, cache=cache)] if transfers else []),
+            *([Geometry(data_dir)] if clouds else []),
         ]
 
     def __call__(self, encoder: Any, **encode_arguments: Any) -> Result:

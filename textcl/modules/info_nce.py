@@ -66,8 +66,8 @@ class InfoNCE(nn.Module):
         if temperature <= 0 or (learn_temperature and temperature < 1 / LARGEST_SCALE):
             least = "at least 0.01 when it is learned" if learn_temperature else "above 0"
             raise InputError(f"The temperature of InfoNCE must be {least}, but it is {temperature}.")
-        if topology == "nt_xent" and not keys_are_negatives:
-            raise InputError("NT-Xent takes its negatives from the keys: use topology='one_way' for others alone.")
+        if not keys_are_negatives and (topology == "nt_xent" or symmetric):
+            raise InputError("Two-way InfoNCE takes its negatives from the keys: one way alone goes with others.")
         if topology == "nt_xent" and symmetric:
             raise InputError("NT-Xent is symmetric already: leave out symmetric=True.")
         if chunk_size is not None and chunk_size < 1:

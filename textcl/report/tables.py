@@ -1,14 +1,16 @@
 """Plain tables that are Markdown as well."""
 
 from collections.abc import Sequence
-from math import sqrt
+from dataclasses import asdict
 from statistics import fmean, stdev
 from typing import Any
 
 from textcl.errors import InputError
 from textcl.evaluation.results import short_name
+from textcl.evaluation.significance import over_seeds
 
 CLUSTERING_COLUMNS = {"ACC": "accuracy", "NMI": "nmi"}
+GEOMETRY_COLUMNS = {"align": "alignment", "uniform": "uniformity", "eff. rank": "effective_rank"}
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -57,8 +59,9 @@ def comparison(lines: Sequence[dict[str, Any]], reference: str | None = None) ->
 
     Returns:
         `{"reference", "columns", "rows": {name: {"seeds", "columns": {column: {"mean", "sd", "values"}},
-        "difference": {"mean", "se", "n"}}}}`. A difference is that of the averages, of STS if it was scored, seed by
-        seed (a baseline has one value for all seeds); its standard error is sd/√n, and None for a single pair.
+        "difference": {"mean", "low", "high", "p_value", "basis", "shown", "sentence"}}}}`. A difference is that of the
+        averages, of STS if it was scored, with its 95 % interval over seeds, see `over_seeds`; of single runs it has
+        no interval.
 
     Raises:
         InputError: If there is no such row.
@@ -88,6 +91,8 @@ def comparison(lines: Sequence[dict[str, Any]], reference: str | None = None) ->
         if transfers:
             columns["Avg. transfer"] = [fmean(line["results"][t]["accuracy"] for t in transfers) for line in group]
         columns |= {short_name(task): [line["results"][task]["pearson"] for line in group] for task in regressions}
+        for head, metric in GEOMETRY_COLUMNS.items() if "geometry" in tasks else ():
+            columns[head] = [line["results"]["geometry"][metric] for line in group]
         rows[name] = {
             "seeds": [line["seed"] for line in group],
             "columns": {
@@ -95,7 +100,7 @@ def comparison(lines: Sequence[dict[str, Any]], reference: str | None = None) ->
                 for column, values in columns.items()
             },
             "transductive": sorted({t for line in group for t in tasks if line["results"][t].get("transductive")}),
-            "difference": None if name == reference else _paired_difference(group, groups[reference]),
+            "difference": None if name == reference else _difference(group, groups[reference]),
         }
     return {"reference": reference, "columns": list(rows[reference]["columns"]), "rows": rows}
 
@@ -115,9 +120,14 @@ def comparison_table(figures: dict[str, Any]) -> str:
         measures.append("ACC and NMI: accuracy and normalised mutual information of k-means × 100")
     if "Avg. transfer" in figures["columns"]:
         measures.append("transfer tasks: test accuracy × 100")
+    if "align" in figures["columns"]:
+        measures.append("alignment, uniformity and effective rank on STS-B dev")
     if any(column.endswith(" regression") for column in figures["columns"]):
         measures.append("regressions: Pearson × 100")
-    note = f"{'; '.join(measures)}; mean ± sd over seeds; the difference ± its paired standard error."
+    how = "the difference with its 95 % interval over seeds, * where that leaves out zero"
+    note = f"{'; '.join(measures)}; mean ± sd over seeds; {how}."
+    differences = [row["difference"] for row in figures["rows"].values() if row["difference"]]
+    note = "\n".join([note, *(each["sentence"] for each in differences if each["low"] is not None)])
     marked = [
         f"{name}: {', '.join(row['transductive'])}" for name, row in figures["rows"].items() if row["transductive"]
     ]
@@ -126,20 +136,20 @@ def comparison_table(figures: dict[str, Any]) -> str:
     return f"{table(header, rows)}\n\n{note}"
 
 
-def _paired_difference(group: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    fixed = {line["seed"]: line["average"] for line in reference}
-    alone = fixed.get(None)
-    pairs = [(line["average"], fixed.get(line["seed"], alone)) for line in group]
-    if group[0]["seed"] is None:  # a baseline beside a row with seeds: one value against each of them
-        pairs = [(group[0]["average"], value) for value in fixed.values()]
-    differences = [own - other for own, other in pairs if other is not None]
-    if not differences:
-        return None
-    n = len(differences)
-    return {"mean": fmean(differences), "se": stdev(differences) / sqrt(n) if n > 1 else None, "n": n}
+def _difference(group: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """How far a row's averages are ahead of the reference's; without an interval where nothing was repeated."""
+    own, other = ({line["seed"]: line["average"] for line in lines} for lines in (group, reference))
+    try:
+        found = over_seeds(other, own)
+    except InputError:
+        return {"mean": fmean(own.values()) - fmean(other.values()), "low": None, "high": None, "p_value": None}
+    return {**asdict(found), "shown": found.shown, "sentence": found.sentence(reference[0]["row"], group[0]["row"])}
 
 
 def _plus_minus(difference: dict[str, Any] | None) -> str:
     if difference is None:
         return ""
-    return f"{difference['mean']:+.2f}" + ("" if difference["se"] is None else f" ± {difference['se']:.2f}")
+    if difference["low"] is None:
+        return f"{difference['mean']:+.2f}"
+    half = (difference["high"] - difference["low"]) / 2
+    return f"{difference['mean']:+.2f} ± {half:.2f}" + "*" * difference["shown"]

@@ -1,0 +1,107 @@
+"""Geometry: what the cloud of an encoder's embeddings looks like on STS-B, beside how well it ranks."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from textcl.data.sts import read_sts
+from textcl.evaluation.results import GEOMETRY_METRICS, Result, library_versions
+from textcl.evaluation.sts import describe, encode_distinct, hash_subsets
+from textcl.losses import geometry
+
+NEIGHBOURS = 10
+LEAST_SCORE = 4.0  # pairs scored above are positives (Gao et al. 2021, footnote 3)
+
+
+class Geometry:
+    """Alignment, uniformity, effective rank, anisotropy and hubness of an encoder on STS-B.
+
+    - alignment: the mean squared distance of pairs that people score above 4; small is good (Wang and Isola 2020).
+    - uniformity: how evenly all sentences fill the sphere; low is good (the same).
+    - effective_rank: how many directions they use (Roy and Vetterli 2007).
+    - anisotropy: the mean cosine of two different sentences; 0 is isotropic (Ethayarajh 2019).
+    - hubness: the skewness of how often a sentence is among the ten nearest of others; 0 without hubs (Radovanović,
+      Nanopoulos and Ivanović 2010).
+
+    All on embeddings of length 1. None of it uses the scores beyond the choice of positives.
+
+    Args:
+        data_dir: The data directory; by default `textcl.data.data_directory()`.
+        split: "dev", so that what is chosen by it has not seen the test set, or another of STS-B's.
+
+    Raises:
+        InputError: STS-B is not installed.
+
+    Example:
+        >>> Geometry()(encoder).results["geometry"]["alignment"]  # doctest: +SKIP
+    """
+
+    name = "geometry"
+
+    def __init__(self, data_dir: str | os.PathLike[str] | None = None, split: str = "dev") -> None:
+        self.split = split
+        self.subsets = read_sts("STSBenchmark", None if data_dir is None else Path(data_dir), split=split)
+
+    def __call__(self, encoder: Any, **encode_arguments: Any) -> Result:
+        """Measures anything with `.encode(list[str])`.
+
+        Raises:
+            InputError: The encoder returned another number of rows than it was given texts, or NaN or infinite values.
+        """
+        pairs = [pair for s in self.subsets for pair in zip(s.first, s.second, s.scores, strict=True)]
+        texts = (text for first, second, _ in pairs for text in (first, second))
+        found, row_of = encode_distinct(encoder, texts, **encode_arguments)
+        rows = torch.as_tensor(found.toarray() if hasattr(found, "toarray") else found)
+        rows = torch.nn.functional.normalize(rows, dim=1)
+        positives = [(row_of[first], row_of[second]) for first, second, score in pairs if score > LEAST_SCORE]
+        first, second = torch.tensor(positives).unbind(dim=1)
+        values = {
+            "alignment": geometry.alignment(rows[first], rows[second]),
+            "uniformity": geometry.uniformity(rows),
+            "effective_rank": geometry.effective_rank(rows),
+            "anisotropy": geometry.mean_cosine(rows),
+            "hubness": hubness(rows),
+        }
+        scores = {name: float(values[name]) for name in GEOMETRY_METRICS}
+        provenance = {
+            "tasks": {
+                self.name: {
+                    "split": self.split,
+                    "pairs": len(positives),
+                    "sentences": len(rows),
+                    "data_sha256": hash_subsets(self.subsets),
+                }
+            },
+            "encoder": describe(encoder),
+            "seed": None,
+            "versions": library_versions(),
+        }
+        return Result({self.name: dict(scores)}, scores, provenance)
+
+
+def hubness(rows: Tensor, neighbours: int = NEIGHBOURS, chunk_size: int = 1024) -> Tensor:
+    """The skewness of the number of times that each row is among the nearest of the others, by cosine.
+
+    Args:
+        rows: (rows, dim), of length 1.
+        neighbours: How many nearest ones count.
+        chunk_size: Rows whose cosines are held at once.
+
+    Returns:
+        Scalar; 0 where all rows are neighbours equally often.
+    """
+    times = torch.zeros(len(rows), dtype=torch.double)
+    for start in range(0, len(rows), chunk_size):
+        cosines = rows[start : start + chunk_size] @ rows.T
+        itself = torch.arange(start, start + len(cosines))[:, None]
+        cosines.scatter_(1, itself, -torch.inf)
+        nearest = cosines.topk(min(neighbours, len(rows) - 1), dim=1).indices
+        times += torch.bincount(nearest.flatten(), minlength=len(rows))
+    centred = times - times.mean()
+    deviation = centred.square().mean().sqrt()
+    return centred.pow(3).mean() / deviation.pow(3) if deviation > 0 else deviation
