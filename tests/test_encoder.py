@@ -2,6 +2,7 @@
 
 import json
 import logging
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -291,7 +292,7 @@ def test_out_of_memory_in_encode_halves_the_token_budget_and_says_so(bert, kind,
     assert np.allclose(encoder.encode(texts), expected, atol=1e-6)
     refused = [size for size, was_refused in seen if was_refused]
     assert len(refused) >= 3
-    assert all(after <= before / 2 for before, after in zip(refused, refused[1:], strict=False))
+    assert all(after <= before / 2 for before, after in pairwise(refused))
     assert caplog.text.count("Out of memory with") == len(refused)
     assert f"Out of memory with {refused[0]} tokens at a time; going on with {refused[0] // 2}." in caplog.text
     seen.clear()

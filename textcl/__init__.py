@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from textcl.corpus import encode_corpus, load_vectors
     from textcl.data import load_clustering, load_labelled, load_texts, load_triplets
     from textcl.encoder import Encoder
     from textcl.errors import InputError
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         VICReg,
     )
     from textcl.modules import InfoNCE
+    from textcl.search import CorpusIndex
     from textcl.training import ContrastiveTrainer, ContrastiveTrainingArguments, MethodCallback
     from textcl.views.text import augment
 
@@ -70,6 +72,9 @@ _ROOMS = {
     "Result": "textcl.evaluation",
     "evaluate": "textcl.evaluation",
     "augment": "textcl.views.text",
+    "CorpusIndex": "textcl.search",
+    "encode_corpus": "textcl.corpus",
+    "load_vectors": "textcl.corpus",
     "load_clustering": "textcl.data",
     "load_labelled": "textcl.data",
     "load_texts": "textcl.data",
@@ -89,6 +94,7 @@ __all__ = [
     "ConSERT",
     "ContrastiveTrainer",
     "ContrastiveTrainingArguments",
+    "CorpusIndex",
     "DeCLUTR",
     "Encoder",
     "InfoNCE",
@@ -107,11 +113,13 @@ __all__ = [
     "SwAV",
     "VICReg",
     "augment",
+    "encode_corpus",
     "evaluate",
     "load_clustering",
     "load_labelled",
     "load_texts",
     "load_triplets",
+    "load_vectors",
 ]
 
 
