@@ -228,6 +228,10 @@ def test_a_rerun_makes_what_is_missing_or_damaged_and_nothing_else(
     unread = Encoder.from_pretrained(model, device="cpu")
     unread.backbone.register_forward_pre_hook(lambda *args: pytest.fail("nothing is left to encode"))
     encode_corpus(unread, corpus, directory, shard_rows=8)
+    damage("part-00003.parquet", "cut short")
+    with pytest.raises(pytest.fail.Exception):
+        encode_corpus(unread, corpus, directory, shard_rows=8)
+    assert not (directory / "complete.json").exists(), "what was complete is so no longer"
 
 
 def test_what_is_incomplete_or_damaged_does_not_load(encoder: Encoder, tmp_path: Path) -> None:

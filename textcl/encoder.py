@@ -199,6 +199,11 @@ class Encoder(nn.Module):
         return next(self.parameters()).device
 
     @property
+    def tokens_at_a_time(self) -> int:
+        """The most tokens, padding included, that `embed` puts through the backbone together."""
+        return self.token_budget or TOKEN_BUDGET.get(self.device.type, 65536)
+
+    @property
     def has_dropout(self) -> bool:
         """Whether two passes over the same text differ in training."""
         config = self.backbone.config
@@ -447,9 +452,9 @@ class Encoder(nn.Module):
             if labels is not None:
                 outputs.append((output, labels))
 
-        budget = self.token_budget or TOKEN_BUDGET.get(self.device.type, 65536)
         # smaller slices save nothing where the graphs of all of them are kept
-        slices = self._in_slices(lengths, budget, embed, halving=self.gradient_cache or not torch.is_grad_enabled())
+        halving = self.gradient_cache or not torch.is_grad_enabled()
+        slices = self._in_slices(lengths, self.tokens_at_a_time, embed, halving=halving)
         restored = torch.argsort(torch.cat(slices)).to(self.device)
         return torch.cat(embeddings)[restored], outputs
 

@@ -17,7 +17,7 @@ COMMANDS = {
     "train": "train an encoder by a method or a recipe, and export it",
     "compare": "train several recipes with several seeds; one table of mean ± sd",
     "eval": "score an encoder on STS12-16, STS-B and SICK-R, or on clustering",
-    "encode": "turn a file of texts into vectors; goes on where it was interrupted",
+    "encode": "turn a file of texts into vectors; goes on after a kill",
     "search": "the texts nearest to a query, among those that encode wrote",
     "cluster": "group a file of texts by meaning",
     "data": "list, fetch, import and verify the evaluation sets",
