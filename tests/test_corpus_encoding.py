@@ -383,6 +383,8 @@ def test_killed_and_continued_no_shard_is_lost_or_made_again(model: Path, encode
 
 def test_killed_while_a_shard_is_written(encoder: Encoder, tmp_path: Path) -> None:
     """What such a kill leaves is a file of another name, half of a shard; whoever makes the shard clears it away."""
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v" / ".manifest.json.host.17.tmp").write_text("{")
     expected = contents(encode_corpus(encoder, TEXTS, tmp_path / "v", shard_rows=100))
     part = parts(tmp_path / "v")[1]
     part.with_name(f".{part.name}.host.17.tmp").write_bytes(part.read_bytes()[:500])

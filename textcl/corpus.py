@@ -100,7 +100,9 @@ def encode_corpus(
         raise InputError(f"Vectors are stored as float32, float16 or int8, not {dtype}.")
     if shard_rows < 1 or (limit is not None and limit < 1):
         raise InputError(f"A shard and a limit are one text at least, not {min(shard_rows, limit or 1)}.")
-    if output.exists() and not (output / "manifest.json").is_file() and (output.is_file() or any(output.iterdir())):
+    # hidden files are those that another rank is writing, or left behind when it was killed
+    there = {path.name for path in output.glob("[!.]*")} if output.is_dir() else set()
+    if output.is_file() or (there and "manifest.json" not in there):
         raise InputError(f"{output} is there already and holds no vectors of textcl; name another directory.")
     rank, ranks = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
     silent = rank > 0 or (show_progress_bar is not None and not show_progress_bar)
