@@ -15,10 +15,10 @@ import torch
 from tqdm import tqdm
 
 from textcl import Encoder, load_texts
+from textcl.device import has_bf16
 from textcl.errors import InputError
 from textcl.methods import ConSERT
 from textcl.report.tables import table
-from textcl.training.arguments import has_bf16
 from textcl.views import MODEL_OPERATORS, TOKEN_OPERATORS
 from textcl.views.text import TEXT_VIEWS
 

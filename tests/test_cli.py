@@ -170,6 +170,27 @@ BAD_INPUT = {
     "a run is there": (one_run, [*TRAIN, "--data", "texts.txt"], "--resume"),
     "both": (nothing, [*TRAIN, "--data", "texts.txt", "--resume", "--overwrite"], "one of them"),
     "vectors elsewhere": (nothing, ["encode", "model", "texts.txt", "--output", "v.txt"], ".npy"),
+    "half an array": (
+        nothing,
+        ["encode", "model", "texts.txt", "--output", "v.npy", "--dtype", "float16"],
+        "--dtype has no meaning with a .npy file",
+    ),
+    "numbers of no kind": (
+        nothing,
+        ["encode", "model", "texts.txt", "--output", "v", "--dtype", "float8"],
+        "invalid choice: 'float8'",
+    ),
+    "vectors among other things": (
+        write("empty/mine.txt", b"mine"),
+        ["encode", "model", "texts.txt", "--output", "empty"],
+        "empty is there already and holds no vectors",
+    ),
+    "vectors of nothing": (
+        write("a.txt", b"\n"),
+        ["encode", "model", "a.txt", "--output", "v"],
+        "a.txt holds no text",
+    ),
+    "searching nothing": (nothing, ["search", "empty", "a boat"], "empty holds no vectors"),
     "more clusters than texts": (
         write("a.txt", b"one\ntwo\ntwo\n"),
         [*CLUSTER, "a.txt", "--clusters", "3"],

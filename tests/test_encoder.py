@@ -2,6 +2,7 @@
 
 import json
 import logging
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from tiny import ARCHITECTURES, TEXTS, tiny_encoder_directory, tiny_tokenizer
 from transformers import AutoModel, BertConfig, BertModel
 
 from textcl.batching import length_ordered_slices
+from textcl.device import has_bf16
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.methods import SimCSE
@@ -203,7 +205,9 @@ def test_encode_gives_what_a_sentence_transformers_user_expects(bert):
     assert np.allclose(encoder.encode(SENTENCES, batch_size=1), encoder.encode(SENTENCES), atol=1e-6)
     half = encoder.encode(SENTENCES, bf16=True)
     assert half.dtype == np.float32
-    assert 0 < np.abs(half - encoder.encode(SENTENCES)).max() < 0.05
+    difference = np.abs(half - encoder.encode(SENTENCES)).max()
+    assert difference < 0.05
+    assert (difference > 0) == has_bf16()
     encoder.train()
     assert np.array_equal(encoder.encode(SENTENCES), encoder.encode(SENTENCES))
     assert encoder.training
@@ -259,3 +263,82 @@ def test_a_pooling_known_to_be_wrong_is_warned_of(name, wrong, right, tmp_path, 
     assert "published SimCSE" not in caplog.text
     Encoder.from_pretrained(directory, pooling=wrong)
     assert f"pooling={right!r} gives the published scores" in caplog.text.replace('"', "'")
+
+
+def refuse_slices(encoder, tokens, kind):
+    """Makes the backbone run out of memory, with the error that torch raises, for slices over so many tokens.
+
+    Returns what has become of each slice: the size of it, and whether it was refused.
+    """
+    seen = []
+
+    def hook(module, args, kwargs):
+        size = kwargs["input_ids"].numel()
+        seen.append((size, size > tokens))
+        if size > tokens and kind == "processor":
+            torch.empty(2**47)  # a real error of the allocator
+        if size > tokens:
+            raise {"accelerator": torch.OutOfMemoryError, "other": RuntimeError}[kind]("CUDA out of memory.")
+
+    encoder.backbone.register_forward_pre_hook(hook, with_kwargs=True)
+    return seen
+
+
+@pytest.mark.parametrize("kind", ["accelerator", "processor"])
+def test_out_of_memory_in_encode_halves_the_token_budget_and_says_so(bert, kind, caplog):
+    encoder, texts = Encoder.from_pretrained(bert), TEXTS[:100] + SENTENCES
+    expected = encoder.encode(texts)
+    seen = refuse_slices(encoder, 150, kind)
+    assert np.allclose(encoder.encode(texts), expected, atol=1e-6)
+    refused = [size for size, was_refused in seen if was_refused]
+    assert len(refused) >= 3
+    assert all(after <= before / 2 for before, after in pairwise(refused))
+    assert caplog.text.count("Out of memory with") == len(refused)
+    assert f"Out of memory with {refused[0]} tokens at a time; going on with {refused[0] // 2}." in caplog.text
+    seen.clear()
+    assert np.allclose(encoder.encode(texts), expected, atol=1e-6)
+    assert not any(was_refused for _, was_refused in seen), "what was learnt is forgotten"
+
+
+def test_out_of_memory_in_a_slice_of_the_gradient_cache_changes_no_gradient(bert, caplog):
+    encoder = Encoder.from_pretrained(bert, dropout=0.0)
+    tokens = encoder.tokenize(TEXTS[:40] + SENTENCES)
+    weights = torch.randn(len(tokens["input_ids"]), 32, generator=torch.Generator().manual_seed(0))
+
+    def gradients():
+        encoder.zero_grad()
+        embeddings = encoder.embed(tokens)
+        (embeddings * weights).sum().backward()
+        return embeddings.detach(), torch.cat([p.grad.flatten() for p in encoder.parameters() if p.grad is not None])
+
+    expected = gradients()
+    seen = refuse_slices(encoder, 150, "accelerator")
+    with pytest.raises(torch.OutOfMemoryError):
+        gradients()  # without the cache all graphs are kept, whatever the slices
+    assert len(seen) == 1
+    encoder.gradient_cache = True
+    for got, wanted in zip(gradients(), expected, strict=True):
+        assert torch.allclose(got, wanted, atol=1e-4)
+    assert "Out of memory" in caplog.text
+    assert encoder.token_budget <= 150
+
+
+def test_what_no_smaller_slice_can_help_is_raised(bert, caplog):
+    encoder = Encoder.from_pretrained(bert)
+    refuse_slices(encoder, 1, "accelerator")
+    with pytest.raises(torch.OutOfMemoryError):
+        encoder.encode(SENTENCES)
+    encoder = Encoder.from_pretrained(bert)
+    caplog.clear()
+    seen = refuse_slices(encoder, 1, "other")
+    with pytest.raises(RuntimeError, match="CUDA out"):
+        encoder.encode(SENTENCES)
+    assert len(seen) == 1
+    assert not caplog.text
+
+
+def test_without_bf16_on_this_processor_encoding_goes_on_and_says_so(bert, monkeypatch, caplog):
+    monkeypatch.setattr("textcl.device.has_bf16", lambda: False)
+    encoder = Encoder.from_pretrained(bert)
+    assert np.array_equal(encoder.encode(SENTENCES, bf16=True), encoder.encode(SENTENCES))
+    assert "no bfloat16; encoding goes on in float32" in caplog.text

@@ -31,7 +31,16 @@ def test_the_check_above_can_fail() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["train", "--help"], ["eval", "--help"], ["data", "--help"], ["cluster", "--help"]]
+    "arguments",
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["eval", "--help"],
+        ["data", "--help"],
+        ["cluster", "--help"],
+        ["encode", "--help"],
+        ["search", "--help"],
+    ],
 )
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     code = f"from textcl.cli.main import main\ntry:\n    main({arguments!r})\nexcept SystemExit:\n    pass"
@@ -61,7 +70,7 @@ def test_constraints_pin_every_dependency_exactly() -> None:
     lines = (REPOSITORY / "constraints.txt").read_text().splitlines()
     pins = dict(line.lower().split("==") for line in lines if not line.startswith("#"))
     extras = project["optional-dependencies"]
-    for requirement in [*project["dependencies"], *extras["dev"], *extras["viz"], *extras["aug"]]:
+    for requirement in [*project["dependencies"], *extras["dev"], *extras["viz"], *extras["aug"], *extras["search"]]:
         name = requirement.lower()
         for sign in "<>=;[":
             name = name.split(sign)[0]

@@ -371,3 +371,45 @@ def test_defaults_of_the_arguments(tmp_path):
     assert args.remove_unused_columns is False
     assert isinstance(args.bf16, bool)
     assert not (args.bf16 and ContrastiveTrainingArguments(str(tmp_path), bf16=False).bf16)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_out_of_memory_in_backward_makes_the_step_again_in_smaller_slices(directory, tmp_path, caplog, accumulation):
+    corpus = Dataset.from_dict({"text": TEXTS[:12] * 6})
+
+    def train(output, limit):
+        method = method_of(directory).double()
+        backward = [False]
+        method.register_forward_pre_hook(lambda *_: backward.__setitem__(0, False))
+        method.register_forward_hook(lambda *_: backward.__setitem__(0, True))
+
+        def hook(module, args, kwargs):
+            if backward[0] and kwargs["input_ids"].numel() > limit:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+
+        method.encoder.backbone.register_forward_pre_hook(hook, with_kwargs=True)
+        for module in method.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0  # a step that is made again draws other masks
+        options = {"gradient_cache": True, "bf16": False, "max_steps": 2, "gradient_accumulation_steps": accumulation}
+        options |= {"optim": "sgd", "learning_rate": 50.0}  # Adam would take away the size of a gradient
+        before = weights(method)
+        trainer = ContrastiveTrainer(method, arguments(output, **options), corpus)
+        trainer.train()
+        assert max((value - before[name]).abs().max() for name, value in weights(method).items()) > 1e-2
+        return method, int(trainer._duplicates)
+
+    method, duplicates = train(tmp_path / "free", 10**6)
+    assert "Out of memory" not in caplog.text
+    if accumulation == 2:  # gradients of an earlier micro-batch would be lost
+        with pytest.raises(torch.OutOfMemoryError):
+            train(tmp_path / "tight", 150)
+        return
+    tight, again = train(tmp_path / "tight", 150)
+    assert again == duplicates > 0
+    assert "Out of memory in step 1; it is made again with 128 tokens at a time." in caplog.text
+    assert "step 2" not in caplog.text
+    for name, value in weights(tight).items():
+        assert torch.allclose(value, method.state_dict()[name], atol=1e-8), name
+    with pytest.raises(torch.OutOfMemoryError):
+        train(tmp_path / "hopeless", 1)

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from textcl.corpus import encode_corpus, load_vectors
     from textcl.data import load_clustering, load_labelled, load_texts, load_triplets
     from textcl.encoder import Encoder
     from textcl.errors import InputError
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
         VICReg,
     )
     from textcl.modules import InfoNCE
+    from textcl.search import CorpusIndex
     from textcl.training import ContrastiveTrainer, ContrastiveTrainingArguments, MethodCallback
     from textcl.views.text import augment
 
@@ -81,6 +83,9 @@ _ROOMS = {
     "Result": "textcl.evaluation",
     "evaluate": "textcl.evaluation",
     "augment": "textcl.views.text",
+    "CorpusIndex": "textcl.search",
+    "encode_corpus": "textcl.corpus",
+    "load_vectors": "textcl.corpus",
     "load_clustering": "textcl.data",
     "load_labelled": "textcl.data",
     "load_texts": "textcl.data",
@@ -100,6 +105,7 @@ __all__ = [
     "ConSERT",
     "ContrastiveTrainer",
     "ContrastiveTrainingArguments",
+    "CorpusIndex",
     "DeCLUTR",
     "Encoder",
     "Geometry",
@@ -120,11 +126,13 @@ __all__ = [
     "Transfer",
     "VICReg",
     "augment",
+    "encode_corpus",
     "evaluate",
     "load_clustering",
     "load_labelled",
     "load_texts",
     "load_triplets",
+    "load_vectors",
 ]
 
 

@@ -3,11 +3,16 @@
 Training, corpus encoding and the gradient cache all cut their rows here.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
+
+from textcl.device import out_of_memory
+
+logger = logging.getLogger("textcl")
 
 Tokens = Mapping[str, Tensor]
 
@@ -35,6 +40,44 @@ def length_ordered_slices(lengths: Tensor, token_budget: int) -> list[Tensor]:
         slices.append(order[start : start + rows])
         start += rows
     return slices
+
+
+def in_slices(
+    lengths: Tensor, token_budget: int, compute: Callable[[Tensor], None], *, halving: bool = True
+) -> tuple[list[Tensor], int]:
+    """Computes rows slice by slice, as `length_ordered_slices` cuts them; in smaller slices where memory runs out.
+
+    Args:
+        lengths: Tokens of each row, (rows,).
+        token_budget: Most tokens, padding included, that a slice may hold.
+        compute: What is called with the row numbers of each slice.
+        halving: Whether running out of memory halves the budget, and a warning says so. A slice of one row raises.
+
+    Returns:
+        The slices that were computed, in their order; the token budget at the end.
+
+    Raises:
+        RuntimeError: What `compute` raised, if it is not for want of memory, or nothing smaller can be tried.
+    """
+    waiting = length_ordered_slices(lengths, token_budget)
+    done: list[Tensor] = []
+    while waiting:
+        try:
+            compute(waiting[0])
+        except RuntimeError as error:
+            if not halving or len(waiting[0]) == 1 or not out_of_memory(error):
+                raise
+        else:
+            done.append(waiting.pop(0))
+            continue
+        # out here the error is gone, and with it what its traceback kept in memory
+        size = len(waiting[0]) * max(1, int(lengths[waiting[0]].max()))
+        token_budget = size // 2
+        logger.warning("Out of memory with %d tokens at a time; going on with %d.", size, token_budget)
+        torch.cuda.empty_cache()
+        rest = torch.cat(waiting)
+        waiting = [rest[rows] for rows in length_ordered_slices(lengths[rest], token_budget)]
+    return done, token_budget
 
 
 def take_rows(tokens: Tokens, rows: Tensor) -> dict[str, Tensor]:

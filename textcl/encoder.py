@@ -20,7 +20,8 @@ from tqdm import tqdm
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from textcl import export
-from textcl.batching import Tokens, in_windows, input_names, length_ordered_slices, take_rows, tokenize
+from textcl.batching import Tokens, in_slices, in_windows, input_names, take_rows, tokenize
+from textcl.device import bf16_if_there
 from textcl.errors import InputError
 from textcl.pooling import LAYERS, POOLINGS, check_pooling
 from textcl.views import DELETION_TOKEN, View, deletes_tokens, parse_view
@@ -112,7 +113,7 @@ class Encoder(nn.Module):
         self.prompts = dict(prompts or {})
         self.default_prompt_name = default_prompt_name
         self.name = name
-        self.token_budget: int | None = None  # None: by the device, see TOKEN_BUDGET
+        self.token_budget: int | None = None  # None: by the device, see TOKEN_BUDGET; lowered where memory ran out
         self.gradient_cache = False  # whether `embed` keeps no activations and computes each slice again in backward
         self.source: Path | None = None  # the directory of the backbone, for the masked-word head that may lie there
         self.head = head
@@ -201,6 +202,11 @@ class Encoder(nn.Module):
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
+
+    @property
+    def tokens_at_a_time(self) -> int:
+        """The most tokens, padding included, that `embed` puts through the backbone together."""
+        return self.token_budget or TOKEN_BUDGET.get(self.device.type, 65536)
 
     @property
     def has_dropout(self) -> bool:
@@ -327,7 +333,9 @@ class Encoder(nn.Module):
                 text gives (dim,).
             prompt: Put before each text, or around it where it holds `{text}`.
             prompt_name: The name of one of `prompts`.
-            bf16: Compute in bfloat16; the vectors are float32 all the same.
+            bf16: Compute in bfloat16, where the machine has it; the vectors are float32 all the same.
+
+        Out of memory halves the tokens of a slice, here and in what this encoder does later, and a warning says so.
 
         Raises:
             InputError: If the prompt is unknown, or pooling is mask_token and a text holds no mask token.
@@ -337,7 +345,7 @@ class Encoder(nn.Module):
             (256,)
         """
         single = isinstance(texts, str)
-        wrap = self._prompt_function(prompt, prompt_name)
+        wrap = self._prompt_function(self.prompt_text(prompt, prompt_name))
         unique: dict[str, int] = {}
         which = [unique.setdefault(text, len(unique)) for text in ([str(texts)] if single else texts)]
         distinct = sorted(unique, key=len, reverse=True)  # long ones together: character length foretells token length
@@ -347,16 +355,21 @@ class Encoder(nn.Module):
             desc="Encoding",
             unit=" texts",
             delay=2,
+            leave=None,  # it goes when it is done, if it stands below that of a whole corpus
             disable=None if show_progress_bar is None else not show_progress_bar,
         )
-        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=bf16_if_there(bf16))
         with self._without_dropout(), bar, torch.no_grad(), autocast:
             for window in in_windows(len(distinct), WINDOW):
                 tokens = self.tokenize([wrap(distinct[i]) for i in window])
-                for rows in length_ordered_slices(tokens["attention_mask"].sum(dim=1), batch_size * 128):
+
+                def embed(rows: Tensor, tokens: Tokens = tokens, start: int = window.start) -> None:
                     slice_tokens = {k: v.to(self.device) for k, v in take_rows(tokens, rows).items()}
-                    embeddings[window.start + rows] = self._embed_slice(slice_tokens)[0]
+                    embeddings[start + rows] = self._embed_slice(slice_tokens)[0]
                     bar.update(len(rows))
+
+                budget = min(batch_size * 128, self.token_budget or batch_size * 128)
+                self._in_slices(tokens["attention_mask"].sum(dim=1), budget, embed)
         if self.normalize if normalize is None else normalize:
             embeddings = nn.functional.normalize(embeddings, dim=-1)
         position = torch.empty(len(distinct), dtype=torch.long)
@@ -443,9 +456,9 @@ class Encoder(nn.Module):
         if perturbation is not None:
             inputs["perturbation"] = perturbation
         lengths = tokens["attention_mask"].sum(dim=1).cpu()
-        slices = length_ordered_slices(lengths, self.token_budget or TOKEN_BUDGET.get(self.device.type, 65536))
         embeddings, outputs = [], []
-        for rows in slices:
+
+        def embed(rows: Tensor) -> None:
             of_slice = take_rows(inputs, rows)
             labels = of_slice.pop("labels", None)
             if self.gradient_cache and torch.is_grad_enabled():
@@ -455,8 +468,21 @@ class Encoder(nn.Module):
             embeddings.append(pooled)
             if labels is not None:
                 outputs.append((output, labels))
+
+        # smaller slices save nothing where the graphs of all of them are kept
+        halving = self.gradient_cache or not torch.is_grad_enabled()
+        slices = self._in_slices(lengths, self.tokens_at_a_time, embed, halving=halving)
         restored = torch.argsort(torch.cat(slices)).to(self.device)
         return torch.cat(embeddings)[restored], outputs
+
+    def _in_slices(
+        self, lengths: Tensor, budget: int, compute: Callable[[Tensor], None], *, halving: bool = True
+    ) -> list[Tensor]:
+        """`in_slices`; a budget that was halved holds for what comes after."""
+        slices, held = in_slices(lengths, budget, compute, halving=halving)
+        if held < budget:
+            self.token_budget = held
+        return slices
 
     def _embed_slice(self, tokens: Tokens, views: Sequence[View] = (), dropout: bool = True) -> tuple[Tensor, Any]:
         several_layers = self.pooling in LAYERS
@@ -481,16 +507,22 @@ class Encoder(nn.Module):
         nothing = {"view": tokens["input_ids"].new_zeros(len(tokens["input_ids"]))}
         return applied(self.backbone, {**nothing, **tokens}, [view.model_operators for view in views])
 
-    def _prompt_function(self, prompt: str | None, prompt_name: str | None) -> Callable[[str], str]:
-        """What turns a text into what is tokenised."""
+    def prompt_text(self, prompt: str | None = None, prompt_name: str | None = None) -> str:
+        """The prompt that `encode` takes when it is given these; empty for none.
+
+        Raises:
+            InputError: If there is no prompt of that name.
+        """
         name = prompt_name or self.default_prompt_name
         if prompt is None and name is not None:
             if name not in self.prompts:
                 raise InputError(f"There is no prompt {name!r}; the encoder has {sorted(self.prompts) or 'none'}.")
             prompt = self.prompts[name]
-        if prompt and PLACE in prompt:
-            return self.template(prompt)
-        return lambda text: (prompt or "") + text
+        return prompt or ""
+
+    def _prompt_function(self, prompt: str) -> Callable[[str], str]:
+        """What turns a text into what is tokenised."""
+        return self.template(prompt) if PLACE in prompt else lambda text: prompt + text
 
     def template(self, template: str) -> Template:
         """What puts a text into a template that holds `{text}`, cut to `max_length`."""

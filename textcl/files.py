@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = _beside(target, "tmp")
     try:
         yield temporary
         with temporary.open("rb") as handle:
@@ -34,8 +35,8 @@ def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
     """The same for a directory; one that stands at `path` already is replaced."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    replaced = target.with_name(f".{target.name}.{os.getpid()}.old")
+    temporary = _beside(target, "tmp")
+    replaced = _beside(target, "old")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
@@ -52,3 +53,8 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Writes `value` as indented JSON, atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _beside(target: Path, ending: str) -> Path:
+    """A hidden name that is this process's own, also among the machines that share a disk."""
+    return target.with_name(f".{target.name}.{platform.node()}.{os.getpid()}.{ending}")

@@ -1,7 +1,9 @@
-"""`textcl encode MODEL FILE --output FILE.npy`"""
+"""`textcl encode MODEL FILE --output DIRECTORY | FILE.npy`"""
 
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from textcl.cli.eval import add_model_flags
 from textcl.cli.main import Parser
@@ -9,20 +11,49 @@ from textcl.errors import InputError
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = Parser(prog="textcl encode", description="Write one vector a text: a float32 array (texts, dim).")
+    parser = Parser(
+        prog="textcl encode",
+        description="Write one vector a text: to a directory of Parquet shards, for corpora of any size, which goes on "
+        "where it was interrupted and is shared by the processes of torchrun; or to one float32 array (texts, dim).",
+    )
     add_model_flags(parser)
     parser.add_argument("texts", help="txt, csv, tsv, jsonl or parquet, also gz or xz; blank lines are left out")
-    parser.add_argument("--output", required=True, metavar="FILE.npy")
+    parser.add_argument("--output", required=True, metavar="DIRECTORY|FILE.npy")
     parser.add_argument("--column", help="the column of a csv, tsv, jsonl or parquet file")
     parser.add_argument("--limit", type=int, help="the first LIMIT texts only")
     parser.add_argument("--normalize", action="store_true", help="scale vectors to length 1")
+    parser.add_argument("--prompt", help="put before each text, or around it where it holds {text}")
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster where the processor has it")
+    sharded = parser.add_argument_group("with a directory")
+    flags = [
+        sharded.add_argument("--dtype", choices=["float32", "float16", "int8"], help="of stored numbers (float32)"),
+        sharded.add_argument("--shard-rows", type=int, metavar="TEXTS", help="texts of a shard (32,768)"),
+    ]
     given = parser.parse_args(arguments)
-    if not given.output.endswith(".npy"):
-        raise InputError(f"The output has to be a .npy file, and {given.output} is none.")
-    if Path(given.output).exists():
-        raise InputError(f"{given.output} exists already; remove it or name another file.")
+    asked = {flag.dest: getattr(given, flag.dest) for flag in flags if getattr(given, flag.dest) is not None}
+    output = Path(given.output)
+    if output.suffix not in ("", ".npy") and not given.output.endswith("/") and not output.is_dir():
+        raise InputError(
+            f"The output is a directory or a .npy file, and {given.output} looks like neither; write {given.output}/ "
+            "for a directory of that name."
+        )
+    options = {
+        "batch_size": given.batch_size,
+        "normalize": True if given.normalize else None,
+        "prompt": given.prompt,
+        "bf16": given.bf16,
+    }
+    if output.suffix == ".npy" and not output.is_dir():
+        if asked:
+            raise InputError(f"--{next(iter(asked)).replace('_', '-')} has no meaning with a .npy file.")
+        if output.exists():
+            raise InputError(f"{given.output} exists already; remove it or name another file.")
+        _write_array(given, output, options)
+    else:
+        _write_shards(given, output, {**options, **asked})
 
+
+def _write_array(given: Namespace, output: Path, options: dict[str, Any]) -> None:
     import numpy
 
     from textcl.data import load_texts
@@ -31,8 +62,22 @@ def main(arguments: Sequence[str]) -> None:
 
     texts = load_texts(given.texts, column=given.column, limit=given.limit)["text"]
     encoder = Encoder.from_pretrained(given.model, pooling=given.pooling, max_length=given.max_length)
-    normalize = True if given.normalize else None
-    vectors = encoder.encode(list(texts), batch_size=given.batch_size, normalize=normalize, bf16=given.bf16)
-    with atomic_write(given.output) as temporary, temporary.open("wb") as handle:
+    vectors = encoder.encode(list(texts), **options)
+    with atomic_write(output) as temporary, temporary.open("wb") as handle:
         numpy.save(handle, vectors)
     print(f"{given.output}: {vectors.shape[0]:,} vectors of {vectors.shape[1]} numbers")
+
+
+def _write_shards(given: Namespace, output: Path, options: dict[str, Any]) -> None:
+    from textcl.corpus import encode_corpus, own_device, read_complete, read_manifest
+    from textcl.encoder import Encoder
+
+    encoder = Encoder.from_pretrained(
+        given.model, pooling=given.pooling, max_length=given.max_length, device=own_device()
+    )
+    encode_corpus(encoder, given.texts, output, column=given.column, limit=given.limit, **options)
+    if not (output / "complete.json").is_file():
+        print(f"{given.output}: this process has made its shards; those of others are still missing")
+        return
+    made, dimension = read_complete(output), read_manifest(output)["dimension"]
+    print(f"{given.output}: {made['texts']:,} vectors of {dimension} numbers in {made['shards']:,} shards")

@@ -13,9 +13,10 @@ def main(arguments: Sequence[str]) -> None:
     import torch
 
     from textcl.data import data_directory, verify
+    from textcl.device import has_bf16
     from textcl.encoder import BUNDLED
     from textcl.evaluation.results import library_versions
-    from textcl.training.arguments import bf16_speed, has_bf16
+    from textcl.training.arguments import bf16_speed
 
     for name, version in library_versions().items():
         print(f"{name:<22}{version}")

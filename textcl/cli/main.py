@@ -16,8 +16,9 @@ from textcl.errors import InputError, nearest
 COMMANDS = {
     "train": "train an encoder by a method or a recipe, and export it",
     "compare": "train several recipes with several seeds; one table of mean ± sd",
-    "eval": "score an encoder on STS12-16, STS-B and SICK-R, on clustering, or on SentEval's transfer",
-    "encode": "turn a file of texts into vectors",
+    "eval": "score an encoder on STS12-16, STS-B and SICK-R, on clustering, on SentEval's transfer, or its geometry",
+    "encode": "turn a file of texts into vectors; goes on after a kill",
+    "search": "the texts nearest to a query, among those that encode wrote",
     "cluster": "group a file of texts by meaning",
     "data": "list, fetch, import and verify the evaluation sets",
     "demo": "train, score and show, offline on bundled data, in minutes",

@@ -60,26 +60,7 @@ def load_texts(
         >>> load_texts(["A first sentence.", "A second one."])["text"][1]
         'A second one.'
     """
-    if _is_path(source):
-        path = Path(cast("str | os.PathLike[str]", source))
-        name = str(path)
-        if _format(path) == ".txt":
-            if column is not None:
-                raise InputError(
-                    f"{name} is a text file and has no columns, so column '{column}' cannot be read from it."
-                )
-            values: Iterator[Any] = (line for _, line in _lines(path))
-        else:
-            values = (row[0] for row in _rows(path, None if column is None else [column]))
-    elif isinstance(source, Sequence):
-        name = "the list of texts"
-        values = iter(source)
-    else:
-        dataset = cast("Dataset", source)
-        name = "the dataset"
-        chosen = _pick(dataset.column_names, None if column is None else [column], name)
-        values = iter(dataset[chosen[0]])
-
+    name, values = _named_values(source, column)
     texts: list[str] = []
     blank = 0
     for number, value in enumerate(values, 1):
@@ -100,6 +81,19 @@ def load_texts(
     )
     _warn_long(texts, name)
     return _dataset({"text": texts})
+
+
+def read_texts(source: str | os.PathLike[str] | Dataset | Sequence[str], *, column: str | None = None) -> Iterator[str]:
+    """Yields the texts of a corpus one by one, as `load_texts` reads them, without holding the others.
+
+    A blank text is yielded as "", so that counting gives the number of the row.
+
+    Raises:
+        InputError: As `load_texts`, when the place is reached; an empty corpus yields nothing.
+    """
+    name, values = _named_values(source, column)
+    for number, value in enumerate(values, 1):
+        yield _as_text(value, name, number).strip()
 
 
 def load_triplets(
@@ -226,6 +220,27 @@ def read_lines(path: str | os.PathLike[str], encoding: str = "utf-8") -> Iterato
         InputError: The file is missing, or a line is no valid text in `encoding` (file and line are named).
     """
     return _lines(Path(path), encoding)
+
+
+def _named_values(
+    source: str | os.PathLike[str] | Dataset | Sequence[str], column: str | None
+) -> tuple[str, Iterator[Any]]:
+    """What errors call a corpus, and the cells of its text column."""
+    if _is_path(source):
+        path = Path(cast("str | os.PathLike[str]", source))
+        name = str(path)
+        if _format(path) == ".txt":
+            if column is not None:
+                raise InputError(
+                    f"{name} is a text file and has no columns, so column '{column}' cannot be read from it."
+                )
+            return name, (line for _, line in _lines(path))
+        return name, (row[0] for row in _rows(path, None if column is None else [column]))
+    if isinstance(source, Sequence):
+        return "the list of texts", iter(source)
+    dataset = cast("Dataset", source)
+    (chosen,) = _pick(dataset.column_names, None if column is None else [column], "the dataset")
+    return "the dataset", iter(dataset[chosen])
 
 
 def _lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:

@@ -179,6 +179,15 @@ class Method(nn.Module):
             if isinstance(module, Encoder):
                 module.gradient_cache = True
 
+    def halve_slices(self) -> bool:
+        """Halves what each encoder takes at a time; False, and nothing done, where that may be one row already."""
+        encoders = [module for module in self.modules() if isinstance(module, Encoder)]
+        if any(encoder.tokens_at_a_time < 2 * encoder.max_length for encoder in encoders):
+            return False
+        for encoder in encoders:
+            encoder.token_budget = encoder.tokens_at_a_time // 2
+        return True
+
     def gradient_checkpointing_enable(self, **options: Any) -> None:
         """Trades compute for memory in every backbone; the Trainer calls it for `--gradient_checkpointing`."""
         for module in self.modules():

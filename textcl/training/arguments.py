@@ -1,27 +1,15 @@
 """Training arguments: those of transformers, with defaults that suit contrastive training."""
 
 import math
-import platform
 import sys
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from transformers import TrainingArguments
 
+from textcl.device import has_bf16
 from textcl.errors import InputError
-
-
-def has_bf16() -> bool:
-    """Whether this machine computes in bfloat16 natively: its GPU, or its processor (x86 or Arm)."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    flags = Path("/proc/cpuinfo")
-    if flags.is_file():
-        words = set(flags.read_text().split())
-        return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
-    return sys.platform == "darwin" and platform.machine() == "arm64" and torch.backends.mps.is_available()
 
 
 def bf16_speed() -> float:

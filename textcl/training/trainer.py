@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import Trainer
 from transformers.trainer_utils import TrainOutput
 
+from textcl.device import out_of_memory
 from textcl.errors import InputError
 from textcl.files import atomic_directory, write_json
 from textcl.losses import geometry
@@ -145,7 +146,27 @@ class ContrastiveTrainer(Trainer):
         return output
 
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
-        loss = super().training_step(model, inputs, *args, **kwargs)
+        duplicates = self._duplicates.clone()
+        try:
+            loss = super().training_step(model, inputs, *args, **kwargs)
+        except RuntimeError as error:
+            # Backward computes slices again and keeps their graphs, so that it is there that memory runs out. A step
+            # changes nothing until the optimizer has its turn, but other ranks and earlier micro-batches do not wait.
+            alone = self.args.gradient_cache and self.args.world_size * self.args.gradient_accumulation_steps == 1
+            if not alone or not out_of_memory(error) or not self.method.halve_slices():
+                raise
+            loss = None
+        if loss is None:
+            tokens = self.method.encoder.tokens_at_a_time
+            logger.warning(
+                "Out of memory in step %d; it is made again with %d tokens at a time.",
+                self.state.global_step + 1,
+                tokens,
+            )
+            self._duplicates = duplicates
+            model.zero_grad()
+            torch.cuda.empty_cache()
+            return self.training_step(model, inputs, *args, **kwargs)
         if not math.isfinite(loss.item()):
             raise InputError(
                 f"The loss became {loss.item()} at step {self.state.global_step + 1}. Lower the learning rate, or "

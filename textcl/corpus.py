@@ -1,0 +1,421 @@
+"""Encoding a corpus to a directory of Parquet shards, of which a kill at any moment loses one at most.
+
+    manifest.json          the model, the settings and the corpus; written first
+    part-00000.parquet     id, text, vector and, for int8, scale; a shard is a window: read, encoded, written, forgotten
+    complete.json          how many texts and shards there are; written last
+
+The window that makes a shard is the same whoever encodes it, so that processes can share the work without talking to
+each other, and whoever comes after a kill makes the very shards that are missing.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from textcl.data.corpora import read_texts
+from textcl.device import bf16_if_there
+from textcl.encoder import Encoder
+from textcl.errors import InputError
+from textcl.files import atomic_write, write_json
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+logger = logging.getLogger("textcl")
+
+SCHEMA = 1
+SHARD_ROWS = 32_768  # minutes of work on a processor; 50 MB of float32 vectors of 384 numbers
+Storage = Literal["float32", "float16", "int8"]
+Window = list[tuple[int, str]]  # (row of the corpus, text)
+
+# What normalisers and pre-tokenisers treat in different ways.
+PROBES = ["The ÉCOLE's", "naïve  co-op", "$1,234.50", "ΑΒΓ", "東京", "עברית;", "ﬁne", "👩‍🚀\t", "<s>[MASK]"]
+
+
+def encode_corpus(
+    model: Encoder | str | Path,
+    corpus: "str | os.PathLike[str] | Dataset | Sequence[str]",
+    output: str | os.PathLike[str],
+    *,
+    dtype: Storage = "float32",
+    column: str | None = None,
+    limit: int | None = None,
+    shard_rows: int = SHARD_ROWS,
+    batch_size: int = 32,
+    normalize: bool | None = None,
+    prompt: str | None = None,
+    prompt_name: str | None = None,
+    bf16: bool = False,
+    show_progress_bar: bool | None = None,
+) -> Path:
+    """Encodes a corpus of any size to Parquet shards; killed and called again, it goes on.
+
+    Memory holds the texts of two shards and the vectors of one. A text that occurs twice in a shard is encoded once.
+    The corpus is read once to know it, and once to encode it.
+
+    Several processes share the shards where RANK and WORLD_SIZE say so, as `torchrun` does; each takes one GPU if there
+    are any, and whoever is last writes `complete.json`. A later call may have another number of them.
+
+    Args:
+        model: An encoder, or what `Encoder.from_pretrained` takes.
+        corpus: What `load_texts` takes. Blank texts are left out; the id of a text is its row, from 0, blank ones
+            counted.
+        output: The directory; made if it is not there.
+        dtype: How vectors are stored. "float16" keeps a number to 1 part in 2,048 (below 6e-5: to 3e-8). "int8" stores
+            round(number / scale) with one scale a vector, the largest absolute number of it / 127, in the column
+            `scale`: a number is off by scale / 2 at most.
+        column: The column to read, as `load_texts` has it.
+        limit: The first `limit` texts only.
+        shard_rows: Texts of a shard.
+        batch_size: As `Encoder.encode` has it, and so the next four.
+        normalize: Scale to length 1; default: as the encoder was saved.
+        prompt: Put before each text, or around it where it holds `{text}`.
+        prompt_name: The name of one of the encoder's prompts.
+        bf16: Compute in bfloat16, where the machine has it.
+        show_progress_bar: Default: on a terminal, when it takes over two seconds.
+
+    Returns:
+        The directory.
+
+    Raises:
+        InputError: If the corpus holds no text or cannot be read; or the directory was written by another model, with
+            other settings or from another corpus, or is something else.
+
+    Example:
+        >>> encode_corpus("bundled", "texts.txt", "vectors", dtype="float16")  # doctest: +SKIP
+        PosixPath('vectors')
+    """
+    output = Path(output)
+    if dtype not in ("float32", "float16", "int8"):
+        raise InputError(f"Vectors are stored as float32, float16 or int8, not {dtype}.")
+    if shard_rows < 1 or (limit is not None and limit < 1):
+        raise InputError(f"A shard and a limit are one text at least, not {min(shard_rows, limit or 1)}.")
+    # hidden files are those that another rank is writing, or left behind when it was killed
+    there = {path.name for path in output.glob("[!.]*")} if output.is_dir() else set()
+    if output.is_file() or (there and "manifest.json" not in there):
+        raise InputError(f"{output} is there already and holds no vectors of textcl; name another directory.")
+    rank, ranks = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
+    silent = rank > 0 or (show_progress_bar is not None and not show_progress_bar)
+    bars: dict[str, Any] = {"delay": 2, "disable": True if silent else None if show_progress_bar is None else False}
+    encoder = model if isinstance(model, Encoder) else Encoder.from_pretrained(model, device=own_device())
+    survey = _survey(corpus, column, limit, shard_rows, bars)
+    bf16 = bf16_if_there(bf16)
+    normalize = encoder.normalize if normalize is None else normalize
+    prompt = encoder.prompt_text(prompt, prompt_name)
+    manifest = {
+        "schema": SCHEMA,
+        "model": {"name": _lasting_name(encoder), "sha256": model_hash(encoder)},
+        "settings": {
+            "pooling": encoder.pooling,
+            "max_length": encoder.max_length,
+            "weights": str(encoder.backbone.dtype).removeprefix("torch."),
+            "normalize": normalize,
+            "prompt": prompt,
+            "bf16": bf16,
+            "dtype": dtype,
+            "shard_rows": shard_rows,
+            "column": column,
+            "limit": limit,
+        },
+        "corpus": {"name": _name(corpus), "texts": survey.texts, "sha256": survey.sha256},
+        "dimension": encoder.dimension,
+    }
+    _begin(output, manifest)
+
+    own = range(rank, len(survey.digests), ranks)
+    looking = tqdm(own, desc="Looking for shards", unit=" shards", **bars)
+    missing = {number for number in looking if not _holds(_part(output, number), survey.digests[number])}
+    if missing:
+        (output / "complete.json").unlink(missing_ok=True)
+    texts = sum(min(shard_rows, survey.texts - number * shard_rows) for number in missing)
+    windows = _windows(corpus, column, limit, shard_rows)
+    with tqdm(total=texts, desc="Encoding the corpus", unit=" texts", **bars) as bar:
+        for number in range(max(missing, default=-1) + 1):
+            window = next(windows, [])
+            if number not in missing:
+                continue
+            if hashlib.sha256(_bytes(window)).digest() != survey.digests[number]:
+                raise InputError(f"{_name(corpus)} changes while it is read; encode it when it has come to rest.")
+            vectors = encoder.encode(
+                [text for _, text in window],
+                batch_size=batch_size,
+                normalize=normalize,
+                prompt=prompt,
+                bf16=bf16,
+                show_progress_bar=False if silent else show_progress_bar,
+            )
+            _write_shard(_part(output, number), window, vectors, dtype)
+            bar.update(len(window))
+    others = (number for number in range(len(survey.digests)) if number not in own)
+    if all(_holds(_part(output, number), survey.digests[number]) for number in others):
+        write_json(output / "complete.json", {"texts": survey.texts, "shards": len(survey.digests)})
+    return output
+
+
+def iterate_vectors(directory: str | os.PathLike[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields (ids (rows,) int64, vectors (rows, dim) float32) of one shard after another.
+
+    Raises:
+        InputError: If the directory holds no vectors, not yet all of them, or a damaged shard.
+    """
+    for number in range(read_complete(directory)["shards"]):
+        columns = read_shard(directory, number, ["id", "vector", "scale"])
+        yield columns["id"], _restored(columns)
+
+
+def load_vectors(directory: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
+    """All that `encode_corpus` wrote: (ids (texts,) int64, vectors (texts, dim) float32), in the corpus' order.
+
+    Raises:
+        InputError: As `iterate_vectors`.
+
+    Example:
+        >>> ids, vectors = load_vectors("vectors")  # doctest: +SKIP
+    """
+    texts, dimension = read_complete(directory)["texts"], read_manifest(directory)["dimension"]
+    ids, vectors = np.empty(texts, np.int64), np.empty((texts, dimension), np.float32)
+    start = 0
+    for shard_ids, shard_vectors in iterate_vectors(directory):
+        ids[start : start + len(shard_ids)] = shard_ids
+        vectors[start : start + len(shard_ids)] = shard_vectors
+        start += len(shard_ids)
+    return ids, vectors
+
+
+class BatchEncoder:
+    """Encodes batches of columns: an actor for Ray Data's `map_batches`, or anything else that maps over dicts.
+
+    Args:
+        model: What `Encoder.from_pretrained` takes; each actor loads it once, to its GPU if it was given one.
+        column: The column of the texts.
+        dtype: As `encode_corpus` stores vectors; "int8" adds the column `scale`.
+        **options: Handed on to `Encoder.encode`.
+
+    Example:
+        >>> dataset.map_batches(  # doctest: +SKIP
+        ...     BatchEncoder, fn_constructor_kwargs={"model": "bundled"}, concurrency=2, batch_size=4096
+        ... )
+    """
+
+    def __init__(
+        self, model: str = "bundled", *, column: str = "text", dtype: Storage = "float32", **options: Any
+    ) -> None:
+        self.encoder = Encoder.from_pretrained(model)
+        self.column = column
+        self.dtype = dtype
+        self.options = {"show_progress_bar": False, **options}
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The batch, (rows, …) each, with the columns `vector` (rows, dim) and perhaps `scale` (rows,) put to it."""
+        return {**batch, **_stored(self.encoder.encode(list(batch[self.column]), **self.options), self.dtype)}
+
+
+def model_hash(encoder: Encoder) -> str:
+    """SHA-256 of all that decides a vector but the settings: weights, configuration, vocabulary, tokenisation."""
+    config = encoder.backbone.config.to_dict()
+    for incidental in ("_name_or_path", "architectures", "transformers_version", "output_hidden_states"):
+        config.pop(incidental, None)
+    tokenizer = encoder.tokenizer
+    words = [config, sorted(tokenizer.get_vocab().items()), tokenizer(PROBES)["input_ids"]]
+    digest = hashlib.sha256(json.dumps(words, sort_keys=True, default=str).encode())
+    for name, weight in encoder.state_dict().items():
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+        digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def own_device() -> str | None:
+    """The GPU of this process among those of `torchrun`; None, which is any device, where there is no GPU."""
+    if not torch.cuda.is_available():
+        return None
+    rank = os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0"))
+    return f"cuda:{int(rank) % torch.cuda.device_count()}"
+
+
+def read_manifest(directory: str | os.PathLike[str]) -> dict[str, Any]:
+    """What `encode_corpus` says of a directory: schema, model, settings, corpus, dimension."""
+    path = Path(directory) / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise InputError(
+            f"{directory} holds no vectors: there is no {path.name}. Make it with textcl encode."
+        ) from None
+    except ValueError:
+        raise InputError(f"{path} is damaged; remove {directory} and encode again.") from None
+    if manifest["schema"] != SCHEMA:
+        raise InputError(f"{directory} has schema {manifest['schema']}, and this textcl knows {SCHEMA}; encode again.")
+    return cast(dict[str, Any], manifest)
+
+
+def read_complete(directory: str | os.PathLike[str]) -> dict[str, int]:
+    """How many `texts` and `shards` a directory has, once it has all of them.
+
+    Raises:
+        InputError: If it has not.
+    """
+    read_manifest(directory)
+    path = Path(directory) / "complete.json"
+    if not path.is_file():
+        raise InputError(f"{directory} is not complete yet: give the same textcl encode again, and it goes on.")
+    return cast(dict[str, int], json.loads(path.read_text(encoding="utf-8")))
+
+
+def read_shard(directory: str | os.PathLike[str], number: int, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Those of the named columns that a shard has; `vector` as (rows, dim), as it is stored."""
+    import pyarrow
+    import pyarrow.parquet
+
+    path = _part(Path(directory), number)
+    try:
+        with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read([name for name in names if name in file.schema_arrow.names])
+    except (OSError, pyarrow.ArrowException) as error:
+        raise InputError(
+            f"{path} cannot be read ({str(error).splitlines()[0]}). Remove it and give the same textcl encode again."
+        ) from None
+    columns = {}
+    for name in table.column_names:
+        column = table[name].combine_chunks()
+        flat = column.flatten() if name == "vector" else column
+        columns[name] = flat.to_numpy(zero_copy_only=False).reshape(len(column), -1 if name == "vector" else 1)
+    return {name: values if name == "vector" else values[:, 0] for name, values in columns.items()}
+
+
+@dataclass(frozen=True)
+class _Survey:
+    """What a corpus is: its texts, their hash, and the SHA-256 of each shard's rows."""
+
+    texts: int
+    sha256: str
+    digests: list[bytes]
+
+
+def _survey(corpus: Any, column: str | None, limit: int | None, shard_rows: int, bars: dict[str, Any]) -> _Survey:
+    whole, digests, texts, last = hashlib.sha256(), [], 0, -1
+    with tqdm(desc="Reading the corpus", unit=" texts", **bars) as bar:
+        for window in _windows(corpus, column, limit, shard_rows):
+            content = _bytes(window)
+            whole.update(content)
+            digests.append(hashlib.sha256(content).digest())
+            texts, last = texts + len(window), window[-1][0]
+            bar.update(len(window))
+    if not texts:
+        raise InputError(f"{_name(corpus)} holds no text.")
+    if blank := last + 1 - texts:
+        logger.warning("%s: %s rows are blank and were left out; the ids count them.", _name(corpus), f"{blank:,}")
+    return _Survey(texts, whole.hexdigest(), digests)
+
+
+def _windows(corpus: Any, column: str | None, limit: int | None, shard_rows: int) -> Iterator[Window]:
+    rows = enumerate(read_texts(corpus, column=column))
+    texts = islice(((row, text) for row, text in rows if text), limit)
+    while window := list(islice(texts, shard_rows)):
+        yield window
+
+
+def _bytes(window: Window) -> bytes:
+    return b"".join(f"{row} {text}".encode() + b"\xff" for row, text in window)  # UTF-8 has no byte 0xff
+
+
+def _begin(output: Path, manifest: dict[str, Any]) -> None:
+    """Writes the manifest, or holds it against the one that is there; ranks may all do so at once."""
+    if not (output / "manifest.json").is_file():
+        write_json(output / "manifest.json", manifest)
+    there = read_manifest(output)
+    otherwise = "Encode with what wrote it, or name another directory."
+    if there["model"]["sha256"] != manifest["model"]["sha256"]:
+        raise InputError(
+            f"{output} was written by another model, {there['model']['name']}: weights, configuration or tokenizer of "
+            f"{manifest['model']['name']} differ from it. {otherwise}"
+        )
+    for name, value in manifest["settings"].items():
+        if there["settings"][name] != value:
+            raise InputError(
+                f"{output} was written with {name} {there['settings'][name]!r}, not {value!r}. {otherwise}"
+            )
+    if there["corpus"]["sha256"] != manifest["corpus"]["sha256"]:
+        raise InputError(
+            f"{output} was written from another corpus, or {manifest['corpus']['name']} has changed since: it had "
+            f"{there['corpus']['texts']:,} texts, and {manifest['corpus']['texts']:,} are here. {otherwise}"
+        )
+
+
+def _holds(path: Path, digest: bytes) -> bool:
+    """Whether a shard can be opened and has these ids and texts."""
+    if not path.is_file():
+        return False
+    try:
+        columns = read_shard(path.parent, int(path.stem.removeprefix("part-")), ["id", "text"])
+        return hashlib.sha256(_bytes(list(zip(columns["id"], columns["text"], strict=True)))).digest() == digest
+    except (InputError, KeyError):
+        return False
+
+
+def _write_shard(path: Path, window: Window, vectors: np.ndarray, dtype: Storage) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    stored = _stored(vectors, dtype)
+    ids, texts = zip(*window, strict=True)
+    flat = pyarrow.array(stored.pop("vector").ravel())
+    columns = {
+        "id": pyarrow.array(ids, pyarrow.int64()),
+        "text": pyarrow.array(texts, pyarrow.large_string()),
+        "vector": pyarrow.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
+        **{name: pyarrow.array(values) for name, values in stored.items()},
+    }
+    for left_over in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
+        left_over.unlink()
+    with atomic_write(path) as temporary:
+        pyarrow.parquet.write_table(
+            pyarrow.table(columns),
+            temporary,
+            compression="zstd",
+            use_dictionary=dtype == "int8",  # without it Parquet takes four bytes for each int8
+            write_page_checksum=True,
+        )
+
+
+def _stored(vectors: np.ndarray, dtype: Storage) -> dict[str, np.ndarray]:
+    """Vectors (rows, dim) as they are stored, with their scales (rows,) where they are int8."""
+    columns = {"vector": vectors.astype(np.float32)}
+    if dtype == "float16":
+        with np.errstate(over="ignore"):
+            columns["vector"] = vectors.astype(np.float16)
+    if not np.isfinite(columns["vector"]).all():
+        raise InputError(f"A vector holds numbers that are not finite in {dtype}; normalize, or store float32.")
+    if dtype == "int8":
+        scale = np.abs(vectors).max(axis=1, initial=0).astype(np.float32) / np.float32(127)
+        quotients = np.rint(vectors / np.where(scale > 0, scale, 1)[:, None])
+        columns["vector"] = np.clip(quotients, -127, 127).astype(np.int8)
+        columns["scale"] = scale
+    return columns
+
+
+def _restored(columns: dict[str, np.ndarray]) -> np.ndarray:
+    vectors = columns["vector"].astype(np.float32)
+    return vectors * columns["scale"][:, None] if "scale" in columns else vectors
+
+
+def _part(output: Path, number: int) -> Path:
+    return output / f"part-{number:05}.parquet"
+
+
+def _name(corpus: Any) -> str:
+    return str(corpus) if isinstance(corpus, (str, os.PathLike)) else f"the {type(corpus).__name__}"
+
+
+def _lasting_name(encoder: Encoder) -> str:
+    """The name that loads the encoder again, from whatever directory."""
+    return str(Path(encoder.name).resolve()) if encoder.name and Path(encoder.name).is_dir() else encoder.name
