@@ -623,6 +623,9 @@ def test_a_split_without_a_class_is_refused() -> None:
                                for place, split in enumerate(("train", "dev", "test"))}}  # fmt: skip
         with pytest.raises(InputError, match=f"class 2 has 0 of 30 texts, so the {missing} split"):
             task(Points(rows))
+    task.tasks = {"mine": {"train": examples([0, 1, 2] * 20), "test": examples([0, 1] * 10, 60)}}
+    with pytest.raises(InputError, match="class 2 has 0 of 20 texts, so the test split"):
+        task(Points(rows))
 
 
 def test_damaged_files_are_refused(evaluation_sets: Path, tmp_path: Path) -> None:

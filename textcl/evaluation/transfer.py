@@ -210,6 +210,8 @@ class _Task:
         return {**_plain(scores), "by_fold": by_fold.tolist(), "chosen": chosen.tolist()}
 
     def folds(self, places: dict[str, np.ndarray]) -> dict[str, Any]:
+        if "test" in places:
+            self._check_classes(places["test"], 1, "the test split")
         grid = _grid(self.transfer.mode, folds_of_train=True)
         folds = [Fold.split(*pair, SEED) for pair in self._stratified(places["train"])]
         _, accuracy = self._fit(folds, np.tile(grid, (len(folds), 1)))
