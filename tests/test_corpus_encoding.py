@@ -20,7 +20,7 @@ from tiny import TEXTS, tiny_encoder_directory
 
 from textcl import corpus as corpus_module
 from textcl.cli.main import main
-from textcl.corpus import BatchEncoder, encode_corpus, iterate_vectors, load_vectors, model_hash
+from textcl.corpus import BatchEncoder, encode_corpus, iterate_vectors, load_vectors
 from textcl.data.corpora import read_texts
 from textcl.encoder import Encoder
 from textcl.errors import InputError
@@ -285,20 +285,20 @@ def test_another_model_other_settings_and_another_corpus_are_refused(
 def test_a_model_is_known_by_its_weights_configuration_and_tokenizer(
     model: Path, encoder: Encoder, tmp_path: Path
 ) -> None:
-    mark = model_hash(encoder)
-    assert model_hash(Encoder.from_pretrained(encoder.save(tmp_path / "export"))) == mark
+    mark = encoder.fingerprint(settings=False)
+    assert Encoder.from_pretrained(encoder.save(tmp_path / "export")).fingerprint(settings=False) == mark
     changed = Encoder.from_pretrained(model)
     with torch.no_grad():
         changed.backbone.encoder.layer[1].output.dense.bias[3] += 1e-6
-    assert model_hash(changed) != mark
+    assert changed.fingerprint(settings=False) != mark
     changed = Encoder.from_pretrained(model)
     changed.backbone.config.hidden_act = "relu"
-    assert model_hash(changed) != mark
+    assert changed.fingerprint(settings=False) != mark
     changed = shutil.copytree(model, tmp_path / "cased")
     tokenizer = json.loads((changed / "tokenizer.json").read_text())
     tokenizer["normalizer"]["lowercase"] = False
     (changed / "tokenizer.json").write_text(json.dumps(tokenizer))
-    assert model_hash(Encoder.from_pretrained(changed)) != mark
+    assert Encoder.from_pretrained(changed).fingerprint(settings=False) != mark
 
 
 def test_what_cannot_be_encoded_is_refused_and_leaves_nothing(encoder: Encoder, tmp_path: Path) -> None:

@@ -38,9 +38,6 @@ SHARD_ROWS = 32_768  # minutes of work on a processor; 50 MB of float32 vectors 
 Storage = Literal["float32", "float16", "int8"]
 Window = list[tuple[int, str]]  # (row of the corpus, text)
 
-# What normalisers and pre-tokenisers treat in different ways.
-PROBES = ["The ÉCOLE's", "naïve  co-op", "$1,234.50", "ΑΒΓ", "東京", "עברית;", "ﬁne", "👩‍🚀\t", "<s>[MASK]"]
-
 
 def encode_corpus(
     model: Encoder | str | Path,
@@ -114,7 +111,7 @@ def encode_corpus(
     prompt = encoder.prompt_text(prompt, prompt_name)
     manifest = {
         "schema": SCHEMA,
-        "model": {"name": _lasting_name(encoder), "sha256": model_hash(encoder)},
+        "model": {"name": _lasting_name(encoder), "sha256": encoder.fingerprint(settings=False)},
         "settings": {
             "pooling": encoder.pooling,
             "max_length": encoder.max_length,
@@ -218,20 +215,6 @@ class BatchEncoder:
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The batch, (rows, …) each, with the columns `vector` (rows, dim) and perhaps `scale` (rows,) put to it."""
         return {**batch, **_stored(self.encoder.encode(list(batch[self.column]), **self.options), self.dtype)}
-
-
-def model_hash(encoder: Encoder) -> str:
-    """SHA-256 of all that decides a vector but the settings: weights, configuration, vocabulary, tokenisation."""
-    config = encoder.backbone.config.to_dict()
-    for incidental in ("_name_or_path", "architectures", "transformers_version", "output_hidden_states"):
-        config.pop(incidental, None)
-    tokenizer = encoder.tokenizer
-    words = [config, sorted(tokenizer.get_vocab().items()), tokenizer(PROBES)["input_ids"]]
-    digest = hashlib.sha256(json.dumps(words, sort_keys=True, default=str).encode())
-    for name, weight in encoder.state_dict().items():
-        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-        digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def own_device() -> str | None:

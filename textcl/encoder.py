@@ -5,7 +5,6 @@ import inspect
 import json
 import logging
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -45,8 +44,9 @@ DROPOUT_FIELDS = (
 # Padded tokens in one slice. Small slices pad less and stay in the processor's cache; a GPU wants large ones.
 TOKEN_BUDGET = {"cpu": 2048, "cuda": 65536}
 WINDOW = 16384  # texts tokenised at a time while encoding: bounds the memory that token lists take
-# What a saved tokenizer says of its last use and its origin.
-_PASSING = ("truncation", "padding", "is_local", "local_files_only", "name_or_path")
+# Texts that normalisers and pre-tokenisers treat in different ways, and what a configuration says of its origin alone.
+_PROBES = ["The ÉCOLE's", "naïve  co-op", "$1,234.50", "ΑΒΓ", "東京", "עברית;", "ﬁne", "👩‍🚀\t", "<s>[MASK]"]
+_INCIDENTAL = ("_name_or_path", "architectures", "transformers_version", "output_hidden_states")
 
 
 class DenseTanh(nn.Module):
@@ -408,22 +408,20 @@ class Encoder(nn.Module):
             "prompt": self.prompts.get(self.default_prompt_name or ""),
         }
 
-    def fingerprint(self) -> str:
-        """SHA-256 over what decides the vectors: weights, configuration, tokenizer, pooling, prompt; not the name."""
-        digest = hashlib.sha256(json.dumps({**self.describe(), "model": None}, sort_keys=True).encode())
-        config = self.backbone.config.to_dict()
-        config.pop("_name_or_path", None)
-        digest.update(json.dumps(config, sort_keys=True, default=str).encode())
-        with tempfile.TemporaryDirectory() as folder:
-            self.tokenizer.save_pretrained(folder)
-            for path in sorted(Path(folder).iterdir()):
-                content = path.read_bytes()
-                if path.name.startswith("tokenizer"):  # how it cut and padded last, and where it came from
-                    content = json.dumps({**json.loads(content), **dict.fromkeys(_PASSING)}, sort_keys=True).encode()
-                digest.update(f"{path.name}\n".encode() + content)
+    def fingerprint(self, *, settings: bool = True) -> str:
+        """SHA-256 over what decides the vectors, whatever the encoder is called and wherever it lies.
+
+        Args:
+            settings: Pooling, length and the like (`describe`) as well; False: weights, configuration, vocabulary and
+                tokenisation alone.
+        """
+        config = {k: v for k, v in self.backbone.config.to_dict().items() if k not in _INCIDENTAL}
+        words = [sorted(self.tokenizer.get_vocab().items()), self.tokenizer(_PROBES)["input_ids"]]
+        chosen = {**self.describe(), "model": None} if settings else None
+        digest = hashlib.sha256(json.dumps([config, words, chosen], sort_keys=True, default=str).encode())
         for name, weight in sorted(self.state_dict().items()):
             digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}\n".encode())
-            digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
         return digest.hexdigest()
 
     @property

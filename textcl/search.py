@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from textcl.corpus import iterate_vectors, model_hash, read_complete, read_manifest, read_shard
+from textcl.corpus import iterate_vectors, read_complete, read_manifest, read_shard
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.files import atomic_write, write_json
@@ -103,7 +103,10 @@ class CorpusIndex:
                 max_length=settings["max_length"],
                 dtype=getattr(torch, settings["weights"]),
             )
-        if model_hash(encoder) != self.manifest["model"]["sha256"] or encoder.pooling != settings["pooling"]:
+        if (
+            encoder.fingerprint(settings=False) != self.manifest["model"]["sha256"]
+            or encoder.pooling != settings["pooling"]
+        ):
             raise InputError(
                 f"{encoder.name} is not, or no longer, the model that wrote {self.directory}; name the one that did, "
                 "or encode again."
