@@ -15,7 +15,7 @@ import pytest
 from command import textcl
 from scipy.sparse import csr_matrix
 from sklearn.cluster import KMeans
-from tiny import TEXTS, tiny_encoder_directory
+from tiny import TEXTS, HashedWords, tiny_encoder_directory
 
 from textcl.encoder import Encoder
 from textcl.errors import InputError
@@ -45,17 +45,6 @@ class Points:
         self.calls.append(list(texts))
         self.arguments = arguments
         return np.array([[float(number) for number in text.split()] for text in texts])
-
-
-class HashedWords:
-    """A bag of words hashed to 64 places: an encoder for real text that needs no weights."""
-
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        rows = np.zeros((len(texts), 64), dtype=np.float32)
-        for row, text in enumerate(texts):
-            for word in text.split():
-                rows[row, int.from_bytes(word.encode(), "big") % 61] += 1
-        return rows
 
 
 def blobs(count: int, size: int = 20, dimension: int = 8, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

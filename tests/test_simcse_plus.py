@@ -320,6 +320,15 @@ def test_denoising_takes_away_what_the_template_says_where_attention_does_not_se
     assert np.abs(method.encode(TEXTS[:2]) - build(directory, **TEMPLATES).encode(TEXTS[:2])).max() < 1e-12
 
 
+def test_negatives_without_dropout_and_of_the_queue_are_denoised_too(directory):
+    options = {"denoise_templates": True, "queue_size": 8, "off_dropout_negatives": True, **TEMPLATES}
+    method, plain = build(directory, **options), build(directory, denoise_templates=True, **TEMPLATES)
+    batch, rows = batch_of(method), len(SENTENCES)
+    first = plain.embed(batch)[:rows]  # without dropout in the backbone, the first view is what all of them see
+    torch.testing.assert_close(method.embed(batch)[2 * rows :], first, rtol=0, atol=1e-12)
+    torch.testing.assert_close(method(**batch)["keys"], method.target.projector(first), rtol=0, atol=1e-12)
+
+
 def test_what_goes_not_together_is_refused(directory):
     for options, words in (
         ({"second_template": "{text} [MASK]"}, "want a template"),
@@ -327,6 +336,7 @@ def test_what_goes_not_together_is_refused(directory):
         ({"ranking_weight": 1.0}, "go together"),
         ({"teacher": str(directory)}, "go together"),
         ({"template": "no place [MASK]"}, "holds {text} once"),
+        ({"template": "word " * 64 + "{text} [MASK]"}, "leaves none for a text"),
     ):
         with pytest.raises(InputError, match=words):
             build(directory, **options)

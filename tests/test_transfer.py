@@ -18,7 +18,7 @@ from process_pool import ProcessPool
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.model_selection import StratifiedKFold
-from tiny import TEXTS, tiny_encoder_directory
+from tiny import TEXTS, HashedWords, tiny_encoder_directory
 
 from textcl.cli.main import main
 from textcl.data.transfer import CLASSIFICATIONS, PROBING_TASKS, TRANSFER_TASKS, Examples, read_transfer
@@ -500,17 +500,6 @@ def test_labels_of_the_real_files(evaluation_sets: Path) -> None:
     (dev,) = [each for split, each in read_transfer("SICKEntailment", evaluation_sets).items() if split == "dev"]
     place = dev.first.index("The young boys are playing outdoors and the man is smiling nearby")
     assert dev.labels[place] == 0  # a contradiction
-
-
-class HashedWords:
-    """A bag of words hashed to 64 places: an encoder for real text that needs no weights."""
-
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        rows = np.zeros((len(texts), 64), dtype=np.float32)
-        for row, text in enumerate(texts):
-            for word in text.split():
-                rows[row, int.from_bytes(word.encode(), "big") % 61] += 1
-        return rows
 
 
 def test_real_tasks_beside_the_others(evaluation_sets: Path) -> None:

@@ -143,6 +143,7 @@ class Suite:
 
     Attributes:
         tasks: The names of the results, in their order.
+        pairs: Those among them that are STS.
 
     Raises:
         InputError: An unknown task (the nearest is named), a set that is not installed.
@@ -161,12 +162,12 @@ class Suite:
         transfers = [name for name in names if name in (*CLASSIFICATIONS, *REGRESSIONS)]
         clusterings = [name for name in names if name in CLUSTERING_SETS]
         clouds = [name for name in names if name == Geometry.name]
-        pairs = [name for name in names if name not in (*transfers, *clusterings, *clouds)]
+        self.pairs = [name for name in names if name not in (*transfers, *clusterings, *clouds)]
         if set(PROBING_TASKS) <= set(transfers):  # "probing"
             transfers = _present(transfers, data_dir)
-        self.tasks = [*pairs, *clusterings, *transfers, *clouds]
+        self.tasks = [*self.pairs, *clusterings, *transfers, *clouds]
         self.evaluators: list[Any] = [
-            *([STSSuite(pairs, data_dir)] if pairs else []),
+            *([STSSuite(self.pairs, data_dir)] if self.pairs else []),
             *([Clustering(clusterings, data_dir)] if clusterings else []),
             *([Transfer(transfers, data_dir, mode=mode, setting=setting, cache=cache)] if transfers else []),
             *([Geometry(data_dir)] if clouds else []),

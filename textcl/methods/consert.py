@@ -93,14 +93,11 @@ class ConSERT(Method):
         return plain + (contrasted if self.objective_name == "joint" else [])
 
     def collator(self, seed: int = 42) -> Collator:
-        return Collator(
-            self.encoder.tokenizer,
-            self.encoder.max_length,
-            views=self.views,
-            blocks=self.blocks if self.classifier is not None else None,
-            dropout_views=self.encoder.has_dropout and self.dropout_in_training,
-            seed=seed,
-        )
+        collator = super().collator(seed)
+        collator.dropout_views &= self.dropout_in_training
+        if self.classifier is not None:
+            collator.blocks = self.blocks
+        return collator
 
     def embed(self, batch: Batch) -> Tensor:
         return self.encoder.embed(

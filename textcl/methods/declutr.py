@@ -84,7 +84,7 @@ class DeCLUTR(Method):
         self.scale_spans = scale_spans
         self.info_nce = InfoNCE(temperature, topology="nt_xent", chunk_size=chunk_size)
         self.mlm_weight = mlm_weight
-        self.mlm_probability = mlm_probability
+        self.mask_probability = mlm_probability if mlm_weight else 0.0
         self.mlm_head = MaskedLanguageModelHead.from_encoder(encoder).to(encoder.device) if mlm_weight else None
 
     def prepare_corpus(self, dataset: Any) -> Any:
@@ -129,7 +129,7 @@ class DeCLUTR(Method):
             shortest=self.shortest,
             longest=self.longest,
             sampling=self.sampling,
-            mask_probability=self.mlm_probability if self.mlm_head is not None else 0.0,
+            mask_probability=self.mask_probability,
             seed=seed,
         )
 

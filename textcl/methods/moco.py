@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from textcl import distributed
 from textcl.encoder import Encoder
 from textcl.methods.method import Batch, Method, rows_of_view
 from textcl.modules.heads import mlp
@@ -82,4 +81,4 @@ class MoCo(Method):
     def after_optimizer_step(self, step: int, total: int, keys: Sequence[Tensor]) -> None:
         self.target.update(self.encoder, self.projector, self.momentum)
         for of_batch in keys:
-            self.queue.push(distributed.gather(of_batch))
+            self.queue.push(of_batch)

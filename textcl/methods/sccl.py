@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from textcl import distributed
-from textcl.collator import Block, Collator
+from textcl.collator import Collator
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.evaluation.clustering import (
@@ -124,15 +124,10 @@ class SCCL(Method):
             distributed.broadcast(self.centres)
 
     def collator(self, seed: int = 42) -> Collator:
-        blocks: list[Block] = [("text", PLAIN), ("text_1", PLAIN), ("text_2", PLAIN)]
-        return Collator(
-            self.encoder.tokenizer,
-            self.encoder.max_length,
-            views=self.views,
-            blocks=blocks if self.explicit else None,
-            dropout_views=self.encoder.has_dropout,
-            seed=seed,
-        )
+        collator = super().collator(seed)
+        if self.explicit:
+            collator.blocks = [("text", PLAIN), ("text_1", PLAIN), ("text_2", PLAIN)]
+        return collator
 
     def embed(self, batch: Batch) -> Tensor:
         return self.encoder.embed(batch, views=() if self.explicit else self.views)

@@ -1,6 +1,6 @@
 """What later papers put on unsupervised SimCSE, one option each, in any combination."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -147,9 +147,9 @@ class SimCSEPlus(Method):
         return dataset.add_column("teacher", list(embeddings))
 
     def embed(self, batch: Batch) -> Tensor:
-        embeddings = self._denoised(batch) if self.denoise_templates else super().embed(batch)
+        embeddings = self._embed(batch, self.encoder.embed)
         if self.off_dropout_negatives:
-            without = self.encoder.embed(rows_of_view(batch, 0), views=self.views, dropout=False)
+            without = self._embed(rows_of_view(batch, 0), partial(self.encoder.embed, dropout=False))
             embeddings = torch.cat([embeddings, without])
         return embeddings
 
@@ -166,29 +166,33 @@ class SimCSEPlus(Method):
                 text_id=torch.cat([ids, ids[:rows]]) if without_dropout else ids,
             )
         }
+        if self.dimension_weight or self.decorrelation_weight:
+            all_first, all_second = gather(first), gather(second)
         if self.dimension_weight:
-            term = info_nce(gather(first).T, gather(second).T, temperature=self.dimension_temperature)
+            term = info_nce(all_first.T, all_second.T, temperature=self.dimension_temperature)
             terms["dimension"] = self.dimension_weight * term / first.shape[1]
         if self.decorrelation_weight:
-            term = barlow_twins(gather(first), gather(second), self.off_diagonal_weight)
+            term = barlow_twins(all_first, all_second, self.off_diagonal_weight)
             terms["decorrelation"] = self.decorrelation_weight * term
+        if self.consistency_weight or self.ranking_weight:
+            scores = self._scores(first, second)
         if self.consistency_weight:
-            term = jensen_shannon(self._scores(first, second), self._scores(second, first))
+            term = jensen_shannon(scores, self._scores(second, first))
             terms["consistency"] = self.consistency_weight * mean(term, rows)
         if self.ranking_weight:
-            term = self.ranking(self._scores(first, second), self._scores(batch["teacher"], batch["teacher"]))
+            term = self.ranking(scores, self._scores(batch["teacher"], batch["teacher"]))
             terms["ranking"] = self.ranking_weight * mean(term, rows)
         outputs = {name: term.detach() for name, term in terms.items()}
         outputs["embeddings"] = embeddings[: len(batch["view"])].detach()
         if self.target is not None:
-            outputs["keys"] = self.target.projector(self.target.embed(rows_of_view(batch, 0), self.views))
+            outputs["keys"] = self.target.projector(self._embed(rows_of_view(batch, 0), self.target.embed))
         return {"loss": torch.stack(list(terms.values())).sum(), **outputs}
 
     def after_optimizer_step(self, step: int, total: int, keys: Sequence[Tensor]) -> None:
         if self.target is not None:
             self.target.update(self.encoder, self.head, self.queue_momentum)
         for of_batch in keys:
-            self.queue.push(gather(of_batch))
+            self.queue.push(of_batch)
 
     def _further_negatives(self, like: Tensor) -> Tensor | None:
         """The queue and the noise, (any number, dim), the same on all ranks."""
@@ -200,15 +204,18 @@ class SimCSEPlus(Method):
     def _scores(self, rows: Tensor, columns: Tensor) -> Tensor:
         """Cosines of this rank's rows with all others of all ranks, over a temperature, (rows, all rows − 1)."""
         counts = row_counts(rows)
-        rows, columns = (normalize(each.float() if each.dtype != torch.double else each) for each in (rows, columns))
+        dtype = torch.promote_types(rows.dtype, torch.float32)
+        rows, columns = normalize(rows.to(dtype)), normalize(columns.to(dtype))
         own = sum(counts[: rank()]) + torch.arange(len(rows), device=rows.device)
         with torch.autocast(rows.device.type, enabled=False):
             scores = rows @ gather(columns, counts).T / self.ranking_temperature
         others = torch.arange(scores.shape[1] - 1, device=rows.device).expand(len(rows), -1)
         return scores.gather(1, others + (others >= own[:, None]))
 
-    def _denoised(self, batch: Batch) -> Tensor:
-        """Embeddings less what their template says alone, which depends on the view and the text's length."""
+    def _embed(self, batch: Batch, embed: Callable[..., Tensor]) -> Tensor:
+        """Embeddings, less what their template says alone if asked, which depends on the view and the text's length."""
+        if not self.denoise_templates:
+            return embed(batch, views=self.views)
         alone = [
             View(model_operators=(("template_alone", partial(template_alone, before=before, behind=behind)),))
             for before, behind in (view.template.edges for view in self.views if view.template)
@@ -221,5 +228,5 @@ class SimCSEPlus(Method):
         of_templates = {name: tensor[example] for name, tensor in tokens.items()}
         of_templates["view"] = of_templates["view"] + len(self.views)
         both = {name: torch.cat([tensor, of_templates[name]]) for name, tensor in tokens.items()}
-        embeddings, biases = self.encoder.embed(both, views=[*self.views, *alone]).tensor_split([len(which)])
+        embeddings, biases = embed(both, views=[*self.views, *alone]).tensor_split([len(which)])
         return embeddings - biases[which]

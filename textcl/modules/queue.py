@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from textcl.distributed import gather
+
 
 class Queue(nn.Module):
     """The last `size` rows that were pushed (He et al. 2020, MoCo, arXiv 1911.05722, section 3.2).
@@ -38,7 +40,8 @@ class Queue(nn.Module):
 
     @torch.no_grad()
     def push(self, rows: Tensor) -> None:
-        """Puts rows (any number, dim) in, oldest out; on several ranks those of all, so that all hold the same."""
+        """Puts rows (any number, dim) of all ranks in, oldest out, so that all ranks hold the same."""
+        rows = gather(rows)
         rows = rows[-len(self.rows) :] if len(self.rows) else rows[:0]
         places = (self.pushed + torch.arange(len(rows), device=self.rows.device)) % max(len(self.rows), 1)
         self.rows[places] = rows.to(self.rows.dtype)

@@ -20,11 +20,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from textcl.data.clustering import CLUSTERING_SETS
-from textcl.data.transfer import CLASSIFICATIONS, REGRESSIONS
 from textcl.encoder import Encoder
 from textcl.errors import InputError
-from textcl.evaluation import Geometry, MeanWordVectors, Suite, TfidfEncoder, mark_transductive
+from textcl.evaluation import MeanWordVectors, Suite, TfidfEncoder, mark_transductive
 from textcl.training.recipe import Recipe, find_corpus, load_recipe, recipe_file, resolve, training_rows
 
 logger = logging.getLogger("textcl")
@@ -87,7 +85,7 @@ def compare(
     """
     rows = list(_plan(recipes, seeds, flags, baselines))
     suite = Suite(tasks, data_dir)
-    if not set(suite.tasks) <= {*CLUSTERING_SETS, *CLASSIFICATIONS, *REGRESSIONS, Geometry.name}:
+    if suite.pairs:
         suite = Suite([*tasks, "stsb-dev"], data_dir)
     folder = Path(output)
     results = folder / "results.jsonl"

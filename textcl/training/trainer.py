@@ -229,8 +229,9 @@ class ContrastiveTrainer(Trainer):
         parts = {name: float(value) for name, value in seen.items()}
         if len(first) < 2:
             return parts
+        ranks = {name: float(geometry.effective_rank(rows)) for name, rows in watched.items()}
         for name, rows in watched.items():
-            rank, cosine = float(geometry.effective_rank(rows)), float(geometry.mean_cosine(rows))
+            rank, cosine = ranks[name], float(geometry.mean_cosine(rows))
             if rank < LEAST_RANK_SHARE * min(rows.shape) or cosine > LARGEST_MEAN_COSINE:
                 logger.warning(
                     "The %s are collapsing at step %d: effective rank %.1f of %d, mean cosine %.3f.",
@@ -246,7 +247,7 @@ class ContrastiveTrainer(Trainer):
             "uniformity": float(geometry.uniformity(first)),
             "positive_cosine": float(geometry.positive_cosine(first, second)),
             "negative_cosine": float(geometry.negative_cosine(first, second)),
-            "effective_rank": float(geometry.effective_rank(first)),
+            "effective_rank": ranks["embeddings"],
             "duplicates_in_batches": int(self._duplicates),
         }
 

@@ -21,7 +21,7 @@ class Template:
         max_length: Tokens of a text in its template, special tokens included.
 
     Raises:
-        InputError: If the template does not hold `{text}`.
+        InputError: If the template does not hold `{text}`, or leaves no room for a text.
     """
 
     template: str
@@ -31,6 +31,11 @@ class Template:
     def __post_init__(self) -> None:
         if self.template.count(PLACE) != 1:
             raise InputError(f"A template holds {PLACE} once, where the text goes; {self.template!r} does not.")
+        if sum(self.edges) >= self.max_length:
+            raise InputError(
+                f"The template {self.template!r} takes {sum(self.edges)} tokens, and max_length {self.max_length} "
+                "leaves none for a text; raise max_length or take a shorter template."
+            )
 
     @cached_property
     def edges(self) -> tuple[int, int]:
