@@ -21,6 +21,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, 
 from textcl import export
 from textcl.batching import Tokens, in_slices, in_windows, input_names, take_rows, tokenize
 from textcl.device import bf16_if_there
+from textcl.dropout import draw_fast
 from textcl.errors import InputError
 from textcl.pooling import LAYERS, POOLINGS, check_pooling
 from textcl.views import DELETION_TOKEN, View, deletes_tokens, parse_view
@@ -106,6 +107,7 @@ class Encoder(nn.Module):
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         self.backbone = backbone
+        draw_fast(backbone)
         self.tokenizer = tokenizer
         self.pooling = pooling
         self.max_length = min(max_length or 512, _longest_input(backbone, tokenizer))
