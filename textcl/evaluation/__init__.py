@@ -14,7 +14,7 @@ from textcl.data.clustering import CLUSTERING_SETS
 from textcl.data.sts import STS_TASKS
 from textcl.data.transfer import CLASSIFICATIONS, PROBING_TASKS, REGRESSIONS, TRANSFER_TASKS
 from textcl.errors import InputError, nearest
-from textcl.evaluation.baselines import MeanWordVectors, TfidfEncoder
+from textcl.evaluation.baselines import MeanWordVectors, TfidfEncoder, whitening
 from textcl.evaluation.clustering import (
     Clustering,
     adjusted_rand_index,
@@ -54,6 +54,7 @@ __all__ = [
     "mark_transductive",
     "normalized_mutual_information",
     "overlap",
+    "whitening",
 ]
 
 # What `evaluate` is asked for -> the STS tasks, clustering sets and transfer tasks that are scored for it.

@@ -78,20 +78,22 @@ class Result:
         lines = ["\n\n".join("\n".join(block) for block in blocks)]
         if "f1" in self.results.get("MRPC", {}):
             lines.append(f"MRPC: F1 {self.results['MRPC']['f1']:.2f}")
-        for task in self.results:
-            for name, subset in self.results[task].get("subsets", {}).items():
-                if subset.get("transductive"):
-                    found, total = subset["overlap"]["pairs_found"], subset["overlap"]["pairs"]
+        for task, entry in self.results.items():
+            for name, part in entry.get("subsets", {"": entry}).items():
+                if not part.get("transductive"):
+                    continue
+                count, title = part["overlap"], f"* {short_name(task)} {name}".rstrip()
+                if "pairs" in count:
+                    found, total = count["pairs_found"], count["pairs"]
                     lines.append(
-                        f"* {short_name(task)} {name}: {found:,} of {total:,} pairs ({100 * found / total:.1f} %) "
-                        f"have a text that was in the training corpus (transductive)"
+                        f"{title}: {found:,} of {total:,} pairs ({100 * found / total:.1f} %) have a text that was in "
+                        f"the training corpus (transductive)"
                     )
-            if "accuracy" in self.results[task] and self.results[task].get("transductive"):
-                count = self.results[task]["overlap"]
-                lines.append(
-                    f"* {short_name(task)}: {count['found']:,} of {count['total']:,} distinct texts were in the "
-                    f"training corpus (transductive)"
-                )
+                else:
+                    lines.append(
+                        f"{title}: {count['found']:,} of {count['total']:,} distinct texts were in the training corpus "
+                        f"(transductive)"
+                    )
         return "\n".join(lines)
 
     def _block(self, title: str, rows: Mapping[str, str]) -> list[str]:
