@@ -16,6 +16,7 @@ from sentence_transformers.base.evaluation import BaseEvaluator
 from sklearn.metrics import ndcg_score
 from tiny import TEXTS, HashedWords, tiny_encoder_directory
 
+from textcl.cli.main import main
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.evaluation import Retrieval, TfidfEncoder, evaluate
@@ -301,20 +302,22 @@ def test_own_evaluators_stand_beside_tasks(evaluation_sets: Path) -> None:
     assert rows[-5:] == ["Retrieval", "ndcg@10", "mrr@10", "recall@10", "recall@100"]
 
 
-def test_the_command(model: Path, tmp_path: Path) -> None:
+def test_the_command(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = write_csv(tmp_path)
-    flags = [item for name, path in zip(("queries", "documents", "relevance"), files, strict=True)
-             for item in (f"--{name}", path)]  # fmt: skip
+    flags = [
+        str(item)
+        for name, path in zip(("queries", "documents", "relevance"), files, strict=True)
+        for item in (f"--{name}", path)
+    ]
     run = textcl("eval", model, *flags, "--json", "result.json", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     expected = Retrieval(QUERIES, DOCUMENTS, RELEVANCE)(Encoder.from_pretrained(model))
     assert json.loads((tmp_path / "result.json").read_text())["average"] == pytest.approx(expected.average)
     assert run.stdout.strip() == expected.table()
-    beir = textcl("eval", model, "--beir", write_beir(tmp_path / "beir"), "--split", "dev", cwd=tmp_path)
-    assert beir.stdout == run.stdout
-    for wrong in (flags[:4], [*flags, "--beir", tmp_path / "beir"]):
-        refused = textcl("eval", model, *wrong, cwd=tmp_path)
-        assert refused.returncode == 2
-        assert refused.stderr.strip() == (
-            "textcl: Retrieval needs --queries, --documents and --relevance together, or --beir alone."
+    assert main(["eval", str(model), "--beir", str(write_beir(tmp_path / "beir")), "--split", "dev"]) == 0
+    assert capsys.readouterr().out == run.stdout
+    for wrong in (flags[:4], [*flags, "--beir", str(tmp_path / "beir")]):
+        assert main(["eval", str(model), *wrong]) == 2
+        assert capsys.readouterr().err == (
+            "textcl: Retrieval needs --queries, --documents and --relevance together, or --beir alone.\n"
         )

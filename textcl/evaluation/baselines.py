@@ -110,7 +110,9 @@ def whitening(
     Args:
         encoder: Its backbone is shared, not copied.
         texts: To fit on: the training corpus, never the texts that are scored.
-        dimensions: Keep the directions of the largest variance alone, so many; default: all.
+        dimensions: Keep the directions of the largest variance alone, so many; default: all in which the texts vary.
+            Behind a layer norm, as BERT ends with, that is one less than there are numbers: what it gives lies in a
+            plane, and the last direction holds rounding noise, which whitening would blow up to the size of the others.
         **encode_arguments: Passed on to `encode`, such as `batch_size`.
 
     Raises:
@@ -133,7 +135,6 @@ def whitening(
         origin = rows.mean(axis=0) if origin is None else origin
         rows -= origin
         count, total, products = count + len(rows), total + rows.sum(axis=0), products + rows.T @ rows
-    wanted = dimensions or encoder.dimension
     if origin is None or count < 2:
         raise InputError(f"Whitening was to be fitted on {count} texts; there must be many more than dimensions.")
     covariance = (products - np.outer(total, total) / count) / (count - 1)
@@ -141,10 +142,11 @@ def whitening(
     # float32 embeddings say nothing of smaller ones; and n texts differ in n - 1 directions at most
     least = (np.trace(covariance) + origin @ origin) * np.finfo(np.float32).eps ** 2
     varying = min(int((variances > least).sum()), count - 1)
+    wanted = varying if dimensions is None else dimensions
     if not 1 <= wanted <= varying:
         raise InputError(
             f"The embeddings of {count:,} texts vary in {varying} directions, so that they cannot be whitened to "
-            f"{wanted} dimensions. Give more texts, or dimensions from 1 to {varying}."
+            f"{wanted} dimensions. Give more texts, or fewer dimensions."
         )
     weight = directions[:, :wanted] / np.sqrt(variances[:wanted])
     layer = torch.nn.Linear(encoder.dimension, wanted, dtype=torch.promote_types(encoder.backbone.dtype, torch.float32))
