@@ -20,11 +20,13 @@ if TYPE_CHECKING:
         Geometry,
         LabelledPairs,
         Result,
+        Retrieval,
         STSBenchmark,
         STSSuite,
         Transfer,
         evaluate,
     )
+    from textcl.evaluation.sentence_transformers import SentenceTransformersEvaluator
     from textcl.methods import (
         BYOL,
         CLEAR,
@@ -81,6 +83,8 @@ _ROOMS = {
     "Transfer": "textcl.evaluation",
     "LabelledPairs": "textcl.evaluation",
     "Result": "textcl.evaluation",
+    "Retrieval": "textcl.evaluation",
+    "SentenceTransformersEvaluator": "textcl.evaluation.sentence_transformers",
     "evaluate": "textcl.evaluation",
     "augment": "textcl.views.text",
     "CorpusIndex": "textcl.search",
@@ -116,8 +120,10 @@ __all__ = [
     "MoCo",
     "MoCoV3",
     "Result",
+    "Retrieval",
     "STSBenchmark",
     "STSSuite",
+    "SentenceTransformersEvaluator",
     "SimCLR",
     "SimCSE",
     "SimCSEPlus",
