@@ -21,6 +21,7 @@ from textcl.report.tables import comparison, comparison_cells
 logger = logging.getLogger("textcl")
 
 WIDTH = 160  # characters of a text that are shown
+MAP_WIDTH = 100  # of the thousands on a map
 STS_DEV = "STSBenchmark-dev"
 
 
@@ -189,7 +190,8 @@ def _scores(run: Run, encoders: dict[str, Encoder], tasks: str | Sequence[str]) 
 
 
 def _measures(entry: dict[str, Any]) -> list[str]:
-    return [name for name, value in entry.items() if isinstance(value, float)]
+    names = [name for name, value in entry.items() if isinstance(value, float)]
+    return ["all"] if len(entry.get("subsets", ())) == 1 else names  # the three aggregations are one then
 
 
 def _training(runs: dict[str, Run], groups: dict[str, str] | None = None) -> list[Section]:
@@ -221,17 +223,21 @@ def _by_grade(pairs: Subset, cosines: dict[str, Any]) -> Section:
 
 def _disagreements(pairs: Subset, cosines: dict[str, Any], texts: bool) -> Section:
     name = list(cosines)[-1]
-    rows = []
+    rows: dict[bool, list[list[Any]]] = {True: [], False: []}
     for pair, gold, model in examples.disagreements(pairs.scores, cosines[name]):
         shown = [_short(pairs.first[pair]), _short(pairs.second[pair])] if texts else str(pair + 1)
         figures = [f"{model - gold:+.0f}", f"{gold:.0f}", f"{model:.0f}"]
-        rows.append([*figures, f"{pairs.scores[pair]:g}", f"{cosines[name][pair]:.2f}", shown])
+        rows[model > gold].append([*figures, f"{pairs.scores[pair]:g}", f"{cosines[name][pair]:.2f}", shown])
     header = ["difference", "rank, people", "rank, model", "gold score", "cosine", "texts" if texts else "pair"]
+    tables = [
+        Table(header, rows[True], "Too similar for the model"),
+        Table(header, rows[False], "Too different for it"),
+    ]
     how = (
         f"The pairs of STS-B dev whose rank by the {name} encoder is farthest from their rank by people; 0 is the "
-        "least similar of all pairs, 100 the most. Above zero: the model holds them for too similar."
+        "least similar of all pairs, 100 the most."
     )
-    return Section("Where model and people disagree", [how], [Table(header, rows)])
+    return Section("Where model and people disagree", [how], [table for table in tables if table.rows])
 
 
 def _texts(
@@ -256,7 +262,7 @@ def _texts(
     drawn = []
     for name, embeddings in rows.items():
         points, kept = examples.project(embeddings)
-        shown = [_short(text) for text in sample.texts] if texts else None
+        shown = [_short(text, MAP_WIDTH) for text in sample.texts] if texts else None
         note = f"Two principal components, which keep {100 * kept:.0f} % of the variance."
         drawn.append(plots.sentence_map(points, groups, shown, name.capitalize(), note))
     on_hover = " Hover over or tap a point for its text." if texts else ""
@@ -319,10 +325,11 @@ def _provenance(run: Run) -> Section:
 
 
 def _lines_provenance(lines: list[dict[str, Any]]) -> Section:
-    rows, folded = [], []
+    rows: list[list[Any]] = []
+    folded = []
     for line in lines:
         provenance = line["provenance"]
-        cells = [line["row"], _plain(line["seed"]), _facts(provenance["encoder"]), line["fingerprint"], line["written"]]
+        cells = [line["row"], line["seed"], _facts(provenance["encoder"]), line["fingerprint"], line["written"]]
         rows.append([*cells, _facts(provenance["versions"])])
     if lines:
         sets = {task: facts for line in lines for task, facts in line["provenance"]["tasks"].items()}
@@ -356,6 +363,6 @@ def _plain(value: Any) -> str:
     return f"{value:,}" if type(value) is int else str(value)
 
 
-def _short(text: str) -> str:
+def _short(text: str, width: int = WIDTH) -> str:
     text = " ".join(text.split())
-    return text if len(text) <= WIDTH else text[: WIDTH - 1].rstrip() + "…"
+    return text if len(text) <= width else text[: width - 1].rstrip() + "…"

@@ -133,7 +133,7 @@ def similarity_by_grade(
     base = alt.Chart(alt.Data(values=rows)).encode(
         x=alt.X("grade:O", title="gold score", sort=None, axis=alt.Axis(labelAngle=0)),
         xOffset=alt.XOffset("model:N", sort=order),
-        color=alt.Color("model:N", sort=order, title=None),
+        color=alt.Color("model:N", sort=order, title=None, legend=alt.Legend(symbolType="square")),
         tooltip=[f"{name}:{'N' if isinstance(value, str) else 'Q'}" for name, value in rows[0].items()],
     )
     quantity = alt.Y("5 %:Q", title="cosine of the two embeddings", scale=alt.Scale(zero=False))
@@ -212,7 +212,9 @@ def differences(figures: Mapping[str, Any]) -> Plot:
     lines = base.mark_rule(strokeWidth=2, color=COLOURS[0]).encode(x=alt.X("low:Q", title="points"), x2="high:Q")
     dots = base.mark_circle(size=70, opacity=1, color=COLOURS[0]).encode(x="mean:Q", tooltip=fields)
     chart = alt.layer(zero.encode(x=alt.datum(0)), lines.transform_filter("isValid(datum.low)"), dots)
-    note = "Of the averages, with the 95 % interval over seeds. What does not reach the dashed line is shown to differ."
+    note = (
+        "Of the averages, with the 95 % interval over seeds. An interval clear of the dashed line shows a difference."
+    )
     return Plot(title, note, rows, chart.properties(height=alt.Step(26)))
 
 
