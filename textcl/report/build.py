@@ -227,8 +227,8 @@ def _disagreements(pairs: Subset, cosines: dict[str, Any], texts: bool) -> Secti
     for pair, gold, model in examples.disagreements(pairs.scores, cosines[name]):
         shown = [_short(pairs.first[pair]), _short(pairs.second[pair])] if texts else str(pair + 1)
         figures = [f"{model - gold:+.0f}", f"{gold:.0f}", f"{model:.0f}"]
-        rows[model > gold].append([*figures, f"{pairs.scores[pair]:g}", f"{cosines[name][pair]:.2f}", shown])
-    header = ["difference", "rank, people", "rank, model", "gold score", "cosine", "texts" if texts else "pair"]
+        rows[model > gold].append([shown, *figures, f"{pairs.scores[pair]:g}", f"{cosines[name][pair]:.2f}"])
+    header = ["texts" if texts else "pair", "difference", "rank, people", "rank, model", "gold score", "cosine"]
     tables = [
         Table(header, rows[True], "Too similar for the model"),
         Table(header, rows[False], "Too different for it"),
