@@ -112,7 +112,7 @@ def test_each_chart_has_its_figures_as_a_table_and_a_description(page: str) -> N
     specifications = [json.loads(block) for block in blocks]
     assert len(specifications) == charts
     assert all(each["description"] and each["width"] == "container" for each in specifications)
-    figures = page.split("<figure>")[1:]
+    figures = re.findall(r"<figure>(.*?)</figure>", page, re.DOTALL)
     for specification, figure in zip(specifications, figures, strict=True):
         rows = re.findall(r"<tr><td", figure)
         drawn = max(len(d["values"]) for d in _data(specification))
@@ -279,7 +279,7 @@ def test_plots_are_drawn_from_python_as_png_and_svg(tmp_path: Path) -> None:
         assert "NaN" not in svg
     assert drawn[3].save(tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "0.svg").read_text().count('aria-roledescription="bar"') == 3
-    with pytest.raises(InputError, match="neither a .png"):
+    with pytest.raises(InputError, match="neither a"):
         boxes.save(tmp_path / "boxes.gif")
 
 
