@@ -37,8 +37,8 @@ NOT_RUN = {
     r"textcl compare": "processes of their own, see test_compare.py",
     r"import ray": "a cluster, see test_corpus_encoding.py",
 }
-# What stands in for what is not here: a backbone of the hub, and the export of a page that trained it.
-STAND_INS = {"bert-base-uncased": "bundled", "runs/simcse/export": "my-encoder"}
+# What stands in for what is not here, a backbone of the hub and the export of another page, or takes long.
+STAND_INS = {"bert-base-uncased": "bundled", "runs/simcse/export": "my-encoder", "--steps 20": "--steps 2"}
 FLAGS_OF_OTHERS = {
     "--extra-index-url": "pip",
     "--fix-pred-lr": "SimSiam's authors",
@@ -127,6 +127,8 @@ def test_what_a_page_shows_runs(name, desk, tmp_path, monkeypatch, capsys):
         arguments = shlex.split(code)[1:]
         if arguments[0] == "train" and "--output" not in code:
             arguments += ["--output", f"runs/{number}"]  # several commands of a page may have the same default
+        if arguments[0] == "train" and "--max_steps" not in code:
+            arguments += ["--max_steps", "2"]
         try:
             code = main(arguments)
         except SystemExit as end:  # --help
