@@ -127,7 +127,7 @@ def _data(specification: dict) -> list[dict]:
 def test_hostile_texts_are_shown_and_do_nothing(page: str) -> None:
     assert "&lt;script&gt;document.title" in page
     assert "<script>document" not in page
-    assert "<img" not in page
+    assert Elements(page).count("img") == 0
     assert "\x00" not in page
     assert "a nul \ufffd in" in page
     assert "{{ page.title }}" in page  # a text is no template
@@ -223,7 +223,7 @@ def comparison_folder(work: Path, tmp_path: Path) -> Path:
         shutil.copytree(work / "run", tmp_path / "runs" / name)
     (tmp_path / "runs" / "b-seed1-00000000" / "run.json").unlink()
     provenance = {"encoder": {"pooling": "mean"}, "versions": {}, "tasks": {"STS16": {"pairs": 1186}}}
-    for number, line in enumerate([{**LINES[1], "average": 10.0}, *LINES]):
+    for number, line in enumerate([LINES[0], {**LINES[1], "average": 10.0}, *LINES[1:]]):
         further = {"fingerprint": str(number), "provenance": provenance, "written": "today", "run": None}
         append_result(tmp_path / "results.jsonl", line | further)
     return tmp_path
