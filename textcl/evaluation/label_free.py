@@ -1,7 +1,7 @@
 """Choosing without labels: what held-out texts say of an encoder where nobody has scored pairs of them.
 
-Each criterion is a function of the embeddings of two views of the texts, such as their halves. All views of all criteria
-that are asked for together are encoded at once, each distinct string once.
+Each criterion is a function of the embeddings of two views of the texts, such as their halves. All views of all the
+criteria that are asked for together are encoded at once, each distinct string once.
 """
 
 from __future__ import annotations

@@ -257,37 +257,9 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
         raise InputError(f"{output} holds a run already; go on with it by --resume, or replace it by --overwrite.")
 
     started = datetime.now(UTC)
-    arguments = _only(ContrastiveTrainingArguments, recipe.flags)
-    try:
-        args = ContrastiveTrainingArguments(output_dir=str(output), **arguments)
-    except ValueError as error:  # flags that exclude one another
-        raise InputError(str(error)) from error
-    set_seed(args.seed)  # a new head is drawn before the trainer sets the seed
-    encoder = Encoder.from_pretrained(
-        recipe.flags["model"], **{key: recipe.flags[key] for key in ("pooling", "max_length", "dropout")}
-    )
-    method = METHODS[recipe.method](encoder, **_only(_method_flags(recipe.method), recipe.flags))
-    if recipe.flags["test_pooling"]:
-        check_pooling(recipe.flags["test_pooling"])
-    method.test_pooling = recipe.flags["test_pooling"]
-    corpus = find_corpus(recipe.flags["data"])
-    dataset = training_rows(corpus, **{key: recipe.flags[key] for key in ("column", "label_column", "limit")})
-    dev, held_out = recipe.flags["dev"], []
-    if dev in CRITERIA:
-        dataset, held_out = hold_out(dataset, recipe.flags["held_out"])
-        logger.info("%s texts are held out, by which %s chooses the checkpoint.", f"{len(held_out):,}", dev)
-    elif recipe.flags["held_out"] is not None:
-        raise InputError(f"--held_out has a place only where --dev is one of {', '.join(CRITERIA)}.")
-    if view := recipe.flags["text_view"]:
-        if not method.takes_views:
-            raise InputError(f"{recipe.method} makes no views of a text, so that --text_view has no place in it.")
-        rate, model = recipe.flags["text_view_rate"], recipe.flags["text_view_model"]
-        dataset = augment(dataset, view, rate=rate, model=model, seed=args.seed)
-    own = type(method).evaluators is not Method.evaluators
-    evaluators = dev_evaluators("none" if own and dev is None else dev, held_out)
-    trainer = ContrastiveTrainer(model=method, args=args, train_dataset=dataset, evaluators=evaluators)
+    trainer, held_out = make_trainer(recipe)
+    args, method, corpus = trainer.args, trainer.method, find_corpus(recipe.flags["data"])
     dataset = cast(Any, trainer.train_dataset)  # what the method takes of it
-    trainer.remove_callback(PrinterCallback)  # without bars it would print dictionaries; they stand in log.jsonl
 
     args.distributed_state.wait_for_everyone()  # no process may find what another has begun to write
     if trainer.is_world_process_zero():
@@ -341,6 +313,45 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
         write_json(output / "run.json", record)
     args.distributed_state.wait_for_everyone()
     return RunResult(output, output / "export", json.loads((output / "run.json").read_text(encoding="utf-8")))
+
+
+def make_trainer(recipe: Recipe) -> tuple[ContrastiveTrainer, list[str]]:
+    """The trainer of a recipe, and the texts that it holds out; nothing is written yet.
+
+    Raises:
+        InputError: For bad input of any kind.
+    """
+    arguments = _only(ContrastiveTrainingArguments, recipe.flags)
+    try:
+        args = ContrastiveTrainingArguments(output_dir=str(recipe.flags["output"]), **arguments)
+    except ValueError as error:  # flags that exclude one another
+        raise InputError(str(error)) from error
+    set_seed(args.seed)  # a new head is drawn before the trainer sets the seed
+    encoder = Encoder.from_pretrained(
+        recipe.flags["model"], **{key: recipe.flags[key] for key in ("pooling", "max_length", "dropout")}
+    )
+    method = METHODS[recipe.method](encoder, **_only(_method_flags(recipe.method), recipe.flags))
+    if recipe.flags["test_pooling"]:
+        check_pooling(recipe.flags["test_pooling"])
+    method.test_pooling = recipe.flags["test_pooling"]
+    corpus = find_corpus(recipe.flags["data"])
+    dataset = training_rows(corpus, **{key: recipe.flags[key] for key in ("column", "label_column", "limit")})
+    dev, held_out = recipe.flags["dev"], []
+    if dev in CRITERIA:
+        dataset, held_out = hold_out(dataset, recipe.flags["held_out"])
+        logger.info("%s texts are held out, by which %s chooses the checkpoint.", f"{len(held_out):,}", dev)
+    elif recipe.flags["held_out"] is not None:
+        raise InputError(f"--held_out has a place only where --dev is one of {', '.join(CRITERIA)}.")
+    if view := recipe.flags["text_view"]:
+        if not method.takes_views:
+            raise InputError(f"{recipe.method} makes no views of a text, so that --text_view has no place in it.")
+        rate, model = recipe.flags["text_view_rate"], recipe.flags["text_view_model"]
+        dataset = augment(dataset, view, rate=rate, model=model, seed=args.seed)
+    own = type(method).evaluators is not Method.evaluators
+    evaluators = dev_evaluators("none" if own and dev is None else dev, held_out)
+    trainer = ContrastiveTrainer(model=method, args=args, train_dataset=dataset, evaluators=evaluators)
+    trainer.remove_callback(PrinterCallback)  # without bars it would print dictionaries; they stand in log.jsonl
+    return trainer, held_out
 
 
 def training_rows(
