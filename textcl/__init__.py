@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from textcl.corpus import encode_corpus, load_vectors
-    from textcl.data import load_clustering, load_labelled, load_texts, load_triplets
+    from textcl.data import hold_out, load_clustering, load_labelled, load_texts, load_triplets
     from textcl.encoder import Encoder
     from textcl.errors import InputError
     from textcl.evaluation import (
         Clustering,
         Geometry,
+        LabelFree,
         LabelledPairs,
         Result,
         Retrieval,
@@ -81,6 +82,7 @@ _ROOMS = {
     "STSBenchmark": "textcl.evaluation",
     "STSSuite": "textcl.evaluation",
     "Transfer": "textcl.evaluation",
+    "LabelFree": "textcl.evaluation",
     "LabelledPairs": "textcl.evaluation",
     "Result": "textcl.evaluation",
     "Retrieval": "textcl.evaluation",
@@ -90,6 +92,7 @@ _ROOMS = {
     "CorpusIndex": "textcl.search",
     "encode_corpus": "textcl.corpus",
     "load_vectors": "textcl.corpus",
+    "hold_out": "textcl.data",
     "load_clustering": "textcl.data",
     "load_labelled": "textcl.data",
     "load_texts": "textcl.data",
@@ -115,6 +118,7 @@ __all__ = [
     "Geometry",
     "InfoNCE",
     "InputError",
+    "LabelFree",
     "LabelledPairs",
     "MethodCallback",
     "MoCo",
@@ -134,6 +138,7 @@ __all__ = [
     "augment",
     "encode_corpus",
     "evaluate",
+    "hold_out",
     "load_clustering",
     "load_labelled",
     "load_texts",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("textcl")
 
+HELD_OUT = 1000  # rows, or a tenth of a corpus with fewer than ten times as many
 LONG_TEXT = 100_000  # characters; longer texts are read, and mentioned, since a tokenizer keeps only their beginning
 _COMPRESSED: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
 _FORMATS = (".txt", ".csv", ".tsv", ".jsonl", ".parquet")
@@ -211,6 +212,35 @@ def load_labelled(
         key: [texts[index] for texts, _ in kept] for index, key in enumerate(("text", "positive")[: len(columns)])
     }
     return _dataset({**of_column, "label": [number_of[label] for _, label in kept]})
+
+
+def hold_out(dataset: Dataset, rows: int | None = None) -> tuple[Dataset, list[str]]:
+    """Splits off the last rows of a corpus, so that a criterion without labels sees texts that were not trained on.
+
+    Args:
+        dataset: Rows with "text", as the readers here give them.
+        rows: How many; default: 1,000, at most a tenth.
+
+    Returns:
+        The rows to train on, and the texts of the others: each once, and only those that no row trained on holds.
+
+    Raises:
+        InputError: If there are not so many rows, or all of those texts are trained on.
+
+    Example:
+        >>> train, held_out = hold_out(load_texts([f"Text number {n}." for n in range(100)]))  # doctest: +SKIP
+        >>> len(train), len(held_out)  # doctest: +SKIP
+        (90, 10)
+    """
+    count = min(HELD_OUT, len(dataset) // 10) if rows is None else rows
+    if not 0 < count < len(dataset):
+        raise InputError(f"{count:,} rows cannot be held out of the {len(dataset):,} that there are.")
+    kept = dataset.select(range(len(dataset) - count))
+    seen = {text for column in set(kept.column_names) & {"text", "positive", "negative"} for text in kept[column]}
+    texts = [text for text in dict.fromkeys(dataset[-count:]["text"]) if text not in seen]
+    if not texts:
+        raise InputError(f"All texts of the last {count:,} rows are trained on as well, so that none is held out.")
+    return kept, texts
 
 
 def read_lines(path: str | os.PathLike[str], encoding: str = "utf-8") -> Iterator[tuple[int, str]]:

@@ -25,6 +25,7 @@ from textcl.evaluation.clustering import (
     normalized_mutual_information,
 )
 from textcl.evaluation.geometry import Geometry
+from textcl.evaluation.label_free import LabelFree
 from textcl.evaluation.overlap import mark_transductive, overlap
 from textcl.evaluation.results import Result, merge
 from textcl.evaluation.retrieval import Retrieval
@@ -36,6 +37,7 @@ __all__ = [
     "TASKS",
     "Clustering",
     "Geometry",
+    "LabelFree",
     "LabelledPairs",
     "MeanWordVectors",
     "Result",
