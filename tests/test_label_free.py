@@ -278,7 +278,7 @@ def test_held_out_rows_are_never_trained_on(work, tmp_path):
     assert len(trainer.train_dataset) == len(TEXTS) - 40
     with pytest.raises(InputError, match=r"--held_out has a place only where --dev is one of halves"):
         make_trainer(recipe_of(work, tmp_path / "d", dev="none"))
-    with pytest.raises(InputError, match="There is no file halfs|no .tsv"):
+    with pytest.raises(InputError, match=r"There is no file halfs|no \.tsv"):
         make_trainer(recipe_of(work, tmp_path / "e", dev="halfs", held_out=None))
 
 
