@@ -34,7 +34,7 @@ class SentenceTransformersEvaluator(BaseEvaluator):
         self.primary_metric = f"{self.name}_primary"
 
     def __call__(
-        self, model: Any, output_path: str | None = None, epoch: float = -1, steps: int = -1
+        self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1
     ) -> dict[str, float]:
         result = self.evaluator(model)
         if output_path is not None:
