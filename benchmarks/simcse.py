@@ -36,7 +36,7 @@ class Job:
         length: Tokens after which a text is cut.
         bf16: Autocast to bfloat16; weights are float32.
         cached: By gradient caching.
-        dropout: False: no dropout, and each text's positive is its neighbour, so that losses can be equal and are large.
+        dropout: False: none, and each text's positive is its neighbour, so that losses are large and can be equal.
         log: Log each step's loss, which costs time.
     """
 

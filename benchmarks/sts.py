@@ -34,9 +34,7 @@ def run(options: Options) -> list[Row]:
             fmean(_scored(peer, _first(subset, most)) for subset in read_sts(task)) for task in STS_TASKS
         )
 
-    found = take_turns(
-        {"textcl": lambda: seconds(textcl_side), "peer": lambda: seconds(peer_side)}, options.turns()
-    )
+    found = take_turns({"textcl": lambda: seconds(textcl_side), "peer": lambda: seconds(peer_side)}, options.turns())
     notes = "EmbeddingSimilarityEvaluator for each subset, batch size 32; reading the files included on both sides"
     return [
         Row.of("sts", found, "s", SMALLER, notes),
@@ -58,6 +56,4 @@ def _scored(model: Any, subset: Subset) -> float:
 
 
 def _first(subset: Subset, most: int) -> Subset:
-    return replace(
-        subset, first=subset.first[:most], second=subset.second[:most], scores=subset.scores[:most]
-    )
+    return replace(subset, first=subset.first[:most], second=subset.second[:most], scores=subset.scores[:most])
