@@ -128,7 +128,7 @@ def transfer(options: Options, model: str, peak: float) -> list[Row]:
     from benchmarks.transfer import COUNTS, TINY, Cached, beside_loop, random_tasks
     from textcl.evaluation import Transfer
 
-    counts, width = (TINY, 8) if options.quick else (COUNTS, 768)
+    counts, width = (TINY, 64) if options.quick else (COUNTS, 768)
     tasks, vectors = random_tasks(counts, width)
     rows = []
     for mode in ("senteval", "fast"):

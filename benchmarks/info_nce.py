@@ -106,11 +106,11 @@ def two_way_by_pairs(first: Tensor, second: Tensor) -> Tensor:
 
 
 def inputs(batch: int) -> tuple[Tensor, Tensor]:
-    """Queries, and keys that lie near them."""
+    """Queries, and keys far enough from them for a loss of some size."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     generator = torch.Generator(device).manual_seed(0)
     queries = torch.randn(batch, DIMENSION, generator=generator, device=device)
-    keys = queries + torch.randn(batch, DIMENSION, generator=generator, device=device)
+    keys = queries + 4 * torch.randn(batch, DIMENSION, generator=generator, device=device)
     return queries.requires_grad_(), keys.requires_grad_()
 
 
