@@ -79,7 +79,7 @@ def beside_loop(tasks: Tasks, vectors: Vectors, rounds: int, notes: str) -> list
     rows = []
     for mode in ("senteval", "fast"):
         runs = {mode: found[mode], "peer": found["peer"]}
-        rows.append(Row.of(f"transfer, {mode}", runs, "s", SMALLER, f"{len(tasks)} tasks, {notes}"))
+        rows.append(Row.of(f"transfer, {mode}", runs, "s", SMALLER, f"{', '.join(tasks)}; {notes}"))
     rows.append(Row("transfer, senteval: average", points["senteval"], points["peer"], "points", 1, EQUAL))
     another = "another protocol: the optimum of each regression"
     rows.append(Row("transfer, fast: average", points["fast"], points["peer"], "points", 1, "near 1", another))
