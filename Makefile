@@ -45,7 +45,7 @@ $(BIN)/python:
 	@touch $@
 
 .venv/.installed-dev: $(PINNED) | $(BIN)/python
-	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[dev,viz,aug,search,mteb]'
+	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[dev,viz,aug,search,mteb,bench]'
 	@touch $@ .venv/.installed-demo
 
 .venv/.installed-docs: $(PINNED) | $(BIN)/python
