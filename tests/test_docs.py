@@ -98,9 +98,9 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = "\n".join(TEXTS[:130]) + "\n"
     for name in ("mine.txt", "wiki.txt", "corpus.txt", "texts.txt"):
         (folder / name).write_text(lines)
-    (folder / "documents.txt").write_text("".join(" ".join(TEXTS[i : i + 40]) + "\n" for i in range(32)))
+    (folder / "documents.txt").write_text("".join(" ".join(TEXTS[i : i + 40]) + "\n" for i in range(70)))
     (folder / "pairs.tsv").write_text("".join(f"{TEXTS[i]}\t{TEXTS[i + i % 5]}\t{5 - i % 5}\n" for i in range(20)))
-    triplets = "".join(f"{TEXTS[i]},{TEXTS[i + 1]},{TEXTS[i + 90]}\n" for i in range(40))
+    triplets = "".join(f"{TEXTS[i]},{TEXTS[i + 1]},{TEXTS[i + 90]}\n" for i in range(70))
     (folder / "triplets.csv").write_text(f"sent0,sent1,hard_neg\n{triplets}")
     (folder / "my-recipe.yaml").write_text("method: simcse\ndata: wiki.txt\nmax_steps: 2\n")
     textcl.Encoder.from_pretrained("bundled").save(folder / "my-encoder")
@@ -140,7 +140,7 @@ def test_few_blocks_are_not_run() -> None:
     every = [code for page in PAGES for _, code, _ in steps(page)]
     skipped = [code for code in every if reason(code)]
     assert len(every) > 100
-    assert len(skipped) < 0.45 * len(every), "\n".join(skipped)
+    assert len(skipped) < 0.3 * len(every), "\n".join(skipped)
     for sign in NOT_RUN:
         assert any(re.search(sign, code) for code in every), f"{sign} stands for nothing any more"
 
