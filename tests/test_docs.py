@@ -43,8 +43,8 @@ FLAGS_OF_OTHERS = {
     "--extra-index-url": "pip",
     "--fix-pred-lr": "SimSiam's authors",
     "--nproc_per_node": "torchrun",
-    "--rounds": "benchmarks.sentence_transformers_speed",
-    "--texts": "benchmarks.sentence_transformers_speed",
+    "--quick": "benchmarks",
+    "--rounds": "benchmarks",
 }
 
 
