@@ -20,6 +20,7 @@ COMMANDS = {
     "encode": "turn a file of texts into vectors; goes on after a kill",
     "search": "the texts nearest to a query, among those that encode wrote",
     "cluster": "group a file of texts by meaning",
+    "report": "one HTML page on a run or a comparison",
     "data": "list, fetch, import and verify the evaluation sets",
     "demo": "train, score and show, offline on bundled data, in minutes",
     "env": "what is here: versions, device, bf16, data",
@@ -65,11 +66,11 @@ def _run(arguments: list[str]) -> None:
     command = parser.parse_args(arguments[:1]).command
     if command not in COMMANDS:
         raise InputError(f"There is no command {command!r}.{nearest(command, COMMANDS)} See textcl --help.")
-    _quieten()
+    quieten()
     import_module(f"textcl.cli.{command}").main(arguments[1:])
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """One line a message on standard error; from other libraries only what matters.
 
     Set before they are imported, since they read these variables then.

@@ -36,7 +36,7 @@ class Demo:
         table: Before and after, as a Markdown table with notes.
         search: Example queries with the nearest gloss before and after.
         export: The trained encoder.
-        picture: None where matplotlib is not installed.
+        picture: None where textcl[viz] is not installed.
         record: The run's record.
     """
 
@@ -76,12 +76,12 @@ def demo(output: str | Path, *, overwrite: bool = False, flags: Sequence[str] = 
     text = _table(checked, scored)
     search = _search(glosses[:SEARCHED], before, after)
     picture = None
-    if importlib.util.find_spec("matplotlib"):
+    if all(map(importlib.util.find_spec, ("altair", "vl_convert"))):
         panels = {name: _by_grade(sanity, encoder) for name, encoder in list(rows.items())[:2]}
         title = "WordNet definitions: cosine by grade, before and after SimCSE"
-        picture = similarity_by_grade(Path(output) / "before-after.png", panels, title)
+        picture = similarity_by_grade(panels, title).save(Path(output) / "before-after.png")
     else:
-        logger.warning("No picture is drawn: matplotlib is not installed (pip install 'textcl[viz]').")
+        logger.warning("No picture is drawn: altair and vl-convert are not installed (pip install 'textcl[viz]').")
     with atomic_write(Path(output) / "table.md") as temporary:
         temporary.write_text(f"{text}\n\n{search}\n", encoding="utf-8")
     figures = {

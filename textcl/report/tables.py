@@ -106,11 +106,17 @@ def comparison(lines: Sequence[dict[str, Any]], reference: str | None = None) ->
 
 
 def comparison_table(figures: dict[str, Any]) -> str:
-    """What `comparison` found, as one table with a line below it that says how to read it."""
+    """What `comparison` found, as one table with lines below it that say how to read it."""
+    header, rows, notes = comparison_cells(figures)
+    return f"{table(header, rows)}\n\n" + "\n".join(notes)
+
+
+def comparison_cells(figures: dict[str, Any]) -> tuple[list[str], list[list[object]], list[str]]:
+    """Header and rows of that table, and the lines below it."""
     averages = ("Avg.", "Avg. ACC", "Avg. transfer")
     average = next((name for name in averages if name in figures["columns"]), "Pearson")
     header = ["", *figures["columns"], f"{average} − {figures['reference']}", "runs"]
-    rows = []
+    rows: list[list[object]] = []
     for name, row in figures["rows"].items():
         difference = row["difference"]
         cells = [mean_sd(row["columns"][column]["values"]) for column in figures["columns"]]
@@ -125,15 +131,15 @@ def comparison_table(figures: dict[str, Any]) -> str:
     if any(column.endswith(" regression") for column in figures["columns"]):
         measures.append("regressions: Pearson × 100")
     how = "the difference with its 95 % interval over seeds, * where that leaves out zero"
-    note = f"{'; '.join(measures)}; mean ± sd over seeds; {how}."
+    notes = [f"{'; '.join(measures)}; mean ± sd over seeds; {how}."]
     differences = [row["difference"] for row in figures["rows"].values() if row["difference"]]
-    note = "\n".join([note, *(each["sentence"] for each in differences if each["low"] is not None)])
+    notes += [each["sentence"] for each in differences if each["low"] is not None]
     marked = [
         f"{name}: {', '.join(row['transductive'])}" for name, row in figures["rows"].items() if row["transductive"]
     ]
     if marked:
-        note += f"\nTransductive, since evaluation texts were in the training corpus: {'; '.join(marked)}."
-    return f"{table(header, rows)}\n\n{note}"
+        notes.append(f"Transductive, since evaluation texts were in the training corpus: {'; '.join(marked)}.")
+    return header, rows, notes
 
 
 def _difference(group: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]]) -> dict[str, Any] | None:

@@ -1,0 +1,368 @@
+"""What a report says of a run, and of a comparison."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from textcl import __version__
+from textcl.data import verify
+from textcl.data.sts import Subset, read_sts
+from textcl.encoder import Encoder
+from textcl.errors import InputError
+from textcl.evaluation import Suite
+from textcl.evaluation.results import short_name
+from textcl.report import examples, plots
+from textcl.methods.citations import papers
+from textcl.report.page import Card, Page, Section, Table
+from textcl.report.records import Comparison, Run, is_comparison, read_comparison, read_run, recorded_results
+from textcl.report.tables import comparison, comparison_cells
+
+logger = logging.getLogger("textcl")
+
+WIDTH = 160  # characters of a text that are shown
+MAP_WIDTH = 100  # of the thousands on a map
+STS_DEV = "STSBenchmark-dev"
+
+
+def report(
+    source: str | Path,
+    output: str | Path | None = None,
+    *,
+    texts: bool = True,
+    tasks: str | Sequence[str] | None = None,
+    reference: str | None = None,
+) -> Path:
+    """Writes one self-contained HTML page on a run or a comparison, finished or not.
+
+    Args:
+        source: The directory of a run, or the folder of a comparison.
+        output: The page; default: `report.html` in that directory.
+        texts: False leaves out every sentence of the corpus and of the evaluation sets.
+        tasks: Of a run: keys of `textcl.evaluation.TASKS` to score it and its untouched model on; default: STS-B dev,
+            if it is installed.
+        reference: Of a comparison: the row that differences are taken to; default: the first.
+
+    Raises:
+        InputError: If there is no run and no comparison, a file of it is damaged or of another schema, a task is
+            unknown or not installed, or `textcl[viz]` is missing.
+
+    Example:
+        >>> textcl.report.build.report("runs/simcse")  # doctest: +SKIP
+    """
+    if is_comparison(source):
+        if tasks:
+            raise InputError("A comparison's report shows the tasks that were compared; --tasks is for a single run.")
+        page = comparison_page(read_comparison(source), reference)
+    else:
+        if reference:
+            raise InputError("A single run has no rows to refer to; --reference is for a comparison.")
+        page = run_page(read_run(source), texts=texts, tasks=tasks)
+    return page.save(output or Path(source) / "report.html")
+
+
+def run_page(run: Run, *, texts: bool = True, tasks: str | Sequence[str] | None = None) -> Page:
+    """The page on one run, see `report`."""
+    method = run.recipe.get("method", "a method")
+    page = Page(f"{run.name}: {method}", f"A report on a training run, by textcl {__version__}.")
+    if run.record is None:
+        last = max((entry["step"] for entry in run.log), default=0)
+        best = f" The best encoder so far is of step {run.best['step']}." if run.best else ""
+        page.notes.append(
+            f"This run has not finished: it was killed, failed, or is still going. Its log ends at step {last}.{best}"
+        )
+    if not texts:
+        page.notes.append("Texts are left out, as was asked for.")
+    encoders = _encoders(run, page.notes)
+    if tasks and not encoders:
+        raise InputError(f"{run.path} holds no encoder that could be scored.")
+    pairs = _sts_dev(page.notes) if encoders else None
+    if tasks is None:
+        tasks = ["stsb-dev"] if pairs else []
+    page.sections.append(_scores(run, encoders, tasks))
+    page.sections += _training({run.name: run})
+    if pairs:
+        cosines = {name: examples.pair_cosines(encoder, pairs) for name, encoder in encoders.items()}
+        page.sections += [_by_grade(pairs, cosines), _disagreements(pairs, cosines, texts)]
+    if encoders:
+        page.sections += _texts(run, encoders, pairs, page.notes, texts)
+    page.sections += [_provenance(run), _citation([run.recipe])]
+    return page
+
+
+def comparison_page(found: Comparison, reference: str | None = None) -> Page:
+    """The page on a comparison, see `report`."""
+    name = found.path.resolve().name
+    page = Page(f"{name}: a comparison", f"A report on runs of several recipes and seeds, by textcl {__version__}.")
+    unfinished = [run.name for run in found.runs if run.record is None]
+    if unfinished:
+        page.notes.append(
+            f"Not finished: {', '.join(unfinished)}. They were killed, failed, or are still going; the tables lack "
+            "them, the curves show them."
+        )
+    if found.replaced:
+        page.notes.append(
+            f"The results hold earlier lines of {', '.join(found.replaced)}, of another recipe, model or corpus; the "
+            "last line of each counts. Rows may not be comparable."
+        )
+    if not found.lines:
+        page.notes.append("No run has been scored yet.")
+    for lines in _by_tasks(found.lines):
+        rows = {line["row"] for line in lines}
+        page.sections.append(_comparison(lines, reference if reference in rows or not found.lines else None))
+    if reference and reference not in {line["row"] for line in found.lines}:
+        comparison(found.lines, reference)  # says which there are
+    page.sections += _training({run.name: run for run in found.runs}, _rows_of(found))
+    page.sections.append(_lines_provenance(found.lines))
+    page.sections.append(_citation([run.recipe for run in found.runs]))
+    return page
+
+
+def _encoders(run: Run, notes: list[str]) -> dict[str, Encoder]:
+    """The encoder before and after, as far as they can be had."""
+    if run.encoder is None:
+        notes.append("There is no encoder of this run on disk, so that nothing of what it does to texts is shown.")
+        return {}
+    after = Encoder.from_pretrained(run.encoder)
+    trained = {"trained": after} if run.record else {"best so far": after}
+    if "model" not in run.recipe:
+        notes.append("The run has no recipe that names its model, so that there is nothing to compare it with.")
+        return trained
+    try:
+        return {"untouched": examples.untouched(run.recipe, after), **trained}
+    except (InputError, OSError) as error:
+        notes.append(f"The model that training started from cannot be loaded, so that it is not shown: {error}")
+        return trained
+
+
+def _sts_dev(notes: list[str]) -> Subset | None:
+    if not verify(names=["STSBenchmark"])[0].usable:
+        notes.append(
+            "STS-B is not installed, so that similarity by gold score and disagreements are left out; "
+            "`textcl data fetch STSBenchmark` installs it."
+        )
+        return None
+    return read_sts("STSBenchmark", split="dev")[0]
+
+
+def _scores(run: Run, encoders: dict[str, Encoder], tasks: str | Sequence[str]) -> Section:
+    """The scores that the run's comparison recorded, and those made now, before and after."""
+    results: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in encoders} or {"trained": {}}
+    paragraphs, provenance = [], None
+    if recorded := recorded_results(run):
+        results[list(results)[-1]] |= recorded
+    if tasks:
+        suite = Suite(tasks)
+        for name, encoder in encoders.items():
+            result = suite(encoder)
+            results[name] |= result.results
+            provenance = result.provenance
+    if run.record and run.record["dev"]:
+        dev = run.record["dev"]
+        paragraphs.append(f"The checkpoint was chosen by {dev['set']}, where it has {dev['score']:.2f}.")
+    elif run.best:
+        best = run.best
+        paragraphs.append(f"Best so far on {best['metric'].removeprefix('eval_')}: {best['score']:.2f}.")
+    rows: list[list[Any]] = []
+    marks = False
+    for task in dict.fromkeys(task for each in results.values() for task in each):
+        columns = [each.get(task, {}) for each in results.values()]
+        transductive = any(column.get("transductive", False) for column in columns)
+        marks |= transductive
+        for measure in _measures(max(columns, key=len)):
+            values = [column.get(measure) for column in columns]
+            first, last = values[0], values[-1]
+            change = None if len(values) < 2 or first is None or last is None else f"{last - first:+.2f}"
+            shown = [None if value is None else f"{value:.2f}" for value in values]
+            rows.append([short_name(task) + "*" * transductive, measure, *shown, change])
+    if not rows:
+        return Section("Scores", paragraphs or ["No score was recorded, and none could be made here."])
+    paragraphs.append(
+        "STS: Spearman's correlation of cosine and gold score × 100. “all” is one correlation over the joined subsets, "
+        "“mean” and “wmean” are means over subsets. Accuracies and mutual information × 100; alignment and uniformity: "
+        "low is good."
+    )
+    if marks:
+        paragraphs.append("* transductive: texts of this set were in the training corpus.")
+    if provenance:
+        paragraphs.append(f"Encoder: {_facts(provenance['encoder'])}.")
+    return Section("Scores", paragraphs, [Table(["task", "measure", *results, "difference"], rows)])
+
+
+def _measures(entry: dict[str, Any]) -> list[str]:
+    names = [name for name, value in entry.items() if isinstance(value, float)]
+    return ["all"] if len(entry.get("subsets", ())) == 1 else names  # the three aggregations are one then
+
+
+def _training(runs: dict[str, Run], groups: dict[str, str] | None = None) -> list[Section]:
+    """Curves of all runs."""
+    drawn = []
+    dev = next((run.dev_set for run in runs.values() if run.dev_set), None)
+    named = {
+        "loss": ("Loss", "Of training, a mean since the entry before."),
+        **({dev: (dev.removeprefix("eval_"), "What the checkpoint is chosen by; higher is better.")} if dev else {}),
+        "effective_rank": ("Effective rank", "Directions that the embeddings of a batch use; a fall is a collapse."),
+    }
+    for key, (title, note) in named.items():
+        points = {name: series for name, run in runs.items() if (series := run.series(key))}
+        if points:
+            drawn.append(plots.curves(points, title, note, groups))  # type: ignore[arg-type]
+    plane = {name: series for name, run in runs.items() if (series := run.series("alignment", "uniformity"))}
+    if plane:
+        drawn.append(plots.alignment_uniformity(plane, groups))  # type: ignore[arg-type]
+    if not drawn:
+        return [Section("Training", ["Nothing was logged."])]
+    return [Section("Training", plots=drawn)]
+
+
+def _by_grade(pairs: Subset, cosines: dict[str, Any]) -> Section:
+    grades = [float(int(score + 0.5)) for score in pairs.scores]
+    plot = plots.similarity_by_grade({name: (grades, found.tolist()) for name, found in cosines.items()})
+    return Section("Similarity by gold score", ["STS-B dev, gold scores rounded to whole ones."], plots=[plot])
+
+
+def _disagreements(pairs: Subset, cosines: dict[str, Any], texts: bool) -> Section:
+    name = list(cosines)[-1]
+    rows: dict[bool, list[list[Any]]] = {True: [], False: []}
+    for pair, gold, model in examples.disagreements(pairs.scores, cosines[name]):
+        shown = [_short(pairs.first[pair]), _short(pairs.second[pair])] if texts else str(pair + 1)
+        figures = [f"{model - gold:+.0f}", f"{gold:.0f}", f"{model:.0f}"]
+        rows[model > gold].append([shown, *figures, f"{pairs.scores[pair]:g}", f"{cosines[name][pair]:.2f}"])
+    header = ["texts" if texts else "pair", "difference", "rank, people", "rank, model", "gold score", "cosine"]
+    tables = [
+        Table(header, rows[True], "Too similar for the model"),
+        Table(header, rows[False], "Too different for it"),
+    ]
+    how = (
+        f"The pairs of STS-B dev whose rank by the {name} encoder is farthest from their rank by people; 0 is the "
+        "least similar of all pairs, 100 the most."
+    )
+    return Section("Where model and people disagree", [how], [table for table in tables if table.rows])
+
+
+def _texts(
+    run: Run, encoders: dict[str, Encoder], pairs: Subset | None, notes: list[str], texts: bool
+) -> list[Section]:
+    """The map, and the neighbours of a few texts."""
+    try:
+        if not run.recipe.get("data"):
+            raise InputError("the run's recipe names none.")
+        sample = examples.sample_corpus(run.recipe)
+    except (InputError, OSError) as error:
+        notes.append(f"The training corpus is not at hand: {error}")
+        if pairs is None:
+            notes.append("There are no texts for a map and for neighbours, which are left out.")
+            return []
+        sample = examples.sample_pairs(pairs)
+    rows = {name: examples.embed(encoder, sample.texts) for name, encoder in encoders.items()}
+    if len(sample.texts) < 3:
+        return []
+    last = list(rows)[-1]
+    groups, colour = examples.grouping(sample, rows[last])
+    drawn = []
+    for name, embeddings in rows.items():
+        points, kept = examples.project(embeddings)
+        shown = [_short(text, MAP_WIDTH) for text in sample.texts] if texts else None
+        note = f"Two principal components, which keep {100 * kept:.0f} % of the variance."
+        drawn.append(plots.sentence_map(points, groups, shown, name.capitalize(), note))
+    on_hover = " Hover over or tap a point for its text." if texts else ""
+    what = f"{len(sample.texts):,} texts of {sample.source}. {colour}{on_hover}"
+    sections = [Section("Map of sentences", [what], plots=drawn)]
+    if not texts:
+        return sections
+    cards = []
+    for query in examples.queries(sample):
+        lists = []
+        for name, embeddings in rows.items():
+            found = examples.neighbours(embeddings, query)
+            lists.append((name, [f"{cosine:.2f}  {_short(sample.texts[place])}" for place, cosine in found]))
+        cards.append(Card(_short(sample.texts[query]), lists))
+    how = "The nearest by cosine among the texts of the map, for a few of them, which are evenly spaced and not picked."
+    return [*sections, Section("Nearest neighbours", [how], cards=cards)]
+
+
+def _comparison(lines: list[dict[str, Any]], reference: str | None) -> Section:
+    figures = comparison(lines, reference)
+    header, rows, notes = comparison_cells(figures)
+    average = next(iter(name for name in figures["columns"] if name.startswith("Avg.")), figures["columns"][0])
+    scores = {name: row["columns"][average]["values"] for name, row in figures["rows"].items()}
+    drawn = [plots.scores_by_row(scores, average)]
+    if any(row["difference"] for row in figures["rows"].values()):
+        drawn.append(plots.differences(figures))
+    title = ", ".join(short_name(task) for task in lines[0]["results"] if task != STS_DEV)
+    return Section(f"Scores: {title}", notes, [Table(header, rows)], drawn)
+
+
+def _by_tasks(lines: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Lines that were scored on the same tasks can stand in one table."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for line in lines:
+        groups.setdefault(tuple(line["results"]), []).append(line)
+    return list(groups.values())
+
+
+def _rows_of(found: Comparison) -> dict[str, str]:
+    """The row of each run: its recipe's name, which its directory bears before seed and fingerprint."""
+    return {run.name: run.name.rpartition("-seed")[0] or run.name for run in found.runs}
+
+
+def _provenance(run: Run) -> Section:
+    record = run.record or {}
+    data = record.get("data", {})
+    facts: list[tuple[str, Any]] = [("directory", str(run.path))]
+    facts += [(name, record[name]) for name in ("started", "finished", "seed", "steps", "seconds") if name in record]
+    facts += [(name, record[name]) for name in ("resumed", "processes", "device", "precision") if name in record]
+    facts += [("corpus", data["file"]), ("corpus, SHA-256", data["sha256"])] if data else []
+    facts += [(name, data[name]) for name in ("rows", "duplicates", "duplicates_in_batches") if name in data]
+    if data:
+        facts.append(("evaluation texts in the corpus", _overlap(data["overlap"])))
+    facts += [("encoder", _facts(record["encoder"])), ("versions", _facts(record["versions"]))] if record else []
+    facts += [("fingerprint", record["fingerprint"])] if record else []
+    settings = [[key, _plain(value)] for key, value in sorted(run.recipe.items()) if value is not None]
+    folded = [Table(["flag", "value"], settings, "The recipe, every default spelled out")] if settings else []
+    rows = [[name, _plain(value)] for name, value in facts if value is not None]
+    return Section("Provenance", tables=[Table(["what", "value"], rows)], folded=folded)
+
+
+def _lines_provenance(lines: list[dict[str, Any]]) -> Section:
+    rows: list[list[Any]] = []
+    folded = []
+    for line in lines:
+        provenance = line["provenance"]
+        cells = [line["row"], line["seed"], _facts(provenance["encoder"]), line["fingerprint"], line["written"]]
+        rows.append([*cells, _facts(provenance["versions"])])
+    if lines:
+        sets = {task: facts for line in lines for task, facts in line["provenance"]["tasks"].items()}
+        cells = [[short_name(task), _facts(facts)] for task, facts in sets.items()]
+        folded = [Table(["set", "what was scored"], cells, "Evaluation sets")]
+    header = ["row", "seed", "encoder", "fingerprint", "written", "versions"]
+    return Section("Provenance", tables=[Table(header, rows)] if rows else [], folded=folded)
+
+
+def _citation(recipes: Sequence[dict[str, Any]]) -> Section:
+    found = dict.fromkeys(paper for recipe in recipes for paper in papers(recipe))
+    return Section("Citation", [*found, f"textcl, version {__version__}."])
+
+
+def _overlap(counts: dict[str, dict[str, dict[str, int]]]) -> str:
+    """Which subsets of evaluation sets the corpus touches."""
+    touched = [
+        f"{short_name(task)} {name}: {count['found']:,} of {count['total']:,}"
+        for task, subsets in counts.items()
+        for name, count in subsets.items()
+        if count["found"]
+    ]
+    return "; ".join(touched) or ("none" if counts else "not checked: no set is installed")
+
+
+def _facts(facts: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {_plain(value)}" for name, value in facts.items() if value is not None)
+
+
+def _plain(value: Any) -> str:
+    return f"{value:,}" if type(value) is int else str(value)
+
+
+def _short(text: str, width: int = WIDTH) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= width else text[: width - 1].rstrip() + "…"

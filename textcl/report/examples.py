@@ -1,0 +1,138 @@
+"""What an encoder does to sentences, before and after training: similarities, a map, neighbours, disagreements."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from textcl.data.sts import Subset
+from textcl.encoder import Encoder
+from textcl.errors import InputError
+from textcl.evaluation.clustering import cluster
+from textcl.evaluation.sts import cosine, encode_distinct
+from textcl.training.recipe import find_corpus, training_rows
+
+SAMPLE = 2000
+QUERIES = 8
+NEIGHBOURS = 3
+CLUSTERS = 8
+SHOWN_LABELS = 9  # so many of the most frequent have a colour; the others share one
+READING = ("column", "label_column", "limit")
+
+
+def untouched(recipe: dict[str, Any], after: Encoder) -> Encoder:
+    """The model that a recipe starts from, read as the trained encoder is: same pooling, length and prompt."""
+    return Encoder.from_pretrained(
+        recipe["model"],
+        pooling=after.pooling,
+        max_length=after.max_length,
+        prompts=after.prompts,
+        default_prompt_name=after.default_prompt_name,
+    )
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Distinct texts, drawn at random and the same at each call, in the order of their source.
+
+    Attributes:
+        texts: At most `SAMPLE`.
+        labels: The label of each, where the source has them.
+        source: Where they are from.
+    """
+
+    texts: list[str]
+    labels: list[str] | None
+    source: str
+
+
+def sample_corpus(recipe: dict[str, Any]) -> Sample:
+    """A sample of the corpus that a recipe trains on.
+
+    Raises:
+        InputError: If the corpus is no longer there, or cannot be read.
+    """
+    path: Path = find_corpus(recipe["data"])
+    rows = training_rows(path, **{key: recipe.get(key) for key in READING})
+    labels = [str(label) for label in rows["label"]] if recipe.get("label_column") else None
+    return _draw(list(rows["text"]), labels, f"the training corpus, {path.name}")
+
+
+def sample_pairs(pairs: Subset) -> Sample:
+    """A sample of the texts of scored pairs."""
+    return _draw([*pairs.first, *pairs.second], None, "STS-B dev, since the training corpus is not there")
+
+
+def _draw(texts: Sequence[str], labels: Sequence[str] | None, source: str) -> Sample:
+    first = {text: row for row, text in reversed(list(enumerate(texts))) if text.strip()}
+    places = sorted(first.values())
+    if len(places) > SAMPLE:
+        places = sorted(np.random.default_rng(0).choice(places, SAMPLE, replace=False).tolist())
+    chosen = [texts[place] for place in places]
+    return Sample(chosen, [labels[place] for place in places] if labels else None, source)
+
+
+def embed(encoder: Any, texts: Sequence[str]) -> np.ndarray:
+    """Embeddings of length 1, (texts, dim)."""
+    rows, row_of = encode_distinct(encoder, texts)
+    rows = rows[[row_of[text] for text in texts]]
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12)
+
+
+def project(rows: np.ndarray) -> tuple[np.ndarray, float]:
+    """The first two principal components, (texts, 2), and the share of the variance that they keep."""
+    from sklearn.decomposition import PCA
+
+    analysis = PCA(2, svd_solver="full")
+    points = analysis.fit_transform(rows)
+    return points, float(analysis.explained_variance_ratio_.sum())
+
+
+def grouping(sample: Sample, rows: np.ndarray) -> tuple[list[str], str]:
+    """What colours each text of a map, its label or its cluster, and a sentence on what it is."""
+    if sample.labels is not None:
+        names, counts = np.unique(sample.labels, return_counts=True)
+        shown = set(names[np.argsort(-counts, kind="stable")][:SHOWN_LABELS])
+        groups = [f"label {label}" if label in shown else "other labels" for label in sample.labels]
+        return groups, "The colour is the label of the corpus; no label was used to place the points."
+    number = min(CLUSTERS, len(np.unique(rows, axis=0)))
+    if number < 2:
+        return ["all texts"] * len(rows), "All embeddings are equal."
+    groups = [f"cluster {found}" for found in cluster(rows, number).assignments]
+    return groups, f"The colour is one of {number} clusters of k-means on the embeddings after training."
+
+
+def neighbours(rows: np.ndarray, query: int) -> list[tuple[int, float]]:
+    """The texts nearest to one of them, itself left out, and their cosines."""
+    cosines = rows @ rows[query]
+    cosines[query] = -np.inf
+    return [(int(place), float(cosines[place])) for place in np.argsort(-cosines, kind="stable")[:NEIGHBOURS]]
+
+
+def queries(sample: Sample) -> list[int]:
+    """The texts whose neighbours are shown: evenly spaced in the sample, not chosen by what they show."""
+    return list(dict.fromkeys(np.linspace(0, len(sample.texts) - 1, QUERIES).round().astype(int).tolist()))
+
+
+def pair_cosines(encoder: Any, pairs: Subset) -> np.ndarray:
+    """The cosine of each pair, (pairs,)."""
+    return cosine(embed(encoder, pairs.first), embed(encoder, pairs.second))
+
+
+def disagreements(gold: Sequence[float], cosines: np.ndarray, most: int = 10) -> list[tuple[int, float, float]]:
+    """The pairs whose rank by the model is farthest from their rank by people.
+
+    Returns:
+        The number of the pair and its ranks by people and by the model, from 0 (least similar) to 100, ties at their
+        mean; first the `most` that the model holds for too similar, then those it holds for too different.
+    """
+    from scipy.stats import rankdata
+
+    if len(gold) < 2:
+        raise InputError("Ranks need two pairs at least.")
+    ranks = [100 * (rankdata(values) - 1) / (len(gold) - 1) for values in (gold, cosines)]
+    ordered = np.argsort(ranks[0] - ranks[1], kind="stable")
+    chosen = [*ordered[:most], *ordered[::-1][:most]]
+    return [(int(pair), float(ranks[0][pair]), float(ranks[1][pair])) for pair in dict.fromkeys(chosen)]

@@ -1,0 +1,133 @@
+"""A report as one HTML file that opens from disk: everything it needs is in it, and it asks no network for anything.
+
+Sections hold paragraphs, tables, plots and cards; `page.html` lays them out. Whatever is a text is escaped by jinja2.
+"""
+
+import base64
+import hashlib
+import math
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from textcl.errors import InputError
+from textcl.files import atomic_write
+from textcl.report.plots import Plot
+
+_FIGURE = re.compile(r"[+−-]?\d[\d,.]*( ± [\d.]+)?\*?|–|")
+# Draws each chart from the JSON that stands beside it; a chart that fails leaves its table.
+_DRAW = """
+const dark = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+for (const place of document.querySelectorAll(".chart")) {
+  const text = document.getElementById(place.dataset.specification).textContent;
+  vegaEmbed(place, JSON.parse(text), {renderer: "svg", actions: false, tooltip: {theme: dark}}).catch(console.error);
+}
+"""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells are texts, numbers, None or, for several paragraphs, lists of texts."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    caption: str = ""
+
+    def is_figure(self, column: int) -> bool:
+        """Whether a column holds nothing but numbers."""
+        cells = [row[column] for row in self.rows]
+        return all(
+            cell is None or isinstance(cell, (int, float)) or (isinstance(cell, str) and _FIGURE.fullmatch(cell))
+            for cell in cells
+        )
+
+
+@dataclass(frozen=True)
+class Card:
+    """A text with lists below it."""
+
+    title: str
+    lists: Sequence[tuple[str, Sequence[str]]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page; `folded` are tables that are shown when they are asked for."""
+
+    title: str
+    paragraphs: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    plots: Sequence[Plot] = ()
+    cards: Sequence[Card] = ()
+    folded: Sequence[Table] = ()
+
+
+@dataclass
+class Page:
+    """A report; `notes` stand on top of it: what the reader must know first, and what is missing and why."""
+
+    title: str
+    subtitle: str
+    notes: list[str] = field(default_factory=list)
+    sections: list[Section] = field(default_factory=list)
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the page, atomically.
+
+        Raises:
+            InputError: If jinja2 or vl-convert is not installed.
+        """
+        with atomic_write(path) as temporary:
+            temporary.write_text(render(self), encoding="utf-8")
+        return Path(path)
+
+
+def render(page: Page) -> str:
+    """The page as HTML."""
+    try:
+        import vl_convert
+        from jinja2 import Environment, StrictUndefined
+        from markupsafe import Markup
+    except ImportError as error:
+        raise InputError("A report needs altair, vl-convert and jinja2: pip install 'textcl[viz]'.") from error
+    plotted = any(section.plots for section in page.sections)
+    script = vl_convert.javascript_bundle(_DRAW) if plotted else ""
+    # the policy names the one script there is, so that a script in a text would not run even if it were not escaped
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_shown, trim_blocks=True)
+    template = environment.from_string((Path(__file__).with_name("page.html")).read_text(encoding="utf-8"))
+    sections = [{**vars(section), "plots": [_embedded(plot) for plot in section.plots]} for section in page.sections]
+    content = {**vars(page), "sections": sections}
+    return template.render(page=content, script=Markup(script), digest=digest)
+
+
+def printable(text: str) -> str:
+    """The text without what HTML must not hold: control characters and halves of surrogate pairs become U+FFFD.
+
+    Example:
+        >>> printable("a\\x00b")
+        'a\\ufffdb'
+    """
+    return "".join(
+        "\ufffd" if unicodedata.category(sign) in ("Cc", "Cs") and sign not in "\n\t" else sign for sign in text
+    )
+
+
+def _embedded(plot: Plot) -> dict[str, Any]:
+    rows = plot.rows
+    table = Table(list(rows[0]) if rows else [], [list(row.values()) for row in rows])
+    return {"title": plot.title, "note": plot.note, "table": table, "specification": plot.specification()}
+
+
+def _shown(value: Any) -> Any:
+    """What jinja2 puts out for an expression."""
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}" if math.isfinite(value) else str(value)
+    if type(value) is str:  # and not markup, which is escaped already
+        return printable(value)
+    return value

@@ -1,0 +1,147 @@
+"""What a run or a comparison has left on disk, whether it ended well or was killed."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from textcl.errors import InputError
+from textcl.files import read_results
+from textcl.training.recipe import holds_run
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's directory.
+
+    Attributes:
+        path: The directory.
+        recipe: Its resolved recipe; empty for a run that was started from Python without one.
+        record: What `run.json` holds; None where the run has not finished.
+        log: The entries of `log.jsonl`, in the order they were written.
+        best: What `best/best.json` holds, if there is one.
+    """
+
+    path: Path
+    recipe: dict[str, Any]
+    record: dict[str, Any] | None
+    log: list[dict[str, Any]]
+    best: dict[str, Any] | None
+
+    @property
+    def name(self) -> str:
+        return self.path.resolve().name
+
+    @property
+    def encoder(self) -> Path | None:
+        """The export; of a run that has not finished the best encoder so far, or None."""
+        folders = (self.path / "export", self.path / "best" / "encoder")
+        return next((folder for folder in folders if (folder / "config.json").is_file()), None)
+
+    @property
+    def dev_set(self) -> str | None:
+        """The key of the log under which the figure lies that chooses the checkpoint."""
+        if self.best:
+            return str(self.best["metric"])
+        return next((key for entry in self.log for key in entry if key.startswith("eval_")), None)
+
+    def series(self, *keys: str) -> list[tuple[float, ...]]:
+        """Step and values of the entries that have all of these keys and finite values in them.
+
+        A run that was resumed has made some steps twice: what it logged last counts.
+        """
+        found = {e["step"]: (e["step"], *(e[key] for key in keys)) for e in self.log if all(key in e for key in keys)}
+        return [found[step] for step in sorted(found) if all(map(math.isfinite, found[step]))]
+
+
+def read_run(path: str | Path) -> Run:
+    """Reads a run's directory.
+
+    Raises:
+        InputError: If it holds no run, or a file of it is damaged.
+    """
+    folder = Path(path)
+    if not holds_run(folder):
+        raise InputError(
+            f"{folder} holds neither a run (recipe.json, log.jsonl) nor a comparison (results.jsonl)."
+            if folder.is_dir()
+            else f"There is no directory {folder}; name that of a run or of a comparison."
+        )
+    begun, record = _read(folder / "recipe.json") or {}, _read(folder / "run.json")
+    recipe = (record or begun).get("recipe", {})
+    return Run(folder, recipe, record, _read_log(folder / "log.jsonl"), _read(folder / "best" / "best.json"))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison's folder.
+
+    Attributes:
+        path: The folder.
+        lines: Of its results, see `textcl.training.compare`; the last of each row, seed and set of tasks.
+        runs: Every run that was begun, finished or not.
+        replaced: Rows and seeds of which an earlier line, of another recipe or other data, is left out.
+    """
+
+    path: Path
+    lines: list[dict[str, Any]]
+    runs: list[Run]
+    replaced: list[str]
+
+
+def is_comparison(path: str | Path) -> bool:
+    """Whether a folder is what `textcl compare` writes to."""
+    folder = Path(path)
+    return (folder / "results.jsonl").is_file() or ((folder / "runs").is_dir() and not holds_run(folder))
+
+
+def read_comparison(path: str | Path) -> Comparison:
+    """Reads a comparison's folder.
+
+    Raises:
+        InputError: If its results have another schema, or a file is damaged.
+    """
+    folder = Path(path)
+    lines: dict[tuple[Any, ...], dict[str, Any]] = {}
+    replaced: dict[str, None] = {}
+    for line in read_results(folder / "results.jsonl"):
+        key = (line["row"], line["seed"], *line["results"])
+        if key in lines and lines[key]["fingerprint"] != line["fingerprint"]:
+            replaced[line["row"] + ("" if line["seed"] is None else f", seed {line['seed']}")] = None
+        lines[key] = line
+    runs = [read_run(run) for run in sorted((folder / "runs").glob("*")) if holds_run(run)]
+    return Comparison(folder, list(lines.values()), runs, list(replaced))
+
+
+def recorded_results(run: Run) -> dict[str, dict[str, Any]]:
+    """The scores that a run's comparison has recorded of it; empty for a run that belongs to none."""
+    folder = run.path.resolve().parent.parent
+    if run.path.resolve().parent.name != "runs" or not is_comparison(folder):
+        return {}
+    export = str((run.path.resolve() / "export").relative_to(folder))
+    found: dict[str, dict[str, Any]] = {}
+    for line in read_results(folder / "results.jsonl"):
+        if line["run"] and line["run"]["export"] == export:
+            found |= line["results"]
+    return found
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {error}. Remove it, or the run.") from error
+
+
+def _read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log; one that a kill has torn is left out."""
+    entries = []
+    for line in path.read_bytes().split(b"\n") if path.is_file() else []:
+        try:
+            entries.append(json.loads(line))
+        except ValueError:
+            continue
+    return [entry for entry in entries if isinstance(entry, dict) and "step" in entry]
