@@ -156,7 +156,7 @@ def test_rows_of_several_runs_are_compared_over_seeds(runs: Path) -> None:
     with pytest.raises(InputError, match="no task in common"):
         compare_results(("a_1", "b"), found, ["MR"])
     with pytest.raises(InputError, match="Did you mean 'sccl'"):
-        compare_results(("a_1", "scl"), found)
+        compare_results(("scl", "a_1"), found)
 
 
 def test_of_one_row_and_seed_the_last_counts_and_tasks_are_joined(runs: Path, caplog: pytest.LogCaptureFixture) -> None:
