@@ -40,6 +40,7 @@ def test_the_check_above_can_fail() -> None:
         ["cluster", "--help"],
         ["encode", "--help"],
         ["search", "--help"],
+        ["results", "--help"],
     ],
 )
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
