@@ -35,6 +35,7 @@ NOT_RUN = {
     r"textcl eval |textcl\.evaluate\(|--tasks|--baselines|STSBenchmark|read_sts": "the evaluation sets",
     rf"textcl (train|compare) ({'|'.join(sorted(SHIPPED, key=len, reverse=True))})\b": "its corpus, see test_recipe.py",
     r"textcl compare": "processes of their own, see test_compare.py",
+    r"textcl results": "past runs, see test_results.py",
     r"import ray": "a cluster, see test_corpus_encoding.py",
 }
 # What stands in for what is not here, a backbone of the hub and the export of another page, or takes long.
@@ -42,6 +43,7 @@ STAND_INS = {"bert-base-uncased": "bundled", "runs/simcse/export": "my-encoder",
 FLAGS_OF_OTHERS = {
     "--extra-index-url": "pip",
     "--fix-pred-lr": "SimSiam's authors",
+    "--bootstrap": "benchmarks.significance",
     "--nproc_per_node": "torchrun",
     "--quick": "benchmarks",
     "--rounds": "benchmarks",
