@@ -1,4 +1,4 @@
-# Two commands are all that a fresh machine needs: `make demo` and `make test`.
+# Two commands are all that a fresh machine needs: `make demo` and `make test`. `make docs` builds the site.
 # Each makes its own .venv from the pinned versions of constraints.txt.
 #
 #   PYTHON        the interpreter (3.11 or newer) that makes the .venv
@@ -11,7 +11,7 @@ PYTEST_FLAGS ?=
 BIN := .venv/bin
 PINNED := pyproject.toml constraints.txt
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all lint docs clean
 
 demo: .venv/.installed-demo
 	$(BIN)/textcl demo --overwrite
@@ -27,8 +27,13 @@ lint: .venv/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The environment variable keeps back an advertisement.
+docs: .venv/.installed-docs
+	PATH="$(CURDIR)/$(BIN):$$PATH" NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo site/index.html
+
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build site *.egg-info
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -40,5 +45,9 @@ $(BIN)/python:
 	@touch $@
 
 .venv/.installed-dev: $(PINNED) | $(BIN)/python
-	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[dev,viz,aug,search]'
+	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[dev,viz,aug,search,mteb,bench]'
 	@touch $@ .venv/.installed-demo
+
+.venv/.installed-docs: $(PINNED) | $(BIN)/python
+	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[docs]'
+	@touch $@

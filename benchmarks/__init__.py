@@ -1,1 +1,4 @@
-"""Timings of textcl beside its peers; run one with `python -m benchmarks.NAME`."""
+"""textcl beside its peers, in turns on one machine: `python -m benchmarks [NAME …]`; see docs/benchmarks.md.
+
+`benchmarks.views` and `benchmarks.contrastive_tension_ranks` have no peer and are run by their names.
+"""

@@ -12,7 +12,8 @@ import pytest
 from textcl.data import load_triplets
 from textcl.data.clustering import load_clustering
 from textcl.data.sts import Subset, read_sts
-from textcl.evaluation import Clustering, evaluate, mark_transductive, overlap
+from textcl.data.transfer import read_transfer
+from textcl.evaluation import Clustering, Result, evaluate, mark_transductive, overlap
 from textcl.evaluation.overlap import fingerprint
 from textcl.evaluation.sts import score
 
@@ -56,7 +57,8 @@ def test_a_whole_set_is_found_and_a_made_up_corpus_is_not(evaluation_sets: Path)
     assert everything["found"] == everything["total"] > 2500
     assert everything["pairs_found"] == everything["pairs"] == 1500
     none = overlap([f"Made-up sentence number {i} about kettles." for i in range(1000)], data_dir=evaluation_sets)
-    assert len(none) == 12  # the seven tasks, dev of the two that have one, and three clustering sets
+    # the seven tasks, dev of the two that have one, three clustering sets, nine classifications, two regressions
+    assert len(none) == 23
     assert {count["found"] for subsets in none.values() for count in subsets.values()} == {0}
 
 
@@ -78,6 +80,39 @@ def test_texts_that_are_clustered_are_counted_and_marked(evaluation_sets: Path) 
     few = overlap(texts[:20], ["AgNews"], evaluation_sets)
     assert few["AgNews"]["all"]["found"] == 20
     assert mark_transductive(result, few).results["AgNews"]["transductive"] is False
+
+
+def test_transfer_texts_are_counted_by_split_and_marked_by_the_one_that_is_scored(evaluation_sets: Path) -> None:
+    trec, mrpc, mr = (read_transfer(task, evaluation_sets) for task in ("TREC", "MRPC", "MR"))
+    test = [text.upper() for text in trec["test"].first[:20]]
+    one_side = mrpc["test"].second[:40]
+    counts = overlap([*test, *one_side, *mr["all"].first[:50]], ["TREC", "MRPC", "MR"], evaluation_sets)
+    assert counts["TREC"]["test"]["found"] == len({fingerprint(text) for text in test})
+    assert set(counts["TREC"]["train"]) == {"found", "total"}
+    assert counts["MRPC"]["test"]["pairs"] == 1725
+    assert 40 <= counts["MRPC"]["test"]["pairs_found"] < 60
+    result = Result(
+        {task: {"accuracy": 50.0, "dev_accuracy": 50.0} for task in counts},
+        {"transfer": 50.0, "transfer_dev": 50.0},
+        {"tasks": {}, "transfer": {"setting": "test"}},
+    )
+    marked = mark_transductive(result, counts)
+    assert {task: entry["transductive"] for task, entry in marked.results.items()} == {
+        "TREC": True, "MRPC": True, "MR": False,  # 50 of 10,662 are too few
+    }  # fmt: skip
+    assert marked.results["MRPC"]["overlap"] == counts["MRPC"]["test"]
+    assert marked.provenance["overlap"]["TREC"]["train"] == counts["TREC"]["train"]
+    assert "TREC*" in marked.table()
+    assert "* TREC: 20 of 500 distinct texts were in the training corpus (transductive)" in marked.table()
+    assert re.search(r"\* MRPC: \d+ of 1,725 pairs \(\d\.\d %\) have a text that was", marked.table())
+    # a classifier's training texts are not scored; but they are under the setting dev, where there is no dev split
+    of_train = overlap(trec["train"].first, ["TREC"], evaluation_sets)
+    assert mark_transductive(result, of_train).results["TREC"]["transductive"] is (
+        of_train["TREC"]["test"]["found"] >= 5
+    )
+    result.provenance["transfer"]["setting"] = "dev"
+    assert mark_transductive(result, of_train).results["TREC"]["transductive"] is True
+    assert mark_transductive(result, counts).results["TREC"]["transductive"] is False
 
 
 def test_without_sets_nothing_is_checked(tmp_path: Path) -> None:

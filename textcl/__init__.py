@@ -12,19 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from textcl.corpus import encode_corpus, load_vectors
-    from textcl.data import load_clustering, load_labelled, load_texts, load_triplets
+    from textcl.data import hold_out, load_clustering, load_labelled, load_texts, load_triplets
     from textcl.encoder import Encoder
     from textcl.errors import InputError
     from textcl.evaluation import (
         Clustering,
         Geometry,
+        LabelFree,
         LabelledPairs,
         Result,
+        Retrieval,
         STSBenchmark,
         STSSuite,
         Transfer,
         evaluate,
     )
+    from textcl.evaluation.sentence_transformers import SentenceTransformersEvaluator
     from textcl.methods import (
         BYOL,
         CLEAR,
@@ -79,13 +82,17 @@ _ROOMS = {
     "STSBenchmark": "textcl.evaluation",
     "STSSuite": "textcl.evaluation",
     "Transfer": "textcl.evaluation",
+    "LabelFree": "textcl.evaluation",
     "LabelledPairs": "textcl.evaluation",
     "Result": "textcl.evaluation",
+    "Retrieval": "textcl.evaluation",
+    "SentenceTransformersEvaluator": "textcl.evaluation.sentence_transformers",
     "evaluate": "textcl.evaluation",
     "augment": "textcl.views.text",
     "CorpusIndex": "textcl.search",
     "encode_corpus": "textcl.corpus",
     "load_vectors": "textcl.corpus",
+    "hold_out": "textcl.data",
     "load_clustering": "textcl.data",
     "load_labelled": "textcl.data",
     "load_texts": "textcl.data",
@@ -111,13 +118,16 @@ __all__ = [
     "Geometry",
     "InfoNCE",
     "InputError",
+    "LabelFree",
     "LabelledPairs",
     "MethodCallback",
     "MoCo",
     "MoCoV3",
     "Result",
+    "Retrieval",
     "STSBenchmark",
     "STSSuite",
+    "SentenceTransformersEvaluator",
     "SimCLR",
     "SimCSE",
     "SimCSEPlus",
@@ -128,6 +138,7 @@ __all__ = [
     "augment",
     "encode_corpus",
     "evaluate",
+    "hold_out",
     "load_clustering",
     "load_labelled",
     "load_texts",

@@ -21,6 +21,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, 
 from textcl import export
 from textcl.batching import Tokens, in_slices, in_windows, input_names, take_rows, tokenize
 from textcl.device import bf16_if_there
+from textcl.dropout import draw_fast
 from textcl.errors import InputError
 from textcl.pooling import LAYERS, POOLINGS, check_pooling
 from textcl.views import DELETION_TOKEN, View, deletes_tokens, parse_view
@@ -72,6 +73,7 @@ class Encoder(nn.Module):
             mask_token.
         max_length: Tokens after which a text is cut, special tokens included.
         head: A layer behind the pooling; pooling "pooler" makes one where none is given.
+        projection: A linear layer behind those, which may change the dimension, as `whitening` makes one.
         normalize: Whether `encode` scales vectors to length 1 by default.
         prompts: Named prompts. A prompt is put before the text, or, if it holds `{text}`, around it.
         default_prompt_name: The prompt that `encode` takes where none is named.
@@ -94,6 +96,7 @@ class Encoder(nn.Module):
         max_length: int | None = None,
         *,
         head: DenseTanh | None = None,
+        projection: nn.Linear | None = None,
         normalize: bool = False,
         prompts: Mapping[str, str] | None = None,
         default_prompt_name: str | None = None,
@@ -106,6 +109,7 @@ class Encoder(nn.Module):
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         self.backbone = backbone
+        draw_fast(backbone)
         self.tokenizer = tokenizer
         self.pooling = pooling
         self.max_length = min(max_length or 512, _longest_input(backbone, tokenizer))
@@ -117,9 +121,12 @@ class Encoder(nn.Module):
         self.gradient_cache = False  # whether `embed` keeps no activations and computes each slice again in backward
         self.source: Path | None = None  # the directory of the backbone, for the masked-word head that may lie there
         self.head = head
+        self.projection = projection
         pooler = _pooler_dense(backbone)
         if pooling == "pooler" and head is None:
-            self.head = DenseTanh(self.dimension).to(pooler.weight.dtype if pooler is not None else backbone.dtype)
+            self.head = DenseTanh(int(backbone.config.hidden_size)).to(
+                pooler.weight.dtype if pooler is not None else backbone.dtype
+            )
             if pooler is not None and pooler.weight.shape == self.head.dense.weight.shape:
                 self.head.dense.load_state_dict(pooler.state_dict())
             else:
@@ -168,19 +175,25 @@ class Encoder(nn.Module):
         backbone = _load_backbone(backbone_folder, config, dtype)
         tokenizer = AutoTokenizer.from_pretrained(backbone_folder)
         if pooling is not None and pooling != settings.pooling:
-            settings.head = None  # a head belongs to the pooling that it was trained behind
+            settings.head = settings.projection = None  # they belong to the pooling that they were trained behind
         pooling = pooling or settings.pooling or "mean"
         _warn_of_wrong_pooling(f"{name} {config.name_or_path}", pooling)
         head = None
         if settings.head is not None:
             head = DenseTanh(len(settings.head["bias"])).to(dtype)
             head.dense.load_state_dict(settings.head)
+        projection = None
+        if (weights := settings.projection) is not None:
+            rows, columns = weights["weight"].shape
+            projection = nn.Linear(columns, rows, bias="bias" in weights).to(torch.promote_types(dtype, torch.float32))
+            projection.load_state_dict(weights)
         encoder = cls(
             backbone,
             tokenizer,
             pooling,
             max_length or settings.max_length,
             head=head,
+            projection=projection,
             normalize=settings.normalize,
             prompts={**settings.prompts, **(prompts or {})},
             default_prompt_name=default_prompt_name or settings.default_prompt_name,
@@ -192,7 +205,7 @@ class Encoder(nn.Module):
     @property
     def dimension(self) -> int:
         """Size of an embedding."""
-        return int(self.backbone.config.hidden_size)
+        return int(self.backbone.config.hidden_size if self.projection is None else self.projection.out_features)
 
     @property
     def word_embeddings(self) -> nn.Embedding:
@@ -406,6 +419,7 @@ class Encoder(nn.Module):
             "dtype": str(self.backbone.dtype).removeprefix("torch."),
             "normalize": self.normalize,
             "prompt": self.prompts.get(self.default_prompt_name or ""),
+            **({} if self.projection is None else {"projection": f"linear, from {self.projection.in_features}"}),
         }
 
     def fingerprint(self, *, settings: bool = True) -> str:
@@ -497,7 +511,11 @@ class Encoder(nn.Module):
         pooled = POOLINGS[self.pooling](hidden, inputs["attention_mask"], mask_tokens)
         if self.head is not None:
             pooled = self.head(pooled)
-        return pooled.to(torch.promote_types(pooled.dtype, torch.float32)), output
+        pooled = pooled.to(torch.promote_types(pooled.dtype, torch.float32))
+        if self.projection is not None:
+            with torch.autocast(self.device.type, enabled=False):  # the small directions of a whitening need the bits
+                pooled = self.projection(pooled)
+        return pooled, output
 
     def _views_applied(self, tokens: Tokens, views: Sequence[View]) -> AbstractContextManager[Tokens]:
         if not views and "perturbation" not in tokens:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
 from textcl.errors import InputError
@@ -57,6 +57,7 @@ class Settings:
     pooling: str | None = None
     max_length: int | None = None
     head: dict[str, Tensor] | None = None
+    projection: dict[str, Tensor] | None = None
     normalize: bool = False
     prompts: dict[str, str] = field(default_factory=dict)
     default_prompt_name: str | None = None
@@ -99,7 +100,9 @@ def save(encoder: "Encoder", path: Path, card: str | None = None) -> Path:
             modules = [("", ONLY_TEXTCL)]
             _write(folder / "textcl.json", {"pooling": encoder.pooling, "normalize": encoder.normalize})
             if encoder.head is not None:
-                save_file(_head_weights(encoder), folder / "head.safetensors")
+                save_file(_dense_weights(encoder.head.dense), folder / "head.safetensors")
+            if encoder.projection is not None:
+                save_file(_dense_weights(encoder.projection), folder / "projection.safetensors")
             logger.warning(
                 "sentence-transformers has no pooling %s with a prompt around the text: %s loads with textcl.Encoder "
                 "alone.",
@@ -132,6 +135,7 @@ def read_settings(folder: Path) -> Settings:
             settings.pooling, settings.normalize = own["pooling"], own["normalize"]
             settings.max_length = _read(folder / "sentence_bert_config.json").get("max_seq_length")
             settings.head = _load_dense(folder / "head.safetensors")
+            settings.projection = _load_dense(folder / "projection.safetensors")
         elif kind == "Transformer":
             settings.backbone = module["path"]
             config = _read(place / "sentence_bert_config.json")
@@ -142,16 +146,25 @@ def read_settings(folder: Path) -> Settings:
             settings.pooling = _pooling_name(_read(place / "config.json"), layers, folder)
         elif kind == "Dense":
             config = _read(place / "config.json")
-            square = config["in_features"] == config["out_features"]
-            if not square or not config["activation_function"].endswith("Tanh") or settings.head is not None:
-                raise InputError(f"{folder} has a dense layer other than one square one with tanh; not supported.")
-            settings.head = _load_dense(place / "model.safetensors")
-            if settings.head is None:
+            linear = config["activation_function"].endswith("Identity")
+            tanh = config["activation_function"].endswith("Tanh") and config["in_features"] == config["out_features"]
+            after_another = settings.projection is not None or (tanh and settings.head is not None)
+            if not (linear or tanh) or after_another or config.get("use_residual"):
+                raise InputError(
+                    f"{folder} has dense layers other than a square one with tanh, a linear one, or both in this "
+                    "order; not supported."
+                )
+            weights = _load_dense(place / "model.safetensors")
+            if weights is None:
                 raise InputError(
                     f"{place} holds its weights in a pickle file, which is not loaded for safety. Load and save the "
                     "model once with a recent sentence-transformers, which writes safetensors."
                 )
-            settings.pooling = "pooler" if settings.pooling == "cls" else settings.pooling
+            if linear:
+                settings.projection = weights
+            else:
+                settings.head = weights
+                settings.pooling = "pooler" if settings.pooling == "cls" else settings.pooling
         elif kind == "Normalize":
             settings.normalize = True
         else:
@@ -175,7 +188,7 @@ def _save_backbone(encoder: "Encoder", folder: Path) -> None:
 
 def _save_modules(encoder: "Encoder", folder: Path) -> list[tuple[str, str]]:
     modules = [("", "sentence_transformers.models.Transformer")]
-    dimension = encoder.dimension
+    dimension = int(encoder.backbone.config.hidden_size)
 
     def add(name: str, config: dict[str, Any], weights: dict[str, Tensor] | None = None) -> None:
         place = folder / f"{len(modules)}_{name}"
@@ -195,17 +208,19 @@ def _save_modules(encoder: "Encoder", folder: Path) -> list[tuple[str, str]]:
     modes = dict.fromkeys(MODE_OF_POOLING.values(), False)
     modes[MODE_OF_POOLING[encoder.pooling]] = True
     add("Pooling", {"word_embedding_dimension": dimension, **modes, "include_prompt": True})
-    if encoder.head is not None:
-        add(
-            "Dense",
-            {
-                "in_features": dimension,
-                "out_features": dimension,
-                "bias": True,
-                "activation_function": "torch.nn.modules.activation.Tanh",
-            },
-            _head_weights(encoder),
-        )
+    head = None if encoder.head is None else encoder.head.dense
+    for layer, activation in ((head, "activation.Tanh"), (encoder.projection, "linear.Identity")):
+        if layer is not None:
+            add(
+                "Dense",
+                {
+                    "in_features": layer.in_features,
+                    "out_features": layer.out_features,
+                    "bias": layer.bias is not None,
+                    "activation_function": f"torch.nn.modules.{activation}",
+                },
+                _dense_weights(layer),
+            )
     if encoder.normalize:
         add("Normalize", {})
     return modules
@@ -225,9 +240,8 @@ def _pooling_name(config: dict[str, Any], layers: list[float], folder: Path) -> 
     raise InputError(f"{folder} weighs its layers {layers}; textcl knows first_last and last2.")
 
 
-def _head_weights(encoder: "Encoder") -> dict[str, Tensor]:
-    assert encoder.head is not None
-    return {f"linear.{name}": value.contiguous() for name, value in encoder.head.dense.state_dict().items()}
+def _dense_weights(layer: nn.Linear) -> dict[str, Tensor]:
+    return {f"linear.{name}": value.contiguous() for name, value in layer.state_dict().items()}
 
 
 def _load_dense(path: Path) -> dict[str, Tensor] | None:

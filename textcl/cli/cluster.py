@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> None:
     adapting = parser.add_argument_group("with --adapt")
     flags = [
         adapting.add_argument("--steps", type=int, help="the most that are made; few changes stop it before (300)"),
-        adapting.add_argument("--first-view", metavar="VIEW", help="such as word_deletion:0.2 (default: by dropout)"),
+        adapting.add_argument("--first-view", metavar="VIEW", help="default: token_cutoff:0.2"),
         adapting.add_argument("--second-view", metavar="VIEW", help="likewise"),
         adapting.add_argument("--run", metavar="DIR", help="keep the log of training here (default: it is not kept)"),
         adapting.add_argument("--save-encoder", metavar="DIR", help="keep the adapted encoder here"),

@@ -23,7 +23,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--baselines",
         default="untouched",
-        help="with commas: untouched, untouched:POOLING, tfidf, word-vectors, or none (default: untouched)",
+        help="with commas: untouched, whitening (each also with :POOLING), tfidf, word-vectors, or none (default: "
+        "untouched)",
     )
     parser.add_argument("--tasks", default="sts", help="such as sts,clustering,transfer or mr (default: sts)")
     parser.add_argument("--data-dir", metavar="FOLDER", help="where the sets are")

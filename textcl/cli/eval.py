@@ -1,10 +1,11 @@
-"""`textcl eval MODEL [--tasks sts,stsb-dev] [--mode fast] [--json PATH|-]`"""
+"""`textcl eval MODEL [--tasks sts,stsb-dev] [--mode fast] [--queries FILE …] [--beir FOLDER] [--json PATH|-]`"""
 
 import json
 import sys
 from collections.abc import Sequence
 
 from textcl.cli.main import Parser
+from textcl.errors import InputError
 
 
 def add_model_flags(parser: Parser) -> None:
@@ -18,7 +19,9 @@ def add_model_flags(parser: Parser) -> None:
 def main(arguments: Sequence[str]) -> None:
     parser = Parser(prog="textcl eval", description="Score an encoder. All figures × 100; data: see textcl data.")
     add_model_flags(parser)
-    parser.add_argument("--tasks", default="sts", help="such as sts,clustering,transfer or mr (default: sts)")
+    parser.add_argument(
+        "--tasks", help="such as sts,clustering,transfer or mr (default: sts, but none beside own retrieval data)"
+    )
     parser.add_argument("--data-dir", help="folder with the sets (default: $TEXTCL_DATA, ./senteval_data, the cache)")
     transfer = parser.add_argument_group("transfer tasks")
     transfer.add_argument("--mode", default="senteval", help="senteval (default), or fast: converged, a minute or two")
@@ -28,16 +31,32 @@ def main(arguments: Sequence[str]) -> None:
         metavar="FOLDER",
         help="for embeddings and finished tasks; a run that was cut goes on from there (default: in the user's cache)",
     )
+    own = parser.add_argument_group("retrieval on own data: three files, or a folder")
+    own.add_argument("--queries", metavar="FILE", help="columns id, text")
+    own.add_argument("--documents", metavar="FILE", help="columns id, text and perhaps title")
+    own.add_argument("--relevance", metavar="FILE", help="columns query_id, document_id and perhaps relevance")
+    own.add_argument("--beir", metavar="FOLDER", help="with corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv")
+    own.add_argument("--split", default="test", help="of --beir (default: test)")
     parser.add_argument("--json", metavar="PATH", help="write the result there; '-' for standard output")
     given = parser.parse_args(arguments)
 
+    files = (given.queries, given.documents, given.relevance)
+    if any(files) and (given.beir or not all(files)):
+        raise InputError("Retrieval needs --queries, --documents and --relevance together, or --beir alone.")
+
     from textcl.data.catalogue import cache_directory
-    from textcl.evaluation import evaluate
+    from textcl.evaluation import Retrieval, evaluate
     from textcl.files import write_json
 
+    own_data = []
+    if given.beir:
+        own_data = [Retrieval.from_folder(given.beir, given.split)]
+    elif all(files):
+        own_data = [Retrieval.from_files(*files)]
     result = evaluate(
         given.model,
-        given.tasks,
+        given.tasks or ("" if own_data else "sts"),
+        evaluators=own_data,
         data_dir=given.data_dir,
         batch_size=given.batch_size,
         pooling=given.pooling,

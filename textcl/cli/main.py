@@ -66,11 +66,11 @@ def _run(arguments: list[str]) -> None:
     command = parser.parse_args(arguments[:1]).command
     if command not in COMMANDS:
         raise InputError(f"There is no command {command!r}.{nearest(command, COMMANDS)} See textcl --help.")
-    _quieten()
+    quieten()
     import_module(f"textcl.cli.{command}").main(arguments[1:])
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """One line a message on standard error; from other libraries only what matters.
 
     Set before they are imported, since they read these variables then.

@@ -2,7 +2,7 @@
 
 from textcl.data.catalogue import SetInfo, SetStatus, data_directory, fetch, import_archive, list_sets, verify
 from textcl.data.clustering import CLUSTERING_SETS, load_clustering
-from textcl.data.corpora import load_labelled, load_texts, load_triplets
+from textcl.data.corpora import hold_out, load_labelled, load_texts, load_triplets
 
 __all__ = [
     "CLUSTERING_SETS",
@@ -10,6 +10,7 @@ __all__ = [
     "SetStatus",
     "data_directory",
     "fetch",
+    "hold_out",
     "import_archive",
     "list_sets",
     "load_clustering",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("textcl")
 
+HELD_OUT = 1000  # rows, or a tenth of a corpus with fewer than ten times as many
 LONG_TEXT = 100_000  # characters; longer texts are read, and mentioned, since a tokenizer keeps only their beginning
 _COMPRESSED: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
 _FORMATS = (".txt", ".csv", ".tsv", ".jsonl", ".parquet")
@@ -66,7 +67,7 @@ def load_texts(
     for number, value in enumerate(values, 1):
         if limit is not None and len(texts) == limit:
             break
-        text = _as_text(value, name, number).strip()
+        text = as_text(value, name, number).strip()
         if text:
             texts.append(text)
         else:
@@ -93,7 +94,7 @@ def read_texts(source: str | os.PathLike[str] | Dataset | Sequence[str], *, colu
     """
     name, values = _named_values(source, column)
     for number, value in enumerate(values, 1):
-        yield _as_text(value, name, number).strip()
+        yield as_text(value, name, number).strip()
 
 
 def load_triplets(
@@ -132,7 +133,7 @@ def load_triplets(
                 f"{name} is a text file without columns; pairs and triplets are read from .csv, .tsv, "
                 ".jsonl or .parquet."
             )
-        rows: Iterator[tuple[Any, ...]] = _rows(path, columns)
+        rows: Iterator[tuple[Any, ...]] = read_rows(path, columns)
     elif hasattr(source, "column_names"):
         dataset = cast("Dataset", source)
         name = "the dataset"
@@ -146,7 +147,7 @@ def load_triplets(
     for number, row in enumerate(rows, 1):
         if limit is not None and len(kept) == limit:
             break
-        cells = [_as_text(value, name, number).strip() for value in row]
+        cells = [as_text(value, name, number).strip() for value in row]
         if any(cells):
             kept.append(tuple(cell or " " for cell in cells))
         else:
@@ -194,12 +195,12 @@ def load_labelled(
         raise InputError(f"load_labelled takes one or two columns of texts, not {columns!r}.")
     path = Path(source)
     wanted = [*columns, label_column]
-    rows = _csv_rows(path, wanted, tabs=True) if _format(path) == ".txt" else _rows(path, wanted)
+    rows = _csv_rows(path, wanted, tabs=True) if _format(path) == ".txt" else read_rows(path, wanted)
     kept: list[tuple[list[str], str]] = []
     for number, row in enumerate(rows, 1):
         if limit is not None and len(kept) == limit:
             break
-        texts = [_as_text(value, str(path), number).strip() for value in row[:-1]]
+        texts = [as_text(value, str(path), number).strip() for value in row[:-1]]
         if any(texts):
             kept.append(([text or " " for text in texts], str(row[-1]).strip()))
     _check_size(len(kept), str(path))
@@ -211,6 +212,35 @@ def load_labelled(
         key: [texts[index] for texts, _ in kept] for index, key in enumerate(("text", "positive")[: len(columns)])
     }
     return _dataset({**of_column, "label": [number_of[label] for _, label in kept]})
+
+
+def hold_out(dataset: Dataset, rows: int | None = None) -> tuple[Dataset, list[str]]:
+    """Splits off the last rows of a corpus, so that a criterion without labels sees texts that were not trained on.
+
+    Args:
+        dataset: Rows with "text", as the readers here give them.
+        rows: How many; default: 1,000, at most a tenth.
+
+    Returns:
+        The rows to train on, and the texts of the others: each once, and only those that no row trained on holds.
+
+    Raises:
+        InputError: If there are not so many rows, or all of those texts are trained on.
+
+    Example:
+        >>> train, held_out = hold_out(load_texts([f"Text number {n}." for n in range(100)]))  # doctest: +SKIP
+        >>> len(train), len(held_out)  # doctest: +SKIP
+        (90, 10)
+    """
+    count = min(HELD_OUT, len(dataset) // 10) if rows is None else rows
+    if not 0 < count < len(dataset):
+        raise InputError(f"{count:,} rows cannot be held out of the {len(dataset):,} that there are.")
+    kept = dataset.select(range(len(dataset) - count))
+    seen = {text for column in set(kept.column_names) & {"text", "positive", "negative"} for text in kept[column]}
+    texts = [text for text in dict.fromkeys(dataset[-count:]["text"]) if text not in seen]
+    if not texts:
+        raise InputError(f"All texts of the last {count:,} rows are trained on as well, so that none is held out.")
+    return kept, texts
 
 
 def read_lines(path: str | os.PathLike[str], encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
@@ -235,7 +265,7 @@ def _named_values(
                     f"{name} is a text file and has no columns, so column '{column}' cannot be read from it."
                 )
             return name, (line for _, line in _lines(path))
-        return name, (row[0] for row in _rows(path, None if column is None else [column]))
+        return name, (row[0] for row in read_rows(path, None if column is None else [column]))
     if isinstance(source, Sequence):
         return "the list of texts", iter(source)
     dataset = cast("Dataset", source)
@@ -278,6 +308,25 @@ def _open(path: Path) -> Iterator[BinaryIO]:
         ) from None
 
 
+def column_names(path: Path) -> list[str]:
+    """The columns of a .csv, .tsv, .jsonl (those of its first row) or .parquet, plain or compressed.
+
+    Raises:
+        InputError: The file is missing or empty, or has another suffix.
+    """
+    suffix = _format(path)
+    if suffix == ".parquet":
+        with _parquet_file(path) as file:
+            return list(file.schema_arrow.names)
+    if suffix == ".jsonl":
+        names = next((list(row) for _, row in _json_objects(path)), [])
+    else:
+        _, names = next(csv_records(path, tabs=suffix == ".tsv"), (0, []))
+    if not names:
+        raise InputError(f"{path} is empty.")
+    return names
+
+
 def _format(path: Path) -> str:
     """The suffix that says how the (decompressed) file is to be read."""
     name = path.name.lower()
@@ -291,7 +340,7 @@ def _format(path: Path) -> str:
     return suffix
 
 
-def _rows(path: Path, columns: Sequence[str] | None) -> Iterator[tuple[Any, ...]]:
+def read_rows(path: Path, columns: Sequence[str] | None) -> Iterator[tuple[Any, ...]]:
     """Yields the cells of the wanted columns, row by row; None stands for the default text column."""
     suffix = _format(path)
     if suffix == ".parquet":
@@ -345,6 +394,16 @@ def _csv_rows(path: Path, columns: Sequence[str] | None, *, tabs: bool) -> Itera
 
 def _jsonl_rows(path: Path, columns: Sequence[str] | None) -> Iterator[tuple[Any, ...]]:
     chosen: list[str] | None = None
+    for number, row in _json_objects(path):
+        if chosen is None:
+            chosen = _pick(list(row), columns, str(path))
+        missing = [column for column in chosen if column not in row]
+        if missing:
+            raise InputError(f"{path}, line {number}: there is no '{missing[0]}'; there is {_listed(row)}.")
+        yield tuple(row[column] for column in chosen)
+
+
+def _json_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in _lines(path):
         if not line.strip():
             continue
@@ -354,15 +413,18 @@ def _jsonl_rows(path: Path, columns: Sequence[str] | None) -> Iterator[tuple[Any
             raise InputError(f"{path}, line {number}: this is no valid JSON: {error.msg}.") from None
         if not isinstance(row, dict):
             raise InputError(f"{path}, line {number}: a JSON object is needed, not a {type(row).__name__}.")
-        if chosen is None:
-            chosen = _pick(list(row), columns, str(path))
-        missing = [column for column in chosen if column not in row]
-        if missing:
-            raise InputError(f"{path}, line {number}: there is no '{missing[0]}'; there is {_listed(row)}.")
-        yield tuple(row[column] for column in chosen)
+        yield number, row
 
 
 def _parquet_rows(path: Path, columns: Sequence[str] | None) -> Iterator[tuple[Any, ...]]:
+    with _parquet_file(path) as file:
+        chosen = _pick(file.schema_arrow.names, columns, str(path))
+        for batch in file.iter_batches(columns=chosen):
+            yield from zip(*(batch.column(column).to_pylist() for column in chosen), strict=True)
+
+
+@contextmanager
+def _parquet_file(path: Path) -> Iterator[Any]:
     import pyarrow
     import pyarrow.parquet
 
@@ -372,9 +434,7 @@ def _parquet_rows(path: Path, columns: Sequence[str] | None) -> Iterator[tuple[A
             file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(handle.read()) if _compressed(path) else handle)
         except pyarrow.ArrowInvalid as error:
             raise InputError(f"{path} is no valid parquet file: {error}") from None
-        chosen = _pick(file.schema_arrow.names, columns, str(path))
-        for batch in file.iter_batches(columns=chosen):
-            yield from zip(*(batch.column(column).to_pylist() for column in chosen), strict=True)
+        yield file
 
 
 def _compressed(path: Path) -> bool:
@@ -406,7 +466,7 @@ def _is_path(source: Any) -> bool:
     return isinstance(source, str) or hasattr(source, "__fspath__")
 
 
-def _as_text(value: Any, name: str, number: int) -> str:
+def as_text(value: Any, name: str, number: int) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):

@@ -14,7 +14,7 @@ from textcl.data.clustering import CLUSTERING_SETS
 from textcl.data.sts import STS_TASKS
 from textcl.data.transfer import CLASSIFICATIONS, PROBING_TASKS, REGRESSIONS, TRANSFER_TASKS
 from textcl.errors import InputError, nearest
-from textcl.evaluation.baselines import MeanWordVectors, TfidfEncoder
+from textcl.evaluation.baselines import MeanWordVectors, TfidfEncoder, whitening
 from textcl.evaluation.clustering import (
     Clustering,
     adjusted_rand_index,
@@ -25,8 +25,10 @@ from textcl.evaluation.clustering import (
     normalized_mutual_information,
 )
 from textcl.evaluation.geometry import Geometry
+from textcl.evaluation.label_free import LabelFree
 from textcl.evaluation.overlap import mark_transductive, overlap
 from textcl.evaluation.results import Result, merge
+from textcl.evaluation.retrieval import Retrieval
 from textcl.evaluation.sts import LabelledPairs, STSBenchmark, STSSuite
 from textcl.evaluation.transfer import Transfer
 
@@ -35,9 +37,11 @@ __all__ = [
     "TASKS",
     "Clustering",
     "Geometry",
+    "LabelFree",
     "LabelledPairs",
     "MeanWordVectors",
     "Result",
+    "Retrieval",
     "STSBenchmark",
     "STSSuite",
     "Suite",
@@ -52,6 +56,7 @@ __all__ = [
     "mark_transductive",
     "normalized_mutual_information",
     "overlap",
+    "whitening",
 ]
 
 # What `evaluate` is asked for -> the STS tasks, clustering sets and transfer tasks that are scored for it.
@@ -78,6 +83,7 @@ def evaluate(
     model: Any,
     tasks: str | Sequence[str] = "sts",
     *,
+    evaluators: Sequence[Any] = (),
     data_dir: str | os.PathLike[str] | None = None,
     batch_size: int | None = None,
     pooling: str | None = None,
@@ -97,7 +103,8 @@ def evaluate(
         tasks: Keys of `TASKS`, as a list or with commas between them: "sts" is the seven tasks of the papers,
             "clustering" the three sets of short texts, "transfer" the seven tasks of SentEval that the papers average,
             "probing" those of the ten whose files are there, "geometry" what the embeddings of STS-B dev look like. All
-            kinds go together in one result.
+            kinds go together in one result. Empty where there are `evaluators` and nothing else is wanted.
+        evaluators: On own data, such as `Retrieval` and `LabelledPairs`, scored beside the tasks.
         data_dir: The data directory; by default `textcl.data.data_directory()`.
         batch_size: Passed on to `encode` where given.
         pooling: Overrides the pooling of a model that is loaded here.
@@ -114,7 +121,7 @@ def evaluate(
         >>> evaluate("my-encoder", tasks="stackoverflow").results["StackOverflow"]["accuracy"]  # doctest: +SKIP
     """
     # before the model is loaded: a typing error shows at once
-    suite = Suite(tasks, data_dir, mode=mode, setting=setting, cache=cache)
+    suite = Suite(tasks, data_dir, evaluators=evaluators, mode=mode, setting=setting, cache=cache)
     if isinstance(model, (str, os.PathLike)):
         from textcl.encoder import Encoder
 
@@ -137,12 +144,13 @@ class Suite:
     Args:
         tasks: As of `evaluate`.
         data_dir: The data directory; by default `textcl.data.data_directory()`.
+        evaluators: As of `evaluate`.
         mode: As of `evaluate`.
         setting: As of `evaluate`.
         cache: As of `evaluate`.
 
     Attributes:
-        tasks: The names of the results, in their order.
+        tasks: The names of the results, in their order, but for those of `evaluators`.
         pairs: Those among them that are STS.
 
     Raises:
@@ -154,11 +162,12 @@ class Suite:
         tasks: str | Sequence[str],
         data_dir: str | os.PathLike[str] | None = None,
         *,
+        evaluators: Sequence[Any] = (),
         mode: str = "senteval",
         setting: str = "test",
         cache: str | os.PathLike[str] | None = None,
     ) -> None:
-        names = _resolve(tasks)
+        names = _resolve(tasks) if tasks or not evaluators else []
         transfers = [name for name in names if name in (*CLASSIFICATIONS, *REGRESSIONS)]
         clusterings = [name for name in names if name in CLUSTERING_SETS]
         clouds = [name for name in names if name == Geometry.name]
@@ -171,6 +180,7 @@ class Suite:
             *([Clustering(clusterings, data_dir)] if clusterings else []),
             *([Transfer(transfers, data_dir, mode=mode, setting=setting, cache=cache)] if transfers else []),
             *([Geometry(data_dir)] if clouds else []),
+            *evaluators,
         ]
 
     def __call__(self, encoder: Any, **encode_arguments: Any) -> Result:

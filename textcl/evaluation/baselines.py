@@ -1,9 +1,12 @@
-"""What a sentence encoder has to beat: two encoders without any sentence training."""
+"""What a sentence encoder has to beat: three encoders without any sentence training."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
+
+from textcl.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     from textcl.encoder import Encoder
 
 _SLICE = 1024  # texts at a time
+_WINDOW = 16_384  # whose embeddings are held while a covariance is summed up
 
 
 class TfidfEncoder:
@@ -91,3 +95,75 @@ class MeanWordVectors:
 
     def _weight(self) -> torch.Tensor:
         return cast("torch.Tensor", self._encoder.backbone.get_input_embeddings().weight)
+
+
+def whitening(
+    encoder: Encoder, texts: Iterable[str], dimensions: int | None = None, **encode_arguments: Any
+) -> Encoder:
+    """The encoder with its embeddings whitened: of mean 0 and covariance I on `texts`, each text counting as often.
+
+    BERT-whitening (Su et al. 2021, arXiv 2103.15316), algorithm 1: (x - µ)W with W = UΛ^(-1/2) and UΛUᵀ the covariance,
+    which divides by n - 1 here, as the authors' code does; cosines do not see the difference. It is a linear layer with
+    weight Wᵀ and bias -µW, so that `save` exports it as one. An encoder that scales its vectors to length 1 does so
+    behind it.
+
+    Args:
+        encoder: Its backbone is shared, not copied.
+        texts: To fit on: the training corpus, never the texts that are scored.
+        dimensions: Keep the directions of the largest variance alone, so many; default: all in which the texts vary.
+            Behind a layer norm, as BERT ends with, that is one less than there are numbers: what it gives lies in a
+            plane, and the last direction holds rounding noise, which whitening would blow up to the size of the others.
+        **encode_arguments: Passed on to `encode`, such as `batch_size`.
+
+    Raises:
+        InputError: The embeddings of the texts vary in fewer directions than are asked for, or the encoder has a
+            linear layer at its end already.
+
+    Example:
+        >>> whitening(encoder, corpus, dimensions=256).save("whitened")  # doctest: +SKIP
+    """
+    import numpy as np
+    import torch
+
+    if encoder.projection is not None:
+        raise InputError(f"{encoder.name} has a linear layer at its end already; whiten the encoder without it.")
+    count, total, products = 0, np.zeros(encoder.dimension), np.zeros((encoder.dimension, encoder.dimension))
+    origin = None  # near the mean, so that the difference of the sums below is not one of large numbers
+    stream = iter(texts)
+    while window := list(islice(stream, _WINDOW)):
+        rows = encoder.encode(window, normalize=False, **encode_arguments).astype(np.float64)
+        origin = rows.mean(axis=0) if origin is None else origin
+        rows -= origin
+        count, total, products = count + len(rows), total + rows.sum(axis=0), products + rows.T @ rows
+    if origin is None or count < 2:
+        raise InputError(f"Whitening was to be fitted on {count} texts; there must be many more than dimensions.")
+    covariance = (products - np.outer(total, total) / count) / (count - 1)
+    directions, variances, _ = np.linalg.svd(covariance, hermitian=True)
+    # float32 embeddings say nothing of smaller ones; and n texts differ in n - 1 directions at most
+    least = (np.trace(covariance) + origin @ origin) * np.finfo(np.float32).eps ** 2
+    varying = min(int((variances > least).sum()), count - 1)
+    wanted = varying if dimensions is None else dimensions
+    if not 1 <= wanted <= varying:
+        raise InputError(
+            f"The embeddings of {count:,} texts vary in {varying} directions, so that they cannot be whitened to "
+            f"{wanted} dimensions. Give more texts, or fewer dimensions."
+        )
+    weight = directions[:, :wanted] / np.sqrt(variances[:wanted])
+    layer = torch.nn.Linear(encoder.dimension, wanted, dtype=torch.promote_types(encoder.backbone.dtype, torch.float32))
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(weight.T))
+        layer.bias.copy_(torch.from_numpy(-(origin + total / count) @ weight))
+    whitened = type(encoder)(
+        encoder.backbone,
+        encoder.tokenizer,
+        encoder.pooling,
+        encoder.max_length,
+        head=encoder.head,
+        projection=layer.to(encoder.device),
+        normalize=encoder.normalize,
+        prompts=encoder.prompts,
+        default_prompt_name=encoder.default_prompt_name,
+        name=f"{encoder.name}, whitened on {count:,} texts",
+    )
+    whitened.source = encoder.source
+    return whitened.train(encoder.training)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from textcl.data.sts import read_sts
+from textcl.errors import InputError
 from textcl.evaluation.results import GEOMETRY_METRICS, Result, library_versions
 from textcl.evaluation.sts import describe, encode_distinct, hash_subsets
 from textcl.losses import geometry
@@ -51,12 +52,15 @@ class Geometry:
         """Measures anything with `.encode(list[str])`.
 
         Raises:
-            InputError: The encoder returned another number of rows than it was given texts, or NaN or infinite values.
+            InputError: The encoder returned another number of rows than it was given texts, NaN or infinite values,
+                or zero vectors alone.
         """
         pairs = [pair for s in self.subsets for pair in zip(s.first, s.second, s.scores, strict=True)]
         texts = (text for first, second, _ in pairs for text in (first, second))
         found, row_of = encode_distinct(encoder, texts, **encode_arguments)
         rows = torch.as_tensor(found.toarray() if hasattr(found, "toarray") else found)
+        if not rows.any():
+            raise InputError("The encoder gives every sentence the zero vector, which has no direction to measure.")
         rows = torch.nn.functional.normalize(rows, dim=1)
         positives = [(row_of[first], row_of[second]) for first, second, score in pairs if score > LEAST_SCORE]
         first, second = torch.tensor(positives).unbind(dim=1)

@@ -18,11 +18,15 @@ from typing import Any
 from textcl.data.catalogue import data_directory
 from textcl.data.clustering import CLUSTERING_SETS, load_clustering
 from textcl.data.sts import STS_TASKS, read_sts
+from textcl.data.transfer import CLASSIFICATIONS, PROBING_TASKS, REGRESSIONS, read_transfer
 from textcl.errors import InputError
 from textcl.evaluation.results import Result
 
 TRANSDUCTIVE_SHARE = 0.01  # of pairs or texts; a stray "he said ." in a million sentences is no reason to mark
 SPLITS = (*STS_TASKS, "STSBenchmark-dev", "SICKRelatedness-dev")
+TRANSFER = (*CLASSIFICATIONS, *REGRESSIONS)
+# Without the probing tasks, over a million texts: they are counted where they are named.
+_CHECKED = (*SPLITS, *CLUSTERING_SETS, *(task for task in TRANSFER if task not in PROBING_TASKS))
 _SEPARATORS = re.compile(r"[\W_]+")
 
 
@@ -46,14 +50,14 @@ def overlap(
 
     Args:
         corpus_texts: The training texts.
-        tasks: Some of `STS_TASKS`, also with "-dev", and of `CLUSTERING_SETS`; by default all that are installed,
-            test and dev.
+        tasks: Some of `STS_TASKS`, also with "-dev", of `CLUSTERING_SETS`, and of the transfer tasks; by default all
+            that are installed, test and dev, but for the probing tasks.
         data_dir: The data directory; by default `textcl.data.data_directory()`.
 
     Returns:
         For each task and subset `{"found": distinct texts in the corpus, "total": distinct texts, "pairs_found": pairs
-        with at least one side in the corpus, "pairs": pairs}`. For a clustering set, whose one subset is "all", the
-        first two.
+        with at least one side in the corpus, "pairs": pairs}`. Where there are no pairs, the first two. The one
+        subset of a clustering set is "all"; those of a transfer task are its splits.
 
     Example:
         >>> overlap(dataset["text"])["STS13"]["OnWN"]  # doctest: +SKIP
@@ -61,11 +65,16 @@ def overlap(
     """
     directory = Path(data_dir) if data_dir is not None else data_directory()
     pairs: dict[tuple[str, str], list[tuple[str, ...]]] = {}
-    for task in (*SPLITS, *CLUSTERING_SETS) if tasks is None else tasks:
+    for task in _CHECKED if tasks is None else tasks:
         name, _, split = task.partition("-")
         try:
             if task in CLUSTERING_SETS:
                 pairs[task, "all"] = [(fingerprint(text),) for text in load_clustering(task, directory)[0]]
+                continue
+            if task in TRANSFER:
+                for part, examples in read_transfer(task, directory).items():
+                    sides = (examples.first, examples.second) if examples.second else (examples.first,)
+                    pairs[task, part] = [tuple(map(fingerprint, texts)) for texts in zip(*sides, strict=True)]
                 continue
             subsets = read_sts(name, directory, split or "test")
         except InputError:
@@ -83,7 +92,7 @@ def overlap(
     for (task, subset_name), marks in pairs.items():
         distinct = {mark for pair in marks for mark in pair} - {""}
         count = {"found": len(distinct & found), "total": len(distinct)}
-        if task not in CLUSTERING_SETS:
+        if marks and len(marks[0]) == 2:
             count |= {"pairs_found": sum(not found.isdisjoint(pair) for pair in marks), "pairs": len(marks)}
         counts.setdefault(task, {})[subset_name] = count
     return counts
@@ -94,19 +103,27 @@ def mark_transductive(result: Result, counts: dict[str, dict[str, dict[str, int]
 
     Every subset that was checked gets its counts under `overlap`; it and its task are marked `transductive` where at
     least `TRANSDUCTIVE_SHARE` of its pairs have a side in the training corpus. So does a clustering task, by its
-    texts. The counts also enter the provenance.
+    texts; and a transfer task, by the texts or pairs of the split that is scored, not of that which its classifier is
+    trained on. The counts of all splits also enter the provenance.
     """
+    setting = result.provenance.get("transfer", {}).get("setting", "test")
     marked: dict[str, dict[str, Any]] = deepcopy(result.results)
     checked = {task: subsets for task, subsets in counts.items() if task in marked}
     for task, subsets in checked.items():
-        if task in CLUSTERING_SETS:
-            count = subsets["all"]
-            transductive = count["found"] >= TRANSDUCTIVE_SHARE * count["total"] > 0
-            marked[task] |= {"overlap": dict(count), "transductive": transductive}
+        if task in CLUSTERING_SETS or task in TRANSFER:
+            # folds are of all texts, or under the setting dev of the train split
+            scored = next(split for split in ("all", setting, "dev", "train") if split in subsets)
+            marked[task] |= {"overlap": dict(subsets[scored]), "transductive": _transductive(subsets[scored])}
             continue
         for name, count in subsets.items():
             entry = marked[task]["subsets"][name]
             entry["overlap"] = dict(count)
-            entry["transductive"] = count["pairs_found"] >= TRANSDUCTIVE_SHARE * count["pairs"] > 0
+            entry["transductive"] = _transductive(count)
         marked[task]["transductive"] = any(entry.get("transductive") for entry in marked[task]["subsets"].values())
     return Result(marked, dict(result.average), {**result.provenance, "overlap": deepcopy(checked)})
+
+
+def _transductive(count: dict[str, int]) -> bool:
+    """Whether enough was found: of pairs where there are, else of texts."""
+    found, total = ("pairs_found", "pairs") if "pairs" in count else ("found", "total")
+    return count[found] >= TRANSDUCTIVE_SHARE * count[total] > 0

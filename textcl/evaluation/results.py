@@ -12,6 +12,7 @@ from textcl.files import write_json
 
 AGGREGATIONS = ("all", "mean", "wmean")
 CLUSTERING_METRICS = ("accuracy", "nmi", "ari")
+RETRIEVAL_METRICS = ("ndcg@10", "mrr@10", "recall@10", "recall@100")
 GEOMETRY_METRICS = ("alignment", "uniformity", "effective_rank", "anisotropy", "hubness")
 # Of the table: its title, and for each row the metric of a task and the name of its average.
 _BLOCKS: tuple[tuple[str, dict[str, str]], ...] = (
@@ -19,6 +20,7 @@ _BLOCKS: tuple[tuple[str, dict[str, str]], ...] = (
     ("Clustering", {name: name for name in CLUSTERING_METRICS}),
     ("Transfer", {"accuracy": "transfer", "dev_accuracy": "transfer_dev"}),
     ("Regression", {"pearson": "regression_pearson", "spearman": "regression_spearman"}),
+    ("Retrieval", {name: name for name in RETRIEVAL_METRICS}),
     ("Geometry", {name: name for name in GEOMETRY_METRICS}),
 )
 _SHORT_NAMES = {"STSBenchmark": "STS-B", "SICKRelatedness": "SICK-R", "SICKEntailment": "SICK-E"}
@@ -36,7 +38,7 @@ class Result:
             task `accuracy`, `nmi` and `ari` (×100), and `by_seed` with the values whose means they are. For each
             transfer task `accuracy` and `dev_accuracy` (×100), `f1` for MRPC, `by_fold` where there are outer folds,
             and the `chosen` regularisation. For each regression `pearson`, `spearman` and `dev_pearson` (×100). Under
-            `geometry` what `Geometry` measures.
+            `retrieval` what `Retrieval` measures (×100), under `geometry` what `Geometry` does.
         average: The mean over the STS tasks, for each aggregation, and over the clustering tasks, for each metric;
             `transfer` and `transfer_dev` over the accuracies of transfer tasks, `regression_pearson` and
             `regression_spearman` over regressions.
@@ -53,9 +55,9 @@ class Result:
         """The one number to select on: the average Spearman correlation, aggregation "all".
 
         Without STS tasks, the average accuracy of clusterings, or else of transfer tasks, or else the average Pearson
-        correlation of regressions, or else the effective rank.
+        correlation of regressions, or else nDCG@10, or else the effective rank.
         """
-        kinds = ("all", "accuracy", "transfer", "regression_pearson", "effective_rank")
+        kinds = ("all", "accuracy", "transfer", "regression_pearson", "ndcg@10", "effective_rank")
         return self.average[next(kind for kind in kinds if kind in self.average)]
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,20 +78,22 @@ class Result:
         lines = ["\n\n".join("\n".join(block) for block in blocks)]
         if "f1" in self.results.get("MRPC", {}):
             lines.append(f"MRPC: F1 {self.results['MRPC']['f1']:.2f}")
-        for task in self.results:
-            for name, subset in self.results[task].get("subsets", {}).items():
-                if subset.get("transductive"):
-                    found, total = subset["overlap"]["pairs_found"], subset["overlap"]["pairs"]
+        for task, entry in self.results.items():
+            for name, part in entry.get("subsets", {"": entry}).items():
+                if not part.get("transductive"):
+                    continue
+                count, title = part["overlap"], f"* {short_name(task)} {name}".rstrip()
+                if "pairs" in count:
+                    found, total = count["pairs_found"], count["pairs"]
                     lines.append(
-                        f"* {short_name(task)} {name}: {found:,} of {total:,} pairs ({100 * found / total:.1f} %) "
-                        f"have a text that was in the training corpus (transductive)"
+                        f"{title}: {found:,} of {total:,} pairs ({100 * found / total:.1f} %) have a text that was in "
+                        f"the training corpus (transductive)"
                     )
-            if "accuracy" in self.results[task] and self.results[task].get("transductive"):
-                count = self.results[task]["overlap"]
-                lines.append(
-                    f"* {short_name(task)}: {count['found']:,} of {count['total']:,} distinct texts were in the "
-                    f"training corpus (transductive)"
-                )
+                else:
+                    lines.append(
+                        f"{title}: {count['found']:,} of {count['total']:,} distinct texts were in the training corpus "
+                        f"(transductive)"
+                    )
         return "\n".join(lines)
 
     def _block(self, title: str, rows: Mapping[str, str]) -> list[str]:

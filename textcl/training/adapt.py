@@ -21,16 +21,16 @@ def adapt(
     *,
     run: str | Path,
     steps: int = 300,
-    first_view: str = "plain",
-    second_view: str = "plain",
+    first_view: str = "token_cutoff:0.2",
+    second_view: str = "token_cutoff:0.2",
     batch_size: int = 400,
-    learning_rate: float = 1e-5,
+    learning_rate: float = 5e-5,
     seed: int = 0,
 ) -> SCCL:
     """Trains an encoder by SCCL on the texts themselves, in virtual mode; no label is needed.
 
-    Every 25 steps it looks how many texts changed their cluster, and stops once they are no more than one in 1,000.
-    Batch size and learning rate are those of SCCL's authors.
+    Every 50 steps it looks how many texts changed their cluster, and stops once they are no more than one in twenty.
+    All settings are those of the `standard-sccl-*` recipes, see there.
 
     Args:
         encoder: What is trained, in place.
@@ -38,10 +38,10 @@ def adapt(
         clusters: How many; None: estimated before training, and said.
         run: A directory for the log; it must not hold a run.
         steps: The most that are made.
-        first_view: See `textcl.views`; two "plain" views differ by dropout.
+        first_view: See `textcl.views`; dropout comes on top.
         second_view: Likewise.
         batch_size: Texts a step, at most all there are.
-        learning_rate: Of the encoder, constant; that of head and centres is a hundred times as large.
+        learning_rate: Of the encoder, constant; that of head and centres is twenty times as large.
         seed: Of training and of k-means.
 
     Returns:
@@ -64,14 +64,16 @@ def adapt(
         per_device_train_batch_size=min(batch_size, len(texts)),
         learning_rate=learning_rate,
         lr_scheduler_type="constant",
-        eval_steps=25,
-        target_score=99.9,
+        eval_steps=50,
+        target_score=95.0,
         select_best=False,
         save_strategy="no",
         seed=seed,
     )
     set_seed(seed)  # the head is drawn before the trainer sets the seed
-    method = SCCL(encoder, clusters, first_view, second_view, kmeans_seed=seed)
+    method = SCCL(
+        encoder, clusters, first_view, second_view, alpha=10.0, head_learning_rate_factor=20.0, kmeans_seed=seed
+    )
     trainer = ContrastiveTrainer(method, args, Dataset.from_dict({"text": list(texts)}))
     trainer.remove_callback(PrinterCallback)
     trainer.train()

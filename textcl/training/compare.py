@@ -22,12 +22,12 @@ from typing import Any
 
 from textcl.encoder import Encoder
 from textcl.errors import InputError
-from textcl.evaluation import MeanWordVectors, Suite, TfidfEncoder, mark_transductive
+from textcl.evaluation import MeanWordVectors, Suite, TfidfEncoder, mark_transductive, whitening
 from textcl.training.recipe import Recipe, find_corpus, load_recipe, recipe_file, resolve, training_rows
 
 logger = logging.getLogger("textcl")
 
-BASELINES = ("untouched", "tfidf", "word-vectors")
+BASELINES = ("untouched", "tfidf", "word-vectors", "whitening")
 
 
 class RunFailed(Exception):
@@ -71,7 +71,8 @@ def compare(
         seeds: The recipe's own seed and the seeds - 1 that follow it.
         flags: Command-line flags for every run, such as `["--limit", "20000"]`; they win over the recipes.
         baselines: "untouched" (the first recipe's model as it is; "untouched:mean" names the pooling), "tfidf",
-            "word-vectors" (the mean of the model's word embeddings).
+            "word-vectors" (the mean of the model's word embeddings), "whitening" (the untouched model, whitened on the
+            first recipe's corpus; it too takes a pooling).
         tasks: Names in `textcl.evaluation.TASKS` (default: the seven of the papers). STS-B dev is scored beside them,
             but not where none of them is an STS task.
         data_dir: Where the sets are.
@@ -203,12 +204,15 @@ def _die_with_parent() -> None:
 def _baseline(row: Row) -> Any:
     kind, _, pooling = row.name.partition(":")
     flags = row.recipe.flags
-    if kind == "untouched":
+    reading = {key: flags[key] for key in ("column", "label_column", "limit")}
+    if kind in ("untouched", "whitening"):
         pooling = pooling or flags["test_pooling"] or flags["pooling"]
-        return Encoder.from_pretrained(flags["model"], pooling=pooling, max_length=flags["max_length"])
+        encoder = Encoder.from_pretrained(flags["model"], pooling=pooling, max_length=flags["max_length"])
+        if kind == "untouched":
+            return encoder
+        return whitening(encoder, training_rows(find_corpus(flags["data"]), **reading)["text"])
     if kind == "word-vectors":
         return MeanWordVectors(Encoder.from_pretrained(flags["model"], max_length=flags["max_length"]))
-    reading = {key: flags[key] for key in ("column", "label_column", "limit")}
     return TfidfEncoder(training_rows(find_corpus(flags["data"]), **reading)["text"])
 
 

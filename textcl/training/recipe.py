@@ -23,10 +23,11 @@ from transformers import HfArgumentParser, PrinterCallback, set_seed
 
 from textcl.collator import COLUMNS
 from textcl.data import data_directory, load_labelled, load_texts, load_triplets, verify
-from textcl.data.corpora import csv_records
+from textcl.data.corpora import csv_records, hold_out
 from textcl.encoder import BUNDLED, Encoder
 from textcl.errors import InputError, nearest
-from textcl.evaluation import LabelledPairs, STSBenchmark, overlap
+from textcl.evaluation import LabelFree, LabelledPairs, STSBenchmark, overlap
+from textcl.evaluation.label_free import CRITERIA
 from textcl.evaluation.results import library_versions
 from textcl.files import write_json
 from textcl.methods import METHODS, Method
@@ -88,8 +89,15 @@ class RunFlags:
     dev: str | None = field(
         default=None,
         metadata={
-            "help": "what chooses the checkpoint: 'stsb', a file of labelled pairs (text, text, score) or 'none' "
-            "(default: the method's own figures where it has some, else stsb where it is installed)"
+            "help": "what chooses the checkpoint: 'stsb', a file of labelled pairs (text, text, score), a criterion on "
+            f"held-out texts ({', '.join(CRITERIA)}) or 'none' (default: the method's own figures where it has some, "
+            "else stsb where it is installed)"
+        },
+    )
+    held_out: int | None = field(
+        default=None,
+        metadata={
+            "help": "rows at the end that such a criterion sees and training does not (default: 1,000, at most a tenth)"
         },
     )
 
@@ -120,7 +128,7 @@ class Recipe:
         decisive = {k: v for k, v in self.to_dict().items() if k not in COSMETIC and v not in (None, [], {})}
         for key in ("data", "dev"):
             value = decisive.get(key)
-            if value and (key == "data" or value not in ("stsb", "none")):
+            if value and (key == "data" or value not in ("stsb", "none", *CRITERIA)):
                 decisive[key] = file_hash(find_corpus(value))
         for key in ("model", "text_view_model"):
             folder = BUNDLED if self.flags[key] == "bundled" else Path(self.flags[key] or "")
@@ -249,31 +257,9 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
         raise InputError(f"{output} holds a run already; go on with it by --resume, or replace it by --overwrite.")
 
     started = datetime.now(UTC)
-    arguments = _only(ContrastiveTrainingArguments, recipe.flags)
-    try:
-        args = ContrastiveTrainingArguments(output_dir=str(output), **arguments)
-    except ValueError as error:  # flags that exclude one another
-        raise InputError(str(error)) from error
-    set_seed(args.seed)  # a new head is drawn before the trainer sets the seed
-    encoder = Encoder.from_pretrained(
-        recipe.flags["model"], **{key: recipe.flags[key] for key in ("pooling", "max_length", "dropout")}
-    )
-    method = METHODS[recipe.method](encoder, **_only(_method_flags(recipe.method), recipe.flags))
-    if recipe.flags["test_pooling"]:
-        check_pooling(recipe.flags["test_pooling"])
-    method.test_pooling = recipe.flags["test_pooling"]
-    corpus = find_corpus(recipe.flags["data"])
-    dataset = training_rows(corpus, **{key: recipe.flags[key] for key in ("column", "label_column", "limit")})
-    if view := recipe.flags["text_view"]:
-        if not method.takes_views:
-            raise InputError(f"{recipe.method} makes no views of a text, so that --text_view has no place in it.")
-        rate, model = recipe.flags["text_view_rate"], recipe.flags["text_view_model"]
-        dataset = augment(dataset, view, rate=rate, model=model, seed=args.seed)
-    own = type(method).evaluators is not Method.evaluators
-    evaluators = dev_evaluators("none" if own and recipe.flags["dev"] is None else recipe.flags["dev"])
-    trainer = ContrastiveTrainer(model=method, args=args, train_dataset=dataset, evaluators=evaluators)
+    trainer, held_out = make_trainer(recipe)
+    args, method, corpus = trainer.args, trainer.method, find_corpus(recipe.flags["data"])
     dataset = cast(Any, trainer.train_dataset)  # what the method takes of it
-    trainer.remove_callback(PrinterCallback)  # without bars it would print dictionaries; they stand in log.jsonl
 
     args.distributed_state.wait_for_everyone()  # no process may find what another has begun to write
     if trainer.is_world_process_zero():
@@ -294,7 +280,7 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
         write_json(export / "overlap.json", seen)
         history = trainer.state.log_history
         chosen = f"eval_{trainer.evaluators[0].name}" if trainer.evaluators else ""
-        dev = [entry[chosen] for entry in history if chosen in entry]
+        scores = [entry[chosen] for entry in history if chosen in entry]
         record = {
             "started": started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -306,12 +292,13 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
                 "file": str(corpus),
                 "sha256": file_hash(corpus),
                 "rows": len(dataset),
+                "held_out": len(held_out),
                 "duplicates": len(dataset) - len(set(dataset["text"])),
                 "duplicates_in_batches": next((e[_IN_BATCHES] for e in reversed(history) if _IN_BATCHES in e), None),
                 "overlap": seen,
             },
-            "dev": {"set": chosen.removeprefix("eval_"), "score": max(dev) if args.select_best else dev[-1]}
-            if dev
+            "dev": {"set": chosen.removeprefix("eval_"), "score": max(scores) if args.select_best else scores[-1]}
+            if scores
             else None,
             "steps": trainer.state.global_step,
             "train_loss": outcome.metrics.get("train_loss"),
@@ -326,6 +313,46 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
         write_json(output / "run.json", record)
     args.distributed_state.wait_for_everyone()
     return RunResult(output, output / "export", json.loads((output / "run.json").read_text(encoding="utf-8")))
+
+
+def make_trainer(recipe: Recipe) -> tuple[ContrastiveTrainer, list[str]]:
+    """The trainer of a recipe, and the texts that it holds out; nothing is written yet.
+
+    Raises:
+        InputError: For bad input of any kind.
+    """
+    arguments = _only(ContrastiveTrainingArguments, recipe.flags)
+    try:
+        args = ContrastiveTrainingArguments(output_dir=str(recipe.flags["output"]), **arguments)
+    except ValueError as error:  # flags that exclude one another
+        raise InputError(str(error)) from error
+    set_seed(args.seed)  # a new head is drawn before the trainer sets the seed
+    encoder = Encoder.from_pretrained(
+        recipe.flags["model"], **{key: recipe.flags[key] for key in ("pooling", "max_length", "dropout")}
+    )
+    method = METHODS[recipe.method](encoder, **_only(_method_flags(recipe.method), recipe.flags))
+    if recipe.flags["test_pooling"]:
+        check_pooling(recipe.flags["test_pooling"])
+    method.test_pooling = recipe.flags["test_pooling"]
+    corpus = find_corpus(recipe.flags["data"])
+    dataset = training_rows(corpus, **{key: recipe.flags[key] for key in ("column", "label_column", "limit")})
+    dev = recipe.flags["dev"]
+    held_out: list[str] = []
+    if dev in CRITERIA:
+        dataset, held_out = hold_out(dataset, recipe.flags["held_out"])
+        logger.info("%s texts are held out, by which %s chooses the checkpoint.", f"{len(held_out):,}", dev)
+    elif recipe.flags["held_out"] is not None:
+        raise InputError(f"--held_out has a place only where --dev is one of {', '.join(CRITERIA)}.")
+    if view := recipe.flags["text_view"]:
+        if not method.takes_views:
+            raise InputError(f"{recipe.method} makes no views of a text, so that --text_view has no place in it.")
+        rate, model = recipe.flags["text_view_rate"], recipe.flags["text_view_model"]
+        dataset = augment(dataset, view, rate=rate, model=model, seed=args.seed)
+    own = type(method).evaluators is not Method.evaluators
+    evaluators = dev_evaluators("none" if own and dev is None else dev, held_out)
+    trainer = ContrastiveTrainer(model=method, args=args, train_dataset=dataset, evaluators=evaluators)
+    trainer.remove_callback(PrinterCallback)  # without bars it would print dictionaries; they stand in log.jsonl
+    return trainer, held_out
 
 
 def training_rows(
@@ -356,14 +383,18 @@ def _triplet_columns(path: Path) -> tuple[str, ...]:
     return tuple(name for name in ("sent0", "sent1", "hard_neg") if name in header) if "sent1" in header else ()
 
 
-def dev_evaluators(dev: str | None) -> list[Any]:
+def dev_evaluators(dev: str | None, held_out: Sequence[str] = ()) -> list[Any]:
     """The evaluator that chooses the checkpoint, as a list of at most one.
 
     Args:
-        dev: "stsb", a file of labelled pairs, "none", or None for STS-B where it is installed.
+        dev: "stsb", a file of labelled pairs, a criterion of `LabelFree`, "none", or None for STS-B where it is
+            installed.
+        held_out: The texts that the criterion sees.
     """
     if dev == "none":
         return []
+    if dev in CRITERIA:
+        return [LabelFree(held_out, dev)]
     if dev is None and not verify(names=["STSBenchmark"])[0].usable:
         logger.warning(
             "STS-B is not installed, so that no dev set chooses the checkpoint and the last one is exported; "

@@ -7,6 +7,7 @@ Numbers come from torch's own generator, as those of dropout do, so that a check
 cache can replay them.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -71,11 +72,16 @@ def embedding_dropout(inputs: dict[str, Tensor], rate: float) -> dict[str, Tenso
     The authors' code draws exactly ⌊L · d · rate⌋ elements a text; here each is drawn by itself.
     """
     embeddings = inputs["embeddings"]
-    # sixteen bits an element, four elements a draw: drawing is what takes the time
-    draws = torch.empty(-(-embeddings.numel() // 4), dtype=torch.long, device=embeddings.device)
-    bits = draws.random_(torch.iinfo(torch.long).min, None).view(torch.int16)[: embeddings.numel()]
-    chosen = bits.view(embeddings.shape).int() < round(rate * 2**16) - 2**15
+    chosen = drawn(embeddings.shape, rate, embeddings.device)
     return {**inputs, "embeddings": embeddings.masked_fill(chosen, 0.0)}
+
+
+def drawn(shape: Sequence[int], rate: float, device: torch.device) -> Tensor:
+    """A bool mask that is true with probability `rate`, to sixteen bits, each element by itself."""
+    # four elements a draw: drawing is what takes the time
+    count = math.prod(shape)
+    bits = torch.empty(-(-count // 4), dtype=torch.long, device=device).random_(torch.iinfo(torch.long).min, None)
+    return bits.view(torch.int16)[:count].view(tuple(shape)).int() < round(rate * 2**16) - 2**15
 
 
 BEFORE = frozenset({"shuffle", "span", "template_alone"})

@@ -1,0 +1,78 @@
+"""`python -m benchmarks [NAME …] [--quick]`: textcl beside its peers, as a table and as JSON."""
+
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+
+from textcl.cli.main import Parser, quieten
+from textcl.errors import InputError, nearest
+
+NAMES = {  # each is a function `run(options) -> rows` of the module of this name
+    "training": "SimCSE steps beside MultipleNegativesRankingLoss",
+    "encode": "sentences a second",
+    "sts": "the seven STS tasks, from text to table",
+    "info-nce": "the loss and its gradient, in time and memory, beside the whole matrix and NT-Xent by pairs",
+    "gradient-cache": "a batch of thousands beside CachedMultipleNegativesRankingLoss",
+    "transfer": "the seven transfer tasks beside SentEval's loop over folds and regularisations",
+    "corpus": "a corpus to Parquet, in time and memory",
+    "ranks": "training on one process and on two",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the named benchmarks and returns the exit code: 2 if one could not be run."""
+    parser = Parser(
+        prog="python -m benchmarks",
+        description="Ratios textcl : peer, medians of runs in turns. "
+        + " ".join(f"{name}: {text}." for name, text in NAMES.items()),
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="default: all")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: whether it runs and agrees, not how fast")
+    parser.add_argument("--data", default="bundled", metavar="FILE", help="a file of sentences (default: bundled ones)")
+    parser.add_argument("--model", metavar="DIRECTORY", help="default: all-MiniLM-L6-v2")
+    parser.add_argument("--rounds", type=int, help="how often each side has its turn (default: by the benchmark)")
+    parser.add_argument("--output", default="benchmarks.json", metavar="FILE.json")
+    try:
+        given = parser.parse_args(arguments)
+        for name in given.names:
+            if name not in NAMES:
+                raise InputError(f"There is no benchmark {name!r}.{nearest(name, NAMES)}")
+        if given.rounds is not None and given.rounds < 1:
+            raise InputError(f"A side has its turn once at least, not {given.rounds} times.")
+    except InputError as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 2
+
+    quieten()
+    from benchmarks.measure import Options, show
+    from textcl.cli.env import describe
+    from textcl.files import write_json
+
+    options = Options(given.model, given.data, given.rounds, given.quick)
+    machine = describe()
+    with suppress(PackageNotFoundError):
+        machine["pytorch-metric-learning"] = version("pytorch-metric-learning")
+    print("\n".join(f"{name:<25}{value}" for name, value in machine.items()))
+    rows, missing = [], {}
+    for name in given.names or NAMES:
+        try:
+            found = import_module(f"benchmarks.{name.replace('-', '_')}").run(options)
+        except InputError as error:
+            missing[name] = str(error)
+            print(f"\n{name}: {error}", file=sys.stderr)
+            continue
+        rows += found
+        print(f"\n{show(found)}", flush=True)
+        # after each, so that an interruption costs one
+        written = {"machine": machine, "options": asdict(options), "rows": [row.to_dict() for row in rows]}
+        write_json(given.output, written)
+    if given.quick:
+        print("\nThese are tiny sizes: the figures say nothing of speed.")
+    return 2 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""One GPU, offline, within eight minutes, one table: textcl at the sizes that a GPU is for.
+
+    python -m benchmarks.gpu [--output gpu.json]
+    python -m benchmarks.gpu --device cpu --quick
+
+A BERT-base with random weights trains and encodes beside sentence-transformers, which leaves padding out if
+flash-attention is installed; then the transfer tasks and InfoNCE at 262,144 rows. The share of the peak is that of a
+large bfloat16 product, timed in the same run.
+
+This has been run on the processor only, at tiny sizes: what it prints on a GPU has not been seen yet.
+"""
+
+import os
+import sys
+import tempfile
+from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import senteval_loop
+from benchmarks.info_nce import inputs, one_way_tiled, products, timed
+from benchmarks.measure import EQUAL, FASTER, MEBIBYTE, SMALLER, Options, Row, peak_above, seconds, show, take_turns
+from textcl.files import write_json
+
+PEAK = "of the peak"
+
+
+def bert_base(folder: str, quick: bool) -> str:
+    """Writes a BERT-base with random weights and the bundled tokenizer, and returns its directory."""
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    from textcl.encoder import BUNDLED
+
+    small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    torch.manual_seed(0)
+    BertModel(BertConfig(**(small if quick else {})), add_pooling_layer=False).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(BUNDLED).save_pretrained(folder)
+    return folder
+
+
+def peak_rate(quick: bool) -> float:
+    """Floating-point operations a second of a large bfloat16 product, the best of five."""
+    size = 256 if quick else 8192
+    square = torch.ones(size, size, dtype=torch.bfloat16, device="cuda" if torch.cuda.is_available() else "cpu")
+    return 2 * size**3 / min(seconds(lambda: square @ square) for _ in range(5))
+
+
+def operations(model: str, lengths: Sequence[int]) -> int:
+    """Of a forward pass over texts of so many tokens: two for each weight and token, and the products of attention."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(model)
+    width, layers = config.hidden_size, config.num_hidden_layers
+    weights = layers * (4 * width**2 + 2 * width * config.intermediate_size)
+    return sum(2 * weights * length + 4 * layers * width * length**2 for length in lengths)
+
+
+def training(options: Options, model: str, peak: float) -> list[Row]:
+    """Tokens a second of SimCSE steps in bfloat16, and their share of the peak."""
+    from benchmarks.simcse import SIDES, Job, equal_losses
+
+    batch, steps, length = options.size(512, 4), options.size(22, 4), options.size(128, 32)
+    job = Job(model, options.texts(batch * steps), batch, steps, length, bf16=True)
+    lengths = token_lengths(model, job.texts, length)
+    per_step = 2 * sum(lengths) / steps  # each text twice
+    work = 3 * 2 * operations(model, lengths) / steps  # backward is two forwards
+    taken = {name: partial(lambda side: side(job)[0].step_seconds(job), side) for name, side in SIDES.items()}
+    found = take_turns(taken, options.turns())
+    return [
+        *rates("training, BERT-base, bf16", found, per_step, work / peak, f"batch {batch}, at most {length} tokens"),
+        equal_losses("training, no dropout", job),
+    ]
+
+
+def encoding(options: Options, model: str, peak: float) -> list[Row]:
+    """The same of `encode`; the peer's attention is flash-attention's where that is installed."""
+    from transformers.utils import is_flash_attn_2_available
+
+    from benchmarks.encode import mean_cosine
+    from benchmarks.simcse import load_peer
+    from textcl import Encoder
+
+    texts, length = options.texts(options.size(20_000, 32)), options.size(128, 32)
+    flash = torch.cuda.is_available() and is_flash_attn_2_available()
+    encoder = Encoder.from_pretrained(model, max_length=length, dtype=torch.bfloat16)
+    peer = load_peer(model, length, bf16=True, attention="flash_attention_2" if flash else None)
+    size = options.size(512, 8)
+    vectors: dict[str, torch.Tensor] = {}
+
+    def textcl_side() -> None:
+        vectors["textcl"] = encoder.encode(texts, batch_size=size, convert_to="tensor", show_progress_bar=False)
+
+    def peer_side() -> None:
+        vectors["peer"] = peer.encode(texts, batch_size=size, convert_to_tensor=True, show_progress_bar=False)
+
+    textcl_side(), peer_side()  # warming up
+    found = take_turns({"textcl": partial(seconds, textcl_side), "peer": partial(seconds, peer_side)}, options.turns())
+    lengths = token_lengths(model, texts, length)
+    notes = f"{len(texts):,} texts, batch size {size}; the peer {'with' if flash else 'without'} flash-attention"
+    cosine = mean_cosine(*(vectors[name].float().cpu().numpy() for name in ("textcl", "peer")))
+    return [
+        *rates("encode, BERT-base, bf16", found, sum(lengths), operations(model, lengths) / peak, notes),
+        Row("encode: to the peer's vectors", cosine, 1.0, "mean cosine", 1, EQUAL),
+    ]
+
+
+def rates(name: str, found: dict[str, list[float]], tokens: float, at_peak: float, notes: str) -> list[Row]:
+    """Tokens a second, padding not counted, and the share of the peak, from seconds."""
+    speed = {side: [tokens / each for each in runs] for side, runs in found.items()}
+    share = {side: [at_peak / each for each in runs] for side, runs in found.items()}
+    return [Row.of(name, speed, "tokens/s", FASTER, notes), Row.of(f"{name}: share", share, PEAK, FASTER)]
+
+
+def token_lengths(model: str, texts: list[str], length: int) -> list[int]:
+    from transformers import AutoTokenizer
+
+    rows = AutoTokenizer.from_pretrained(model)(texts, truncation=True, max_length=length)["input_ids"]
+    return list(map(len, rows))
+
+
+def transfer(options: Options, model: str, peak: float) -> list[Row]:
+    """All seven tasks by textcl; the loop, which would take too long for them, on MRPC, as textcl does too."""
+    from benchmarks.transfer import COUNTS, TINY, Cached, beside_loop, random_tasks
+    from textcl.evaluation import Transfer
+
+    counts, width = (TINY, 64) if options.quick else (COUNTS, 768)
+    tasks, vectors = random_tasks(counts, width)
+    taken = []
+    for mode in ("fast", "senteval"):
+        evaluate = Transfer({"own": (["a", "b"], [0, 1])}, mode=mode)
+        evaluate.tasks = tasks
+        taken.append(seconds(partial(evaluate, Cached(vectors))))
+    notes = f"{', '.join(tasks)}; textcl on both sides"
+    modes = Row("transfer, fast beside senteval", *taken, "s", 1, SMALLER, notes)
+    one = list(tasks)[-1]
+    return [modes, *beside_loop({one: tasks[one]}, vectors, 1, f"random vectors, {senteval_loop.FOLDS} folds")]
+
+
+def info_nce(options: Options, model: str, peak: float) -> list[Row]:
+    """Forward and backward at a size whose matrix fits no GPU, beside the products of its tiles."""
+    batch, chunk = options.size(262_144, 96), options.size(8192, 32)
+    loss = partial(one_way_tiled, chunk=chunk)
+    sides: dict[str, Callable[[], Any]] = {"textcl": timed(loss, batch), "peer": lambda: products(batch, chunk)}
+    found = take_turns(sides, options.turns())
+    pair = inputs(batch)
+    memory = peak_above(lambda: torch.autograd.grad(loss(*pair), pair)) / MEBIBYTE
+    name = f"InfoNCE, N = {batch:,}"
+    return [
+        Row.of(name, found, "s", "near 1", f"the peer is its four products, in tiles of {chunk:,}, in float32"),
+        Row(f"{name}: memory", memory, 4 * batch**2 / MEBIBYTE, "MiB", 1, SMALLER, "the peer is its matrix, computed"),
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    from textcl.cli.env import describe
+
+    parser = ArgumentParser(prog="python -m benchmarks.gpu", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: whether it runs and agrees, not how fast")
+    parser.add_argument("--data", default="bundled", metavar="FILE")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--output", default="gpu.json", metavar="FILE.json")
+    given = parser.parse_args(arguments)
+    if given.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    elif not torch.cuda.is_available():
+        sys.exit("benchmarks: There is no GPU here; --device cpu --quick runs the same code at tiny sizes.")
+    options = Options(None, given.data, given.rounds, given.quick)
+    machine = describe()
+    peak = peak_rate(given.quick)
+    machine["bf16 product"] = f"{peak / 1e12:.1f} Tflop/s"
+    print("\n".join(f"{name:<25}{value}" for name, value in machine.items()), end="\n\n")
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        model = bert_base(str(Path(folder) / "bert"), given.quick)
+        for benchmark in (training, encoding, transfer, info_nce):
+            rows += benchmark(options, model, peak)
+            written = {"machine": machine, "options": asdict(options), "rows": [row.to_dict() for row in rows]}
+            write_json(given.output, written)
+    print(show(rows))
+
+
+if __name__ == "__main__":
+    from textcl.cli.main import quieten
+
+    quieten()
+    main()

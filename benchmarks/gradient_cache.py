@@ -1,0 +1,32 @@
+"""A batch of thousands in the memory of a slice, beside CachedMultipleNegativesRankingLoss."""
+
+from benchmarks.measure import FASTER, MEBIBYTE, SMALLER, Options, Row, in_child, take_turns
+from benchmarks.simcse import SIDES, WARM_UP, Job, equal_losses
+from textcl.device import has_bf16
+
+
+def run(options: Options) -> list[Row]:
+    """Sentences a second and peak memory, each run in a process of its own."""
+    batch = options.size(4096, 16)
+    job = Job(options.encoder(), options.texts(batch), batch, WARM_UP + 1, bf16=has_bf16(), cached=True)
+    sides = {name: lambda name=name: in_child(measured, name, job) for name in SIDES}
+    found = take_turns(sides, options.turns(1))
+    precision = "bf16" if job.bf16 else "fp32"
+    name, notes = f"gradient cache, batch {batch:,}, {precision}", "CachedMultipleNegativesRankingLoss as it comes"
+    return [
+        Row.of(name, {side: [1 / each[0] for each in runs] for side, runs in found.items()}, "steps/s", FASTER, notes),
+        Row.of(
+            f"{name}: peak memory",
+            {side: [each[1] / MEBIBYTE for each in runs] for side, runs in found.items()},
+            "MiB",
+            SMALLER,
+            "above the loaded model: gradients, the optimizer's state, activations",
+        ),
+        equal_losses(f"{name}, no dropout", job),
+    ]
+
+
+def measured(side: str, job: Job) -> tuple[float, int]:
+    """Seconds of a step, and bytes."""
+    clock, peak = SIDES[side](job)
+    return clock.step_seconds(job), peak

@@ -1,0 +1,166 @@
+"""One SimCSE training run, the same for both sides: textcl's, and sentence-transformers'."""
+
+import os
+import tempfile
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+import transformers
+from datasets import Dataset
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.sentence_transformer.losses import (
+    CachedMultipleNegativesRankingLoss,
+    MultipleNegativesRankingLoss,
+)
+from transformers import AutoConfig
+
+from benchmarks.measure import EQUAL, Row, peak_above, wait_for_device
+from textcl import ContrastiveTrainer, ContrastiveTrainingArguments, Encoder, SimCSE
+from textcl.encoder import DROPOUT_FIELDS
+
+WARM_UP = 2  # steps that are not timed
+TEMPERATURE = 0.05
+
+
+@dataclass(frozen=True)
+class Job:
+    """What both sides do: `steps` steps of AdamW, each text twice through the encoder, in-batch cross-entropy.
+
+    Attributes:
+        model: The directory of the encoder.
+        texts: `batch` of them are enough; with as many as `steps` steps take, each is seen once.
+        batch: Texts a device takes at a time.
+        steps: Optimizer steps.
+        length: Tokens after which a text is cut.
+        bf16: Autocast to bfloat16; weights are float32.
+        cached: By gradient caching.
+        dropout: False: none, and each text's positive is its neighbour, so that losses are large and can be equal.
+        log: Log each step's loss, which costs time.
+    """
+
+    model: str
+    texts: list[str] = field(repr=False)
+    batch: int
+    steps: int
+    length: int = 32
+    bf16: bool = False
+    cached: bool = False
+    dropout: bool = True
+    log: bool = False
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Those of both trainers."""
+        return {
+            "per_device_train_batch_size": self.batch,
+            "max_steps": self.steps,
+            "learning_rate": 1e-5,
+            "bf16": self.bf16,
+            "logging_steps": 1 if self.log else self.steps,
+            "save_strategy": "no",
+            "report_to": "none",
+            "disable_tqdm": True,
+        }
+
+    @property
+    def positives(self) -> list[str]:
+        return self.texts if self.dropout else [*self.texts[1:], self.texts[0]]
+
+
+class Clock(transformers.TrainerCallback):
+    """Takes the time from the end of the warm-up to that of the last step, collating included, and keeps the losses."""
+
+    def __init__(self) -> None:
+        self.marks: list[float] = []
+        self.losses: list[float] = []
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step in (WARM_UP, state.max_steps):
+            wait_for_device()
+            self.marks.append(time.perf_counter())
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
+        if "loss" in logs:
+            self.losses.append(logs["loss"])
+
+    def step_seconds(self, job: Job) -> float:
+        return (self.marks[-1] - self.marks[0]) / (job.steps - WARM_UP)
+
+
+def textcl_side(job: Job) -> tuple[Clock, int]:
+    """Trains, and returns the clock and the bytes that training took above the loaded model."""
+    clock = Clock()
+    transformers.set_seed(0)
+    method = SimCSE(
+        Encoder.from_pretrained(job.model, max_length=job.length, dropout=None if job.dropout else 0.0),
+        temperature=TEMPERATURE,
+        head="none",
+    )
+    columns = {"text": job.texts} if job.dropout else {"text": job.texts, "positive": job.positives}
+    with tempfile.TemporaryDirectory() as output:
+        args = ContrastiveTrainingArguments(output, gradient_cache=job.cached, **job.arguments)
+        trainer = ContrastiveTrainer(method, args, Dataset.from_dict(columns), callbacks=[clock])
+        trainer.remove_callback(transformers.PrinterCallback)
+        return clock, peak_above(trainer.train)
+
+
+def peer_side(job: Job) -> tuple[Clock, int]:
+    """The same by sentence-transformers."""
+    clock = Clock()
+    transformers.set_seed(0)
+    encoder = load_peer(job.model, job.length, dropout=job.dropout)
+    pairs = Dataset.from_dict({"anchor": job.texts, "positive": job.positives})
+    kind = CachedMultipleNegativesRankingLoss if job.cached else MultipleNegativesRankingLoss
+    # across ranks textcl gathers always
+    gather = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    loss = kind(encoder, scale=1 / TEMPERATURE, gather_across_devices=gather)
+    with tempfile.TemporaryDirectory() as output:
+        use_cpu = not torch.cuda.is_available()
+        args = SentenceTransformerTrainingArguments(output, use_cpu=use_cpu, **job.arguments)
+        trainer = SentenceTransformerTrainer(encoder, args, train_dataset=pairs, loss=loss, callbacks=[clock])
+        trainer.remove_callback(transformers.PrinterCallback)
+        return clock, peak_above(trainer.train)
+
+
+SIDES = {"textcl": textcl_side, "sentence-transformers": peer_side}
+
+
+def load_peer(
+    model: str, length: int, *, dropout: bool = True, bf16: bool = False, attention: str | None = None
+) -> SentenceTransformer:
+    """The model as sentence-transformers loads it, cut at `length` tokens."""
+    config = AutoConfig.from_pretrained(model)
+    rates = {} if dropout else {name: 0.0 for name in DROPOUT_FIELDS if hasattr(config, name)}
+    weights: dict[str, Any] = {"dtype": torch.bfloat16 if bf16 else torch.float32}
+    if attention is not None:
+        weights["attn_implementation"] = attention
+    encoder = SentenceTransformer(model, config_kwargs=rates, model_kwargs=weights)
+    encoder.max_seq_length = length
+    return encoder
+
+
+def without_dropout(job: Job) -> Job:
+    """One batch, three times, without dropout: both sides must lose the same, in whatever order they take its rows."""
+    return replace(job, texts=job.texts[: job.batch], steps=3, dropout=False, log=True)
+
+
+def equal_losses(name: str, job: Job) -> Row:
+    """The loss after two steps without dropout, on both sides."""
+    losses = [side(without_dropout(job))[0].losses for side in SIDES.values()]
+    notes = f"one batch, three steps, no dropout: textcl {_listed(losses[0])}; peer {_listed(losses[1])}"
+    return Row(name, losses[0][-1], losses[1][-1], "loss", 1, EQUAL, notes)
+
+
+def trajectories(name: str, job: Job) -> Row:
+    """The mean loss of a run under dropout, whose draws differ between the sides, and all losses of both."""
+    losses = [side(replace(job, log=True))[0].losses for side in SIDES.values()]
+    means = [sum(each) / len(each) for each in losses]
+    return Row(
+        name, *means, "loss", 1, "near 1", f"step by step: textcl {_listed(losses[0])}; peer {_listed(losses[1])}"
+    )
+
+
+def _listed(losses: list[float]) -> str:
+    return " ".join(f"{loss:.4f}" for loss in losses)

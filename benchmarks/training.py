@@ -1,0 +1,40 @@
+"""SimCSE training beside sentence-transformers: the same model, sentences, loss and dropout rates."""
+
+from collections.abc import Callable
+
+from benchmarks.measure import FASTER, Options, Row, take_turns
+from benchmarks.simcse import SIDES, Job, equal_losses, trajectories
+from textcl.device import has_bf16
+
+
+def run(options: Options) -> list[Row]:
+    """Sentences a second (a sentence counts once, though it is encoded twice), and the losses of both."""
+    batch, steps = options.size(64, 8), options.size(12, 4)
+    texts = options.texts(batch * steps)
+    jobs = {
+        name: Job(options.encoder(), texts, batch, steps, bf16=name == "bf16")
+        for name in ("fp32", *(["bf16"] if has_bf16() else []))
+    }
+
+    def rate(side: str, job: Job) -> Callable[[], float]:
+        return lambda: batch / SIDES[side](job)[0].step_seconds(job)
+
+    sides = {(side, name): rate(side, job) for name, job in jobs.items() for side in SIDES}
+    found = take_turns({" ".join(key): run for key, run in sides.items()}, options.turns())
+    best = list(jobs)[-1]  # what textcl takes by itself
+    rows = [
+        Row.of(
+            f"training, {ours} beside {theirs}",
+            {"textcl": found[f"textcl {ours}"], "peer": found[f"sentence-transformers {theirs}"]},
+            "sentences/s",
+            FASTER,
+            notes,
+        )
+        for ours, theirs, notes in [
+            (best, "fp32", f"both as they come: batch {batch}, at most 32 tokens, MultipleNegativesRankingLoss"),
+            *((name, name, "") for name in jobs if (name, name) != (best, "fp32")),
+        ]
+    ]
+    for name, job in jobs.items():
+        rows += [trajectories(f"training, {name}, dropout", job), equal_losses(f"training, {name}, no dropout", job)]
+    return rows

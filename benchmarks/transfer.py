@@ -1,0 +1,116 @@
+"""The seven transfer tasks from vectors that are there already, beside SentEval's loop."""
+
+from collections.abc import Iterable
+from statistics import fmean
+
+import numpy as np
+import torch
+
+from benchmarks import senteval_loop
+from benchmarks.measure import EQUAL, SMALLER, Options, Row, seconds, take_turns
+from textcl import Encoder
+from textcl.data.transfer import TRANSFER_TASKS, Examples, read_transfer
+from textcl.errors import InputError
+from textcl.evaluation import Transfer
+
+DIMENSION = 384
+COUNTS = {  # of each class, in each split
+    "MR": {"all": [5331, 5331]},
+    "CR": {"all": [1368, 2407]},
+    "SUBJ": {"all": [5000, 5000]},
+    "MPQA": {"all": [7294, 3312]},
+    "SST2": {"train": [29780, 37569], "dev": [428, 444], "test": [912, 909]},
+    "TREC": {"train": [86, 1162, 1250, 1223, 835, 896], "test": [9, 138, 94, 65, 81, 113]},
+    "MRPC": {"train": [1323, 2753], "test": [578, 1147]},
+}
+TINY = {
+    "MR": {"all": [30, 30]},
+    "SST2": {"train": [90, 110], "dev": [40, 40], "test": [200, 200]},
+    "TREC": {"train": [90, 60, 50], "test": [100, 100, 100]},
+}
+Tasks = dict[str, dict[str, Examples]]
+Vectors = dict[str, np.ndarray]
+
+
+class Cached:
+    """An encoder that has encoded everything."""
+
+    def __init__(self, vectors: Vectors) -> None:
+        self.vectors = vectors
+
+    def encode(self, texts: Iterable[str]) -> np.ndarray:
+        return np.stack([self.vectors[text] for text in texts])
+
+
+def run(options: Options) -> list[Row]:
+    """Seconds for all tasks, and their average accuracy."""
+    if options.quick:
+        return beside_loop(*random_tasks(TINY, 64), options.turns(), "tiny tasks, random vectors")
+    try:
+        tasks = {name: read_transfer(name) for name in TRANSFER_TASKS}
+    except InputError as error:
+        return beside_loop(*random_tasks(COUNTS), options.turns(1), f"random vectors, since {error}")
+    texts = {text for splits in tasks.values() for each in splits.values() for text in (*each.first, *each.second)}
+    found = Encoder.from_pretrained(options.encoder()).encode(sorted(texts))
+    return beside_loop(tasks, dict(zip(sorted(texts), found, strict=True)), options.turns(1), "vectors of the model")
+
+
+def beside_loop(tasks: Tasks, vectors: Vectors, rounds: int, notes: str) -> list[Row]:
+    """Both modes of textcl beside the loop over the same vectors."""
+    points: dict[str, float] = {}
+
+    def textcl_side(mode: str) -> None:
+        transfer = Transfer({"own": (["a", "b"], [0, 1])}, mode=mode)
+        transfer.tasks = tasks
+        points[mode] = transfer(Cached(vectors)).average["transfer"]
+
+    def peer_side() -> None:
+        points["peer"] = fmean(
+            senteval_loop.score({split: features(each, vectors) for split, each in splits.items()})
+            for splits in tasks.values()
+        )
+
+    sides = {
+        "senteval": lambda: seconds(lambda: textcl_side("senteval")),
+        "fast": lambda: seconds(lambda: textcl_side("fast")),
+        "peer": lambda: seconds(peer_side),
+    }
+    found = take_turns(sides, rounds)
+    rows = []
+    for mode in ("senteval", "fast"):
+        runs = {mode: found[mode], "peer": found["peer"]}
+        rows.append(Row.of(f"transfer, {mode}", runs, "s", SMALLER, f"{', '.join(tasks)}; {notes}"))
+    rows.append(Row("transfer, senteval: average", points["senteval"], points["peer"], "points", 1, EQUAL))
+    another = "another protocol: the optimum of each regression"
+    rows.append(Row("transfer, fast: average", points["fast"], points["peer"], "points", 1, "near 1", another))
+    return rows
+
+
+def random_tasks(counts: dict[str, dict[str, list[int]]], dimension: int = DIMENSION) -> tuple[Tasks, Vectors]:
+    """Tasks with these classes, and vectors around a centre for each class, near enough to be confused."""
+    generator = np.random.default_rng(0)
+    tasks: Tasks = {}
+    vectors: Vectors = {}
+    for name, splits in counts.items():
+        centres = generator.normal(size=(max(map(len, splits.values())), dimension))
+        tasks[name] = {}
+        for split, sizes in splits.items():
+            labels = generator.permutation(np.repeat(np.arange(len(sizes)), sizes))
+            spread = 0.5 * dimension**0.5
+            rows = (centres[labels] + spread * generator.normal(size=(len(labels), dimension))).astype(np.float32)
+            texts = [f"{name} {split} {number}" for number in range(len(labels))]
+            vectors |= dict(zip(texts, rows, strict=True))
+            # MRPC has pairs: its second texts are those of the first, moved on by one
+            second = [*texts[1:], texts[0]] if name == "MRPC" else []
+            tasks[name][split] = Examples(texts, second, labels.tolist())
+    return tasks, vectors
+
+
+def features(examples: Examples, vectors: Vectors) -> senteval_loop.Split:
+    """Rows and classes as SentEval has them: a pair (u, v) is |u − v| and u · v."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    rows = np.stack([vectors[text] for text in examples.first])
+    if examples.second:
+        other = np.stack([vectors[text] for text in examples.second])
+        rows = np.concatenate([np.abs(rows - other), rows * other], axis=1)
+    return torch.as_tensor(rows, device=device), torch.as_tensor(examples.labels, device=device)

@@ -1,0 +1,134 @@
+"""The benchmarks: each runs at tiny sizes and agrees with its peer where it must. What is fast is not asked here."""
+
+import json
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from command import REPOSITORY, environment
+
+from benchmarks import info_nce, senteval_loop
+from benchmarks.__main__ import NAMES, main
+from benchmarks.measure import EQUAL, MEBIBYTE, Options, Row, in_child, peak_above, take_turns
+from benchmarks.transfer import TINY, Cached, features, random_tasks
+from textcl.errors import InputError
+from textcl.evaluation import Transfer
+
+# How far apart the two sides' results may lie, as a share: losses and gradients in float32, and in bfloat16; points
+# of accuracy, where a text on the border may fall to either side.
+CLOSE = {"loss": 1e-4, "length": 1e-4, "mean cosine": 1e-4, "points": 0.01}
+MEBIBYTES = 64
+
+
+def benchmark(module: str, folder: Path, *arguments: str, **variables: str) -> tuple[list[dict], str]:
+    """Runs it in a process and returns the rows of its JSON, and what it printed."""
+    run = subprocess.run(
+        [sys.executable, "-m", module, *arguments, "--quick", "--output", str(folder / "out.json")],
+        cwd=REPOSITORY,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=1200,
+    )
+    assert run.returncode == 0, run.stderr
+    written = json.loads((folder / "out.json").read_text())
+    assert {"torch", "sentence-transformers", "device", "cores", "bf16"} <= set(written["machine"])
+    return written["rows"], run.stdout
+
+
+def check(rows: list[dict], printed: str) -> None:
+    """Every row is complete and printed; results that must be equal are."""
+    for row in rows:
+        assert row["name"] in printed
+        assert np.isfinite([row["textcl"], row["peer"], row["ratio"]]).all()
+        assert row["peer"] > 0
+        assert row["ratio"] == row["textcl"] / row["peer"]
+        if row["aim"] == EQUAL:
+            within = 2e-2 if "bf16" in row["name"] or "ranks" in row["name"] else CLOSE[row["unit"]]
+            assert row["ratio"] == pytest.approx(1, abs=within), row
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_benchmark_runs_and_agrees_with_its_peer(name: str, evaluation_sets: Path, tmp_path: Path) -> None:
+    rows, printed = benchmark("benchmarks", tmp_path, name, TEXTCL_DATA=str(evaluation_sets))
+    check(rows, printed)
+    assert "the figures say nothing of speed" in printed
+    assert any(row["aim"] == EQUAL for row in rows)
+    assert any(row["aim"] != EQUAL for row in rows)
+
+
+@pytest.mark.slow
+def test_the_gpu_benchmark_runs_on_the_processor(tmp_path: Path) -> None:
+    rows, printed = benchmark("benchmarks.gpu", tmp_path, "--device", "cpu")
+    check(rows, printed)
+    units = [row["unit"] for row in rows]
+    assert units.count("tokens/s") == units.count("of the peak") == 2
+    assert {"InfoNCE, N = 96", "transfer, fast beside senteval"} <= {row["name"] for row in rows}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_the_loop_is_sentevals(name: str) -> None:
+    """textcl's own training is held against another oracle in test_transfer.py."""
+    tasks, vectors = random_tasks({name: TINY[name]}, 64)
+    evaluate = Transfer({"own": (["a", "b"], [0, 1])})
+    evaluate.tasks = tasks
+    found = senteval_loop.score({split: features(each, vectors) for split, each in tasks[name].items()})
+    assert evaluate(Cached(vectors)).average["transfer"] == pytest.approx(found, abs=0.01)
+    assert found > {"MR": 0, "SST2": 60, "TREC": 40}[name]  # of a few rows' held-out share, MR can learn nothing
+
+
+def test_the_losses_of_all_forms_are_one() -> None:
+    def tiled(queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        return info_nce.one_way_tiled(queries, keys, chunk=7)
+
+    for forms in ((tiled, info_nce.one_way_matrix), (info_nce.two_way_textcl, info_nce.two_way_by_pairs)):
+        for row in info_nce.agreement("", *forms, batch=20):
+            assert row.ratio == pytest.approx(1, abs=1e-5)
+
+
+def test_sides_take_turns() -> None:
+    order = []
+    found = take_turns({"A": lambda: order.append("A") or 1.0, "B": lambda: order.append("B") or 2.0}, 3)
+    assert "".join(order) == "ABABAB"
+    assert found == {"A": [1.0] * 3, "B": [2.0] * 3}
+
+
+def test_a_row_has_medians() -> None:
+    row = Row.of("", {"textcl": [1.0, 9.0, 3.0], "peer": [8.0, 6.0, 0.0]}, "s", "below 1")
+    assert (row.textcl, row.peer, row.rounds, row.ratio) == (3.0, 6.0, 3, 0.5)
+
+
+def test_memory_is_that_of_the_action_alone() -> None:
+    """Neither of what the process took and gave back before, nor, in a child, of the process that started it."""
+    action = partial(np.ones, MEBIBYTES << 17)
+    np.ones(4 * MEBIBYTES << 17)
+    assert 0.95 * MEBIBYTES < peak_above(action) / MEBIBYTE < 1.3 * MEBIBYTES
+    held = np.ones(4 * MEBIBYTES << 17)
+    assert 0.95 * MEBIBYTES < in_child(peak_above, action) / MEBIBYTE < 1.3 * MEBIBYTES
+    del held
+
+
+def test_texts_are_distinct_and_enough(tmp_path: Path) -> None:
+    path = tmp_path / "texts.txt"
+    path.write_text("one\ntwo\none\nthree\n")
+    assert Options(data=str(path)).texts(3) == ["one", "two", "three"]
+    with pytest.raises(InputError, match=r"holds 3 distinct texts, and 4 are needed"):
+        Options(data=str(path)).texts(4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["info-ncee"], "There is no benchmark 'info-ncee'. Did you mean 'info-nce'?"),
+        (["sts", "--rounds", "0"], "A side has its turn once at least, not 0 times."),
+        (["--quik"], "Unrecognized arguments: --quik"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err

@@ -1,0 +1,303 @@
+"""The documentation: its blocks run, its links resolve, and what it names is there.
+
+That the site builds without a warning is a matter for `make docs`.
+"""
+
+import inspect
+import re
+import shlex
+import unicodedata
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from command import REPOSITORY
+from tiny import TEXTS, tiny_encoder_directory
+
+import textcl
+from textcl.cli.main import COMMANDS, main
+from textcl.errors import InputError
+from textcl.methods import METHODS
+from textcl.training.recipe import RECIPES, FlagParser, load_recipe, resolve
+
+DOCS = REPOSITORY / "docs"
+PAGES = [REPOSITORY / "README.md", *sorted(DOCS.rglob("*.md"))]
+NAMES = [str(page.relative_to(REPOSITORY)) for page in PAGES]
+SHIPPED = {path.stem for path in RECIPES.glob("*.yaml")}
+
+# What is not run, and why. All else in a fence of Python, and every line that begins with `textcl`, is run.
+NOT_RUN = {
+    r"textcl data (fetch|import)": "a network, or an archive",
+    r"textcl eval |textcl\.evaluate\(|--tasks|--baselines|STSBenchmark|read_sts": "the evaluation sets",
+    rf"textcl (train|compare) ({'|'.join(sorted(SHIPPED, key=len, reverse=True))})\b": "its corpus, see test_recipe.py",
+    r"textcl compare": "processes of their own, see test_compare.py",
+    r"import ray": "a cluster, see test_corpus_encoding.py",
+}
+# What stands in for what is not here, a backbone of the hub and the export of another page, or takes long.
+STAND_INS = {"bert-base-uncased": "bundled", "runs/simcse/export": "my-encoder", "--steps 20": "--steps 2"}
+FLAGS_OF_OTHERS = {
+    "--extra-index-url": "pip",
+    "--fix-pred-lr": "SimSiam's authors",
+    "--nproc_per_node": "torchrun",
+    "--quick": "benchmarks",
+    "--rounds": "benchmarks",
+}
+
+
+def fences(page: Path) -> Iterator[tuple[str, str, int]]:
+    """Language, content and first line of each fenced block."""
+    text = page.read_text(encoding="utf-8")
+    for found in re.finditer(r"^```(\w*)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL):
+        yield found[1], found[2], text[: found.start()].count("\n") + 2
+
+
+def commands(block: str) -> list[str]:
+    """The lines that begin with `textcl`, comments left out and continued lines joined."""
+    lines = block.replace("\\\n", " ").splitlines()
+    return [shlex.join(shlex.split(line, comments=True)) for line in lines if line.startswith("textcl ")]
+
+
+def steps(page: Path) -> list[tuple[str, str, int]]:
+    """What can be run of a page, in order: ("python" or "", code or a command, line)."""
+    found = []
+    for language, block, line in fences(page):
+        parts = [block] if language == "python" else [] if language else commands(block)
+        found.extend((language, part, line) for part in parts)
+    return found
+
+
+def reason(code: str) -> str | None:
+    return next((why for sign, why in NOT_RUN.items() if re.search(sign, code)), None)
+
+
+def prose(page: Path) -> str:
+    """The page without its fences."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def slug(heading: str) -> str:
+    """The anchor that the site gives a heading."""
+    plain = unicodedata.normalize("NFKD", heading).encode("ascii", "ignore").decode()
+    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", plain).strip().lower())
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", prose(page), flags=re.MULTILINE)
+    documented = re.findall(r"^::: (\S+)$", prose(page), flags=re.MULTILINE)
+    return {slug(heading) for heading in headings} | set(documented)
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files that the pages speak of."""
+    folder = tmp_path_factory.mktemp("desk")
+    lines = "\n".join(TEXTS[:130]) + "\n"
+    for name in ("mine.txt", "wiki.txt", "corpus.txt", "texts.txt"):
+        (folder / name).write_text(lines)
+    (folder / "documents.txt").write_text("".join(" ".join(TEXTS[i : i + 40]) + "\n" for i in range(70)))
+    (folder / "pairs.tsv").write_text("".join(f"{TEXTS[i]}\t{TEXTS[i + i % 5]}\t{5 - i % 5}\n" for i in range(20)))
+    triplets = "".join(f"{TEXTS[i]},{TEXTS[i + 1]},{TEXTS[i + 90]}\n" for i in range(70))
+    (folder / "triplets.csv").write_text(f"sent0,sent1,hard_neg\n{triplets}")
+    (folder / "my-recipe.yaml").write_text("method: simcse\ndata: wiki.txt\nmax_steps: 2\n")
+    textcl.Encoder.from_pretrained("bundled").save(folder / "my-encoder")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, page in zip(NAMES, PAGES, strict=True) if steps(page)])
+def test_what_a_page_shows_runs(name, desk, tmp_path, monkeypatch, capsys):
+    for path in desk.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TEXTCL_DATA", "/nonexistent")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    names = {"textcl": textcl}
+    for number, (language, code, line) in enumerate(steps(REPOSITORY / name)):
+        if reason(code):
+            continue
+        for sign, stand_in in STAND_INS.items():
+            code = code.replace(sign, stand_in)
+        if language == "python":
+            exec(compile("\n" * (line - 1) + code, str(REPOSITORY / name), "exec"), names)
+            continue
+        arguments = shlex.split(code)[1:]
+        if arguments[0] == "train" and "--output" not in code:
+            arguments += ["--output", f"runs/{number}"]  # several commands of a page may have the same default
+        if arguments[0] == "train" and "--max_steps" not in code:
+            arguments += ["--max_steps", "2"]
+        try:
+            code = main(arguments)
+        except SystemExit as end:  # --help
+            code = end.code
+        assert code == 0, f"{name}, line {line}: {shlex.join(arguments)}: {capsys.readouterr().err}"
+
+
+def test_few_blocks_are_not_run() -> None:
+    every = [code for page in PAGES for _, code, _ in steps(page)]
+    skipped = [code for code in every if reason(code)]
+    assert len(every) > 100
+    assert len(skipped) < 0.3 * len(every), "\n".join(skipped)
+    for sign in NOT_RUN:
+        assert any(re.search(sign, code) for code in every), f"{sign} stands for nothing any more"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_resolve(name: str) -> None:
+    page = REPOSITORY / name
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if re.match(r"[a-z]+://", target):
+            continue
+        path, _, anchor = target.partition("#")
+        other = (page.parent / path).resolve() if path else page
+        assert other.exists(), f"{name} links to {target}"
+        assert not anchor or anchor in anchors(other), f"{name} links to {target}"
+
+
+def test_every_page_is_in_the_navigation_once() -> None:
+    def pages(node: Any) -> list[str]:
+        entries = [value for entry in node for value in entry.values()]
+        return [page for entry in entries for page in ([entry] if isinstance(entry, str) else pages(entry))]
+
+    navigation = yaml.safe_load((REPOSITORY / "mkdocs.yml").read_text())["nav"]
+    assert sorted(pages(navigation)) == sorted(str(page.relative_to(DOCS)) for page in PAGES[1:])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_a_page_with_its_defaults(method: str) -> None:
+    page = DOCS / "methods" / f"{method}.md"
+    text = page.read_text(encoding="utf-8")
+    for part in ("**When to use it.**", "```math", "## Defaults", "## Where", f"textcl train {method} ", "```python"):
+        assert part in text, f"{page.name} has no {part}"
+    assert f"api/methods.md#{METHODS[method].__module__}.{METHODS[method].__qualname__})" in text
+    parameters = inspect.signature(METHODS[method]).parameters
+    rows = re.findall(r"^\| `(\w+)` \| `([^`]+)` \| \S", text, flags=re.MULTILINE)
+    assert len(rows) >= 3
+    for parameter, default in rows:
+        assert parameter in parameters, f"{page.name}: {method} has no {parameter}"
+        assert str(parameters[parameter].default) == default, f"{page.name}: {parameter}"
+
+
+def known_flags(capsys) -> set[str]:
+    """The flags of all commands, as their help gives them."""
+    flags = {f"--{flag}" for method in METHODS for flag in FlagParser(method).known_flags()}
+    for command in COMMANDS:
+        with pytest.raises(SystemExit) if command != "train" else pytest.MonkeyPatch.context():
+            main([command, "--help"])
+        flags |= set(re.findall(r"--[a-z][\w-]*", capsys.readouterr().out))
+    return flags | {"--resume", "--overwrite", "--help"}
+
+
+def test_every_flag_exists(capsys) -> None:
+    known = known_flags(capsys)
+    for name, page in zip(NAMES, PAGES, strict=True):
+        for flag in re.findall(r"(?<![\w-])--[a-z][\w-]*", page.read_text(encoding="utf-8")):
+            assert flag in known or flag in FLAGS_OF_OTHERS, f"{name} speaks of {flag}"
+
+
+def test_every_command_is_understood() -> None:
+    """Those of `textcl train` to their last flag, by the method that they name, whether they are run or not."""
+    for name, page in zip(NAMES, PAGES, strict=True):
+        for code in (code for language, code, _ in steps(page) if not language):
+            _, command, *arguments = shlex.split(code)
+            assert command in COMMANDS, f"{name}: {code}"
+            if command == "train" and arguments[0] != "my-recipe.yaml" and "--help" not in arguments:
+                what, *flags = arguments
+                recipe = load_recipe(what) if what in SHIPPED else {"method": what}
+                parser = FlagParser(recipe["method"])
+                parser.add_argument("--resume", action="store_true")
+                parser.add_argument("--overwrite", action="store_true")
+                resolve(recipe, flags, parser)
+
+
+def expanded(name: str) -> list[str]:
+    """`simcse-{sup,unsup}-bert` -> its two names."""
+    found = re.search(r"\{([^}]*)\}", name)
+    if not found:
+        return [name]
+    choices = found[1].split(",")
+    return [each for choice in choices for each in expanded(name[: found.start()] + choice + name[found.end() :])]
+
+
+def test_every_recipe_named_exists() -> None:
+    families = ("standard-", "esimcse-", "noise-", "promptbert-", "rankcse-", "scd-", *(f"{m}-" for m in METHODS))
+    seen = set()
+    for name, page in zip(NAMES, PAGES, strict=True):
+        words = [word for span in re.findall(r"`([a-z][\w{},-]*)`", prose(page)) for word in expanded(span)]
+        for code in (code for language, code, _ in steps(page) if not language):
+            words += [word for word in shlex.split(code)[2:] if word in SHIPPED]
+        for word in words:
+            if word.startswith(families) and word not in METHODS:
+                assert word in SHIPPED, f"{name} names a recipe {word}"
+                seen.add(word)
+    assert SHIPPED - seen == {"demo"}
+
+
+def located(name: str) -> Any:
+    """The module, or the class or function of one, that a dotted name means; None: nothing."""
+    try:
+        return import_module(name)
+    except ModuleNotFoundError:
+        module, _, attribute = name.rpartition(".")
+        return getattr(import_module(module), attribute, None)
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "api").glob("*.md")), ids=lambda page: page.stem)
+def test_what_the_api_pages_show_is_there(page: Path) -> None:
+    shown = re.findall(r"^::: (\S+)$", page.read_text(), flags=re.MULTILINE)
+    assert shown
+    for name in shown:
+        assert located(name) is not None, name
+
+
+def test_every_public_name_has_a_place_in_the_api() -> None:
+    shown = {
+        name for page in (DOCS / "api").glob("*.md") for name in re.findall(r"^::: (\S+)$", page.read_text(), re.M)
+    }
+    for name in set(textcl.__all__) - {"METHODS"}:
+        home = getattr(textcl, name)
+        assert {home.__module__, f"{home.__module__}.{home.__qualname__}"} & shown or (
+            f"{home.__module__}.{name}" in shown
+        ), f"{name} is in no page"
+
+
+def own_method(directory: Path) -> Any:
+    """The class that the how-to writes, on a tiny encoder."""
+    page = DOCS / "how-to" / "write-your-own-method.md"
+    code = next(code for language, code, _ in fences(page) if language == "python")
+    assert len(code.splitlines()) <= 40
+    names: dict[str, Any] = {}
+    exec(code.split("\n\n\nmethod = ")[0], names)
+    encoder = textcl.Encoder.from_pretrained(directory, device="cpu", dropout=0.0)
+    return names["AlignUniform"](encoder, "word_deletion:0.2", "repetition").double().train()
+
+
+def own_gradients(rank: int | None, directory: Path, batches: list[Any]) -> tuple[float, dict[str, Any]]:
+    method = own_method(directory)
+    method.hooked = True
+    model = method if rank is None else torch.nn.parallel.DistributedDataParallel(method)
+    loss = model(**batches[rank or 0])["loss"]
+    loss.backward()
+    return loss.item(), {name: p.grad.clone() for name, p in method.named_parameters() if p.grad is not None}
+
+
+def test_the_method_of_the_how_to_is_exact_on_two_processes(tmp_path, two_processes):
+    directory = tiny_encoder_directory(tmp_path / "bert")
+    collator = own_method(directory).collator()
+    rows = [{"text": text} for text in TEXTS[:12]]
+    value, gradients = own_gradients(None, directory, [collator(rows)])
+    for both, of_both in two_processes(own_gradients, directory, [collator(rows[:4]), collator(rows[4:])]):
+        assert both == pytest.approx(value, rel=1e-10)
+        assert all(torch.allclose(of_both[name], gradient, atol=1e-10) for name, gradient in gradients.items())
+
+
+def test_the_checks_above_can_fail() -> None:
+    assert reason("textcl eval my-encoder --tasks sts")
+    assert not reason("textcl train simcse --data wiki.txt")
+    assert commands("textcl a \\\n  --b c  # said\nmake d") == ["textcl a --b c"]
+    assert expanded("a-{b,c}-{d,e}") == ["a-b-d", "a-b-e", "a-c-d", "a-c-e"]
+    with pytest.raises(InputError, match="There is no flag --temprature"):
+        resolve({"method": "simcse"}, ["--temprature", "1"])

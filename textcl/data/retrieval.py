@@ -1,0 +1,164 @@
+"""Readers of a user's own retrieval data: queries, documents, and which document answers which query."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from textcl.data.corpora import as_text, column_names, read_rows
+from textcl.errors import InputError
+
+# What a column may be called: textcl's name first, then that of BEIR's files.
+_ID = ("id", "_id")
+_QUERY = ("query_id", "query-id")
+_DOCUMENT = ("document_id", "corpus-id")
+_RELEVANCE = ("relevance", "score")
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Queries, documents and judgements, checked.
+
+    Attributes:
+        queries: The text of each query id.
+        documents: The text of each document id.
+        relevance: For each query id its judged documents with their grades; above 0 is relevant.
+
+    Raises:
+        InputError: One of them is empty, a judgement names an unknown id or has a grade that is no number, or no
+            document is relevant to any query.
+    """
+
+    queries: Mapping[str, str]
+    documents: Mapping[str, str]
+    relevance: Mapping[str, Mapping[str, float]]
+
+    def __post_init__(self) -> None:
+        for what, known in (("query", self.queries), ("document", self.documents), ("judgement", self.relevance)):
+            if not known:
+                raise InputError(f"There is no {what}; retrieval needs queries, documents and judgements.")
+        for query, grades in self.relevance.items():
+            if query not in self.queries:
+                raise InputError(f"A judgement names the query '{query}', which is not among the queries.")
+            for document, grade in grades.items():
+                if document not in self.documents:
+                    raise InputError(
+                        f"A judgement of the query '{query}' names the document '{document}', which is not among the "
+                        "documents."
+                    )
+                if not math.isfinite(grade):
+                    raise InputError(f"The grade of document '{document}' for query '{query}' is no finite number.")
+        if not self.answered:
+            raise InputError("No document is relevant to any query (a grade above 0 says so): nothing can be scored.")
+
+    @property
+    def answered(self) -> list[str]:
+        """The queries to which some document is relevant."""
+        return [query for query in self.queries if any(grade > 0 for grade in self.relevance.get(query, {}).values())]
+
+    def hash(self) -> str:
+        """SHA-256 over ids, texts and grades, whatever their order in the files."""
+        digest = hashlib.sha256()
+        grades = {
+            f"{query}\t{document}": g for query, judged in self.relevance.items() for document, g in judged.items()
+        }
+        for part in (self.queries, self.documents, grades):
+            for name, value in sorted(part.items()):
+                digest.update(f"{name}\t{value}\n".encode("utf-8", "surrogatepass"))
+            digest.update(b"\x1e")
+        return digest.hexdigest()
+
+
+def read_collection(
+    queries: str | os.PathLike[str], documents: str | os.PathLike[str], relevance: str | os.PathLike[str]
+) -> Collection:
+    """Reads three files (.csv, .tsv, .jsonl or .parquet, each also as .gz or .xz).
+
+    Args:
+        queries: Columns "id" (or "_id") and "text".
+        documents: The same, and perhaps "title", which is put before the text.
+        relevance: Columns "query_id" (or "query-id"), "document_id" (or "corpus-id") and perhaps "relevance" (or
+            "score"), a number; without it every judged document is relevant with grade 1.
+
+    Raises:
+        InputError: A missing or empty file, a missing column (those that are there are named), an id that stands
+            twice or in no other file, a grade that is no number.
+
+    Example:
+        >>> read_collection("queries.csv", "documents.csv", "relevance.csv").answered[:3]  # doctest: +SKIP
+    """
+    return Collection(_read_texts(Path(queries)), _read_texts(Path(documents)), _read_relevance(Path(relevance)))
+
+
+def read_beir(folder: str | os.PathLike[str], split: str = "test") -> Collection:
+    """Reads a folder in BEIR's layout (Thakur et al. 2021): corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv.
+
+    Args:
+        folder: The folder.
+        split: Which file of judgements.
+
+    Raises:
+        InputError: As `read_collection`.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise InputError(f"There is no folder {root}.")
+    return read_collection(root / "queries.jsonl", root / "corpus.jsonl", root / "qrels" / f"{split}.tsv")
+
+
+def _read_texts(path: Path) -> dict[str, str]:
+    present = column_names(path)
+    columns = [_column(path, present, _ID), _column(path, present, ("text",))]
+    if "title" in present:
+        columns.append("title")
+    texts: dict[str, str] = {}
+    for number, (key, *parts) in enumerate(read_rows(path, columns), start=1):
+        text, *title = (as_text(part, str(path), number) for part in parts)
+        name = _name(key, path, number)
+        if name in texts:
+            raise InputError(f"{path}, row {number}: the id '{name}' stands there for the second time.")
+        texts[name] = " ".join([*title, text]).strip()
+    return texts
+
+
+def _read_relevance(path: Path) -> dict[str, dict[str, float]]:
+    present = column_names(path)
+    columns = [_column(path, present, _QUERY), _column(path, present, _DOCUMENT)]
+    columns += [name for name in _RELEVANCE if name in present][:1]
+    relevance: dict[str, dict[str, float]] = {}
+    for number, (query, document, *grades) in enumerate(read_rows(path, columns), start=1):
+        judged = relevance.setdefault(_name(query, path, number), {})
+        name = _name(document, path, number)
+        grade = _grade(grades[0], path, number) if grades else 1.0
+        if judged.get(name, grade) != grade:
+            raise InputError(f"{path}, row {number}: document '{name}' has another grade for this query further up.")
+        judged[name] = grade
+    return relevance
+
+
+def _column(path: Path, present: Sequence[str], names: Sequence[str]) -> str:
+    for name in names:
+        if name in present:
+            return name
+    raise InputError(
+        f"{path} has no column {' or '.join(map(repr, names))}; its columns are {', '.join(map(repr, present))}."
+    )
+
+
+def _name(value: Any, path: Path, number: int) -> str:
+    name = "" if value is None else str(value).strip()
+    if not name:
+        raise InputError(f"{path}, row {number}: the id is empty.")
+    return name
+
+
+def _grade(value: Any, path: Path, number: int) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"{path}, row {number}: the relevance '{value}' is no number.") from None
