@@ -13,6 +13,7 @@ import pytest
 import torch
 import transformers
 from command import environment
+from scipy.stats import spearmanr
 from tiny import TEXTS, tiny_encoder_directory
 
 from benchmarks.label_free import figures, read_runs, report
@@ -27,6 +28,7 @@ from textcl.evaluation.label_free import (
     contrastive_loss,
     retrieval,
 )
+from textcl.evaluation.sts import cosine
 from textcl.training.recipe import file_hash, make_trainer, resolve, run_recipe
 
 BLIND_TO_WORDS = {"effective_rank"}  # it sees a collapse alone
@@ -50,6 +52,12 @@ def numbered(count, words=12):
 
 def of_number(count):
     return lambda text: np.eye(count)[int(text.split()[0].removeprefix("w").split("x")[0])]
+
+
+def shares_of(evaluator):
+    """What share of its words each shortened text has kept."""
+    pairs = zip(evaluator._views["text"], evaluator._views["shortened"], strict=True)
+    return [len(some.split()) / len(text.split()) for text, some in pairs]
 
 
 def unit(rows):
@@ -100,11 +108,24 @@ def test_an_encoder_that_knows_each_text_is_perfect_and_one_that_knows_none_is_a
     assert blind["effective_rank"] == pytest.approx(1, rel=1e-4)
 
 
-def test_overlap_and_mixtures_are_perfect_for_tfidf_and_nothing_for_a_constant(shared_data):
+def test_overlap_is_perfect_for_tfidf_and_weights_are_its_lead_over_counts(shared_data):
     texts = list(islice(read_texts(shared_data / "wiki100k_like.txt.xz"), 200))
-    evaluator = LabelFree(texts, ["overlap", "mixtures"])
-    assert evaluator(TfidfEncoder(evaluator.texts)).scores == pytest.approx({"overlap": 100, "mixtures": 100})
-    assert evaluator(Placed(lambda text: np.ones(5))).scores == {"overlap": 0, "mixtures": 0}
+    evaluator = LabelFree(texts, ["overlap", "word_weights"])
+    tfidf = TfidfEncoder(evaluator.texts)
+    weighs = evaluator(tfidf).scores
+    assert weighs["overlap"] == pytest.approx(100)
+    whole, shortened, shares = evaluator._views["text"], evaluator._views["shortened"], shares_of(evaluator)
+    by_words = cosine(tfidf.encode(whole), tfidf.encode(shortened))
+    assert weighs["word_weights"] == pytest.approx(100 - 100 * spearmanr(by_words, shares).statistic)
+    assert 2 < weighs["word_weights"] < 50
+    turned = dict(zip(shortened, shares, strict=True))
+
+    def counts(text):  # its cosine with the whole text is the share of the words
+        angle = math.acos(turned.get(text, 1.0))
+        return math.cos(angle), math.sin(angle)
+
+    assert evaluator(Placed(counts)).scores["word_weights"] == pytest.approx(-weighs["word_weights"], abs=0.2)
+    assert evaluator(Placed(lambda text: np.ones(5))).scores == {"overlap": 0, "word_weights": 0}
 
 
 # -- what is compared -------------------------------------------------------------------------------------------------
@@ -127,7 +148,7 @@ def test_only_the_views_asked_for_are_encoded_once_and_together():
 def test_the_same_seed_asks_the_same_and_another_does_not():
     def asked(seed):
         encoder = Placed(of_number(20))
-        LabelFree(numbered(20), ["dropped_words", "mixtures"], seed)(encoder)
+        LabelFree(numbered(20), ["dropped_words", "word_weights"], seed)(encoder)
         return encoder.asked
 
     assert asked(0) == asked(0)
@@ -148,9 +169,9 @@ def test_views_are_what_they_are_called():
         assert all(word in kept for word in some.split()), "in their order"
         assert len(some.split()) == round(len(text.split()) / 3)
     assert all(left != right for left, right in zip(views["left"], views["right"], strict=True))
-    sources = [{word.split("x")[0] for word in mixture.split()} for mixture in views["mixture"][1:-1]]
-    assert {len(source) for source in sources} <= {1, 2, 3}
-    assert sum(len(source) > 1 for source in sources) > 10
+    shares = shares_of(evaluator)
+    assert min(shares) < 0.4
+    assert 0.7 < max(shares) <= 1
 
 
 @pytest.mark.parametrize(
@@ -278,7 +299,7 @@ def test_held_out_rows_are_never_trained_on(work, tmp_path):
     assert len(trainer.train_dataset) == len(TEXTS) - 40
     with pytest.raises(InputError, match=r"--held_out has a place only where --dev is one of halves"):
         make_trainer(recipe_of(work, tmp_path / "d", dev="none"))
-    with pytest.raises(InputError, match=r"There is no file halfs|no \.tsv"):
+    with pytest.raises(InputError, match=r"halfs is no \.tsv"):
         make_trainer(recipe_of(work, tmp_path / "e", dev="halfs", held_out=None))
 
 
