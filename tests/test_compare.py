@@ -15,8 +15,9 @@ from command import environment, textcl
 from tiny import TEXTS, tiny_encoder_directory
 
 from textcl.errors import InputError
+from textcl.files import append_result, read_results
 from textcl.report.tables import comparison, comparison_table, mean_sd, table
-from textcl.training.compare import append_result, compare, read_results
+from textcl.training.compare import compare
 
 
 def line(row: str, seed: int | None, average: float) -> dict:
@@ -123,17 +124,6 @@ def test_columns_of_a_table_are_aligned() -> None:
     assert len({len(each) for each in lines}) == 1
     assert lines[1] == "|:-------|-------:|"
     assert lines[2].endswith("|   61.2 |")
-
-
-def test_a_torn_last_line_is_ignored_and_cut_off(tmp_path: Path) -> None:
-    path = tmp_path / "results.jsonl"
-    append_result(path, {"row": "a"})
-    with path.open("ab") as handle:
-        handle.write(b'{"row": "b", "se')
-    assert read_results(path) == [{"row": "a"}]
-    append_result(path, {"row": "c"})
-    assert read_results(path) == [{"row": "a"}, {"row": "c"}]
-    assert path.read_bytes() == b'{"row": "a"}\n{"row": "c"}\n'
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,13 @@
-"""What a killed evaluation leaves behind for the next: embeddings by text, and the tasks that were finished.
+"""What a killed evaluation leaves behind for the next: embeddings by text, beside the tasks that were finished.
 
 All of it lies in one folder for each encoder, named by the encoder's fingerprint. Two processes may write there at the
-same time: a file of embeddings takes its name when it is complete, and a finished task is one line in one write.
+same time: a file of embeddings takes its name when it is complete.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,9 +19,7 @@ from textcl.errors import InputError
 from textcl.evaluation.sts import encode_distinct
 from textcl.files import atomic_write
 
-logger = logging.getLogger("textcl")
-
-SCHEMA = 1  # of a line of results.jsonl
+FINISHED = "results.jsonl"  # a line for each task that was scored
 _WINDOW = 16_384  # texts that are encoded between two files
 
 
@@ -68,44 +65,6 @@ def embed(
         _store(folder, keys, rows)
         found.update(zip(keys, rows, strict=True))
     return np.stack([found[key] for key in wanted]), row_of
-
-
-def finished(folder: Path) -> list[dict[str, Any]]:
-    """The lines of the results file. A line that a kill has torn is left out.
-
-    Raises:
-        InputError: The file was written by a textcl whose results have another schema.
-    """
-    path = folder / "results.jsonl"
-    lines = []
-    for number, raw in enumerate(path.read_bytes().split(b"\n") if path.exists() else [], start=1):
-        if not raw.strip():
-            continue
-        try:
-            line = json.loads(raw)
-        except ValueError:
-            logger.warning("%s, line %d is torn and ignored.", path, number)
-            continue
-        schema = line.get("schema") if isinstance(line, dict) else None
-        if schema != SCHEMA:
-            raise InputError(
-                f"{path}, line {number} has results of schema {schema}, and this version of textcl writes schema "
-                f"{SCHEMA}. Remove the file, or name another folder for the cache."
-            )
-        lines.append(line)
-    return lines
-
-
-def add_finished(folder: Path, line: dict[str, Any]) -> None:
-    """Adds a line to the results file and waits until it is on disk."""
-    folder.mkdir(parents=True, exist_ok=True)
-    # one write in append mode, and a line end before it: neither another process nor a torn line can get into it
-    handle = os.open(folder / "results.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        os.write(handle, b"\n" + json.dumps({"schema": SCHEMA, **line}, ensure_ascii=False).encode() + b"\n")
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _encode(encoder: Any, texts: list[str], encode_arguments: dict[str, Any]) -> tuple[np.ndarray, dict[str, int]]:

@@ -119,17 +119,9 @@ def score(encoder: Any, tasks: Mapping[str, Sequence[Subset]], **encode_argument
     Raises:
         InputError: The encoder returned another number of rows than it was given texts, or NaN or infinite values.
     """
-    texts = (text for subsets in tasks.values() for subset in subsets for text in (*subset.first, *subset.second))
-    rows, row_of = encode_distinct(encoder, texts, **encode_arguments)
-
-    results: dict[str, dict[str, Any]] = {}
+    cosines, unique_texts = pair_cosines(encoder, tasks, **encode_arguments)
     undefined: list[str] = []
-    for task, subsets in tasks.items():
-        cosines = [
-            cosine(rows[[row_of[text] for text in subset.first]], rows[[row_of[text] for text in subset.second]])
-            for subset in subsets
-        ]
-        results[task] = _aggregate(task, subsets, cosines, undefined)
+    results = {task: _aggregate(task, subsets, cosines[task], undefined) for task, subsets in tasks.items()}
     if undefined:
         logger.warning(
             "All cosines are equal on %s: the correlation is undefined and counts as 0.", ", ".join(undefined)
@@ -150,7 +142,7 @@ def score(encoder: Any, tasks: Mapping[str, Sequence[Subset]], **encode_argument
             "mean": "mean over subsets",
             "wmean": "mean over subsets, weighted with their pairs",
         },
-        "unique_texts": len(row_of),
+        "unique_texts": unique_texts,
         "undefined": undefined,
         "encoder": describe(encoder),
         "seed": None,  # scoring draws nothing at random; a trainer puts the seed of its run here
@@ -158,6 +150,23 @@ def score(encoder: Any, tasks: Mapping[str, Sequence[Subset]], **encode_argument
     }
     average = {kind: float(np.mean([entry[kind] for entry in results.values()])) for kind in AGGREGATIONS}
     return Result(results, average, provenance)
+
+
+def pair_cosines(
+    encoder: Any, tasks: Mapping[str, Sequence[Subset]], **encode_arguments: Any
+) -> tuple[dict[str, list[np.ndarray]], int]:
+    """The cosine of each pair, for the subsets of each task, `(pairs,)` each; and how many distinct texts there are.
+
+    Raises:
+        InputError: As `encode_distinct`.
+    """
+    texts = (text for subsets in tasks.values() for subset in subsets for text in (*subset.first, *subset.second))
+    rows, row_of = encode_distinct(encoder, texts, **encode_arguments)
+
+    def of(subset: Subset) -> np.ndarray:
+        return cosine(rows[[row_of[text] for text in subset.first]], rows[[row_of[text] for text in subset.second]])
+
+    return {task: [of(subset) for subset in subsets] for task, subsets in tasks.items()}, len(row_of)
 
 
 def encode_distinct(encoder: Any, texts: Iterable[str], **encode_arguments: Any) -> tuple[Any, dict[str, int]]:

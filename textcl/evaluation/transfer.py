@@ -19,10 +19,11 @@ from torch import Tensor
 
 from textcl.data.transfer import REGRESSIONS, TRANSFER_TASKS, Examples, hash_examples, read_transfer
 from textcl.errors import InputError, nearest
-from textcl.evaluation.cache import add_finished, cache_folder, embed, finished
+from textcl.evaluation.cache import FINISHED, cache_folder, embed
 from textcl.evaluation.logistic import Fold, Training, expected_class, predict, solve, train, with_ones
 from textcl.evaluation.results import Result, library_versions
 from textcl.evaluation.sts import describe
+from textcl.files import append_result, read_results
 
 logger = logging.getLogger("textcl")
 
@@ -100,7 +101,7 @@ class Transfer:
                 cache have another schema.
         """
         folder = None if self.cache is None else cache_folder(self.cache, encoder, encode_arguments)
-        done = [] if folder is None else finished(folder)
+        done = [] if folder is None else read_results(folder / FINISHED)
         results: dict[str, dict[str, Any]] = {}
         for name, splits in self.tasks.items():
             key = {"task": name, "data_sha256": hash_examples(splits), "convention": self._convention(name)}
@@ -109,7 +110,8 @@ class Transfer:
                 scores = self._score(name, splits, encoder, folder, encode_arguments)
                 if folder is not None:
                     written = datetime.now(UTC).isoformat(timespec="seconds")
-                    add_finished(folder, {**key, "scores": scores, "versions": library_versions(), "written": written})
+                    line = {**key, "scores": scores, "versions": library_versions(), "written": written}
+                    append_result(folder / FINISHED, line)
             results[name] = scores
         accuracies = [entry for entry in results.values() if "accuracy" in entry]
         correlations = [entry for entry in results.values() if "pearson" in entry]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from textcl.errors import InputError
-from textcl.training.compare import read_results
+from textcl.files import read_results
 from textcl.training.recipe import holds_run
 
 

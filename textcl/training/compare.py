@@ -1,14 +1,14 @@
 """Recipes × seeds: one process a run, one line of results each, and finished runs are never repeated.
 
 The results file holds one JSON object a line. A line is written and synced once its run has been scored, so that a
-kill at any moment costs the run that was under way, and of that only what came after its last checkpoint.
+kill at any moment costs the run that was under way, and of that only what came after its last checkpoint. Two
+comparisons may write to one file at the same time.
 """
 
 import ctypes
 import hashlib
 import json
 import logging
-import os
 import shutil
 import signal
 import subprocess
@@ -23,6 +23,7 @@ from typing import Any
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.evaluation import MeanWordVectors, Suite, TfidfEncoder, mark_transductive, whitening
+from textcl.files import append_result, read_results
 from textcl.training.recipe import Recipe, find_corpus, load_recipe, recipe_file, resolve, training_rows
 
 logger = logging.getLogger("textcl")
@@ -121,27 +122,6 @@ def compare(
         dev = "" if line["dev"] is None else f", STS-B dev {line['dev']:.2f}"
         logger.info("%s: average %.2f%s%s", title, line["average"], dev, seconds)
     return lines, failures
-
-
-def read_results(path: str | Path) -> list[dict[str, Any]]:
-    """The lines of a results file. A last line that a kill has torn is left out."""
-    if not Path(path).exists():
-        return []
-    lines = Path(path).read_bytes().split(b"\n")
-    complete, torn = lines[:-1], lines[-1]
-    if torn:
-        logger.warning("%s ends in a torn line, which is ignored.", path)
-    return [json.loads(line) for line in complete if line.strip()]
-
-
-def append_result(path: str | Path, line: dict[str, Any]) -> None:
-    """Appends one line and waits until it is on disk; what a kill has torn before is cut off."""
-    with Path(path).open("a+b") as handle:
-        handle.seek(0)
-        handle.truncate(handle.read().rfind(b"\n") + 1)
-        handle.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-        handle.flush()
-        os.fsync(handle.fileno())
 
 
 def _plan(recipes: Sequence[str | Path], seeds: int, flags: Sequence[str], baselines: Sequence[str]) -> Iterator[Row]:
