@@ -110,7 +110,9 @@ def main() -> None:
         }
         rows = [[name, *(f"{each.result():.1f}" for each in figures)] for name, figures in found.items()]
     print(table(["shown, in %, at a true difference of", *map(str, POINTS)], rows))
-    print(f"\n{options.draws:,} draws a figure: a rate of 5 % has a standard error of {np.sqrt(475 / options.draws):.1f}.")
+    print(
+        f"\n{options.draws:,} draws a figure: a rate of 5 % has a standard error of {np.sqrt(475 / options.draws):.1f}."
+    )
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ from test_compare import LINES
 from tiny import TEXTS, tiny_encoder_directory
 
 from textcl.errors import InputError
+from textcl.methods.citations import PAPERS, papers
 from textcl.report import examples, plots
 from textcl.report.build import report
-from textcl.methods.citations import PAPERS, papers
 from textcl.report.page import Card, Page, Section, Table, printable, render
 from textcl.report.records import read_comparison, read_run
 from textcl.training.compare import append_result

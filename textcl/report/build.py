@@ -12,8 +12,8 @@ from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.evaluation import Suite
 from textcl.evaluation.results import short_name
-from textcl.report import examples, plots
 from textcl.methods.citations import papers
+from textcl.report import examples, plots
 from textcl.report.page import Card, Page, Section, Table
 from textcl.report.records import Comparison, Run, is_comparison, read_comparison, read_run, recorded_results
 from textcl.report.tables import comparison, comparison_cells
