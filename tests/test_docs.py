@@ -44,6 +44,7 @@ FLAGS_OF_OTHERS = {
     "--nproc_per_node": "torchrun",
     "--quick": "benchmarks",
     "--rounds": "benchmarks",
+    "--table": "benchmarks.label_free",
 }
 
 
