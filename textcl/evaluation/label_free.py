@@ -128,7 +128,7 @@ class LabelFree:
     - neighbours: a text has to find the next one; for texts that stand in the order in which they were written.
     - overlap: Spearman correlation of cosines with those of TF-IDF, over random pairs of texts and nearest ones.
     - word_weights: over pairs of a text and itself with words dropped, in all proportions: how much better cosines
-      follow the TF-IDF weight of what is left than its number of words.
+      follow the TF-IDF weight of what is left than its number of words. It does not see a collapse.
     - loss: minus NT-Xent of the halves at temperature 0.05.
     - alignment_uniformity: minus the sum of the two, of the halves (Wang and Isola 2020).
     - effective_rank: how many directions the texts use (Roy and Vetterli 2007); it sees a collapse, not quality.
