@@ -20,6 +20,7 @@ COMMANDS = {
     "encode": "turn a file of texts into vectors; goes on after a kill",
     "search": "the texts nearest to a query, among those that encode wrote",
     "cluster": "group a file of texts by meaning",
+    "results": "list past runs and comparisons, export them, and say which of two is better",
     "report": "one HTML page on a run or a comparison",
     "data": "list, fetch, import and verify the evaluation sets",
     "demo": "train, score and show, offline on bundled data, in minutes",

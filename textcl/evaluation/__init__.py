@@ -167,7 +167,7 @@ class Suite:
         setting: str = "test",
         cache: str | os.PathLike[str] | None = None,
     ) -> None:
-        names = _resolve(tasks) if tasks or not evaluators else []
+        names = task_names(tasks) if tasks or not evaluators else []
         transfers = [name for name in names if name in (*CLASSIFICATIONS, *REGRESSIONS)]
         clusterings = [name for name in names if name in CLUSTERING_SETS]
         clouds = [name for name in names if name == Geometry.name]
@@ -194,7 +194,19 @@ def _present(names: Sequence[str], data_dir: str | os.PathLike[str] | None) -> l
     return [name for name in names if name in present or name not in PROBING_TASKS or not present]
 
 
-def _resolve(tasks: str | Sequence[str]) -> list[str]:
+def task_names(tasks: str | Sequence[str]) -> list[str]:
+    """The names that results have for what was asked for.
+
+    Args:
+        tasks: As of `evaluate`.
+
+    Raises:
+        InputError: An unknown task (the nearest is named), or none.
+
+    Example:
+        >>> task_names("sts16,stsb")
+        ['STS16', 'STSBenchmark']
+    """
     names = [name.strip() for name in (tasks.split(",") if isinstance(tasks, str) else tasks)]
     chosen: dict[str, None] = {}
     for name in names:

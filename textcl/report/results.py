@@ -1,0 +1,259 @@
+"""Past results: the runs and the lines of comparisons under some folders."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from textcl.errors import InputError, nearest
+from textcl.evaluation.results import short_name
+from textcl.files import read_results
+
+logger = logging.getLogger("textcl")
+
+# Of each kind of task: its average's column, and the metric of a task; the first that a task has says its kind.
+AVERAGES = {
+    "all": "STS",
+    "nmi": "clustering",
+    "dev_pearson": "regression",
+    "dev_accuracy": "transfer",
+    "ndcg@10": "retrieval",
+    "effective_rank": "eff. rank",
+}
+METRICS = {"nmi": "accuracy", "dev_pearson": "pearson", "dev_accuracy": "accuracy"}
+DEV = "STS-B dev"
+FACTS = ("name", "method", "seed", "date", "folder")
+_PASSED_OVER = ("export", "best", "checkpoint-")  # directories that are large and hold no results
+
+
+@dataclass(frozen=True)
+class PastResult:
+    """A line of a comparison, or a run that belongs to none.
+
+    Attributes:
+        name: The row's name; of a run, that of its directory.
+        method: None for a baseline.
+        seed: None for a baseline.
+        date: When it was scored, or the run finished; ISO 8601.
+        folder: Of the comparison or the run.
+        export: The encoder's directory, if it is there.
+        fingerprint: Of all that decides the scores.
+        results: By task, see `textcl.evaluation.Result`; empty for a run.
+        dev: Names of dev sets and the score of the chosen checkpoint.
+        provenance: Of a line, that of its result; of a run, its record.
+    """
+
+    name: str
+    method: str | None
+    seed: int | None
+    date: str
+    folder: Path
+    export: Path | None
+    fingerprint: str
+    results: dict[str, dict[str, Any]]
+    dev: dict[str, float]
+    provenance: dict[str, Any] = field(repr=False)
+
+    def scores(self, tasks: Sequence[str] = ()) -> dict[str, float]:
+        """The columns of its row: averages and dev score, or the scores of the tasks that are named.
+
+        Correlations, accuracies and nDCG in points; STS by the aggregation "all".
+        """
+        if tasks:
+            return {short_name(task): score(self.results[task]) for task in tasks if task in self.results}
+        kinds: dict[str, list[float]] = {}
+        for task, entry in self.results.items():
+            if not task.endswith("-dev"):
+                kinds.setdefault(AVERAGES[kind_of(entry)], []).append(score(entry))
+        averages = {column: fmean(kinds[column]) for column in AVERAGES.values() if column in kinds}
+        return {**averages, **self.dev}
+
+    def transductive(self, tasks: Sequence[str] = ()) -> list[str]:
+        """Those tasks of which texts were in the training corpus."""
+        return [task for task in tasks or self.results if self.results.get(task, {}).get("transductive")]
+
+    def facts(self) -> dict[str, Any]:
+        """Name, method, seed, date and folder."""
+        return {**{name: getattr(self, name) for name in FACTS}, "folder": str(self.folder)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain JSON values."""
+        return {
+            **self.facts(),
+            "export": None if self.export is None else str(self.export),
+            "fingerprint": self.fingerprint,
+            "scores": self.scores(),
+            "transductive": self.transductive(),
+            "results": self.results,
+            "provenance": self.provenance,
+        }
+
+
+def kind_of(entry: dict[str, Any]) -> str:
+    """Which of `AVERAGES` the result of a task belongs to."""
+    return next(kind for kind in AVERAGES if kind in entry)
+
+
+def score(entry: dict[str, Any]) -> float:
+    """The one number of a task's result."""
+    kind = kind_of(entry)
+    return float(entry[METRICS.get(kind, kind)])
+
+
+def find_results(paths: Sequence[str | Path]) -> list[PastResult]:
+    """All results below some folders, oldest first. A run that a comparison has scored stands there as its line alone.
+
+    Args:
+        paths: Folders; of runs, of comparisons, or that hold some.
+
+    Raises:
+        InputError: If there is no such folder, or results have another schema.
+    """
+    lines: list[PastResult] = []
+    runs: list[PastResult] = []
+    for folder, files in _folders(paths):
+        if "results.jsonl" in files:
+            # a cache of evaluations keeps its lines in a file of this name as well
+            lines += [_of_line(folder, line) for line in read_results(folder / "results.jsonl") if "row" in line]
+        if "run.json" in files and (run := _of_run(folder)):
+            runs.append(run)
+    scored = {line.export.resolve() for line in lines if line.export}
+    found = lines + [run for run in runs if run.export is None or run.export.resolve() not in scored]
+    return sorted(found, key=lambda result: _moment(result.date))
+
+
+def select(
+    results: Sequence[PastResult],
+    *,
+    methods: Sequence[str] = (),
+    rows: Sequence[str] = (),
+    tasks: Sequence[str] = (),
+    since: str | None = None,
+    sort: str | None = None,
+) -> list[PastResult]:
+    """Those of some methods, rows and tasks, not older than a date, in an order.
+
+    Args:
+        results: From `find_results`.
+        methods: Such as "simcse".
+        rows: Names.
+        tasks: Results that have at least one of them.
+        since: ISO 8601, such as "2026-01-31".
+        sort: A column; scores with the highest first.
+
+    Raises:
+        InputError: If `since` is no date, or there is no such column.
+    """
+    try:
+        oldest = None if since is None else _moment(since)
+    except ValueError:
+        raise InputError(f"{since!r} is no date; give it as 2026-01-31.") from None
+    chosen = [
+        result
+        for result in results
+        if (not methods or result.method in methods)
+        and (not rows or result.name in rows)
+        and (not tasks or not set(tasks).isdisjoint(result.results))
+        and (oldest is None or _moment(result.date) >= oldest)
+    ]
+    if sort is None or not chosen:
+        return chosen
+    columns = score_columns(chosen, tasks)
+    named = {name.lower(): name for name in (*FACTS, *columns)}
+    if sort.lower() not in named:
+        raise InputError(f"There is no column {sort!r} to sort by; there are {', '.join(named)}.{nearest(sort, named)}")
+    column = named[sort.lower()]
+    if column in FACTS:
+        return sorted(chosen, key=lambda r: (r.facts()[column] is None, r.facts()[column] or 0))
+    return sorted(chosen, key=lambda r: -r.scores(tasks).get(column, float("-inf")))
+
+
+def score_columns(results: Sequence[PastResult], tasks: Sequence[str] = ()) -> list[str]:
+    """The scores that any of the results has, in their order."""
+    there = dict.fromkeys(column for result in results for column in result.scores(tasks))
+    order = [short_name(task) for task in tasks] or [*AVERAGES.values(), DEV]
+    return [column for column in order if column in there] + [column for column in there if column not in order]
+
+
+def by_row(results: Sequence[PastResult]) -> dict[str, dict[int | None, PastResult]]:
+    """Results by name and seed. Of lines with one fingerprint the tasks are joined; else the last counts, and is told.
+
+    Args:
+        results: Oldest first.
+    """
+    rows: dict[str, dict[int | None, PastResult]] = {}
+    for result in sorted(results, key=lambda result: _moment(result.date)):
+        seeds = rows.setdefault(result.name, {})
+        earlier = seeds.get(result.seed)
+        if earlier and earlier.fingerprint == result.fingerprint:
+            joined = {**result.__dict__, "results": {**earlier.results, **result.results}}
+            result = PastResult(**{**joined, "dev": {**earlier.dev, **result.dev}})
+        elif earlier:
+            seed = "" if result.seed is None else f", seed {result.seed}"
+            logger.warning(
+                "%s%s is there with another recipe, model or corpus as well; the last result counts.", result.name, seed
+            )
+        seeds[result.seed] = result
+    return rows
+
+
+def _folders(paths: Sequence[str | Path]) -> Iterator[tuple[Path, list[str]]]:
+    """Every folder once, without those that are large and hold no results."""
+    seen = set()
+    for path in paths:
+        if not Path(path).is_dir():
+            raise InputError(f"There is no folder {path}; name one that holds runs or comparisons.")
+        for folder, folders, files in os.walk(path):
+            folders[:] = sorted(name for name in folders if not name.startswith(_PASSED_OVER))
+            if (real := Path(folder).resolve()) not in seen:
+                seen.add(real)
+                yield Path(folder), files
+
+
+def _of_line(folder: Path, line: dict[str, Any]) -> PastResult:
+    export = folder / line["run"]["export"] if line.get("run") else None
+    return PastResult(
+        name=line["row"],
+        method=(line["recipe"] or {}).get("method"),
+        seed=line["seed"],
+        date=line["written"],
+        folder=folder,
+        export=export if export and export.is_dir() else None,
+        fingerprint=line["fingerprint"],
+        results=line["results"],
+        dev={} if line["dev"] is None else {DEV: line["dev"]},
+        provenance=line["provenance"],
+    )
+
+
+def _of_run(folder: Path) -> PastResult | None:
+    try:
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        dev = record["dev"]
+        return PastResult(
+            name=folder.resolve().name,
+            method=record["recipe"]["method"],
+            seed=record["seed"],
+            date=record["finished"],
+            folder=folder,
+            export=folder / "export" if (folder / "export").is_dir() else None,
+            fingerprint=record["fingerprint"],
+            results={},
+            dev={} if dev is None else {DEV if dev["set"] == "stsb-dev" else f"dev {dev['set']}": dev["score"]},
+            provenance=record,
+        )
+    except (ValueError, KeyError, TypeError):  # another program's file of this name, or a damaged one
+        logger.warning("%s is no record of a run and is left out.", folder / "run.json")
+        return None
+
+
+def _moment(date: str) -> datetime:
+    """In local time where no zone is said."""
+    return datetime.fromisoformat(date).astimezone()
