@@ -215,7 +215,7 @@ def controls(shared_data):
 @pytest.mark.parametrize("control", ["shuffled", "collapsed"])
 def test_an_encoder_made_worse_scores_worse(controls, control, criterion):
     worse = controls[control].scores[criterion] < controls["sound"].scores[criterion]
-    assert worse != ((control, criterion) in BLIND)
+    assert worse or (control, criterion) in BLIND
 
 
 # -- held-out rows ----------------------------------------------------------------------------------------------------

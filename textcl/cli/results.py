@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
     if given.pairs:
         text = pairs_csv(given.pairs, tasks, given.data_dir)
     elif given.compare:
-        text = compare_results(*given.compare, chosen, tasks, given.data_dir) + "\n"
+        text = compare_results(given.compare[0], given.compare[1], chosen, tasks, given.data_dir) + "\n"
     elif given.format == "csv":
         text = formats.results_csv(chosen, tasks)
     elif given.format == "latex":

@@ -86,7 +86,8 @@ def _compare_seeds(names: tuple[str, str], seeds: Sequence[dict[int | None, Past
     sizes = " and ".join(f"{len(side)} run{'s' * (len(side) > 1)}" for side in seeds)
     marked = sorted({short_name(task) for run in runs for task in run.transductive(common)})
     note = f"\nTransductive, since evaluation texts were in a training corpus: {', '.join(marked)}." if marked else ""
-    return f"{found.sentence(*names)}\nAverage of {', '.join(map(short_name, common))}; {sizes}; p = {found.p_value:.4f}.{note}"
+    over = f"Average of {', '.join(map(short_name, common))}; {sizes}; p = {found.p_value:.4f}."
+    return f"{found.sentence(*names)}\n{over}{note}"
 
 
 def _compare_encoders(
@@ -98,7 +99,7 @@ def _compare_encoders(
         cosines, _ = pair_cosines(Encoder.from_pretrained(folder), suite.tasks)
         sides.append([[value for subset in subsets for value in subset] for subsets in cosines.values()])
     gold = [[value for subset in subsets for value in subset.scores] for subsets in suite.tasks.values()]
-    found = over_pairs(gold, *sides)
+    found = over_pairs(gold, sides[0], sides[1])
     rows = []
     for task, human, one, two in zip(suite.tasks, gold, *sides, strict=True):
         first, second, between = (
