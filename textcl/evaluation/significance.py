@@ -211,8 +211,8 @@ class _Ranks:
             counts: `(draws, pairs)`.
         """
         smaller = np.zeros((len(counts), counts.shape[1] + 1))
-        np.cumsum(counts[:, self.order], axis=1, out=smaller[:, 1:])
-        return (smaller[:, self.below] + smaller[:, self.up_to] - counts.shape[1]) / 2
+        np.cumsum(np.take(counts, self.order, axis=1), axis=1, out=smaller[:, 1:])
+        return (np.take(smaller, self.below, axis=1) + np.take(smaller, self.up_to, axis=1) - counts.shape[1]) / 2
 
 
 def _correlation(first: np.ndarray, second: np.ndarray, weights: np.ndarray | float = 1.0) -> np.ndarray:
