@@ -336,7 +336,8 @@ def make_trainer(recipe: Recipe) -> tuple[ContrastiveTrainer, list[str]]:
     method.test_pooling = recipe.flags["test_pooling"]
     corpus = find_corpus(recipe.flags["data"])
     dataset = training_rows(corpus, **{key: recipe.flags[key] for key in ("column", "label_column", "limit")})
-    dev, held_out = recipe.flags["dev"], []
+    dev = recipe.flags["dev"]
+    held_out: list[str] = []
     if dev in CRITERIA:
         dataset, held_out = hold_out(dataset, recipe.flags["held_out"])
         logger.info("%s texts are held out, by which %s chooses the checkpoint.", f"{len(held_out):,}", dev)
