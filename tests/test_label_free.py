@@ -29,6 +29,7 @@ from textcl.evaluation.label_free import (
     retrieval,
 )
 from textcl.evaluation.sts import cosine
+from textcl.training.compare import append_result
 from textcl.training.recipe import file_hash, make_trainer, resolve, run_recipe
 
 # effective rank sees a collapse alone, and what is left of a collapsed encoder may still weigh words well
@@ -354,6 +355,13 @@ def test_figures_of_the_benchmark_are_those_worked_out_by_hand():
     assert (found["last"]["chosen"], found["best"]["chosen"]) == ([51, 53], [52, 54])
     assert found["dev"]["pooled"] == pytest.approx(90), "of five: the untouched encoder counts once"
     assert "52.50" in report(runs)
+
+
+def test_figures_of_other_criteria_are_not_mixed_in(tmp_path):
+    line = {"recipe": "a", "fingerprint": "f", "step": 0, **checkpoints(average=[50], dev=[1])[0]}
+    append_result(tmp_path / "checkpoints.jsonl", line)
+    with pytest.raises(InputError, match="other criteria"):
+        read_runs(tmp_path / "checkpoints.jsonl")
 
 
 @pytest.mark.slow
