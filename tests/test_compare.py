@@ -210,6 +210,9 @@ def test_sccl_is_compared_on_the_texts_that_it_was_trained_on(
     assert all(each["average"] == each["results"]["AgNews"]["accuracy"] for each in lines)
     assert lines[2]["results"]["AgNews"]["transductive"] is True  # 200 of 8,000
     assert lines[2]["run"]["dev"]["set"] == "unchanged"
+    card = (Path("clusterings") / lines[2]["run"]["export"] / "README.md").read_text(encoding="utf-8")
+    assert f"| AgNews* | all | accuracy | {lines[2]['average']:.2f} |" in card
+    assert "Texts of AgNews were in the training data" in card
     assert comparison_table(comparison(lines)).endswith("in the training corpus: sccl: AgNews.")
 
     results = work / "clusterings" / "results.jsonl"

@@ -94,7 +94,7 @@ def test_an_export_names_only_what_every_sentence_transformers_knows(bert, tmp_p
     ]
     names = {path.name for path in (tmp_path / "export").rglob("*") if path.is_file()}
     assert not {name for name in names if name.endswith((".bin", ".pt", ".pkl", ".py"))}
-    assert "pooling: pooler" in (tmp_path / "export" / "README.md").read_text()
+    assert "pooling: `pooler`" in (tmp_path / "export" / "README.md").read_text()
 
 
 def test_a_trained_head_is_the_pooler_of_the_exported_backbone(tmp_path):

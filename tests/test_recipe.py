@@ -3,13 +3,17 @@
 import json
 import logging
 import re
+import shlex
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import yaml
 from tiny import TEXTS, tiny_encoder_directory
 
+from textcl.encoder import Encoder
 from textcl.errors import InputError
+from textcl.methods import SimCSE
 from textcl.training import ContrastiveTrainer, ContrastiveTrainingArguments
 from textcl.training.recipe import RECIPES, FlagParser, file_hash, load_recipe, resolve, run_recipe, training_rows
 
@@ -310,6 +314,58 @@ def test_without_sts_b_it_says_so_and_exports_the_last(
     assert "STS-B is not installed" in caplog.text
 
 
+def test_the_model_card_says_what_was_done_and_how_to_do_it_again(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = small(work, tmp_path / "run", dev=str(work / "pairs.tsv"), temperature=0.07, eval_steps=1)
+    result = run_recipe(resolve(flags)[0])
+    card = (result.export / "README.md").read_text(encoding="utf-8")
+    _, front, text = card.split("---\n", 2)
+    header = yaml.safe_load(front)
+    assert header["library_name"] == "sentence-transformers"
+    assert header["pipeline_tag"] == "sentence-similarity"
+    assert {"textcl", "simcse"} <= set(header["tags"])
+    assert "base_model" not in header, "a directory of this machine is no name that the hub knows"
+    assert file_hash(work / "texts.txt") in text
+    assert f"| pairs |  | its first figure | {result.record['dev']['score']:.2f} | mean | float32 | 42 |" in text
+    assert "arXiv 2104.08821" in text
+    assert "- temperature: `0.07`" in text
+    assert str(work) not in card
+    assert not any(sentence in card for sentence in TEXTS)
+    (line,) = [line for line in text.splitlines() if line.startswith("textcl train ")]
+    monkeypatch.chdir(work)
+    again = resolve({"method": "simcse"}, [*shlex.split(line)[3:], "--output", str(tmp_path / "run")])[0]
+    settled = {"data": "texts.txt", "dev": "pairs.tsv", "model": "bert", "bf16": again.flags["bf16"]}
+    assert again.flags == {**resolve(flags)[0].flags, **settled}
+    names = {name: value.split(": ")[-1].strip("`") for name, value in re.findall(r"^- (\w+): (.*)$", text, re.M)}
+    assert names["rows"] == "64"
+    assert names["steps"] == "3"
+
+
+def test_the_card_names_a_base_model_of_the_hub_and_whatever_loads_it(work: Path, tmp_path: Path) -> None:
+    encoder = Encoder.from_pretrained(work / "bert")
+    encoder.name = "google-bert/bert-base-uncased"
+    header = yaml.safe_load((encoder.save(tmp_path / "a") / "README.md").read_text().split("---\n")[1])
+    assert header["base_model"] == "google-bert/bert-base-uncased"
+    SimCSE(encoder).export(tmp_path / "b")
+    assert "arXiv 2104.08821" in (tmp_path / "b" / "README.md").read_text()
+    prompts = {"means": "{text} means [MASK] ."}
+    templated = Encoder.from_pretrained(work / "bert", pooling="mask_token", prompts=prompts)
+    card = (templated.save(tmp_path / "c") / "README.md").read_text()
+    assert "library_name: textcl" in card
+    assert "import SentenceTransformer" not in card
+    assert "import SentenceTransformer" in (tmp_path / "a" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_command_of_every_recipe_gives_the_recipe_again(name: str) -> None:
+    recipe = resolve(load_recipe(name))[0]
+    given = resolve({"method": recipe.method}, [*shlex.split(recipe.command())[3:]])[0].flags
+    files = {key: Path(str(value)).name for key in ("data", "teacher") if (value := recipe.flags.get(key))}
+    files |= {"model": given["model"]} if recipe.flags["model"].startswith("runs/") else {}
+    assert given == {**recipe.flags, **files, "output": given["output"]}
+
+
 def test_texts_seen_in_training_mark_the_score_of_the_export(
     work: Path, tmp_path: Path, evaluation_sets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,6 +381,9 @@ def test_texts_seen_in_training_mark_the_score_of_the_export(
     marks = {name: subset["transductive"] for name, subset in scored["STS13"]["subsets"].items()}
     assert marks == {"FNWN": True, "OnWN": False, "headlines": False}
     assert scored["STS16"]["transductive"] is False
+    card = (result.export / "README.md").read_text(encoding="utf-8")
+    assert "Texts of STS13 were in the training data" in card
+    assert not any(text in card for text in seen.first)
 
 
 def test_a_text_view_makes_the_two_views(work: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

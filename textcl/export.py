@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
+from textcl.card import expressible, model_card
 from textcl.errors import InputError
 from textcl.files import atomic_directory
 from textcl.pooling import LAYERS, layer_weights
@@ -93,10 +94,7 @@ def save(encoder: "Encoder", path: Path, card: str | None = None) -> Path:
                 "similarity_fn_name": "cosine",
             },
         )
-        inexpressible = encoder.pooling == "mask_token" or any(
-            "{text}" in prompt for prompt in encoder.prompts.values()
-        )
-        if inexpressible:
+        if not expressible(encoder):
             modules = [("", ONLY_TEXTCL)]
             _write(folder / "textcl.json", {"pooling": encoder.pooling, "normalize": encoder.normalize})
             if encoder.head is not None:
@@ -115,7 +113,7 @@ def save(encoder: "Encoder", path: Path, card: str | None = None) -> Path:
             folder / "modules.json",
             [{"idx": i, "name": str(i), "path": name, "type": kind} for i, (name, kind) in enumerate(modules)],
         )
-        (folder / "README.md").write_text(card or _default_card(encoder), encoding="utf-8")
+        (folder / "README.md").write_text(card or model_card(encoder), encoding="utf-8")
     return path
 
 
@@ -248,12 +246,6 @@ def _load_dense(path: Path) -> dict[str, Tensor] | None:
     if not path.is_file():
         return None
     return {name.removeprefix("linear."): value for name, value in load_file(path).items()}
-
-
-def _default_card(encoder: "Encoder") -> str:
-    front = "---\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\ntags:\n- textcl\n---\n"
-    facts = "\n".join(f"- {name}: {value}" for name, value in encoder.describe().items())
-    return f"{front}\n# A sentence encoder\n\nMade with textcl.\n\n{facts}\n"
 
 
 def _write(path: Path, value: Any) -> None:

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> None:
 
     tasks = task_names(given.task) if given.task else []
     chosen = []
-    # two encoders, or one, need no runs to lie about
+    # encoders can be compared without any runs
     if given.paths or Path("runs").is_dir() or not (given.pairs or given.compare):
         found = find_results(given.paths or ["runs"])
         shown = [] if given.compare else tasks
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
     if given.pairs:
         text = pairs_csv(given.pairs, tasks, given.data_dir)
     elif given.compare:
-        text = compare_results(given.compare[0], given.compare[1], chosen, tasks, given.data_dir) + "\n"
+        text = compare_results((given.compare[0], given.compare[1]), chosen, tasks, given.data_dir) + "\n"
     elif given.format == "csv":
         text = formats.results_csv(chosen, tasks)
     elif given.format == "latex":

@@ -113,17 +113,17 @@ def mark_transductive(result: Result, counts: dict[str, dict[str, dict[str, int]
         if task in CLUSTERING_SETS or task in TRANSFER:
             # folds are of all texts, or under the setting dev of the train split
             scored = next(split for split in ("all", setting, "dev", "train") if split in subsets)
-            marked[task] |= {"overlap": dict(subsets[scored]), "transductive": _transductive(subsets[scored])}
+            marked[task] |= {"overlap": dict(subsets[scored]), "transductive": is_transductive(subsets[scored])}
             continue
         for name, count in subsets.items():
             entry = marked[task]["subsets"][name]
             entry["overlap"] = dict(count)
-            entry["transductive"] = _transductive(count)
+            entry["transductive"] = is_transductive(count)
         marked[task]["transductive"] = any(entry.get("transductive") for entry in marked[task]["subsets"].values())
     return Result(marked, dict(result.average), {**result.provenance, "overlap": deepcopy(checked)})
 
 
-def _transductive(count: dict[str, int]) -> bool:
+def is_transductive(count: dict[str, int]) -> bool:
     """Whether enough was found: of pairs where there are, else of texts."""
     found, total = ("pairs_found", "pairs") if "pairs" in count else ("found", "total")
     return count[found] >= TRANSDUCTIVE_SHARE * count[total] > 0

@@ -7,8 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from textcl.card import model_card
 from textcl.collator import Collator
 from textcl.encoder import Encoder
+from textcl.methods.citations import papers
 from textcl.views import PLAIN, View
 
 Batch = dict[str, Tensor]
@@ -165,8 +167,18 @@ class Method(nn.Module):
         return self.exported.describe()
 
     def export(self, path: str | Path, *, card: str | None = None) -> Path:
-        """Writes the trained encoder as a sentence-transformers directory, see `Encoder.save`."""
-        return self.exported.save(path, card=card)
+        """Writes the trained encoder as a sentence-transformers directory, see `Encoder.save`.
+
+        Args:
+            path: Replaced if it exists.
+            card: Text of the model card; default: a short one that names the method and its paper.
+        """
+        from textcl.methods import METHODS
+
+        name = next((name for name, kind in METHODS.items() if kind is type(self)), None)
+        cited = "\n".join(f"- {paper}" for paper in papers({"method": name}))
+        own = model_card(self.exported, tags=[name], sections={"Citation": cited}) if name else None
+        return self.exported.save(path, card=card or own)
 
     def gradient_cache_enable(self) -> None:
         """Makes every encoder keep embeddings alone, and compute activations again, slice by slice, in backward.

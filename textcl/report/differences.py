@@ -18,8 +18,7 @@ from textcl.report.tables import table
 
 
 def compare_results(
-    first: str,
-    second: str,
+    names: tuple[str, str],
     results: Sequence[PastResult],
     tasks: Sequence[str] = (),
     data_dir: str | Path | None = None,
@@ -31,8 +30,7 @@ def compare_results(
     each task.
 
     Args:
-        first: The name of a row, an encoder's directory, a run's directory, or "bundled".
-        second: Likewise.
+        names: Each the name of a row, an encoder's directory, a run's directory, or "bundled".
         results: From `find_results`.
         tasks: Restricts the tasks; by default those that both have, or, over pairs, the seven STS tasks.
         data_dir: Where the sets are.
@@ -41,11 +39,10 @@ def compare_results(
         InputError: If one is neither a row nor an encoder, or there is nothing that both could be compared on.
     """
     rows = by_row(results)
-    seeds = [rows.get(name, {}) for name in (first, second)]
+    seeds = [rows.get(name, {}) for name in names]
     if all(seeds) and max(map(len, seeds)) > 1:
-        return _compare_seeds((first, second), seeds, tasks)
-    folders = [_encoder_of(name, rows) for name in (first, second)]
-    return _compare_encoders((first, second), folders, tasks, data_dir)
+        return _compare_seeds(names, seeds, tasks)
+    return _compare_encoders(names, [_encoder_of(name, rows) for name in names], tasks, data_dir)
 
 
 def pairs_csv(encoder: str | Path, tasks: Sequence[str] = (), data_dir: str | Path | None = None) -> str:
@@ -86,8 +83,8 @@ def _compare_seeds(names: tuple[str, str], seeds: Sequence[dict[int | None, Past
     sizes = " and ".join(f"{len(side)} run{'s' * (len(side) > 1)}" for side in seeds)
     marked = sorted({short_name(task) for run in runs for task in run.transductive(common)})
     note = f"\nTransductive, since evaluation texts were in a training corpus: {', '.join(marked)}." if marked else ""
-    over = f"Average of {', '.join(map(short_name, common))}; {sizes}; p = {found.p_value:.4f}."
-    return f"{found.sentence(*names)}\n{over}{note}"
+    what = f"Average of {', '.join(map(short_name, common))}; {sizes}; p = {found.p_value:.4f}."
+    return f"{found.sentence(*names)}\n{what}{note}"
 
 
 def _compare_encoders(

@@ -198,7 +198,10 @@ def by_row(results: Sequence[PastResult]) -> dict[str, dict[int | None, PastResu
         elif earlier:
             seed = "" if result.seed is None else f", seed {result.seed}"
             logger.warning(
-                "%s%s is there with another recipe, model or corpus as well; the last result counts.", result.name, seed
+                "%s%s is there with another recipe, model or corpus as well, and the last result counts; name the "
+                "folder of one comparison to have its own.",
+                result.name,
+                seed,
             )
         seeds[result.seed] = result
     return rows

@@ -24,6 +24,7 @@ from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.evaluation import MeanWordVectors, Suite, TfidfEncoder, mark_transductive, whitening
 from textcl.files import append_result, read_results
+from textcl.training.card import write_card
 from textcl.training.recipe import Recipe, find_corpus, load_recipe, recipe_file, resolve, training_rows
 
 logger = logging.getLogger("textcl")
@@ -114,7 +115,9 @@ def compare(
                 continue
             export = folder / run["export"]
             overlap = json.loads((export / "overlap.json").read_text(encoding="utf-8"))
-            result = mark_transductive(suite(Encoder.from_pretrained(export)), overlap)
+            encoder = Encoder.from_pretrained(export)
+            result = mark_transductive(suite(encoder), overlap)
+            write_card(export, encoder, run, result)
         line = _line(row, run, result)
         append_result(results, line)
         lines.append(line)

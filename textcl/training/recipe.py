@@ -9,6 +9,7 @@ import inspect
 import json
 import logging
 import re
+import shlex
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +22,7 @@ from typing import Any, NoReturn, cast, get_type_hints
 import yaml
 from transformers import HfArgumentParser, PrinterCallback, set_seed
 
+from textcl.card import file_name
 from textcl.collator import COLUMNS
 from textcl.data import data_directory, load_labelled, load_texts, load_triplets, verify
 from textcl.data.corpora import csv_records, hold_out
@@ -34,6 +36,7 @@ from textcl.methods import METHODS, Method
 from textcl.pooling import check_pooling
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.callback import newest_complete_checkpoint
+from textcl.training.card import write_card
 from textcl.training.trainer import ContrastiveTrainer
 from textcl.views.text import augment
 
@@ -121,6 +124,16 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """As it is written to `run.json`: nothing but what JSON holds."""
         return json.loads(json.dumps({"method": self.method, **self.flags}, default=str))
+
+    def command(self) -> str:
+        """The line of `textcl train` that makes this run again: all that is not at its default, files without folders.
+
+        The seed is always named.
+        """
+        defaults = resolve({"method": self.method})[0].flags
+        kept = {k: v for k, v in self.flags.items() if k not in COSMETIC and (v != defaults[k] or k == "seed")}
+        kept |= {key: file_name(str(kept[key])) for key in _FILES if kept.get(key)}
+        return shlex.join(["textcl", "train", self.method, *_as_arguments(kept)])
 
     def fingerprint(self) -> str:
         """A hash of all that decides the run's weights: its flags, its data and the weights it starts from."""
@@ -286,6 +299,7 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "fingerprint": fingerprint,
             "recipe": recipe.to_dict(),
+            "command": Recipe(recipe.method, {**recipe.flags, "bf16": bool(args.bf16)}).command(),
             "seed": args.seed,
             "encoder": method.describe(),
             "data": {
@@ -310,6 +324,7 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
             "precision": "bf16 autocast" if args.bf16 else "fp16 autocast" if args.fp16 else "fp32",
             "versions": library_versions(),
         }
+        write_card(export, method.exported, record)
         write_json(output / "run.json", record)
     args.distributed_state.wait_for_everyone()
     return RunResult(output, output / "export", json.loads((output / "run.json").read_text(encoding="utf-8")))
@@ -436,6 +451,7 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+_FILES = ("data", "model", "dev", "teacher", "text_view_model")
 _IN_BATCHES = "duplicates_in_batches"
 _RUN_FILES = ("run.json", "recipe.json", "log.jsonl", "export", "best")
 

@@ -1,0 +1,111 @@
+"""What the model card of a run says: data, settings, scores with their convention, command, and whom to cite."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from textcl.card import code, file_name, model_card
+from textcl.encoder import Encoder
+from textcl.evaluation.overlap import is_transductive
+from textcl.evaluation.results import Result, short_name
+from textcl.files import atomic_write
+from textcl.methods import METHODS
+from textcl.methods.citations import papers
+
+_TRAINING = (
+    "learning_rate",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "num_train_epochs",
+    "max_steps",
+    "pooling",
+    "test_pooling",
+    "max_length",
+    "dropout",
+    "dev",
+)
+
+
+def write_card(export: str | Path, encoder: Encoder, record: dict[str, Any], result: Result | None = None) -> None:
+    """Writes the README.md of a run's export.
+
+    Args:
+        export: The directory.
+        encoder: What lies there.
+        record: What `run.json` holds.
+        result: Scores of the export, where there are some.
+    """
+    recipe = record["recipe"]
+    sections = {
+        "Training": _training(record),
+        "Scores": _scores(record, result),
+        "How to make it again": f"```\n{record['command']}\n```\n\n"
+        "Files are named without their folders; every flag that is not named has its default. "
+        f"Versions: {', '.join(f'{name} {version}' for name, version in record['versions'].items())}.",
+    }
+    if cited := papers(recipe):
+        sections["Citation"] = "\n".join(f"- {paper}" for paper in cited)
+    card = model_card(encoder, base_model=recipe["model"], tags=[recipe["method"]], sections=sections)
+    with atomic_write(Path(export) / "README.md") as temporary:
+        temporary.write_text(card, encoding="utf-8")
+
+
+def _training(record: dict[str, Any]) -> str:
+    recipe, data = record["recipe"], record["data"]
+    method = list(inspect.signature(METHODS[recipe["method"]]).parameters)[1:]  # the first is the encoder
+    facts = {
+        "method": recipe["method"],
+        "data": file_name(data["file"]),
+        "rows": f"{data['rows']:,}",
+        "SHA-256 of the data": data["sha256"],
+        "seed": record["seed"],
+        "steps": f"{record['steps']:,}",
+        "processes": record["processes"],
+        "precision": record["precision"],
+        **{name: recipe[name] for name in (*_TRAINING, *method)},
+    }
+    for name in ("dev", "teacher"):
+        if facts.get(name):
+            facts[name] = file_name(facts[name])
+    return "\n".join(f"- {name}: {code(value)}" for name, value in facts.items() if value not in (None, [], {}))
+
+
+def _scores(record: dict[str, Any], result: Result | None) -> str:
+    encoder, counts = record["encoder"], record["data"]["overlap"]
+    seen = [task for task, subsets in counts.items() if any(is_transductive(count) for count in subsets.values())]
+    rows: list[tuple[str, str, str, float]] = []
+    if result:
+        for task, entry in result.results.items():
+            split = result.provenance["tasks"][task].get("split") or ""
+            rows += [(task, split, measure, value) for measure, value in _measures(entry).items()]
+    elif dev := record["dev"]:
+        names = {"stsb-dev": ("STSBenchmark-dev", "dev", "Spearman × 100, all")}
+        rows.append((*names.get(dev["set"], (dev["set"], "", "its first figure")), dev["score"]))
+    cells = [
+        [
+            short_name(task) + "*" * (task in seen or bool(result and result.results[task].get("transductive"))),
+            split,
+            measure,
+            f"{value:.2f}",
+            encoder["pooling"],
+            encoder["dtype"],
+            record["seed"],
+        ]
+        for task, split, measure, value in rows
+    ]
+    header = ["task", "split", "measure", "score", "pooling", "dtype", "seed"]
+    lines = [f"| {' | '.join(map(str, line))} |" for line in (header, ["---"] * len(header), *cells)]
+    text = ["\n".join(lines)] if cells else []
+    if dev := record["dev"]:
+        text.append(f"The checkpoint was chosen by {code(dev['set'])}, where it has {dev['score']:.2f}.")
+    if seen:
+        named = ", ".join(map(short_name, seen))
+        text.append(f"Texts of {named} were in the training data: figures on them are transductive (*).")
+    return "\n\n".join(text) or "None was taken."
+
+
+def _measures(entry: dict[str, Any]) -> dict[str, float]:
+    if "all" in entry:
+        aggregations = ("all", "mean", "wmean") if len(entry["subsets"]) > 1 else ("all",)
+        return {f"Spearman × 100, {name}": entry[name] for name in aggregations}
+    return {name: value for name, value in entry.items() if isinstance(value, float)}
