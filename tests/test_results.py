@@ -156,7 +156,7 @@ def test_rows_of_several_runs_are_compared_over_seeds(runs: Path) -> None:
     with pytest.raises(InputError, match="no task in common"):
         compare_results(("a_1", "b"), found, ["MR"])
     with pytest.raises(InputError, match="Did you mean 'sccl'"):
-        compare_results(("a_1", "scl"), found)
+        compare_results(("scl", "a_1"), found)
 
 
 def test_of_one_row_and_seed_the_last_counts_and_tasks_are_joined(runs: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -225,4 +225,4 @@ def test_the_command_as_a_user_gives_it(encoders: Path, tmp_path: Path) -> None:
     assert only["export"] == "runs/mine/export"
     none = textcl("results", "--method", "moco", cwd=tmp_path)
     assert none.returncode == 2
-    assert none.stderr == "textcl: None of the 1 results there was asked for.\n"
+    assert none.stderr == "textcl: None of the 1 results there is asked for.\n"
