@@ -11,6 +11,7 @@ import pytest
 import yaml
 from tiny import TEXTS, tiny_encoder_directory
 
+from textcl.card import file_name
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.methods import SimCSE
@@ -361,7 +362,7 @@ def test_the_card_names_a_base_model_of_the_hub_and_whatever_loads_it(work: Path
 def test_the_command_of_every_recipe_gives_the_recipe_again(name: str) -> None:
     recipe = resolve(load_recipe(name))[0]
     given = resolve({"method": recipe.method}, [*shlex.split(recipe.command())[3:]])[0].flags
-    files = {key: Path(str(value)).name for key in ("data", "teacher") if (value := recipe.flags.get(key))}
+    files = {key: file_name(str(value)) for key in ("data", "teacher") if (value := recipe.flags.get(key))}
     files |= {"model": given["model"]} if recipe.flags["model"].startswith("runs/") else {}
     assert given == {**recipe.flags, **files, "output": given["output"]}
 
