@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> None:
         chosen = select(found, methods=given.method, rows=given.row, tasks=shown, since=given.since, sort=given.sort)
         if not chosen and not (given.pairs or given.compare):
             raise InputError(
-                f"None of the {len(found)} results there is asked for." if found else "No result is there."
+                f"None of the {len(found)} results there was asked for." if found else "No result is there."
             )
     if given.pairs:
         text = pairs_csv(given.pairs, tasks, given.data_dir)

@@ -55,7 +55,7 @@ def _training(record: dict[str, Any]) -> str:
     method = list(inspect.signature(METHODS[recipe["method"]]).parameters)[1:]  # the first is the encoder
     facts = {
         "method": recipe["method"],
-        "data": file_name(data["file"]),
+        "data": Path(data["file"]).name,
         "rows": f"{data['rows']:,}",
         "SHA-256 of the data": data["sha256"],
         "seed": record["seed"],
@@ -64,9 +64,10 @@ def _training(record: dict[str, Any]) -> str:
         "precision": record["precision"],
         **{name: recipe[name] for name in (*_TRAINING, *method)},
     }
-    for name in ("dev", "teacher"):
-        if facts.get(name):
-            facts[name] = file_name(facts[name])
+    if facts["dev"]:
+        facts["dev"] = Path(facts["dev"]).name
+    if facts.get("teacher"):
+        facts["teacher"] = file_name(facts["teacher"])
     return "\n".join(f"- {name}: {code(value)}" for name, value in facts.items() if value not in (None, [], {}))
 
 

@@ -132,7 +132,8 @@ class Recipe:
         """
         defaults = resolve({"method": self.method})[0].flags
         kept = {k: v for k, v in self.flags.items() if k not in COSMETIC and (v != defaults[k] or k == "seed")}
-        kept |= {key: file_name(str(kept[key])) for key in _FILES if kept.get(key)}
+        kept |= {key: Path(kept[key]).name for key in ("data", "dev") if kept.get(key)}
+        kept |= {key: file_name(str(kept[key])) for key in ("model", "teacher", "text_view_model") if kept.get(key)}
         return shlex.join(["textcl", "train", self.method, *_as_arguments(kept)])
 
     def fingerprint(self) -> str:
@@ -451,7 +452,6 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-_FILES = ("data", "model", "dev", "teacher", "text_view_model")
 _IN_BATCHES = "duplicates_in_batches"
 _RUN_FILES = ("run.json", "recipe.json", "log.jsonl", "export", "best")
 
