@@ -35,6 +35,9 @@ NOT_RUN = {
     rf"textcl (train|compare) ({'|'.join(sorted(SHIPPED, key=len, reverse=True))})\b": "its corpus, see test_recipe.py",
     r"textcl compare": "processes of their own, see test_compare.py",
     r"import ray": "a cluster, see test_corpus_encoding.py",
+    r"textcl report|textcl\.report": "a finished run, see test_report.py",
+    r"textcl results": "past runs, see test_results.py",
+    r"LabelFree": "held-out texts, see test_label_free.py",
 }
 # What stands in for what is not here, a backbone of the hub and the export of another page, or takes long.
 STAND_INS = {"bert-base-uncased": "bundled", "runs/simcse/export": "my-encoder", "--steps 20": "--steps 2"}
