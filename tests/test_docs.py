@@ -36,7 +36,6 @@ NOT_RUN = {
     r"textcl compare": "processes of their own, see test_compare.py",
     r"import ray": "a cluster, see test_corpus_encoding.py",
     r"textcl report|textcl\.report": "a finished run, see test_report.py",
-    r"textcl results": "past runs, see test_results.py",
     r"LabelFree": "held-out texts, see test_label_free.py",
 }
 # What stands in for what is not here, a backbone of the hub and the export of another page, or takes long.
