@@ -124,7 +124,7 @@ def token_lengths(model: str, texts: list[str], length: int) -> list[int]:
 
 
 def transfer(options: Options, model: str, peak: float) -> list[Row]:
-    """All seven tasks by textcl; the loop, which would take too long for them, on MRPC, as textcl does too."""
+    """All tasks in both modes; beside the loop, which would take too long for them, the last one alone."""
     from benchmarks.transfer import COUNTS, TINY, Cached, beside_loop, random_tasks
     from textcl.evaluation import Transfer
 

@@ -58,7 +58,7 @@ def measure(recipes: Sequence[str], folder: Path, texts: str, flags: Sequence[st
     rows = load_texts(find_corpus(texts))
     label_free = LabelFree(hold_out(rows, min(HELD_OUT, len(rows) // 10))[1], CRITERIA)
     sts = STSSuite()
-    done = {line["fingerprint"] for line in read_results(path) if "finished" in line}
+    done = {line["fingerprint"] for line in read_lines(path) if "finished" in line}
     for name, recipe in tqdm(resolved.items(), desc="Recipes", disable=None):
         line = {"recipe": name, "fingerprint": recipe.fingerprint()}
         if line["fingerprint"] in done:
@@ -74,9 +74,21 @@ def measure(recipes: Sequence[str], folder: Path, texts: str, flags: Sequence[st
         shutil.rmtree(output)
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """What was written so far.
+
+    Raises:
+        InputError: If it was written with other criteria than there are now.
+    """
+    lines = read_results(path)
+    if any(set(line["scores"]) != {DEV, *CRITERIA} for line in lines if "step" in line):
+        raise InputError(f"{path} has figures of other criteria than there are now; name another folder.")
+    return lines
+
+
 def read_runs(path: Path) -> dict[str, list[dict[str, Any]]]:
     """The checkpoints of each finished run by step; of a checkpoint measured again after a kill, the last line."""
-    lines = read_results(path)
+    lines = read_lines(path)
     finished = {line["fingerprint"]: line["recipe"] for line in lines if "finished" in line}
     runs: dict[str, dict[int, dict[str, Any]]] = {}
     for line in lines:

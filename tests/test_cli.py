@@ -126,6 +126,9 @@ def one_run(folder: Path) -> None:
     (folder / "run" / "run.json").write_text("{}")
 
 
+PLAIN = ["--first-view", "plain", "--second-view", "plain"]
+
+
 def without_dropout(folder: Path) -> None:
     tiny_encoder_directory(folder / "still", dropout=0.0)
 
@@ -201,7 +204,7 @@ BAD_INPUT = {
     "clusters of nothing": (write("a.txt", b"\n"), [*CLUSTER, "a.txt"], "a.txt holds no text"),
     "adapting without dropout": (
         without_dropout,
-        ["cluster", "still", "texts.txt", "--output", "c.csv", "--clusters", "3", "--adapt"],
+        ["cluster", "still", "texts.txt", "--output", "c.csv", "--clusters", "3", "--adapt", *PLAIN],
         "choose other views",
     ),
     "steps of nothing": (nothing, [*CLUSTER, "texts.txt", "--save-encoder", "e"], "--save-encoder has no meaning"),

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 from command import REPOSITORY
-from tiny import TEXTS, tiny_encoder_directory
+from tiny import TEXTS
 
 import textcl
 from textcl.cli.main import COMMANDS, main
@@ -37,6 +36,8 @@ NOT_RUN = {
     r"textcl compare": "processes of their own, see test_compare.py",
     r"textcl results": "past runs, see test_results.py",
     r"import ray": "a cluster, see test_corpus_encoding.py",
+    r"textcl report|textcl\.report": "a finished run, see test_report.py",
+    r"LabelFree": "held-out texts, see test_label_free.py",
 }
 # What stands in for what is not here, a backbone of the hub and the export of another page, or takes long.
 STAND_INS = {"bert-base-uncased": "bundled", "runs/simcse/export": "my-encoder", "--steps 20": "--steps 2"}
@@ -47,6 +48,7 @@ FLAGS_OF_OTHERS = {
     "--nproc_per_node": "torchrun",
     "--quick": "benchmarks",
     "--rounds": "benchmarks",
+    "--table": "benchmarks.label_free",
 }
 
 
@@ -264,36 +266,6 @@ def test_every_public_name_has_a_place_in_the_api() -> None:
         assert {home.__module__, f"{home.__module__}.{home.__qualname__}"} & shown or (
             f"{home.__module__}.{name}" in shown
         ), f"{name} is in no page"
-
-
-def own_method(directory: Path) -> Any:
-    """The class that the how-to writes, on a tiny encoder."""
-    page = DOCS / "how-to" / "write-your-own-method.md"
-    code = next(code for language, code, _ in fences(page) if language == "python")
-    assert len(code.splitlines()) <= 40
-    names: dict[str, Any] = {}
-    exec(code.split("\n\n\nmethod = ")[0], names)
-    encoder = textcl.Encoder.from_pretrained(directory, device="cpu", dropout=0.0)
-    return names["AlignUniform"](encoder, "word_deletion:0.2", "repetition").double().train()
-
-
-def own_gradients(rank: int | None, directory: Path, batches: list[Any]) -> tuple[float, dict[str, Any]]:
-    method = own_method(directory)
-    method.hooked = True
-    model = method if rank is None else torch.nn.parallel.DistributedDataParallel(method)
-    loss = model(**batches[rank or 0])["loss"]
-    loss.backward()
-    return loss.item(), {name: p.grad.clone() for name, p in method.named_parameters() if p.grad is not None}
-
-
-def test_the_method_of_the_how_to_is_exact_on_two_processes(tmp_path, two_processes):
-    directory = tiny_encoder_directory(tmp_path / "bert")
-    collator = own_method(directory).collator()
-    rows = [{"text": text} for text in TEXTS[:12]]
-    value, gradients = own_gradients(None, directory, [collator(rows)])
-    for both, of_both in two_processes(own_gradients, directory, [collator(rows[:4]), collator(rows[4:])]):
-        assert both == pytest.approx(value, rel=1e-10)
-        assert all(torch.allclose(of_both[name], gradient, atol=1e-10) for name, gradient in gradients.items())
 
 
 def test_the_checks_above_can_fail() -> None:

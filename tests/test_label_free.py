@@ -13,6 +13,7 @@ import pytest
 import torch
 import transformers
 from command import environment
+from scipy.stats import spearmanr
 from tiny import TEXTS, tiny_encoder_directory
 
 from benchmarks.label_free import figures, read_runs, report
@@ -27,9 +28,12 @@ from textcl.evaluation.label_free import (
     contrastive_loss,
     retrieval,
 )
+from textcl.evaluation.sts import cosine
+from textcl.training.compare import append_result
 from textcl.training.recipe import file_hash, make_trainer, resolve, run_recipe
 
-BLIND_TO_WORDS = {"effective_rank"}  # it sees a collapse alone
+# effective rank sees a collapse alone, and what is left of a collapsed encoder may still weigh words well
+BLIND = {("shuffled", "effective_rank"), ("collapsed", "word_weights")}
 
 
 class Placed:
@@ -50,6 +54,12 @@ def numbered(count, words=12):
 
 def of_number(count):
     return lambda text: np.eye(count)[int(text.split()[0].removeprefix("w").split("x")[0])]
+
+
+def shares_of(evaluator):
+    """What share of its words each shortened text has kept."""
+    pairs = zip(evaluator._views["text"], evaluator._views["shortened"], strict=True)
+    return [len(some.split()) / len(text.split()) for text, some in pairs]
 
 
 def unit(rows):
@@ -100,11 +110,24 @@ def test_an_encoder_that_knows_each_text_is_perfect_and_one_that_knows_none_is_a
     assert blind["effective_rank"] == pytest.approx(1, rel=1e-4)
 
 
-def test_overlap_and_mixtures_are_perfect_for_tfidf_and_nothing_for_a_constant(shared_data):
+def test_overlap_is_perfect_for_tfidf_and_weights_are_its_lead_over_counts(shared_data):
     texts = list(islice(read_texts(shared_data / "wiki100k_like.txt.xz"), 200))
-    evaluator = LabelFree(texts, ["overlap", "mixtures"])
-    assert evaluator(TfidfEncoder(evaluator.texts)).scores == pytest.approx({"overlap": 100, "mixtures": 100})
-    assert evaluator(Placed(lambda text: np.ones(5))).scores == {"overlap": 0, "mixtures": 0}
+    evaluator = LabelFree(texts, ["overlap", "word_weights"])
+    tfidf = TfidfEncoder(evaluator.texts)
+    weighs = evaluator(tfidf).scores
+    assert weighs["overlap"] == pytest.approx(100)
+    whole, shortened, shares = evaluator._views["text"], evaluator._views["shortened"], shares_of(evaluator)
+    by_words = cosine(tfidf.encode(whole), tfidf.encode(shortened))
+    assert weighs["word_weights"] == pytest.approx(100 - 100 * spearmanr(by_words, shares).statistic)
+    assert 2 < weighs["word_weights"] < 50
+    turned = dict(zip(shortened, shares, strict=True))
+
+    def counts(text):  # its cosine with the whole text is the share of the words
+        angle = math.acos(turned.get(text, 1.0))
+        return math.cos(angle), math.sin(angle)
+
+    assert evaluator(Placed(counts)).scores["word_weights"] == pytest.approx(-weighs["word_weights"], abs=0.2)
+    assert evaluator(Placed(lambda text: np.ones(5))).scores == {"overlap": 0, "word_weights": 0}
 
 
 # -- what is compared -------------------------------------------------------------------------------------------------
@@ -127,7 +150,7 @@ def test_only_the_views_asked_for_are_encoded_once_and_together():
 def test_the_same_seed_asks_the_same_and_another_does_not():
     def asked(seed):
         encoder = Placed(of_number(20))
-        LabelFree(numbered(20), ["dropped_words", "mixtures"], seed)(encoder)
+        LabelFree(numbered(20), ["dropped_words", "word_weights"], seed)(encoder)
         return encoder.asked
 
     assert asked(0) == asked(0)
@@ -148,9 +171,9 @@ def test_views_are_what_they_are_called():
         assert all(word in kept for word in some.split()), "in their order"
         assert len(some.split()) == round(len(text.split()) / 3)
     assert all(left != right for left, right in zip(views["left"], views["right"], strict=True))
-    sources = [{word.split("x")[0] for word in mixture.split()} for mixture in views["mixture"][1:-1]]
-    assert {len(source) for source in sources} <= {1, 2, 3}
-    assert sum(len(source) > 1 for source in sources) > 10
+    shares = shares_of(evaluator)
+    assert min(shares) < 0.4
+    assert 0.7 < max(shares) <= 1
 
 
 @pytest.mark.parametrize(
@@ -193,7 +216,7 @@ def controls(shared_data):
 @pytest.mark.parametrize("control", ["shuffled", "collapsed"])
 def test_an_encoder_made_worse_scores_worse(controls, control, criterion):
     worse = controls[control].scores[criterion] < controls["sound"].scores[criterion]
-    assert worse or (control == "shuffled" and criterion in BLIND_TO_WORDS)
+    assert worse or (control, criterion) in BLIND
 
 
 # -- held-out rows ----------------------------------------------------------------------------------------------------
@@ -278,7 +301,7 @@ def test_held_out_rows_are_never_trained_on(work, tmp_path):
     assert len(trainer.train_dataset) == len(TEXTS) - 40
     with pytest.raises(InputError, match=r"--held_out has a place only where --dev is one of halves"):
         make_trainer(recipe_of(work, tmp_path / "d", dev="none"))
-    with pytest.raises(InputError, match=r"There is no file halfs|no \.tsv"):
+    with pytest.raises(InputError, match=r"halfs is no \.tsv"):
         make_trainer(recipe_of(work, tmp_path / "e", dev="halfs", held_out=None))
 
 
@@ -332,6 +355,13 @@ def test_figures_of_the_benchmark_are_those_worked_out_by_hand():
     assert (found["last"]["chosen"], found["best"]["chosen"]) == ([51, 53], [52, 54])
     assert found["dev"]["pooled"] == pytest.approx(90), "of five: the untouched encoder counts once"
     assert "52.50" in report(runs)
+
+
+def test_figures_of_other_criteria_are_not_mixed_in(tmp_path):
+    line = {"recipe": "a", "fingerprint": "f", "step": 0, **checkpoints(average=[50], dev=[1])[0]}
+    append_result(tmp_path / "checkpoints.jsonl", line)
+    with pytest.raises(InputError, match="other criteria"):
+        read_runs(tmp_path / "checkpoints.jsonl")
 
 
 @pytest.mark.slow

@@ -324,14 +324,42 @@ def test_every_method_has_its_paper() -> None:
 
 if CHROMIUM:  # a browser is no part of the package's own needs; where there is one, it opens the page
 
+    def open_in_browser(html: str, folder: Path, size: str) -> tuple[str, list[str]]:
+        """The page as the browser has it after a while, and what it complains of."""
+        (folder / "report.html").write_text(html, encoding="utf-8")
+        command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+        command += [f"--user-data-dir={folder / 'profile'}", f"--window-size={size}", "--virtual-time-budget=20000"]
+        command += ["--dump-dom", (folder / "report.html").as_uri()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)
+        return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line and "WARN" not in line]
+
     @pytest.mark.parametrize("size", ["1200,800", "390,800"])
     def test_a_browser_draws_every_chart_from_disk_and_runs_no_text(page: str, tmp_path: Path, size: str) -> None:
-        (tmp_path / "report.html").write_text(page, encoding="utf-8")
-        command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
-        command += [f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={size}", "--virtual-time-budget=20000"]
-        command += ["--dump-dom", (tmp_path / "report.html").as_uri()]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)
-        messages = [line for line in done.stderr.splitlines() if "CONSOLE" in line and "WARN" not in line]
-        assert messages == []
-        assert done.stdout.count('<svg xmlns="http://www.w3.org/2000/svg"') == page.count('class="chart"') > 0
-        assert "<title>run: simcse</title>" in done.stdout
+        html, complaints = open_in_browser(page, tmp_path, size)
+        assert complaints == []
+        assert html.count('<svg xmlns="http://www.w3.org/2000/svg"') == page.count('class="chart"') > 0
+        assert "<title>run: simcse</title>" in html
+
+    def test_in_a_browser_hovering_shows_a_text_and_runs_nothing_even_without_the_policy(
+        page: str, tmp_path: Path
+    ) -> None:
+        """And nothing makes the page of a phone wider than the phone."""
+        hover = """setTimeout(() => {
+          const seen = [];
+          for (const mark of document.querySelectorAll(".chart svg path")) {
+            mark.dispatchEvent(new PointerEvent("pointermove", {bubbles: true}));
+            mark.dispatchEvent(new PointerEvent("mousemove", {bubbles: true}));
+            const tooltip = document.getElementById("vg-tooltip-element");
+            if (tooltip && tooltip.textContent.includes("onerror")) seen.push(tooltip.textContent);
+          }
+          document.body.dataset.seen = seen.length;
+          document.body.dataset.images = document.querySelectorAll("img").length;
+          document.body.dataset.wider = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+        }, 3000)"""
+        free = re.sub(r"<meta http-equiv[^>]*>", "", page)
+        end = free.rindex("</body>")
+        html, _ = open_in_browser(f"{free[:end]}<script>{hover}</script>{free[end:]}", tmp_path, "390,800")
+        body = next(attributes for tag, attributes in Elements(html).tags if tag == "body")
+        assert int(body["data-seen"]) >= 2  # the map before and after
+        assert (body["data-images"], body["data-wider"]) == ("0", "0")
+        assert "<title>run: simcse</title>" in html

@@ -102,7 +102,7 @@ def read_results(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         except ValueError:
             logger.warning("%s, line %d is torn and ignored.", file, number)
             continue
-        schema = line.get("schema") if isinstance(line, dict) else None
+        schema = line.pop("schema", None) if isinstance(line, dict) else None
         if schema != SCHEMA:
             raise InputError(
                 f"{file}, line {number} has results of schema {schema}, and this version of textcl reads schema "

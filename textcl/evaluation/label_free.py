@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from textcl.errors import InputError, nearest
@@ -24,7 +25,8 @@ from textcl.losses.info_nce import nt_xent
 LEAST_WORDS = 4  # of a text that is used: two a half
 MOST_WORDS = 64  # of a text that are used, so that an encoder sees both halves of a long one
 LEAST_TEXTS = 10
-KEPT = 1 / 3  # share of the words that is left where words are dropped
+KEPT = 1 / 3  # share of the words that "dropped_words" leaves
+LEAST_SHARE = 0.1  # that "word_weights" leaves
 TEMPERATURE = 0.05
 CHUNK = 1024  # rows whose cosines are held at once
 
@@ -71,6 +73,21 @@ def agreement(first: Tensor, second: Tensor, by_words: np.ndarray) -> float:
     return 100 * float(spearman(cosine(first.double().numpy(), second.double().numpy()), by_words))
 
 
+def word_weights(whole: Tensor, shortened: Tensor, by_words: np.ndarray, share: np.ndarray) -> float:
+    """How much better cosines follow the weight of the words that a shortened text has kept than their number.
+
+    The difference of two Spearman correlations, in points. An encoder that sees nothing has 0 and one that
+    counts words has less; the more it knows which of them matter, the higher.
+
+    Args:
+        whole: (rows, dim), of length 1.
+        shortened: Likewise, of the same texts after words were dropped.
+        by_words: The cosines of their TF-IDF vectors, (rows,).
+        share: Of the words that were kept, (rows,).
+    """
+    return agreement(whole, shortened, by_words) - agreement(whole, shortened, share)
+
+
 # Each criterion: the views that it compares, and what it makes of their embeddings. Higher is better.
 CRITERIA: dict[str, tuple[tuple[str, ...], Callable[..., float]]] = {
     "halves": (("first_half", "second_half"), retrieval),
@@ -78,7 +95,7 @@ CRITERIA: dict[str, tuple[tuple[str, ...], Callable[..., float]]] = {
     "dropped_words": (("text", "some_words"), retrieval),
     "neighbours": (("even", "odd"), retrieval),
     "overlap": (("left", "right"), agreement),
-    "mixtures": (("text", "mixture"), agreement),
+    "word_weights": (("text", "shortened"), word_weights),
     "loss": (("first_half", "second_half"), contrastive_loss),
     "alignment_uniformity": (("first_half", "second_half"), alignment_uniformity),
     "effective_rank": (("text",), lambda rows: float(geometry.effective_rank(rows))),
@@ -110,7 +127,8 @@ class LabelFree:
     - dropped_words: a text has to find a third of its own words among those of all texts.
     - neighbours: a text has to find the next one; for texts that stand in the order in which they were written.
     - overlap: Spearman correlation of cosines with those of TF-IDF, over random pairs of texts and nearest ones.
-    - mixtures: the same, over pairs of a text and a mixture of its words with another's, in all proportions.
+    - word_weights: over pairs of a text and itself with words dropped, in all proportions: how much better cosines
+      follow the TF-IDF weight of what is left than its number of words. It does not see a collapse.
     - loss: minus NT-Xent of the halves at temperature 0.05.
     - alignment_uniformity: minus the sum of the two, of the halves (Wang and Isola 2020).
     - effective_rank: how many directions the texts use (Roy and Vetterli 2007); it sees a collapse, not quality.
@@ -121,7 +139,7 @@ class LabelFree:
     Args:
         texts: Held-out texts, 1,000 for example, that are not trained on.
         criteria: Names in `CRITERIA`; the first is what is chosen by.
-        seed: Of the words that are dropped and mixed, and of the random pairs.
+        seed: Of the words that are dropped, and of the random pairs.
 
     Raises:
         InputError: For an unknown criterion, or fewer than ten texts of four words.
@@ -148,13 +166,15 @@ class LabelFree:
                 f"{len(words)} of those held out are such."
             )
         self.texts = [" ".join(each) for each in words]
-        self._views = _views(words, np.random.default_rng(seed))
         tfidf = TfidfEncoder(self.texts)
-        self._by_words = {
-            name: cosine(*(tfidf.encode(self._views[view]) for view in views))
-            for name, (views, measure) in CRITERIA.items()
-            if measure is agreement and name in self.criteria
+        views = self._views = _views(words, tfidf, np.random.default_rng(seed))
+        by_words = {
+            short: cosine(tfidf.encode(views[whole]), tfidf.encode(views[short]))
+            for whole, short in (("left", "right"), ("text", "shortened"))
         }
+        share = np.array([len(text.split()) for text in views["shortened"]]) / [len(each) for each in words]
+        # what a measure takes beside the embeddings
+        self._given = {"overlap": (by_words["right"],), "word_weights": (by_words["shortened"], share)}
 
     def __call__(self, encoder: Any, **encode_arguments: Any) -> Scores:
         """Scores anything with `.encode(list[str])`.
@@ -174,18 +194,16 @@ class LabelFree:
         scores = {}
         for name in self.criteria:
             views, measure = CRITERIA[name]
-            more = (self._by_words[name],) if name in self._by_words else ()
-            scores[name] = measure(*(embedded[view] for view in views), *more)
+            scores[name] = measure(*(embedded[view] for view in views), *self._given.get(name, ()))
         return Scores(scores)
 
 
-def _views(words: Sequence[Sequence[str]], generator: np.random.Generator) -> dict[str, list[str]]:
+def _views(words: Sequence[Sequence[str]], tfidf: TfidfEncoder, generator: np.random.Generator) -> dict[str, list[str]]:
     """Every view of the texts that a criterion compares, by name."""
     texts = [" ".join(each) for each in words]
     views: dict[str, list[str]] = {"text": texts, "even": texts[: len(texts) // 2 * 2 : 2], "odd": texts[1::2]}
-    views |= {name: [] for name in ("first_half", "second_half", "unlike_half", "some_words", "mixture")}
-    others = (np.arange(len(words)) + generator.integers(1, len(words), len(words))) % len(words)
-    for own, other in zip(words, others, strict=True):
+    views |= {name: [] for name in ("first_half", "second_half", "unlike_half", "some_words", "shortened")}
+    for own in words:
         first, second = own[: len(own) // 2], own[len(own) // 2 :]
         known = {_bare(word) for word in first}
         views["first_half"].append(" ".join(first))
@@ -193,25 +211,13 @@ def _views(words: Sequence[Sequence[str]], generator: np.random.Generator) -> di
         views["unlike_half"].append(" ".join([word for word in second if _bare(word) not in known] or second[-1:]))
         kept = np.sort(generator.permutation(len(own))[: max(1, round(KEPT * len(own)))])
         views["some_words"].append(" ".join(own[place] for place in kept))
-        share = generator.random()
-        parts = [
-            [word for word in own if generator.random() < share],
-            [word for word in words[other] if generator.random() >= share],
-        ]
-        order = generator.permutation(2)
-        views["mixture"].append(" ".join(parts[order[0]] + parts[order[1]]) or own[0])
-    near = _nearest_by_words(texts)
-    views["left"] = texts * 2
-    views["right"] = [texts[row] for row in (*others, *near)]
+        share = generator.uniform(LEAST_SHARE, 1)
+        views["shortened"].append(" ".join(word for word in own if generator.random() < share) or own[0])
+    others = (np.arange(len(texts)) + generator.integers(1, len(texts), len(texts))) % len(texts)
+    rows = tfidf.encode(texts)
+    near = NearestNeighbors(n_neighbors=2, metric="cosine").fit(rows).kneighbors(rows)[1][:, 1]
+    views["left"], views["right"] = texts * 2, [texts[row] for row in (*others, *near)]
     return views
-
-
-def _nearest_by_words(texts: Sequence[str]) -> np.ndarray:
-    """The number of the text that is nearest to each by TF-IDF."""
-    from sklearn.neighbors import NearestNeighbors
-
-    rows = TfidfEncoder(texts).encode(texts)
-    return NearestNeighbors(n_neighbors=2, metric="cosine").fit(rows).kneighbors(rows)[1][:, 1]
 
 
 def _bare(word: str) -> str:

@@ -109,7 +109,7 @@ def comparison_page(found: Comparison, reference: str | None = None) -> Page:
         page.notes.append("No run has been scored yet.")
     for lines in _by_tasks(found.lines):
         rows = {line["row"] for line in lines}
-        page.sections.append(_comparison(lines, reference if reference in rows or not found.lines else None))
+        page.sections.append(_comparison(lines, reference if reference in rows else None))
     if reference and reference not in {line["row"] for line in found.lines}:
         comparison(found.lines, reference)  # says which there are
     page.sections += _training({run.name: run for run in found.runs}, _rows_of(found))
