@@ -66,14 +66,13 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def append_result(path: str | os.PathLike[str], line: dict[str, Any]) -> dict[str, Any]:
-    """Adds a line to a file of results, waits until it is on disk, and returns it as `read_results` will.
+def append_result(path: str | os.PathLike[str], line: dict[str, Any]) -> None:
+    """Adds a line to a file of results and waits until it is on disk.
 
-    The line goes out in one write at the end of the file, with a line end before it: neither another process nor a line
-    that a kill has torn can get into it.
+    The line goes out in one write at the end of the file, and begins a new one: neither another process nor a line that
+    a kill has torn can get into it.
     """
-    line = {"schema": SCHEMA, **line}
-    content = b"\n" + json.dumps(line, ensure_ascii=False).encode() + b"\n"
+    content = b"\n" + json.dumps({"schema": SCHEMA, **line}, ensure_ascii=False).encode() + b"\n"
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -83,7 +82,6 @@ def append_result(path: str | os.PathLike[str], line: dict[str, Any]) -> dict[st
         os.fsync(handle)
     finally:
         os.close(handle)
-    return line
 
 
 def read_results(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

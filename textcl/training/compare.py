@@ -118,7 +118,8 @@ def compare(
             encoder = Encoder.from_pretrained(export)
             result = mark_transductive(suite(encoder), overlap)
             write_card(export, encoder, run, result)
-        line = append_result(results, _line(row, run, result))
+        line = _line(row, run, result)
+        append_result(results, line)
         lines.append(line)
         seconds = f", trained in {run['seconds']:.0f} s" if run else ""
         dev = "" if line["dev"] is None else f", STS-B dev {line['dev']:.2f}"
