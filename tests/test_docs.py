@@ -34,7 +34,7 @@ NOT_RUN = {
     r"textcl eval |textcl\.evaluate\(|--tasks|--baselines|STSBenchmark|read_sts": "the evaluation sets",
     rf"textcl (train|compare) ({'|'.join(sorted(SHIPPED, key=len, reverse=True))})\b": "its corpus, see test_recipe.py",
     r"textcl compare": "processes of their own, see test_compare.py",
-    r"textcl results": "past runs, see test_results.py",
+    r"textcl results \S": "past runs, see test_results.py",
     r"import ray": "a cluster, see test_corpus_encoding.py",
     r"textcl report|textcl\.report": "a finished run, see test_report.py",
     r"LabelFree": "held-out texts, see test_label_free.py",
