@@ -27,9 +27,9 @@ from textcl.errors import InputError
 from textcl.evaluation import LabelFree
 from textcl.evaluation.label_free import CRITERIA
 from textcl.evaluation.significance import spearman
+from textcl.files import append_result, read_results
 from textcl.report.tables import mean_sd, table
 from textcl.training.callback import newest_complete_checkpoint
-from textcl.training.compare import append_result, read_results
 from textcl.training.recipe import Recipe, find_corpus, load_recipe, make_trainer, resolve
 
 HELD_OUT = 1000

@@ -29,7 +29,7 @@ from textcl.evaluation.label_free import (
     retrieval,
 )
 from textcl.evaluation.sts import cosine
-from textcl.training.compare import append_result
+from textcl.files import append_result
 from textcl.training.recipe import file_hash, make_trainer, resolve, run_recipe
 
 # effective rank sees a collapse alone, and what is left of a collapsed encoder may still weigh words well

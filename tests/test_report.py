@@ -18,12 +18,12 @@ from test_compare import LINES
 from tiny import TEXTS, tiny_encoder_directory
 
 from textcl.errors import InputError
+from textcl.files import append_result
 from textcl.methods.citations import PAPERS, papers
 from textcl.report import examples, plots
 from textcl.report.build import report
 from textcl.report.page import Card, Page, Section, Table, printable, render
 from textcl.report.records import read_comparison, read_run
-from textcl.training.compare import append_result
 from textcl.training.recipe import resolve, run_recipe
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from textcl.errors import InputError, nearest
@@ -200,6 +199,8 @@ class LabelFree:
 
 def _views(words: Sequence[Sequence[str]], tfidf: TfidfEncoder, generator: np.random.Generator) -> dict[str, list[str]]:
     """Every view of the texts that a criterion compares, by name."""
+    from sklearn.neighbors import NearestNeighbors
+
     texts = [" ".join(each) for each in words]
     views: dict[str, list[str]] = {"text": texts, "even": texts[: len(texts) // 2 * 2 : 2], "odd": texts[1::2]}
     views |= {name: [] for name in ("first_half", "second_half", "unlike_half", "some_words", "shortened")}

@@ -122,6 +122,17 @@ def short_name(task: str) -> str:
     return _SHORT_NAMES.get(name, name) + (f" {split}" if dash else "")
 
 
+def measures(entry: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of a task's result by name; "all" alone where there is one subset, since the aggregations are one.
+
+    Example:
+        >>> measures({"all": 60.0, "mean": 60.0, "wmean": 60.0, "subsets": {"test": {}}})
+        {'all': 60.0}
+    """
+    figures = {name: value for name, value in entry.items() if isinstance(value, float)}
+    return {"all": figures["all"]} if len(entry.get("subsets", ())) == 1 else figures
+
+
 def library_versions() -> dict[str, str]:
     """Versions of what takes part in a score."""
     import platform

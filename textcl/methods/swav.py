@@ -131,7 +131,6 @@ class SwAV(Method):
         self.prototypes.normalize()
         if step > self.queue_start:
             for of_batch in keys:
-                for queue, projections in zip(
-                    (self.first_queue, self.second_queue), of_batch.unbind(dim=1), strict=True
-                ):
-                    queue.push(projections)
+                first, second = of_batch.unbind(dim=1)
+                self.first_queue.push(first)
+                self.second_queue.push(second)

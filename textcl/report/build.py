@@ -11,7 +11,8 @@ from textcl.data.sts import Subset, read_sts
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.evaluation import Suite
-from textcl.evaluation.results import short_name
+from textcl.evaluation.results import measures, short_name
+from textcl.evaluation.sts import pair_cosines
 from textcl.methods.citations import papers
 from textcl.report import examples, plots
 from textcl.report.page import Card, Page, Section, Table
@@ -82,7 +83,8 @@ def run_page(run: Run, *, texts: bool = True, tasks: str | Sequence[str] | None 
     page.sections.append(_scores(run, encoders, tasks))
     page.sections += _training({run.name: run})
     if pairs:
-        cosines = {name: examples.pair_cosines(encoder, pairs) for name, encoder in encoders.items()}
+        found = {name: pair_cosines(encoder, {STS_DEV: [pairs]})[0] for name, encoder in encoders.items()}
+        cosines = {name: of_tasks[STS_DEV][0] for name, of_tasks in found.items()}
         page.sections += [_by_grade(pairs, cosines), _disagreements(pairs, cosines, texts)]
     if encoders:
         page.sections += _texts(run, encoders, pairs, page.notes, texts)
@@ -169,7 +171,7 @@ def _scores(run: Run, encoders: dict[str, Encoder], tasks: str | Sequence[str]) 
         columns = [each.get(task, {}) for each in results.values()]
         transductive = any(column.get("transductive", False) for column in columns)
         marks |= transductive
-        for measure in _measures(max(columns, key=len)):
+        for measure in measures(max(columns, key=len)):
             values = [column.get(measure) for column in columns]
             first, last = values[0], values[-1]
             change = None if len(values) < 2 or first is None or last is None else f"{last - first:+.2f}"
@@ -187,11 +189,6 @@ def _scores(run: Run, encoders: dict[str, Encoder], tasks: str | Sequence[str]) 
     if provenance:
         paragraphs.append(f"Encoder: {_facts(provenance['encoder'])}.")
     return Section("Scores", paragraphs, [Table(["task", "measure", *results, "difference"], rows)])
-
-
-def _measures(entry: dict[str, Any]) -> list[str]:
-    names = [name for name, value in entry.items() if isinstance(value, float)]
-    return ["all"] if len(entry.get("subsets", ())) == 1 else names  # the three aggregations are one then
 
 
 def _training(runs: dict[str, Run], groups: dict[str, str] | None = None) -> list[Section]:

@@ -11,7 +11,7 @@ from textcl.data.sts import Subset
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.evaluation.clustering import cluster
-from textcl.evaluation.sts import cosine, encode_distinct
+from textcl.evaluation.sts import encode_distinct
 from textcl.training.recipe import find_corpus, training_rows
 
 SAMPLE = 2000
@@ -114,11 +114,6 @@ def neighbours(rows: np.ndarray, query: int) -> list[tuple[int, float]]:
 def queries(sample: Sample) -> list[int]:
     """The texts whose neighbours are shown: evenly spaced in the sample, not chosen by what they show."""
     return list(dict.fromkeys(np.linspace(0, len(sample.texts) - 1, QUERIES).round().astype(int).tolist()))
-
-
-def pair_cosines(encoder: Any, pairs: Subset) -> np.ndarray:
-    """The cosine of each pair, (pairs,)."""
-    return cosine(embed(encoder, pairs.first), embed(encoder, pairs.second))
 
 
 def disagreements(gold: Sequence[float], cosines: np.ndarray, most: int = 10) -> list[tuple[int, float, float]]:

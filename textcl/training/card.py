@@ -7,7 +7,7 @@ from typing import Any
 from textcl.card import code, file_name, model_card
 from textcl.encoder import Encoder
 from textcl.evaluation.overlap import is_transductive
-from textcl.evaluation.results import Result, short_name
+from textcl.evaluation.results import AGGREGATIONS, Result, measures, short_name
 from textcl.files import atomic_write
 from textcl.methods import METHODS
 from textcl.methods.citations import papers
@@ -78,7 +78,8 @@ def _scores(record: dict[str, Any], result: Result | None) -> str:
     if result:
         for task, entry in result.results.items():
             split = result.provenance["tasks"][task].get("split") or ""
-            rows += [(task, split, measure, value) for measure, value in _measures(entry).items()]
+            for measure, value in measures(entry).items():
+                rows.append((task, split, f"Spearman × 100, {measure}" if measure in AGGREGATIONS else measure, value))
     elif dev := record["dev"]:
         names = {"stsb-dev": ("STSBenchmark-dev", "dev", "Spearman × 100, all")}
         rows.append((*names.get(dev["set"], (dev["set"], "", "its first figure")), dev["score"]))
@@ -103,10 +104,3 @@ def _scores(record: dict[str, Any], result: Result | None) -> str:
         named = ", ".join(map(short_name, seen))
         text.append(f"Texts of {named} were in the training data: figures on them are transductive (*).")
     return "\n\n".join(text) or "None was taken."
-
-
-def _measures(entry: dict[str, Any]) -> dict[str, float]:
-    if "all" in entry:
-        aggregations = ("all", "mean", "wmean") if len(entry["subsets"]) > 1 else ("all",)
-        return {f"Spearman × 100, {name}": entry[name] for name in aggregations}
-    return {name: value for name, value in entry.items() if isinstance(value, float)}
