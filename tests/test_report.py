@@ -261,6 +261,15 @@ def test_what_is_no_run_is_refused(comparison_folder: Path, work: Path, tmp_path
         report(work / "run", reference="a")
 
 
+def test_results_of_another_schema_are_refused(comparison_folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "other"
+    shutil.copytree(comparison_folder, copy)
+    with (copy / "results.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"schema": 2, "row": "a"}\n')
+    with pytest.raises(InputError, match=r"results\.jsonl, line \d+ has results of schema 2, .* reads schema 1"):
+        report(copy)
+
+
 def test_plots_are_drawn_from_python_as_png_and_svg(tmp_path: Path) -> None:
     boxes = plots.similarity_by_grade({"before": ([0, 0, 0, 1], [0.1, 0.2, 0.4, 0.9]), "after": ([0], [0.5])})
     assert boxes.rows[0] == {

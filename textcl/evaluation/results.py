@@ -23,6 +23,15 @@ _BLOCKS: tuple[tuple[str, dict[str, str]], ...] = (
     ("Retrieval", {name: name for name in RETRIEVAL_METRICS}),
     ("Geometry", {name: name for name in GEOMETRY_METRICS}),
 )
+# The kinds of task, and the figure that only the results of one kind have.
+KINDS = {
+    "STS": "all",
+    "clustering": "nmi",
+    "regression": "dev_pearson",
+    "transfer": "dev_accuracy",
+    "retrieval": "ndcg@10",
+    "geometry": "effective_rank",
+}
 _SHORT_NAMES = {"STSBenchmark": "STS-B", "SICKRelatedness": "SICK-R", "SICKEntailment": "SICK-E"}
 _LIBRARIES = ("torch", "transformers", "sentence-transformers", "numpy", "scipy", "scikit-learn")
 
@@ -120,6 +129,11 @@ def short_name(task: str) -> str:
     """The column head that papers use: STS-B for STSBenchmark, SICK-R for SICKRelatedness."""
     name, dash, split = task.partition("-")
     return _SHORT_NAMES.get(name, name) + (f" {split}" if dash else "")
+
+
+def kind_of(entry: Mapping[str, Any]) -> str:
+    """Which of `KINDS` a task's result is of."""
+    return next(kind for kind, figure in KINDS.items() if figure in entry)
 
 
 def measures(entry: Mapping[str, Any]) -> dict[str, float]:

@@ -9,11 +9,11 @@ import numpy as np
 from textcl.data.sts import STS_TASKS
 from textcl.encoder import BUNDLED, Encoder
 from textcl.errors import InputError, nearest
-from textcl.evaluation.results import short_name
+from textcl.evaluation.results import KINDS, kind_of, short_name
 from textcl.evaluation.significance import over_pairs, over_seeds, spearman, williams_test
 from textcl.evaluation.sts import STSSuite, pair_cosines
 from textcl.report.formats import as_csv
-from textcl.report.results import AVERAGES, PastResult, by_row, kind_of, score
+from textcl.report.results import PastResult, by_row, score
 from textcl.report.tables import table
 
 
@@ -68,10 +68,10 @@ def _compare_seeds(names: tuple[str, str], seeds: Sequence[dict[int | None, Past
     runs = [result for side in seeds for result in side.values()]
     common = [task for task in runs[0].results if all(task in run.results for run in runs)]
     common = [task for task in common if (task in tasks if tasks else not task.endswith("-dev"))]
-    kinds = {AVERAGES[kind_of(runs[0].results[task])] for task in common}
+    kinds = {kind_of(runs[0].results[task]) for task in common}
     if len(kinds) > 1 and not tasks:  # as the table of a comparison: STS first
-        chosen = next(column for column in AVERAGES.values() if column in kinds)
-        common = [task for task in common if AVERAGES[kind_of(runs[0].results[task])] == chosen]
+        chosen = next(kind for kind in KINDS if kind in kinds)
+        common = [task for task in common if kind_of(runs[0].results[task]) == chosen]
     elif len(kinds) > 1:
         raise InputError(f"{', '.join(common)} are of several kinds, whose average means nothing; name tasks of one.")
     if not common:

@@ -13,21 +13,14 @@ from statistics import fmean
 from typing import Any
 
 from textcl.errors import InputError, nearest
-from textcl.evaluation.results import short_name
+from textcl.evaluation.results import KINDS, kind_of, short_name
 from textcl.files import read_results
 
 logger = logging.getLogger("textcl")
 
-# Of each kind of task: its average's column, and the metric of a task; the first that a task has says its kind.
-AVERAGES = {
-    "all": "STS",
-    "nmi": "clustering",
-    "dev_pearson": "regression",
-    "dev_accuracy": "transfer",
-    "ndcg@10": "retrieval",
-    "effective_rank": "eff. rank",
-}
-METRICS = {"nmi": "accuracy", "dev_pearson": "pearson", "dev_accuracy": "accuracy"}
+# Of each kind of task the column of its average, where that is not its name, and the figure that is averaged.
+COLUMNS = {**{kind: kind for kind in KINDS}, "geometry": "eff. rank"}
+FIGURES = {**KINDS, "clustering": "accuracy", "regression": "pearson", "transfer": "accuracy"}
 DEV = "STS-B dev"
 FACTS = ("name", "method", "seed", "date", "folder")
 _PASSED_OVER = ("export", "best", "checkpoint-")  # directories that are large and hold no results
@@ -71,8 +64,8 @@ class PastResult:
         kinds: dict[str, list[float]] = {}
         for task, entry in self.results.items():
             if not task.endswith("-dev"):
-                kinds.setdefault(AVERAGES[kind_of(entry)], []).append(score(entry))
-        averages = {column: fmean(kinds[column]) for column in AVERAGES.values() if column in kinds}
+                kinds.setdefault(COLUMNS[kind_of(entry)], []).append(score(entry))
+        averages = {column: fmean(kinds[column]) for column in COLUMNS.values() if column in kinds}
         return {**averages, **self.dev}
 
     def transductive(self, tasks: Sequence[str] = ()) -> list[str]:
@@ -96,15 +89,9 @@ class PastResult:
         }
 
 
-def kind_of(entry: dict[str, Any]) -> str:
-    """Which of `AVERAGES` the result of a task belongs to."""
-    return next(kind for kind in AVERAGES if kind in entry)
-
-
 def score(entry: dict[str, Any]) -> float:
     """The one number of a task's result."""
-    kind = kind_of(entry)
-    return float(entry[METRICS.get(kind, kind)])
+    return float(entry[FIGURES[kind_of(entry)]])
 
 
 def find_results(paths: Sequence[str | Path]) -> list[PastResult]:
@@ -178,7 +165,7 @@ def select(
 def score_columns(results: Sequence[PastResult], tasks: Sequence[str] = ()) -> list[str]:
     """The scores that any of the results has, in their order."""
     there = dict.fromkeys(column for result in results for column in result.scores(tasks))
-    order = [short_name(task) for task in tasks] or [*AVERAGES.values(), DEV]
+    order = [short_name(task) for task in tasks] or [*COLUMNS.values(), DEV]
     return [column for column in order if column in there] + [column for column in there if column not in order]
 
 

@@ -6,7 +6,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from textcl.errors import InputError
-from textcl.evaluation.results import short_name
+from textcl.evaluation.results import KINDS, kind_of, short_name
 from textcl.evaluation.significance import over_seeds
 
 CLUSTERING_COLUMNS = {"ACC": "accuracy", "NMI": "nmi"}
@@ -73,10 +73,10 @@ def comparison(lines: Sequence[dict[str, Any]], reference: str | None = None) ->
     if reference not in groups:
         raise InputError(f"There is no row {reference!r} to take differences to; there are {', '.join(groups)}.")
     tasks = [task for task in lines[0]["results"] if task != "STSBenchmark-dev"]
-    pairs = [task for task in tasks if "all" in lines[0]["results"][task]]
-    clusterings = [task for task in tasks if "nmi" in lines[0]["results"][task]]
-    transfers = [task for task in tasks if "dev_accuracy" in lines[0]["results"][task]]
-    regressions = [task for task in tasks if "dev_pearson" in lines[0]["results"][task]]
+    kinds = {task: kind_of(lines[0]["results"][task]) for task in tasks}
+    pairs, clusterings, regressions, transfers, _, geometry = (
+        [task for task in tasks if kinds[task] == kind] for kind in KINDS
+    )
     rows: dict[str, Any] = {}
     for name, group in groups.items():
         columns = {short_name(task): [line["results"][task]["all"] for line in group] for task in pairs}
@@ -91,7 +91,7 @@ def comparison(lines: Sequence[dict[str, Any]], reference: str | None = None) ->
         if transfers:
             columns["Avg. transfer"] = [fmean(line["results"][t]["accuracy"] for t in transfers) for line in group]
         columns |= {short_name(task): [line["results"][task]["pearson"] for line in group] for task in regressions}
-        for head, metric in GEOMETRY_COLUMNS.items() if "geometry" in tasks else ():
+        for head, metric in GEOMETRY_COLUMNS.items() if geometry else ():
             columns[head] = [line["results"]["geometry"][metric] for line in group]
         rows[name] = {
             "seeds": [line["seed"] for line in group],
