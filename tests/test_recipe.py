@@ -31,7 +31,7 @@ PUBLISHED = {
 }
 # The configurations of the other methods, which stand here as their papers or their authors' code have them.
 SHIPPED = sorted(path.stem for path in RECIPES.glob("*.yaml"))
-OTHERS = [name for name in SHIPPED if not name.startswith(("demo", "simcse-sup", "simcse-unsup", "standard"))]
+OTHERS = [name for name in SHIPPED if not name.startswith(("best", "demo", "simcse-sup", "simcse-unsup", "standard"))]
 SETTINGS = {
     "bert-ct-": {"optim": "rmsprop", "learning_rate": 1e-5, "weight_decay": 0.0, "max_grad_norm": 0.0, "bf16": False,
                  "per_device_train_batch_size": 16, "negatives_per_positive": 7, "reduction": "mean", "max_steps": 5000,

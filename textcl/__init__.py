@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         VICReg,
     )
     from textcl.modules import InfoNCE
+    from textcl.pooling import smooth_inverse_frequency
     from textcl.search import CorpusIndex
     from textcl.training import ContrastiveTrainer, ContrastiveTrainingArguments, MethodCallback
     from textcl.views.text import augment
@@ -89,6 +90,7 @@ _ROOMS = {
     "SentenceTransformersEvaluator": "textcl.evaluation.sentence_transformers",
     "evaluate": "textcl.evaluation",
     "augment": "textcl.views.text",
+    "smooth_inverse_frequency": "textcl.pooling",
     "CorpusIndex": "textcl.search",
     "encode_corpus": "textcl.corpus",
     "load_vectors": "textcl.corpus",
@@ -144,6 +146,7 @@ __all__ = [
     "load_texts",
     "load_triplets",
     "load_vectors",
+    "smooth_inverse_frequency",
 ]
 
 

@@ -23,7 +23,7 @@ from textcl.batching import Tokens, in_slices, in_windows, input_names, take_row
 from textcl.device import bf16_if_there
 from textcl.dropout import draw_fast
 from textcl.errors import InputError
-from textcl.pooling import LAYERS, POOLINGS, check_pooling
+from textcl.pooling import AVERAGES, LAYERS, POOLINGS, check_pooling
 from textcl.views import DELETION_TOKEN, View, deletes_tokens, parse_view
 from textcl.views.model_side import applied
 from textcl.views.template import PLACE, Template
@@ -73,6 +73,8 @@ class Encoder(nn.Module):
             mask_token.
         max_length: Tokens after which a text is cut, special tokens included.
         head: A layer behind the pooling; pooling "pooler" makes one where none is given.
+        token_weights: How much each token of the vocabulary counts, (vocabulary,), where a pooling averages over tokens
+            (mean, first_last, last2), as `smooth_inverse_frequency` gives them; None: all count the same.
         projection: A linear layer behind those, which may change the dimension, as `whitening` makes one.
         normalize: Whether `encode` scales vectors to length 1 by default.
         prompts: Named prompts. A prompt is put before the text, or, if it holds `{text}`, around it.
@@ -95,6 +97,7 @@ class Encoder(nn.Module):
         pooling: str = "mean",
         max_length: int | None = None,
         *,
+        token_weights: Tensor | None = None,
         head: DenseTanh | None = None,
         projection: nn.Linear | None = None,
         normalize: bool = False,
@@ -120,6 +123,8 @@ class Encoder(nn.Module):
         self.token_budget: int | None = None  # None: by the device, see TOKEN_BUDGET; lowered where memory ran out
         self.gradient_cache = False  # whether `embed` keeps no activations and computes each slice again in backward
         self.source: Path | None = None  # the directory of the backbone, for the masked-word head that may lie there
+        self.token_weights: Tensor | None
+        self.register_buffer("token_weights", token_weights)
         self.head = head
         self.projection = projection
         pooler = _pooler_dense(backbone)
@@ -192,6 +197,7 @@ class Encoder(nn.Module):
             tokenizer,
             pooling,
             max_length or settings.max_length,
+            token_weights=settings.token_weights,
             head=head,
             projection=projection,
             normalize=settings.normalize,
@@ -211,6 +217,11 @@ class Encoder(nn.Module):
     def word_embeddings(self) -> nn.Embedding:
         """The backbone's table of word vectors."""
         return cast(nn.Embedding, self.backbone.get_input_embeddings())
+
+    @property
+    def weights_in_use(self) -> Tensor | None:
+        """`token_weights` where the pooling averages over tokens, else None."""
+        return self.token_weights if self.pooling in AVERAGES else None
 
     @property
     def device(self) -> torch.device:
@@ -419,6 +430,7 @@ class Encoder(nn.Module):
             "dtype": str(self.backbone.dtype).removeprefix("torch."),
             "normalize": self.normalize,
             "prompt": self.prompts.get(self.default_prompt_name or ""),
+            **({} if self.weights_in_use is None else {"token_weights": "by token"}),
             **({} if self.projection is None else {"projection": f"linear, from {self.projection.in_features}"}),
         }
 
@@ -508,7 +520,10 @@ class Encoder(nn.Module):
                 "Pooling mask_token needs a mask token in every text; give a prompt such as "
                 f"'{{text}} means {self.tokenizer.mask_token}.'"
             )
-        pooled = POOLINGS[self.pooling](hidden, inputs["attention_mask"], mask_tokens)
+        mask = inputs["attention_mask"]
+        if (weights := self.weights_in_use) is not None:
+            mask = mask * weights[inputs["input_ids"]]
+        pooled = POOLINGS[self.pooling](hidden, mask, mask_tokens)
         if self.head is not None:
             pooled = self.head(pooled)
         pooled = pooled.to(torch.promote_types(pooled.dtype, torch.float32))

@@ -20,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 from textcl.card import expressible, model_card
 from textcl.errors import InputError
 from textcl.files import atomic_directory
-from textcl.pooling import LAYERS, layer_weights
+from textcl.pooling import AVERAGES, LAYERS, layer_weights
 
 if TYPE_CHECKING:
     from textcl.encoder import Encoder
@@ -57,6 +57,7 @@ class Settings:
     backbone: str = ""
     pooling: str | None = None
     max_length: int | None = None
+    token_weights: Tensor | None = None
     head: dict[str, Tensor] | None = None
     projection: dict[str, Tensor] | None = None
     normalize: bool = False
@@ -97,6 +98,8 @@ def save(encoder: "Encoder", path: Path, card: str | None = None) -> Path:
         if not expressible(encoder):
             modules = [("", ONLY_TEXTCL)]
             _write(folder / "textcl.json", {"pooling": encoder.pooling, "normalize": encoder.normalize})
+            if (token_weights := encoder.weights_in_use) is not None:
+                save_file({"token_weights": token_weights}, folder / "token_weights.safetensors")
             if encoder.head is not None:
                 save_file(_dense_weights(encoder.head.dense), folder / "head.safetensors")
             if encoder.projection is not None:
@@ -132,6 +135,8 @@ def read_settings(folder: Path) -> Settings:
             own = _read(folder / "textcl.json")
             settings.pooling, settings.normalize = own["pooling"], own["normalize"]
             settings.max_length = _read(folder / "sentence_bert_config.json").get("max_seq_length")
+            if (place := folder / "token_weights.safetensors").is_file():
+                settings.token_weights = load_file(place)["token_weights"]
             settings.head = _load_dense(folder / "head.safetensors")
             settings.projection = _load_dense(folder / "projection.safetensors")
         elif kind == "Transformer":
@@ -140,6 +145,8 @@ def read_settings(folder: Path) -> Settings:
             settings.max_length = config.get("max_seq_length") or config.get("model_max_length")
         elif kind == "WeightedLayerPooling":
             layers = load_file(place / "model.safetensors")["layer_weights"].tolist()
+        elif kind == "WordWeights":
+            settings.token_weights = load_file(place / "model.safetensors")["emb_layer.weight"][:, 0]
         elif kind == "Pooling":
             settings.pooling = _pooling_name(_read(place / "config.json"), layers, folder)
         elif kind == "Dense":
@@ -167,6 +174,8 @@ def read_settings(folder: Path) -> Settings:
             settings.normalize = True
         else:
             raise InputError(f"{folder} uses the module {module['type']}, which textcl does not know.")
+    if settings.token_weights is not None and settings.pooling not in AVERAGES:
+        raise InputError(f"{folder} weighs tokens and then pools with {settings.pooling}; not supported.")
     return settings
 
 
@@ -202,6 +211,14 @@ def _save_modules(encoder: "Encoder", folder: Path) -> list[tuple[str, str]]:
             "WeightedLayerPooling",
             {"word_embedding_dimension": dimension, "layer_start": 0, "num_hidden_layers": len(weights) - 1},
             {"layer_weights": torch.tensor(weights)},
+        )
+    if (token_weights := encoder.weights_in_use) is not None:
+        vocabulary = encoder.tokenizer.convert_ids_to_tokens(list(range(len(token_weights))))
+        weights_of = dict(zip(vocabulary, token_weights.tolist(), strict=True))
+        add(
+            "WordWeights",
+            {"vocab": vocabulary, "word_weights": weights_of, "unknown_word_weight": 1.0},
+            {"emb_layer.weight": token_weights[:, None].contiguous()},
         )
     modes = dict.fromkeys(MODE_OF_POOLING.values(), False)
     modes[MODE_OF_POOLING[encoder.pooling]] = True

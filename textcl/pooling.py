@@ -2,10 +2,12 @@
 
 Each function takes the hidden states of every layer, each (rows, length, dim), the attention mask (rows, length) and
 a mask of the tokenizer's mask tokens (rows, length), and returns (rows, dim). Layer 0 is the embedding layer.
-Half types are summed in float32.
+Half types are summed in float32. Those in `AVERAGES` take weights of tokens in place of the attention mask as well.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,7 +59,7 @@ def mask_token(hidden: HiddenStates, mask: Tensor, mask_tokens: Tensor) -> Tenso
 
 def _masked_mean(vectors: Tensor, mask: Tensor) -> Tensor:
     weights = mask[..., None].to(torch.promote_types(vectors.dtype, torch.float32))
-    return (vectors * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+    return (vectors * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1e-9)
 
 
 Pooling = Callable[[HiddenStates, Tensor, Tensor], Tensor]
@@ -74,6 +76,9 @@ POOLINGS: dict[str, Pooling] = {
     "mask_token": mask_token,
 }
 
+AVERAGES = ("mean", "first_last", "last2")
+"""The poolings that average over all tokens of a text."""
+
 LAYERS: dict[str, str] = {"first_last": "1 and last", "last2": "last two"}
 
 
@@ -81,6 +86,39 @@ def check_pooling(name: str) -> None:
     """Raises `InputError`, with the nearest name, if there is no such pooling."""
     if name not in POOLINGS:
         raise InputError(f"There is no pooling {name!r}.{nearest(name, POOLINGS)} There are: {', '.join(POOLINGS)}.")
+
+
+def smooth_inverse_frequency(tokenizer: Any, texts: Iterable[str], a: float = 1e-3) -> Tensor:
+    """How much each token counts in an average: a / (a + p), p its share in the tokens of `texts`.
+
+    Arora, Liang and Ma, "A simple but tough-to-beat baseline for sentence embeddings" (ICLR 2017), section 3; of their
+    two steps the first. Words that are everywhere say little of what a text is about. Special tokens, being in every
+    text, count as little as other frequent ones; a token that never occurs counts 1.
+
+    Args:
+        tokenizer: Of the encoder.
+        texts: A corpus of the domain, such as the one trained on; never the texts that are scored.
+        a: The share at which a token counts half; the authors take 1e-3 to 1e-4.
+
+    Returns:
+        (vocabulary,), for `Encoder.token_weights`.
+
+    Raises:
+        InputError: If `a` is not positive, or there is no text.
+
+    Example:
+        >>> encoder.token_weights = smooth_inverse_frequency(encoder.tokenizer, corpus)  # doctest: +SKIP
+    """
+    if not a > 0:
+        raise InputError(f"The a of smooth inverse frequency is a positive number such as 1e-3, not {a}.")
+    counts = torch.zeros(len(tokenizer), dtype=torch.float64)
+    stream = iter(texts)
+    while window := list(islice(stream, 8192)):
+        ids = [torch.tensor(row) for row in tokenizer(window, verbose=False)["input_ids"]]
+        counts += torch.bincount(torch.cat(ids), minlength=len(counts))
+    if not counts.any():
+        raise InputError("Frequencies of tokens were to be counted, and there is no text.")
+    return (a / (a + counts / counts.sum())).float()
 
 
 def layer_weights(pooling: str, layers: int) -> list[float]:

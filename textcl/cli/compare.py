@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--baselines",
         default="untouched",
-        help="with commas: untouched, whitening (each also with :POOLING), tfidf, word-vectors, or none (default: "
+        help="with commas: untouched, sif, whitening (each also with :POOLING), tfidf, word-vectors, or none (default: "
         "untouched)",
     )
     parser.add_argument("--tasks", default="sts", help="such as sts,clustering,transfer or mr (default: sts)")

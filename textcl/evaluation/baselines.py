@@ -158,6 +158,7 @@ def whitening(
         encoder.tokenizer,
         encoder.pooling,
         encoder.max_length,
+        token_weights=encoder.token_weights,
         head=encoder.head,
         projection=layer.to(encoder.device),
         normalize=encoder.normalize,

@@ -24,12 +24,13 @@ from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.evaluation import MeanWordVectors, Suite, TfidfEncoder, mark_transductive, whitening
 from textcl.files import append_result, read_results
+from textcl.pooling import smooth_inverse_frequency
 from textcl.training.card import write_card
 from textcl.training.recipe import Recipe, find_corpus, load_recipe, recipe_file, resolve, training_rows
 
 logger = logging.getLogger("textcl")
 
-BASELINES = ("untouched", "tfidf", "word-vectors", "whitening")
+BASELINES = ("untouched", "sif", "whitening", "tfidf", "word-vectors")
 
 
 class RunFailed(Exception):
@@ -188,12 +189,17 @@ def _baseline(row: Row) -> Any:
     kind, _, pooling = row.name.partition(":")
     flags = row.recipe.flags
     reading = {key: flags[key] for key in ("column", "label_column", "limit")}
-    if kind in ("untouched", "whitening"):
+    if kind in ("untouched", "sif", "whitening"):
         pooling = pooling or flags["test_pooling"] or flags["pooling"]
         encoder = Encoder.from_pretrained(flags["model"], pooling=pooling, max_length=flags["max_length"])
         if kind == "untouched":
             return encoder
-        return whitening(encoder, training_rows(find_corpus(flags["data"]), **reading)["text"])
+        texts = training_rows(find_corpus(flags["data"]), **reading)["text"]
+        if kind == "sif":
+            a = flags["smooth_inverse_frequency"] or 1e-3
+            encoder.token_weights = smooth_inverse_frequency(encoder.tokenizer, texts, a).to(encoder.device)
+            return encoder
+        return whitening(encoder, texts)
     if kind == "word-vectors":
         return MeanWordVectors(Encoder.from_pretrained(flags["model"], max_length=flags["max_length"]))
     return TfidfEncoder(training_rows(find_corpus(flags["data"]), **reading)["text"])

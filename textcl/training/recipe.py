@@ -33,7 +33,7 @@ from textcl.evaluation.label_free import CRITERIA
 from textcl.evaluation.results import library_versions
 from textcl.files import write_json
 from textcl.methods import METHODS, Method
-from textcl.pooling import check_pooling
+from textcl.pooling import AVERAGES, check_pooling, smooth_inverse_frequency
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.callback import newest_complete_checkpoint
 from textcl.training.card import write_card
@@ -70,6 +70,13 @@ class RunFlags:
     pooling: str | None = field(default=None, metadata={"help": "default: what the model's directory says, else mean"})
     test_pooling: str | None = field(
         default=None, metadata={"help": "the pooling that is scored and exported, where it is not the one trained with"}
+    )
+    smooth_inverse_frequency: float | None = field(
+        default=None,
+        metadata={
+            "help": "tokens count a / (a + share of the corpus) where a pooling averages over them; this is a, such as "
+            "3e-4 (default: all count the same)"
+        },
     )
     max_length: int | None = field(default=None, metadata={"help": "tokens after which a text is cut"})
     dropout: float | None = field(default=None, metadata={"help": "sets every dropout rate of the model"})
@@ -342,14 +349,6 @@ def make_trainer(recipe: Recipe) -> tuple[ContrastiveTrainer, list[str]]:
         args = ContrastiveTrainingArguments(output_dir=str(recipe.flags["output"]), **arguments)
     except ValueError as error:  # flags that exclude one another
         raise InputError(str(error)) from error
-    set_seed(args.seed)  # a new head is drawn before the trainer sets the seed
-    encoder = Encoder.from_pretrained(
-        recipe.flags["model"], **{key: recipe.flags[key] for key in ("pooling", "max_length", "dropout")}
-    )
-    method = METHODS[recipe.method](encoder, **_only(_method_flags(recipe.method), recipe.flags))
-    if recipe.flags["test_pooling"]:
-        check_pooling(recipe.flags["test_pooling"])
-    method.test_pooling = recipe.flags["test_pooling"]
     corpus = find_corpus(recipe.flags["data"])
     dataset = training_rows(corpus, **{key: recipe.flags[key] for key in ("column", "label_column", "limit")})
     dev = recipe.flags["dev"]
@@ -359,6 +358,22 @@ def make_trainer(recipe: Recipe) -> tuple[ContrastiveTrainer, list[str]]:
         logger.info("%s texts are held out, by which %s chooses the checkpoint.", f"{len(held_out):,}", dev)
     elif recipe.flags["held_out"] is not None:
         raise InputError(f"--held_out has a place only where --dev is one of {', '.join(CRITERIA)}.")
+    set_seed(args.seed)  # a new head is drawn before the trainer sets the seed
+    encoder = Encoder.from_pretrained(
+        recipe.flags["model"], **{key: recipe.flags[key] for key in ("pooling", "max_length", "dropout")}
+    )
+    test_pooling = recipe.flags["test_pooling"]
+    if test_pooling:
+        check_pooling(test_pooling)
+    if (a := recipe.flags["smooth_inverse_frequency"]) is not None:
+        if not {encoder.pooling, test_pooling} & set(AVERAGES):
+            raise InputError(
+                f"--smooth_inverse_frequency says how much tokens count in an average, and pooling {encoder.pooling} "
+                f"takes none; give --pooling or --test_pooling one of {', '.join(AVERAGES)}."
+            )
+        encoder.token_weights = smooth_inverse_frequency(encoder.tokenizer, dataset["text"], a).to(encoder.device)
+    method = METHODS[recipe.method](encoder, **_only(_method_flags(recipe.method), recipe.flags))
+    method.test_pooling = test_pooling
     if view := recipe.flags["text_view"]:
         if not method.takes_views:
             raise InputError(f"{recipe.method} makes no views of a text, so that --text_view has no place in it.")
