@@ -227,7 +227,16 @@ def expanded(name: str) -> list[str]:
 
 
 def test_every_recipe_named_exists() -> None:
-    families = ("standard-", "esimcse-", "noise-", "promptbert-", "rankcse-", "scd-", *(f"{m}-" for m in METHODS))
+    families = (
+        "best-",
+        "standard-",
+        "esimcse-",
+        "noise-",
+        "promptbert-",
+        "rankcse-",
+        "scd-",
+        *(f"{m}-" for m in METHODS),
+    )
     seen = set()
     for name, page in zip(NAMES, PAGES, strict=True):
         words = [word for span in re.findall(r"`([a-z][\w{},-]*)`", prose(page)) for word in expanded(span)]
