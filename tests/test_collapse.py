@@ -179,7 +179,7 @@ def test_the_trainer_warns_of_a_collapse(tmp_path, caplog, asymmetric):
         use_cpu=True,
         bf16=False,
         per_device_train_batch_size=16,
-        learning_rate=3e-2,
+        learning_rate=2e-2,  # at 3e-2 the healthy encoder is near divergence itself
         max_steps=45,
         logging_steps=15,
     )
