@@ -5,7 +5,7 @@ import inspect
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, Self, cast
@@ -23,7 +23,7 @@ from textcl.batching import Tokens, in_slices, in_windows, input_names, take_row
 from textcl.device import bf16_if_there
 from textcl.dropout import draw_fast
 from textcl.errors import InputError
-from textcl.pooling import AVERAGES, LAYERS, POOLINGS, check_pooling
+from textcl.pooling import AVERAGES, LAYERS, POOLINGS, check_pooling, smooth_inverse_frequency
 from textcl.views import DELETION_TOKEN, View, deletes_tokens, parse_view
 from textcl.views.model_side import applied
 from textcl.views.template import PLACE, Template
@@ -237,6 +237,10 @@ class Encoder(nn.Module):
         """Whether two passes over the same text differ in training."""
         config = self.backbone.config
         return any(getattr(config, field, 0.0) for field in DROPOUT_FIELDS)
+
+    def weigh_tokens(self, texts: Iterable[str], a: float = 1e-3) -> None:
+        """Makes tokens that are frequent in `texts` count less in averages, see `smooth_inverse_frequency`."""
+        self.token_weights = smooth_inverse_frequency(self.tokenizer, texts, a).to(self.device)
 
     def embed(
         self,

@@ -6,7 +6,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from textcl.errors import InputError
-from textcl.evaluation.results import KINDS, kind_of, short_name
+from textcl.evaluation.results import kind_of, short_name
 from textcl.evaluation.significance import over_seeds
 
 CLUSTERING_COLUMNS = {"ACC": "accuracy", "NMI": "nmi"}
@@ -74,8 +74,9 @@ def comparison(lines: Sequence[dict[str, Any]], reference: str | None = None) ->
         raise InputError(f"There is no row {reference!r} to take differences to; there are {', '.join(groups)}.")
     tasks = [task for task in lines[0]["results"] if task != "STSBenchmark-dev"]
     kinds = {task: kind_of(lines[0]["results"][task]) for task in tasks}
-    pairs, clusterings, regressions, transfers, _, geometry = (
-        [task for task in tasks if kinds[task] == kind] for kind in KINDS
+    pairs, clusterings, transfers, regressions, geometry = (
+        [task for task in tasks if kinds[task] == kind]
+        for kind in ("STS", "clustering", "transfer", "regression", "geometry")
     )
     rows: dict[str, Any] = {}
     for name, group in groups.items():

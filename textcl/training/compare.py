@@ -24,7 +24,6 @@ from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.evaluation import MeanWordVectors, Suite, TfidfEncoder, mark_transductive, whitening
 from textcl.files import append_result, read_results
-from textcl.pooling import smooth_inverse_frequency
 from textcl.training.card import write_card
 from textcl.training.recipe import Recipe, find_corpus, load_recipe, recipe_file, resolve, training_rows
 
@@ -196,8 +195,7 @@ def _baseline(row: Row) -> Any:
             return encoder
         texts = training_rows(find_corpus(flags["data"]), **reading)["text"]
         if kind == "sif":
-            a = flags["smooth_inverse_frequency"] or 1e-3
-            encoder.token_weights = smooth_inverse_frequency(encoder.tokenizer, texts, a).to(encoder.device)
+            encoder.weigh_tokens(texts, flags["smooth_inverse_frequency"] or 1e-3)
             return encoder
         return whitening(encoder, texts)
     if kind == "word-vectors":

@@ -33,7 +33,7 @@ from textcl.evaluation.label_free import CRITERIA
 from textcl.evaluation.results import library_versions
 from textcl.files import write_json
 from textcl.methods import METHODS, Method
-from textcl.pooling import AVERAGES, check_pooling, smooth_inverse_frequency
+from textcl.pooling import AVERAGES, check_pooling
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.callback import newest_complete_checkpoint
 from textcl.training.card import write_card
@@ -371,7 +371,7 @@ def make_trainer(recipe: Recipe) -> tuple[ContrastiveTrainer, list[str]]:
                 f"--smooth_inverse_frequency says how much tokens count in an average, and pooling {encoder.pooling} "
                 f"takes none; give --pooling or --test_pooling one of {', '.join(AVERAGES)}."
             )
-        encoder.token_weights = smooth_inverse_frequency(encoder.tokenizer, dataset["text"], a).to(encoder.device)
+        encoder.weigh_tokens(dataset["text"], a)
     method = METHODS[recipe.method](encoder, **_only(_method_flags(recipe.method), recipe.flags))
     method.test_pooling = test_pooling
     if view := recipe.flags["text_view"]:
