@@ -76,7 +76,8 @@ class Method(nn.Module):
         """`{"loss": scalar}` and, where the loss has parts, those by name; `keys` are for a queue, see the hooks.
 
         Where nothing but the objective keeps the rows that it sees apart, those of a view, detached, are `projections`:
-        a projector can collapse behind embeddings that do not.
+        a projector can collapse behind embeddings that do not. `deviation` is their standard deviation as a share of
+        what the loss asks for, where it asks for one.
 
         Args:
             embeddings: What `embed` gave, (views · batch, dim).

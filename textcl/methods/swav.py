@@ -1,5 +1,6 @@
 """SwAV: Unsupervised Learning of Visual Features by Contrasting Cluster Assignments (Caron et al., NeurIPS 2020)."""
 
+import itertools
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -102,15 +103,14 @@ class SwAV(Method):
     def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
         projections = nn.functional.normalize(self.projector(embeddings), dim=1)
         scores = self.prototypes(projections).chunk(len(self.views))
+        codes = [self._codes(scores[0].detach(), self.first_queue), self._codes(scores[1].detach(), self.second_queue)]
         loss = embeddings.new_zeros(())
-        for assigning, queue in enumerate((self.first_queue, self.second_queue)):
-            codes = self._codes(scores[assigning].detach(), queue)
-            for predicting in range(len(scores)):
-                if predicting != assigning:
-                    loss = loss + swapped_prediction(codes, scores[predicting], self.temperature)
+        for assigning, predicting in itertools.product(range(2), range(len(scores))):
+            if predicting != assigning:
+                loss = loss + swapped_prediction(codes[assigning], scores[predicting], self.temperature)
         pairs = 2 * (len(scores) - 1)
         keys = torch.stack(projections.detach().chunk(len(scores))[:2], dim=1)
-        return {"loss": distributed.mean(loss, len(scores[0])) / pairs, "keys": keys, "projections": keys[:, 0]}
+        return {"loss": distributed.mean(loss, len(scores[0])) / pairs, "keys": keys, "projections": codes[0]}
 
     def _codes(self, scores: Tensor, queue: Queue) -> Tensor:
         """To which prototypes each row of this rank is assigned, (rows, prototypes)."""

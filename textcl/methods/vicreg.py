@@ -29,7 +29,7 @@ class VICReg(Method):
         >>> method = VICReg(Encoder.from_pretrained("bundled"), projection_dimension=64)
         >>> batch = method.collator()([{"text": "A cat sleeps."}, {"text": "It rains."}])
         >>> sorted(method(**batch))
-        ['covariance', 'embeddings', 'invariance', 'loss', 'projections', 'variance']
+        ['covariance', 'deviation', 'embeddings', 'invariance', 'loss', 'projections', 'variance']
     """
 
     def __init__(
@@ -58,4 +58,6 @@ class VICReg(Method):
         loss = self.invariance_weight * invariance
         loss = loss + self.variance_weight * variance + self.covariance_weight * covariance
         parts = {"invariance": invariance, "variance": variance, "covariance": covariance, "projections": first}
+        # a cloud that shrinks around its centre keeps its rank and its cosines
+        parts["deviation"] = first.float().std(dim=0).mean()
         return {"loss": self.loss_scale * loss, **{name: part.detach() for name, part in parts.items()}}

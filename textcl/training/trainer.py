@@ -26,6 +26,7 @@ logger = logging.getLogger("textcl")
 
 LEAST_RANK_SHARE = 0.05
 LARGEST_MEAN_COSINE = 0.99
+LEAST_DEVIATION = 0.05
 
 
 class Evaluation(Protocol):
@@ -230,8 +231,9 @@ class ContrastiveTrainer(Trainer):
         if len(first) < 2:
             return parts
         ranks = {name: float(geometry.effective_rank(rows)) for name, rows in watched.items()}
+        cosines = {name: float(geometry.mean_cosine(rows)) for name, rows in watched.items()}
         for name, rows in watched.items():
-            rank, cosine = ranks[name], float(geometry.mean_cosine(rows))
+            rank, cosine = ranks[name], cosines[name]
             if rank < LEAST_RANK_SHARE * min(rows.shape) or cosine > LARGEST_MEAN_COSINE:
                 logger.warning(
                     "The %s are collapsing at step %d: effective rank %.1f of %d, mean cosine %.3f.",
@@ -241,6 +243,15 @@ class ContrastiveTrainer(Trainer):
                     min(rows.shape),
                     cosine,
                 )
+        if parts.get("deviation", 1.0) < LEAST_DEVIATION:
+            logger.warning(
+                "The projections are collapsing at step %d: their deviation is %.3f of what the loss asks for.",
+                self.state.global_step,
+                parts["deviation"],
+            )
+        if "projections" in watched:
+            parts["projection_rank"] = ranks["projections"]
+            parts["projection_cosine"] = cosines["projections"]
         return {
             **parts,
             "alignment": float(geometry.alignment(first, second)),
