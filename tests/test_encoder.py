@@ -246,9 +246,13 @@ def test_refusals_say_what_to_do(bert, tmp_path):
         Encoder.from_pretrained(other)
 
 
-def test_pickled_heads_are_refused(bert, tmp_path):
-    Encoder.from_pretrained(bert, pooling="pooler").save(tmp_path / "export")
-    weights = tmp_path / "export" / "2_Dense" / "model.safetensors"
+@pytest.mark.parametrize("kind", ["Dense", "WeightedLayerPooling", "WordWeights"])
+def test_pickled_weights_of_a_module_are_refused(bert, tmp_path, kind):
+    encoder = Encoder.from_pretrained(bert, pooling="pooler" if kind == "Dense" else "first_last")
+    if kind == "WordWeights":
+        encoder.weigh_tokens(["a cat sleeps"])
+    encoder.save(tmp_path / "export")
+    weights = next(tmp_path.glob(f"export/*_{kind}")) / "model.safetensors"
     weights.rename(weights.with_name("pytorch_model.bin"))
     with pytest.raises(InputError, match="pickle"):
         Encoder.from_pretrained(tmp_path / "export")

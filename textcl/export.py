@@ -137,16 +137,18 @@ def read_settings(folder: Path) -> Settings:
             settings.max_length = _read(folder / "sentence_bert_config.json").get("max_seq_length")
             if (place := folder / "token_weights.safetensors").is_file():
                 settings.token_weights = load_file(place)["token_weights"]
-            settings.head = _load_dense(folder / "head.safetensors")
-            settings.projection = _load_dense(folder / "projection.safetensors")
+            if (place := folder / "head.safetensors").is_file():
+                settings.head = _dense(load_file(place))
+            if (place := folder / "projection.safetensors").is_file():
+                settings.projection = _dense(load_file(place))
         elif kind == "Transformer":
             settings.backbone = module["path"]
             config = _read(place / "sentence_bert_config.json")
             settings.max_length = config.get("max_seq_length") or config.get("model_max_length")
         elif kind == "WeightedLayerPooling":
-            layers = load_file(place / "model.safetensors")["layer_weights"].tolist()
+            layers = _weights(place)["layer_weights"].tolist()
         elif kind == "WordWeights":
-            settings.token_weights = load_file(place / "model.safetensors")["emb_layer.weight"][:, 0]
+            settings.token_weights = _weights(place)["emb_layer.weight"][:, 0]
         elif kind == "Pooling":
             settings.pooling = _pooling_name(_read(place / "config.json"), layers, folder)
         elif kind == "Dense":
@@ -159,16 +161,10 @@ def read_settings(folder: Path) -> Settings:
                     f"{folder} has dense layers other than a square one with tanh, a linear one, or both in this "
                     "order; not supported."
                 )
-            weights = _load_dense(place / "model.safetensors")
-            if weights is None:
-                raise InputError(
-                    f"{place} holds its weights in a pickle file, which is not loaded for safety. Load and save the "
-                    "model once with a recent sentence-transformers, which writes safetensors."
-                )
             if linear:
-                settings.projection = weights
+                settings.projection = _dense(_weights(place))
             else:
-                settings.head = weights
+                settings.head = _dense(_weights(place))
                 settings.pooling = "pooler" if settings.pooling == "cls" else settings.pooling
         elif kind == "Normalize":
             settings.normalize = True
@@ -259,10 +255,18 @@ def _dense_weights(layer: nn.Linear) -> dict[str, Tensor]:
     return {f"linear.{name}": value.contiguous() for name, value in layer.state_dict().items()}
 
 
-def _load_dense(path: Path) -> dict[str, Tensor] | None:
+def _weights(module: Path) -> dict[str, Tensor]:
+    path = module / "model.safetensors"
     if not path.is_file():
-        return None
-    return {name.removeprefix("linear."): value for name, value in load_file(path).items()}
+        raise InputError(
+            f"{module} holds no {path.name}: weights in a pickle file are not loaded, for safety. Load and save the "
+            "model once with a recent sentence-transformers, which writes safetensors."
+        )
+    return load_file(path)
+
+
+def _dense(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix("linear."): value for name, value in weights.items()}
 
 
 def _write(path: Path, value: Any) -> None:
