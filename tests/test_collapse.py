@@ -172,11 +172,6 @@ def test_without_what_keeps_it_up_it_collapses(kind, options):
 KINDS = {
     "byol": (BYOL, {"projection_dimension": 16, "hidden_dimension": 32}, {"asymmetric": False}),
     "vicreg": (VICReg, {"projection_dimension": 16}, {"variance_weight": 0.0}),
-    "swav": (
-        SwAV,
-        {"projection_dimension": 16, "hidden_dimension": 32, "prototypes": 12, "epsilon": 0.02, "frozen_steps": 0},
-        {"equipartition": False},
-    ),
 }
 
 
@@ -203,3 +198,20 @@ def test_the_trainer_warns_of_a_collapse(tmp_path, caplog, name, control):
     last = [entry for entry in trainer.state.log_history if "loss" in entry][-1]
     assert (max(last["projection_cosine"], 1 - last.get("deviation", 1)) > 0.95) == control
     assert ("The projections are collapsing" in caplog.text) == control
+    if name == "byol":
+        assert "The embeddings" not in caplog.text, "the projector hides it from them"
+
+
+@pytest.mark.parametrize("equipartition", [True, False])
+def test_all_texts_on_one_prototype_show_in_what_is_watched(tmp_path, equipartition):
+    encoder = Encoder.from_pretrained(tiny_encoder_directory(tmp_path / "bert"), device="cpu")
+    method = SwAV(
+        encoder, projection_dimension=16, hidden_dimension=32, prototypes=2, epsilon=0.02, equipartition=equipartition
+    )
+    batch = method.collator()([{"text": text} for text in TEXTS[:16]])
+    with torch.no_grad():
+        method.projector[-1].bias.add_(2.0)  # a narrow cone, on whose axis one prototype lies
+        axis = nn.functional.normalize(method.projector(method.embed(batch)).mean(dim=0), dim=0)
+        method.prototypes.unit_norm.copy_(torch.stack([axis, -axis]))
+        watched = method.objective(method.embed(batch), batch)["projections"]
+    assert (mean_cosine(watched) > 0.99) != equipartition

@@ -161,10 +161,11 @@ def read_settings(folder: Path) -> Settings:
                     f"{folder} has dense layers other than a square one with tanh, a linear one, or both in this "
                     "order; not supported."
                 )
+            weights = _dense(_weights(place))
             if linear:
-                settings.projection = _dense(_weights(place))
+                settings.projection = weights
             else:
-                settings.head = _dense(_weights(place))
+                settings.head = weights
                 settings.pooling = "pooler" if settings.pooling == "cls" else settings.pooling
         elif kind == "Normalize":
             settings.normalize = True

@@ -110,6 +110,7 @@ class SwAV(Method):
                 loss = loss + swapped_prediction(codes[assigning], scores[predicting], self.temperature)
         pairs = 2 * (len(scores) - 1)
         keys = torch.stack(projections.detach().chunk(len(scores))[:2], dim=1)
+        # the codes are watched: projections stay apart where all texts take one prototype
         return {"loss": distributed.mean(loss, len(scores[0])) / pairs, "keys": keys, "projections": codes[0]}
 
     def _codes(self, scores: Tensor, queue: Queue) -> Tensor:

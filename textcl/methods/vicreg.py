@@ -59,5 +59,5 @@ class VICReg(Method):
         loss = loss + self.variance_weight * variance + self.covariance_weight * covariance
         parts = {"invariance": invariance, "variance": variance, "covariance": covariance, "projections": first}
         # a cloud that shrinks around its centre keeps its rank and its cosines
-        parts["deviation"] = first.float().std(dim=0).mean()
+        parts["deviation"] = first.detach().float().std(dim=0).mean()
         return {"loss": self.loss_scale * loss, **{name: part.detach() for name, part in parts.items()}}
