@@ -319,6 +319,15 @@ def test_folds_are_sentevals(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(tested) == list(range(307))
 
 
+def test_labels_may_be_of_mixed_types() -> None:
+    rows, labels = noise(200, 3)
+    scores = [
+        Transfer({"mine": (numbers(200), [names[label] for label in labels])}, mode="fast", setting="dev")(Points(rows))
+        for names in ((0, 1, 2), (0, 1, "other"))
+    ]
+    assert scores[0].primary == scores[1].primary
+
+
 # the optimum
 
 

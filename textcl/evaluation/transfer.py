@@ -287,7 +287,9 @@ def _grid(mode: str, *, folds_of_train: bool = False) -> np.ndarray:
 def _own(name: str, texts: Sequence[str], labels: Sequence[Any]) -> Examples:
     if len(texts) != len(labels):
         raise InputError(f"{name} has {len(texts):,} texts and {len(labels):,} labels; each text needs one.")
-    classes = {label: number for number, label in enumerate(sorted(set(labels)))}
+    # by type first, since labels of a table may be mixed: 1, 2, "other"
+    ordered = sorted(set(labels), key=lambda label: (type(label).__name__, label))
+    classes = {label: number for number, label in enumerate(ordered)}
     if len(classes) < 2:
         raise InputError(f"{name} has {len(classes)} classes; there must be two at least to tell apart.")
     return Examples.ordered([(text,) for text in texts], [classes[label] for label in labels])
