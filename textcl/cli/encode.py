@@ -80,4 +80,5 @@ def _write_shards(given: Namespace, output: Path, options: dict[str, Any]) -> No
         print(f"{given.output}: this process has made its shards; those of others are still missing")
         return
     made, dimension = read_complete(output), read_manifest(output)["dimension"]
-    print(f"{given.output}: {made['texts']:,} vectors of {dimension} numbers in {made['shards']:,} shards")
+    shards = f"{made['shards']:,} shard{'s' * (made['shards'] != 1)}"
+    print(f"{given.output}: {made['texts']:,} vectors of {dimension} numbers in {shards}")
