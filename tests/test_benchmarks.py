@@ -10,15 +10,19 @@ import numpy as np
 import pytest
 import torch
 from command import REPOSITORY, environment
+from tiny import TEXTS, tiny_encoder_directory
 
 from benchmarks import info_nce, senteval_loop
 from benchmarks.__main__ import NAMES, main
 from benchmarks.measure import EQUAL, MEBIBYTE, Options, Row, in_child, peak_above, take_turns
+from benchmarks.quality import draw_plainly
 from benchmarks.transfer import TINY, Cached, features, random_tasks
+from textcl import Encoder
 from textcl.errors import InputError
 from textcl.evaluation import Transfer
 from textcl.evaluation.logistic import Fold, train, with_ones
 from textcl.evaluation.transfer import SEED, SETTINGS
+from textcl.files import read_results
 
 # How far apart the two sides' results may lie, as a share: losses and gradients in float32, and in bfloat16; points
 # of accuracy, where a text on the border may fall to either side.
@@ -71,6 +75,38 @@ def test_the_gpu_benchmark_runs_on_the_processor(tmp_path: Path) -> None:
     units = [row["unit"] for row in rows]
     assert units.count("tokens/s") == units.count("of the peak") == 2
     assert {"InfoNCE, N = 96", "transfer, fast beside senteval"} <= {row["name"] for row in rows}
+
+
+@pytest.mark.slow
+def test_quality_is_measured_on_both_sides_and_nothing_twice(evaluation_sets: Path, tmp_path: Path) -> None:
+    tiny_encoder_directory(tmp_path / "model")
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS[:64]) + "\n")
+    flags = ["--model", "model", "--data", "texts.txt", "--limit", "64", "--max_steps", "2", "--seeds", "2"]
+    command = [sys.executable, "-m", "benchmarks.quality", "standard-simcse", *flags, "--output", "out"]
+    variables = environment(TEXTCL_DATA=str(evaluation_sets))
+
+    def printed() -> str:
+        run = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        return run.stdout
+
+    first = printed()
+    lines = read_results(tmp_path / "out" / "quality.jsonl")
+    assert [(line["side"], line["seed"]) for line in lines] == [
+        ("textcl", 42), ("plain", 42), ("textcl", 43), ("plain", 43)
+    ]  # fmt: skip
+    assert len({line["average"] for line in lines}) == 4
+    assert "textcl − plain" in first
+    assert printed() == first
+    assert read_results(tmp_path / "out" / "quality.jsonl") == lines
+
+
+def test_the_plain_side_draws_as_torch_does() -> None:
+    backbone = Encoder.from_pretrained("bundled").backbone
+    draw_plainly(backbone)
+    rates = {type(module) for module in backbone.modules() if isinstance(module, torch.nn.Dropout)}
+    assert rates == {torch.nn.Dropout}
+    assert backbone.config._attn_implementation == "sdpa"
 
 
 @pytest.mark.parametrize("name", ["SST2", "TREC"])

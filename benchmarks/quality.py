@@ -1,0 +1,91 @@
+"""Does textcl's faster step train as well? Its default beside the plain path, over seeds.
+
+    python -m benchmarks.quality RECIPE --output FOLDER [--seeds 5] [training flags]
+
+The plain path is float32 with torch's dropout and torch's attention; textcl's is what the recipe says, bf16 by default,
+with the draws and the attention of `textcl.dropout`. Both train on the same rows with the same seeds to the last step;
+nothing is chosen. Each run's STS average is a line of FOLDER/quality.jsonl; run again, it goes on where it was killed.
+"""
+
+import argparse
+import logging
+import shutil
+from pathlib import Path
+
+from torch import nn
+from tqdm import tqdm
+from transformers import PreTrainedModel
+
+from textcl import STSSuite
+from textcl.dropout import ATTENTION, Dropout
+from textcl.errors import InputError
+from textcl.evaluation.significance import over_seeds
+from textcl.files import append_result, read_results
+from textcl.report.tables import mean_sd, table
+from textcl.training.recipe import load_recipe, make_trainer, resolve
+
+SIDES = {"textcl": [], "plain": ["--bf16=false"]}
+FLAGS = ["--dev=none", "--select_best=false", "--early_stopping_patience=0"]
+
+
+def draw_plainly(backbone: PreTrainedModel) -> None:
+    """Undoes `textcl.dropout.draw_fast`."""
+    for module in list(backbone.modules()):
+        for name, child in module.named_children():
+            if type(child) is Dropout:
+                setattr(module, name, nn.Dropout(child.p).train(child.training))
+    if backbone.config._attn_implementation == ATTENTION:
+        backbone.set_attn_implementation("sdpa")
+
+
+def measure(name: str, seeds: int, folder: Path, flags: list[str]) -> None:
+    """Trains what is not trained yet, and writes a line a run."""
+    path, sts = folder / "quality.jsonl", STSSuite()
+    folder.mkdir(parents=True, exist_ok=True)
+    done = {line["fingerprint"] for line in read_results(path)}
+    turns = [(seed, side) for seed in range(42, 42 + seeds) for side in SIDES]
+    for seed, side in tqdm(turns, desc="Runs", disable=None):
+        output = folder / f"{side}-{seed}"
+        given = [*flags, *SIDES[side], *FLAGS, f"--seed={seed}", f"--output={output}"]
+        recipe, _ = resolve(load_recipe(name), given)
+        if recipe.fingerprint() in done:
+            continue
+        trainer, _ = make_trainer(recipe)
+        if side == "plain":
+            draw_plainly(trainer.model.encoder.backbone)
+        trainer.train()
+        average = sts(trainer.model.exported).primary
+        line = {"recipe": name, "side": side, "seed": seed, "fingerprint": recipe.fingerprint(), "average": average}
+        append_result(path, line)
+        shutil.rmtree(output, ignore_errors=True)
+
+
+def report(path: Path) -> str:
+    """STS average of both sides, and the difference with its interval."""
+    scores: dict[str, dict[int | None, float]] = {side: {} for side in SIDES}
+    for line in read_results(path):
+        scores[line["side"]][line["seed"]] = line["average"]
+    difference = over_seeds(scores["plain"], scores["textcl"])
+    rows = [[side, mean_sd(list(found.values())), len(found)] for side, found in scores.items()]
+    return (
+        f"{table(['', 'STS average', 'seeds'], rows)}\n\ntextcl − plain: {difference.mean:+.2f}, 95 % interval "
+        f"{difference.low:+.2f} to {difference.high:+.2f} ({difference.basis})"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", metavar="RECIPE")
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--seeds", type=int, default=5)
+    given, flags = parser.parse_known_args()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        measure(given.recipe, given.seeds, given.output, flags)
+        print(report(given.output / "quality.jsonl"))
+    except InputError as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()
