@@ -193,6 +193,21 @@ def clustering_set(work: Path, evaluation_sets: Path) -> Path:
     return path
 
 
+def test_a_recipe_with_a_template_is_compared_with_its_model_read_by_it(
+    work: Path, clustering_set: Path, evaluation_sets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An untouched encoder that pools the mask token has one in every text, long ones as well."""
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("TEXTCL_DATA", str(evaluation_sets))
+    recipe = {"method": "simcse-plus", "model": "model", "data": "texts.txt", "dev": "none", "max_steps": 1}
+    recipe |= {"pooling": "mask_token", "template": '"{text}" means [MASK].', "max_length": 12}
+    (work / "template.yaml").write_text(json.dumps(recipe))
+    lines, failures = compare(["template.yaml"], "templates", seeds=1, baselines=["untouched"], tasks=["agnews"])
+    assert failures == []
+    untouched, trained = (line["provenance"]["encoder"]["prompt"] for line in lines)
+    assert untouched == trained == recipe["template"]
+
+
 def test_sccl_is_compared_on_the_texts_that_it_was_trained_on(
     work: Path, clustering_set: Path, evaluation_sets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

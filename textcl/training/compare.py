@@ -189,8 +189,15 @@ def _baseline(row: Row) -> Any:
     flags = row.recipe.flags
     reading = {key: flags[key] for key in ("column", "label_column", "limit")}
     if kind in ("untouched", "sif", "whitening"):
+        template = None if pooling else flags.get("template")  # without one a text has no mask token to pool
         pooling = pooling or flags["test_pooling"] or flags["pooling"]
-        encoder = Encoder.from_pretrained(flags["model"], pooling=pooling, max_length=flags["max_length"])
+        encoder = Encoder.from_pretrained(
+            flags["model"],
+            pooling=pooling,
+            max_length=flags["max_length"],
+            prompts={"template": template} if template else None,
+            default_prompt_name="template" if template else None,
+        )
         if kind == "untouched":
             return encoder
         texts = training_rows(find_corpus(flags["data"]), **reading)["text"]
