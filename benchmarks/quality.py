@@ -38,33 +38,36 @@ def draw_plainly(backbone: PreTrainedModel) -> None:
         backbone.set_attn_implementation("sdpa")
 
 
-def measure(name: str, seeds: int, folder: Path, flags: list[str]) -> None:
-    """Trains what is not trained yet, and writes a line a run."""
+Scores = dict[str, dict[int | None, float]]
+
+
+def measure(name: str, seeds: int, folder: Path, flags: list[str]) -> Scores:
+    """The STS average of each side and seed; what is not trained yet is, and gets a line."""
     path, sts = folder / "quality.jsonl", STSSuite()
     folder.mkdir(parents=True, exist_ok=True)
-    done = {line["fingerprint"] for line in read_results(path)}
+    done = {line["fingerprint"]: line["average"] for line in read_results(path)}
+    scores: Scores = {side: {} for side in SIDES}
     turns = [(seed, side) for seed in range(42, 42 + seeds) for side in SIDES]
     for seed, side in tqdm(turns, desc="Runs", disable=None):
         output = folder / f"{side}-{seed}"
         given = [*flags, *SIDES[side], *FLAGS, f"--seed={seed}", f"--output={output}"]
         recipe, _ = resolve(load_recipe(name), given)
-        if recipe.fingerprint() in done:
-            continue
-        trainer, _ = make_trainer(recipe)
-        if side == "plain":
-            draw_plainly(trainer.model.encoder.backbone)
-        trainer.train()
-        average = sts(trainer.model.exported).primary
-        line = {"recipe": name, "side": side, "seed": seed, "fingerprint": recipe.fingerprint(), "average": average}
-        append_result(path, line)
-        shutil.rmtree(output, ignore_errors=True)
+        fingerprint = recipe.fingerprint()
+        if fingerprint not in done:
+            trainer, _ = make_trainer(recipe)
+            if side == "plain":
+                draw_plainly(trainer.model.encoder.backbone)
+            trainer.train()
+            done[fingerprint] = sts(trainer.model.exported).primary
+            line = {"recipe": name, "side": side, "seed": seed, "fingerprint": fingerprint}
+            append_result(path, {**line, "average": done[fingerprint]})
+            shutil.rmtree(output, ignore_errors=True)
+        scores[side][seed] = done[fingerprint]
+    return scores
 
 
-def report(path: Path) -> str:
+def report(scores: Scores) -> str:
     """STS average of both sides, and the difference with its interval."""
-    scores: dict[str, dict[int | None, float]] = {side: {} for side in SIDES}
-    for line in read_results(path):
-        scores[line["side"]][line["seed"]] = line["average"]
     difference = over_seeds(scores["plain"], scores["textcl"])
     rows = [[side, mean_sd(list(found.values())), len(found)] for side, found in scores.items()]
     return (
@@ -81,8 +84,7 @@ def main() -> None:
     given, flags = parser.parse_known_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
-        measure(given.recipe, given.seeds, given.output, flags)
-        print(report(given.output / "quality.jsonl"))
+        print(report(measure(given.recipe, given.seeds, given.output, flags)))
     except InputError as error:
         parser.error(str(error))
 
