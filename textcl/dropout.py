@@ -1,7 +1,8 @@
 """Dropout that draws fast on a processor, for layers and for attention; the statistics are those of torch's.
 
-torch draws a number an element, one after the other. Here a draw of 64 bits serves four elements. Its fused attention
-has no dropout on a processor, and the one in its place computes in float32.
+torch draws a number an element, one after the other. Here a draw of 64 bits serves four elements, and what is dropped
+is multiplied by 0, as filling by a mask goes element by element. torch's fused attention has no dropout on a processor,
+and the one in its place computes in float32.
 """
 
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
-from textcl.views.model_side import drawn
+from textcl.views.model_side import kept
 
 ATTENTION = "textcl"
 
@@ -21,7 +22,7 @@ class Dropout(nn.Dropout):
     def forward(self, input: Tensor) -> Tensor:
         if input.device.type != "cpu" or not self.training or not 0 < self.p < 1:
             return super().forward(input)
-        return (input / (1 - self.p)).masked_fill(drawn(input.shape, self.p, input.device), 0.0)
+        return input * kept(input.shape, self.p, input) * (1 / (1 - self.p))
 
 
 def attention(
@@ -62,10 +63,11 @@ def attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = (query * scale) @ key.transpose(-1, -2)
     if attention_mask is not None:
-        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+        unseen = torch.zeros_like(attention_mask, dtype=scores.dtype)
+        scores = scores + unseen.masked_fill_(~attention_mask, torch.finfo(scores.dtype).min)
     weights = scores.softmax(dim=-1)
     if dropout:
-        weights = weights.masked_fill(drawn(weights.shape, dropout, weights.device), 0.0)
+        weights = weights * kept(weights.shape, dropout, weights)
         value = value / (1 - dropout)
     return (weights @ value).transpose(1, 2).contiguous(), None
 

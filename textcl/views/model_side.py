@@ -72,16 +72,19 @@ def embedding_dropout(inputs: dict[str, Tensor], rate: float) -> dict[str, Tenso
     The authors' code draws exactly ⌊L · d · rate⌋ elements a text; here each is drawn by itself.
     """
     embeddings = inputs["embeddings"]
-    chosen = drawn(embeddings.shape, rate, embeddings.device)
-    return {**inputs, "embeddings": embeddings.masked_fill(chosen, 0.0)}
+    return {**inputs, "embeddings": embeddings * kept(embeddings.shape, rate, embeddings)}
 
 
-def drawn(shape: Sequence[int], rate: float, device: torch.device) -> Tensor:
-    """A bool mask that is true with probability `rate`, to sixteen bits, each element by itself."""
+def kept(shape: Sequence[int], rate: float, like: Tensor) -> Tensor:
+    """0 with probability `rate`, to sixteen bits, each element by itself, and else 1; device and type of `like`.
+
+    To multiply by it is faster on a processor than to fill by a mask.
+    """
     # four elements a draw: drawing is what takes the time
     count = math.prod(shape)
-    bits = torch.empty(-(-count // 4), dtype=torch.long, device=device).random_(torch.iinfo(torch.long).min, None)
-    return bits.view(torch.int16)[:count].view(tuple(shape)).int() < round(rate * 2**16) - 2**15
+    bits = torch.empty(-(-count // 4), dtype=torch.long, device=like.device).random_(torch.iinfo(torch.long).min, None)
+    bits = bits.view(torch.int16)[:count].view(tuple(shape)).int()
+    return torch.ge(bits, round(rate * 2**16) - 2**15, out=torch.empty_like(bits, dtype=like.dtype))
 
 
 BEFORE = frozenset({"shuffle", "span", "template_alone"})
