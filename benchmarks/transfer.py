@@ -1,10 +1,13 @@
-"""The seven transfer tasks from vectors that are there already, beside SentEval's loop."""
+"""The seven transfer tasks from vectors that are there already, beside SentEval's loop and scikit-learn."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, PredefinedSplit, StratifiedKFold, cross_val_score
 
 from benchmarks import senteval_loop
 from benchmarks.measure import EQUAL, SMALLER, Options, Row, seconds, take_turns
@@ -12,6 +15,7 @@ from textcl import Encoder
 from textcl.data.transfer import TRANSFER_TASKS, Examples, read_transfer
 from textcl.errors import InputError
 from textcl.evaluation import Transfer
+from textcl.evaluation.transfer import SEED
 
 DIMENSION = 384
 COUNTS = {  # of each class, in each split
@@ -64,26 +68,52 @@ def beside_loop(tasks: Tasks, vectors: Vectors, rounds: int, notes: str) -> list
         transfer.tasks = tasks
         points[mode] = transfer(Cached(vectors)).average["transfer"]
 
-    def peer_side() -> None:
-        points["peer"] = fmean(
-            senteval_loop.score({split: features(each, vectors) for split, each in splits.items()})
-            for splits in tasks.values()
+    def peer_side(peer: str, score: Callable[[dict[str, senteval_loop.Split]], float]) -> None:
+        points[peer] = fmean(
+            score({split: features(each, vectors) for split, each in splits.items()}) for splits in tasks.values()
         )
 
     sides = {
         "senteval": lambda: seconds(lambda: textcl_side("senteval")),
         "fast": lambda: seconds(lambda: textcl_side("fast")),
-        "peer": lambda: seconds(peer_side),
+        "loop": lambda: seconds(lambda: peer_side("loop", senteval_loop.score)),
+        "scikit-learn": lambda: seconds(lambda: peer_side("scikit-learn", scikit_learn)),
     }
     found = take_turns(sides, rounds)
-    rows = []
-    for mode in ("senteval", "fast"):
-        runs = {mode: found[mode], "peer": found["peer"]}
-        rows.append(Row.of(f"transfer, {mode}", runs, "s", SMALLER, f"{', '.join(tasks)}; {notes}"))
-    rows.append(Row("transfer, senteval: average", points["senteval"], points["peer"], "points", 1, EQUAL))
-    another = "another protocol: the optimum of each regression"
-    rows.append(Row("transfer, fast: average", points["fast"], points["peer"], "points", 1, "near 1", another))
+    names = f"{', '.join(tasks)}; {notes}"
+    pairs = [("senteval", "loop"), ("fast", "loop"), ("fast", "scikit-learn")]
+    rows = [
+        Row.of(f"transfer, {mode} beside {peer}", {mode: found[mode], peer: found[peer]}, "s", SMALLER, names)
+        for mode, peer in pairs
+    ]
+    protocols = {"senteval": EQUAL, "fast": "near 1"}
+    rows += [
+        Row(f"transfer, {mode} beside {peer}: average", points[mode], points[peer], "points", 1, protocols[mode])
+        for mode, peer in pairs
+    ]
     return rows
+
+
+def scikit_learn(splits: dict[str, senteval_loop.Split]) -> float:
+    """Test accuracy in points of scikit-learn's regression, C chosen by folds in folds, or on dev."""
+    data = {split: (rows.cpu().numpy(), labels.cpu().numpy()) for split, (rows, labels) in splits.items()}
+    folds: Any = StratifiedKFold(10, shuffle=True, random_state=SEED)
+    strengths = 2.0 ** (np.arange(-2, 4) if "all" in data or "dev" in data else np.arange(-1, 6))
+    if "dev" in data:
+        (rows, labels), (dev_rows, dev_labels) = data["train"], data["dev"]
+        held_out = PredefinedSplit(np.repeat([-1, 0], [len(labels), len(dev_labels)]))
+        joined = np.concatenate([rows, dev_rows]), np.concatenate([labels, dev_labels])
+        search = GridSearchCV(_regression(), {"C": strengths}, cv=held_out, refit=False).fit(*joined)
+        model = _regression(**search.best_params_).fit(rows, labels)  # on train alone, as SentEval does
+        return 100 * float(model.score(*data["test"]))
+    search = GridSearchCV(_regression(), {"C": strengths}, cv=folds)
+    if "all" in data:
+        return 100 * float(cross_val_score(search, *data["all"], cv=folds).mean())
+    return 100 * float(search.fit(*data["train"]).score(*data["test"]))
+
+
+def _regression(**options: Any) -> LogisticRegression:
+    return LogisticRegression(max_iter=1000, **options)
 
 
 def random_tasks(counts: dict[str, dict[str, list[int]]], dimension: int = DIMENSION) -> tuple[Tasks, Vectors]:
