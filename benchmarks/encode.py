@@ -7,7 +7,9 @@ import numpy as np
 import torch
 
 from benchmarks.measure import EQUAL, FASTER, Options, Row, seconds, take_turns
+from benchmarks.peak import PEAK, operations, peak_rate, token_lengths
 from benchmarks.simcse import load_peer
+from benchmarks.training import DTYPES
 from textcl import Encoder
 from textcl.device import has_bf16
 
@@ -37,6 +39,7 @@ def run(options: Options) -> list[Row]:
     for encode in encoders.values():
         encode(texts[:32])  # warming up
     found = take_turns({name: rate(name) for name in encoders}, options.turns())
+    work = operations(model, token_lengths(model, texts, LENGTH)) / len(texts)
     rows = []
     for precision in ("fp32", *(["bf16"] if has_bf16() else [])):
         ours, theirs = f"textcl, {precision}", f"peer, {precision}"
@@ -45,6 +48,9 @@ def run(options: Options) -> list[Row]:
             notes += "; textcl computes in bf16 on float32 weights, the peer's weights are bf16"
         sides = {"textcl": found[ours], "peer": found[theirs]}
         rows.append(Row.of(f"encode, {precision}", sides, "sentences/s", FASTER, notes))
+        peak = peak_rate(DTYPES[precision], options.size(4096, 256))
+        shares = {side: [work * rate / peak for rate in runs] for side, runs in sides.items()}
+        rows.append(Row.of(f"encode, {precision}: share", shares, PEAK, FASTER))
         cosines = [mean_cosine(vectors[name], vectors["peer, fp32"]) for name in (ours, theirs)]
         rows.append(Row(f"encode, {precision}: to the peer's fp32 vectors", *cosines, "mean cosine", 1, EQUAL))
     return rows

@@ -25,9 +25,8 @@ import torch
 from benchmarks import senteval_loop
 from benchmarks.info_nce import inputs, one_way_tiled, products, timed
 from benchmarks.measure import EQUAL, FASTER, MEBIBYTE, SMALLER, Options, Row, peak_above, seconds, show, take_turns
+from benchmarks.peak import PEAK, operations, peak_rate, token_lengths
 from textcl.files import write_json
-
-PEAK = "of the peak"
 
 
 def bert_base(folder: str, quick: bool) -> str:
@@ -41,23 +40,6 @@ def bert_base(folder: str, quick: bool) -> str:
     BertModel(BertConfig(**(small if quick else {})), add_pooling_layer=False).save_pretrained(folder)
     AutoTokenizer.from_pretrained(BUNDLED).save_pretrained(folder)
     return folder
-
-
-def peak_rate(quick: bool) -> float:
-    """Floating-point operations a second of a large bfloat16 product, the best of five."""
-    size = 256 if quick else 8192
-    square = torch.ones(size, size, dtype=torch.bfloat16, device="cuda" if torch.cuda.is_available() else "cpu")
-    return 2 * size**3 / min(seconds(lambda: square @ square) for _ in range(5))
-
-
-def operations(model: str, lengths: Sequence[int]) -> int:
-    """Of a forward pass over texts of so many tokens: two for each weight and token, and the products of attention."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(model)
-    width, layers = config.hidden_size, config.num_hidden_layers
-    weights = layers * (4 * width**2 + 2 * width * config.intermediate_size)
-    return sum(2 * weights * length + 4 * layers * width * length**2 for length in lengths)
 
 
 def training(options: Options, model: str, peak: float) -> list[Row]:
@@ -116,16 +98,9 @@ def rates(name: str, found: dict[str, list[float]], tokens: float, at_peak: floa
     return [Row.of(name, speed, "tokens/s", FASTER, notes), Row.of(f"{name}: share", share, PEAK, FASTER)]
 
 
-def token_lengths(model: str, texts: list[str], length: int) -> list[int]:
-    from transformers import AutoTokenizer
-
-    rows = AutoTokenizer.from_pretrained(model)(texts, truncation=True, max_length=length)["input_ids"]
-    return list(map(len, rows))
-
-
 def transfer(options: Options, model: str, peak: float) -> list[Row]:
     """All tasks in both modes; beside the loop, which would take too long for them, the last one alone."""
-    from benchmarks.transfer import COUNTS, TINY, Cached, beside_loop, random_tasks
+    from benchmarks.transfer import COUNTS, TINY, Cached, beside, random_tasks
     from textcl.evaluation import Transfer
 
     counts, width = (TINY, 64) if options.quick else (COUNTS, 768)
@@ -138,7 +113,8 @@ def transfer(options: Options, model: str, peak: float) -> list[Row]:
     notes = f"{', '.join(tasks)}; textcl on both sides"
     modes = Row("transfer, fast beside senteval", *taken, "s", 1, SMALLER, notes)
     one = list(tasks)[-1]
-    return [modes, *beside_loop({one: tasks[one]}, vectors, 1, f"random vectors, {senteval_loop.FOLDS} folds")]
+    loop = {"loop": senteval_loop.score}
+    return [modes, *beside(loop, {one: tasks[one]}, vectors, 1, f"random vectors, {senteval_loop.FOLDS} folds")]
 
 
 def info_nce(options: Options, model: str, peak: float) -> list[Row]:
@@ -172,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit("benchmarks: There is no GPU here; --device cpu --quick runs the same code at tiny sizes.")
     options = Options(None, given.data, given.rounds, given.quick)
     machine = describe()
-    peak = peak_rate(given.quick)
+    peak = peak_rate(torch.bfloat16, 256 if given.quick else 8192)
     machine["bf16 product"] = f"{peak / 1e12:.1f} Tflop/s"
     print("\n".join(f"{name:<25}{value}" for name, value in machine.items()), end="\n\n")
     rows: list[Row] = []

@@ -2,9 +2,14 @@
 
 from collections.abc import Callable
 
+import torch
+
 from benchmarks.measure import FASTER, Options, Row, take_turns
+from benchmarks.peak import PEAK, operations, peak_rate, token_lengths
 from benchmarks.simcse import SIDES, Job, equal_losses, trajectories
 from textcl.device import has_bf16
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def run(options: Options) -> list[Row]:
@@ -35,6 +40,13 @@ def run(options: Options) -> list[Row]:
             *((name, name, "") for name in jobs if (name, name) != (best, "fp32")),
         ]
     ]
+    # each text twice, and backward is two forwards; padding is not counted
+    work = 3 * 2 * operations(options.encoder(), token_lengths(options.encoder(), texts, 32)) / len(texts)
     for name, job in jobs.items():
+        size = options.size(4096, 256)
+        peak = peak_rate(DTYPES[name], size)
+        shares = {side: [work * rate / peak for rate in found[f"{side} {name}"]] for side in SIDES}
+        notes = f"the step's matrix products at the speed of one of {size:,} rows and columns, {peak / 1e9:.0f} Gflop/s"
+        rows.append(Row.of(f"training, {name}: share", shares, PEAK, FASTER, notes))
         rows += [trajectories(f"training, {name}, dropout", job), equal_losses(f"training, {name}, no dropout", job)]
     return rows

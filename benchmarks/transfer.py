@@ -1,6 +1,7 @@
 """The seven transfer tasks from vectors that are there already, beside SentEval's loop and scikit-learn."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from statistics import fmean
 from typing import Any
 
@@ -34,6 +35,8 @@ TINY = {
 }
 Tasks = dict[str, dict[str, Examples]]
 Vectors = dict[str, np.ndarray]
+Peers = dict[str, Callable[[dict[str, senteval_loop.Split]], float]]
+"""What each makes of the splits of a task: test accuracy in points. One is "loop"."""
 
 
 class Cached:
@@ -49,18 +52,18 @@ class Cached:
 def run(options: Options) -> list[Row]:
     """Seconds for all tasks, and their average accuracy."""
     if options.quick:
-        return beside_loop(*random_tasks(TINY, 64), options.turns(), "tiny tasks, random vectors")
+        return beside(PEERS, *random_tasks(TINY, 64), options.turns(), "tiny tasks, random vectors")
     try:
         tasks = {name: read_transfer(name) for name in TRANSFER_TASKS}
     except InputError as error:
-        return beside_loop(*random_tasks(COUNTS), options.turns(1), f"random vectors, since {error}")
+        return beside(PEERS, *random_tasks(COUNTS), options.turns(1), f"random vectors, since {error}")
     texts = {text for splits in tasks.values() for each in splits.values() for text in (*each.first, *each.second)}
     found = Encoder.from_pretrained(options.encoder()).encode(sorted(texts))
-    return beside_loop(tasks, dict(zip(sorted(texts), found, strict=True)), options.turns(1), "vectors of the model")
+    return beside(PEERS, tasks, dict(zip(sorted(texts), found, strict=True)), options.turns(1), "vectors of the model")
 
 
-def beside_loop(tasks: Tasks, vectors: Vectors, rounds: int, notes: str) -> list[Row]:
-    """Both modes of textcl beside the loop over the same vectors."""
+def beside(peers: Peers, tasks: Tasks, vectors: Vectors, rounds: int, notes: str) -> list[Row]:
+    """Both modes of textcl beside each peer, over the same vectors; the mode "senteval" beside the loop alone."""
     points: dict[str, float] = {}
 
     def textcl_side(mode: str) -> None:
@@ -68,20 +71,18 @@ def beside_loop(tasks: Tasks, vectors: Vectors, rounds: int, notes: str) -> list
         transfer.tasks = tasks
         points[mode] = transfer(Cached(vectors)).average["transfer"]
 
-    def peer_side(peer: str, score: Callable[[dict[str, senteval_loop.Split]], float]) -> None:
+    def peer_side(peer: str) -> None:
         points[peer] = fmean(
-            score({split: features(each, vectors) for split, each in splits.items()}) for splits in tasks.values()
+            peers[peer]({split: features(each, vectors) for split, each in splits.items()}) for splits in tasks.values()
         )
 
     sides = {
-        "senteval": lambda: seconds(lambda: textcl_side("senteval")),
-        "fast": lambda: seconds(lambda: textcl_side("fast")),
-        "loop": lambda: seconds(lambda: peer_side("loop", senteval_loop.score)),
-        "scikit-learn": lambda: seconds(lambda: peer_side("scikit-learn", scikit_learn)),
+        **{mode: partial(seconds, partial(textcl_side, mode)) for mode in ("senteval", "fast")},
+        **{peer: partial(seconds, partial(peer_side, peer)) for peer in peers},
     }
     found = take_turns(sides, rounds)
     names = f"{', '.join(tasks)}; {notes}"
-    pairs = [("senteval", "loop"), ("fast", "loop"), ("fast", "scikit-learn")]
+    pairs = [("senteval", "loop"), *(("fast", peer) for peer in peers)]
     rows = [
         Row.of(f"transfer, {mode} beside {peer}", {mode: found[mode], peer: found[peer]}, "s", SMALLER, names)
         for mode, peer in pairs
@@ -110,6 +111,9 @@ def scikit_learn(splits: dict[str, senteval_loop.Split]) -> float:
     if "all" in data:
         return 100 * float(cross_val_score(search, *data["all"], cv=folds).mean())
     return 100 * float(search.fit(*data["train"]).score(*data["test"]))
+
+
+PEERS: Peers = {"loop": senteval_loop.score, "scikit-learn": scikit_learn}
 
 
 def _regression(**options: Any) -> LogisticRegression:

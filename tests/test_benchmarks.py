@@ -11,13 +11,16 @@ import pytest
 import torch
 from command import REPOSITORY, environment
 from tiny import TEXTS, tiny_encoder_directory
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import info_nce, senteval_loop
 from benchmarks.__main__ import NAMES, main
 from benchmarks.measure import EQUAL, MEBIBYTE, Options, Row, in_child, peak_above, take_turns
+from benchmarks.peak import operations
 from benchmarks.quality import draw_plainly
-from benchmarks.transfer import TINY, Cached, features, random_tasks
+from benchmarks.transfer import TINY, Cached, features, random_tasks, scikit_learn
 from textcl import Encoder
+from textcl.encoder import BUNDLED
 from textcl.errors import InputError
 from textcl.evaluation import Transfer
 from textcl.evaluation.logistic import Fold, train, with_ones
@@ -107,6 +110,25 @@ def test_the_plain_side_draws_as_torch_does() -> None:
     rates = {type(module) for module in backbone.modules() if isinstance(module, torch.nn.Dropout)}
     assert rates == {torch.nn.Dropout}
     assert backbone.config._attn_implementation == "sdpa"
+
+
+def test_operations_are_those_that_torch_counts() -> None:
+    backbone = Encoder.from_pretrained("bundled").backbone
+    backbone.set_attn_implementation("eager")  # fused attention is not counted on a processor
+    ids = torch.ones(1, 24, dtype=torch.long)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        backbone(input_ids=ids, attention_mask=ids)
+    assert operations(str(BUNDLED), [24]) == counter.get_total_flops()
+    assert operations(str(BUNDLED), [24, 24]) == 2 * counter.get_total_flops()
+
+
+@pytest.mark.parametrize("name", ["SST2", "TREC"])
+def test_scikit_learns_choice_on_dev_is_that_of_the_fast_mode(name: str) -> None:
+    tasks, vectors = random_tasks({name: TINY[name]}, 64)
+    evaluate = Transfer({"own": (["a", "b"], [0, 1])}, mode="fast")
+    evaluate.tasks = tasks
+    found = scikit_learn({split: features(each, vectors) for split, each in tasks[name].items()})
+    assert evaluate(Cached(vectors)).average["transfer"] == pytest.approx(found, abs=0.51)  # a few texts of 200
 
 
 @pytest.mark.parametrize("name", ["SST2", "TREC"])

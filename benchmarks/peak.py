@@ -1,0 +1,32 @@
+"""How near a step comes to what the machine can do: the operations of its matrix products, beside a large product."""
+
+from collections.abc import Sequence
+
+import torch
+
+from benchmarks.measure import seconds
+
+PEAK = "of the peak"
+
+
+def peak_rate(dtype: torch.dtype, size: int) -> float:
+    """Floating-point operations a second of a product of two (size, size) matrices, the best of five."""
+    square = torch.ones(size, size, dtype=dtype, device="cuda" if torch.cuda.is_available() else "cpu")
+    return 2 * size**3 / min(seconds(lambda: square @ square) for _ in range(5))
+
+
+def operations(model: str, lengths: Sequence[int]) -> int:
+    """Of a forward pass over texts of so many tokens: two for each weight and token, and the products of attention."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(model)
+    width, layers = config.hidden_size, config.num_hidden_layers
+    weights = layers * (4 * width**2 + 2 * width * config.intermediate_size)
+    return sum(2 * weights * length + 4 * layers * width * length**2 for length in lengths)
+
+
+def token_lengths(model: str, texts: list[str], length: int) -> list[int]:
+    from transformers import AutoTokenizer
+
+    rows = AutoTokenizer.from_pretrained(model)(texts, truncation=True, max_length=length)["input_ids"]
+    return list(map(len, rows))
