@@ -132,6 +132,18 @@ def test_williams_test_is_wrong_one_time_in_twenty_and_finds_what_is_there():
     assert williams_test(0.7, 0.7, 1.0, 500) == 1.0
 
 
+@pytest.mark.parametrize("pairs", [5, 20, 1379])
+@pytest.mark.parametrize(("first", "second", "between"), [(0.4, 0.5, 0.1), (0.9, 0.7, 0.5), (0.8, 0.3, -0.2)])
+def test_williams_is_the_equation(first: float, second: float, between: float, pairs: int) -> None:
+    """T₂ of Steiger 1980 (Psychological Bulletin 87), eq. 7; |R| is the determinant of the three correlations."""
+    matrix = np.array([[1, first, second], [first, 1, between], [second, between, 1]])
+    mean = (first + second) / 2
+    below = 2 * (pairs - 1) / (pairs - 3) * np.linalg.det(matrix) + mean**2 * (1 - between) ** 3
+    statistic = (first - second) * np.sqrt((pairs - 1) * (1 + between) / below)
+    expected = 2 * stats.t.cdf(-abs(statistic), pairs - 3)
+    assert williams_test(first, second, between, pairs) == pytest.approx(expected, rel=1e-9)
+
+
 def test_intervals_over_seeds_hold_the_truth_nineteen_times_in_twenty():
     """5,000 draws of three paired seeds, and of five seeds against three of another spread."""
     generator = np.random.default_rng(2)
