@@ -7,9 +7,8 @@ import numpy as np
 import torch
 
 from benchmarks.measure import EQUAL, FASTER, Options, Row, seconds, take_turns
-from benchmarks.peak import PEAK, operations, peak_rate, token_lengths
+from benchmarks.peak import DTYPES, operations, peak_rate, share, token_lengths
 from benchmarks.simcse import load_peer
-from benchmarks.training import DTYPES
 from textcl import Encoder
 from textcl.device import has_bf16
 
@@ -49,8 +48,7 @@ def run(options: Options) -> list[Row]:
         sides = {"textcl": found[ours], "peer": found[theirs]}
         rows.append(Row.of(f"encode, {precision}", sides, "sentences/s", FASTER, notes))
         peak = peak_rate(DTYPES[precision], options.size(4096, 256))
-        shares = {side: [work * rate / peak for rate in runs] for side, runs in sides.items()}
-        rows.append(Row.of(f"encode, {precision}: share", shares, PEAK, FASTER))
+        rows.append(share(f"encode, {precision}", sides, work / peak))
         cosines = [mean_cosine(vectors[name], vectors["peer, fp32"]) for name in (ours, theirs)]
         rows.append(Row(f"encode, {precision}: to the peer's fp32 vectors", *cosines, "mean cosine", 1, EQUAL))
     return rows

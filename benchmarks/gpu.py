@@ -25,7 +25,7 @@ import torch
 from benchmarks import senteval_loop
 from benchmarks.info_nce import inputs, one_way_tiled, products, timed
 from benchmarks.measure import EQUAL, FASTER, MEBIBYTE, SMALLER, Options, Row, peak_above, seconds, show, take_turns
-from benchmarks.peak import PEAK, operations, peak_rate, token_lengths
+from benchmarks.peak import operations, peak_rate, share, token_lengths
 from textcl.files import write_json
 
 
@@ -94,8 +94,7 @@ def encoding(options: Options, model: str, peak: float) -> list[Row]:
 def rates(name: str, found: dict[str, list[float]], tokens: float, at_peak: float, notes: str) -> list[Row]:
     """Tokens a second, padding not counted, and the share of the peak, from seconds."""
     speed = {side: [tokens / each for each in runs] for side, runs in found.items()}
-    share = {side: [at_peak / each for each in runs] for side, runs in found.items()}
-    return [Row.of(name, speed, "tokens/s", FASTER, notes), Row.of(f"{name}: share", share, PEAK, FASTER)]
+    return [Row.of(name, speed, "tokens/s", FASTER, notes), share(name, speed, at_peak / tokens)]
 
 
 def transfer(options: Options, model: str, peak: float) -> list[Row]:

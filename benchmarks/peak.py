@@ -1,18 +1,24 @@
 """How near a step comes to what the machine can do: the operations of its matrix products, beside a large product."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
-from benchmarks.measure import seconds
+from benchmarks.measure import FASTER, Row, seconds
 
-PEAK = "of the peak"
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def peak_rate(dtype: torch.dtype, size: int) -> float:
     """Floating-point operations a second of a product of two (size, size) matrices, the best of five."""
     square = torch.ones(size, size, dtype=dtype, device="cuda" if torch.cuda.is_available() else "cpu")
     return 2 * size**3 / min(seconds(lambda: square @ square) for _ in range(5))
+
+
+def share(name: str, rates: Mapping[str, list[float]], seconds_at_peak: float, notes: str = "") -> Row:
+    """A row of the shares of the peak, from rates and what one of the things they count would take at the peak."""
+    shares = {side: [rate * seconds_at_peak for rate in runs] for side, runs in rates.items()}
+    return Row.of(f"{name}: share", shares, "of the peak", FASTER, notes)
 
 
 def operations(model: str, lengths: Sequence[int]) -> int:

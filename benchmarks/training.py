@@ -2,14 +2,10 @@
 
 from collections.abc import Callable
 
-import torch
-
 from benchmarks.measure import FASTER, Options, Row, take_turns
-from benchmarks.peak import PEAK, operations, peak_rate, token_lengths
+from benchmarks.peak import DTYPES, operations, peak_rate, share, token_lengths
 from benchmarks.simcse import SIDES, Job, equal_losses, trajectories
 from textcl.device import has_bf16
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def run(options: Options) -> list[Row]:
@@ -45,8 +41,8 @@ def run(options: Options) -> list[Row]:
     for name, job in jobs.items():
         size = options.size(4096, 256)
         peak = peak_rate(DTYPES[name], size)
-        shares = {side: [work * rate / peak for rate in found[f"{side} {name}"]] for side in SIDES}
+        rates = {side: found[f"{side} {name}"] for side in SIDES}
         notes = f"the step's matrix products at the speed of one of {size:,} rows and columns, {peak / 1e9:.0f} Gflop/s"
-        rows.append(Row.of(f"training, {name}: share", shares, PEAK, FASTER, notes))
+        rows.append(share(f"training, {name}", rates, work / peak, notes))
         rows += [trajectories(f"training, {name}, dropout", job), equal_losses(f"training, {name}, no dropout", job)]
     return rows

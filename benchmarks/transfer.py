@@ -16,7 +16,7 @@ from textcl import Encoder
 from textcl.data.transfer import TRANSFER_TASKS, Examples, read_transfer
 from textcl.errors import InputError
 from textcl.evaluation import Transfer
-from textcl.evaluation.transfer import SEED
+from textcl.evaluation.transfer import SEED, STRENGTHS, STRENGTHS_OF_FOLDS
 
 DIMENSION = 384
 COUNTS = {  # of each class, in each split
@@ -98,15 +98,15 @@ def beside(peers: Peers, tasks: Tasks, vectors: Vectors, rounds: int, notes: str
 def scikit_learn(splits: dict[str, senteval_loop.Split]) -> float:
     """Test accuracy in points of scikit-learn's regression, C chosen by folds in folds, or on dev."""
     data = {split: (rows.cpu().numpy(), labels.cpu().numpy()) for split, (rows, labels) in splits.items()}
-    folds: Any = StratifiedKFold(10, shuffle=True, random_state=SEED)
-    strengths = 2.0 ** (np.arange(-2, 4) if "all" in data or "dev" in data else np.arange(-1, 6))
+    folds: Any = StratifiedKFold(senteval_loop.FOLDS, shuffle=True, random_state=SEED)
     if "dev" in data:
         (rows, labels), (dev_rows, dev_labels) = data["train"], data["dev"]
         held_out = PredefinedSplit(np.repeat([-1, 0], [len(labels), len(dev_labels)]))
         joined = np.concatenate([rows, dev_rows]), np.concatenate([labels, dev_labels])
-        search = GridSearchCV(_regression(), {"C": strengths}, cv=held_out, refit=False).fit(*joined)
+        search = GridSearchCV(_regression(), {"C": STRENGTHS}, cv=held_out, refit=False).fit(*joined)
         model = _regression(**search.best_params_).fit(rows, labels)  # on train alone, as SentEval does
         return 100 * float(model.score(*data["test"]))
+    strengths = STRENGTHS if "all" in data else STRENGTHS_OF_FOLDS
     search = GridSearchCV(_regression(), {"C": strengths}, cv=folds)
     if "all" in data:
         return 100 * float(cross_val_score(search, *data["all"], cv=folds).mean())

@@ -22,7 +22,7 @@ class Dropout(nn.Dropout):
     def forward(self, input: Tensor) -> Tensor:
         if input.device.type != "cpu" or not self.training or not 0 < self.p < 1:
             return super().forward(input)
-        return input * kept(input.shape, self.p, input) * (1 / (1 - self.p))
+        return input * kept(input, self.p) * (1 / (1 - self.p))
 
 
 def attention(
@@ -67,7 +67,7 @@ def attention(
         scores = scores + unseen.masked_fill_(~attention_mask, torch.finfo(scores.dtype).min)
     weights = scores.softmax(dim=-1)
     if dropout:
-        weights = weights * kept(weights.shape, dropout, weights)
+        weights = weights * kept(weights, dropout)
         value = value / (1 - dropout)
     return (weights @ value).transpose(1, 2).contiguous(), None
 

@@ -37,7 +37,7 @@ _REGRESSION = Training("adam", batch_size=64, tenacity=3, passes=50, most_passes
 _HELD_OUT = 0.05  # of the rows that a chosen classifier is trained on, to stop it by
 _WEIGHT_DECAYS = np.array([1e-5, 1e-4, 1e-3, 1e-2])
 # C in the scikit-learn branch of SentEval: for nested folds and for a dev split; for folds of a train split
-_STRENGTHS, _STRENGTHS_OF_FOLDS = 2.0 ** np.arange(-2, 4), 2.0 ** np.arange(-1, 6)
+STRENGTHS, STRENGTHS_OF_FOLDS = 2.0 ** np.arange(-2, 4), 2.0 ** np.arange(-1, 6)
 
 
 class Transfer:
@@ -281,7 +281,7 @@ def _grid(mode: str, *, folds_of_train: bool = False) -> np.ndarray:
     """The strengths of regularisation that are tried: weight decays, or for "fast" values of C."""
     if mode == "senteval":
         return _WEIGHT_DECAYS
-    return _STRENGTHS_OF_FOLDS if folds_of_train else _STRENGTHS
+    return STRENGTHS_OF_FOLDS if folds_of_train else STRENGTHS
 
 
 def _own(name: str, texts: Sequence[str], labels: Sequence[Any]) -> Examples:

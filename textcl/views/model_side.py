@@ -7,7 +7,6 @@ Numbers come from torch's own generator, as those of dropout do, so that a check
 cache can replay them.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -72,18 +71,18 @@ def embedding_dropout(inputs: dict[str, Tensor], rate: float) -> dict[str, Tenso
     The authors' code draws exactly ⌊L · d · rate⌋ elements a text; here each is drawn by itself.
     """
     embeddings = inputs["embeddings"]
-    return {**inputs, "embeddings": embeddings * kept(embeddings.shape, rate, embeddings)}
+    return {**inputs, "embeddings": embeddings * kept(embeddings, rate)}
 
 
-def kept(shape: Sequence[int], rate: float, like: Tensor) -> Tensor:
-    """0 with probability `rate`, to sixteen bits, each element by itself, and else 1; device and type of `like`.
+def kept(like: Tensor, rate: float) -> Tensor:
+    """0 with probability `rate`, to sixteen bits, each element by itself, and else 1; shape and type of `like`.
 
     To multiply by it is faster on a processor than to fill by a mask.
     """
     # four elements a draw: drawing is what takes the time
-    count = math.prod(shape)
+    count = like.numel()
     bits = torch.empty(-(-count // 4), dtype=torch.long, device=like.device).random_(torch.iinfo(torch.long).min, None)
-    bits = bits.view(torch.int16)[:count].view(tuple(shape)).int()
+    bits = bits.view(torch.int16)[:count].view(like.shape).int()
     return torch.ge(bits, round(rate * 2**16) - 2**15, out=torch.empty_like(bits, dtype=like.dtype))
 
 
