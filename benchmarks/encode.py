@@ -1,12 +1,13 @@
 """`encode` beside sentence-transformers' `encode`, as they come and in bfloat16."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.measure import EQUAL, FASTER, Options, Row, seconds, take_turns
+from benchmarks.measure import EQUAL, FASTER, Options, Row, in_child, seconds, take_turns
 from benchmarks.peak import DTYPES, operations, peak_rate, share, token_lengths
 from benchmarks.simcse import load_peer
 from textcl import Encoder
@@ -19,49 +20,45 @@ def run(options: Options) -> list[Row]:
     """Sentences a second, and how near the vectors are to the float32 ones of sentence-transformers."""
     texts = options.texts(options.size(20_000, 48))
     model = options.encoder()
-    encoder = Encoder.from_pretrained(model, max_length=LENGTH)
-    encoders: dict[str, Callable[[list[str]], Any]] = {
-        "textcl, fp32": lambda texts: encoder.encode(texts, show_progress_bar=False),
-        "peer, fp32": _peer(model),
-    }
-    if has_bf16():
-        encoders["textcl, bf16"] = lambda texts: encoder.encode(texts, bf16=True, show_progress_bar=False)
-        encoders["peer, bf16"] = _peer(model, bf16=True)
-    vectors: dict[str, np.ndarray] = {}
+    precisions = ["fp32", *(["bf16"] if has_bf16() else [])]
+    vectors: dict[tuple[str, str], np.ndarray] = {}
 
-    def rate(name: str) -> Callable[[], float]:
-        def encoded() -> None:
-            vectors[name] = encoders[name](texts)
+    def rate(side: str, precision: str) -> Callable[[], float]:
+        def measured() -> float:
+            taken, vectors[side, precision] = in_child(encoded, side, precision, model, texts)
+            return len(texts) / taken
 
-        return lambda: len(texts) / seconds(encoded)
+        return measured
 
-    for encode in encoders.values():
-        encode(texts[:32])  # warming up
-    found = take_turns({name: rate(name) for name in encoders}, options.turns())
+    sides = {f"{side}, {precision}": rate(side, precision) for precision in precisions for side in ("textcl", "peer")}
+    found = take_turns(sides, options.turns())
     work = operations(model, token_lengths(model, texts, LENGTH)) / len(texts)
     rows = []
-    for precision in ("fp32", *(["bf16"] if has_bf16() else [])):
-        ours, theirs = f"textcl, {precision}", f"peer, {precision}"
+    for ours, theirs in [("fp32", "fp32"), *([("bf16", "bf16"), ("bf16", "fp32")] if has_bf16() else [])]:
         notes = f"{len(texts):,} sentences, at most {LENGTH} tokens, batch size 32"
-        if precision == "bf16":
+        if theirs == "bf16":
             notes += "; textcl computes in bf16 on float32 weights, the peer's weights are bf16"
-        sides = {"textcl": found[ours], "peer": found[theirs]}
-        rows.append(Row.of(f"encode, {precision}", sides, "sentences/s", FASTER, notes))
-        peak = peak_rate(DTYPES[precision], options.size(4096, 256))
-        rows.append(share(f"encode, {precision}", sides, work / peak))
-        cosines = [mean_cosine(vectors[name], vectors["peer, fp32"]) for name in (ours, theirs)]
-        rows.append(Row(f"encode, {precision}: to the peer's fp32 vectors", *cosines, "mean cosine", 1, EQUAL))
+        rates = {"textcl": found[f"textcl, {ours}"], "peer": found[f"peer, {theirs}"]}
+        rows.append(Row.of(f"encode, {ours} beside {theirs}", rates, "sentences/s", FASTER, notes))
+        if ours == theirs:
+            peak = peak_rate(DTYPES[ours], options.size(4096, 256))
+            rows.append(share(f"encode, {ours}", rates, work / peak, f"of {peak / 1e9:.0f} Gflop/s"))
+            cosines = [mean_cosine(vectors[side, ours], vectors["peer", "fp32"]) for side in ("textcl", "peer")]
+            rows.append(Row(f"encode, {ours}: to the peer's fp32 vectors", *cosines, "mean cosine", 1, EQUAL))
     return rows
 
 
-def _peer(model: str, *, bf16: bool = False) -> Callable[[list[str]], np.ndarray]:
-    encoder = load_peer(model, LENGTH, bf16=bf16)
-
-    def encode(texts: list[str]) -> np.ndarray:
-        vectors = encoder.encode(texts, show_progress_bar=False, convert_to_numpy=not bf16, convert_to_tensor=bf16)
-        return vectors.float().cpu().numpy() if isinstance(vectors, torch.Tensor) else vectors
-
-    return encode
+def encoded(side: str, precision: str, model: str, texts: list[str]) -> tuple[float, np.ndarray]:
+    """Seconds, and the vectors, from a process of its own: textcl sets how memory is kept, which would serve both."""
+    half = precision == "bf16"
+    if side == "textcl":
+        encode = partial(Encoder.from_pretrained(model, max_length=LENGTH).encode, bf16=half)
+    else:
+        encode = partial(load_peer(model, LENGTH, bf16=half).encode, convert_to_numpy=not half, convert_to_tensor=half)
+    encode(texts[:32], show_progress_bar=False)  # warming up
+    vectors: list[Any] = []
+    taken = seconds(lambda: vectors.append(encode(texts, show_progress_bar=False)))
+    return taken, np.asarray(torch.as_tensor(vectors[0]).float().cpu())  # numpy has no bfloat16
 
 
 def mean_cosine(first: np.ndarray, second: np.ndarray) -> float:

@@ -1,15 +1,19 @@
 """The seven STS tasks, from text to table, beside sentence-transformers' evaluator on each of their subsets."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from statistics import fmean
 from typing import Any
 
+import torch
 from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
 
-from benchmarks.measure import EQUAL, SMALLER, Options, Row, seconds, take_turns
+from benchmarks.measure import EQUAL, SMALLER, Options, Row, in_child, seconds, take_turns
 from benchmarks.simcse import load_peer
 from textcl import Encoder
 from textcl.data.sts import STS_TASKS, Subset, read_sts
+from textcl.device import has_bf16
 from textcl.evaluation import STSSuite
 
 LENGTH = 128
@@ -17,29 +21,46 @@ LENGTH = 128
 
 def run(options: Options) -> list[Row]:
     """Seconds, and the average Spearman correlation, each task the mean over its subsets."""
-    encoder = Encoder.from_pretrained(options.encoder(), max_length=LENGTH)
-    peer = load_peer(options.encoder(), LENGTH)
-    points: dict[str, float] = {}
     most = options.size(10**9, 12)
+    precisions = {"fp32": torch.float32, **({"bf16": torch.bfloat16} if has_bf16() else {})}
+    sides: dict[str, Callable[[], tuple[float, float]]] = {
+        name: partial(in_child, textcl_side, options.encoder(), dtype, most) for name, dtype in precisions.items()
+    }
+    found = take_turns({**sides, "peer": partial(in_child, peer_side, options.encoder(), most)}, options.turns())
+    notes = "EmbeddingSimilarityEvaluator for each subset, batch size 32; reading the files included on both sides"
+    rows = []
+    for name in precisions:
+        runs = {side: [taken for taken, _ in found[key]] for side, key in (("textcl", name), ("peer", "peer"))}
+        rows.append(Row.of(f"sts, {name} beside fp32", runs, "s", SMALLER, notes))
+        points = found[name][-1][1], found["peer"][-1][1]
+        rows.append(Row(f"sts, {name}: average", *points, "points", 1, EQUAL, "means over subsets"))
+    return rows
 
-    def textcl_side() -> None:
+
+def textcl_side(model: str, dtype: torch.dtype, most: int) -> tuple[float, float]:
+    """Seconds and points, from a process of its own: textcl sets how memory is kept, which would serve both."""
+    encoder = Encoder.from_pretrained(model, max_length=LENGTH, dtype=dtype)
+    results = []
+
+    def scored() -> None:
         suite = STSSuite()
         suite.tasks = {task: [_first(subset, most) for subset in subsets] for task, subsets in suite.tasks.items()}
-        result = suite(encoder, show_progress_bar=False)
-        result.table()
-        points["textcl"] = result.average["mean"]
+        results.append(suite(encoder, show_progress_bar=False))
+        results[0].table()
 
-    def peer_side() -> None:
-        points["peer"] = fmean(
-            fmean(_scored(peer, _first(subset, most)) for subset in read_sts(task)) for task in STS_TASKS
-        )
+    return seconds(scored), results[0].average["mean"]
 
-    found = take_turns({"textcl": lambda: seconds(textcl_side), "peer": lambda: seconds(peer_side)}, options.turns())
-    notes = "EmbeddingSimilarityEvaluator for each subset, batch size 32; reading the files included on both sides"
-    return [
-        Row.of("sts", found, "s", SMALLER, notes),
-        Row("sts: average", points["textcl"], points["peer"], "points", 1, EQUAL, "means over subsets"),
-    ]
+
+def peer_side(model: str, most: int) -> tuple[float, float]:
+    """The same by sentence-transformers, in float32."""
+    peer = load_peer(model, LENGTH)
+    points = []
+
+    def scored() -> None:
+        means = [fmean(_scored(peer, _first(subset, most)) for subset in read_sts(task)) for task in STS_TASKS]
+        points.append(fmean(means))
+
+    return seconds(scored), points[0]
 
 
 def _scored(model: Any, subset: Subset) -> float:

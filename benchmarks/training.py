@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from benchmarks.measure import FASTER, Options, Row, take_turns
+from benchmarks.measure import FASTER, Options, Row, in_child, take_turns
 from benchmarks.peak import DTYPES, operations, peak_rate, share, token_lengths
 from benchmarks.simcse import SIDES, Job, equal_losses, trajectories
 from textcl.device import has_bf16
@@ -18,7 +18,7 @@ def run(options: Options) -> list[Row]:
     }
 
     def rate(side: str, job: Job) -> Callable[[], float]:
-        return lambda: batch / SIDES[side](job)[0].step_seconds(job)
+        return lambda: batch / in_child(step_seconds, side, job)
 
     sides = {(side, name): rate(side, job) for name, job in jobs.items() for side in SIDES}
     found = take_turns({" ".join(key): run for key, run in sides.items()}, options.turns())
@@ -46,3 +46,7 @@ def run(options: Options) -> list[Row]:
         rows.append(share(f"training, {name}", rates, work / peak, notes))
         rows += [trajectories(f"training, {name}, dropout", job), equal_losses(f"training, {name}, no dropout", job)]
     return rows
+
+
+def step_seconds(side: str, job: Job) -> float:
+    return SIDES[side](job)[0].step_seconds(job)

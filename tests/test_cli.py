@@ -14,6 +14,7 @@ from command import environment, textcl
 from tiny import TEXTS, tiny_encoder_directory
 
 from textcl.cli.main import COMMANDS, main
+from textcl.device import has_bf16
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +85,20 @@ def test_eval_prints_a_table_and_writes_json(
     assert main(["eval", str(work / "model"), *flags]) == 0
     figure = json.loads(target.read_text())["results"]["STS16"]["all"]
     assert f"{figure:.2f}" in capsys.readouterr().out
+
+
+def test_eval_in_bf16_scores_nearly_the_same_and_says_so(evaluation_sets: Path, tmp_path: Path) -> None:
+    results = []
+    for name, flags in (("plain", []), ("half", ["--bf16"])):
+        target = tmp_path / f"{name}.json"
+        flags += ["--tasks", "sts16", "--data-dir", str(evaluation_sets), "--json", str(target)]
+        assert main(["eval", "bundled", *flags]) == 0
+        results.append(json.loads(target.read_text()))
+    plain, half = (result["results"]["STS16"]["all"] for result in results)
+    assert abs(plain - half) < 0.1
+    assert (plain != half) == has_bf16()
+    assert results[0]["provenance"]["encoder"]["dtype"] == "float32"
+    assert results[1]["provenance"]["encoder"]["dtype"] == ("bfloat16" if has_bf16() else "float32")
 
 
 def test_data_import_list_and_verify(shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

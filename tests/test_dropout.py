@@ -10,7 +10,7 @@ from tiny import TEXTS, tiny_encoder_directory
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from textcl.dropout import Dropout, attention
+from textcl.dropout import SHORT, Dropout, attention
 from textcl.encoder import Encoder
 
 LAYER = SimpleNamespace(is_causal=False)
@@ -78,6 +78,19 @@ def test_attention_and_its_gradient_are_those_of_torch(mask, scaling):
     (expected * direction).sum().backward()
     for own, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(own.grad, other.grad, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("mask", [None, padding()])
+@pytest.mark.parametrize("length", [7, SHORT + 1])
+def test_attention_of_half_types_is_that_of_doubles_but_for_rounding(mask, length):
+    inputs = [each.detach() for each in projections(length=length)]
+    if mask is not None:
+        mask = padding(length=length)
+    with torch.no_grad():
+        found, _ = attention(LAYER, *(each.bfloat16() for each in inputs), mask)
+    assert found.dtype == torch.bfloat16
+    expected = scaled_dot_product_attention(*inputs, attn_mask=mask).transpose(1, 2)
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=0.05)
 
 
 def test_dropped_weights_leave_the_mean_as_it_is():

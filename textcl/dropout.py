@@ -14,6 +14,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from textcl.views.model_side import kept
 
 ATTENTION = "textcl"
+SHORT = 128  # tokens up to which separate products of half types are faster than torch's fused ones
 
 
 class Dropout(nn.Dropout):
@@ -37,8 +38,8 @@ def attention(
 ) -> tuple[Tensor, Tensor | None]:
     """Scaled dot-product attention, as transformers calls it: heads × (length, length) products, softmax, dropout.
 
-    Everything but training on a processor is left to torch's, as is what has no mask but is causal, or fewer heads of
-    keys than of queries.
+    All but training, and short rows of half types, on a processor is left to torch's, as is what has no mask but is
+    causal, or fewer heads of keys than of queries.
 
     Args:
         module: The layer.
@@ -53,7 +54,8 @@ def attention(
     Returns:
         (rows, length, heads, dim of a head), and None for the weights.
     """
-    here = query.device.type == "cpu" and torch.is_grad_enabled() and key.shape[1] == query.shape[1]
+    short = query.dtype == torch.bfloat16 and query.shape[2] <= SHORT
+    here = query.device.type == "cpu" and (torch.is_grad_enabled() or short) and key.shape[1] == query.shape[1]
     plain = options.get("softcap") is None and options.get("position_bias") is None
     causal = options.get("is_causal") or getattr(module, "is_causal", False)
     if not here or not plain or (attention_mask is None and causal):

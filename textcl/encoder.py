@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, 
 
 from textcl import export
 from textcl.batching import Tokens, in_slices, in_windows, input_names, take_rows, tokenize
-from textcl.device import bf16_if_there
+from textcl.device import bf16_if_there, keep_freed_memory
 from textcl.dropout import draw_fast
 from textcl.errors import InputError
 from textcl.pooling import AVERAGES, LAYERS, POOLINGS, check_pooling, smooth_inverse_frequency
@@ -113,6 +113,7 @@ class Encoder(nn.Module):
             tokenizer.pad_token = tokenizer.eos_token
         self.backbone = backbone
         draw_fast(backbone)
+        keep_freed_memory()
         self.tokenizer = tokenizer
         self.pooling = pooling
         self.max_length = min(max_length or 512, _longest_input(backbone, tokenizer))

@@ -19,6 +19,7 @@ def add_model_flags(parser: Parser) -> None:
 def main(arguments: Sequence[str]) -> None:
     parser = Parser(prog="textcl eval", description="Score an encoder. All figures × 100; data: see textcl data.")
     add_model_flags(parser)
+    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster where the processor has it")
     parser.add_argument(
         "--tasks", help="such as sts,clustering,transfer or mr (default: sts, but none beside own retrieval data)"
     )
@@ -61,6 +62,7 @@ def main(arguments: Sequence[str]) -> None:
         batch_size=given.batch_size,
         pooling=given.pooling,
         max_length=given.max_length,
+        bf16=given.bf16,
         mode=given.mode,
         setting=given.setting,
         cache=given.cache or cache_directory() / "transfer",

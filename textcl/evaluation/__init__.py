@@ -88,6 +88,7 @@ def evaluate(
     batch_size: int | None = None,
     pooling: str | None = None,
     max_length: int | None = None,
+    bf16: bool = False,
     mode: str = "senteval",
     setting: str = "test",
     cache: str | os.PathLike[str] | None = None,
@@ -109,6 +110,7 @@ def evaluate(
         batch_size: Passed on to `encode` where given.
         pooling: Overrides the pooling of a model that is loaded here.
         max_length: Overrides the maximal length of a model that is loaded here.
+        bf16: Load the weights of a model that is loaded here in bfloat16, where the machine has it.
         mode: Of transfer tasks, see `Transfer`: "senteval" or "fast".
         setting: Of transfer tasks: "test" or "dev".
         cache: Of transfer tasks: a folder for embeddings and finished tasks, from which a killed run goes on.
@@ -123,11 +125,21 @@ def evaluate(
     # before the model is loaded: a typing error shows at once
     suite = Suite(tasks, data_dir, evaluators=evaluators, mode=mode, setting=setting, cache=cache)
     if isinstance(model, (str, os.PathLike)):
+        import torch
+
+        from textcl.device import bf16_if_there
         from textcl.encoder import Encoder
 
-        encoder: Any = Encoder.from_pretrained(os.fspath(model), pooling=pooling, max_length=max_length)
-    elif pooling is not None or max_length is not None:
-        raise InputError("pooling and max_length apply where evaluate loads the model; set them on the encoder itself.")
+        encoder: Any = Encoder.from_pretrained(
+            os.fspath(model),
+            pooling=pooling,
+            max_length=max_length,
+            dtype=torch.bfloat16 if bf16_if_there(bf16) else torch.float32,
+        )
+    elif pooling is not None or max_length is not None or bf16:
+        raise InputError(
+            "pooling, max_length and bf16 apply where evaluate loads the model; set them on the encoder itself."
+        )
     else:
         encoder = model
     arguments = {} if batch_size is None else {"batch_size": batch_size}

@@ -1,0 +1,35 @@
+"""What the machine is made to do: whether freed memory stays with the process."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+from command import environment
+
+FAULTS = """
+import resource, torch
+from textcl.device import keep_freed_memory
+{first}
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for turn in range(20):
+    if turn == 10:  # until then what alignment cuts off is kept apart
+        before = faults()
+    torch.ones(2**24)  # 64 MiB
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_freed_memory_is_taken_again_without_the_system_unless_the_user_chose_otherwise():
+    def faults(first: str = "", **variables: str) -> int:
+        code = [sys.executable, "-c", FAULTS.format(first=first)]
+        run = subprocess.run(code, env=environment(**variables), capture_output=True, text=True, check=True)
+        return int(run.stdout)
+
+    plain = faults()
+    assert plain > 100
+    assert faults("keep_freed_memory()") < plain / 10
+    assert faults("keep_freed_memory()", MALLOC_TOP_PAD_="131072") > plain / 2
+    assert faults("from textcl import Encoder; Encoder.from_pretrained('bundled')") < plain / 10
