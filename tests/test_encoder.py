@@ -341,6 +341,25 @@ def test_what_no_smaller_slice_can_help_is_raised(bert, caplog):
     assert not caplog.text
 
 
+@pytest.mark.skipif(not has_bf16(), reason="no bfloat16 here")
+def test_gradients_of_many_slices_add_up_in_float32_under_bf16():
+    encoder = Encoder.from_pretrained("bundled", max_length=32, dropout=0.0).train()
+    encoder.gradient_cache = True
+    tokens = encoder.tokenize((TEXTS * 10)[:256])
+
+    def gradient(bf16: bool, budget: int) -> torch.Tensor:
+        encoder.zero_grad()
+        encoder.token_budget = budget
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            encoder.embed(tokens).sum().backward()
+        layers = encoder.backbone.encoder.parameters()
+        return torch.cat([weight.grad.flatten() for weight in layers])
+
+    exact = gradient(bf16=False, budget=10**6)
+    one, many = ((gradient(bf16=True, budget=budget) - exact).norm() / exact.norm() for budget in (10**6, 128))
+    assert 0 < many < 1.2 * one
+
+
 def test_without_bf16_on_this_processor_encoding_goes_on_and_says_so(bert, monkeypatch, caplog):
     monkeypatch.setattr("textcl.device.has_bf16", lambda: False)
     encoder = Encoder.from_pretrained(bert)

@@ -491,7 +491,9 @@ class Encoder(nn.Module):
             of_slice = take_rows(inputs, rows)
             labels = of_slice.pop("labels", None)
             if self.gradient_cache and torch.is_grad_enabled():
-                pooled, output = checkpoint(self._embed_slice, of_slice, views, dropout, use_reentrant=False)
+                # shared by slices, weights cast to a half type would have the gradients of all added up in that type
+                with _autocast_without_cache(self.device.type):
+                    pooled, output = checkpoint(self._embed_slice, of_slice, views, dropout, use_reentrant=False)
             else:
                 pooled, output = self._embed_slice(of_slice, views, dropout)
             embeddings.append(pooled)
@@ -563,6 +565,12 @@ class Encoder(nn.Module):
     def template(self, template: str) -> Template:
         """What puts a text into a template that holds `{text}`, cut to `max_length`."""
         return Template(template, self.tokenizer, self.max_length)
+
+
+def _autocast_without_cache(device_type: str) -> torch.autocast:
+    """What autocast does already, but each time a weight is used it is cast anew."""
+    enabled, dtype = torch.is_autocast_enabled(device_type), torch.get_autocast_dtype(device_type)
+    return torch.autocast(device_type, dtype, enabled, cache_enabled=False)
 
 
 def _locate(name: str) -> Path:
