@@ -1,5 +1,6 @@
 """What benchmarks share: their options, the rows of the table, turns, and the memory of a process of its own."""
 
+import ctypes
 import resource
 import time
 from collections.abc import Callable, Mapping
@@ -153,6 +154,8 @@ def peak_above(action: Callable[[], Any]) -> int:
         held = torch.cuda.memory_allocated()
         action()
         return torch.cuda.max_memory_allocated() - held
+    with suppress(AttributeError):  # glibc alone has it
+        ctypes.CDLL(None).malloc_trim(0)  # what was freed before counts as used, if it is used again
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     held = _resident("VmRSS")
