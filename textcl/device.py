@@ -38,7 +38,7 @@ def keep_freed_memory() -> None:
     """Makes glibc keep freed memory for what comes next, on a processor; what the user has set there remains.
 
     By itself it gives the memory of large tensors back to the system, which clears each page before it hands it out
-    again, and lets the heap of a long step fall into pieces. Kept, a step is a tenth faster and its peak lower.
+    again. Kept, a step is a tenth faster.
     """
     chosen = any(name.startswith("MALLOC_") for name in os.environ) or "malloc" in os.environ.get("GLIBC_TUNABLES", "")
     if chosen or torch.cuda.is_available() or platform.libc_ver()[0] != "glibc":
