@@ -8,10 +8,9 @@ import numpy as np
 import torch
 
 from benchmarks.measure import EQUAL, FASTER, Options, Row, in_child, seconds, take_turns
-from benchmarks.peak import DTYPES, operations, peak_rate, share, token_lengths
+from benchmarks.peak import operations, peak_rate, precisions, share, token_lengths
 from benchmarks.simcse import load_peer
 from textcl import Encoder
-from textcl.device import has_bf16
 
 LENGTH = 128
 
@@ -20,7 +19,7 @@ def run(options: Options) -> list[Row]:
     """Sentences a second, and how near the vectors are to the float32 ones of sentence-transformers."""
     texts = options.texts(options.size(20_000, 48))
     model = options.encoder()
-    precisions = ["fp32", *(["bf16"] if has_bf16() else [])]
+    dtypes = precisions()
     vectors: dict[tuple[str, str], np.ndarray] = {}
 
     def rate(side: str, precision: str) -> Callable[[], float]:
@@ -30,18 +29,18 @@ def run(options: Options) -> list[Row]:
 
         return measured
 
-    sides = {f"{side}, {precision}": rate(side, precision) for precision in precisions for side in ("textcl", "peer")}
+    sides = {f"{side}, {precision}": rate(side, precision) for precision in dtypes for side in ("textcl", "peer")}
     found = take_turns(sides, options.turns())
     work = operations(model, token_lengths(model, texts, LENGTH)) / len(texts)
     rows = []
-    for ours, theirs in [("fp32", "fp32"), *([("bf16", "bf16"), ("bf16", "fp32")] if has_bf16() else [])]:
+    for ours, theirs in [("fp32", "fp32"), *([("bf16", "bf16"), ("bf16", "fp32")] if "bf16" in dtypes else [])]:
         notes = f"{len(texts):,} sentences, at most {LENGTH} tokens, batch size 32"
         if theirs == "bf16":
             notes += "; textcl computes in bf16 on float32 weights, the peer's weights are bf16"
         rates = {"textcl": found[f"textcl, {ours}"], "peer": found[f"peer, {theirs}"]}
         rows.append(Row.of(f"encode, {ours} beside {theirs}", rates, "sentences/s", FASTER, notes))
         if ours == theirs:
-            peak = peak_rate(DTYPES[ours], options.size(4096, 256))
+            peak = peak_rate(dtypes[ours], options.size(4096, 256))
             rows.append(share(f"encode, {ours}", rates, work / peak, f"of {peak / 1e9:.0f} Gflop/s"))
             cosines = [mean_cosine(vectors[side, ours], vectors["peer", "fp32"]) for side in ("textcl", "peer")]
             rows.append(Row(f"encode, {ours}: to the peer's fp32 vectors", *cosines, "mean cosine", 1, EQUAL))

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from benchmarks.measure import FASTER, MEBIBYTE, SMALLER, Options, Row, in_child, take_turns
-from benchmarks.simcse import SIDES, WARM_UP, Job, equal_losses
+from benchmarks.simcse import SIDES, WARM_UP, Job, equal_losses, measured
 from textcl.device import has_bf16
 
 
@@ -26,9 +26,3 @@ def run(options: Options) -> list[Row]:
         ),
         equal_losses(f"{name}, no dropout", replace(job, batch=batch // 4)),
     ]
-
-
-def measured(side: str, job: Job) -> tuple[float, int]:
-    """Seconds of a step, and bytes."""
-    clock, peak = SIDES[side](job)
-    return clock.step_seconds(job), peak

@@ -5,8 +5,12 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from benchmarks.measure import FASTER, Row, seconds
+from textcl.device import has_bf16
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+def precisions() -> dict[str, torch.dtype]:
+    """Those that the machine computes in, by their short names."""
+    return {"fp32": torch.float32, **({"bf16": torch.bfloat16} if has_bf16() else {})}
 
 
 def peak_rate(dtype: torch.dtype, size: int) -> float:

@@ -127,6 +127,12 @@ def peer_side(job: Job) -> tuple[Clock, int]:
 SIDES = {"textcl": textcl_side, "sentence-transformers": peer_side}
 
 
+def measured(side: str, job: Job) -> tuple[float, int]:
+    """Seconds of a step, and bytes: for a process of its own, since textcl sets how memory is kept."""
+    clock, peak = SIDES[side](job)
+    return clock.step_seconds(job), peak
+
+
 def load_peer(
     model: str, length: int, *, dropout: bool = True, bf16: bool = False, attention: str | None = None
 ) -> SentenceTransformer:

@@ -9,27 +9,26 @@ from typing import Any
 import torch
 from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
 
+from benchmarks.encode import LENGTH
 from benchmarks.measure import EQUAL, SMALLER, Options, Row, in_child, seconds, take_turns
+from benchmarks.peak import precisions
 from benchmarks.simcse import load_peer
 from textcl import Encoder
 from textcl.data.sts import STS_TASKS, Subset, read_sts
-from textcl.device import has_bf16
 from textcl.evaluation import STSSuite
-
-LENGTH = 128
 
 
 def run(options: Options) -> list[Row]:
     """Seconds, and the average Spearman correlation, each task the mean over its subsets."""
     most = options.size(10**9, 12)
-    precisions = {"fp32": torch.float32, **({"bf16": torch.bfloat16} if has_bf16() else {})}
+    dtypes = precisions()
     sides: dict[str, Callable[[], tuple[float, float]]] = {
-        name: partial(in_child, textcl_side, options.encoder(), dtype, most) for name, dtype in precisions.items()
+        name: partial(in_child, textcl_side, options.encoder(), dtype, most) for name, dtype in dtypes.items()
     }
     found = take_turns({**sides, "peer": partial(in_child, peer_side, options.encoder(), most)}, options.turns())
     notes = "EmbeddingSimilarityEvaluator for each subset, batch size 32; reading the files included on both sides"
     rows = []
-    for name in precisions:
+    for name in dtypes:
         runs = {side: [taken for taken, _ in found[key]] for side, key in (("textcl", name), ("peer", "peer"))}
         rows.append(Row.of(f"sts, {name} beside fp32", runs, "s", SMALLER, notes))
         points = found[name][-1][1], found["peer"][-1][1]

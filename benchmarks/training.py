@@ -3,22 +3,18 @@
 from collections.abc import Callable
 
 from benchmarks.measure import FASTER, Options, Row, in_child, take_turns
-from benchmarks.peak import DTYPES, operations, peak_rate, share, token_lengths
-from benchmarks.simcse import SIDES, Job, equal_losses, trajectories
-from textcl.device import has_bf16
+from benchmarks.peak import operations, peak_rate, precisions, share, token_lengths
+from benchmarks.simcse import SIDES, Job, equal_losses, measured, trajectories
 
 
 def run(options: Options) -> list[Row]:
     """Sentences a second (a sentence counts once, though it is encoded twice), and the losses of both."""
     batch, steps = options.size(64, 8), options.size(12, 4)
     texts = options.texts(batch * steps)
-    jobs = {
-        name: Job(options.encoder(), texts, batch, steps, bf16=name == "bf16")
-        for name in ("fp32", *(["bf16"] if has_bf16() else []))
-    }
+    jobs = {name: Job(options.encoder(), texts, batch, steps, bf16=name == "bf16") for name in precisions()}
 
     def rate(side: str, job: Job) -> Callable[[], float]:
-        return lambda: batch / in_child(step_seconds, side, job)
+        return lambda: batch / in_child(measured, side, job)[0]
 
     sides = {(side, name): rate(side, job) for name, job in jobs.items() for side in SIDES}
     found = take_turns({" ".join(key): run for key, run in sides.items()}, options.turns())
@@ -40,13 +36,9 @@ def run(options: Options) -> list[Row]:
     work = 3 * 2 * operations(options.encoder(), token_lengths(options.encoder(), texts, 32)) / len(texts)
     for name, job in jobs.items():
         size = options.size(4096, 256)
-        peak = peak_rate(DTYPES[name], size)
+        peak = peak_rate(precisions()[name], size)
         rates = {side: found[f"{side} {name}"] for side in SIDES}
         notes = f"the step's matrix products at the speed of one of {size:,} rows and columns, {peak / 1e9:.0f} Gflop/s"
         rows.append(share(f"training, {name}", rates, work / peak, notes))
         rows += [trajectories(f"training, {name}, dropout", job), equal_losses(f"training, {name}, no dropout", job)]
     return rows
-
-
-def step_seconds(side: str, job: Job) -> float:
-    return SIDES[side](job)[0].step_seconds(job)

@@ -14,7 +14,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from textcl.views.model_side import kept
 
 ATTENTION = "textcl"
-SHORT = 128  # tokens up to which separate products of half types are faster than torch's fused ones
+SHORT = 128  # tokens up to which separate products in bfloat16 are faster than torch's fused ones
 
 
 class Dropout(nn.Dropout):
@@ -38,7 +38,7 @@ def attention(
 ) -> tuple[Tensor, Tensor | None]:
     """Scaled dot-product attention, as transformers calls it: heads × (length, length) products, softmax, dropout.
 
-    All but training, and short rows of half types, on a processor is left to torch's, as is what has no mask but is
+    All but training, and short rows in bfloat16, on a processor is left to torch's, as is what has no mask but is
     causal, or fewer heads of keys than of queries.
 
     Args:
