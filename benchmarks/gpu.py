@@ -15,7 +15,7 @@ import sys
 import tempfile
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,58 +43,69 @@ def bert_base(folder: str, quick: bool) -> str:
 
 
 def training(options: Options, model: str, peak: float) -> list[Row]:
-    """Tokens a second of SimCSE steps in bfloat16, and their share of the peak."""
-    from benchmarks.simcse import SIDES, Job, equal_losses
+    """Tokens a second of SimCSE steps in bfloat16, and their share of the peak; layers as they come and compiled."""
+    from benchmarks.simcse import Job, equal_losses, has_flash_attention, peer_side, textcl_side
 
-    batch, steps, length = options.size(512, 4), options.size(22, 4), options.size(128, 32)
+    batch, steps, length = options.size(512, 4), options.size(32, 4), options.size(128, 32)
     job = Job(model, options.texts(batch * steps), batch, steps, length, bf16=True)
     lengths = token_lengths(model, job.texts, length)
     per_step = 2 * sum(lengths) / steps  # each text twice
     work = 3 * 2 * operations(model, lengths) / steps  # backward is two forwards
-    taken = {name: partial(lambda side: side(job)[0].step_seconds(job), side) for name, side in SIDES.items()}
-    found = take_turns(taken, options.turns())
+    sides = {
+        "textcl": lambda: textcl_side(job)[0].step_seconds(job),
+        "compiled": lambda: textcl_side(replace(job, compiled=True))[0].step_seconds(job),
+        "peer": lambda: peer_side(job)[0].step_seconds(job),
+    }
+    found = take_turns(sides, options.turns())
+    notes = f"batch {batch}, at most {length} tokens; the peer {'with' if has_flash_attention() else 'without'}"
     return [
-        *rates("training, BERT-base, bf16", found, per_step, work / peak, f"batch {batch}, at most {length} tokens"),
+        *rates("training, BERT-base, bf16", found, per_step, work / peak, f"{notes} flash-attention"),
         equal_losses("training, no dropout", job),
     ]
 
 
 def encoding(options: Options, model: str, peak: float) -> list[Row]:
-    """The same of `encode`; the peer's attention is flash-attention's where that is installed."""
-    from transformers.utils import is_flash_attn_2_available
-
+    """The same of `encode`, of weights in bfloat16."""
     from benchmarks.encode import mean_cosine
-    from benchmarks.simcse import load_peer
+    from benchmarks.simcse import has_flash_attention, load_peer
     from textcl import Encoder
 
     texts, length = options.texts(options.size(20_000, 32)), options.size(128, 32)
-    flash = torch.cuda.is_available() and is_flash_attn_2_available()
-    encoder = Encoder.from_pretrained(model, max_length=length, dtype=torch.bfloat16)
-    peer = load_peer(model, length, bf16=True, attention="flash_attention_2" if flash else None)
+    encoder, compiled = (Encoder.from_pretrained(model, max_length=length, dtype=torch.bfloat16) for _ in range(2))
+    compiled.compile_layers()
+    peer = load_peer(model, length, bf16=True)
     size = options.size(512, 8)
+    sides = {
+        "textcl": partial(encoder.encode, convert_to="tensor"),
+        "compiled": partial(compiled.encode, convert_to="tensor"),
+        "peer": partial(peer.encode, convert_to_tensor=True),
+    }
     vectors: dict[str, torch.Tensor] = {}
 
-    def textcl_side() -> None:
-        vectors["textcl"] = encoder.encode(texts, batch_size=size, convert_to="tensor", show_progress_bar=False)
+    def encode(side: str) -> None:
+        vectors[side] = sides[side](texts, batch_size=size, show_progress_bar=False)
 
-    def peer_side() -> None:
-        vectors["peer"] = peer.encode(texts, batch_size=size, convert_to_tensor=True, show_progress_bar=False)
-
-    textcl_side(), peer_side()  # warming up
-    found = take_turns({"textcl": partial(seconds, textcl_side), "peer": partial(seconds, peer_side)}, options.turns())
+    for side in sides:
+        encode(side)  # warming up
+    found = take_turns({side: partial(seconds, partial(encode, side)) for side in sides}, options.turns())
     lengths = token_lengths(model, texts, length)
-    notes = f"{len(texts):,} texts, batch size {size}; the peer {'with' if flash else 'without'} flash-attention"
-    cosine = mean_cosine(*(vectors[name].float().cpu().numpy() for name in ("textcl", "peer")))
+    flash = "with" if has_flash_attention() else "without"
+    notes = f"{len(texts):,} texts, batch size {size}; the peer {flash} flash-attention"
+    ours, theirs = (vectors[side].float().cpu().numpy() for side in ("textcl", "peer"))
     return [
         *rates("encode, BERT-base, bf16", found, sum(lengths), operations(model, lengths) / peak, notes),
-        Row("encode: to the peer's vectors", cosine, 1.0, "mean cosine", 1, EQUAL),
+        Row("encode: to the peer's vectors", mean_cosine(ours, theirs), 1.0, "mean cosine", 1, EQUAL),
     ]
 
 
 def rates(name: str, found: dict[str, list[float]], tokens: float, at_peak: float, notes: str) -> list[Row]:
-    """Tokens a second, padding not counted, and the share of the peak, from seconds."""
+    """Tokens a second, padding not counted, and the share of the peak, from seconds; of textcl as it comes, compiled."""
     speed = {side: [tokens / each for each in runs] for side, runs in found.items()}
-    return [Row.of(name, speed, "tokens/s", FASTER, notes), share(name, speed, at_peak / tokens)]
+    rows = []
+    for side, title in (("textcl", name), ("compiled", f"{name}, compiled")):
+        pair = {side: speed[side], "peer": speed["peer"]}
+        rows += [Row.of(title, pair, "tokens/s", FASTER, notes), share(title, pair, at_peak / tokens)]
+    return rows
 
 
 def transfer(options: Options, model: str, peak: float) -> list[Row]:
@@ -153,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         model = bert_base(str(Path(folder) / "bert"), given.quick)
-        for benchmark in (training, encoding, transfer, info_nce):
+        for benchmark in (training, encoding, info_nce, transfer):
             rows += benchmark(options, model, peak)
             written = {"machine": machine, "options": asdict(options), "rows": [row.to_dict() for row in rows]}
             write_json(given.output, written)

@@ -17,7 +17,8 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from textcl import STSSuite
-from textcl.dropout import ATTENTION, Dropout
+from textcl.attention import ATTENTION
+from textcl.dropout import Dropout
 from textcl.errors import InputError
 from textcl.evaluation.significance import over_seeds
 from textcl.files import append_result, read_results
@@ -29,7 +30,7 @@ FLAGS = ["--dev=none", "--select_best=false", "--early_stopping_patience=0"]
 
 
 def draw_plainly(backbone: PreTrainedModel) -> None:
-    """Undoes `textcl.dropout.draw_fast`."""
+    """Undoes `textcl.dropout.draw_fast` and `textcl.attention.attend_fast`."""
     for module in list(backbone.modules()):
         for name, child in module.named_children():
             if type(child) is Dropout:

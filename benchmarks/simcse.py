@@ -15,6 +15,7 @@ from sentence_transformers.sentence_transformer.losses import (
     MultipleNegativesRankingLoss,
 )
 from transformers import AutoConfig
+from transformers.utils import is_flash_attn_2_available
 
 from benchmarks.measure import EQUAL, Row, peak_above, wait_for_device
 from textcl import ContrastiveTrainer, ContrastiveTrainingArguments, Encoder, SimCSE
@@ -36,6 +37,7 @@ class Job:
         length: Tokens after which a text is cut.
         bf16: Autocast to bfloat16; weights are float32.
         cached: By gradient caching.
+        compiled: textcl compiles the layers of the encoder.
         dropout: False: none, and each text's positive is its neighbour, so that losses are large and can be equal.
         log: Log each step's loss, which costs time.
     """
@@ -47,6 +49,7 @@ class Job:
     length: int = 32
     bf16: bool = False
     cached: bool = False
+    compiled: bool = False
     dropout: bool = True
     log: bool = False
 
@@ -100,7 +103,7 @@ def textcl_side(job: Job) -> tuple[Clock, int]:
     )
     columns = {"text": job.texts} if job.dropout else {"text": job.texts, "positive": job.positives}
     with tempfile.TemporaryDirectory() as output:
-        args = ContrastiveTrainingArguments(output, gradient_cache=job.cached, **job.arguments)
+        args = ContrastiveTrainingArguments(output, gradient_cache=job.cached, compile_layers=job.compiled, **job.arguments)
         trainer = ContrastiveTrainer(method, args, Dataset.from_dict(columns), callbacks=[clock])
         trainer.remove_callback(transformers.PrinterCallback)
         return clock, peak_above(trainer.train)
@@ -133,15 +136,18 @@ def measured(side: str, job: Job) -> tuple[float, int]:
     return clock.step_seconds(job), peak
 
 
-def load_peer(
-    model: str, length: int, *, dropout: bool = True, bf16: bool = False, attention: str | None = None
-) -> SentenceTransformer:
+def has_flash_attention() -> bool:
+    """Whether sentence-transformers can leave padding out: on a GPU, with flash-attention installed."""
+    return torch.cuda.is_available() and is_flash_attn_2_available()
+
+
+def load_peer(model: str, length: int, *, dropout: bool = True, bf16: bool = False) -> SentenceTransformer:
     """The model as sentence-transformers loads it, cut at `length` tokens."""
     config = AutoConfig.from_pretrained(model)
     rates = {} if dropout else {name: 0.0 for name in DROPOUT_FIELDS if hasattr(config, name)}
     weights: dict[str, Any] = {"dtype": torch.bfloat16 if bf16 else torch.float32}
-    if attention is not None:
-        weights["attn_implementation"] = attention
+    if has_flash_attention():
+        weights["attn_implementation"] = "flash_attention_2"
     encoder = SentenceTransformer(model, config_kwargs=rates, model_kwargs=weights)
     encoder.max_seq_length = length
     return encoder

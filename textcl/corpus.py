@@ -48,7 +48,7 @@ def encode_corpus(
     column: str | None = None,
     limit: int | None = None,
     shard_rows: int = SHARD_ROWS,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     normalize: bool | None = None,
     prompt: str | None = None,
     prompt_name: str | None = None,

@@ -4,9 +4,11 @@ import hashlib
 import inspect
 import json
 import logging
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
@@ -19,7 +21,19 @@ from tqdm import tqdm
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from textcl import export
-from textcl.batching import Tokens, in_slices, in_windows, input_names, take_rows, tokenize
+from textcl.attention import ATTENTION, attend_fast
+from textcl.batching import (
+    Tokens,
+    apart,
+    end_to_end,
+    in_slices,
+    in_windows,
+    input_names,
+    pad,
+    take_rows,
+    to_device,
+    tokenize,
+)
 from textcl.device import bf16_if_there, keep_freed_memory
 from textcl.dropout import draw_fast
 from textcl.errors import InputError
@@ -44,7 +58,11 @@ DROPOUT_FIELDS = (
 
 # Padded tokens in one slice. Small slices pad less and stay in the processor's cache; a GPU wants large ones.
 TOKEN_BUDGET = {"cpu": 2048, "cuda": 65536}
-WINDOW = 16384  # texts tokenised at a time while encoding: bounds the memory that token lists take
+# Padded tokens of a slice from which its rows lie end to end; below, nested tensors cost more than padding does.
+END_TO_END = {"cuda": 8192}
+BATCH_SIZE = {"cpu": 32, "cuda": 512}  # of `encode`
+# Texts tokenised at a time while encoding: bounds the memory that token lists take. A GPU computes meanwhile.
+WINDOW = {"cpu": 16384, "cuda": 4096}
 # Texts that normalisers and pre-tokenisers treat in different ways, and what a configuration says of its origin alone.
 _PROBES = ["The ÉCOLE's", "naïve  co-op", "$1,234.50", "ΑΒΓ", "東京", "עברית;", "ﬁne", "👩‍🚀\t", "<s>[MASK]"]
 _INCIDENTAL = ("_name_or_path", "architectures", "transformers_version", "output_hidden_states")
@@ -113,6 +131,7 @@ class Encoder(nn.Module):
             tokenizer.pad_token = tokenizer.eos_token
         self.backbone = backbone
         draw_fast(backbone)
+        attend_fast(backbone)
         keep_freed_memory()
         self.tokenizer = tokenizer
         self.pooling = pooling
@@ -334,6 +353,18 @@ class Encoder(nn.Module):
         error, change = (plain[:, order] - moved).abs().max(), (plain - shuffled).abs().max()
         return bool(error < 1e-5 * plain.abs().max() and change > 10 * error)
 
+    def compile_layers(self) -> None:
+        """Compiles the layers of the backbone, on their first use and for any length (`torch.compile`).
+
+        On a GPU what lies between two products becomes one kernel. The first step takes up to a minute, and less when
+        torch finds what it compiled before. On a processor it brings nothing.
+        """
+        count = self.backbone.config.num_hidden_layers
+        for module in self.backbone.modules():
+            if isinstance(module, nn.ModuleList) and len(module) == count:
+                for layer in module:
+                    layer.compile(dynamic=True)
+
     def last_hidden_state(self, tokens: Tokens) -> Tensor:
         """The last layer's token vectors, (rows, length, dim), for a masked-word head."""
         tokens = {name: tokens[name] for name in input_names(self.tokenizer) if name in tokens}
@@ -343,7 +374,7 @@ class Encoder(nn.Module):
         self,
         texts: str | Sequence[str],
         *,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         normalize: bool | None = None,
         show_progress_bar: bool | None = None,
         convert_to: Literal["numpy", "tensor", "list"] = "numpy",
@@ -356,6 +387,7 @@ class Encoder(nn.Module):
         Args:
             texts: One text, or several.
             batch_size: Bounds the memory: a slice holds at most batch_size × 128 tokens, hence more short texts.
+                Default: 32, and 512 on a GPU.
             normalize: Scale to length 1; default: as the encoder was saved.
             show_progress_bar: Default: on a terminal, when it takes over two seconds.
             convert_to: "numpy" (n, dim), "tensor" (n, dim) on the encoder's device, or "list" of tensors. A single
@@ -388,17 +420,22 @@ class Encoder(nn.Module):
             disable=None if show_progress_bar is None else not show_progress_bar,
         )
         autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=bf16_if_there(bf16))
+        most = (batch_size or BATCH_SIZE.get(self.device.type, 32)) * 128
         with self._without_dropout(), bar, torch.no_grad(), autocast:
-            for window in in_windows(len(distinct), WINDOW):
+            for window in in_windows(len(distinct), WINDOW.get(self.device.type, 4096)):
                 tokens = self.tokenize([wrap(distinct[i]) for i in window])
+                lengths = tokens["attention_mask"].sum(dim=1)
+                tokens = {name: to_device(tensor, self.device) for name, tensor in tokens.items()}
 
-                def embed(rows: Tensor, tokens: Tokens = tokens, start: int = window.start) -> None:
-                    slice_tokens = {k: v.to(self.device) for k, v in take_rows(tokens, rows).items()}
-                    embeddings[start + rows] = self._embed_slice(slice_tokens)[0]
+                def embed(
+                    rows: Tensor, tokens: Tokens = tokens, lengths: Tensor = lengths, start: int = window.start
+                ) -> None:
+                    own, there = lengths[rows], to_device(rows, self.device)
+                    pooled, _ = self._embed_slice(take_rows(tokens, there, int(own.max())), own)
+                    embeddings[start + there] = pooled
                     bar.update(len(rows))
 
-                budget = min(batch_size * 128, self.token_budget or batch_size * 128)
-                self._in_slices(tokens["attention_mask"].sum(dim=1), budget, embed)
+                self._in_slices(lengths, min(most, self.token_budget or most), embed)
         if self.normalize if normalize is None else normalize:
             embeddings = nn.functional.normalize(embeddings, dim=-1)
         position = torch.empty(len(distinct), dtype=torch.long)
@@ -488,14 +525,17 @@ class Encoder(nn.Module):
         embeddings, outputs = [], []
 
         def embed(rows: Tensor) -> None:
-            of_slice = take_rows(inputs, rows)
+            own = lengths[rows]
+            of_slice = take_rows(inputs, to_device(rows, self.device), int(own.max()))
             labels = of_slice.pop("labels", None)
             if self.gradient_cache and torch.is_grad_enabled():
                 # shared by slices, weights cast to a half type would have the gradients of all added up in that type
                 with _autocast_without_cache(self.device.type):
-                    pooled, output = checkpoint(self._embed_slice, of_slice, views, dropout, use_reentrant=False)
+                    pooled, output = checkpoint(
+                        self._embed_slice, of_slice, own, views, dropout, labels is None, use_reentrant=False
+                    )
             else:
-                pooled, output = self._embed_slice(of_slice, views, dropout)
+                pooled, output = self._embed_slice(of_slice, own, views, dropout, labels is None)
             embeddings.append(pooled)
             if labels is not None:
                 outputs.append((output, labels))
@@ -515,12 +555,25 @@ class Encoder(nn.Module):
             self.token_budget = held
         return slices
 
-    def _embed_slice(self, tokens: Tokens, views: Sequence[View] = (), dropout: bool = True) -> tuple[Tensor, Any]:
+    def _embed_slice(
+        self,
+        tokens: Tokens,
+        lengths: Tensor,
+        views: Sequence[View] = (),
+        dropout: bool = True,
+        may_lie_end_to_end: bool = True,
+    ) -> tuple[Tensor, Any]:
         several_layers = self.pooling in LAYERS
+        padded = tokens["input_ids"].shape
+        flat = may_lie_end_to_end and not views and "perturbation" not in tokens
+        flat = flat and padded.numel() >= END_TO_END.get(self.device.type, math.inf) and self._takes_rows_end_to_end
         # the mode is set in here, so that a slice which backward computes again has the same
         with nullcontext() if dropout else self._without_dropout(), self._views_applied(tokens, views) as inputs:
-            output = self.backbone(**inputs, output_hidden_states=several_layers)
+            given, places = self._end_to_end(inputs, lengths) if flat else (inputs, None)
+            output = self.backbone(**given, output_hidden_states=several_layers)
         hidden = [*output.hidden_states[:-1], output.last_hidden_state] if several_layers else [output[0]]
+        if places is not None:
+            hidden = [apart(each, places, padded) for each in hidden]
         mask_tokens = inputs["input_ids"] == self.tokenizer.mask_token_id
         if self.pooling == "mask_token" and not mask_tokens.any(dim=1).all():
             raise InputError(
@@ -538,6 +591,32 @@ class Encoder(nn.Module):
             with torch.autocast(self.device.type, enabled=False):  # the small directions of a whitening need the bits
                 pooled = self.projection(pooled)
         return pooled, output
+
+    def _end_to_end(self, tokens: Tokens, lengths: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """The backbone's inputs of rows that lie end to end, and where each token was."""
+        positions = torch.arange(tokens["input_ids"].shape[1], device=self.device) + first_position(self.backbone)
+        inputs = {name: tensor for name, tensor in tokens.items() if name != "attention_mask"}
+        return end_to_end({**inputs, "position_ids": positions.expand_as(tokens["input_ids"])}, lengths)
+
+    @cached_property
+    def _takes_rows_end_to_end(self) -> bool:
+        """Whether the backbone gives rows that lie end to end what it gives them apart, and not as if they were one."""
+        config = self.backbone.config
+        windows = any(getattr(config, name, None) for name in ("sliding_window", "local_attention"))
+        named = inspect.signature(self.backbone.forward).parameters
+        if config._attn_implementation != ATTENTION or windows or not {"position_ids", "kwargs"} <= set(named):
+            return False
+        ordinary = [i for i in range(self.word_embeddings.num_embeddings) if i not in self.tokenizer.all_special_ids]
+        rows = [ordinary[-6:-4], ordinary[-4:], ordinary[-6:]]
+        tokens = {name: tensor.to(self.device) for name, tensor in pad(self.tokenizer, rows).items()}
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False), self._without_dropout():
+            expected = self.backbone(**tokens)[0]
+            flat, places = self._end_to_end(tokens, torch.tensor([2, 4, 6]))
+            found = apart(self.backbone(**flat)[0], places, expected.shape[:2])
+        there = tokens["attention_mask"].bool()
+        error = (found - expected)[there].abs().max()
+        change = (expected[0, :2] - expected[2, :2]).abs().max()  # the same words, but one row saw what followed them
+        return bool(error < change / 10)
 
     def _views_applied(self, tokens: Tokens, views: Sequence[View]) -> AbstractContextManager[Tokens]:
         if not views and "perturbation" not in tokens:

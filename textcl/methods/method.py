@@ -192,6 +192,12 @@ class Method(nn.Module):
             if isinstance(module, Encoder):
                 module.gradient_cache = True
 
+    def compile_layers(self) -> None:
+        """Compiles the layers of every encoder, see `Encoder.compile_layers`; for `compile_layers` of the trainer."""
+        for module in self.modules():
+            if isinstance(module, Encoder):
+                module.compile_layers()
+
     def halve_slices(self) -> bool:
         """Halves what each encoder takes at a time; False, and nothing done, where that may be one row already."""
         encoders = [module for module in self.modules() if isinstance(module, Encoder)]

@@ -1,6 +1,7 @@
 """Training arguments: those of transformers, with defaults that suit contrastive training."""
 
 import math
+import os
 import sys
 import time
 from dataclasses import dataclass, field
@@ -34,8 +35,8 @@ class ContrastiveTrainingArguments(TrainingArguments):
     """`transformers.TrainingArguments` with other defaults, and two fields more.
 
     Defaults that differ: rows reach the collator with all their columns, the last incomplete batch is dropped (its rows
-    would have fewer negatives), bfloat16 autocast where the machine has it (weights stay float32), unsupervised
-    SimCSE's learning rate and batch size, two checkpoints kept, bars only on a terminal.
+    would have fewer negatives), bfloat16 autocast where the machine has it (weights stay float32), processes that
+    tokenise ahead of a GPU, unsupervised SimCSE's learning rate and batch size, two checkpoints kept, bars only on a terminal.
 
     A mean is one of its micro-batch: gradient accumulation does not add negatives.
 
@@ -46,6 +47,10 @@ class ContrastiveTrainingArguments(TrainingArguments):
 
     bf16: bool | None = field(  # type: ignore[assignment]
         default=None, metadata={"help": "bfloat16 autocast; by default where the machine computes in it natively."}
+    )
+    dataloader_num_workers: int | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={"help": "Processes that tokenise ahead; by default as many as the GPU keeps busy, without one none."},
     )
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Drop columns that forward does not name; the collator needs them."}
@@ -78,6 +83,13 @@ class ContrastiveTrainingArguments(TrainingArguments):
             "is that of a slice; the same gradients, for one more forward pass."
         },
     )
+    compile_layers: bool = field(
+        default=False,
+        metadata={
+            "help": "Compile the layers of the encoder: on a GPU faster after the first step, which takes up to a "
+            "minute longer."
+        },
+    )
     early_stopping_patience: int = field(
         default=0, metadata={"help": "Stop after so many evaluations without a better score; 0: never."}
     )
@@ -107,6 +119,8 @@ class ContrastiveTrainingArguments(TrainingArguments):
             self.use_cpu = True  # transformers takes bfloat16 on a processor only when told to use it
         if self.bf16 is None:
             self.bf16 = not self.fp16 and has_bf16()
+        if self.dataloader_num_workers is None:
+            self.dataloader_num_workers = min(4, (os.cpu_count() or 1) - 1) if torch.cuda.is_available() else 0
         if self.disable_tqdm is None:
             self.disable_tqdm = not sys.stderr.isatty()
         if self.save_total_limit is not None:

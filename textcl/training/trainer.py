@@ -84,6 +84,8 @@ class ContrastiveTrainer(Trainer):
             )
         if args.gradient_cache:
             model.gradient_cache_enable()
+        if args.compile_layers:
+            model.compile_layers()
         train_dataset = model.prepare_corpus(train_dataset)
         if args.per_device_train_batch_size * args.world_size < 2:
             raise InputError("A batch of one row has no negatives; set per_device_train_batch_size to 2 or more.")

@@ -1,0 +1,147 @@
+"""Rows that lie end to end: what a GPU computes without padding, here on a processor, beside the padded rows."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import TEXTS, tiny_encoder_directory
+from torch.nn.functional import scaled_dot_product_attention
+
+from textcl.attention import attention
+from textcl.batching import apart, end_to_end
+from textcl.encoder import Encoder
+
+LENGTHS = torch.tensor([7, 4, 1])
+
+
+@pytest.fixture
+def always(monkeypatch):
+    """Rows of any number lie end to end; gives the shapes that the backbone saw."""
+    monkeypatch.setattr("textcl.encoder.END_TO_END", {"cpu": 0})
+
+
+def watched(encoder: Encoder) -> list[tuple[int, ...]]:
+    assert encoder._takes_rows_end_to_end  # looks at once, so that it is not seen below
+    shapes: list[tuple[int, ...]] = []
+    encoder.backbone.register_forward_pre_hook(
+        lambda module, args, kwargs: shapes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    return shapes
+
+
+def test_rows_are_laid_end_to_end_and_apart_again():
+    ids = torch.arange(21).view(3, 7)
+    flat, places = end_to_end({"input_ids": ids}, LENGTHS)
+    assert flat["input_ids"].tolist() == [[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 14]]
+    assert flat["cu_seq_lens_q"].tolist() == [0, 7, 11, 12]
+    assert flat["max_length_q"] == 7
+    back = apart(flat["input_ids"][..., None].double(), places, ids.shape)[..., 0]
+    assert torch.equal(back, torch.where(torch.arange(7) < LENGTHS[:, None], ids, 0).double())
+
+
+def test_attention_and_its_gradient_are_those_of_each_row_by_itself():
+    generator = torch.Generator().manual_seed(0)
+    offsets = torch.tensor([0, 7, 11, 12], dtype=torch.int32)
+    ours = [torch.randn(1, 2, 12, 8, dtype=torch.double, generator=generator).requires_grad_() for _ in range(3)]
+    theirs = [each.detach().clone().requires_grad_() for each in ours]
+    found, _ = attention(None, *ours, None, scaling=0.3, cu_seq_lens_q=offsets, max_length_q=7)
+    expected = torch.cat(
+        [
+            scaled_dot_product_attention(*(each[:, :, start:end] for each in theirs), scale=0.3)
+            for start, end in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
+        ],
+        dim=2,
+    ).transpose(1, 2)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    direction = torch.randn_like(expected)
+    (found * direction).sum().backward()
+    (expected * direction).sum().backward()
+    for own, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(own.grad, other.grad, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "electra"])
+@pytest.mark.parametrize("pooling", ["mean", "cls", "first_last", "last_token"])
+def test_vectors_and_gradients_are_those_of_padded_rows(tmp_path: Path, always, architecture, pooling):
+    folder = tiny_encoder_directory(tmp_path / "model", architecture, dropout=0.0)
+    encoder = Encoder.from_pretrained(folder, pooling=pooling).double()
+    tokens = encoder.tokenize([*TEXTS[:6], " ".join(TEXTS[:4])])
+
+    def gradients():
+        encoder.zero_grad()
+        embeddings = encoder.embed(tokens)
+        embeddings.square().sum().backward()
+        return embeddings.detach(), *(p.grad for p in encoder.parameters() if p.grad is not None)
+
+    shapes = watched(encoder)
+    found = gradients()
+    assert shapes == [(1, int(tokens["attention_mask"].sum()))]
+    encoder.__dict__["_takes_rows_end_to_end"] = False
+    for own, other in zip(found, gradients(), strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-9, atol=1e-12)
+    assert shapes[1:] == [tuple(tokens["input_ids"].shape)]
+
+
+def test_encode_and_the_gradient_cache_take_them_too(tmp_path: Path, always):
+    encoder = Encoder.from_pretrained(tiny_encoder_directory(tmp_path / "model"))
+    shapes = watched(encoder)
+    vectors = encoder.encode(TEXTS)
+    assert {rows for rows, _ in shapes} == {1}
+    encoder.train().gradient_cache = True
+    torch.manual_seed(0)
+    encoder.embed(encoder.tokenize(TEXTS)).sum().backward()
+    cached = [p.grad.clone() for p in encoder.parameters() if p.grad is not None]
+    encoder.zero_grad()
+    encoder.gradient_cache = False
+    torch.manual_seed(0)
+    encoder.embed(encoder.tokenize(TEXTS)).sum().backward()
+    own = [p.grad for p in encoder.parameters() if p.grad is not None]
+    torch.testing.assert_close(own, cached, rtol=0, atol=1e-4)
+    encoder.__dict__["_takes_rows_end_to_end"] = False
+    assert np.abs(vectors - encoder.encode(TEXTS)).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("architecture", "takes"), [("bert", True), ("roberta", True), ("mpnet", False), ("modernbert", False)]
+)
+def test_only_a_backbone_that_gives_the_same_takes_rows_end_to_end(tmp_path: Path, always, architecture, takes):
+    encoder = Encoder.from_pretrained(tiny_encoder_directory(tmp_path / "model", architecture, dropout=0.0))
+    assert encoder._takes_rows_end_to_end == takes
+    expected = Encoder.from_pretrained(tmp_path / "model")
+    expected.__dict__["_takes_rows_end_to_end"] = False
+    assert np.abs(encoder.encode(TEXTS) - expected.encode(TEXTS)).max() < 1e-6
+
+
+def test_a_backbone_that_forgets_where_rows_begin_is_found_out(tmp_path: Path, always, monkeypatch):
+    encoder = Encoder.from_pretrained(tiny_encoder_directory(tmp_path / "model", dropout=0.0))
+    forward = encoder.backbone.encoder.forward
+
+    def forgetful(*args, cu_seq_lens_q=None, **kwargs):
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(encoder.backbone.encoder, "forward", forgetful)
+    assert not encoder._takes_rows_end_to_end
+
+
+def test_dropout_of_attention_leaves_the_mean_as_it_is():
+    torch.manual_seed(0)
+    offsets, draws = torch.tensor([0, 7, 11, 12], dtype=torch.int32), 4000
+    inputs = [torch.randn(1, 2, 12, 8, dtype=torch.double) for _ in range(3)]
+    options = {"cu_seq_lens_q": offsets, "max_length_q": 7}
+    found = torch.stack([attention(None, *inputs, None, dropout=0.3, **options)[0] for _ in range(draws)])
+    expected, _ = attention(None, *inputs, None, **options)
+    assert ((found.mean(dim=0) - expected).abs() < 5 * found.std(dim=0) / draws**0.5).all()
+    assert found.std(dim=0).min() > 0
+
+
+@pytest.mark.slow
+def test_compiled_layers_give_the_same(tmp_path: Path, always):
+    encoder = Encoder.from_pretrained(tiny_encoder_directory(tmp_path / "model", dropout=0.0)).train()
+    tokens = encoder.tokenize(TEXTS[:8])
+    expected = encoder.embed(tokens)
+    encoder.compile_layers()
+    found = encoder.embed(tokens)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    found.sum().backward()
+    assert all(p.grad is not None for p in encoder.backbone.encoder.parameters())

@@ -1,0 +1,101 @@
+"""What a GPU computes in a way of its own, beside the plain way on the same GPU. Not collected where there is none."""
+
+import numpy as np
+import pytest
+import torch
+from tiny import TEXTS
+
+from textcl.encoder import Encoder
+from textcl.losses.info_nce import info_nce
+
+ROWS = (TEXTS * 20)[:400]
+
+
+def encoder(dropout: float = 0.0, **options) -> Encoder:
+    made = Encoder.from_pretrained("bundled", dropout=dropout, max_length=64, **options)
+    assert made.device.type == "cuda"
+    assert made._takes_rows_end_to_end
+    return made
+
+
+def on_gpu(made: Encoder, texts=ROWS) -> dict[str, torch.Tensor]:
+    return {name: tensor.to(made.device) for name, tensor in made.tokenize(texts).items()}
+
+
+def gradients(made: Encoder, bf16: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    made.zero_grad()
+    torch.manual_seed(0)
+    with torch.autocast("cuda", torch.bfloat16, enabled=bf16):
+        embeddings = made.embed(on_gpu(made))
+    (embeddings * torch.arange(embeddings.shape[1], device=made.device)).sum().backward()
+    own = [p.grad.flatten() for p in made.parameters() if p.grad is not None]
+    return embeddings.detach(), torch.cat(own)
+
+
+def close(found: torch.Tensor, expected: torch.Tensor, rounding: float) -> bool:
+    return bool((found - expected).norm() < rounding * expected.norm())
+
+
+@pytest.mark.parametrize(("bf16", "rounding"), [(False, 1e-5), (True, 0.02)])
+def test_rows_end_to_end_give_vectors_and_gradients_of_padded_rows(monkeypatch, bf16, rounding):
+    monkeypatch.setattr("textcl.encoder.END_TO_END", {"cuda": 0})
+    found = gradients(encoder().train(), bf16)
+    monkeypatch.setattr("textcl.encoder.END_TO_END", {})
+    expected = gradients(encoder().train(), bf16)
+    assert close(found[0], expected[0], rounding)
+    assert close(found[1], expected[1], 3 * rounding)
+
+
+@pytest.mark.parametrize("least", [0, 10**9])
+def test_the_gradient_cache_replays_dropout(monkeypatch, least):
+    monkeypatch.setattr("textcl.encoder.END_TO_END", {"cuda": least})
+    made = encoder(dropout=0.1).train()
+    made.token_budget = 4096
+    expected = gradients(made)
+    made.gradient_cache = True
+    found = gradients(made)
+    assert torch.equal(found[0], expected[0])
+    assert close(found[1], expected[1], 1e-5)
+
+
+@pytest.mark.parametrize("least", [0, 10**9])
+def test_compiled_layers_give_the_same(monkeypatch, least):
+    monkeypatch.setattr("textcl.encoder.END_TO_END", {"cuda": least})
+    made = encoder().train()
+    expected = gradients(made)
+    made.compile_layers()
+    found = gradients(made)
+    assert close(found[0], expected[0], 1e-4)
+    assert close(found[1], expected[1], 1e-3)
+
+
+def test_encode_gives_on_the_gpu_what_it_gives_on_the_processor():
+    made = encoder()
+    found = made.encode(ROWS)
+    assert np.abs(found - made.cpu().encode(ROWS)).max() < 1e-4
+
+
+def test_a_slice_waits_for_nothing(monkeypatch):
+    monkeypatch.setattr("textcl.encoder.END_TO_END", {"cuda": 0})
+    made = encoder(dtype=torch.bfloat16)
+    tokens, plain = on_gpu(made), made.tokenize(ROWS)
+    lengths = plain["attention_mask"].sum(dim=1)
+    made._embed_slice(tokens, lengths)  # what is looked at once is looked at now
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        made._embed_slice(tokens, lengths)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_tiles_give_the_loss_and_the_gradient_of_the_matrix():
+    generator = torch.Generator().manual_seed(0)
+    pair = [torch.randn(300, 32, generator=generator, dtype=torch.double) for _ in range(2)]
+
+    def of(device: str, chunk_size: int | None) -> list[torch.Tensor]:
+        queries, keys = (each.to(device).requires_grad_() for each in pair)
+        loss = info_nce(queries, keys, chunk_size=chunk_size)
+        return [loss.detach().cpu(), *(each.cpu() for each in torch.autograd.grad(loss, (queries, keys)))]
+
+    for found, expected in zip(of("cuda", 64), of("cpu", None), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
