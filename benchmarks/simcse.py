@@ -103,7 +103,9 @@ def textcl_side(job: Job) -> tuple[Clock, int]:
     )
     columns = {"text": job.texts} if job.dropout else {"text": job.texts, "positive": job.positives}
     with tempfile.TemporaryDirectory() as output:
-        args = ContrastiveTrainingArguments(output, gradient_cache=job.cached, compile_layers=job.compiled, **job.arguments)
+        args = ContrastiveTrainingArguments(
+            output, gradient_cache=job.cached, compile_layers=job.compiled, **job.arguments
+        )
         trainer = ContrastiveTrainer(method, args, Dataset.from_dict(columns), callbacks=[clock])
         trainer.remove_callback(transformers.PrinterCallback)
         return clock, peak_above(trainer.train)

@@ -12,12 +12,13 @@ from textcl.attention import attention
 from textcl.batching import apart, end_to_end
 from textcl.encoder import Encoder
 
-LENGTHS = torch.tensor([7, 4, 1])
+THERE = torch.arange(7) < torch.tensor([7, 4, 1])[:, None]
+PLACES = THERE.flatten().nonzero()[:, 0]
 
 
 @pytest.fixture
 def always(monkeypatch):
-    """Rows of any number lie end to end; gives the shapes that the backbone saw."""
+    """Rows lie end to end whatever the padding."""
     monkeypatch.setattr("textcl.encoder.END_TO_END", {"cpu": 0})
 
 
@@ -32,24 +33,22 @@ def watched(encoder: Encoder) -> list[tuple[int, ...]]:
 
 def test_rows_are_laid_end_to_end_and_apart_again():
     ids = torch.arange(21).view(3, 7)
-    flat, places = end_to_end({"input_ids": ids}, LENGTHS)
+    flat, places = end_to_end({"input_ids": ids, "attention_mask": THERE.long()}, count=12)
     assert flat["input_ids"].tolist() == [[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 14]]
-    assert flat["cu_seq_lens_q"].tolist() == [0, 7, 11, 12]
-    assert flat["max_length_q"] == 7
-    back = apart(flat["input_ids"][..., None].double(), places, ids.shape)[..., 0]
-    assert torch.equal(back, torch.where(torch.arange(7) < LENGTHS[:, None], ids, 0).double())
+    assert places.tolist() == flat["input_ids"][0].tolist()
+    back = apart(flat["input_ids"][..., None], places, ids.shape)[..., 0]
+    assert torch.equal(back, ids * THERE)
 
 
 def test_attention_and_its_gradient_are_those_of_each_row_by_itself():
     generator = torch.Generator().manual_seed(0)
-    offsets = torch.tensor([0, 7, 11, 12], dtype=torch.int32)
     ours = [torch.randn(1, 2, 12, 8, dtype=torch.double, generator=generator).requires_grad_() for _ in range(3)]
     theirs = [each.detach().clone().requires_grad_() for each in ours]
-    found, _ = attention(None, *ours, None, scaling=0.3, cu_seq_lens_q=offsets, max_length_q=7)
+    found, _ = attention(None, *ours, None, scaling=0.3, places=PLACES, there=THERE)
     expected = torch.cat(
         [
             scaled_dot_product_attention(*(each[:, :, start:end] for each in theirs), scale=0.3)
-            for start, end in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
+            for start, end in ((0, 7), (7, 11), (11, 12))
         ],
         dim=2,
     ).transpose(1, 2)
@@ -117,7 +116,7 @@ def test_a_backbone_that_forgets_where_rows_begin_is_found_out(tmp_path: Path, a
     encoder = Encoder.from_pretrained(tiny_encoder_directory(tmp_path / "model", dropout=0.0))
     forward = encoder.backbone.encoder.forward
 
-    def forgetful(*args, cu_seq_lens_q=None, **kwargs):
+    def forgetful(*args, there=None, **kwargs):
         return forward(*args, **kwargs)
 
     monkeypatch.setattr(encoder.backbone.encoder, "forward", forgetful)
@@ -126,9 +125,8 @@ def test_a_backbone_that_forgets_where_rows_begin_is_found_out(tmp_path: Path, a
 
 def test_dropout_of_attention_leaves_the_mean_as_it_is():
     torch.manual_seed(0)
-    offsets, draws = torch.tensor([0, 7, 11, 12], dtype=torch.int32), 4000
+    draws, options = 4000, {"places": PLACES, "there": THERE}
     inputs = [torch.randn(1, 2, 12, 8, dtype=torch.double) for _ in range(3)]
-    options = {"cu_seq_lens_q": offsets, "max_length_q": 7}
     found = torch.stack([attention(None, *inputs, None, dropout=0.3, **options)[0] for _ in range(draws)])
     expected, _ = attention(None, *inputs, None, **options)
     assert ((found.mean(dim=0) - expected).abs() < 5 * found.std(dim=0) / draws**0.5).all()

@@ -1,8 +1,9 @@
 """Attention where torch's is slow: separate products on a processor, and on a GPU rows that lie end to end.
 
-torch's fused attention has no dropout on a processor, and the one in its place computes in float32. On a GPU it takes
-padded rows; laid end to end, without padding, their tokens are all that the layers between attentions see, and
-attention is told where each row begins.
+torch's fused attention has no dropout on a processor, and the one in its place computes in float32. On a GPU, where
+much would be padding, rows lie end to end: the layers see tokens alone, and rows are apart within attention, which is
+a small part of the work. (torch's attention over rows of any length has no dropout; its nested tensors, which have it,
+took ten times as long to launch as to compute.)
 """
 
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
+from textcl.batching import apart
 from textcl.views.model_side import kept
 
 ATTENTION = "textcl"
@@ -41,14 +43,15 @@ def attention(
         attention_mask: True where a query sees a key, (rows or 1, 1, length, length); None: all of them.
         dropout: Rate at which weights are dropped.
         scaling: Of the products; None: 1 / √(dim of a head).
-        **options: Further ones of transformers. `cu_seq_lens_q` (rows + 1,) says where each of several rows begins that
-            lie end to end, (1, heads, tokens, dim of a head), and `max_length_q` how long the longest of them is.
+        **options: Further ones of transformers. Where `there` is among them, rows lie end to end, (1, heads, tokens,
+            dim of a head): it says where tokens are if rows are apart, (rows, length), and `places` where each token
+            is then, row · length + position, (tokens,).
 
     Returns:
         (rows, length, heads, dim of a head), and None for the weights.
     """
-    if (offsets := options.get("cu_seq_lens_q")) is not None:
-        return _end_to_end(query, key, value, offsets, options["max_length_q"], dropout, scaling), None
+    if "there" in options:
+        return _end_to_end(query, key, value, options["places"], options["there"], dropout, scaling), None
     short = query.dtype == torch.bfloat16 and query.shape[2] <= SHORT
     here = query.device.type == "cpu" and (torch.is_grad_enabled() or short) and key.shape[1] == query.shape[1]
     plain = options.get("softcap") is None and options.get("position_bias") is None
@@ -69,29 +72,16 @@ def attention(
     return (weights @ value).transpose(1, 2).contiguous(), None
 
 
-AttentionInterface.register(ATTENTION, attention)
-AttentionMaskInterface.register(ATTENTION, AttentionMaskInterface()["sdpa"])
-
-
-@torch.compiler.disable  # nested tensors break the graph of a layer, and a break is cheaper than what replaces it
 def _end_to_end(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    offsets: Tensor,
-    longest: int,
-    dropout: float,
-    scaling: float | None,
+    query: Tensor, key: Tensor, value: Tensor, places: Tensor, there: Tensor, dropout: float, scaling: float | None
 ) -> Tensor:
     """The same of rows that lie end to end: (1, heads, tokens, dim) each, to (1, tokens, heads, dim)."""
-    rows = (
-        torch.nested.nested_tensor_from_jagged(
-            each[0].transpose(0, 1).contiguous(), offsets, min_seqlen=1, max_seqlen=longest
-        ).transpose(1, 2)
-        for each in (query, key, value)
+    query, key, value = (
+        apart(each.transpose(1, 2), places, there.shape).transpose(1, 2) for each in (query, key, value)
     )
-    seen = scaled_dot_product_attention(*rows, dropout_p=dropout, scale=scaling)
-    return seen.transpose(1, 2).values()[None]
+    mask = there[:, None, None]
+    seen = scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling)
+    return seen.transpose(1, 2).flatten(0, 1).index_select(0, places)[None]
 
 
 AttentionInterface.register(ATTENTION, attention)

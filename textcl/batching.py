@@ -6,11 +6,10 @@ Training, corpus encoding and the gradient cache all cut their rows here.
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from textcl.device import out_of_memory
@@ -88,39 +87,37 @@ def take_rows(tokens: Tokens, rows: Tensor, longest: int) -> dict[str, Tensor]:
     return {name: tensor[rows] if tensor.ndim == 1 else tensor[rows, :longest] for name, tensor in tokens.items()}
 
 
-def end_to_end(tokens: Tokens, lengths: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-    """Lays rows end to end, without padding, as transformers' flash attention takes them.
+def end_to_end(tokens: Tokens, count: int) -> tuple[dict[str, Tensor], Tensor]:
+    """Lays rows end to end, without padding.
 
     Args:
         tokens: Each (rows, length), padded on the right.
-        lengths: Tokens of each row, (rows,), on the processor, so that nobody has to wait for a GPU to tell.
+        count: Of the tokens that are no padding; who is told need not wait for a GPU to count.
 
     Returns:
-        Each tensor (1, tokens); with it `cu_seq_lens_q`, `cu_seq_lens_k`, (rows + 1,), `max_length_q` and
-        `max_length_k`. And where each token was, row · length + position, (tokens,).
+        Each tensor but the mask, (1, tokens). And where each token was, row · length + position, (tokens,).
 
     Example:
-        >>> flat, places = end_to_end({"input_ids": torch.tensor([[5, 6, 7], [8, 0, 0]])}, torch.tensor([3, 1]))
-        >>> flat["input_ids"].tolist(), flat["cu_seq_lens_q"].tolist(), places.tolist()
-        ([[5, 6, 7, 8]], [0, 3, 4], [0, 1, 2, 3])
+        >>> ids, mask = torch.tensor([[5, 6, 7], [8, 0, 0]]), torch.tensor([[1, 1, 1], [1, 0, 0]])
+        >>> flat, places = end_to_end({"input_ids": ids, "attention_mask": mask}, count=4)
+        >>> flat["input_ids"].tolist(), places.tolist()
+        ([[5, 6, 7, 8]], [0, 1, 2, 3])
     """
-    rows, width = next(iter(tokens.values())).shape
-    device = next(iter(tokens.values())).device
-    offsets = nn.functional.pad(lengths.cumsum(0), (1, 0))
-    total, longest = int(offsets[-1]), int(lengths.max())
-    offsets = to_device(offsets, device)
-    row = torch.repeat_interleave(torch.arange(rows, device=device), offsets.diff(), output_size=total)
-    places = row * width + torch.arange(total, device=device) - offsets[row]
-    flat: dict[str, Any] = {name: tensor.reshape(-1)[places][None] for name, tensor in tokens.items()}
-    starts = offsets.int()
-    flat |= {"cu_seq_lens_q": starts, "cu_seq_lens_k": starts, "max_length_q": longest, "max_length_k": longest}
-    return flat, places
+    mask = tokens["attention_mask"]
+    rows, width = mask.shape
+    lengths = mask.sum(dim=1)
+    row = torch.repeat_interleave(torch.arange(rows, device=mask.device), lengths, output_size=count)
+    starts = lengths.cumsum(0) - lengths
+    places = row * width + torch.arange(count, device=mask.device) - starts[row]
+    inputs = {name: tensor for name, tensor in tokens.items() if name != "attention_mask"}
+    return {name: tensor.reshape(-1)[places][None] for name, tensor in inputs.items()}, places
 
 
 def apart(vectors: Tensor, places: Tensor, shape: Sequence[int]) -> Tensor:
-    """Undoes `end_to_end` for token vectors: (1, tokens, dim) to (rows, length, dim), zeros where there is no token."""
-    padded = vectors.new_zeros(shape[0] * shape[1], vectors.shape[-1])
-    return padded.index_copy(0, places, vectors[0]).view(*shape, -1)
+    """Undoes `end_to_end` for vectors: (1, tokens, …) to (rows, length, …), zeros where there is no token."""
+    rows, length = shape
+    padded = vectors.new_zeros((rows * length, *vectors.shape[2:]))
+    return padded.index_copy(0, places, vectors[0]).view(rows, length, *vectors.shape[2:])
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:

@@ -57,8 +57,8 @@ DROPOUT_FIELDS = (
 )
 
 # Padded tokens in one slice. Small slices pad less and stay in the processor's cache; a GPU wants large ones.
-TOKEN_BUDGET = {"cpu": 2048, "cuda": 65536}
-# Padded tokens of a slice from which its rows lie end to end; below, nested tensors cost more than padding does.
+TOKEN_BUDGET = {"cpu": 2048, "cuda": 131072}
+# So much padding makes the rows of a slice lie end to end; less costs less than to lay them so.
 END_TO_END = {"cuda": 8192}
 BATCH_SIZE = {"cpu": 32, "cuda": 512}  # of `encode`
 # Texts tokenised at a time while encoding: bounds the memory that token lists take. A GPU computes meanwhile.
@@ -564,12 +564,14 @@ class Encoder(nn.Module):
         may_lie_end_to_end: bool = True,
     ) -> tuple[Tensor, Any]:
         several_layers = self.pooling in LAYERS
-        padded = tokens["input_ids"].shape
+        padded = tokens["input_ids"].shape  # rows, length
+        count = int(lengths.sum())
+        padding = padded.numel() - count
         flat = may_lie_end_to_end and not views and "perturbation" not in tokens
-        flat = flat and padded.numel() >= END_TO_END.get(self.device.type, math.inf) and self._takes_rows_end_to_end
+        flat = flat and padding >= END_TO_END.get(self.device.type, math.inf) and self._takes_rows_end_to_end
         # the mode is set in here, so that a slice which backward computes again has the same
         with nullcontext() if dropout else self._without_dropout(), self._views_applied(tokens, views) as inputs:
-            given, places = self._end_to_end(inputs, lengths) if flat else (inputs, None)
+            given, places = self._end_to_end(inputs, count) if flat else (inputs, None)
             output = self.backbone(**given, output_hidden_states=several_layers)
         hidden = [*output.hidden_states[:-1], output.last_hidden_state] if several_layers else [output[0]]
         if places is not None:
@@ -592,11 +594,12 @@ class Encoder(nn.Module):
                 pooled = self.projection(pooled)
         return pooled, output
 
-    def _end_to_end(self, tokens: Tokens, lengths: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """The backbone's inputs of rows that lie end to end, and where each token was."""
-        positions = torch.arange(tokens["input_ids"].shape[1], device=self.device) + first_position(self.backbone)
-        inputs = {name: tensor for name, tensor in tokens.items() if name != "attention_mask"}
-        return end_to_end({**inputs, "position_ids": positions.expand_as(tokens["input_ids"])}, lengths)
+    def _end_to_end(self, tokens: Tokens, count: int) -> tuple[dict[str, Tensor], Tensor]:
+        """The backbone's inputs of rows that lie end to end, and where each of their `count` tokens was."""
+        mask = tokens["attention_mask"]
+        positions = torch.arange(mask.shape[1], device=self.device) + first_position(self.backbone)
+        flat, places = end_to_end({**tokens, "position_ids": positions.expand_as(mask)}, count)
+        return {**flat, "places": places, "there": mask.bool()}, places
 
     @cached_property
     def _takes_rows_end_to_end(self) -> bool:
@@ -607,11 +610,11 @@ class Encoder(nn.Module):
         if config._attn_implementation != ATTENTION or windows or not {"position_ids", "kwargs"} <= set(named):
             return False
         ordinary = [i for i in range(self.word_embeddings.num_embeddings) if i not in self.tokenizer.all_special_ids]
-        rows = [ordinary[-6:-4], ordinary[-4:], ordinary[-6:]]
+        rows = [ordinary[-6:-4], ordinary[-4:], ordinary[-6:]]  # 12 tokens
         tokens = {name: tensor.to(self.device) for name, tensor in pad(self.tokenizer, rows).items()}
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False), self._without_dropout():
             expected = self.backbone(**tokens)[0]
-            flat, places = self._end_to_end(tokens, torch.tensor([2, 4, 6]))
+            flat, places = self._end_to_end(tokens, count=12)
             found = apart(self.backbone(**flat)[0], places, expected.shape[:2])
         there = tokens["attention_mask"].bool()
         error = (found - expected)[there].abs().max()

@@ -36,7 +36,8 @@ class ContrastiveTrainingArguments(TrainingArguments):
 
     Defaults that differ: rows reach the collator with all their columns, the last incomplete batch is dropped (its rows
     would have fewer negatives), bfloat16 autocast where the machine has it (weights stay float32), processes that
-    tokenise ahead of a GPU, unsupervised SimCSE's learning rate and batch size, two checkpoints kept, bars only on a terminal.
+    tokenise ahead of a GPU, unsupervised SimCSE's learning rate and batch size, two checkpoints kept, bars only on a
+    terminal.
 
     A mean is one of its micro-batch: gradient accumulation does not add negatives.
 
