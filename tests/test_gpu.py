@@ -1,11 +1,18 @@
 """What a GPU computes in a way of its own, beside the plain way on the same GPU. Not collected where there is none."""
 
+import itertools
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from tiny import TEXTS
 
+from textcl import ContrastiveTrainer, ContrastiveTrainingArguments, SimCSE
 from textcl.encoder import Encoder
+from textcl.errors import InputError
 from textcl.losses.info_nce import info_nce
 
 ROWS = (TEXTS * 20)[:400]
@@ -99,3 +106,25 @@ def test_tiles_give_the_loss_and_the_gradient_of_the_matrix():
 
     for found, expected in zip(of("cuda", 64), of("cpu", None), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_memory_grows_in_segments_that_have_room_for_any_size():
+    code = "import torch; from textcl import Encoder; Encoder.from_pretrained('bundled').encode(['A cat.']); "
+    code += "assert all(segment['is_expandable'] for segment in torch.cuda.memory_snapshot())"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("save_steps", [2, 100])
+def test_a_loss_that_is_not_finite_stops_the_run_before_a_checkpoint(tmp_path, save_steps):
+    method = SimCSE(encoder(dropout=0.1), head="none")
+    forward, steps = method.forward, itertools.count(1)
+
+    def broken(*args, **kwargs):
+        outputs = forward(*args, **kwargs)
+        return {**outputs, "loss": outputs["loss"] * (float("nan") if next(steps) == 4 else 1)}
+
+    method.forward = broken
+    args = ContrastiveTrainingArguments(tmp_path, max_steps=6, save_steps=save_steps, save_strategy="steps")
+    with pytest.raises(InputError, match="loss became nan at step 4"):
+        ContrastiveTrainer(method, args, Dataset.from_dict({"text": ROWS})).train()
+    assert {path.name for path in tmp_path.glob("checkpoint-*")} == ({"checkpoint-2"} if save_steps == 2 else set())

@@ -114,6 +114,7 @@ class ContrastiveTrainer(Trainer):
         self.method = model
         self._seen: dict[str, Tensor] = {}
         self._duplicates = torch.zeros((), dtype=torch.long, device=args.device)
+        self._unseen: tuple[int, Tensor] | None = None  # a step and its loss, before anybody looked at it
 
     @property
     def run_directory(self) -> Path:
@@ -136,6 +137,7 @@ class ContrastiveTrainer(Trainer):
         checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
         try:
             output = super().train(checkpoint, *options, **named_options)
+            self._look_at_loss()
         except (OSError, SafetensorError, RuntimeError) as error:
             if not isinstance(error, (OSError, SafetensorError)) and "PytorchStreamWriter" not in str(error):
                 raise
@@ -149,6 +151,7 @@ class ContrastiveTrainer(Trainer):
         return output
 
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
+        self._look_at_loss()
         duplicates = self._duplicates.clone()
         try:
             loss = super().training_step(model, inputs, *args, **kwargs)
@@ -170,12 +173,26 @@ class ContrastiveTrainer(Trainer):
             model.zero_grad()
             torch.cuda.empty_cache()
             return self.training_step(model, inputs, *args, **kwargs)
+        self._unseen = self.state.global_step + 1, loss.detach()
+        if not loss.is_cuda:
+            self._look_at_loss()
+        return loss
+
+    def _look_at_loss(self) -> None:
+        """Raises if the last loss is not finite. A GPU's is looked at a step later, when its step is done: to look at
+        once would keep the processor from going ahead."""
+        if self._unseen is None:
+            return
+        (step, loss), self._unseen = self._unseen, None
         if not math.isfinite(loss.item()):
             raise InputError(
-                f"The loss became {loss.item()} at step {self.state.global_step + 1}. Lower the learning rate, or "
-                f"raise the temperature. {self._last_good()}"
+                f"The loss became {loss.item()} at step {step}. Lower the learning rate, or raise the temperature. "
+                f"{self._last_good()}"
             )
-        return loss
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        self._look_at_loss()
+        super()._save_checkpoint(*args, **kwargs)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
