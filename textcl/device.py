@@ -35,19 +35,13 @@ def bf16_if_there(wanted: bool) -> bool:
 
 @cache
 def keep_freed_memory() -> None:
-    """Makes glibc and torch keep freed memory for what comes next; what the user has set there remains.
+    """Makes glibc keep freed memory for what comes next, on a processor; what the user has set there remains.
 
-    By itself glibc gives the memory of large tensors back to the system, which clears each page before it hands it out
-    again. Kept, a step is a tenth faster on a processor.
-
-    On a GPU torch keeps what was freed, but in blocks of the sizes that were asked for, and batches of other lengths
-    ask for others: every step would wait for new blocks. Segments that grow have room for any size.
+    By itself it gives the memory of large tensors back to the system, which clears each page before it hands it out
+    again. Kept, a step is a tenth faster.
     """
-    if torch.cuda.is_available() and "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:
-        setting = "PYTORCH_ALLOC_CONF" if torch.__version__ >= "2.9" else "PYTORCH_CUDA_ALLOC_CONF"
-        os.environ.setdefault(setting, "expandable_segments:True")  # torch reads it when it first takes memory
     chosen = any(name.startswith("MALLOC_") for name in os.environ) or "malloc" in os.environ.get("GLIBC_TUNABLES", "")
-    if chosen or platform.libc_ver()[0] != "glibc":
+    if chosen or torch.cuda.is_available() or platform.libc_ver()[0] != "glibc":
         return
     trim_threshold, mmap_threshold = -1, -3  # as malloc.h numbers them
     glibc = ctypes.CDLL(None)

@@ -122,6 +122,8 @@ class ContrastiveTrainingArguments(TrainingArguments):
             self.bf16 = not self.fp16 and has_bf16()
         if self.dataloader_num_workers is None:
             self.dataloader_num_workers = min(4, (os.cpu_count() or 1) - 1) if torch.cuda.is_available() else 0
+        if self.accelerator_config is None and torch.cuda.is_available() and self.dataloader_pin_memory:
+            self.accelerator_config = {"non_blocking": True}  # a batch is copied while the GPU computes
         if self.disable_tqdm is None:
             self.disable_tqdm = not sys.stderr.isatty()
         if self.save_total_limit is not None:
