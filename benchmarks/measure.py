@@ -1,6 +1,5 @@
 """What benchmarks share: their options, the rows of the table, turns, and the memory of a process of its own."""
 
-import ctypes
 import resource
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from textcl.device import give_back_freed_memory
 from textcl.errors import InputError  # what is heavier is imported where it is used: children begin in here
 
 FASTER, SMALLER, EQUAL = "above 1", "below 1", "1"  # what the ratio of a rate, of a cost and of a result is to be
@@ -154,8 +154,7 @@ def peak_above(action: Callable[[], Any]) -> int:
         held = torch.cuda.memory_allocated()
         action()
         return torch.cuda.max_memory_allocated() - held
-    with suppress(AttributeError):  # glibc alone has it
-        ctypes.CDLL(None).malloc_trim(0)  # what was freed before counts as used, if it is used again
+    give_back_freed_memory()  # it would count as used, if it were used again
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     held = _resident("VmRSS")

@@ -545,6 +545,24 @@ def test_module_is_the_mean_or_sum_of_the_loss():
     assert InfoNCE(topology="nt_xent", reduction="sum")(first, second).item() == pytest.approx(total.item(), rel=1e-12)
 
 
+@pytest.mark.parametrize("topology", ["one_way", "nt_xent"])
+def test_many_scores_are_tiled_by_themselves(monkeypatch, topology):
+    monkeypatch.setattr("textcl.modules.info_nce.TILED_FROM", 64 * 64)
+    for rows, tiled in ((63, False), (64, True)):
+        queries, keys = (torch.randn(rows, 8, dtype=torch.double).requires_grad_() for _ in range(2))
+        whole = InfoNCE(topology=topology, chunk_size=10**6)(queries, keys)
+        found = InfoNCE(topology=topology)(queries, keys)
+        torch.testing.assert_close(found, whole, rtol=1e-12, atol=0)
+        for own, other in zip(*(torch.autograd.grad(loss, (queries, keys)) for loss in (found, whole)), strict=True):
+            torch.testing.assert_close(own, other, rtol=1e-10, atol=1e-14)
+        again = InfoNCE(topology=topology)(queries, keys)
+        if not tiled:
+            assert torch.autograd.grad(again, queries, create_graph=True)[0].requires_grad
+            continue
+        with pytest.raises(RuntimeError, match="take fewer rows"):
+            torch.autograd.grad(again, queries, create_graph=True)
+
+
 def test_module_masks_duplicates():
     first, second, hard = random(4, seed=1), random(4, seed=2), random(4, seed=3)
     of_queries, of_keys, of_hard = torch.tensor([1, 2, 1, 3]), torch.tensor([4, 5, 6, 5]), torch.tensor([4, 7, 2, 3])

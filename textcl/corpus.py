@@ -23,7 +23,7 @@ import torch
 from tqdm import tqdm
 
 from textcl.data.corpora import read_texts
-from textcl.device import bf16_if_there
+from textcl.device import bf16_if_there, give_back_freed_memory
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.files import atomic_write, write_json
@@ -152,6 +152,7 @@ def encode_corpus(
                 show_progress_bar=False if silent else show_progress_bar,
             )
             _write_shard(_part(output, number), window, vectors, dtype)
+            give_back_freed_memory()
             bar.update(len(window))
     others = (number for number in range(len(survey.digests)) if number not in own)
     if all(_holds(_part(output, number), survey.digests[number]) for number in others):

@@ -49,6 +49,12 @@ def keep_freed_memory() -> None:
     glibc.mallopt(trim_threshold, 2**31 - 1)
 
 
+def give_back_freed_memory() -> None:
+    """Gives back to the system what glibc keeps, also in pieces between what is in use, which pile up in hours."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def out_of_memory(error: RuntimeError) -> bool:
     """Whether an error says that the memory of the device, or that of the machine, did not suffice."""
     # torch has a type for accelerators alone; the allocator of the processor raises a plain RuntimeError

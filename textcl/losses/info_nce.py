@@ -229,7 +229,7 @@ class _Tiled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         if torch.is_grad_enabled():  # create_graph=True; once_differentiable would let most such calls pass, wrongly
-            raise RuntimeError("Tiled InfoNCE has no second gradient: leave out chunk_size.")
+            raise RuntimeError("Tiled InfoNCE has no second gradient: leave out chunk_size, or take fewer rows.")
         rows, columns, normaliser = ctx.saved_tensors
         of_rows = torch.zeros_like(rows) if ctx.needs_input_grad[0] else None
         of_columns = torch.zeros_like(columns) if ctx.needs_input_grad[1] else None

@@ -30,7 +30,7 @@ class CLEAR(Method):
         mlm_weight: Of the masked-word term; 0: none.
         mlm_probability: Share of the tokens masked.
         mask_duplicates: Leave rows with the same text out of each other's negatives; the paper does not.
-        chunk_size: Rows and columns of a tile of the similarity matrix; None: the whole matrix at once.
+        chunk_size: Rows and columns of a tile of the similarity matrix; None: tiles from 4,096 × 4,096 scores on.
 
     Example:
         >>> method = CLEAR(Encoder.from_pretrained("bundled", pooling="cls"), "span_deletion+reordering", "reordering")

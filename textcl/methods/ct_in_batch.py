@@ -27,7 +27,7 @@ class CTInBatch(TwoTowers):
         keep: Which tower is exported: best_on_dev, first, second or average of the weights.
         dropout_in_training: Train with the model's dropout.
         mask_duplicates: Leave rows with the same text out of each other's negatives.
-        chunk_size: Rows and columns of a tile of the similarity matrix; None: the whole matrix at once.
+        chunk_size: Rows and columns of a tile of the similarity matrix; None: tiles from 4,096 × 4,096 scores on.
 
     Example:
         >>> method = CTInBatch(Encoder.from_pretrained("bundled"))

@@ -33,7 +33,7 @@ class MoCo(Method):
         in_batch_negatives: Make the keys of other rows negatives as well, as ESimCSE and MoCoSE do on text.
         projection_dimension: What the projector gives.
         target_dropout: Whether keys are made with dropout.
-        chunk_size: Rows and columns of a tile of the similarity matrix; None: the whole matrix at once.
+        chunk_size: Rows and columns of a tile of the similarity matrix; None: tiles from 4,096 × 4,096 scores on.
 
     Example:
         >>> method = MoCo(Encoder.from_pretrained("bundled"), queue_size=256)

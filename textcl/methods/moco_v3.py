@@ -26,7 +26,7 @@ class MoCoV3(Method):
         projection_dimension: Of projector and predictor.
         hidden_dimension: Of both.
         target_dropout: Whether keys are made with dropout.
-        chunk_size: Rows and columns of a tile of the similarity matrix; None: the whole matrix at once.
+        chunk_size: Rows and columns of a tile of the similarity matrix; None: tiles from 4,096 × 4,096 scores on.
 
     Example:
         >>> method = MoCoV3(Encoder.from_pretrained("bundled"))

@@ -52,7 +52,7 @@ class SCCL(Method):
         projection_dimension: What the contrastive head gives.
         head_learning_rate_factor: By what the learning rate of head and centres is multiplied.
         kmeans_seed: Of the ten starts of k-means.
-        chunk_size: Rows and columns of a tile of the similarity matrix; None: the whole matrix at once.
+        chunk_size: Rows and columns of a tile of the similarity matrix; None: tiles from 4,096 × 4,096 scores on.
 
     Raises:
         InputError: For fewer than two clusters; later, for more clusters than texts.

@@ -23,7 +23,7 @@ class SimCLR(Method):
         projection_dimension: What the projector gives (section 4.2: 128; larger ones change little).
         hidden_dimension: Of the projector; None: the encoder's.
         mask_duplicates: Leave rows with the same text out of each other's negatives; the paper does not.
-        chunk_size: Rows and columns of a tile of the similarity matrix; None: the whole matrix at once.
+        chunk_size: Rows and columns of a tile of the similarity matrix; None: tiles from 4,096 × 4,096 scores on.
 
     Example:
         >>> method = SimCLR(Encoder.from_pretrained("bundled"), second_view="token_cutoff")

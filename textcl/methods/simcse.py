@@ -37,7 +37,7 @@ class SimCSE(Method):
         mlm_weight: λ of the masked-word term (§4 and table D.2; there 0.1), a second pass over masked copies of all
             views. 0: none.
         mlm_probability: Share of the tokens masked.
-        chunk_size: Rows and columns of a tile of the similarity matrix; None: the whole matrix at once.
+        chunk_size: Rows and columns of a tile of the similarity matrix; None: tiles from 4,096 × 4,096 scores on.
 
     Raises:
         InputError: If the views would be equal because the model has no dropout.
