@@ -356,8 +356,9 @@ class Encoder(nn.Module):
     def compile_layers(self) -> None:
         """Compiles the layers of the backbone, on their first use and for any length (`torch.compile`).
 
-        On a GPU what lies between two products becomes one kernel. The first step takes up to a minute, and less when
-        torch finds what it compiled before. On a processor it brings nothing.
+        On a GPU what lies between two products becomes one kernel, and a step of BERT-base a fifth shorter. The first
+        takes 10 to 20 seconds longer, and less when torch finds what it compiled before. On a processor it brings
+        nothing.
         """
         count = self.backbone.config.num_hidden_layers
         for module in self.backbone.modules():

@@ -13,7 +13,7 @@ def add_model_flags(parser: Parser) -> None:
     parser.add_argument("model", help="'bundled', an exported directory, a transformers directory or a hub name")
     parser.add_argument("--pooling", help="default: what the model's directory says, else mean")
     parser.add_argument("--max-length", type=int, metavar="TOKENS", help="cut texts after so many tokens")
-    parser.add_argument("--batch-size", type=int, default=64, metavar="TEXTS")
+    parser.add_argument("--batch-size", type=int, metavar="TEXTS", help="default: 32, and 512 on a GPU")
 
 
 def main(arguments: Sequence[str]) -> None:
