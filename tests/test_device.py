@@ -33,3 +33,27 @@ def test_freed_memory_is_taken_again_without_the_system_unless_the_user_chose_ot
     assert faults("keep_freed_memory()") < plain / 10
     assert faults("keep_freed_memory()", MALLOC_TOP_PAD_="131072") > plain / 2
     assert faults("from textcl import Encoder; Encoder.from_pretrained('bundled')") < plain / 10
+
+
+KEPT = """
+import torch
+from textcl.device import KeptMemory, _resident, keep_freed_memory
+keep_freed_memory()
+kept = KeptMemory(most=2**27)
+def given_back(tensors):
+    alive = [torch.ones(2**20) for _ in range(tensors)]  # 4 MiB each
+    pins = [torch.ones(2**10) for _ in range(2)]  # what lies on top is in use
+    del alive
+    before = _resident()
+    kept.look()
+    return (before - _resident()) >> 20
+print(given_back(20), given_back(100))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_what_is_kept_is_given_back_once_the_process_has_grown():
+    run = subprocess.run([sys.executable, "-c", KEPT], env=environment(), capture_output=True, text=True, check=True)
+    few, many = map(int, run.stdout.split())
+    assert few < 20
+    assert many > 300

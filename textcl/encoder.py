@@ -34,7 +34,7 @@ from textcl.batching import (
     to_device,
     tokenize,
 )
-from textcl.device import bf16_if_there, keep_freed_memory
+from textcl.device import KeptMemory, bf16_if_there, keep_freed_memory
 from textcl.dropout import draw_fast
 from textcl.errors import InputError
 from textcl.pooling import AVERAGES, LAYERS, POOLINGS, check_pooling, smooth_inverse_frequency
@@ -133,6 +133,7 @@ class Encoder(nn.Module):
         draw_fast(backbone)
         attend_fast(backbone)
         keep_freed_memory()
+        self._kept = KeptMemory()
         self.tokenizer = tokenizer
         self.pooling = pooling
         self.max_length = min(max_length or 512, _longest_input(backbone, tokenizer))
@@ -564,6 +565,8 @@ class Encoder(nn.Module):
         dropout: bool = True,
         may_lie_end_to_end: bool = True,
     ) -> tuple[Tensor, Any]:
+        if self.gradient_cache:
+            self._kept.look()
         several_layers = self.pooling in LAYERS
         padded = tokens["input_ids"].shape  # rows, length
         count = int(lengths.sum())
