@@ -62,7 +62,7 @@ class KeptMemory:
     next ones.
     """
 
-    def __init__(self, most: int = 1 << 28) -> None:
+    def __init__(self, most: int = 1 << 29) -> None:
         self.most = most
         self.before = _resident()
 
