@@ -175,6 +175,15 @@ def test_embed_restores_the_order_whatever_the_slices(bert):
     assert np.allclose(encoder.encode(SENTENCES), together.detach().numpy(), atol=1e-6)
 
 
+def test_padding_is_the_tokenizers_token(bert):
+    encoder = Encoder.from_pretrained(bert)
+    encoder.tokenizer.pad_token = encoder.tokenizer.sep_token
+    tokens = encoder.tokenize(SENTENCES)
+    padding = tokens["input_ids"][tokens["attention_mask"] == 0]
+    assert len(padding)
+    assert (padding == encoder.tokenizer.sep_token_id).all()
+
+
 def test_slices_cover_every_row_once_within_the_budget():
     lengths = torch.randint(1, 40, (200,), generator=torch.Generator().manual_seed(0))
     slices = length_ordered_slices(lengths, token_budget=90)

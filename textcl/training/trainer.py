@@ -19,6 +19,7 @@ from textcl.device import out_of_memory
 from textcl.errors import InputError
 from textcl.files import atomic_directory, write_json
 from textcl.losses import geometry
+from textcl.losses.info_nce import NO_ID
 from textcl.methods import Method
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.callback import MethodCallback, newest_complete_checkpoint
@@ -202,8 +203,8 @@ class ContrastiveTrainer(Trainer):
     ) -> Any:
         outputs = model(**inputs)
         with torch.no_grad():
-            first = inputs["text_id"][inputs["view"] == 0].sort().values
-            self._duplicates += (first[1:] == first[:-1]).sum()
+            ids = torch.where(inputs["view"] == 0, inputs["text_id"], NO_ID).sort().values
+            self._duplicates += ((ids[1:] == ids[:-1]) & (ids[1:] != NO_ID)).sum()
         self._seen = {name: value.detach() for name, value in outputs.items() if name not in ("loss", "keys")}
         self._seen |= {"view": inputs["view"], "group": inputs["group"]}
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
