@@ -48,7 +48,7 @@ def passages(options: Options, count: int) -> list[str]:
 
 def training(options: Options, model: str, peak: float) -> list[Row]:
     """Tokens a second of SimCSE steps in bfloat16, and their share of the peak; layers as they come and compiled."""
-    from benchmarks.simcse import Job, equal_losses, has_flash_attention, peer_side, textcl_side
+    from benchmarks.simcse import Job, equal_losses, measured
 
     batch, steps, length = options.size(512, 4), options.size(22, 4), options.size(128, 32)
     job = Job(model, passages(options, batch * steps), batch, steps, length, bf16=True)
@@ -56,14 +56,14 @@ def training(options: Options, model: str, peak: float) -> list[Row]:
     per_step = 2 * sum(lengths) / steps  # each text twice
     work = 3 * 2 * operations(model, lengths) / steps  # backward is two forwards
     sides = {
-        "textcl": lambda: textcl_side(job)[0].step_seconds(job),
-        "compiled": lambda: textcl_side(replace(job, compiled=True))[0].step_seconds(job),
-        "peer": lambda: peer_side(job)[0].step_seconds(job),
+        "textcl": lambda: measured("textcl", job)[0],
+        "compiled": lambda: measured("textcl", replace(job, compiled=True))[0],
+        "peer": lambda: measured("sentence-transformers", job)[0],
     }
     found = take_turns(sides, options.turns())
-    notes = f"batch {batch}, at most {length} tokens; the peer {'with' if has_flash_attention() else 'without'}"
+    notes = f"batch {batch}, at most {length} tokens"
     return [
-        *rates("training, BERT-base, bf16", found, per_step, work / peak, f"{notes} flash-attention"),
+        *rates("training, BERT-base, bf16", found, per_step, work / peak, notes),
         equal_losses("training, no dropout", job),
     ]
 
@@ -71,7 +71,7 @@ def training(options: Options, model: str, peak: float) -> list[Row]:
 def encoding(options: Options, model: str, peak: float) -> list[Row]:
     """The same of `encode`, of weights in bfloat16."""
     from benchmarks.encode import mean_cosine
-    from benchmarks.simcse import has_flash_attention, load_peer
+    from benchmarks.simcse import load_peer
     from textcl import Encoder
 
     texts, length = passages(options, options.size(20_000, 32)), options.size(128, 32)
@@ -93,8 +93,7 @@ def encoding(options: Options, model: str, peak: float) -> list[Row]:
         encode(side)  # warming up
     found = take_turns({side: partial(seconds, partial(encode, side)) for side in sides}, options.turns())
     lengths = token_lengths(model, texts, length)
-    flash = "with" if has_flash_attention() else "without"
-    notes = f"{len(texts):,} texts, batch size {size}; the peer {flash} flash-attention"
+    notes = f"{len(texts):,} texts, batch size {size}"
     ours, theirs = (vectors[side].float().cpu().numpy() for side in ("textcl", "peer"))
     return [
         *rates("encode, BERT-base, bf16", found, sum(lengths), operations(model, lengths) / peak, notes),
@@ -104,6 +103,9 @@ def encoding(options: Options, model: str, peak: float) -> list[Row]:
 
 def rates(name: str, found: dict[str, list[float]], tokens: float, at_peak: float, notes: str) -> list[Row]:
     """Tokens a second, padding not counted, and the share of the peak, from seconds; as it comes, and compiled."""
+    from benchmarks.simcse import has_flash_attention
+
+    notes += f"; the peer {'with' if has_flash_attention() else 'without'} flash-attention"
     speed = {side: [tokens / each for each in runs] for side, runs in found.items()}
     rows = []
     for side, title in (("textcl", name), ("compiled", f"{name}, compiled")):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from attention_checks import dropout_leaves_the_mean, same_values_and_gradients
 from tiny import TEXTS, tiny_encoder_directory
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
@@ -73,12 +74,7 @@ def test_attention_and_its_gradient_are_those_of_torch(mask, scaling):
     found, weights = attention(LAYER, *ours, mask, scaling=scaling)
     expected = scaled_dot_product_attention(*theirs, attn_mask=mask, scale=scaling).transpose(1, 2)
     assert weights is None
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
-    direction = torch.randn_like(expected)
-    (found * direction).sum().backward()
-    (expected * direction).sum().backward()
-    for own, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(own.grad, other.grad, rtol=0, atol=1e-12)
+    same_values_and_gradients(found, ours, expected, theirs)
 
 
 @pytest.mark.parametrize("padded", [False, True])
@@ -95,11 +91,9 @@ def test_attention_in_bfloat16_is_that_of_doubles_but_for_rounding(padded, lengt
 
 def test_dropped_weights_leave_the_mean_as_it_is():
     torch.manual_seed(0)
-    inputs, rate, draws = projections(rows=1), 0.3, 4000
-    found = torch.stack([attention(LAYER, *inputs, None, dropout=rate)[0].detach() for _ in range(draws)])
+    inputs = projections(rows=1)
     expected = scaled_dot_product_attention(*inputs).transpose(1, 2)
-    assert ((found.mean(dim=0) - expected).abs() < 5 * found.std(dim=0) / draws**0.5).all()
-    assert found.std(dim=0).min() > 0
+    dropout_leaves_the_mean(lambda: attention(LAYER, *inputs, None, dropout=0.3)[0].detach(), expected)
 
 
 @pytest.mark.parametrize(

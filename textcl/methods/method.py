@@ -188,30 +188,31 @@ class Method(nn.Module):
         so that a batch takes the memory of one slice (Gao et al. 2021, GradCache, arXiv 2101.06983), with the same
         loss and gradients, for one more forward pass. The trainer calls it for `gradient_cache`.
         """
-        for module in self.modules():
-            if isinstance(module, Encoder):
-                module.gradient_cache = True
+        for encoder in self._encoders:
+            encoder.gradient_cache = True
 
     def compile_layers(self) -> None:
         """Compiles the layers of every encoder, see `Encoder.compile_layers`; for `compile_layers` of the trainer."""
-        for module in self.modules():
-            if isinstance(module, Encoder):
-                module.compile_layers()
+        for encoder in self._encoders:
+            encoder.compile_layers()
 
     def halve_slices(self) -> bool:
         """Halves what each encoder takes at a time; False, and nothing done, where that may be one row already."""
-        encoders = [module for module in self.modules() if isinstance(module, Encoder)]
-        if any(encoder.tokens_at_a_time < 2 * encoder.max_length for encoder in encoders):
+        if any(encoder.tokens_at_a_time < 2 * encoder.max_length for encoder in self._encoders):
             return False
-        for encoder in encoders:
+        for encoder in self._encoders:
             encoder.token_budget = encoder.tokens_at_a_time // 2
         return True
 
     def gradient_checkpointing_enable(self, **options: Any) -> None:
         """Trades compute for memory in every backbone; the Trainer calls it for `--gradient_checkpointing`."""
-        for module in self.modules():
-            if isinstance(module, Encoder):
-                module.backbone.gradient_checkpointing_enable(**options)
+        for encoder in self._encoders:
+            encoder.backbone.gradient_checkpointing_enable(**options)
+
+    @property
+    def _encoders(self) -> list[Encoder]:
+        """All that the method owns: towers and targets as well."""
+        return [module for module in self.modules() if isinstance(module, Encoder)]
 
 
 def rows_of_view(batch: Batch, number: int) -> Batch:
