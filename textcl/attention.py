@@ -84,8 +84,18 @@ def _end_to_end(
     return seen.transpose(1, 2).flatten(0, 1).index_select(0, places)[None]
 
 
+def mask(**options: Any) -> Tensor | None:
+    """transformers' mask for torch's attention, without a look whether it hides anything: a GPU would be waited for.
+
+    Who knows that nothing is padding gives no mask.
+    """
+    if options.get("attention_mask") is not None:
+        options |= {"allow_is_bidirectional_skip": False, "allow_is_causal_skip": False}
+    return AttentionMaskInterface()["sdpa"](**options)
+
+
 AttentionInterface.register(ATTENTION, attention)
-AttentionMaskInterface.register(ATTENTION, AttentionMaskInterface()["sdpa"])
+AttentionMaskInterface.register(ATTENTION, mask)
 
 
 def attend_fast(backbone: PreTrainedModel) -> None:

@@ -6,6 +6,7 @@ Training, corpus encoding and the gradient cache all cut their rows here.
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ from textcl.device import out_of_memory
 
 logger = logging.getLogger("textcl")
 
-Tokens = Mapping[str, Tensor]
+Tokens = Mapping[str, Any]
+"""Tensors, each (rows, length) or (rows,). What is a numpy array stays on the processor, see `on_host`."""
 
 
 def length_ordered_slices(lengths: Tensor, token_budget: int) -> list[Tensor]:
@@ -125,6 +127,36 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
+
+
+def on_host(values: Tensor | np.ndarray) -> Tensor:
+    """The values as a tensor of the processor.
+
+    What decides the shapes of a step (lengths, views, masked words) is a numpy array in a batch, which no trainer moves
+    to a GPU, so that the processor knows it without a wait. Tensors do as well, and on a GPU are waited for.
+    """
+    return torch.from_numpy(values) if isinstance(values, np.ndarray) else values.cpu()
+
+
+def row_lengths(tokens: Tokens) -> Tensor:
+    """The tokens of each row, (rows,), on the processor; as `lengths` says where it is there."""
+    return on_host(tokens["lengths"] if "lengths" in tokens else tokens["attention_mask"].sum(dim=1))
+
+
+def words_asked_for(hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """What a masked-word head needs of the backbone's last layer.
+
+    Args:
+        hidden: Last layer, (rows, length, dim).
+        labels: -100 where no word is asked for, (rows, length), on the processor.
+
+    Returns:
+        The vectors where words are asked for, (words, dim), and those words, (words,).
+    """
+    labels = labels.flatten()
+    places = (labels != -100).nonzero()[:, 0]
+    words = to_device(labels[places], hidden.device)
+    return hidden.flatten(0, 1).index_select(0, to_device(places, hidden.device)), words
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> dict[str, Tensor]:

@@ -30,11 +30,13 @@ class Collator:
     dropout turns into two views.
 
     The batch is block-major (all rows of block 0, then all of block 1, …) and holds `input_ids`, `attention_mask` and
-    what else the tokenizer gives, each (blocks · batch, length); `view`, the block's number, (blocks · batch,);
-    `group`, equal for rows that are positives of each other; `text_id`, a content hash taken before any view; `label`
-    (batch,) and `teacher` (batch, its dim) where rows have them. With `mask_probability` it also holds masked copies
-    of the rows as they were before any operator: `mlm_input_ids`, `mlm_attention_mask` and so on, and `mlm_labels`
-    (-100 where no word is asked for).
+    what else the tokenizer gives, each (blocks · batch, length); `lengths` of the rows, and `view`, the block's number,
+    each (blocks · batch,); `group`, equal for rows that are positives of each other; `text_id`, a content hash taken
+    before any view; `label` (batch,) and `teacher` (batch, its dim) where rows have them. With `mask_probability` it
+    also holds masked copies of the rows as they were before any operator: `mlm_input_ids`, `mlm_attention_mask` and so
+    on, and `mlm_labels` (-100 where no word is asked for). `lengths`, `view` and `mlm_labels` are numpy arrays: they
+    decide the shapes of a step, and stay on the processor when a trainer moves a batch to a GPU, which nobody then
+    has to wait for.
 
     What is random here is a pure function of (seed, epoch, text, view number), so that a resumed run draws the same.
 
@@ -76,7 +78,7 @@ class Collator:
         """Makes the next views and masks those of `epoch`."""
         self._epoch.fill_(epoch)
 
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         blocks = self.blocks or self._blocks(rows[0])
         columns = list(dict.fromkeys((column, view.template) for column, view in blocks))
         texts = [text for column, _ in columns for text in texts_of(rows, column)]
@@ -97,11 +99,11 @@ class Collator:
             batch["mlm_input_ids"], batch["mlm_labels"] = self.masked(batch)
         if any(view.token_operators for _, view in blocks):
             batch = self._operated(batch, [view for _, view in blocks])
-        return batch
+        return _decided_on_host(batch)
 
     def flat_batch(
         self, texts: Sequence[str], which: Tensor, view: Tensor, group: Tensor, filled: Sequence[str] | None = None
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Any]:
         """A batch whose row i is text `which[i]`; each text is tokenised once, as it stands in `filled`, if given."""
         ids = torch.tensor([text_id(text) for text in texts])
         rows = tokenize(self.tokenizer, filled or texts, self.max_length)
@@ -113,11 +115,11 @@ class Collator:
         streams = count(MASKS + 1)
         return lambda numbers: uniform(self.seed, int(self._epoch), rows, view, numbers, next(streams))
 
-    def ordinary(self, batch: Mapping[str, Tensor]) -> Tensor:
+    def ordinary(self, batch: Mapping[str, Any]) -> Tensor:
         """Where a batch holds neither padding nor special tokens, (rows, length)."""
         return batch["attention_mask"].bool() & ~torch.isin(batch["input_ids"], self._special)
 
-    def masked(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def masked(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """BERT's masks: of the chosen tokens 80 % become [MASK], 10 % any token, 10 % stay (Devlin et al. 2019).
 
         Returns:
@@ -148,7 +150,7 @@ class Collator:
             )
         return [("text", view) for view in self.views]
 
-    def _operated(self, batch: Mapping[str, Tensor], views: Sequence[View]) -> dict[str, Tensor]:
+    def _operated(self, batch: Mapping[str, Any], views: Sequence[View]) -> dict[str, Any]:
         """The batch after the token operators of its views; blocks may have become shorter."""
         padding = self.tokenizer.pad_token_id
         parts = []
@@ -208,7 +210,7 @@ class PairCollator(Collator):
         self.negatives_per_positive = negatives_per_positive
         self.rows_of_group = 1 + negatives_per_positive * (2 if negatives == "consecutive" else 1)
 
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         groups = len(rows) // self.rows_of_group
         if groups == 0:
             raise InputError(
@@ -225,11 +227,12 @@ class PairCollator(Collator):
         view = (torch.arange(len(which)) >= len(read_first)).long()
         identical = torch.zeros(groups, 1 + self.negatives_per_positive, dtype=torch.bool)
         identical[:, 0] = True
-        return {
+        batch = {
             **self.flat_batch(texts, which, view, group=which),
             "pair": torch.stack([first, len(read_first) + second], dim=1),
             "identical": identical.flatten(),
         }
+        return _decided_on_host(batch)
 
     def _pairs(self, row: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         """The rows of the first and the second text of each pair, (groups, 1 + K); the first pair is the identical one.
@@ -286,7 +289,7 @@ class SpanCollator(Collator):
         self.longest = longest
         self.sampling = sampling
 
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         documents = texts_of(rows, "text")
         ids = torch.tensor([text_id(document) for document in documents])
         count = 2 * self.anchors * (1 + self.positives)
@@ -309,7 +312,7 @@ class SpanCollator(Collator):
             of_anchor = (batch["view"] == 0)[:, None]
             batch["input_ids"] = torch.where(of_anchor, masked, batch["input_ids"])
             batch["mlm_labels"] = torch.where(of_anchor, labels, -100)
-        return batch
+        return _decided_on_host(batch)
 
     def _sample(self, document: str, numbers: Sequence[float], spans: list[list[list[int]]]) -> None:
         """Appends a document's spans, with special tokens around them, to those of each view."""
@@ -335,6 +338,13 @@ def texts_of(rows: Sequence[Mapping[str, Any]], column: str) -> list[str]:
     if column not in rows[0]:
         raise InputError(f"A training row needs a column {column!r}; this one has {sorted(rows[0])}.")
     return [row[column] or " " for row in rows]
+
+
+def _decided_on_host(batch: dict[str, Any]) -> dict[str, Any]:
+    """The batch with what decides the shapes of a step as numpy arrays, see `textcl.batching.on_host`."""
+    decisive = {"lengths": batch["attention_mask"].sum(dim=1)}
+    decisive |= {name: batch[name] for name in ("view", "mlm_labels") if name in batch}
+    return {**batch, **{name: tensor.numpy() for name, tensor in decisive.items()}}
 
 
 def _widened(rows: Tensor, length: int, value: int) -> Tensor:

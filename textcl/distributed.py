@@ -78,10 +78,10 @@ def mean(total: Tensor, count: int | float | Tensor) -> Tensor:
     Returns:
         ``total * ranks / (sum of the counts of all ranks)``; 0 where no rank counted anything.
     """
-    everything = (
-        torch.as_tensor(count, device=total.device).detach().to(torch.promote_types(total.dtype, torch.float32))
-    )
-    everything = all_reduce(everything)
+    dtype = torch.promote_types(total.dtype, torch.float32)
+    if not isinstance(count, Tensor):  # to fill on a GPU is no wait, to copy there would be
+        count = torch.full((), count, dtype=dtype, device=total.device)
+    everything = all_reduce(count.detach().to(dtype))
     return total * world_size() / everything.masked_fill(everything == 0, 1)
 
 

@@ -29,10 +29,13 @@ from textcl.batching import (
     in_slices,
     in_windows,
     input_names,
+    on_host,
     pad,
+    row_lengths,
     take_rows,
     to_device,
     tokenize,
+    words_asked_for,
 )
 from textcl.device import KeptMemory, bf16_if_there, keep_freed_memory
 from textcl.dropout import draw_fast
@@ -277,7 +280,7 @@ class Encoder(nn.Module):
 
         Args:
             tokens: `input_ids`, `attention_mask` and what else the tokenizer gives, each (rows, length), padded on
-                the right; with `views` also `view` (rows,).
+                the right; with `views` also `view` (rows,). `lengths` (rows,), where given, saves a wait for a GPU.
             views: What row i is put through inside the backbone is that of `views[view[i]]`.
             dropout: False leaves it out, whatever mode the encoder is in.
             perturbation: Added to what the embedding block gives, (rows, length, dim of the word embeddings).
@@ -287,7 +290,7 @@ class Encoder(nn.Module):
         """
         return self._embed(tokens, views, dropout, perturbation)[0]
 
-    def embed_masked(self, tokens: Tokens, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def embed_masked(self, tokens: Tokens, labels: Tensor | np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         """Embeds rows, and gives the token vectors that a masked-word head asks for, from the same pass.
 
         Args:
@@ -297,9 +300,8 @@ class Encoder(nn.Module):
         Returns:
             Embeddings (rows, dim); the last layer where words are asked for, (words, dim); those words, (words,).
         """
-        embeddings, outputs = self._embed({**tokens, "labels": labels})
-        hidden = torch.cat([output.last_hidden_state[labels != -100] for output, labels in outputs])
-        return embeddings, hidden, torch.cat([labels[labels != -100] for _, labels in outputs])
+        embeddings, asked = self._embed(tokens, labels=on_host(labels))
+        return embeddings, torch.cat([hidden for hidden, _ in asked]), torch.cat([words for _, words in asked])
 
     def add_token(self, token: str) -> None:
         """Makes the tokenizer know a special token, and the word embeddings have a row for it; exports carry both."""
@@ -514,22 +516,24 @@ class Encoder(nn.Module):
         views: Sequence[View] = (),
         dropout: bool = True,
         perturbation: Tensor | None = None,
-    ) -> tuple[Tensor, list[tuple[Any, Tensor]]]:
-        """Embeddings in the order of the rows; and, slice by slice, the backbone's outputs where there are labels."""
-        names = [*input_names(self.tokenizer), *(("view",) if views else ()), "labels"]
-        inputs = {name: tokens[name] for name in names if name in tokens}
+        labels: Tensor | None = None,
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Embeddings in the order of the rows; and, slice by slice, what `words_asked_for` gives by the labels."""
+        inputs = {name: tokens[name] for name in input_names(self.tokenizer) if name in tokens}
         if any(view.shuffles_positions for view in views):
             positions = torch.arange(inputs["input_ids"].shape[1], device=self.device) + first_position(self.backbone)
             inputs["position_ids"] = positions.expand_as(inputs["input_ids"])
         if perturbation is not None:
             inputs["perturbation"] = perturbation
-        lengths = tokens["attention_mask"].sum(dim=1).cpu()
-        embeddings, outputs = [], []
+        lengths = row_lengths(tokens)
+        view = on_host(tokens["view"]) if views else None
+        embeddings, asked = [], []
 
         def embed(rows: Tensor) -> None:
             own = lengths[rows]
             of_slice = take_rows(inputs, to_device(rows, self.device), int(own.max()))
-            labels = of_slice.pop("labels", None)
+            if view is not None:
+                of_slice["view"] = view[rows]
             if self.gradient_cache and torch.is_grad_enabled():
                 # shared by slices, weights cast to a half type would have the gradients of all added up in that type
                 with _autocast_without_cache(self.device.type):
@@ -540,13 +544,13 @@ class Encoder(nn.Module):
                 pooled, output = self._embed_slice(of_slice, own, views, dropout, labels is None)
             embeddings.append(pooled)
             if labels is not None:
-                outputs.append((output, labels))
+                asked.append(words_asked_for(output.last_hidden_state, labels[rows, : int(own.max())]))
 
         # smaller slices save nothing where the graphs of all of them are kept
         halving = self.gradient_cache or not torch.is_grad_enabled()
         slices = self._in_slices(lengths, self.tokens_at_a_time, embed, halving=halving)
-        restored = torch.argsort(torch.cat(slices)).to(self.device)
-        return torch.cat(embeddings)[restored], outputs
+        restored = to_device(torch.argsort(torch.cat(slices)), self.device)
+        return torch.cat(embeddings)[restored], asked
 
     def _in_slices(
         self, lengths: Tensor, budget: int, compute: Callable[[Tensor], None], *, halving: bool = True
@@ -571,11 +575,14 @@ class Encoder(nn.Module):
         padded = tokens["input_ids"].shape  # rows, length
         count = int(lengths.sum())
         padding = padded.numel() - count
-        flat = may_lie_end_to_end and not views and "perturbation" not in tokens
-        flat = flat and padding >= END_TO_END.get(self.device.type, math.inf) and self._takes_rows_end_to_end
+        plain = not views and "perturbation" not in tokens
+        flat = plain and may_lie_end_to_end and padding >= END_TO_END.get(self.device.type, math.inf)
+        flat = flat and self._takes_rows_end_to_end
         # the mode is set in here, so that a slice which backward computes again has the same
         with nullcontext() if dropout else self._without_dropout(), self._views_applied(tokens, views) as inputs:
             given, places = self._end_to_end(inputs, count) if flat else (inputs, None)
+            if plain and padding == 0:
+                given = {name: tensor for name, tensor in inputs.items() if name != "attention_mask"}
             output = self.backbone(**given, output_hidden_states=several_layers)
         hidden = [*output.hidden_states[:-1], output.last_hidden_state] if several_layers else [output[0]]
         if places is not None:
@@ -628,7 +635,7 @@ class Encoder(nn.Module):
     def _views_applied(self, tokens: Tokens, views: Sequence[View]) -> AbstractContextManager[Tokens]:
         if not views and "perturbation" not in tokens:
             return nullcontext(tokens)
-        nothing = {"view": tokens["input_ids"].new_zeros(len(tokens["input_ids"]))}
+        nothing = {"view": torch.zeros(len(tokens["input_ids"]), dtype=torch.long)}
         return applied(self.backbone, {**nothing, **tokens}, [view.model_operators for view in views])
 
     def prompt_text(self, prompt: str | None = None, prompt_name: str | None = None) -> str:

@@ -10,7 +10,7 @@ from textcl.distributed import mean
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.losses.classification import classification
-from textcl.methods.method import Batch, Method
+from textcl.methods.method import Batch, Method, where_views_are
 from textcl.modules.info_nce import InfoNCE
 from textcl.views import PLAIN
 
@@ -132,12 +132,13 @@ class ConSERT(Method):
         """What moves the adversarial rows: the gradient of the supervised term by what the embedding block gives."""
         rows, length = batch["input_ids"].shape
         perturbation = torch.zeros(rows, length, self.encoder.word_embeddings.embedding_dim, device=self.encoder.device)
-        plain = batch["view"] < 2
+        views = where_views_are(batch)
+        plain = slice(0, views[1].stop)
         moved = perturbation[plain].requires_grad_()
-        tokens = {name: tensor[plain] for name, tensor in batch.items() if name not in ("label",)}
+        tokens = {name: values[plain] for name, values in batch.items() if name != "label"}
         with torch.enable_grad():
             first, second = self.encoder.embed(tokens, dropout=self.dropout_in_training, perturbation=moved).chunk(2)
             (gradient,) = torch.autograd.grad(self._supervised(first, second, batch["label"]), moved)
         noise = self.noise_norm * nn.functional.normalize(gradient, dim=2)
-        perturbation[(batch["view"] == 3) | (batch["view"] == 5)] = noise
+        perturbation[views[3]], perturbation[views[5]] = noise.chunk(2)
         return perturbation

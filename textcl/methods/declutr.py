@@ -137,7 +137,7 @@ class DeCLUTR(Method):
     def needs_hooks(self) -> bool:
         return True  # the spans of a document are other ones in each epoch
 
-    def forward(self, **batch: Tensor) -> dict[str, Tensor]:
+    def forward(self, **batch: Any) -> dict[str, Tensor]:
         if self.mlm_head is None:
             return super().forward(**batch)
         self.check_hooks()

@@ -2,18 +2,20 @@
 
 import copy
 from collections.abc import Collection, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from textcl.batching import on_host
 from textcl.card import model_card
 from textcl.collator import Collator
 from textcl.encoder import Encoder
 from textcl.methods.citations import papers
 from textcl.views import PLAIN, View
 
-Batch = dict[str, Tensor]
+Batch = dict[str, Any]
 
 
 class Method(nn.Module):
@@ -85,7 +87,7 @@ class Method(nn.Module):
         """
         raise NotImplementedError
 
-    def forward(self, **batch: Tensor) -> dict[str, Tensor]:
+    def forward(self, **batch: Any) -> dict[str, Tensor]:
         """The loss of a batch, its parts, and the detached embeddings (views · batch, dim) for diagnostics."""
         self.check_hooks()
         embeddings = self.embed(batch)
@@ -215,7 +217,14 @@ class Method(nn.Module):
         return [module for module in self.modules() if isinstance(module, Encoder)]
 
 
+def where_views_are(batch: Batch) -> list[slice]:
+    """The rows of each view; views follow one another in a batch."""
+    counts = on_host(batch["view"]).bincount().tolist()
+    ends = list(accumulate(counts))
+    return [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
+
+
 def rows_of_view(batch: Batch, number: int) -> Batch:
-    """The rows of one view, of all tensors that have a row for each row of the batch."""
-    rows = batch["view"] == number
-    return {name: tensor[rows] for name, tensor in batch.items() if len(tensor) == len(rows)}
+    """The rows of one view, of all that has a row for each row of the batch."""
+    rows = where_views_are(batch)[number]
+    return {name: values[rows] for name, values in batch.items() if len(values) == len(batch["view"])}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from textcl.collator import Collator
 from textcl.encoder import DenseTanh, Encoder
 from textcl.errors import InputError
-from textcl.methods.method import Batch, Method, rows_of_view
+from textcl.methods.method import Batch, Method, rows_of_view, where_views_are
 from textcl.modules.info_nce import InfoNCE
 from textcl.modules.masked_language_model import MaskedLanguageModelHead
 
@@ -104,7 +104,7 @@ class SimCSE(Method):
         return self.encoder.embed(first).repeat(2, 1)
 
     def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
-        first, second, *hard_negatives = self.head(embeddings).split(int((batch["view"] == 0).sum()))
+        first, second, *hard_negatives = (self.head(embeddings)[rows] for rows in where_views_are(batch))
         loss = self.info_nce(
             first,
             second,

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from textcl.batching import input_names
+from textcl.batching import input_names, on_host, row_lengths, to_device
 from textcl.distributed import broadcast, gather, mean, rank, row_counts
 from textcl.encoder import DenseTanh, Encoder
 from textcl.errors import InputError
 from textcl.losses.info_nce import info_nce
 from textcl.losses.ranking import jensen_shannon, list_mle, list_net
 from textcl.losses.redundancy import barlow_twins
-from textcl.methods.method import Batch, Method, rows_of_view
+from textcl.methods.method import Batch, Method, rows_of_view, where_views_are
 from textcl.modules.info_nce import InfoNCE
 from textcl.modules.queue import Queue
 from textcl.modules.target import Target
@@ -154,7 +154,7 @@ class SimCSEPlus(Method):
         return embeddings
 
     def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
-        rows = int((batch["view"] == 0).sum())
+        rows = where_views_are(batch)[0].stop
         first, second, *without_dropout = self.head(embeddings).split(rows)
         ids = batch["text_id"][: 2 * rows]
         terms = {
@@ -220,13 +220,13 @@ class SimCSEPlus(Method):
             View(model_operators=(("template_alone", partial(template_alone, before=before, behind=behind)),))
             for before, behind in (view.template.edges for view in self.views if view.template)
         ]
-        tokens = {name: batch[name] for name in (*input_names(self.encoder.tokenizer), "view") if name in batch}
-        kind = torch.stack([batch["view"], batch["attention_mask"].sum(dim=1)], dim=1)
-        _, which = kind.unique(dim=0, return_inverse=True)
-        example = torch.zeros(int(which.max()) + 1, dtype=torch.long, device=which.device)
-        example[which] = torch.arange(len(which), device=which.device)
-        of_templates = {name: tensor[example] for name, tensor in tokens.items()}
-        of_templates["view"] = of_templates["view"] + len(self.views)
-        both = {name: torch.cat([tensor, of_templates[name]]) for name, tensor in tokens.items()}
+        view, lengths = on_host(batch["view"]), row_lengths(batch)
+        _, which = torch.stack([view, lengths], dim=1).unique(dim=0, return_inverse=True)
+        example = torch.zeros(int(which.max()) + 1, dtype=torch.long)
+        example[which] = torch.arange(len(which))
+        rows = to_device(torch.cat([torch.arange(len(which)), example]), self.encoder.device)
+        both = {name: batch[name][rows] for name in input_names(self.encoder.tokenizer) if name in batch}
+        both["view"] = torch.cat([view, view[example] + len(self.views)]).numpy()
+        both["lengths"] = torch.cat([lengths, lengths[example]]).numpy()
         embeddings, biases = embed(both, views=[*self.views, *alone]).tensor_split([len(which)])
-        return embeddings - biases[which]
+        return embeddings - biases[to_device(which, self.encoder.device)]

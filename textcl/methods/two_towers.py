@@ -6,10 +6,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from textcl.batching import input_names
 from textcl.encoder import Encoder
 from textcl.errors import InputError
-from textcl.methods.method import Batch, Method
+from textcl.methods.method import Batch, Method, rows_of_view
 
 Keep = Literal["best_on_dev", "first", "second", "average"]
 
@@ -37,13 +36,12 @@ class TwoTowers(Method):
         self.register_buffer("better_tower", torch.zeros((), dtype=torch.long))
 
     def embed(self, batch: Batch) -> Tensor:
-        of_second = batch["view"] == 1
-        towers = []
-        for tower, rows in ((self.encoder, ~of_second), (self.second, of_second)):
-            tokens = {name: batch[name][rows] for name in input_names(tower.tokenizer) if name in batch}
-            towers.append(tower.embed(tokens, dropout=self.dropout_in_training))
-        embeddings = towers[0].new_empty(len(of_second), self.encoder.dimension)
-        return embeddings.index_put((~of_second,), towers[0]).index_put((of_second,), towers[1])
+        towers = (self.encoder, self.second)
+        read = (
+            tower.embed(rows_of_view(batch, number), dropout=self.dropout_in_training)
+            for number, tower in enumerate(towers)
+        )
+        return torch.cat(list(read))
 
     @property
     def candidates(self) -> list[Encoder]:

@@ -40,7 +40,7 @@ class BatchNorm(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         with torch.autocast(rows.device.type, enabled=False):
             rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-            count = distributed.all_reduce(rows.new_tensor(float(len(rows))))
+            count = sum(distributed.row_counts(rows))
             if count < 2:
                 raise InputError("Batch norm needs two rows at least in a batch; raise per_device_train_batch_size.")
             centred = rows - distributed.all_reduce(rows.sum(dim=0)) / count

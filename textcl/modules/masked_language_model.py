@@ -1,13 +1,14 @@
 """The masked-word head: transform, bias, and the backbone's own word embeddings as output layer."""
 
 from collections.abc import Callable, Mapping
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 from transformers.activations import ACT2FN
 
+from textcl.batching import on_host, words_asked_for
 from textcl.distributed import mean
 from textcl.encoder import Encoder
 from textcl.errors import InputError
@@ -70,7 +71,7 @@ class MaskedLanguageModelHead(nn.Module):
         bias = nn.functional.pad(bias, (0, grown))
         return cls(transform, norm, ACT2FN[_activation_name(model)], bias)
 
-    def on_copies(self, encoder: Encoder, batch: Mapping[str, Tensor]) -> Tensor:
+    def on_copies(self, encoder: Encoder, batch: Mapping[str, Any]) -> Tensor:
         """The term on a batch's masked copies, which the encoder reads for it.
 
         Args:
@@ -78,22 +79,22 @@ class MaskedLanguageModelHead(nn.Module):
             batch: With `mlm_input_ids`, `mlm_attention_mask` and so on, and `mlm_labels`, each (rows, length).
         """
         copies = {name.removeprefix("mlm_"): rows for name, rows in batch.items() if name.startswith("mlm_")}
-        return self(encoder.last_hidden_state(copies), copies["labels"], encoder.word_embeddings.weight)
+        hidden, words = words_asked_for(encoder.last_hidden_state(copies), on_host(copies["labels"]))
+        return self(hidden, words, encoder.word_embeddings.weight)
 
     def forward(self, hidden: Tensor, labels: Tensor, word_embeddings: Tensor) -> Tensor:
         """The mean cross-entropy over the masked words of all ranks.
 
         Args:
-            hidden: Last layer of the backbone on the masked text, (rows, length, dim), or (words, dim).
-            labels: The words that were masked, -100 elsewhere, (rows, length), or (words,).
+            hidden: Last layer of the backbone on the masked text, where words are asked for, (words, dim).
+            labels: Those words, (words,).
             word_embeddings: The backbone's, (vocabulary, embedding dim).
         """
-        asked = labels != -100
-        words = self.norm(self.activation(self.transform(hidden[asked])))
+        words = self.norm(self.activation(self.transform(hidden)))
         logits = nn.functional.linear(words, word_embeddings, self.bias.to(word_embeddings.dtype))
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        total = nn.functional.cross_entropy(logits, labels[asked], reduction="sum")
-        return mean(total, asked.sum())
+        total = nn.functional.cross_entropy(logits, labels, reduction="sum")
+        return mean(total, len(labels))
 
 
 def _activation_name(model: PreTrainedModel) -> str:

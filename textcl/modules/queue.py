@@ -23,20 +23,25 @@ class Queue(nn.Module):
     """
 
     rows: Tensor
-    pushed: Tensor
 
     def __init__(self, size: int, dimension: int) -> None:
         super().__init__()
         self.register_buffer("rows", torch.zeros(size, dimension))
-        self.register_buffer("pushed", torch.zeros((), dtype=torch.long))
+        self.pushed = 0  # saved with the rows, and no buffer: to read one from a GPU is to wait for it
+
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor(self.pushed)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.pushed = int(state)
 
     def read(self) -> Tensor:
         """A copy of the rows held, (at most size, dim), in no particular order."""
-        return self.rows[: int(self.pushed.clamp(max=len(self.rows)))].clone()
+        return self.rows[: self.pushed].clone()
 
     @property
     def is_full(self) -> bool:
-        return bool(self.pushed >= len(self.rows))
+        return self.pushed >= len(self.rows)
 
     @torch.no_grad()
     def push(self, rows: Tensor) -> None:

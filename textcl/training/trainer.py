@@ -15,12 +15,13 @@ from torch import Tensor
 from transformers import Trainer
 from transformers.trainer_utils import TrainOutput
 
+from textcl.batching import on_host
 from textcl.device import out_of_memory
 from textcl.errors import InputError
 from textcl.files import atomic_directory, write_json
 from textcl.losses import geometry
-from textcl.losses.info_nce import NO_ID
 from textcl.methods import Method
+from textcl.methods.method import rows_of_view
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.callback import MethodCallback, newest_complete_checkpoint
 
@@ -203,8 +204,8 @@ class ContrastiveTrainer(Trainer):
     ) -> Any:
         outputs = model(**inputs)
         with torch.no_grad():
-            ids = torch.where(inputs["view"] == 0, inputs["text_id"], NO_ID).sort().values
-            self._duplicates += ((ids[1:] == ids[:-1]) & (ids[1:] != NO_ID)).sum()
+            ids = rows_of_view(inputs, 0)["text_id"].sort().values
+            self._duplicates += (ids[1:] == ids[:-1]).sum()
         self._seen = {name: value.detach() for name, value in outputs.items() if name not in ("loss", "keys")}
         self._seen |= {"view": inputs["view"], "group": inputs["group"]}
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
@@ -245,7 +246,8 @@ class ContrastiveTrainer(Trainer):
     def _diagnostics(self) -> dict[str, float]:
         """The geometry of the last batch, as the encoder's embeddings have it; a collapse is warned of."""
         seen, self._seen = self._seen, {}
-        view, group, embeddings = seen.pop("view"), seen.pop("group"), seen.pop("embeddings").float()
+        group, embeddings = seen.pop("group"), seen.pop("embeddings").float()
+        view = on_host(seen.pop("view")).to(group.device)
         first, second = _positives(embeddings, view, group)
         watched = {"embeddings": first}
         if "projections" in seen:

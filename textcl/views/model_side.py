@@ -98,8 +98,9 @@ def applied(
 
     Args:
         backbone: With an `embeddings` module, as those of the BERT family have.
-        inputs: Of the call, and `view` (rows,), the number of each row's view. `position_ids` must be there where an
-            operator permutes them. A `perturbation` (rows, length, dim) is added to what the embedding block gives.
+        inputs: Of the call, and `view` (rows,), the number of each row's view, on the processor. `position_ids` must be
+            there where an operator permutes them. A `perturbation` (rows, length, dim) is added to what the embedding
+            block gives.
         operators: Those of each view, by name, in the order in which they apply.
     """
     inputs = dict(inputs)
@@ -133,6 +134,7 @@ def _by_view(tensors: dict[str, Tensor], view: Tensor, operators: Sequence[Seque
         rows = (view == number).nonzero()[:, 0]
         if len(rows) == 0:
             continue
+        rows = rows.to(tensors["attention_mask"].device, non_blocking=True)
         changed = {name: tensor[rows] for name, tensor in tensors.items()}
         for operator in of_view:
             changed = operator(changed)
