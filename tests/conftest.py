@@ -1,6 +1,7 @@
 """What all tests share: the test data, two processes, one thread each, and no silent skips."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 DATA_IS_HERE = SHARED.exists() or "TEXTCL_TEST_DATA" in os.environ
 
 torch.set_num_threads(1)
+CACHE = tempfile.TemporaryDirectory()  # tests leave nothing in the user's
+os.environ["XDG_CACHE_HOME"] = CACHE.name
 collect_ignore = [] if torch.cuda.is_available() else ["test_gpu.py"]  # nobody would see it skipped
 
 

@@ -56,7 +56,7 @@ def test_the_loss_is_equation_2_behind_the_head_and_the_masked_words(directory, 
     tokens = {"input_ids": batch["mlm_input_ids"], "attention_mask": batch["mlm_attention_mask"]}
     logits = model(**tokens).logits
     deletion = torch.full_like(logits[..., :1], 0.0)  # one word more, at the mean of all: near enough for a bound
-    labels = batch["mlm_labels"]
+    labels = torch.from_numpy(batch["mlm_labels"])
     without = torch.nn.functional.cross_entropy(logits[labels != -100], labels[labels != -100]).item()
     with_it = torch.cat([logits, logits.mean(dim=-1, keepdim=True) + deletion], dim=-1)
     expected = torch.nn.functional.cross_entropy(with_it[labels != -100], labels[labels != -100]).item()
@@ -67,8 +67,8 @@ def test_the_loss_is_equation_2_behind_the_head_and_the_masked_words(directory, 
 def test_masked_words_are_asked_for_in_the_text_before_its_operators(directory):
     method = method_of(directory, "word_deletion:0.9", "word_deletion:0.9")
     batch = method.collator()(rows())
-    asked = batch["mlm_labels"] != -100
-    restored = torch.where(asked, batch["mlm_labels"], batch["mlm_input_ids"])
+    labels = torch.from_numpy(batch["mlm_labels"])
+    restored = torch.where(labels != -100, labels, batch["mlm_input_ids"])
     expected = method.encoder.tokenize([row["text"] for row in rows()])["input_ids"]
     assert torch.equal(restored, expected.repeat(2, 1))
     assert batch["input_ids"].shape[1] < expected.shape[1]

@@ -6,7 +6,7 @@ Training, corpus encoding and the gradient cache all cut their rows here.
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -161,9 +161,15 @@ def words_asked_for(hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> dict[str, Tensor]:
     """Texts as token tensors (rows, length), cut at `max_length` tokens and padded on the right."""
+    return pad(tokenizer, token_ids(tokenizer, texts, max_length))
+
+
+def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int | None) -> list[list[int]]:
+    """The tokens of texts, special ones included, cut at `max_length`; None: whole."""
     # ids alone: what else the tokenizer could give takes it longer to hand over than to make
-    asked = {"return_attention_mask": False, "return_token_type_ids": False}
-    return pad(tokenizer, tokenizer(list(texts), truncation=True, max_length=max_length, **asked)["input_ids"])
+    asked = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
+    ids = tokenizer(list(texts), truncation=max_length is not None, max_length=max_length, **asked)["input_ids"]
+    return cast(list[list[int]], ids)
 
 
 def pad(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]]) -> dict[str, Tensor]:

@@ -1,18 +1,24 @@
 """Rows of a dataset become one flat batch of token tensors that holds all their views."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
 from itertools import count
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
+from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from textcl.batching import input_names, pad, tokenize
+from textcl.batching import in_windows, input_names, pad, token_ids
+from textcl.data.catalogue import cache_directory
 from textcl.errors import InputError
+from textcl.token_cache import tokenizer_digest, with_tokens
 from textcl.views import PLAIN, View
 from textcl.views.draws import MASKS, text_id, uniform
 from textcl.views.spans import Positives, sample_spans
+from textcl.views.template import Template
 from textcl.views.tokens import Draw, TokenRows
 
 COLUMNS = ("text", "positive", "negative")
@@ -63,6 +69,7 @@ class Collator:
     ) -> None:
         self.tokenizer = tokenizer
         self.max_length = max_length
+        self.token_limit: int | None = max_length
         self.views = views
         self.blocks = blocks
         self.dropout_views = dropout_views
@@ -80,16 +87,15 @@ class Collator:
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         blocks = self.blocks or self._blocks(rows[0])
-        columns = list(dict.fromkeys((column, view.template) for column, view in blocks))
+        columns = self._columns(rows[0])
         texts = [text for column, _ in columns for text in texts_of(rows, column)]
+        ids = [ids for column, template in columns for ids in self._token_ids(rows, column, template)]
         which = torch.cat(
             [torch.arange(len(rows)) + columns.index((column, view.template)) * len(rows) for column, view in blocks]
         )
         view = torch.arange(len(blocks)).repeat_interleave(len(rows))
         group = torch.arange(len(rows)).repeat(len(blocks))
-        templates = [template for _, template in columns for _ in rows]
-        filled = [template(text) if template else text for text, template in zip(texts, templates, strict=True)]
-        batch = self.flat_batch(texts, which, view, group, filled)
+        batch = self.flat_batch(texts, ids, which, view, group)
         if "label" in rows[0]:
             batch["label"] = torch.tensor([row["label"] for row in rows])
         if "teacher" in rows[0]:
@@ -101,14 +107,33 @@ class Collator:
             batch = self._operated(batch, [view for _, view in blocks])
         return _decided_on_host(batch)
 
+    def tokenized(self, dataset: Any, folder: Path | None = None) -> Any:
+        """The rows with the tokens of their texts beside them, from which batches are then made.
+
+        Tokens are made once, and kept for later epochs and later runs. Rows that are no `datasets.Dataset`, or whose
+        tokenizer is written in Python, are given back as they are, and tokenised batch by batch.
+
+        Args:
+            dataset: The rows.
+            folder: Where tokens are kept; None: in the user's cache.
+        """
+        folder = folder or cache_directory() / "tokens"
+        if not isinstance(dataset, Dataset) or len(dataset) == 0 or self._digest is None:
+            return dataset
+        for column, template in self._columns(dataset[0]):
+            name = self._column_of_tokens(column, template)
+            if name not in dataset.column_names:
+                of_rows = partial(_filled, column=column, template=template)
+                dataset = with_tokens(dataset, name, of_rows, self.tokenizer, self.token_limit, folder)
+        return dataset
+
     def flat_batch(
-        self, texts: Sequence[str], which: Tensor, view: Tensor, group: Tensor, filled: Sequence[str] | None = None
+        self, texts: Sequence[str], ids: Sequence[Sequence[int]], which: Tensor, view: Tensor, group: Tensor
     ) -> dict[str, Any]:
-        """A batch whose row i is text `which[i]`; each text is tokenised once, as it stands in `filled`, if given."""
-        ids = torch.tensor([text_id(text) for text in texts])
-        rows = tokenize(self.tokenizer, filled or texts, self.max_length)
-        tokens = {name: tensor[which] for name, tensor in rows.items()}
-        return {**tokens, "view": view, "group": group, "text_id": ids[which]}
+        """A batch whose row i is text `which[i]`, and its tokens are `ids[which[i]]`."""
+        of_texts = torch.tensor([text_id(text) for text in texts])
+        tokens = {name: tensor[which] for name, tensor in pad(self.tokenizer, ids).items()}
+        return {**tokens, "view": view, "group": group, "text_id": of_texts[which]}
 
     def draw(self, rows: Tensor, view: int) -> Draw:
         """The numbers for the operators of one view, see `textcl.views.tokens.Draw`."""
@@ -136,6 +161,28 @@ class Collator:
         replaced = chosen & (action >= 0.8) & (action < 0.9)
         masked[replaced] = (token * len(self.tokenizer)).long()[replaced]
         return masked, input_ids.masked_fill(~chosen, -100)
+
+    def _columns(self, row: Mapping[str, Any]) -> list[tuple[str, Template | None]]:
+        """What is tokenised of a row: its columns, and in which template."""
+        blocks = self.blocks or self._blocks(row)
+        return list(dict.fromkeys((column, view.template) for column, view in blocks))
+
+    def _token_ids(
+        self, rows: Sequence[Mapping[str, Any]], column: str, template: Template | None = None
+    ) -> list[list[int]]:
+        """The tokens of a column of the rows, as `tokenized` put them there, else made now."""
+        if (name := self._column_of_tokens(column, template)) in rows[0]:
+            return [row[name] for row in rows]
+        return token_ids(self.tokenizer, _filled(rows, column, template), self.token_limit)
+
+    def _column_of_tokens(self, column: str, template: Template | None) -> str:
+        """Its name says all that the tokens come from but the texts, so that nobody takes those of another."""
+        within = f" in {template.template!r}" if template else ""
+        return f"{column}{within}, {self.token_limit} tokens of {self._digest}"
+
+    @cached_property
+    def _digest(self) -> str | None:
+        return tokenizer_digest(self.tokenizer)
 
     def _blocks(self, row: Mapping[str, Any]) -> list[Block]:
         columns = [column for column in COLUMNS if column in row]
@@ -217,7 +264,8 @@ class PairCollator(Collator):
                 f"A group of BERT-CT with {self.negatives} negatives takes {self.rows_of_group} rows, and the batch "
                 f"has {len(rows)}; raise per_device_train_batch_size."
             )
-        texts = texts_of(rows, "text")[: groups * self.rows_of_group]
+        rows = rows[: groups * self.rows_of_group]
+        texts = texts_of(rows, "text")
         row = torch.arange(len(texts)).view(groups, self.rows_of_group)
         first, second = self._pairs(row, torch.tensor([text_id(text) for text in texts]))
         # each tower reads each of its texts once, however many pairs it stands in
@@ -228,7 +276,7 @@ class PairCollator(Collator):
         identical = torch.zeros(groups, 1 + self.negatives_per_positive, dtype=torch.bool)
         identical[:, 0] = True
         batch = {
-            **self.flat_batch(texts, which, view, group=which),
+            **self.flat_batch(texts, self._token_ids(rows, "text"), which, view, group=which),
             "pair": torch.stack([first, len(read_first) + second], dim=1),
             "identical": identical.flatten(),
         }
@@ -283,6 +331,7 @@ class SpanCollator(Collator):
         seed: int = 42,
     ) -> None:
         super().__init__(tokenizer, max_length, mask_probability=mask_probability, seed=seed)
+        self.token_limit = None  # spans are cut from whole documents
         self.anchors = anchors
         self.positives = positives
         self.shortest = shortest
@@ -295,8 +344,8 @@ class SpanCollator(Collator):
         count = 2 * self.anchors * (1 + self.positives)
         numbers = uniform(self.seed, int(self._epoch), ids, 0, count, stream=MASKS + 1)
         spans: list[list[list[int]]] = [[] for _ in range(1 + self.positives)]  # by view
-        for document, draws in zip(documents, numbers.tolist(), strict=True):
-            self._sample(document, draws, spans)
+        for tokens, draws in zip(self._token_ids(rows, "text"), numbers.tolist(), strict=True):
+            self._sample(tokens, draws, spans)
         anchors = len(spans[0])
         group = torch.arange(anchors).repeat(len(spans))
         batch = {
@@ -314,11 +363,24 @@ class SpanCollator(Collator):
             batch["mlm_labels"] = torch.where(of_anchor, labels, -100)
         return _decided_on_host(batch)
 
-    def _sample(self, document: str, numbers: Sequence[float], spans: list[list[list[int]]]) -> None:
+    def document_lengths(self, dataset: Any) -> list[int]:
+        """The tokens of each document, special ones left out."""
+        special = sum(self._edges)
+        return [
+            len(tokens) - special
+            for window in in_windows(len(dataset), 256)
+            for tokens in self._token_ids(dataset.select(window).to_list(), "text")
+        ]
+
+    @cached_property
+    def _edges(self) -> tuple[int, int]:
+        """Special tokens before a text and behind it."""
+        special = self.tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
+        return special.index(0), special[::-1].index(0)
+
+    def _sample(self, tokens: Sequence[int], numbers: Sequence[float], spans: list[list[list[int]]]) -> None:
         """Appends a document's spans, with special tokens around them, to those of each view."""
-        encoding = self.tokenizer(document, return_special_tokens_mask=True, verbose=False)
-        tokens, special = encoding["input_ids"], encoding["special_tokens_mask"]
-        start, end = special.index(0), len(special) - special[::-1].index(0)
+        start, end = self._edges[0], len(tokens) - self._edges[1]
         sampled = sample_spans(
             end - start,
             numbers,
@@ -331,6 +393,12 @@ class SpanCollator(Collator):
         for anchor, positives in sampled:
             for of_view, (first, last) in zip(spans, [anchor, *positives], strict=True):
                 of_view.append([*tokens[:start], *tokens[start + first : start + last], *tokens[end:]])
+
+
+def _filled(rows: Sequence[Mapping[str, Any]], column: str, template: Template | None) -> list[str]:
+    """A column of the rows, each text within the template."""
+    texts = texts_of(rows, column)
+    return [template(text) for text in texts] if template else texts
 
 
 def texts_of(rows: Sequence[Mapping[str, Any]], column: str) -> list[str]:

@@ -40,7 +40,7 @@ from textcl.batching import (
 from textcl.device import KeptMemory, bf16_if_there, keep_freed_memory
 from textcl.dropout import draw_fast
 from textcl.errors import InputError
-from textcl.pooling import AVERAGES, LAYERS, POOLINGS, check_pooling, smooth_inverse_frequency
+from textcl.pooling import AVERAGES, LAYERS, POOLINGS, Apart, EndToEnd, check_pooling, smooth_inverse_frequency
 from textcl.views import DELETION_TOKEN, View, deletes_tokens, parse_view
 from textcl.views.model_side import applied
 from textcl.views.template import PLACE, Template
@@ -580,23 +580,26 @@ class Encoder(nn.Module):
         flat = flat and self._takes_rows_end_to_end
         # the mode is set in here, so that a slice which backward computes again has the same
         with nullcontext() if dropout else self._without_dropout(), self._views_applied(tokens, views) as inputs:
-            given, places = self._end_to_end(inputs, count) if flat else (inputs, None)
-            if plain and padding == 0:
+            if flat:
+                given = self._end_to_end(inputs, count)
+            elif plain and padding == 0:
                 given = {name: tensor for name, tensor in inputs.items() if name != "attention_mask"}
+            else:
+                given = dict(inputs)
             output = self.backbone(**given, output_hidden_states=several_layers)
         hidden = [*output.hidden_states[:-1], output.last_hidden_state] if several_layers else [output[0]]
-        if places is not None:
-            hidden = [apart(each, places, padded) for each in hidden]
-        mask_tokens = inputs["input_ids"] == self.tokenizer.mask_token_id
-        if self.pooling == "mask_token" and not mask_tokens.any(dim=1).all():
+        mask, ids = inputs["attention_mask"], given["input_ids"]
+        rows = EndToEnd(mask.sum(dim=1)) if flat else Apart(mask)
+        mask_tokens = ids == self.tokenizer.mask_token_id
+        if self.pooling == "mask_token" and not (rows.total(mask_tokens[..., None].float()) > 0).all():
             raise InputError(
                 "Pooling mask_token needs a mask token in every text; give a prompt such as "
                 f"'{{text}} means {self.tokenizer.mask_token}.'"
             )
-        mask = inputs["attention_mask"]
-        if (weights := self.weights_in_use) is not None:
-            mask = mask * weights[inputs["input_ids"]]
-        pooled = POOLINGS[self.pooling](hidden, mask, mask_tokens)
+        weights = torch.ones_like(ids) if flat else mask
+        if (of_tokens := self.weights_in_use) is not None:
+            weights = weights * of_tokens[ids]
+        pooled = POOLINGS[self.pooling](hidden, rows, weights, mask_tokens)
         if self.head is not None:
             pooled = self.head(pooled)
         pooled = pooled.to(torch.promote_types(pooled.dtype, torch.float32))
@@ -605,12 +608,12 @@ class Encoder(nn.Module):
                 pooled = self.projection(pooled)
         return pooled, output
 
-    def _end_to_end(self, tokens: Tokens, count: int) -> tuple[dict[str, Tensor], Tensor]:
-        """The backbone's inputs of rows that lie end to end, and where each of their `count` tokens was."""
+    def _end_to_end(self, tokens: Tokens, count: int) -> dict[str, Tensor]:
+        """The backbone's inputs of rows that lie end to end, of which there are `count` tokens."""
         mask = tokens["attention_mask"]
         positions = torch.arange(mask.shape[1], device=self.device) + first_position(self.backbone)
         flat, places = end_to_end({**tokens, "position_ids": positions.expand_as(mask)}, count)
-        return {**flat, "places": places, "there": mask.bool()}, places
+        return {**flat, "places": places, "there": mask.bool()}
 
     @cached_property
     def _takes_rows_end_to_end(self) -> bool:
@@ -625,8 +628,8 @@ class Encoder(nn.Module):
         tokens = {name: tensor.to(self.device) for name, tensor in pad(self.tokenizer, rows).items()}
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False), self._without_dropout():
             expected = self.backbone(**tokens)[0]
-            flat, places = self._end_to_end(tokens, count=12)
-            found = apart(self.backbone(**flat)[0], places, expected.shape[:2])
+            flat = self._end_to_end(tokens, count=12)
+            found = apart(self.backbone(**flat)[0], flat["places"], expected.shape[:2])
         there = tokens["attention_mask"].bool()
         error = (found - expected)[there].abs().max()
         change = (expected[0, :2] - expected[2, :2]).abs().max()  # the same words, but one row saw what followed them

@@ -1,11 +1,13 @@
 """From token vectors to one vector a sentence.
 
-Each function takes the hidden states of every layer, each (rows, length, dim), the attention mask (rows, length) and
-a mask of the tokenizer's mask tokens (rows, length), and returns (rows, dim). Layer 0 is the embedding layer.
-Half types are summed in float32. Those in `AVERAGES` take weights of tokens in place of the attention mask as well.
+Each function takes the hidden states of every layer, how their rows lie, how much each token counts in an average, and
+which tokens are mask tokens, and returns (rows, dim). Layer 0 is the embedding layer. Rows lie apart and padded, (rows,
+length, dim), or end to end, (1, tokens, dim); what counts and which are masks are the same without dim. Half types are
+summed in float32.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -17,52 +19,106 @@ from textcl.errors import InputError, nearest
 HiddenStates = Sequence[Tensor]
 
 
-def cls(hidden: HiddenStates, mask: Tensor, mask_tokens: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class Apart:
+    """Rows of vectors, (rows, length, dim), padded on the right.
+
+    Attributes:
+        mask: 1 where there is a token, else 0, (rows, length).
+    """
+
+    mask: Tensor
+
+    def first(self, vectors: Tensor) -> Tensor:
+        return vectors[:, 0]
+
+    def last(self, vectors: Tensor) -> Tensor:
+        last = (self.mask * torch.arange(self.mask.shape[1], device=self.mask.device)).argmax(dim=1)
+        return vectors[torch.arange(len(last), device=last.device), last]
+
+    def total(self, vectors: Tensor) -> Tensor:
+        """The sum of vectors that are zero at padding."""
+        return vectors.sum(dim=1)
+
+    def largest(self, vectors: Tensor) -> Tensor:
+        return vectors.masked_fill(self.mask[..., None] == 0, float("-inf")).amax(dim=1)
+
+
+@dataclass(frozen=True)
+class EndToEnd:
+    """The vectors of all rows, one row after the other, (1, tokens, dim), without padding.
+
+    Attributes:
+        lengths: Tokens of each row, (rows,).
+    """
+
+    lengths: Tensor
+
+    def first(self, vectors: Tensor) -> Tensor:
+        return vectors[0].index_select(0, self.lengths.cumsum(dim=0) - self.lengths)
+
+    def last(self, vectors: Tensor) -> Tensor:
+        return vectors[0].index_select(0, self.lengths.cumsum(dim=0) - 1)
+
+    def total(self, vectors: Tensor) -> Tensor:
+        return self._reduced(vectors, "sum")
+
+    def largest(self, vectors: Tensor) -> Tensor:
+        return self._reduced(vectors, "max")
+
+    def _reduced(self, vectors: Tensor, how: str) -> Tensor:
+        # unsafe: a check of the lengths would wait for a GPU
+        return torch.segment_reduce(vectors[0].contiguous(), how, lengths=self.lengths, unsafe=True)
+
+
+Rows = Apart | EndToEnd
+
+
+def cls(hidden: HiddenStates, rows: Rows, weights: Tensor, mask_tokens: Tensor) -> Tensor:
     """The first token of the last layer."""
-    return hidden[-1][:, 0]
+    return rows.first(hidden[-1])
 
 
-def last_token(hidden: HiddenStates, mask: Tensor, mask_tokens: Tensor) -> Tensor:
+def last_token(hidden: HiddenStates, rows: Rows, weights: Tensor, mask_tokens: Tensor) -> Tensor:
     """The last token that is no padding, of the last layer."""
-    last = (mask * torch.arange(mask.shape[1], device=mask.device)).argmax(dim=1)
-    return hidden[-1][torch.arange(len(last), device=last.device), last]
+    return rows.last(hidden[-1])
 
 
-def mean(hidden: HiddenStates, mask: Tensor, mask_tokens: Tensor) -> Tensor:
+def mean(hidden: HiddenStates, rows: Rows, weights: Tensor, mask_tokens: Tensor) -> Tensor:
     """The mean over the tokens of the last layer, special tokens included."""
-    return _masked_mean(hidden[-1], mask)
+    return _mean(hidden[-1], rows, weights)
 
 
-def maximum(hidden: HiddenStates, mask: Tensor, mask_tokens: Tensor) -> Tensor:
+def maximum(hidden: HiddenStates, rows: Rows, weights: Tensor, mask_tokens: Tensor) -> Tensor:
     """The largest value of each dimension over the tokens of the last layer."""
-    return hidden[-1].masked_fill(mask[..., None] == 0, float("-inf")).amax(dim=1)
+    return rows.largest(hidden[-1])
 
 
-def first_last(hidden: HiddenStates, mask: Tensor, mask_tokens: Tensor) -> Tensor:
+def first_last(hidden: HiddenStates, rows: Rows, weights: Tensor, mask_tokens: Tensor) -> Tensor:
     """The mean over the tokens of the first and the last layer.
 
     The first layer is hidden state 1, what the first transformer block gives, and not the embedding layer that early
     SimCSE code took for it (Gao et al. 2021, corrected in January 2022: 60.73 in place of 56.70 for BERT-base).
     """
-    return _masked_mean((hidden[1] + hidden[-1]) / 2, mask)
+    return _mean((hidden[1] + hidden[-1]) / 2, rows, weights)
 
 
-def last2(hidden: HiddenStates, mask: Tensor, mask_tokens: Tensor) -> Tensor:
+def last2(hidden: HiddenStates, rows: Rows, weights: Tensor, mask_tokens: Tensor) -> Tensor:
     """The mean over the tokens of the last two layers (Yan et al. 2021, §4.1)."""
-    return _masked_mean((hidden[-2] + hidden[-1]) / 2, mask)
+    return _mean((hidden[-2] + hidden[-1]) / 2, rows, weights)
 
 
-def mask_token(hidden: HiddenStates, mask: Tensor, mask_tokens: Tensor) -> Tensor:
+def mask_token(hidden: HiddenStates, rows: Rows, weights: Tensor, mask_tokens: Tensor) -> Tensor:
     """The mean over the mask tokens of the last layer (Jiang et al. 2022, PromptBERT)."""
-    return _masked_mean(hidden[-1], mask_tokens)
+    return _mean(hidden[-1], rows, mask_tokens)
 
 
-def _masked_mean(vectors: Tensor, mask: Tensor) -> Tensor:
-    weights = mask[..., None].to(torch.promote_types(vectors.dtype, torch.float32))
-    return (vectors * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1e-9)
+def _mean(vectors: Tensor, rows: Rows, weights: Tensor) -> Tensor:
+    weights = weights[..., None].to(torch.promote_types(vectors.dtype, torch.float32))
+    return rows.total(vectors * weights) / rows.total(weights).clamp(min=1e-9)
 
 
-Pooling = Callable[[HiddenStates, Tensor, Tensor], Tensor]
+Pooling = Callable[[HiddenStates, Rows, Tensor, Tensor], Tensor]
 
 # "pooler" takes [CLS] as well; what makes it one is the dense tanh layer that the Encoder puts behind it.
 POOLINGS: dict[str, Pooling] = {

@@ -89,12 +89,8 @@ class DeCLUTR(Method):
 
     def prepare_corpus(self, dataset: Any) -> Any:
         """Leaves out documents that are too short, and shrinks the spans where `scale_spans` says so."""
-        specials = self.encoder.tokenizer.num_special_tokens_to_add()
-        tokenizer = self.encoder.tokenizer
-        lengths: list[int] = []
-        for start in range(0, len(dataset), 256):
-            rows = tokenizer(dataset[start : start + 256]["text"], verbose=False)["input_ids"]
-            lengths.extend(len(row) - specials for row in rows)
+        dataset = self.collator().tokenized(dataset)
+        lengths = self.collator().document_lengths(dataset)
         enough = 2 * self.anchors * self.longest
         least = self.min_length or (min(lengths) if self.scale_spans else enough)
         if self.scale_spans and least < enough:

@@ -89,8 +89,6 @@ class ContrastiveTrainer(Trainer):
             model.gradient_cache_enable()
         if args.compile_layers:
             model.compile_layers()
-        if args.dataloader_num_workers:
-            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else it warns whenever a worker is forked
         train_dataset = model.prepare_corpus(train_dataset)
         if args.per_device_train_batch_size * args.world_size < 2:
             raise InputError("A batch of one row has no negatives; set per_device_train_batch_size to 2 or more.")
@@ -100,6 +98,10 @@ class ContrastiveTrainer(Trainer):
                 f"{args.train_batch_size * args.world_size}, so that no step could be made. Lower "
                 "per_device_train_batch_size."
             )
+        with args.main_process_first(desc="tokenising"):
+            train_dataset = model.collator(args.seed).tokenized(train_dataset)
+        if args.dataloader_num_workers:
+            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else it warns whenever a worker is forked
         collator = options.pop("data_collator", None) or model.collator(args.seed)
         rows = min(args.train_batch_size, len(train_dataset))
         collator([train_dataset[row] for row in range(rows)])  # what it refuses, it refuses before anything is written
