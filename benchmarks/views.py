@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from textcl import Encoder, load_texts
+from textcl.batching import on_device
 from textcl.device import has_bf16
 from textcl.errors import InputError
 from textcl.methods import ConSERT
@@ -41,7 +42,7 @@ class Steps:
         for step in range(steps):
             start = time.perf_counter()
             batch = self.collator(rows[step * BATCH : (step + 1) * BATCH])
-            batch = {name: tensor.to(device) for name, tensor in batch.items()}
+            batch = on_device(batch, device)
             with torch.autocast(device.type, torch.bfloat16, enabled=has_bf16()):
                 loss = self.method(**batch)["loss"]
             loss.backward()

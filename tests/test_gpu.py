@@ -9,6 +9,7 @@ from datasets import Dataset
 from tiny import TEXTS
 
 from textcl import ContrastiveTrainer, ContrastiveTrainingArguments, SimCSE
+from textcl.batching import on_device
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.losses.info_nce import info_nce
@@ -24,7 +25,7 @@ def encoder(dropout: float = 0.0, **options) -> Encoder:
 
 
 def on_gpu(made: Encoder, texts=ROWS) -> dict[str, torch.Tensor]:
-    return {name: tensor.to(made.device) for name, tensor in made.tokenize(texts).items()}
+    return on_device(made.tokenize(texts), made.device)
 
 
 def gradients(made: Encoder, bf16: bool = False) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,9 +4,9 @@ no values, whatever would read one raises."""
 import pytest
 import torch
 from tiny import TEXTS
-from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from textcl.batching import on_device
 from textcl.encoder import Encoder
 from textcl.methods import METHODS
 
@@ -50,7 +50,7 @@ def step(name: str, rows: list[dict], **options) -> None:
         queue.push(torch.ones(4, queue.rows.shape[1]))
     made = method.collator(seed=1)(rows)
     method = method.to("meta")
-    batch = {name: value.to("meta") if isinstance(value, Tensor) else value for name, value in made.items()}
+    batch = on_device(made, torch.device("meta"))
     for encoder in (module for module in method.modules() if isinstance(module, Encoder)):
         encoder.token_budget = 8 * 32  # several slices
         encoder.__dict__["_takes_rows_end_to_end"] = True  # what is looked at once, on a processor
@@ -91,7 +91,7 @@ def test_rows_that_lie_end_to_end_read_nothing(monkeypatch, gradient_cache):
 def test_what_waits_is_found():
     """The negative control: lengths that only the device knows."""
     encoder = Encoder.from_pretrained("bundled").to("meta")
-    tokens = {name: tensor.to("meta") for name, tensor in encoder.tokenize(TEXTS[:4]).items()}
+    tokens = on_device(encoder.tokenize(TEXTS[:4]), torch.device("meta"))
     with pytest.raises(NotImplementedError, match="Cannot copy out of meta"):
         encoder.embed(tokens)
     with NoBlockingCopies(), pytest.raises(AssertionError, match="waited for"):

@@ -129,6 +129,11 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device, non_blocking=True)
 
 
+def on_device(batch: Tokens, device: torch.device) -> dict[str, Any]:
+    """A batch with its tensors on a device, and its numpy arrays where they are, as a trainer moves it."""
+    return {name: to_device(each, device) if isinstance(each, Tensor) else each for name, each in batch.items()}
+
+
 def on_host(values: Tensor | np.ndarray) -> Tensor:
     """The values as a tensor of the processor.
 

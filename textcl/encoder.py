@@ -29,6 +29,7 @@ from textcl.batching import (
     in_slices,
     in_windows,
     input_names,
+    on_device,
     on_host,
     pad,
     row_lengths,
@@ -429,7 +430,7 @@ class Encoder(nn.Module):
             for window in in_windows(len(distinct), WINDOW.get(self.device.type, 4096)):
                 tokens = self.tokenize([wrap(distinct[i]) for i in window])
                 lengths = tokens["attention_mask"].sum(dim=1)
-                tokens = {name: to_device(tensor, self.device) for name, tensor in tokens.items()}
+                tokens = on_device(tokens, self.device)
 
                 def embed(
                     rows: Tensor, tokens: Tokens = tokens, lengths: Tensor = lengths, start: int = window.start
