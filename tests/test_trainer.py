@@ -274,7 +274,7 @@ test_trainer.resumable({str(directory)!r}, {str(run)!r}, {name!r}).train()
     child.wait()
     assert newest_complete_checkpoint(run).name in {"checkpoint-4", "checkpoint-8"}
     if name == "moco":
-        assert 0 < load_file(newest_complete_checkpoint(run) / "model.safetensors")["queue.pushed"] <= QUEUE / 2
+        assert 0 < load_file(newest_complete_checkpoint(run) / "model.safetensors")["queue._extra_state"] <= QUEUE / 2
         assert whole.method.queue.is_full
     resumed = resumable(directory, run, name)
     resumed.train(resume_from_checkpoint=True)
