@@ -104,7 +104,8 @@ class SimCSE(Method):
         return self.encoder.embed(first).repeat(2, 1)
 
     def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
-        first, second, *hard_negatives = (self.head(embeddings)[rows] for rows in where_views_are(batch))
+        projected = self.head(embeddings)
+        first, second, *hard_negatives = (projected[rows] for rows in where_views_are(batch))
         loss = self.info_nce(
             first,
             second,

@@ -36,12 +36,11 @@ class TwoTowers(Method):
         self.register_buffer("better_tower", torch.zeros((), dtype=torch.long))
 
     def embed(self, batch: Batch) -> Tensor:
-        towers = (self.encoder, self.second)
-        read = (
+        read = [
             tower.embed(rows_of_view(batch, number), dropout=self.dropout_in_training)
-            for number, tower in enumerate(towers)
-        )
-        return torch.cat(list(read))
+            for number, tower in enumerate((self.encoder, self.second))
+        ]
+        return torch.cat(read)
 
     @property
     def candidates(self) -> list[Encoder]:
