@@ -55,6 +55,8 @@ def test_batches_are_those_of_the_texts(directory, tmp_path, monkeypatch, case):
     expected = method.collator(seed=3)(rows_of(dataset))
     kept = method.collator(seed=3).tokenized(dataset, tmp_path)
     monkeypatch.setattr("textcl.collator.token_ids", no_tokenizer)
+    monkeypatch.setattr("textcl.views.template.Template.__call__", no_tokenizer)
+    assert method.collator(seed=3).tokenized(dataset, tmp_path).to_dict() == kept.to_dict()
     found = method.collator(seed=3)(rows_of(kept))
     assert found.keys() == expected.keys()
     for entry, value in expected.items():
@@ -69,7 +71,7 @@ def test_the_next_run_finds_them(directory, tmp_path, monkeypatch):
     encoder = Encoder.from_pretrained(directory, max_length=24)
     encoder.encode(TEXTS[:3])  # which leaves something behind in a tokenizer
     encoder.tokenizer(TEXTS[:3], padding="max_length", max_length=9, truncation=True)
-    monkeypatch.setattr("textcl.token_cache.token_ids", no_tokenizer)
+    monkeypatch.setattr("textcl.collator.token_ids", no_tokenizer)
     second = SimCSE(encoder).collator().tokenized(dataset, tmp_path)
     assert second.to_dict() == first.to_dict()
     assert second.column_names == [*PAIRS, *second.column_names[3:]]

@@ -11,7 +11,7 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from textcl.batching import in_windows, input_names, pad, token_ids
+from textcl.batching import in_windows, input_names, pad, row_lengths, token_ids
 from textcl.data.catalogue import cache_directory
 from textcl.errors import InputError
 from textcl.token_cache import tokenizer_digest, with_tokens
@@ -86,8 +86,8 @@ class Collator:
         self._epoch.fill_(epoch)
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        blocks = self.blocks or self._blocks(rows[0])
-        columns = self._columns(rows[0])
+        blocks = self._blocks(rows[0])
+        columns = self._columns(blocks)
         texts = [text for column, _ in columns for text in texts_of(rows, column)]
         ids = [ids for column, template in columns for ids in self._token_ids(rows, column, template)]
         which = torch.cat(
@@ -120,11 +120,13 @@ class Collator:
         folder = folder or cache_directory() / "tokens"
         if not isinstance(dataset, Dataset) or len(dataset) == 0 or self._digest is None:
             return dataset
-        for column, template in self._columns(dataset[0]):
+        for column, template in self._columns(self._blocks(dataset[0])):
+            texts_of([dataset[0]], column)  # refuses rows without it
             name = self._column_of_tokens(column, template)
             if name not in dataset.column_names:
-                of_rows = partial(_filled, column=column, template=template)
-                dataset = with_tokens(dataset, name, of_rows, self.tokenizer, self.token_limit, folder)
+                texts = partial(texts_of, column=column)
+                made = partial(self._tokenise, template=template)
+                dataset = with_tokens(dataset, column, name, texts, made, folder)
         return dataset
 
     def flat_batch(
@@ -162,9 +164,9 @@ class Collator:
         masked[replaced] = (token * len(self.tokenizer)).long()[replaced]
         return masked, input_ids.masked_fill(~chosen, -100)
 
-    def _columns(self, row: Mapping[str, Any]) -> list[tuple[str, Template | None]]:
+    @staticmethod
+    def _columns(blocks: Sequence[Block]) -> list[tuple[str, Template | None]]:
         """What is tokenised of a row: its columns, and in which template."""
-        blocks = self.blocks or self._blocks(row)
         return list(dict.fromkeys((column, view.template) for column, view in blocks))
 
     def _token_ids(
@@ -173,7 +175,11 @@ class Collator:
         """The tokens of a column of the rows, as `tokenized` put them there, else made now."""
         if (name := self._column_of_tokens(column, template)) in rows[0]:
             return [row[name] for row in rows]
-        return token_ids(self.tokenizer, _filled(rows, column, template), self.token_limit)
+        return self._tokenise(texts_of(rows, column), template)
+
+    def _tokenise(self, texts: Sequence[str], template: Template | None) -> list[list[int]]:
+        filled = [template(text) for text in texts] if template else texts
+        return token_ids(self.tokenizer, filled, self.token_limit)
 
     def _column_of_tokens(self, column: str, template: Template | None) -> str:
         """Its name says all that the tokens come from but the texts, so that nobody takes those of another."""
@@ -184,7 +190,9 @@ class Collator:
     def _digest(self) -> str | None:
         return tokenizer_digest(self.tokenizer)
 
-    def _blocks(self, row: Mapping[str, Any]) -> list[Block]:
+    def _blocks(self, row: Mapping[str, Any]) -> Sequence[Block]:
+        if self.blocks:
+            return self.blocks
         columns = [column for column in COLUMNS if column in row]
         if len(columns) > 1:
             return [(column, PLAIN) for column in columns]
@@ -395,12 +403,6 @@ class SpanCollator(Collator):
                 of_view.append([*tokens[:start], *tokens[start + first : start + last], *tokens[end:]])
 
 
-def _filled(rows: Sequence[Mapping[str, Any]], column: str, template: Template | None) -> list[str]:
-    """A column of the rows, each text within the template."""
-    texts = texts_of(rows, column)
-    return [template(text) for text in texts] if template else texts
-
-
 def texts_of(rows: Sequence[Mapping[str, Any]], column: str) -> list[str]:
     """A column of the rows; what is missing in a cell is a blank, as the tokenizer needs some text."""
     if column not in rows[0]:
@@ -410,7 +412,7 @@ def texts_of(rows: Sequence[Mapping[str, Any]], column: str) -> list[str]:
 
 def _decided_on_host(batch: dict[str, Any]) -> dict[str, Any]:
     """The batch with what decides the shapes of a step as numpy arrays, see `textcl.batching.on_host`."""
-    decisive = {"lengths": batch["attention_mask"].sum(dim=1)}
+    decisive = {"lengths": row_lengths(batch)}
     decisive |= {name: batch[name] for name in ("view", "mlm_labels") if name in batch}
     return {**batch, **{name: tensor.numpy() for name, tensor in decisive.items()}}
 

@@ -429,7 +429,7 @@ class Encoder(nn.Module):
         with self._without_dropout(), bar, torch.no_grad(), autocast:
             for window in in_windows(len(distinct), WINDOW.get(self.device.type, 4096)):
                 tokens = self.tokenize([wrap(distinct[i]) for i in window])
-                lengths = tokens["attention_mask"].sum(dim=1)
+                lengths = row_lengths(tokens)
                 tokens = on_device(tokens, self.device)
 
                 def embed(
@@ -532,7 +532,8 @@ class Encoder(nn.Module):
 
         def embed(rows: Tensor) -> None:
             own = lengths[rows]
-            of_slice = take_rows(inputs, to_device(rows, self.device), int(own.max()))
+            longest = int(own.max())
+            of_slice = take_rows(inputs, to_device(rows, self.device), longest)
             if view is not None:
                 of_slice["view"] = view[rows]
             if self.gradient_cache and torch.is_grad_enabled():
@@ -545,7 +546,7 @@ class Encoder(nn.Module):
                 pooled, output = self._embed_slice(of_slice, own, views, dropout, labels is None)
             embeddings.append(pooled)
             if labels is not None:
-                asked.append(words_asked_for(output.last_hidden_state, labels[rows, : int(own.max())]))
+                asked.append(words_asked_for(output.last_hidden_state, labels[rows, :longest]))
 
         # smaller slices save nothing where the graphs of all of them are kept
         halving = self.gradient_cache or not torch.is_grad_enabled()
@@ -573,9 +574,8 @@ class Encoder(nn.Module):
         if self.gradient_cache:
             self._kept.look()
         several_layers = self.pooling in LAYERS
-        padded = tokens["input_ids"].shape  # rows, length
         count = int(lengths.sum())
-        padding = padded.numel() - count
+        padding = tokens["input_ids"].numel() - count
         plain = not views and "perturbation" not in tokens
         flat = plain and may_lie_end_to_end and padding >= END_TO_END.get(self.device.type, math.inf)
         flat = flat and self._takes_rows_end_to_end

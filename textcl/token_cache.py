@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow
@@ -11,7 +11,7 @@ from datasets import Dataset, concatenate_datasets
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from textcl.batching import in_windows, token_ids
+from textcl.batching import in_windows
 from textcl.files import atomic_write
 
 logger = logging.getLogger("textcl")
@@ -31,26 +31,27 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str | None:
 
 def with_tokens(
     dataset: Dataset,
+    column: str,
     name: str,
-    texts: Callable[[Sequence[dict[str, str]]], list[str]],
-    tokenizer: PreTrainedTokenizerBase,
-    max_length: int | None,
+    texts: Callable[[list[dict[str, str]]], list[str]],
+    tokenise: Callable[[list[str]], list[list[int]]],
     folder: Path,
 ) -> Dataset:
     """A dataset with the tokens of each row in a further column.
 
     Args:
         dataset: The rows.
-        name: Of the column. The same name stands for the same tokenizer and the same `max_length`.
-        texts: Gives the texts of some rows.
-        tokenizer: See `textcl.batching.token_ids`.
-        max_length: See there.
+        column: Where their texts are.
+        name: Of the column to come. The same name stands for the same way from texts to tokens.
+        texts: Gives the texts of some rows, which hold this column alone.
+        tokenise: Gives the tokens of some texts.
         folder: Where the files are, one for each `name` and corpus. Where nothing can be written, a warning says so,
             and the dataset is given back as it was.
     """
+    of_texts = dataset.select_columns([column])
     digest = hashlib.sha256(name.encode())
     for window in in_windows(len(dataset), WINDOW):
-        for text in texts(dataset.select(window).to_list()):
+        for text in texts(of_texts.select(window).to_list()):
             digest.update(_digest(text).encode())
     path = folder / f"{digest.hexdigest()}.arrow"
     tokens = _read(path, len(dataset))
@@ -64,7 +65,7 @@ def with_tokens(
                 pyarrow.ipc.new_stream(file, SCHEMA) as stream,
             ):
                 for window in in_windows(len(dataset), WINDOW):
-                    rows = token_ids(tokenizer, texts(dataset.select(window).to_list()), max_length)
+                    rows = tokenise(texts(of_texts.select(window).to_list()))
                     stream.write_batch(pyarrow.record_batch([pyarrow.array(rows, SCHEMA.field(0).type)], schema=SCHEMA))
                     bar.update(len(window))
         except OSError as error:

@@ -89,8 +89,9 @@ class DeCLUTR(Method):
 
     def prepare_corpus(self, dataset: Any) -> Any:
         """Leaves out documents that are too short, and shrinks the spans where `scale_spans` says so."""
-        dataset = self.collator().tokenized(dataset)
-        lengths = self.collator().document_lengths(dataset)
+        collator = self.collator()
+        dataset = collator.tokenized(dataset)
+        lengths = collator.document_lengths(dataset)
         enough = 2 * self.anchors * self.longest
         least = self.min_length or (min(lengths) if self.scale_spans else enough)
         if self.scale_spans and least < enough:

@@ -226,7 +226,7 @@ class SimCSEPlus(Method):
         example[which] = torch.arange(len(which))
         rows = to_device(torch.cat([torch.arange(len(which)), example]), self.encoder.device)
         both = {name: batch[name][rows] for name in input_names(self.encoder.tokenizer) if name in batch}
-        both["view"] = torch.cat([view, view[example] + len(self.views)]).numpy()
-        both["lengths"] = torch.cat([lengths, lengths[example]]).numpy()
+        both["view"] = torch.cat([view, view[example] + len(self.views)])
+        both["lengths"] = torch.cat([lengths, lengths[example]])
         embeddings, biases = embed(both, views=[*self.views, *alone]).tensor_split([len(which)])
         return embeddings - biases[to_device(which, self.encoder.device)]

@@ -98,11 +98,12 @@ class ContrastiveTrainer(Trainer):
                 f"{args.train_batch_size * args.world_size}, so that no step could be made. Lower "
                 "per_device_train_batch_size."
             )
+        own_collator = model.collator(args.seed)
         with args.main_process_first(desc="tokenising"):
-            train_dataset = model.collator(args.seed).tokenized(train_dataset)
+            train_dataset = own_collator.tokenized(train_dataset)
         if args.dataloader_num_workers:
             os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else it warns whenever a worker is forked
-        collator = options.pop("data_collator", None) or model.collator(args.seed)
+        collator = options.pop("data_collator", None) or own_collator
         rows = min(args.train_batch_size, len(train_dataset))
         collator([train_dataset[row] for row in range(rows)])  # what it refuses, it refuses before anything is written
         self.evaluators = [*evaluators, *model.evaluators(train_dataset, bf16=bool(args.bf16))]
