@@ -13,7 +13,7 @@ from benchmarks.encode import LENGTH, mean_cosine
 from benchmarks.measure import EQUAL, FASTER, MEBIBYTE, SMALLER, Options, Row, in_child, peak_above, seconds, take_turns
 from benchmarks.simcse import load_peer
 from textcl import Encoder, load_vectors
-from textcl.corpus import encode_corpus
+from textcl.vectors.encode import encode_corpus
 
 SHARDS = 8  # of the whole corpus
 

@@ -31,7 +31,7 @@ def bert_base(folder: str, quick: bool) -> str:
     """Writes a BERT-base with random weights and the bundled tokenizer, and returns its directory."""
     from transformers import AutoTokenizer, BertConfig, BertModel
 
-    from textcl.encoder import BUNDLED
+    from textcl.encoder.load import BUNDLED
 
     small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
     torch.manual_seed(0)

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback
 
 from textcl import STSSuite, hold_out, load_texts
+from textcl.data.training import find_corpus
 from textcl.device import has_bf16
 from textcl.errors import InputError
 from textcl.evaluation import LabelFree
@@ -29,8 +30,9 @@ from textcl.evaluation.label_free import CRITERIA
 from textcl.evaluation.significance import spearman
 from textcl.files import append_result, read_results
 from textcl.report.tables import mean_sd, table
+from textcl.runs.recipe import Recipe, load_recipe, resolve
+from textcl.runs.run import make_trainer
 from textcl.training.callback import newest_complete_checkpoint
-from textcl.training.recipe import Recipe, find_corpus, load_recipe, make_trainer, resolve
 
 HELD_OUT = 1000
 DEV = "STS-B dev"  # beside the criteria: what labels would have chosen

@@ -46,7 +46,7 @@ class Options:
 
     def encoder(self) -> str:
         """The directory of the model."""
-        from textcl.encoder import BUNDLED
+        from textcl.encoder.load import BUNDLED
 
         if self.model is not None or self.quick:
             return self.model or str(BUNDLED)
@@ -58,7 +58,7 @@ class Options:
     def texts(self, count: int) -> list[str]:
         """The first `count` distinct sentences; textcl would encode a repeated one once, which would be unfair."""
         from textcl.data import load_texts
-        from textcl.training.recipe import find_corpus
+        from textcl.data.training import find_corpus
 
         distinct = list(dict.fromkeys(load_texts(find_corpus(self.data))["text"]))
         if len(distinct) < count:

@@ -17,13 +17,14 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from textcl import STSSuite
-from textcl.attention import ATTENTION
 from textcl.dropout import Dropout
+from textcl.encoder.attention import ATTENTION
 from textcl.errors import InputError
 from textcl.evaluation.significance import over_seeds
 from textcl.files import append_result, read_results
 from textcl.report.tables import mean_sd, table
-from textcl.training.recipe import load_recipe, make_trainer, resolve
+from textcl.runs.recipe import load_recipe, resolve
+from textcl.runs.run import make_trainer
 
 SIDES = {"textcl": [], "plain": ["--bf16=false"]}
 FLAGS = ["--dev=none", "--select_best=false", "--early_stopping_patience=0"]

@@ -19,7 +19,7 @@ from transformers.utils import is_flash_attn_2_available
 
 from benchmarks.measure import EQUAL, Row, peak_above, wait_for_device
 from textcl import ContrastiveTrainer, ContrastiveTrainingArguments, Encoder, SimCSE
-from textcl.encoder import DROPOUT_FIELDS
+from textcl.encoder.backbone import DROPOUT_FIELDS
 
 WARM_UP = 2  # steps that are not timed
 TEMPERATURE = 0.05

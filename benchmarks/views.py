@@ -15,13 +15,13 @@ import torch
 from tqdm import tqdm
 
 from textcl import Encoder, load_texts
-from textcl.batching import on_device
 from textcl.device import has_bf16
+from textcl.encoder.batching import on_device
 from textcl.errors import InputError
 from textcl.methods import ConSERT
 from textcl.report.tables import table
-from textcl.views import MODEL_OPERATORS, TOKEN_OPERATORS
 from textcl.views.text import TEXT_VIEWS
+from textcl.views.view import MODEL_OPERATORS, TOKEN_OPERATORS
 
 BATCH, LENGTH = 64, 32
 

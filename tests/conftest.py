@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from process_pool import ProcessPool
+from support.process_pool import ProcessPool
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 DATA_IS_HERE = SHARED.exists() or "TEXTCL_TEST_DATA" in os.environ

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command import REPOSITORY, environment
-from tiny import TEXTS, tiny_encoder_directory
+from support.command import REPOSITORY, environment
+from support.tiny import TEXTS, tiny_encoder_directory
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import info_nce, senteval_loop
@@ -20,7 +20,7 @@ from benchmarks.peak import operations
 from benchmarks.quality import draw_plainly
 from benchmarks.transfer import TINY, Cached, features, random_tasks, scikit_learn
 from textcl import Encoder
-from textcl.encoder import BUNDLED
+from textcl.encoder.load import BUNDLED
 from textcl.errors import InputError
 from textcl.evaluation import Transfer
 from textcl.evaluation.logistic import Fold, train, with_ones

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from command import environment
+from support.command import environment
 
 FAULTS = """
 import resource, torch

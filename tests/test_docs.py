@@ -14,14 +14,15 @@ from typing import Any
 
 import pytest
 import yaml
-from command import REPOSITORY
-from tiny import TEXTS
+from support.command import REPOSITORY
+from support.tiny import TEXTS
 
 import textcl
 from textcl.cli.main import COMMANDS, main
 from textcl.errors import InputError
 from textcl.methods import METHODS
-from textcl.training.recipe import RECIPES, FlagParser, load_recipe, resolve
+from textcl.runs.flags import FlagParser
+from textcl.runs.recipe import RECIPES, load_recipe, resolve
 
 DOCS = REPOSITORY / "docs"
 PAGES = [REPOSITORY / "README.md", *sorted(DOCS.rglob("*.md"))]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import REPOSITORY, environment
-from tiny import TEXTS, tiny_encoder_directory
+from support.command import REPOSITORY, environment
+from support.tiny import TEXTS, tiny_encoder_directory
 
 MEAN = ("bert_ct", "declutr", "sccl")
 CLS = ("simcse", "plain_trainer", "clear", "simclr", "moco", "moco_v3", "swav", "byol", "simsiam")

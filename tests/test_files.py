@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from command import environment
-from process_pool import ProcessPool
+from support.command import environment
+from support.process_pool import ProcessPool
 
 from textcl.errors import InputError
 from textcl.files import append_result, read_results

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from tiny import TEXTS
+from support.tiny import TEXTS
 
 from textcl import ContrastiveTrainer, ContrastiveTrainingArguments, SimCSE
-from textcl.batching import on_device
 from textcl.encoder import Encoder
+from textcl.encoder.batching import on_device
+from textcl.encoder.forward import takes_packed_rows
 from textcl.errors import InputError
 from textcl.losses.info_nce import info_nce
 
@@ -20,7 +21,7 @@ ROWS = (TEXTS * 20)[:400]
 def encoder(dropout: float = 0.0, **options) -> Encoder:
     made = Encoder.from_pretrained("bundled", dropout=dropout, max_length=64, **options)
     assert made.device.type == "cuda"
-    assert made._takes_rows_end_to_end
+    assert takes_packed_rows(made)
     return made
 
 
@@ -44,9 +45,9 @@ def close(found: torch.Tensor, expected: torch.Tensor, rounding: float) -> bool:
 
 @pytest.mark.parametrize(("bf16", "rounding"), [(False, 1e-5), (True, 0.02)])
 def test_rows_end_to_end_give_vectors_and_gradients_of_padded_rows(monkeypatch, bf16, rounding):
-    monkeypatch.setattr("textcl.encoder.END_TO_END", {"cuda": 0})
+    monkeypatch.setattr("textcl.encoder.forward.PACK_FROM", {"cuda": 0})
     found = gradients(encoder().train(), bf16)
-    monkeypatch.setattr("textcl.encoder.END_TO_END", {})
+    monkeypatch.setattr("textcl.encoder.forward.PACK_FROM", {})
     expected = gradients(encoder().train(), bf16)
     assert close(found[0], expected[0], rounding)
     assert close(found[1], expected[1], 3 * rounding)
@@ -54,11 +55,11 @@ def test_rows_end_to_end_give_vectors_and_gradients_of_padded_rows(monkeypatch, 
 
 @pytest.mark.parametrize("least", [0, 10**9])
 def test_the_gradient_cache_replays_dropout(monkeypatch, least):
-    monkeypatch.setattr("textcl.encoder.END_TO_END", {"cuda": least})
+    monkeypatch.setattr("textcl.encoder.forward.PACK_FROM", {"cuda": least})
     made = encoder(dropout=0.1).train()
-    made.token_budget = 4096
+    made.slicing.token_budget = 4096
     expected = gradients(made)
-    made.gradient_cache = True
+    made.slicing.gradient_cache = True
     found = gradients(made)
     assert torch.equal(found[0], expected[0])
     assert close(found[1], expected[1], 1e-5)
@@ -66,7 +67,7 @@ def test_the_gradient_cache_replays_dropout(monkeypatch, least):
 
 @pytest.mark.parametrize("least", [0, 10**9])
 def test_compiled_layers_give_the_same(monkeypatch, least):
-    monkeypatch.setattr("textcl.encoder.END_TO_END", {"cuda": least})
+    monkeypatch.setattr("textcl.encoder.forward.PACK_FROM", {"cuda": least})
     made = encoder().train()
     expected = gradients(made)
     made.compile_layers()
@@ -82,7 +83,7 @@ def test_encode_gives_on_the_gpu_what_it_gives_on_the_processor():
 
 
 def test_a_slice_waits_for_nothing(monkeypatch):
-    monkeypatch.setattr("textcl.encoder.END_TO_END", {"cuda": 0})
+    monkeypatch.setattr("textcl.encoder.forward.PACK_FROM", {"cuda": 0})
     made = encoder(dtype=torch.bfloat16)
     tokens, plain = on_gpu(made), made.tokenize(ROWS)
     lengths = plain["attention_mask"].sum(dim=1)

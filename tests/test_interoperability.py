@@ -10,7 +10,7 @@ from mteb.abstasks import AbsTaskSTS
 from mteb.abstasks.task_metadata import TaskMetadata
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-from tiny import TEXTS, tiny_encoder_directory
+from support.tiny import TEXTS, tiny_encoder_directory
 
 import textcl
 from textcl.evaluation import Clustering, LabelledPairs, Retrieval

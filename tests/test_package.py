@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from command import REPOSITORY, environment
+from support.command import REPOSITORY, environment
 
 import textcl
 

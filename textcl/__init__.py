@@ -10,10 +10,12 @@ Names are loaded when they are first used, so that `import textcl` costs millise
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from textcl.version import __version__ as __version__
+
 if TYPE_CHECKING:
-    from textcl.corpus import encode_corpus, load_vectors
     from textcl.data import hold_out, load_clustering, load_labelled, load_texts, load_triplets
     from textcl.encoder import Encoder
+    from textcl.encoder.pooling import smooth_inverse_frequency
     from textcl.errors import InputError
     from textcl.evaluation import (
         Clustering,
@@ -48,12 +50,11 @@ if TYPE_CHECKING:
         VICReg,
     )
     from textcl.modules import InfoNCE
-    from textcl.pooling import smooth_inverse_frequency
-    from textcl.search import CorpusIndex
     from textcl.training import ContrastiveTrainer, ContrastiveTrainingArguments, MethodCallback
+    from textcl.vectors.encode import encode_corpus
+    from textcl.vectors.index import CorpusIndex
+    from textcl.vectors.shards import load_vectors
     from textcl.views.text import augment
-
-__version__ = "0.1.0"
 
 _ROOMS = {
     "Encoder": "textcl.encoder",
@@ -90,10 +91,10 @@ _ROOMS = {
     "SentenceTransformersEvaluator": "textcl.evaluation.sentence_transformers",
     "evaluate": "textcl.evaluation",
     "augment": "textcl.views.text",
-    "smooth_inverse_frequency": "textcl.pooling",
-    "CorpusIndex": "textcl.search",
-    "encode_corpus": "textcl.corpus",
-    "load_vectors": "textcl.corpus",
+    "smooth_inverse_frequency": "textcl.encoder.pooling",
+    "CorpusIndex": "textcl.vectors.index",
+    "encode_corpus": "textcl.vectors.encode",
+    "load_vectors": "textcl.vectors.shards",
     "hold_out": "textcl.data",
     "load_clustering": "textcl.data",
     "load_labelled": "textcl.data",

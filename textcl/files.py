@@ -4,6 +4,7 @@ Results are lines of JSON: several processes may add to one file at the same tim
 passed over.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -64,6 +65,12 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Writes `value` as indented JSON, atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def append_result(path: str | os.PathLike[str], line: dict[str, Any]) -> None:

@@ -88,7 +88,7 @@ def exact() -> dict[str, Any]:
 
 def recipes() -> dict[str, Any]:
     """Every recipe, with a value for each flag; what all of them share stands under `all`."""
-    recipe = importlib.import_module("textcl.training.recipe")
+    recipe = importlib.import_module("textcl.runs.recipe")
     names = sorted(path.stem for path in recipe.RECIPES.glob("*.yaml"))
     resolved = {name: recipe.resolve(recipe.load_recipe(name))[0].to_dict() for name in names}
     first = resolved[names[0]]

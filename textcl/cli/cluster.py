@@ -47,11 +47,11 @@ def main(arguments: Sequence[str]) -> None:
     encoder = Encoder.from_pretrained(given.model, pooling=given.pooling, max_length=given.max_length)
     clusters = given.clusters
     if given.adapt:
-        from textcl.training.adapt import adapt
+        from textcl.runs.clusters import train_for_clusters
 
         save = asked.pop("save_encoder", None)
         with nullcontext(asked.pop("run")) if given.run else tempfile.TemporaryDirectory() as run:
-            method = adapt(encoder, texts, clusters, run=run, seed=given.seed, **asked)
+            method = train_for_clusters(encoder, texts, clusters, run=run, seed=given.seed, **asked)
         if save:
             method.export(save)
         encoder, clusters = method.exported, len(method.centres)

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> None:
 
     from textcl.files import atomic_write, write_json
     from textcl.report.tables import comparison, comparison_table
-    from textcl.training.compare import compare
+    from textcl.runs.compare import compare
 
     lines, failures = compare(
         given.recipes,

@@ -28,16 +28,16 @@ def main(arguments: Sequence[str]) -> None:
         sub.add_argument("--data-dir", metavar="FOLDER", help="another folder than the one above")
     given = parser.parse_args(arguments)
 
-    from textcl.data import catalogue
+    from textcl.data import fetch, import_archive, verify
 
     if given.action == "list":
         _list(given.data_dir)
     elif given.action == "fetch":
-        _print(catalogue.fetch(given.names or None, given.data_dir))
+        _print(fetch(given.names or None, given.data_dir))
     elif given.action == "import":
-        _print(catalogue.import_archive(given.file, given.data_dir))
+        _print(import_archive(given.file, given.data_dir))
     else:
-        statuses = catalogue.verify(given.data_dir, given.names or None)
+        statuses = verify(given.data_dir, given.names or None)
         _print(statuses)
         bad = [s for s in statuses if not s.usable and (given.names or s.state != "missing")]
         if bad:

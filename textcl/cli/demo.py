@@ -18,11 +18,11 @@ def main(arguments: Sequence[str]) -> None:
     given, flags = parser.parse_known_args(arguments)
 
     logging.getLogger("textcl").info("Training SimCSE on WordNet glosses: some two minutes on two cores ...")
-    from textcl.report.demo import demo
+    from textcl.demo import demo
 
     shown = demo(given.output, overwrite=given.overwrite, flags=flags)
     print(f"\n{shown.table}\n\n{shown.search}\n")
     print(
-        f"trained: {shown.record['data']['rows']:,} glosses in {shown.record['seconds']:.0f} s\n"
+        f"trained: {shown.record.data.rows:,} glosses in {shown.record.seconds:.0f} s\n"
         f"encoder: {shown.export}\npicture: {shown.picture or 'none'}"
     )

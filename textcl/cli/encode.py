@@ -69,8 +69,9 @@ def _write_array(given: Namespace, output: Path, options: dict[str, Any]) -> Non
 
 
 def _write_shards(given: Namespace, output: Path, options: dict[str, Any]) -> None:
-    from textcl.corpus import encode_corpus, own_device, read_complete, read_manifest
     from textcl.encoder import Encoder
+    from textcl.vectors.encode import encode_corpus, own_device
+    from textcl.vectors.shards import read_complete, read_manifest
 
     encoder = Encoder.from_pretrained(
         given.model, pooling=given.pooling, max_length=given.max_length, device=own_device()

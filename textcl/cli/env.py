@@ -11,7 +11,7 @@ def main(arguments: Sequence[str]) -> None:
     Parser(prog="textcl env", description="Versions, device, bf16 support, cores, data found.").parse_args(arguments)
 
     from textcl.data import data_directory, verify
-    from textcl.encoder import BUNDLED
+    from textcl.encoder.load import BUNDLED
 
     lines = describe()
     lines["bundled encoder"] = str(BUNDLED) if BUNDLED.is_dir() else "not in this installation"
@@ -25,9 +25,8 @@ def describe() -> dict[str, str]:
     """The machine: versions, platform, device, cores, bf16."""
     import torch
 
-    from textcl.device import has_bf16
-    from textcl.evaluation.results import library_versions
-    from textcl.training.arguments import bf16_speed
+    from textcl.device import bf16_speed, has_bf16
+    from textcl.version import library_versions
 
     cuda = torch.cuda.is_available()
     device = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())) if cuda else "cpu"

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from textcl import __version__
 from textcl.errors import InputError, nearest
+from textcl.version import __version__
 
 # Each is a module of this folder with `main(arguments) -> None`, imported only when it is called.
 COMMANDS = {

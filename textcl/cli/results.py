@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> None:
 
     from pathlib import Path
 
-    from textcl.evaluation import task_names
+    from textcl.evaluation.suite import task_names
     from textcl.files import atomic_write
     from textcl.report import formats
     from textcl.report.differences import compare_results, pairs_csv

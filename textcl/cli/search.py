@@ -18,7 +18,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--prompt", help="put before the query (default: the model's prompt 'query', else the corpus')")
     given = parser.parse_args(arguments)
 
-    from textcl.search import CorpusIndex
+    from textcl.vectors.index import CorpusIndex
 
     hits = CorpusIndex(given.directory, given.model).search(given.query, given.top, prompt=given.prompt)
     wide = max(len(str(hit.id)) for hit in hits)

@@ -19,7 +19,9 @@ def main(arguments: Sequence[str]) -> None:
     if what.startswith("-"):
         raise InputError("Name the method or the recipe first, as in: textcl train simcse --data wiki.txt.")
 
-    from textcl.training.recipe import FlagParser, load_recipe, recipe_file, resolve, run_recipe
+    from textcl.runs.flags import FlagParser
+    from textcl.runs.recipe import load_recipe, recipe_file, resolve
+    from textcl.runs.run import run_recipe
 
     recipe = load_recipe(what) if recipe_file(what) or what.endswith((".yaml", ".yml")) else {"method": what}
     parser = FlagParser(str(recipe.get("method", "simcse")), prog=f"textcl train {what}", usage=USAGE)
@@ -33,8 +35,8 @@ def main(arguments: Sequence[str]) -> None:
         return
 
     record = result.record
-    dev = f", {record['dev']['set']} {record['dev']['score']:.2f}" if record["dev"] else ""
+    dev = f", {record.dev.set} {record.dev.score:.2f}" if record.dev else ""
     print(
-        f"{record['data']['rows']:,} rows, {record['steps']:,} steps, {record['seconds']:.0f} s{dev}\n"
+        f"{record.data.rows:,} rows, {record.steps:,} steps, {record.seconds:.0f} s{dev}\n"
         f"encoder: {result.export}\nrecord:  {result.output / 'run.json'}"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from textcl.data.catalogue import data_directory, load_manifest, require
-from textcl.data.corpora import csv_records
+from textcl.data.formats import csv_records
 from textcl.errors import InputError, nearest
 
 CLUSTERING_SETS = ("AgNews", "SearchSnippets", "StackOverflow")

@@ -6,34 +6,23 @@ sentences of real corpora, and pairs of files would drift apart.
 
 from __future__ import annotations
 
-import csv
-import difflib
-import gzip
-import json
 import logging
-import lzma
-import sys
-import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from itertools import chain, islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from itertools import chain
+from typing import TYPE_CHECKING, Any, cast
 
-from textcl.errors import InputError, nearest
+from textcl.data.formats import as_file, csv_rows, format_of, pick_columns, read_lines, read_rows
+from textcl.errors import InputError
 
 if TYPE_CHECKING:
     import os
 
     from datasets import Dataset
-
 logger = logging.getLogger("textcl")
 
 HELD_OUT = 1000  # rows, or a tenth of a corpus with fewer than ten times as many
+
 LONG_TEXT = 100_000  # characters; longer texts are read, and mentioned, since a tokenizer keeps only their beginning
-_COMPRESSED: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
-_FORMATS = (".txt", ".csv", ".tsv", ".jsonl", ".parquet")
-_TEXT_COLUMNS = ("text", "sentence")
 
 
 def load_texts(
@@ -126,9 +115,9 @@ def load_triplets(
     if isinstance(columns, str) or len(columns) not in (2, 3):
         raise InputError(f"load_triplets takes two or three column names, not {columns!r}.")
     if _is_path(source):
-        path = Path(cast("str | os.PathLike[str]", source))
+        path = as_file(cast("str | os.PathLike[str]", source))
         name = str(path)
-        if _format(path) == ".txt":
+        if format_of(path) == ".txt":
             raise InputError(
                 f"{name} is a text file without columns; pairs and triplets are read from .csv, .tsv, "
                 ".jsonl or .parquet."
@@ -137,7 +126,7 @@ def load_triplets(
     elif hasattr(source, "column_names"):
         dataset = cast("Dataset", source)
         name = "the dataset"
-        _pick(dataset.column_names, columns, name)
+        pick_columns(dataset.column_names, columns, name)
         rows = zip(*(dataset[column] for column in columns), strict=True)
     else:
         raise InputError(f"load_triplets takes a path or a datasets.Dataset, not a {type(source).__name__}.")
@@ -193,9 +182,9 @@ def load_labelled(
     """
     if isinstance(columns, str) or len(columns) not in (1, 2):
         raise InputError(f"load_labelled takes one or two columns of texts, not {columns!r}.")
-    path = Path(source)
+    path = as_file(source)
     wanted = [*columns, label_column]
-    rows = _csv_rows(path, wanted, tabs=True) if _format(path) == ".txt" else read_rows(path, wanted)
+    rows = csv_rows(path, wanted, tabs=True) if format_of(path) == ".txt" else read_rows(path, wanted)
     kept: list[tuple[list[str], str]] = []
     for number, row in enumerate(rows, 1):
         if limit is not None and len(kept) == limit:
@@ -243,223 +232,25 @@ def hold_out(dataset: Dataset, rows: int | None = None) -> tuple[Dataset, list[s
     return kept, texts
 
 
-def read_lines(path: str | os.PathLike[str], encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
-    """Yields (line number from 1, line without its end) of a text file, plain, .gz or .xz; a line feed ends a line.
-
-    Raises:
-        InputError: The file is missing, or a line is no valid text in `encoding` (file and line are named).
-    """
-    return _lines(Path(path), encoding)
-
-
 def _named_values(
     source: str | os.PathLike[str] | Dataset | Sequence[str], column: str | None
 ) -> tuple[str, Iterator[Any]]:
     """What errors call a corpus, and the cells of its text column."""
     if _is_path(source):
-        path = Path(cast("str | os.PathLike[str]", source))
+        path = as_file(cast("str | os.PathLike[str]", source))
         name = str(path)
-        if _format(path) == ".txt":
+        if format_of(path) == ".txt":
             if column is not None:
                 raise InputError(
                     f"{name} is a text file and has no columns, so column '{column}' cannot be read from it."
                 )
-            return name, (line for _, line in _lines(path))
+            return name, (line for _, line in read_lines(path))
         return name, (row[0] for row in read_rows(path, None if column is None else [column]))
     if isinstance(source, Sequence):
         return "the list of texts", iter(source)
     dataset = cast("Dataset", source)
-    (chosen,) = _pick(dataset.column_names, None if column is None else [column], "the dataset")
+    (chosen,) = pick_columns(dataset.column_names, None if column is None else [column], "the dataset")
     return "the dataset", iter(dataset[chosen])
-
-
-def _lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
-    with _open(path) as handle:
-        for number, raw in enumerate(handle, 1):  # a binary file is cut at b"\n" alone
-            if number == 1:
-                raw = raw.removeprefix(b"\xef\xbb\xbf")
-            try:
-                line = raw.decode(encoding)
-            except UnicodeDecodeError as error:
-                raise InputError(
-                    f"{path}, line {number}: byte {raw[error.start]:#04x} at position {error.start + 1} of the line "
-                    f"is no valid UTF-8. Convert the file to UTF-8, for example with iconv."
-                ) from None
-            yield number, line.removesuffix("\n").removesuffix("\r")
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[BinaryIO]:
-    """The bytes of `path`, decompressed where its last suffix says so."""
-    if not path.is_file():
-        if path.is_dir():
-            raise InputError(f"{path} is a directory; a file is needed.")
-        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        similar = difflib.get_close_matches(path.name, siblings, n=1)
-        hint = f" Did you mean {path.with_name(similar[0])}?" if similar else ""
-        raise InputError(f"There is no file {path}.{hint}")
-    opener = _COMPRESSED.get(path.suffix.lower())
-    try:
-        with opener(path, "rb") if opener else path.open("rb") as handle:
-            yield cast(BinaryIO, handle)
-    except (gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError) as error:
-        raise InputError(
-            f"{path} cannot be decompressed: {error}. It is damaged, or was only partly downloaded."
-        ) from None
-
-
-def column_names(path: Path) -> list[str]:
-    """The columns of a .csv, .tsv, .jsonl (those of its first row) or .parquet, plain or compressed.
-
-    Raises:
-        InputError: The file is missing or empty, or has another suffix.
-    """
-    suffix = _format(path)
-    if suffix == ".parquet":
-        with _parquet_file(path) as file:
-            return list(file.schema_arrow.names)
-    if suffix == ".jsonl":
-        names = next((list(row) for _, row in _json_objects(path)), [])
-    else:
-        _, names = next(csv_records(path, tabs=suffix == ".tsv"), (0, []))
-    if not names:
-        raise InputError(f"{path} is empty.")
-    return names
-
-
-def _format(path: Path) -> str:
-    """The suffix that says how the (decompressed) file is to be read."""
-    name = path.name.lower()
-    for suffix in _COMPRESSED:
-        name = name.removesuffix(suffix)
-    suffix = Path(name).suffix
-    if suffix not in _FORMATS:
-        raise InputError(
-            f"{path} has the suffix '{suffix}'; textcl reads {', '.join(_FORMATS)}, and .gz or .xz of them."
-        )
-    return suffix
-
-
-def read_rows(path: Path, columns: Sequence[str] | None) -> Iterator[tuple[Any, ...]]:
-    """Yields the cells of the wanted columns, row by row; None stands for the default text column."""
-    suffix = _format(path)
-    if suffix == ".parquet":
-        yield from _parquet_rows(path, columns)
-    elif suffix == ".jsonl":
-        yield from _jsonl_rows(path, columns)
-    else:
-        yield from _csv_rows(path, columns, tabs=suffix == ".tsv")
-
-
-def csv_records(path: Path, *, tabs: bool) -> Iterator[tuple[int, list[str]]]:
-    """Yields (number of its last line, cells) for each record that is not blank."""
-    last = 0
-
-    def source() -> Iterator[str]:
-        nonlocal last
-        for number, line in _lines(path):
-            last = number
-            yield line + "\n"
-
-    if tabs:
-        for line in source():
-            if line.strip():
-                yield last, line[:-1].split("\t")
-        return
-    limit = csv.field_size_limit(sys.maxsize)  # the default, 131,072 characters, would refuse a long text
-    try:
-        for record in csv.reader(source(), strict=True):
-            if record:
-                yield last, record
-    except csv.Error as error:
-        raise InputError(f"{path}, line {last}: this is no valid csv: {error}.") from None
-    finally:
-        csv.field_size_limit(limit)
-
-
-def _csv_rows(path: Path, columns: Sequence[str] | None, *, tabs: bool) -> Iterator[tuple[str, ...]]:
-    records = csv_records(path, tabs=tabs)
-    header = next(records, None)
-    if header is None:
-        raise InputError(f"{path} is empty.")
-    present = header[1]
-    wanted = [present.index(column) for column in _pick(present, columns, str(path))]
-    for number, cells in records:
-        if len(cells) != len(present):
-            raise InputError(
-                f"{path}, line {number}: this row has {len(cells)} cells where the header has {len(present)}."
-            )
-        yield tuple(cells[index] for index in wanted)
-
-
-def _jsonl_rows(path: Path, columns: Sequence[str] | None) -> Iterator[tuple[Any, ...]]:
-    chosen: list[str] | None = None
-    for number, row in _json_objects(path):
-        if chosen is None:
-            chosen = _pick(list(row), columns, str(path))
-        missing = [column for column in chosen if column not in row]
-        if missing:
-            raise InputError(f"{path}, line {number}: there is no '{missing[0]}'; there is {_listed(row)}.")
-        yield tuple(row[column] for column in chosen)
-
-
-def _json_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in _lines(path):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}, line {number}: this is no valid JSON: {error.msg}.") from None
-        if not isinstance(row, dict):
-            raise InputError(f"{path}, line {number}: a JSON object is needed, not a {type(row).__name__}.")
-        yield number, row
-
-
-def _parquet_rows(path: Path, columns: Sequence[str] | None) -> Iterator[tuple[Any, ...]]:
-    with _parquet_file(path) as file:
-        chosen = _pick(file.schema_arrow.names, columns, str(path))
-        for batch in file.iter_batches(columns=chosen):
-            yield from zip(*(batch.column(column).to_pylist() for column in chosen), strict=True)
-
-
-@contextmanager
-def _parquet_file(path: Path) -> Iterator[Any]:
-    import pyarrow
-    import pyarrow.parquet
-
-    with _open(path) as handle:
-        try:
-            # a compressed stream cannot seek as parquet needs it, so its bytes are read at once
-            file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(handle.read()) if _compressed(path) else handle)
-        except pyarrow.ArrowInvalid as error:
-            raise InputError(f"{path} is no valid parquet file: {error}") from None
-        yield file
-
-
-def _compressed(path: Path) -> bool:
-    return path.suffix.lower() in _COMPRESSED
-
-
-def _pick(present: Sequence[str], columns: Sequence[str] | None, name: str) -> list[str]:
-    """The wanted columns, checked; without a wish "text", "sentence", or the only column."""
-    if columns is None:
-        for candidate in (*_TEXT_COLUMNS, *(present if len(present) == 1 else ())):
-            if candidate in present:
-                return [candidate]
-        raise InputError(
-            f"{name} has the columns {_listed(present)}, none of them 'text' or 'sentence': name the one to read."
-        )
-    for column in columns:
-        if column not in present:
-            raise InputError(
-                f"{name} has no column '{column}'; its columns are {_listed(present)}.{nearest(column, present)}"
-            )
-    return list(columns)
-
-
-def _listed(names: Any) -> str:
-    return ", ".join(f"'{name}'" for name in islice(names, 20)) or "none"
 
 
 def _is_path(source: Any) -> bool:

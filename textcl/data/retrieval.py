@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textcl.data.corpora import as_text, column_names, read_rows
+from textcl.data.corpora import as_text
+from textcl.data.formats import column_names, read_rows
 from textcl.errors import InputError
 
 # What a column may be called: textcl's name first, then that of BEIR's files.

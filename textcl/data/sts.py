@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from textcl.data.catalogue import data_directory, load_manifest, require
-from textcl.data.corpora import read_lines
+from textcl.data.formats import read_lines
 from textcl.errors import InputError, nearest
 
 STS_TASKS = ("STS12", "STS13", "STS14", "STS15", "STS16", "STSBenchmark", "SICKRelatedness")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from textcl.data.catalogue import data_directory, load_manifest, require
-from textcl.data.corpora import read_lines
+from textcl.data.formats import read_lines
 from textcl.data.sts import normalise_space
 from textcl.errors import InputError, nearest
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from textcl.errors import InputError
-from textcl.evaluation.sts import encode_distinct
+from textcl.evaluation.encoding import encode_distinct
 from textcl.files import atomic_write
 
 FINISHED = "results.jsonl"  # a line for each task that was scored

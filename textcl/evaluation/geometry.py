@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from textcl.data.sts import read_sts
+from textcl.data.sts import hash_subsets, read_sts
 from textcl.errors import InputError
-from textcl.evaluation.results import GEOMETRY_METRICS, Result, library_versions
-from textcl.evaluation.sts import describe, encode_distinct, hash_subsets
-from textcl.losses import geometry
+from textcl.evaluation.encoding import describe, encode_distinct
+from textcl.evaluation.results import GEOMETRY_METRICS, Result
+from textcl.metrics import geometry
+from textcl.version import library_versions
 
 NEIGHBOURS = 10
 LEAST_SCORE = 4.0  # pairs scored above are positives (Gao et al. 2021, footnote 3)

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from textcl.errors import InputError, nearest
 from textcl.evaluation.baselines import TfidfEncoder
+from textcl.evaluation.encoding import cosine, encode_distinct
 from textcl.evaluation.significance import spearman
-from textcl.evaluation.sts import cosine, encode_distinct
-from textcl.losses import geometry
 from textcl.losses.info_nce import nt_xent
+from textcl.metrics import geometry
 
 LEAST_WORDS = 4  # of a text that is used: two a half
 MOST_WORDS = 64  # of a text that are used, so that an encoder sees both halves of a long one

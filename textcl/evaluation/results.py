@@ -33,7 +33,6 @@ KINDS = {
     "geometry": "effective_rank",
 }
 _SHORT_NAMES = {"STSBenchmark": "STS-B", "SICKRelatedness": "SICK-R", "SICKEntailment": "SICK-E"}
-_LIBRARIES = ("torch", "transformers", "sentence-transformers", "numpy", "scipy", "scikit-learn")
 
 
 @dataclass
@@ -145,13 +144,3 @@ def measures(entry: Mapping[str, Any]) -> dict[str, float]:
     """
     figures = {name: value for name, value in entry.items() if isinstance(value, float)}
     return {"all": figures["all"]} if len(entry.get("subsets", ())) == 1 else figures
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of what takes part in a score."""
-    import platform
-    from importlib.metadata import version
-
-    from textcl import __version__
-
-    return {"textcl": __version__, "python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}

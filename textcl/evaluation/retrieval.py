@@ -11,8 +11,9 @@ from typing import Any, Self
 import numpy as np
 
 from textcl.data.retrieval import Collection, read_beir, read_collection
-from textcl.evaluation.results import RETRIEVAL_METRICS, Result, library_versions
-from textcl.evaluation.sts import describe, encode_distinct
+from textcl.evaluation.encoding import describe, encode_distinct
+from textcl.evaluation.results import RETRIEVAL_METRICS, Result
+from textcl.version import library_versions
 
 logger = logging.getLogger("textcl")
 

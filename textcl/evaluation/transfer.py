@@ -20,10 +20,11 @@ from torch import Tensor
 from textcl.data.transfer import REGRESSIONS, TRANSFER_TASKS, Examples, hash_examples, read_transfer
 from textcl.errors import InputError, nearest
 from textcl.evaluation.cache import FINISHED, cache_folder, embed
+from textcl.evaluation.encoding import describe
 from textcl.evaluation.logistic import Fold, Training, expected_class, predict, solve, train, with_ones
-from textcl.evaluation.results import Result, library_versions
-from textcl.evaluation.sts import describe
+from textcl.evaluation.results import Result
 from textcl.files import append_result, read_results
+from textcl.version import library_versions
 
 logger = logging.getLogger("textcl")
 

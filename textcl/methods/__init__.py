@@ -18,24 +18,25 @@ from textcl.methods.simsiam import SimSiam
 from textcl.methods.swav import SwAV
 from textcl.methods.vicreg import VICReg
 
-METHODS: dict[str, type[Method]] = {
-    "simcse": SimCSE,
-    "simcse-plus": SimCSEPlus,
-    "bert-ct": BertCT,
-    "ct-in-batch": CTInBatch,
-    "consert": ConSERT,
-    "clear": CLEAR,
-    "declutr": DeCLUTR,
-    "sccl": SCCL,
-    "simclr": SimCLR,
-    "moco": MoCo,
-    "moco-v3": MoCoV3,
-    "swav": SwAV,
-    "byol": BYOL,
-    "simsiam": SimSiam,
-    "barlow-twins": BarlowTwins,
-    "vicreg": VICReg,
-}
+_CLASSES: tuple[type[Method], ...] = (
+    SimCSE,
+    SimCSEPlus,
+    BertCT,
+    CTInBatch,
+    ConSERT,
+    CLEAR,
+    DeCLUTR,
+    SCCL,
+    SimCLR,
+    MoCo,
+    MoCoV3,
+    SwAV,
+    BYOL,
+    SimSiam,
+    BarlowTwins,
+    VICReg,
+)
+METHODS: dict[str, type[Method]] = {each.name: each for each in _CLASSES}
 
 __all__ = [
     "BYOL",

@@ -2,10 +2,11 @@
 
 from torch import Tensor
 
+from textcl.collator.batch import Batch
 from textcl.distributed import gather
 from textcl.encoder import Encoder
 from textcl.losses.redundancy import barlow_twins
-from textcl.methods.method import Batch, Method
+from textcl.methods.method import Method, Outputs
 from textcl.modules.heads import mlp
 
 
@@ -35,6 +36,12 @@ class BarlowTwins(Method):
         torch.Size([])
     """
 
+    name = "barlow-twins"
+    paper = (
+        "Zbontar, Jing, Misra, LeCun and Deny (2021). Barlow Twins: Self-Supervised Learning via Redundancy Reduction. "
+        "ICML. arXiv 2103.03230"
+    )
+
     def __init__(
         self,
         encoder: Encoder,
@@ -51,7 +58,7 @@ class BarlowTwins(Method):
         self.off_diagonal_weight = off_diagonal_weight
         self.loss_scale = loss_scale
 
-    def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def objective(self, embeddings: Tensor, batch: Batch) -> Outputs:
         first, second = (gather(self.projector(view)) for view in embeddings.chunk(2))
         loss = self.loss_scale * barlow_twins(first, second, self.off_diagonal_weight)
         return {"loss": loss, "projections": first.detach()}

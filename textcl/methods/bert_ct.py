@@ -4,12 +4,13 @@ from typing import Literal
 
 from torch import Tensor
 
-from textcl.collator import Negatives, PairCollator
+from textcl.collator.batch import Batch
+from textcl.collator.pairs import Negatives, PairCollator
 from textcl.distributed import mean, world_size
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.losses.contrastive_tension import contrastive_tension
-from textcl.methods.method import Batch
+from textcl.methods.method import Outputs
 from textcl.methods.two_towers import Keep, TwoTowers
 
 
@@ -38,6 +39,8 @@ class BertCT(TwoTowers):
         (tensor(2), 16)
     """
 
+    name = "bert-ct"
+
     def __init__(
         self,
         encoder: Encoder,
@@ -54,10 +57,6 @@ class BertCT(TwoTowers):
         self.negatives_per_positive = negatives_per_positive
         self.reduction = reduction
 
-    @property
-    def needs_hooks(self) -> bool:
-        return self.negatives == "independent"  # its pairs are other ones in each epoch
-
     def collator(self, seed: int = 42) -> PairCollator:
         return PairCollator(
             self.encoder.tokenizer,
@@ -67,7 +66,7 @@ class BertCT(TwoTowers):
             seed=seed,
         )
 
-    def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def objective(self, embeddings: Tensor, batch: Batch) -> Outputs:
         first, second = batch["pair"].unbind(dim=1)
         total = contrastive_tension(embeddings[first], embeddings[second], batch["identical"])
         if self.reduction == "sum":

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from textcl.collator.batch import Batch
 from textcl.distributed import mean
 from textcl.encoder import Encoder
 from textcl.losses.regression import cosine_regression
-from textcl.methods.method import Batch, Method
+from textcl.methods.method import Method, Outputs
 from textcl.modules.heads import mlp
 from textcl.modules.target import Target, cosine_momentum
 
@@ -37,6 +38,12 @@ class BYOL(Method):
         torch.Size([])
     """
 
+    name = "byol"
+    paper = (
+        "Grill et al. (2020). Bootstrap Your Own Latent: A New Approach to Self-Supervised Learning. NeurIPS. arXiv "
+        "2006.07733"
+    )
+
     def __init__(
         self,
         encoder: Encoder,
@@ -59,11 +66,7 @@ class BYOL(Method):
             self.target = Target(encoder, self.projector, dropout=target_dropout)
         self.momentum = momentum
 
-    @property
-    def needs_hooks(self) -> bool:
-        return True
-
-    def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def objective(self, embeddings: Tensor, batch: Batch) -> Outputs:
         first, second = (self.projector(view) for view in embeddings.chunk(2))
         first_target, second_target = first, second
         if self.target is not None:

@@ -4,8 +4,9 @@ from typing import Literal
 
 from torch import Tensor
 
+from textcl.collator.batch import Batch
 from textcl.encoder import Encoder
-from textcl.methods.method import Batch, Method
+from textcl.methods.method import Method, Outputs
 from textcl.modules.heads import mlp
 from textcl.modules.info_nce import InfoNCE
 from textcl.modules.masked_language_model import MaskedLanguageModelHead
@@ -30,7 +31,6 @@ class CLEAR(Method):
         mlm_weight: Of the masked-word term; 0: none.
         mlm_probability: Share of the tokens masked.
         mask_duplicates: Leave rows with the same text out of each other's negatives; the paper does not.
-        chunk_size: Rows and columns of a tile of the similarity matrix; None: tiles from 4,096 × 4,096 scores on.
 
     Example:
         >>> method = CLEAR(Encoder.from_pretrained("bundled", pooling="cls"), "span_deletion+reordering", "reordering")
@@ -38,6 +38,12 @@ class CLEAR(Method):
         >>> sorted(method(**batch))
         ['contrastive', 'embeddings', 'loss', 'mlm']
     """
+
+    name = "clear"
+    paper = (
+        "Wu, Wang, Gu, Khabsa, Sun and Ma (2020). CLEAR: Contrastive Learning for Sentence Representation. arXiv "
+        "2012.15466"
+    )
 
     def __init__(
         self,
@@ -50,7 +56,6 @@ class CLEAR(Method):
         mlm_weight: float = 1.0,
         mlm_probability: float = 0.15,
         mask_duplicates: bool = False,
-        chunk_size: int | None = None,
     ) -> None:
         super().__init__(encoder)
         self.views = encoder.prepare_views(first_view, second_view)
@@ -61,13 +66,12 @@ class CLEAR(Method):
             topology="nt_xent",
             reduction=reduction,
             mask_duplicates=mask_duplicates,
-            chunk_size=chunk_size,
         )
         self.mlm_weight = mlm_weight
         self.mask_probability = mlm_probability if mlm_weight else 0.0
         self.mlm_head = MaskedLanguageModelHead.from_encoder(encoder).to(encoder.device) if mlm_weight else None
 
-    def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def objective(self, embeddings: Tensor, batch: Batch) -> Outputs:
         first, second = self.head(embeddings).chunk(2)
         loss = self.info_nce(first, second, text_id=batch["text_id"])
         if self.mlm_head is None:

@@ -1,18 +1,19 @@
 """ConSERT: Contrastive Framework for Self-Supervised Sentence Representation Transfer (Yan et al., ACL 2021)."""
 
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from textcl.collator import Block, Collator
+from textcl.collator.batch import Batch, where_views_are
+from textcl.collator.collator import Block, Collator
 from textcl.distributed import mean
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.losses.classification import classification
-from textcl.methods.method import Batch, Method, where_views_are
+from textcl.methods.method import Method, Outputs
 from textcl.modules.info_nce import InfoNCE
-from textcl.views import PLAIN
+from textcl.views.view import PLAIN
 
 ADVERSARIAL = "adversarial"
 
@@ -41,7 +42,6 @@ class ConSERT(Method):
         noise_norm: Length of each token's adversarial perturbation.
         dropout_in_training: Train with the model's dropout; the script for the unsupervised base model does not.
         mask_duplicates: Leave rows with the same text out of each other's negatives; the paper does not.
-        chunk_size: Rows and columns of a tile of the similarity matrix; None: tiles from 4,096 × 4,096 scores on.
 
     Raises:
         InputError: For views that this backbone has no place for, or that do not suit the objective.
@@ -52,6 +52,12 @@ class ConSERT(Method):
         >>> method(**batch)["loss"].shape
         torch.Size([])
     """
+
+    name = "consert"
+    paper = (
+        "Yan, Li, Wang, Zhang, Wu and Xu (2021). ConSERT: A Contrastive Framework for Self-Supervised Sentence "
+        "Representation Transfer. ACL. arXiv 2105.11741"
+    )
 
     def __init__(
         self,
@@ -65,7 +71,6 @@ class ConSERT(Method):
         noise_norm: float = 1.0,
         dropout_in_training: bool = True,
         mask_duplicates: bool = False,
-        chunk_size: int | None = None,
     ) -> None:
         super().__init__(encoder)
         if objective not in ("unsupervised", "supervised", "joint"):
@@ -78,7 +83,7 @@ class ConSERT(Method):
         self.contrastive_weight = contrastive_weight
         self.noise_norm = noise_norm
         self.dropout_in_training = dropout_in_training
-        self.info_nce = InfoNCE(temperature, topology="nt_xent", mask_duplicates=mask_duplicates, chunk_size=chunk_size)
+        self.info_nce = InfoNCE(temperature, topology="nt_xent", mask_duplicates=mask_duplicates)
         supervised = objective != "unsupervised"
         self.classifier = nn.Linear(4 * encoder.dimension, classes).to(encoder.device) if supervised else None
 
@@ -107,21 +112,23 @@ class ConSERT(Method):
             perturbation=self._perturbation(batch) if self.adversarial else None,
         )
 
-    def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def objective(self, embeddings: Tensor, batch: Batch) -> Outputs:
         parts = embeddings.chunk(len(self.blocks))
         ids = batch["text_id"].chunk(len(self.blocks))
         loss = embeddings.new_zeros(())
-        outputs = {}
+        outputs: Outputs = {}
         if self.classifier is not None:
-            outputs["supervised"] = self._supervised(parts[0], parts[1], batch["label"])
-            loss, parts, ids = loss + outputs["supervised"], parts[2:], ids[2:]
+            supervised = self._supervised(parts[0], parts[1], batch["label"])
+            loss, parts, ids = loss + supervised, parts[2:], ids[2:]
+            outputs["supervised"] = supervised.detach()
         if self.objective_name != "supervised":
             pairs = zip(parts[::2], parts[1::2], ids[::2], strict=True)
-            outputs["contrastive"] = sum(
+            contrastive = sum(
                 (2 * self.info_nce(first, second, text_id=id) for first, second, id in pairs), start=loss.new_zeros(())
             )
-            loss = loss + self.contrastive_weight * outputs["contrastive"]
-        return {"loss": loss, **{name: part.detach() for name, part in outputs.items()}}
+            loss = loss + self.contrastive_weight * contrastive
+            outputs["contrastive"] = contrastive.detach()
+        return {"loss": loss, **outputs}
 
     def _supervised(self, first: Tensor, second: Tensor, labels: Tensor) -> Tensor:
         assert self.classifier is not None
@@ -135,7 +142,8 @@ class ConSERT(Method):
         views = where_views_are(batch)
         plain = slice(0, views[1].stop)
         moved = perturbation[plain].requires_grad_()
-        tokens = {name: values[plain] for name, values in batch.items() if name != "label"}
+        read: dict[str, Any] = {name: values for name, values in batch.items() if name != "label"}
+        tokens = cast(Batch, {name: values[plain] for name, values in read.items()})
         with torch.enable_grad():
             first, second = self.encoder.embed(tokens, dropout=self.dropout_in_training, perturbation=moved).chunk(2)
             (gradient,) = torch.autograd.grad(self._supervised(first, second, batch["label"]), moved)

@@ -1,16 +1,16 @@
 """CT with in-batch negatives: the two towers of Contrastive Tension under InfoNCE, as sentence-transformers has it."""
 
-from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor
 
-from textcl.collator import Collator
+from textcl.collator.batch import Batch
+from textcl.collator.collator import Collator
 from textcl.encoder import Encoder
-from textcl.methods.method import Batch
+from textcl.methods.method import Outputs
 from textcl.methods.two_towers import Keep, TwoTowers
 from textcl.modules.info_nce import InfoNCE
-from textcl.views import PLAIN
+from textcl.views.view import PLAIN
 
 
 class CTInBatch(TwoTowers):
@@ -27,7 +27,6 @@ class CTInBatch(TwoTowers):
         keep: Which tower is exported: best_on_dev, first, second or average of the weights.
         dropout_in_training: Train with the model's dropout.
         mask_duplicates: Leave rows with the same text out of each other's negatives.
-        chunk_size: Rows and columns of a tile of the similarity matrix; None: tiles from 4,096 × 4,096 scores on.
 
     Example:
         >>> method = CTInBatch(Encoder.from_pretrained("bundled"))
@@ -35,6 +34,8 @@ class CTInBatch(TwoTowers):
         >>> method(**batch)["loss"].shape
         torch.Size([])
     """
+
+    name = "ct-in-batch"
 
     def __init__(
         self,
@@ -45,7 +46,6 @@ class CTInBatch(TwoTowers):
         keep: Keep = "best_on_dev",
         dropout_in_training: bool = True,
         mask_duplicates: bool = False,
-        chunk_size: int | None = None,
     ) -> None:
         super().__init__(encoder, keep, dropout_in_training)
         self.info_nce = InfoNCE(
@@ -54,20 +54,12 @@ class CTInBatch(TwoTowers):
             similarity=similarity,
             symmetric=True,
             mask_duplicates=mask_duplicates,
-            chunk_size=chunk_size,
         )
-
-    @property
-    def needs_hooks(self) -> bool:
-        return self.info_nce.log_scale_bias is not None
 
     def collator(self, seed: int = 42) -> Collator:
         blocks = [("text", PLAIN), ("text", PLAIN)]  # the towers differ, so that no dropout is needed
         return Collator(self.encoder.tokenizer, self.encoder.max_length, blocks=blocks, seed=seed)
 
-    def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def objective(self, embeddings: Tensor, batch: Batch) -> Outputs:
         first, second = embeddings.chunk(2)
         return {"loss": self.info_nce(first, second, text_id=batch["text_id"])}
-
-    def after_optimizer_step(self, step: int, total: int, keys: Sequence[Tensor]) -> None:
-        self.info_nce.after_optimizer_step()

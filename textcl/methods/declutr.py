@@ -1,15 +1,16 @@
 """DeCLUTR: Deep Contrastive Learning for Unsupervised Textual Representations (Giorgi et al., ACL 2021)."""
 
 import logging
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
-from textcl.collator import SpanCollator
+from textcl.collator.batch import Batch
+from textcl.collator.spans import SpanCollator
 from textcl.encoder import Encoder
 from textcl.errors import InputError
-from textcl.methods.method import Batch, Method
+from textcl.methods.method import Method, Outputs
 from textcl.modules.info_nce import InfoNCE
 from textcl.modules.masked_language_model import MaskedLanguageModelHead
 from textcl.views.spans import Positives
@@ -39,7 +40,6 @@ class DeCLUTR(Method):
         temperature: τ.
         mlm_weight: Of the masked-word term; 0: none, and anchors are embedded from plain text.
         mlm_probability: Share of the anchors' tokens masked.
-        chunk_size: Rows and columns of a tile of the similarity matrix; None: tiles from 4,096 × 4,096 scores on.
 
     Raises:
         InputError: For bounds that leave no span.
@@ -50,6 +50,12 @@ class DeCLUTR(Method):
         >>> batch["view"].tolist()
         [0, 0, 1, 1, 2, 2]
     """
+
+    name = "declutr"
+    paper = (
+        "Giorgi, Nitski, Wang and Bader (2021). DeCLUTR: Deep Contrastive Learning for Unsupervised Textual "
+        "Representations. ACL. arXiv 2006.03659"
+    )
 
     takes_views = False
 
@@ -66,7 +72,6 @@ class DeCLUTR(Method):
         temperature: float = 0.05,
         mlm_weight: float = 1.0,
         mlm_probability: float = 0.15,
-        chunk_size: int | None = None,
     ) -> None:
         super().__init__(encoder)
         room = encoder.max_length - encoder.tokenizer.num_special_tokens_to_add()
@@ -82,7 +87,7 @@ class DeCLUTR(Method):
         self.sampling = sampling
         self.min_length = min_length
         self.scale_spans = scale_spans
-        self.info_nce = InfoNCE(temperature, topology="nt_xent", chunk_size=chunk_size)
+        self.info_nce = InfoNCE(temperature, topology="nt_xent")
         self.mlm_weight = mlm_weight
         self.mask_probability = mlm_probability if mlm_weight else 0.0
         self.mlm_head = MaskedLanguageModelHead.from_encoder(encoder).to(encoder.device) if mlm_weight else None
@@ -130,14 +135,11 @@ class DeCLUTR(Method):
             seed=seed,
         )
 
-    @property
-    def needs_hooks(self) -> bool:
-        return True  # the spans of a document are other ones in each epoch
-
-    def forward(self, **batch: Any) -> dict[str, Tensor]:
+    def forward(self, **batch: Unpack[Batch]) -> Outputs:
         if self.mlm_head is None:
             return super().forward(**batch)
-        self.check_hooks()
+        if self.training and not self.hooked:
+            self.check_hooks()
         embeddings, hidden, words = self.encoder.embed_masked(batch, batch["mlm_labels"])
         contrastive = self.objective(embeddings, batch)["loss"]
         mlm = self.mlm_head(hidden, words, self.encoder.word_embeddings.weight)
@@ -148,6 +150,6 @@ class DeCLUTR(Method):
             "embeddings": embeddings.detach(),
         }
 
-    def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def objective(self, embeddings: Tensor, batch: Batch) -> Outputs:
         anchors, *positives = embeddings.chunk(1 + self.positives)
         return {"loss": self.info_nce(anchors, torch.stack(positives).mean(dim=0))}

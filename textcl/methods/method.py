@@ -1,41 +1,87 @@
 """What every method is: an encoder, the modules around it, and an objective over one flat batch of views."""
 
-import copy
 from collections.abc import Collection, Sequence
-from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypedDict, Unpack
 
 from torch import Tensor, nn
 
-from textcl.batching import on_host
-from textcl.card import model_card
-from textcl.collator import Collator
+from textcl.collator.batch import Batch
+from textcl.collator.collator import Collator
 from textcl.encoder import Encoder
-from textcl.methods.citations import papers
-from textcl.views import PLAIN, View
+from textcl.encoder.backbone import compile_layers
+from textcl.encoder.card import model_card
+from textcl.modules.info_nce import InfoNCE
+from textcl.views.view import PLAIN, View
 
-Batch = dict[str, Any]
+
+class Outputs(TypedDict, total=False):
+    """What `objective` and `forward` give; all but the loss is detached."""
+
+    loss: Tensor
+    """What is minimised, a scalar with gradient."""
+    embeddings: Tensor
+    """The rows that the encoder gave, (rows, dim), for diagnostics; `forward` adds them."""
+    keys: Tensor
+    """Rows that a queue takes after the optimizer step."""
+    projections: Tensor
+    """One view's projector outputs, (batch, dim), if only the loss prevents collapse: the projector can collapse even
+    when the embeddings do not. The trainer watches them."""
+    deviation: Tensor
+    """The projections' standard deviation divided by the loss's target, if it has one."""
+    contrastive: Tensor
+    """The contrastive term, of a loss with several terms; likewise each of those below."""
+    mlm: Tensor
+    """The masked-word term."""
+    supervised: Tensor
+    """The term on labelled pairs."""
+    clustering: Tensor
+    """The clustering term."""
+    invariance: Tensor
+    """How far the two views are apart."""
+    variance: Tensor
+    """How far the dimensions fall short of the wanted deviation."""
+    covariance: Tensor
+    """How much two dimensions vary together."""
+    dimension: Tensor
+    """InfoNCE between dimensions."""
+    decorrelation: Tensor
+    """Barlow Twins' term."""
+    consistency: Tensor
+    """The divergence between two views' rankings."""
+    ranking: Tensor
+    """The distance to a teacher's ranking."""
+
+
+HOOKS = ("on_fit_start", "before_optimizer_step", "after_optimizer_step")
+"""The methods that `textcl.MethodCallback` calls in training; no-ops unless a subclass overrides them."""
 
 
 class Method(nn.Module):
-    """Owns the encoder and everything that training needs beside it, so that a Trainer saves, resumes and, on several
+    """Owns the encoder and everything else that training needs, so that a Trainer saves, resumes and, on several
     ranks, synchronises all of it.
 
-    A subclass writes `objective`. `forward(batch) = objective(embed(batch), batch)` changes no state: what has to
-    change does so in the hooks, which `textcl.MethodCallback` calls.
+    A subclass writes `objective`. `forward(batch) = objective(embed(batch), batch)` changes no state: state changes in
+    the hooks, which `textcl.MethodCallback` calls.
 
     Args:
-        encoder: The encoder that is trained, and exported.
+        encoder: The encoder that is trained and exported.
 
     Attributes:
-        views: Those of an unlabelled text, see `textcl.views`. Two plain ones differ by dropout.
+        name: The name of the method on the command line and in recipes.
+        paper: Whom to cite.
+        option_papers: Whom to cite as well, by the option that takes something from a further paper.
+        takes_views: Whether rows may hold text views, `text_1` and `text_2`, in place of the method's own views.
+        views: The views of an unlabelled text, see `textcl.views.view`. Two plain ones differ by dropout.
         mask_probability: Share of the tokens asked for in masked copies of the rows, for a masked-word term.
-        test_pooling: The pooling that evaluators see and that is exported, where it is not the one trained with.
+        test_pooling: The pooling that evaluators see and that is exported; None: the one trained with.
+        hooked: Whether a `MethodCallback` calls the hooks; it sets this.
     """
 
-    takes_views = True  # whether the batch holds views of a text, which may then be others than the method's own
-
+    name: ClassVar[str] = ""
+    paper: ClassVar[str] = ""
+    option_papers: ClassVar[dict[str, str]] = {}
+    takes_views: ClassVar[bool] = True
     accepts_loss_kwargs = False  # the loss is a mean of its batch: the Trainer must divide it under accumulation
 
     def __init__(self, encoder: Encoder) -> None:
@@ -43,16 +89,23 @@ class Method(nn.Module):
         self.encoder = encoder
         self.views: tuple[View, ...] = (PLAIN, PLAIN)
         self.mask_probability = 0.0
-        self.hooked = False  # set by MethodCallback
+        self.hooked = False
         self.test_pooling: str | None = None
 
     @property
     def needs_hooks(self) -> bool:
-        """Whether training without `MethodCallback` would be wrong, as where a collator draws anew in each epoch."""
-        return self.mask_probability > 0 or any(view.token_operators for view in self.views)
+        """Whether training without `MethodCallback` would be wrong: a hook is overridden, a temperature is learned, or
+        the collator draws anew in each epoch."""
+        overridden = any(getattr(type(self), hook) is not getattr(Method, hook) for hook in HOOKS)
+        return overridden or bool(self.learned_temperatures) or self.collator().draws
+
+    @property
+    def learned_temperatures(self) -> list[InfoNCE]:
+        """The InfoNCE modules that learn their temperature; the callback keeps each in its range."""
+        return [module for module in self.modules() if isinstance(module, InfoNCE) and module.learns_temperature]
 
     def collator(self, seed: int = 42) -> Collator:
-        """What makes this method's batches from rows of a dataset; `seed` is that of its views and masks."""
+        """Makes this method's batches from rows of a dataset; `seed` is that of its views and masks."""
         return Collator(
             self.encoder.tokenizer,
             self.encoder.max_length,
@@ -63,39 +116,40 @@ class Method(nn.Module):
         )
 
     def prepare_corpus(self, dataset: Any) -> Any:
-        """The rows that can be trained on; a trainer of textcl calls it before anything else."""
+        """The rows that can be trained on; textcl's trainer calls it before anything else."""
         return dataset
 
     def evaluators(self, dataset: Any, bf16: bool = False) -> list[Any]:
-        """What is to be followed of this method itself while it trains on these rows, in bfloat16 where asked for."""
+        """The method's own evaluators, for training on these rows, in bfloat16 if asked for."""
         return []
 
     def embed(self, batch: Batch) -> Tensor:
         """All views of the batch in one call of the encoder, (views · batch, dim)."""
         return self.encoder.embed(batch, views=self.views)
 
-    def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """`{"loss": scalar}` and, where the loss has parts, those by name; `keys` are for a queue, see the hooks.
-
-        Where nothing but the objective keeps the rows that it sees apart, those of a view, detached, are `projections`:
-        a projector can collapse behind embeddings that do not. `deviation` is their standard deviation as a share of
-        what the loss asks for, where it asks for one.
+    def objective(self, embeddings: Tensor, batch: Batch) -> Outputs:
+        """The loss, and what else is logged or watched, see `Outputs`.
 
         Args:
-            embeddings: What `embed` gave, (views · batch, dim).
+            embeddings: The result of `embed`, (views · batch, dim).
             batch: What the collator made.
         """
         raise NotImplementedError
 
-    def forward(self, **batch: Any) -> dict[str, Tensor]:
-        """The loss of a batch, its parts, and the detached embeddings (views · batch, dim) for diagnostics."""
-        self.check_hooks()
+    def forward(self, **batch: Unpack[Batch]) -> Outputs:
+        """The loss of a batch, its parts, and the detached embeddings (views · batch, dim) for diagnostics.
+
+        Raises:
+            RuntimeError: If the method is trained without the hooks that it needs.
+        """
+        if self.training and not self.hooked:
+            self.check_hooks()
         embeddings = self.embed(batch)
         return {"embeddings": embeddings.detach(), **self.objective(embeddings, batch)}
 
     def check_hooks(self) -> None:
-        """Raises if this method is trained without the hooks that it needs."""
-        if self.training and self.needs_hooks and not self.hooked:
+        """Raises if the method needs its hooks; for a `forward` in training that no `MethodCallback` has prepared."""
+        if self.needs_hooks:
             raise RuntimeError(
                 f"{type(self).__name__} needs its hooks: pass callbacks=[textcl.MethodCallback()] to the Trainer."
             )
@@ -109,7 +163,7 @@ class Method(nn.Module):
         """
 
     def before_optimizer_step(self, step: int) -> None:
-        """Called when gradients are final, before the optimizer moves; `step` are done."""
+        """Called when gradients are final, before the optimizer moves, after `step` earlier steps."""
 
     def after_optimizer_step(self, step: int, total: int, keys: Sequence[Tensor]) -> None:
         """Called once after each optimizer step that was not skipped.
@@ -117,12 +171,12 @@ class Method(nn.Module):
         Args:
             step: Steps done.
             total: Steps in the whole run.
-            keys: What `objective` gave under that name since the step before, one tensor a micro-batch.
+            keys: The `keys` of `objective` since the step before, one tensor a micro-batch.
         """
 
     @property
     def learning_rate_factors(self) -> dict[str, float]:
-        """By what the learning rate of a child module is multiplied, where it is not 1."""
+        """The factor of the learning rate of a child module, by its name, unless it is 1."""
         return {}
 
     def param_groups(
@@ -131,8 +185,8 @@ class Method(nn.Module):
         """The trained parameters as an optimizer takes them, in groups of one learning rate and one weight decay.
 
         Args:
-            learning_rate: Where no factor changes it.
-            weight_decay: Of the parameters named in `decayed`; that of the others is 0.
+            learning_rate: The rate of parameters without a factor.
+            weight_decay: The decay of the parameters named in `decayed`; that of the others is 0.
             decayed: Names of parameters.
         """
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -152,21 +206,15 @@ class Method(nn.Module):
 
     @property
     def exported(self) -> Encoder:
-        """The encoder as it is evaluated and exported: the same weights, under the pooling used at test."""
-        return self.as_tested(self.encoder)
-
-    def as_tested(self, encoder: Encoder) -> Encoder:
-        """An encoder that shares its parameters with the given one, under the pooling used at test."""
-        encoder = copy.copy(encoder)
-        encoder.pooling = self.test_pooling or encoder.pooling
-        return encoder
+        """The encoder as it is evaluated and exported: the same weights, with the pooling used at test."""
+        return self.encoder.with_(pooling=self.test_pooling)
 
     def encode(self, texts: list[str], **options: Any) -> Any:
         """Embeds texts with the encoder that would be exported now, see `Encoder.encode`."""
         return self.exported.encode(texts, **options)
 
     def describe(self) -> dict[str, Any]:
-        """What a result must say of the encoder, see `Encoder.describe`."""
+        """The facts about the exported encoder that a result quotes, see `Encoder.describe`."""
         return self.exported.describe()
 
     def export(self, path: str | Path, *, card: str | None = None) -> Path:
@@ -176,34 +224,33 @@ class Method(nn.Module):
             path: Replaced if it exists.
             card: Text of the model card; default: a short one that names the method and its paper.
         """
-        from textcl.methods import METHODS
-
-        name = next((name for name, kind in METHODS.items() if kind is type(self)), None)
-        cited = "\n".join(f"- {paper}" for paper in papers({"method": name}))
-        own = model_card(self.exported, tags=[name], sections={"Citation": cited}) if name else None
-        return self.exported.save(path, card=card or own)
+        exported = self.exported
+        sections = {"Citation": f"- {self.paper}"} if self.paper else {}
+        tags = [self.name] if self.name else []
+        own = model_card(exported.describe(), exported.settings(), tags=tags, sections=sections)
+        return exported.save(path, card=card or own)
 
     def gradient_cache_enable(self) -> None:
-        """Makes every encoder keep embeddings alone, and compute activations again, slice by slice, in backward.
+        """Makes every encoder keep only embeddings, and compute activations again, slice by slice, in backward.
 
-        The gradient of the loss by the embeddings comes first and each slice after it, under the same random numbers,
-        so that a batch takes the memory of one slice (Gao et al. 2021, GradCache, arXiv 2101.06983), with the same
-        loss and gradients, for one more forward pass. The trainer calls it for `gradient_cache`.
+        The gradient of the loss with respect to the embeddings is computed first, then each slice under the same
+        random numbers, so that a batch takes the memory of one slice (Gao et al. 2021, GradCache, arXiv 2101.06983),
+        with the same loss and gradients, for one more forward pass. The trainer calls it for `gradient_cache`.
         """
         for encoder in self._encoders:
-            encoder.gradient_cache = True
+            encoder.slicing.gradient_cache = True
 
     def compile_layers(self) -> None:
-        """Compiles the layers of every encoder, see `Encoder.compile_layers`; for `compile_layers` of the trainer."""
+        """Compiles the layers of every encoder, see `textcl.encoder.backbone.compile_layers`."""
         for encoder in self._encoders:
-            encoder.compile_layers()
+            compile_layers(encoder.backbone)
 
     def halve_slices(self) -> bool:
-        """Halves what each encoder takes at a time; False, and nothing done, where that may be one row already."""
+        """Halves the slices of each encoder; returns False, and does nothing, if they may hold a single row already."""
         if any(encoder.tokens_at_a_time < 2 * encoder.max_length for encoder in self._encoders):
             return False
         for encoder in self._encoders:
-            encoder.token_budget = encoder.tokens_at_a_time // 2
+            encoder.slicing.token_budget = encoder.tokens_at_a_time // 2
         return True
 
     def gradient_checkpointing_enable(self, **options: Any) -> None:
@@ -213,18 +260,5 @@ class Method(nn.Module):
 
     @property
     def _encoders(self) -> list[Encoder]:
-        """All that the method owns: towers and targets as well."""
+        """All encoders that the method owns, towers and targets included."""
         return [module for module in self.modules() if isinstance(module, Encoder)]
-
-
-def where_views_are(batch: Batch) -> list[slice]:
-    """The rows of each view; views follow one another in a batch."""
-    counts = on_host(batch["view"]).bincount().tolist()
-    ends = list(accumulate(counts))
-    return [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
-
-
-def rows_of_view(batch: Batch, number: int) -> Batch:
-    """The rows of one view, of all that has a row for each row of the batch."""
-    rows = where_views_are(batch)[number]
-    return {name: values[rows] for name, values in batch.items() if len(values) == len(batch["view"])}

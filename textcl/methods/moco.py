@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from textcl.collator.batch import Batch, rows_of_view
 from textcl.encoder import Encoder
-from textcl.methods.method import Batch, Method, rows_of_view
+from textcl.methods.method import Method, Outputs
 from textcl.modules.heads import mlp
 from textcl.modules.info_nce import InfoNCE
 from textcl.modules.queue import Queue
@@ -33,7 +34,6 @@ class MoCo(Method):
         in_batch_negatives: Make the keys of other rows negatives as well, as ESimCSE and MoCoSE do on text.
         projection_dimension: What the projector gives.
         target_dropout: Whether keys are made with dropout.
-        chunk_size: Rows and columns of a tile of the similarity matrix; None: tiles from 4,096 × 4,096 scores on.
 
     Example:
         >>> method = MoCo(Encoder.from_pretrained("bundled"), queue_size=256)
@@ -41,6 +41,12 @@ class MoCo(Method):
         >>> method(**batch)["keys"].shape
         torch.Size([2, 128])
     """
+
+    name = "moco"
+    paper = (
+        "He, Fan, Wu, Xie and Girshick (2020). Momentum Contrast for Unsupervised Visual Representation Learning. "
+        "CVPR. arXiv 1911.05722"
+    )
 
     def __init__(
         self,
@@ -53,7 +59,6 @@ class MoCo(Method):
         in_batch_negatives: bool = False,
         projection_dimension: int = 128,
         target_dropout: bool = True,
-        chunk_size: int | None = None,
     ) -> None:
         super().__init__(encoder)
         self.views = encoder.prepare_views(first_view, second_view)
@@ -61,17 +66,13 @@ class MoCo(Method):
         self.projector = mlp([dimension, dimension, projection_dimension], batch_norm=False).to(encoder.device)
         self.target = Target(encoder, self.projector, dropout=target_dropout)
         self.queue = Queue(queue_size, projection_dimension).to(encoder.device)
-        self.info_nce = InfoNCE(temperature, keys_are_negatives=in_batch_negatives, chunk_size=chunk_size)
+        self.info_nce = InfoNCE(temperature, keys_are_negatives=in_batch_negatives)
         self.momentum = momentum
-
-    @property
-    def needs_hooks(self) -> bool:
-        return True
 
     def embed(self, batch: Batch) -> Tensor:
         return self.encoder.embed(rows_of_view(batch, 0), views=self.views)
 
-    def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def objective(self, embeddings: Tensor, batch: Batch) -> Outputs:
         queries = self.projector(embeddings)
         of_target = self.target.embed(rows_of_view(batch, 1), self.views)
         keys = self.target.projector(of_target)

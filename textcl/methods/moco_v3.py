@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from textcl.collator.batch import Batch
 from textcl.encoder import Encoder
-from textcl.methods.method import Batch, Method
+from textcl.methods.method import Method, Outputs
 from textcl.modules.heads import mlp
 from textcl.modules.info_nce import InfoNCE
 from textcl.modules.target import Target, cosine_momentum
@@ -26,7 +27,6 @@ class MoCoV3(Method):
         projection_dimension: Of projector and predictor.
         hidden_dimension: Of both.
         target_dropout: Whether keys are made with dropout.
-        chunk_size: Rows and columns of a tile of the similarity matrix; None: tiles from 4,096 × 4,096 scores on.
 
     Example:
         >>> method = MoCoV3(Encoder.from_pretrained("bundled"))
@@ -34,6 +34,12 @@ class MoCoV3(Method):
         >>> method(**batch)["loss"].shape
         torch.Size([])
     """
+
+    name = "moco-v3"
+    paper = (
+        "Chen, Xie and He (2021). An Empirical Study of Training Self-Supervised Vision Transformers. ICCV. arXiv "
+        "2104.02057"
+    )
 
     def __init__(
         self,
@@ -45,7 +51,6 @@ class MoCoV3(Method):
         projection_dimension: int = 256,
         hidden_dimension: int = 4096,
         target_dropout: bool = True,
-        chunk_size: int | None = None,
     ) -> None:
         super().__init__(encoder)
         self.views = encoder.prepare_views(first_view, second_view)
@@ -54,15 +59,11 @@ class MoCoV3(Method):
         self.projector = mlp([encoder.dimension, hidden, hidden, output], last="batch_norm").to(encoder.device)
         self.predictor = mlp([output, hidden, output], last="batch_norm").to(encoder.device)
         self.target = Target(encoder, self.projector, dropout=target_dropout)
-        self.info_nce = InfoNCE(temperature, chunk_size=chunk_size)
+        self.info_nce = InfoNCE(temperature)
         self.temperature = temperature
         self.momentum = momentum
 
-    @property
-    def needs_hooks(self) -> bool:
-        return True
-
-    def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def objective(self, embeddings: Tensor, batch: Batch) -> Outputs:
         first, second = (self.predictor(self.projector(view)) for view in embeddings.chunk(2))
         of_target = self.target.embed(batch, self.views)
         first_keys, second_keys = (self.target.projector(view) for view in of_target.chunk(2))

@@ -10,21 +10,22 @@ import torch
 from torch import Tensor, nn
 
 from textcl import distributed
-from textcl.collator import Collator
+from textcl.collator.batch import Batch
+from textcl.collator.collator import Collator
 from textcl.encoder import Encoder
 from textcl.errors import InputError
-from textcl.evaluation.clustering import (
+from textcl.losses.clustering import clustering_divergence, log_assignments, target_distribution
+from textcl.methods.method import Method, Outputs
+from textcl.metrics.clustering import (
     adjusted_rand_index,
     cluster,
     clustering_accuracy,
     estimate_clusters,
     normalized_mutual_information,
 )
-from textcl.losses.clustering import clustering_divergence, log_assignments, target_distribution
-from textcl.methods.method import Batch, Method
 from textcl.modules.heads import mlp
 from textcl.modules.info_nce import InfoNCE
-from textcl.views import PLAIN
+from textcl.views.view import PLAIN
 
 logger = logging.getLogger("textcl")
 
@@ -52,7 +53,6 @@ class SCCL(Method):
         projection_dimension: What the contrastive head gives.
         head_learning_rate_factor: By what the learning rate of head and centres is multiplied.
         kmeans_seed: Of the ten starts of k-means.
-        chunk_size: Rows and columns of a tile of the similarity matrix; None: tiles from 4,096 × 4,096 scores on.
 
     Raises:
         InputError: For fewer than two clusters; later, for more clusters than texts.
@@ -63,6 +63,12 @@ class SCCL(Method):
         >>> sorted(method(**batch))
         ['clustering', 'contrastive', 'embeddings', 'loss']
     """
+
+    name = "sccl"
+    paper = (
+        "Zhang, Nan, Wei, Li, Zhu, McKeown, Nallapati, Arnold and Xiang (2021). Supporting Clustering with Contrastive "
+        "Learning. NAACL. arXiv 2103.12953"
+    )
 
     assignments: Tensor
 
@@ -79,7 +85,6 @@ class SCCL(Method):
         projection_dimension: int = 128,
         head_learning_rate_factor: float = 100.0,
         kmeans_seed: int = 0,
-        chunk_size: int | None = None,
     ) -> None:
         super().__init__(encoder)
         if clusters is not None and clusters < 2:
@@ -89,17 +94,13 @@ class SCCL(Method):
         self.head = mlp([dimension, dimension, projection_dimension], batch_norm=False).to(encoder.device)
         self.centres = nn.Parameter(torch.zeros(clusters or 0, dimension, device=encoder.device))
         self.register_buffer("assignments", torch.zeros(0, dtype=torch.long))
-        self.info_nce = InfoNCE(temperature, topology="nt_xent", chunk_size=chunk_size)
+        self.info_nce = InfoNCE(temperature, topology="nt_xent")
         self.eta = eta
         self.clustering_weight = clustering_weight
         self.alpha = alpha
         self.head_learning_rate_factor = head_learning_rate_factor
         self.kmeans_seed = kmeans_seed
         self.explicit = False
-
-    @property
-    def needs_hooks(self) -> bool:
-        return True  # the centres come from k-means
 
     @property
     def learning_rate_factors(self) -> dict[str, float]:
@@ -132,7 +133,7 @@ class SCCL(Method):
     def embed(self, batch: Batch) -> Tensor:
         return self.encoder.embed(batch, views=() if self.explicit else self.views)
 
-    def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def objective(self, embeddings: Tensor, batch: Batch) -> Outputs:
         blocks = embeddings.chunk(3 if self.explicit else 2)
         first, second = self.head(torch.cat(blocks[-2:])).chunk(2)
         contrastive = self.info_nce(first, second, text_id=batch["text_id"][-2 * len(first) :])

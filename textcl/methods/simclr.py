@@ -2,8 +2,9 @@
 
 from torch import Tensor
 
+from textcl.collator.batch import Batch
 from textcl.encoder import Encoder
-from textcl.methods.method import Batch, Method
+from textcl.methods.method import Method, Outputs
 from textcl.modules.heads import mlp
 from textcl.modules.info_nce import InfoNCE
 
@@ -23,7 +24,6 @@ class SimCLR(Method):
         projection_dimension: What the projector gives (section 4.2: 128; larger ones change little).
         hidden_dimension: Of the projector; None: the encoder's.
         mask_duplicates: Leave rows with the same text out of each other's negatives; the paper does not.
-        chunk_size: Rows and columns of a tile of the similarity matrix; None: tiles from 4,096 × 4,096 scores on.
 
     Example:
         >>> method = SimCLR(Encoder.from_pretrained("bundled"), second_view="token_cutoff")
@@ -31,6 +31,12 @@ class SimCLR(Method):
         >>> method(**batch)["loss"].shape
         torch.Size([])
     """
+
+    name = "simclr"
+    paper = (
+        "Chen, Kornblith, Norouzi and Hinton (2020). A Simple Framework for Contrastive Learning of Visual "
+        "Representations. ICML. arXiv 2002.05709"
+    )
 
     def __init__(
         self,
@@ -41,14 +47,13 @@ class SimCLR(Method):
         projection_dimension: int = 128,
         hidden_dimension: int | None = None,
         mask_duplicates: bool = False,
-        chunk_size: int | None = None,
     ) -> None:
         super().__init__(encoder)
         self.views = encoder.prepare_views(first_view, second_view)
         hidden = hidden_dimension or encoder.dimension
         self.projector = mlp([encoder.dimension, hidden, projection_dimension]).to(encoder.device)
-        self.info_nce = InfoNCE(temperature, topology="nt_xent", mask_duplicates=mask_duplicates, chunk_size=chunk_size)
+        self.info_nce = InfoNCE(temperature, topology="nt_xent", mask_duplicates=mask_duplicates)
 
-    def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def objective(self, embeddings: Tensor, batch: Batch) -> Outputs:
         first, second = self.projector(embeddings).chunk(2)
         return {"loss": self.info_nce(first, second, text_id=batch["text_id"])}

@@ -1,15 +1,16 @@
 """SimCSE: Simple Contrastive Learning of Sentence Embeddings (Gao, Yao and Chen, EMNLP 2021, arXiv 2104.08821)."""
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from textcl.collator import Collator
-from textcl.encoder import DenseTanh, Encoder
+from textcl.collator.batch import Batch, rows_of_view, where_views_are
+from textcl.collator.collator import Collator
+from textcl.encoder import Encoder
+from textcl.encoder.pooling import DenseTanh
 from textcl.errors import InputError
-from textcl.methods.method import Batch, Method, rows_of_view, where_views_are
+from textcl.methods.method import Method, Outputs
 from textcl.modules.info_nce import InfoNCE
 from textcl.modules.masked_language_model import MaskedLanguageModelHead
 
@@ -37,7 +38,6 @@ class SimCSE(Method):
         mlm_weight: λ of the masked-word term (§4 and table D.2; there 0.1), a second pass over masked copies of all
             views. 0: none.
         mlm_probability: Share of the tokens masked.
-        chunk_size: Rows and columns of a tile of the similarity matrix; None: tiles from 4,096 × 4,096 scores on.
 
     Raises:
         InputError: If the views would be equal because the model has no dropout.
@@ -48,6 +48,11 @@ class SimCSE(Method):
         >>> method(**batch)["loss"].shape
         torch.Size([])
     """
+
+    name = "simcse"
+    paper = (
+        "Gao, Yao and Chen (2021). SimCSE: Simple Contrastive Learning of Sentence Embeddings. EMNLP. arXiv 2104.08821"
+    )
 
     def __init__(
         self,
@@ -63,7 +68,6 @@ class SimCSE(Method):
         equal_dropout_masks: bool = False,
         mlm_weight: float = 0.0,
         mlm_probability: float = 0.15,
-        chunk_size: int | None = None,
     ) -> None:
         super().__init__(encoder)
         if head not in ("train_only", "keep", "none"):
@@ -79,16 +83,11 @@ class SimCSE(Method):
             similarity=similarity,
             hard_negative_log_weight=hard_negative_log_weight,
             mask_duplicates=mask_duplicates,
-            chunk_size=chunk_size,
         )
         self.equal_dropout_masks = equal_dropout_masks
         self.mlm_weight = mlm_weight
         self.mask_probability = mlm_probability if mlm_weight else 0.0
         self.mlm_head = MaskedLanguageModelHead.from_encoder(encoder).to(encoder.device) if mlm_weight else None
-
-    @property
-    def needs_hooks(self) -> bool:
-        return super().needs_hooks or self.info_nce.log_scale_bias is not None
 
     def collator(self, seed: int = 42) -> Collator:
         collator = super().collator(seed)
@@ -103,7 +102,7 @@ class SimCSE(Method):
             raise InputError("equal_dropout_masks is a control for unlabelled text; these rows hold pairs or triplets.")
         return self.encoder.embed(first).repeat(2, 1)
 
-    def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def objective(self, embeddings: Tensor, batch: Batch) -> Outputs:
         projected = self.head(embeddings)
         first, second, *hard_negatives = (projected[rows] for rows in where_views_are(batch))
         loss = self.info_nce(
@@ -116,6 +115,3 @@ class SimCSE(Method):
             return {"loss": loss}
         mlm = self.mlm_head.on_copies(self.encoder, batch)
         return {"loss": loss + self.mlm_weight * mlm, "contrastive": loss.detach(), "mlm": mlm.detach()}
-
-    def after_optimizer_step(self, step: int, total: int, keys: Sequence[Tensor]) -> None:
-        self.info_nce.after_optimizer_step()

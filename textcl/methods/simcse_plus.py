@@ -3,25 +3,50 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from textcl.batching import input_names, on_host, row_lengths, to_device
+from textcl.collator.batch import Batch, rows_of_view, where_views_are
 from textcl.distributed import broadcast, gather, mean, rank, row_counts
-from textcl.encoder import DenseTanh, Encoder
+from textcl.encoder import Encoder
+from textcl.encoder.batching import input_names, on_host, row_lengths, to_device
+from textcl.encoder.load import ModelPath
+from textcl.encoder.pooling import DenseTanh
 from textcl.errors import InputError
 from textcl.losses.info_nce import info_nce
 from textcl.losses.ranking import jensen_shannon, list_mle, list_net
 from textcl.losses.redundancy import barlow_twins
-from textcl.methods.method import Batch, Method, rows_of_view, where_views_are
+from textcl.methods.method import Method, Outputs
 from textcl.modules.info_nce import InfoNCE
 from textcl.modules.queue import Queue
 from textcl.modules.target import Target
-from textcl.views import View
 from textcl.views.model_side import template_alone
+from textcl.views.template import Template
+from textcl.views.view import View
+
+_ESIMCSE = (
+    "Wu, Gao, Zang, Han, Wang and Hu (2022). ESimCSE: Enhanced Sample Building Method for Contrastive Learning of "
+    "Unsupervised Sentence Embedding. COLING. arXiv 2109.04380"
+)
+_SMOOTHED = (
+    "Wu, Gao, Lin, Han, Wang and Hu (2022). Smoothed Contrastive Learning for Unsupervised Sentence Embedding. COLING. "
+    "arXiv 2109.04321"
+)
+_PROMPTBERT = (
+    "Jiang et al. (2022). PromptBERT: Improving BERT Sentence Embeddings with Prompts. EMNLP. arXiv 2201.04337"
+)
+_SIMCSE_PLUS_PLUS = (
+    "Xu, Shao, Chen and Wang (2023). SimCSE++: Improving Contrastive Learning for Sentence Embeddings from Two "
+    "Perspectives. ACL. arXiv 2305.13192"
+)
+_SCD = "Klein and Nabi (2022). SCD: Self-Contrastive Decorrelation of Sentence Embeddings. ACL. arXiv 2203.07847"
+_RANKCSE = (
+    "Liu et al. (2023). RankCSE: Unsupervised Sentence Representations Learning via Learning to Rank. ACL. "
+    "arXiv 2305.16726"
+)
 
 
 class SimCSEPlus(Method):
@@ -64,7 +89,6 @@ class SimCSEPlus(Method):
         consistency_weight: Of the divergence between the two views.
         teacher: An encoder, as `Encoder.from_pretrained` takes it, for the distillation.
         mask_duplicates: Leave rows with the same text out of each other's negatives; the papers do not.
-        chunk_size: Rows and columns of a tile of the similarity matrix; None: tiles from 4,096 × 4,096 scores on.
 
     Raises:
         InputError: For options that do not go together.
@@ -75,6 +99,21 @@ class SimCSEPlus(Method):
         >>> method(**batch)["loss"].shape
         torch.Size([])
     """
+
+    name = "simcse-plus"
+    paper = (
+        "Gao, Yao and Chen (2021). SimCSE: Simple Contrastive Learning of Sentence Embeddings. EMNLP. arXiv 2104.08821"
+    )
+
+    option_papers = {  # noqa: RUF012
+        "queue_size": _ESIMCSE,
+        "noise_negatives": _SMOOTHED,
+        "template": _PROMPTBERT,
+        "off_dropout_negatives": _SIMCSE_PLUS_PLUS,
+        "dimension_weight": _SIMCSE_PLUS_PLUS,
+        "decorrelation_weight": _SCD,
+        "teacher": _RANKCSE,
+    }
 
     def __init__(
         self,
@@ -97,9 +136,8 @@ class SimCSEPlus(Method):
         ranking: Literal["list_mle", "list_net"] = "list_mle",
         ranking_temperature: float = 0.05,
         consistency_weight: float = 0.0,
-        teacher: str | None = None,
+        teacher: ModelPath | None = None,
         mask_duplicates: bool = False,
-        chunk_size: int | None = None,
     ) -> None:
         super().__init__(encoder)
         if template is None and (second_template or denoise_templates):
@@ -109,7 +147,9 @@ class SimCSEPlus(Method):
         self.views = encoder.prepare_views(first_view, second_view)
         if template is not None:
             encoder.prompts, encoder.default_prompt_name = {**encoder.prompts, "template": template}, "template"
-            templates = (encoder.template(template), encoder.template(second_template or template))
+            templates = [
+                Template(of, encoder.tokenizer, encoder.max_length) for of in (template, second_template or template)
+            ]
             self.views = tuple(replace(view, template=of) for view, of in zip(self.views, templates, strict=True))
         self.head = DenseTanh(encoder.dimension).to(encoder.device)
         self.target = Target(encoder, self.head, dropout=False) if queue_size else None
@@ -119,7 +159,6 @@ class SimCSEPlus(Method):
             hard_negative_log_weight=-torch.inf if off_dropout_negatives else 0.0,
             keys_are_negatives=not off_dropout_negatives,
             mask_duplicates=mask_duplicates,
-            chunk_size=chunk_size,
         )
         self.queue_momentum = queue_momentum
         self.noise_negatives = noise_negatives
@@ -135,12 +174,8 @@ class SimCSEPlus(Method):
         self.consistency_weight = consistency_weight
         self.teacher = teacher
 
-    @property
-    def needs_hooks(self) -> bool:
-        return super().needs_hooks or self.target is not None
-
     def prepare_corpus(self, dataset: Any) -> Any:
-        """Adds what the teacher makes of each text."""
+        """Adds the teacher's embedding of each text."""
         if self.teacher is None:
             return dataset
         embeddings = Encoder.from_pretrained(self.teacher).encode(list(dataset["text"]), normalize=True)
@@ -153,53 +188,75 @@ class SimCSEPlus(Method):
             embeddings = torch.cat([embeddings, without])
         return embeddings
 
-    def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def objective(self, embeddings: Tensor, batch: Batch) -> Outputs:
         rows = where_views_are(batch)[0].stop
         first, second, *without_dropout = self.head(embeddings).split(rows)
-        ids = batch["text_id"][: 2 * rows]
-        terms = {
-            "contrastive": self.info_nce(
-                first,
-                second,
-                hard_negatives=without_dropout[0] if without_dropout else None,
-                extra_negatives=self._further_negatives(first),
-                text_id=torch.cat([ids, ids[:rows]]) if without_dropout else ids,
-            )
-        }
-        if self.dimension_weight or self.decorrelation_weight:
-            all_first, all_second = gather(first), gather(second)
+        terms = {"contrastive": self._contrastive(first, second, without_dropout, batch["text_id"][: 2 * rows])}
         if self.dimension_weight:
-            term = info_nce(all_first.T, all_second.T, temperature=self.dimension_temperature)
-            terms["dimension"] = self.dimension_weight * term / first.shape[1]
+            terms["dimension"] = self.dimension_weight * self._between_dimensions(first, second)
         if self.decorrelation_weight:
-            term = barlow_twins(all_first, all_second, self.off_diagonal_weight)
-            terms["decorrelation"] = self.decorrelation_weight * term
+            terms["decorrelation"] = self.decorrelation_weight * self._decorrelation(first, second)
         if self.consistency_weight or self.ranking_weight:
             scores = self._scores(first, second)
         if self.consistency_weight:
-            term = jensen_shannon(scores, self._scores(second, first))
-            terms["consistency"] = self.consistency_weight * mean(term, rows)
+            terms["consistency"] = self.consistency_weight * self._consistency(scores, first, second)
         if self.ranking_weight:
-            term = self.ranking(scores, self._scores(batch["teacher"], batch["teacher"]))
-            terms["ranking"] = self.ranking_weight * mean(term, rows)
-        outputs = {name: term.detach() for name, term in terms.items()}
+            terms["ranking"] = self.ranking_weight * self._ranking(scores, batch["teacher"])
+        outputs = cast(Outputs, {name: term.detach() for name, term in terms.items()})
         outputs["embeddings"] = embeddings[: len(batch["view"])].detach()
         if self.target is not None:
             outputs["keys"] = self.target.projector(self._embed(rows_of_view(batch, 0), self.target.embed))
-        return {"loss": torch.stack(list(terms.values())).sum(), **outputs}
+        outputs["loss"] = torch.stack(list(terms.values())).sum()
+        return outputs
+
+    # SimCSE's term (Gao et al. 2021, eq. 4), and the further negatives of three papers
+
+    def _contrastive(self, first: Tensor, second: Tensor, without_dropout: list[Tensor], ids: Tensor) -> Tensor:
+        """InfoNCE of the views, each (batch, dim).
+
+        Negatives are the other keys, or (SimCSE++, Xu et al. 2023, §3) the other texts as seen without dropout, and
+        the rows of the queue (ESimCSE, Wu et al. 2022, §3.2) and of the noise (smoothed InfoNCE, Wu et al. 2022).
+        """
+        noise = torch.randn(self.noise_negatives, first.shape[1], dtype=first.dtype, device=first.device)
+        broadcast(noise)
+        further = torch.cat([self.queue.read().to(first.dtype), noise])
+        return self.info_nce(
+            first,
+            second,
+            hard_negatives=without_dropout[0] if without_dropout else None,
+            extra_negatives=further if len(further) else None,
+            text_id=torch.cat([ids, ids[: len(first)]]) if without_dropout else ids,
+        )
 
     def after_optimizer_step(self, step: int, total: int, keys: Sequence[Tensor]) -> None:
+        """ESimCSE: the momentum encoder moves, and its keys of this step enter the queue."""
         if self.target is not None:
             self.target.update(self.encoder, self.head, self.queue_momentum)
         for of_batch in keys:
             self.queue.push(of_batch)
 
-    def _further_negatives(self, like: Tensor) -> Tensor | None:
-        """The queue and the noise, (any number, dim), the same on all ranks."""
-        noise = torch.randn(self.noise_negatives, like.shape[1], dtype=like.dtype, device=like.device)
-        broadcast(noise)
-        negatives = torch.cat([self.queue.read().to(like.dtype), noise])
-        return negatives if len(negatives) else None
+    # SimCSE++ (Xu et al. 2023, §4)
+
+    def _between_dimensions(self, first: Tensor, second: Tensor) -> Tensor:
+        """InfoNCE whose rows are the dimensions: each of the first view finds itself in the second."""
+        term = info_nce(gather(first).T, gather(second).T, temperature=self.dimension_temperature)
+        return term / first.shape[1]
+
+    # SCD (Klein and Nabi 2022)
+
+    def _decorrelation(self, first: Tensor, second: Tensor) -> Tensor:
+        """Barlow Twins' term on the two views."""
+        return barlow_twins(gather(first), gather(second), self.off_diagonal_weight)
+
+    # RankCSE (Liu et al. 2023, §3)
+
+    def _consistency(self, scores: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """The Jensen-Shannon divergence of the two views' distributions over the other texts."""
+        return mean(jensen_shannon(scores, self._scores(second, first)), len(first))
+
+    def _ranking(self, scores: Tensor, teacher: Tensor) -> Tensor:
+        """How far the order of the other texts is from the teacher's."""
+        return mean(self.ranking(scores, self._scores(teacher, teacher)), len(scores))
 
     def _scores(self, rows: Tensor, columns: Tensor) -> Tensor:
         """Cosines of this rank's rows with all others of all ranks, over a temperature, (rows, all rows − 1)."""
@@ -212,8 +269,10 @@ class SimCSEPlus(Method):
         others = torch.arange(scores.shape[1] - 1, device=rows.device).expand(len(rows), -1)
         return scores.gather(1, others + (others >= own[:, None]))
 
+    # PromptBERT (Jiang et al. 2022, §3.3)
+
     def _embed(self, batch: Batch, embed: Callable[..., Tensor]) -> Tensor:
-        """Embeddings, less what their template says alone if asked, which depends on the view and the text's length."""
+        """Embeddings, less (if asked) what the template says without a text, by view and length of the text."""
         if not self.denoise_templates:
             return embed(batch, views=self.views)
         alone = [
@@ -225,7 +284,8 @@ class SimCSEPlus(Method):
         example = torch.zeros(int(which.max()) + 1, dtype=torch.long)
         example[which] = torch.arange(len(which))
         rows = to_device(torch.cat([torch.arange(len(which)), example]), self.encoder.device)
-        both = {name: batch[name][rows] for name in input_names(self.encoder.tokenizer) if name in batch}
+        read: dict[str, Any] = dict(batch)
+        both = {name: read[name][rows] for name in input_names(self.encoder.tokenizer) if name in read}
         both["view"] = torch.cat([view, view[example] + len(self.views)])
         both["lengths"] = torch.cat([lengths, lengths[example]])
         embeddings, biases = embed(both, views=[*self.views, *alone]).tensor_split([len(which)])

@@ -2,10 +2,11 @@
 
 from torch import Tensor
 
+from textcl.collator.batch import Batch
 from textcl.distributed import mean
 from textcl.encoder import Encoder
 from textcl.losses.regression import cosine_regression
-from textcl.methods.method import Batch, Method
+from textcl.methods.method import Method, Outputs
 from textcl.modules.heads import mlp
 
 
@@ -29,6 +30,9 @@ class SimSiam(Method):
         torch.Size([])
     """
 
+    name = "simsiam"
+    paper = "Chen and He (2021). Exploring Simple Siamese Representation Learning. CVPR. arXiv 2011.10566"
+
     def __init__(
         self,
         encoder: Encoder,
@@ -45,7 +49,7 @@ class SimSiam(Method):
         self.predictor = mlp([output, bottleneck_dimension, output]).to(encoder.device)
         self.stop_gradient = stop_gradient
 
-    def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def objective(self, embeddings: Tensor, batch: Batch) -> Outputs:
         first, second = (self.projector(view) for view in embeddings.chunk(2))
         first_target, second_target = (first.detach(), second.detach()) if self.stop_gradient else (first, second)
         distance = cosine_regression(self.predictor(first), second_target)

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from textcl import distributed
+from textcl.collator.batch import Batch
 from textcl.encoder import Encoder
 from textcl.losses.swapped_prediction import sinkhorn, swapped_prediction
-from textcl.methods.method import Batch, Method
+from textcl.methods.method import Method, Outputs
 from textcl.modules.heads import mlp
 from textcl.modules.prototypes import Prototypes
 from textcl.modules.queue import Queue
@@ -55,6 +56,12 @@ class SwAV(Method):
         torch.Size([])
     """
 
+    name = "swav"
+    paper = (
+        "Caron, Misra, Mairal, Goyal, Bojanowski and Joulin (2020). Unsupervised Learning of Visual Features by "
+        "Contrasting Cluster Assignments. NeurIPS. arXiv 2006.09882"
+    )
+
     def __init__(
         self,
         encoder: Encoder,
@@ -86,10 +93,6 @@ class SwAV(Method):
         self.queue_start = queue_start
         self.equipartition = equipartition
 
-    @property
-    def needs_hooks(self) -> bool:
-        return True
-
     def on_fit_start(self, dataset: Any, batch_size: int) -> None:
         rows, prototypes = batch_size + len(self.first_queue.rows), len(self.prototypes.unit_norm)
         if prototypes > rows:
@@ -100,7 +103,7 @@ class SwAV(Method):
                 rows,
             )
 
-    def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def objective(self, embeddings: Tensor, batch: Batch) -> Outputs:
         projections = nn.functional.normalize(self.projector(embeddings), dim=1)
         scores = self.prototypes(projections).chunk(len(self.views))
         codes = [self._codes(scores[0].detach(), self.first_queue), self._codes(scores[1].detach(), self.second_queue)]

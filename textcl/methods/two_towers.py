@@ -6,9 +6,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from textcl.collator.batch import Batch, rows_of_view
 from textcl.encoder import Encoder
 from textcl.errors import InputError
-from textcl.methods.method import Batch, Method, rows_of_view
+from textcl.methods.method import Method
 
 Keep = Literal["best_on_dev", "first", "second", "average"]
 
@@ -23,6 +24,10 @@ class TwoTowers(Method):
         dropout_in_training: Whether training has it.
     """
 
+    paper = (
+        "Carlsson, Cuba Gyllensten, Gogoulou, Ylipää Hellqvist and Sahlgren (2021). Semantic Re-tuning with "
+        "Contrastive Tension. ICLR. OpenReview Ov_sMNau-PF"
+    )
     takes_views = False
     better_tower: Tensor
 
@@ -45,14 +50,14 @@ class TwoTowers(Method):
     @property
     def candidates(self) -> list[Encoder]:
         towers = [self.encoder, self.second] if self.keep == "best_on_dev" else [self._kept]
-        return [self.as_tested(tower) for tower in towers]
+        return [tower.with_(pooling=self.test_pooling) for tower in towers]
 
     def choose(self, candidate: int) -> None:
         self.better_tower.fill_(candidate)
 
     @property
     def exported(self) -> Encoder:
-        return self.as_tested(self._kept)
+        return self._kept.with_(pooling=self.test_pooling)
 
     @property
     def _kept(self) -> Encoder:

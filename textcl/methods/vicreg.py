@@ -2,10 +2,11 @@
 
 from torch import Tensor
 
+from textcl.collator.batch import Batch
 from textcl.distributed import gather
 from textcl.encoder import Encoder
 from textcl.losses.redundancy import vicreg
-from textcl.methods.method import Batch, Method
+from textcl.methods.method import Method, Outputs
 from textcl.modules.heads import mlp
 
 
@@ -32,6 +33,12 @@ class VICReg(Method):
         ['covariance', 'deviation', 'embeddings', 'invariance', 'loss', 'projections', 'variance']
     """
 
+    name = "vicreg"
+    paper = (
+        "Bardes, Ponce and LeCun (2022). VICReg: Variance-Invariance-Covariance Regularization for Self-Supervised "
+        "Learning. ICLR. arXiv 2105.04906"
+    )
+
     def __init__(
         self,
         encoder: Encoder,
@@ -52,12 +59,17 @@ class VICReg(Method):
         self.covariance_weight = covariance_weight
         self.loss_scale = loss_scale
 
-    def objective(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def objective(self, embeddings: Tensor, batch: Batch) -> Outputs:
         first, second = (gather(self.expander(view)) for view in embeddings.chunk(2))
         invariance, variance, covariance = vicreg(first, second)
         loss = self.invariance_weight * invariance
         loss = loss + self.variance_weight * variance + self.covariance_weight * covariance
-        parts = {"invariance": invariance, "variance": variance, "covariance": covariance, "projections": first}
-        # a cloud that shrinks around its centre keeps its rank and its cosines
-        parts["deviation"] = first.detach().float().std(dim=0).mean()
-        return {"loss": self.loss_scale * loss, **{name: part.detach() for name, part in parts.items()}}
+        return {
+            "loss": self.loss_scale * loss,
+            "invariance": invariance.detach(),
+            "variance": variance.detach(),
+            "covariance": covariance.detach(),
+            "projections": first.detach(),
+            # a cloud that shrinks around its centre keeps its rank and its cosines
+            "deviation": first.detach().float().std(dim=0).mean(),
+        }

@@ -91,6 +91,10 @@ class InfoNCE(nn.Module):
         self.log_scale_bias = nn.Parameter(torch.tensor(-math.log(temperature))) if learn_temperature else None
 
     @property
+    def learns_temperature(self) -> bool:
+        return self.log_scale_bias is not None
+
+    @property
     def temperature(self) -> float | Tensor:
         """The number given, or, if learned, a scalar tensor with gradient, 0.01 or more."""
         if self.log_scale_bias is None:

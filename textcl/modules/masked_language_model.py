@@ -1,18 +1,18 @@
 """The masked-word head: transform, bias, and the backbone's own word embeddings as output layer."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, cast
+from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 from transformers.activations import ACT2FN
 
-from textcl.batching import on_host, words_asked_for
+from textcl.collator.batch import Batch, masked_copies
 from textcl.distributed import mean
 from textcl.encoder import Encoder
+from textcl.encoder.export import quiet_transformers
 from textcl.errors import InputError
-from textcl.export import quiet_transformers
 
 
 class MaskedLanguageModelHead(nn.Module):
@@ -71,15 +71,14 @@ class MaskedLanguageModelHead(nn.Module):
         bias = nn.functional.pad(bias, (0, grown))
         return cls(transform, norm, ACT2FN[_activation_name(model)], bias)
 
-    def on_copies(self, encoder: Encoder, batch: Mapping[str, Any]) -> Tensor:
-        """The term on a batch's masked copies, which the encoder reads for it.
+    def on_copies(self, encoder: Encoder, batch: Batch) -> Tensor:
+        """The masked-word term on a batch's masked copies, in one more pass of the encoder.
 
         Args:
-            encoder: Whose words are predicted.
+            encoder: Reads the copies, and lends its word embeddings.
             batch: With `mlm_input_ids`, `mlm_attention_mask` and so on, and `mlm_labels`, each (rows, length).
         """
-        copies = {name.removeprefix("mlm_"): rows for name, rows in batch.items() if name.startswith("mlm_")}
-        hidden, words = words_asked_for(encoder.last_hidden_state(copies), on_host(copies["labels"]))
+        hidden, words = encoder.masked_words(masked_copies(batch), batch["mlm_labels"])
         return self(hidden, words, encoder.word_embeddings.weight)
 
     def forward(self, hidden: Tensor, labels: Tensor, word_embeddings: Tensor) -> Tensor:

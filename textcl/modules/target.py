@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from textcl.batching import Tokens
 from textcl.encoder import Encoder
-from textcl.views import View
+from textcl.encoder.batching import Tokens
+from textcl.views.view import View
 
 
 class Target(nn.Module):

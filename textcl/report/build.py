@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from textcl import __version__
 from textcl.data import verify
 from textcl.data.sts import Subset, read_sts
 from textcl.encoder import Encoder
@@ -13,11 +12,12 @@ from textcl.errors import InputError
 from textcl.evaluation import Suite
 from textcl.evaluation.results import measures, short_name
 from textcl.evaluation.sts import pair_cosines
-from textcl.methods.citations import papers
 from textcl.report import examples, plots
 from textcl.report.page import Card, Page, Section, Table
 from textcl.report.records import Comparison, Run, is_comparison, read_comparison, read_run, recorded_results
 from textcl.report.tables import comparison, comparison_cells
+from textcl.runs.card import papers
+from textcl.version import __version__
 
 logger = logging.getLogger("textcl")
 
@@ -159,9 +159,8 @@ def _scores(run: Run, encoders: dict[str, Encoder], tasks: str | Sequence[str]) 
             result = suite(encoder)
             results[name] |= result.results
             provenance = result.provenance
-    if run.record and run.record["dev"]:
-        dev = run.record["dev"]
-        paragraphs.append(f"The checkpoint was chosen by {dev['set']}, where it has {dev['score']:.2f}.")
+    if run.record and (dev := run.record.dev):
+        paragraphs.append(f"The checkpoint was chosen by {dev.set}, where it has {dev.score:.2f}.")
     elif run.best:
         best = run.best
         paragraphs.append(f"Best so far on {best['metric'].removeprefix('eval_')}: {best['score']:.2f}.")
@@ -304,17 +303,23 @@ def _rows_of(found: Comparison) -> dict[str, str]:
 
 
 def _provenance(run: Run) -> Section:
-    record = run.record or {}
-    data = record.get("data", {})
+    record = run.record
     facts: list[tuple[str, Any]] = [("directory", str(run.path))]
-    facts += [(name, record[name]) for name in ("started", "finished", "seed", "steps", "seconds") if name in record]
-    facts += [(name, record[name]) for name in ("resumed", "processes", "device", "precision") if name in record]
-    facts += [("corpus", data["file"]), ("corpus, SHA-256", data["sha256"])] if data else []
-    facts += [(name, data[name]) for name in ("rows", "duplicates", "duplicates_in_batches") if name in data]
-    if data:
-        facts.append(("evaluation texts in the corpus", _overlap(data["overlap"])))
-    facts += [("encoder", _facts(record["encoder"])), ("versions", _facts(record["versions"]))] if record else []
-    facts += [("fingerprint", record["fingerprint"])] if record else []
+    if record:
+        data = record.data
+        facts += [
+            *((name, getattr(record, name)) for name in ("started", "finished", "seed", "steps", "seconds")),
+            *((name, getattr(record, name)) for name in ("resumed", "processes", "device", "precision")),
+            ("corpus", data.file),
+            ("corpus, SHA-256", data.sha256),
+            ("rows", data.rows),
+            ("duplicates", data.duplicates),
+            ("duplicates_in_batches", data.duplicates_in_batches),
+            ("evaluation texts in the corpus", _overlap(data.overlap)),
+            ("encoder", _facts(record.encoder)),
+            ("versions", _facts(record.versions)),
+            ("fingerprint", record.fingerprint),
+        ]
     settings = [[key, _plain(value)] for key, value in sorted(run.recipe.items()) if value is not None]
     folded = [Table(["flag", "value"], settings, "The recipe, every default spelled out")] if settings else []
     rows = [[name, _plain(value)] for name, value in facts if value is not None]

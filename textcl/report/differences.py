@@ -7,7 +7,8 @@ from statistics import fmean
 import numpy as np
 
 from textcl.data.sts import STS_TASKS
-from textcl.encoder import BUNDLED, Encoder
+from textcl.encoder import Encoder
+from textcl.encoder.load import BUNDLED
 from textcl.errors import InputError, nearest
 from textcl.evaluation.results import KINDS, kind_of, short_name
 from textcl.evaluation.significance import over_pairs, over_seeds, spearman, williams_test

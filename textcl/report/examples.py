@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from textcl.data.sts import Subset
+from textcl.data.training import find_corpus, training_rows
 from textcl.encoder import Encoder
 from textcl.errors import InputError
-from textcl.evaluation.clustering import cluster
-from textcl.evaluation.sts import encode_distinct
-from textcl.training.recipe import find_corpus, training_rows
+from textcl.evaluation.encoding import encode_distinct
+from textcl.metrics.clustering import cluster
 
 SAMPLE = 2000
 QUERIES = 8

@@ -8,7 +8,7 @@ from typing import Any
 
 from textcl.errors import InputError
 from textcl.files import read_results
-from textcl.training.recipe import holds_run
+from textcl.runs.record import RunRecord, holds_run
 
 
 @dataclass(frozen=True)
@@ -18,14 +18,14 @@ class Run:
     Attributes:
         path: The directory.
         recipe: Its resolved recipe; empty for a run that was started from Python without one.
-        record: What `run.json` holds; None where the run has not finished.
+        record: The record of the run; None if it has not finished.
         log: The entries of `log.jsonl`, in the order they were written.
         best: What `best/best.json` holds, if there is one.
     """
 
     path: Path
     recipe: dict[str, Any]
-    record: dict[str, Any] | None
+    record: RunRecord | None
     log: list[dict[str, Any]]
     best: dict[str, Any] | None
 
@@ -68,8 +68,8 @@ def read_run(path: str | Path) -> Run:
             if folder.is_dir()
             else f"There is no directory {folder}; name that of a run or of a comparison."
         )
-    begun, record = _read(folder / "recipe.json") or {}, _read(folder / "run.json")
-    recipe = (record or begun).get("recipe", {})
+    begun, record = _read(folder / "recipe.json") or {}, RunRecord.read(folder)
+    recipe = record.recipe if record else begun.get("recipe", {})
     return Run(folder, recipe, record, _read_log(folder / "log.jsonl"), _read(folder / "best" / "best.json"))
 
 

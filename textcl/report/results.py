@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 from textcl.errors import InputError, nearest
 from textcl.evaluation.results import KINDS, kind_of, short_name
 from textcl.files import read_results
+from textcl.runs.record import RUN_JSON, RunRecord
 
 logger = logging.getLogger("textcl")
 
@@ -109,7 +109,7 @@ def find_results(paths: Sequence[str | Path]) -> list[PastResult]:
         if "results.jsonl" in files:
             # a cache of evaluations keeps its lines in a file of this name as well
             lines += [_of_line(folder, line) for line in read_results(folder / "results.jsonl") if "row" in line]
-        if "run.json" in files and (run := _of_run(folder)):
+        if RUN_JSON in files and (run := _of_run(folder)):
             runs.append(run)
     scored = {line.export.resolve() for line in lines if line.export}
     found = lines + [run for run in runs if run.export is None or run.export.resolve() not in scored]
@@ -225,23 +225,25 @@ def _of_line(folder: Path, line: dict[str, Any]) -> PastResult:
 
 def _of_run(folder: Path) -> PastResult | None:
     try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        dev = record["dev"]
-        return PastResult(
-            name=folder.resolve().name,
-            method=record["recipe"]["method"],
-            seed=record["seed"],
-            date=record["finished"],
-            folder=folder,
-            export=folder / "export" if (folder / "export").is_dir() else None,
-            fingerprint=record["fingerprint"],
-            results={},
-            dev={} if dev is None else {DEV if dev["set"] == "stsb-dev" else f"dev {dev['set']}": dev["score"]},
-            provenance=record,
-        )
-    except (ValueError, KeyError, TypeError):  # another program's file of this name, or a damaged one
-        logger.warning("%s is no record of a run and is left out.", folder / "run.json")
+        record = RunRecord.read(folder)
+    except InputError as error:  # another program's file of this name, or a damaged one
+        logger.warning("%s It is left out.", error)
         return None
+    if record is None:
+        return None
+    dev = record.dev
+    return PastResult(
+        name=folder.resolve().name,
+        method=record.recipe["method"],
+        seed=record.seed,
+        date=record.finished,
+        folder=folder,
+        export=folder / "export" if (folder / "export").is_dir() else None,
+        fingerprint=record.fingerprint,
+        results={},
+        dev={} if dev is None else {DEV if dev.set == "stsb-dev" else f"dev {dev.set}": dev.score},
+        provenance=record.to_dict(),
+    )
 
 
 def _moment(date: str) -> datetime:

@@ -1,9 +1,7 @@
 """Training arguments: those of transformers, with defaults that suit contrastive training."""
 
-import math
 import os
 import sys
-import time
 from dataclasses import dataclass, field
 
 import torch
@@ -11,23 +9,6 @@ from transformers import TrainingArguments
 
 from textcl.device import has_bf16
 from textcl.errors import InputError
-
-
-def bf16_speed() -> float:
-    """How many times as fast as float32 a bfloat16 matrix product of a small encoder's size is on this device, now.
-
-    Some processors have the instructions and are slower with them; it takes a tenth of a second to know.
-    """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    seconds = {torch.float32: math.inf, torch.bfloat16: math.inf}
-    for _ in range(5):
-        for dtype in seconds:
-            rows, weight = torch.ones(1024, 384, dtype=dtype, device=device), torch.ones(384, 1536, device=device)
-            weight = weight.to(dtype)
-            start = time.perf_counter()
-            (rows @ weight).sum().item()
-            seconds[dtype] = min(seconds[dtype], time.perf_counter() - start)
-    return seconds[torch.float32] / seconds[torch.bfloat16]
 
 
 @dataclass
@@ -84,6 +65,13 @@ class ContrastiveTrainingArguments(TrainingArguments):
             "is that of a slice; the same gradients, for one more forward pass."
         },
     )
+    chunk_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "Rows and columns of a tile of the similarity matrix: memory grows with the batch, not with its "
+            "square; by default tiles are used from 4,096 x 4,096 scores on."
+        },
+    )
     compile_layers: bool = field(
         default=False,
         metadata={
@@ -116,6 +104,8 @@ class ContrastiveTrainingArguments(TrainingArguments):
                 f"learning_rate_pieces are steps and rates, such as 500:8e-6, not "
                 f"{' '.join(self.learning_rate_pieces)}."
             ) from error
+        if self.chunk_size is not None and self.chunk_size < 1:
+            raise InputError(f"chunk_size must be 1 or more, or be left out; it is {self.chunk_size}.")
         if not torch.cuda.is_available() and not torch.backends.mps.is_available():
             self.use_cpu = True  # transformers takes bfloat16 on a processor only when told to use it
         if self.bf16 is None:

@@ -13,6 +13,8 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from textcl.errors import InputError
 from textcl.files import write_json
 from textcl.methods import Method
+from textcl.methods.method import Outputs
+from textcl.modules import InfoNCE
 
 COMPLETE = "complete.json"
 
@@ -28,8 +30,9 @@ class MethodCallback(TrainerCallback):
     def __init__(self) -> None:
         self._keys: list[Tensor] = []  # of the micro-batches since the last optimizer step
         self._handle: RemovableHandle | None = None
+        self._learned: list[InfoNCE] = []
 
-    def _collect(self, method: Method, inputs: Any, outputs: dict[str, Tensor]) -> None:
+    def _collect(self, method: Method, inputs: Any, outputs: Outputs) -> None:
         if method.training and "keys" in outputs:
             self._keys.append(outputs["keys"])
 
@@ -48,6 +51,7 @@ class MethodCallback(TrainerCallback):
         self.on_train_end(args, state, control)  # of a run that was interrupted
         self._keys.clear()
         self._handle = method.register_forward_hook(self._collect)
+        self._learned = method.learned_temperatures
         if state.global_step == 0:
             method.on_fit_start(kwargs["train_dataloader"].dataset, args.train_batch_size * args.world_size)
 
@@ -65,6 +69,8 @@ class MethodCallback(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if not getattr(kwargs["optimizer"], "step_was_skipped", False):  # a bare torch optimizer never skips
             kwargs["model"].after_optimizer_step(state.global_step, state.max_steps, self._keys)
+            for module in self._learned:
+                module.after_optimizer_step()
         self._keys.clear()
 
     def on_train_end(

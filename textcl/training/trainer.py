@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,13 +15,14 @@ from torch import Tensor
 from transformers import Trainer
 from transformers.trainer_utils import TrainOutput
 
-from textcl.batching import on_host
+from textcl.collator.batch import rows_of_view
 from textcl.device import out_of_memory
+from textcl.encoder.batching import on_host
 from textcl.errors import InputError
 from textcl.files import atomic_directory, write_json
-from textcl.losses import geometry
 from textcl.methods import Method
-from textcl.methods.method import rows_of_view
+from textcl.metrics import geometry
+from textcl.modules import InfoNCE
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.callback import MethodCallback, newest_complete_checkpoint
 
@@ -89,6 +90,10 @@ class ContrastiveTrainer(Trainer):
             model.gradient_cache_enable()
         if args.compile_layers:
             model.compile_layers()
+        if args.chunk_size is not None:
+            for module in model.modules():
+                if isinstance(module, InfoNCE):
+                    module.chunk_size = args.chunk_size
         train_dataset = model.prepare_corpus(train_dataset)
         if args.per_device_train_batch_size * args.world_size < 2:
             raise InputError("A batch of one row has no negatives; set per_device_train_batch_size to 2 or more.")
@@ -112,7 +117,7 @@ class ContrastiveTrainer(Trainer):
         super().__init__(
             model=model,
             args=args,
-            data_collator=collator,
+            data_collator=cast(Any, collator),
             train_dataset=train_dataset,
             # transformers insists on a data set before it calls `evaluate`, which here asks the evaluators
             eval_dataset=train_dataset if self.evaluators else None,

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from textcl.dropout import kept
+
 Operator = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 """Takes and gives the rows of one view: `attention_mask` and `position_ids` (rows, length); for those that work on the
 embedding block's output also `embeddings` (rows, length, dim)."""
@@ -72,18 +74,6 @@ def embedding_dropout(inputs: dict[str, Tensor], rate: float) -> dict[str, Tenso
     """
     embeddings = inputs["embeddings"]
     return {**inputs, "embeddings": embeddings * kept(embeddings, rate)}
-
-
-def kept(like: Tensor, rate: float) -> Tensor:
-    """0 with probability `rate`, to sixteen bits, each element by itself, and else 1; shape and type of `like`.
-
-    To multiply by it is faster on a processor than to fill by a mask.
-    """
-    # four elements a draw: drawing is what takes the time
-    count = like.numel()
-    bits = torch.empty(-(-count // 4), dtype=torch.long, device=like.device).random_(torch.iinfo(torch.long).min, None)
-    bits = bits.view(torch.int16)[:count].view(like.shape).int()
-    return torch.ge(bits, round(rate * 2**16) - 2**15, out=torch.empty_like(bits, dtype=like.dtype))
 
 
 BEFORE = frozenset({"shuffle", "span", "template_alone"})

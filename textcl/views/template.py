@@ -1,5 +1,6 @@
 """A text inside a template, such as 'This sentence : "{text}" means [MASK] .' (PromptBERT)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -57,3 +58,8 @@ class Template:
         """Where the tokens of a text in its template begin and end, in characters."""
         filled = self.template.replace(PLACE, text)
         return list(self.tokenizer(filled, return_offsets_mapping=True, verbose=False)["offset_mapping"])
+
+
+def in_prompt(prompt: str, tokenizer: Any, max_length: int) -> Callable[[str], str]:
+    """The function that puts a text behind a prompt or, if that holds `{text}`, into it."""
+    return Template(prompt, tokenizer, max_length) if PLACE in prompt else lambda text: prompt + text

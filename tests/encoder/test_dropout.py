@@ -1,0 +1,128 @@
+"""Dropout and attention that draw fast: same statistics, and without dropout the same numbers, as torch's."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from support.attention_checks import dropout_leaves_the_mean, same_values_and_gradients
+from support.tiny import TEXTS, tiny_encoder_directory
+from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from textcl.dropout import Dropout
+from textcl.encoder import Encoder
+from textcl.encoder.attention import SHORT, attention
+
+LAYER = SimpleNamespace(is_causal=False)
+
+
+def projections(rows=3, heads=2, length=7, dim=5, keys=None):
+    generator = torch.Generator().manual_seed(0)
+    shapes = (rows, heads, length, dim), (rows, keys or heads, length, dim), (rows, keys or heads, length, dim)
+    return [torch.randn(s, dtype=torch.double, generator=generator).requires_grad_() for s in shapes]
+
+
+def padding(rows=3, length=7):
+    lengths = torch.tensor([length, 4, 1])[:rows]
+    seen = torch.arange(length)[None] < lengths[:, None]
+    return seen[:, None, None].expand(rows, 1, length, length)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_a_share_of_the_elements_is_dropped_each_by_itself(rate):
+    torch.manual_seed(0)
+    kept = Dropout(rate).train()(torch.ones(1_000_003)) > 0
+    expected, count = 1 - rate, len(kept)
+    standard_error = (rate * (1 - rate) / count) ** 0.5
+    assert abs(kept.double().mean() - expected) < 5 * standard_error
+    for apart in range(1, 9):  # four neighbours share a draw, and must not share a fate
+        both = (kept[apart:] & kept[:-apart]).double().mean()
+        assert abs(both - expected**2) < 5 * (expected**2 * (1 - expected**2) / count) ** 0.5, apart
+
+
+def test_what_is_kept_is_scaled_up_in_value_and_gradient():
+    rows = torch.rand(50, 40, dtype=torch.double).add(1).requires_grad_()
+    dropped = Dropout(0.2).train()(rows)
+    dropped.sum().backward()
+    kept = dropped != 0
+    torch.testing.assert_close(dropped[kept], rows[kept] / 0.8)
+    torch.testing.assert_close(rows.grad, kept.double() / 0.8)
+    assert 0 < kept.double().mean() < 1
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"), [(Dropout(0.3).eval(), 1), (Dropout(0.0).train(), 1), (Dropout(1.0).train(), 0)]
+)
+def test_nothing_or_everything_is_dropped(layer, expected):
+    assert (layer(torch.ones(1000)) == expected).all()
+
+
+def test_the_same_state_of_the_generator_draws_the_same():
+    layer, state = Dropout(0.5).train(), torch.get_rng_state()
+    first, second = layer(torch.ones(99)), layer(torch.ones(99))
+    torch.set_rng_state(state)
+    assert torch.equal(layer(torch.ones(99)), first)
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("mask", [None, padding()])
+@pytest.mark.parametrize("scaling", [None, 0.3])
+def test_attention_and_its_gradient_are_those_of_torch(mask, scaling):
+    ours, theirs = projections(), projections()
+    found, weights = attention(LAYER, *ours, mask, scaling=scaling)
+    expected = scaled_dot_product_attention(*theirs, attn_mask=mask, scale=scaling).transpose(1, 2)
+    assert weights is None
+    same_values_and_gradients(found, ours, expected, theirs)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("length", [7, SHORT + 1])
+def test_attention_in_bfloat16_is_that_of_doubles_but_for_rounding(padded, length):
+    inputs = [each.detach() for each in projections(length=length)]
+    mask = padding(length=length) if padded else None
+    with torch.no_grad():
+        found, _ = attention(LAYER, *(each.bfloat16() for each in inputs), mask)
+    assert found.dtype == torch.bfloat16
+    expected = scaled_dot_product_attention(*inputs, attn_mask=mask).transpose(1, 2)
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=0.05)
+
+
+def test_dropped_weights_leave_the_mean_as_it_is():
+    torch.manual_seed(0)
+    inputs = projections(rows=1)
+    expected = scaled_dot_product_attention(*inputs).transpose(1, 2)
+    dropout_leaves_the_mean(lambda: attention(LAYER, *inputs, None, dropout=0.3)[0].detach(), expected)
+
+
+@pytest.mark.parametrize(
+    ("layer", "keys"),
+    [(SimpleNamespace(is_causal=True), 2), (SimpleNamespace(is_causal=False, num_key_value_groups=2), 1)],
+)
+def test_causal_layers_and_shared_heads_of_keys_are_left_to_torch(layer, keys):
+    query, key, value = projections(keys=keys)
+    found, _ = attention(layer, query, key, value, None)
+    key, value = (each.repeat_interleave(2 // keys, dim=1) for each in (key, value))
+    expected = scaled_dot_product_attention(query, key, value, is_causal=layer.is_causal).transpose(1, 2)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert", "mpnet", "electra", "modernbert"])
+def test_every_backbone_gives_the_same_in_training_as_at_test(tmp_path: Path, architecture):
+    encoder = Encoder.from_pretrained(tiny_encoder_directory(tmp_path / "model", architecture, dropout=0.0)).double()
+    tokens = encoder.tokenize([*TEXTS[:6], " ".join(TEXTS[:4])])
+    trained = encoder.train().embed(tokens)
+    with torch.no_grad():
+        torch.testing.assert_close(trained, encoder.eval().embed(tokens), rtol=0, atol=1e-12)
+    encoder.save(tmp_path / "export")
+    assert "textcl" not in json.dumps(json.loads((tmp_path / "export" / "config.json").read_text()))
+
+
+def test_no_layer_of_torch_draws_in_a_backbone(tmp_path: Path):
+    encoder = Encoder.from_pretrained(tiny_encoder_directory(tmp_path))
+    layers = [layer for layer in encoder.backbone.modules() if isinstance(layer, nn.Dropout)]
+    assert layers
+    assert {type(layer) for layer in layers} == {Dropout}
+    first, second = (encoder.train().embed(encoder.tokenize(TEXTS[:4])) for _ in range(2))
+    assert not torch.equal(first, second)

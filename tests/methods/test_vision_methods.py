@@ -1,0 +1,367 @@
+"""SimCLR, MoCo, SwAV, BYOL, SimSiam, Barlow Twins and VICReg: losses by loops, state that moves, two ranks."""
+
+import logging
+
+import pytest
+import torch
+import transformers
+from datasets import Dataset
+from oracles import (
+    slow_barlow_twins,
+    slow_cosine_regression,
+    slow_info_nce,
+    slow_nt_xent,
+    slow_sinkhorn,
+    slow_swapped_prediction,
+    slow_vicreg,
+)
+from support.tiny import TEXTS, tiny_encoder_directory
+from torch.nn.functional import normalize
+from torch.nn.parallel import DistributedDataParallel
+
+from textcl.encoder import Encoder
+from textcl.methods import BYOL, METHODS, BarlowTwins, MoCo, MoCoV3, SimCLR, SimSiam, SwAV, VICReg
+from textcl.training.arguments import ContrastiveTrainingArguments
+from textcl.training.trainer import ContrastiveTrainer
+
+ROWS = 5
+SENTENCES = [{"text": TEXTS[7 * i]} for i in range(36)]
+SMALL = {"projection_dimension": 8, "hidden_dimension": 16}
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    return tiny_encoder_directory(tmp_path_factory.mktemp("models") / "bert")
+
+
+def build(kind, directory, **options):
+    """In float64, without dropout: the views are those of the collator, so that a loss can be computed twice."""
+    transformers.set_seed(0)
+    views = {"first_view": "word_deletion:0.2", "second_view": "repetition"}
+    encoder = Encoder.from_pretrained(directory, dropout=0.0, device="cpu").double()
+    method = kind(encoder, **{**views, **options}).double().train()
+    method.hooked = True
+    if getattr(method, "target", None) is not None:
+        with torch.no_grad():  # where it stands after some steps
+            for parameter in method.target.parameters():
+                parameter.add_(0.02 * torch.randn_like(parameter))
+    return method
+
+
+def batch_of(method, start=0, end=ROWS):
+    return method.collator()(SENTENCES[start:end])
+
+
+def views_of(encoder, batch, count=2):
+    """The embeddings of each view, from calls of their own."""
+    names = ("input_ids", "attention_mask")
+    return [encoder.embed({name: batch[name][batch["view"] == view] for name in names}) for view in range(count)]
+
+
+def close(got, expected):
+    assert got.item() == pytest.approx(expected, abs=1e-10)
+
+
+# -- losses -----------------------------------------------------------------------------------------------------------
+
+
+def test_simclr_is_the_mean_over_both_views_rows_behind_a_head_that_sees_them_together(directory):
+    method = build(SimCLR, directory, temperature=0.3)
+    batch = batch_of(method)
+    embeddings = torch.cat(views_of(method.encoder, batch))
+    first, second = method.projector(embeddings).chunk(2)
+    close(method(**batch)["loss"], slow_nt_xent(first, second, first, second, temperature=0.3) / (2 * ROWS))
+    assert not torch.allclose(first, method.projector(embeddings[:ROWS])), "batch norm tells whom it sees"
+
+
+@pytest.mark.parametrize("in_batch_negatives", [False, True])
+def test_moco_finds_its_key_among_the_queue(directory, in_batch_negatives):
+    method = build(MoCo, directory, queue_size=7, projection_dimension=8, in_batch_negatives=in_batch_negatives)
+    queue = torch.randn(4, 8, dtype=torch.float64)
+    method.queue.push(queue)
+    batch = batch_of(method)
+    queries = method.projector(views_of(method.encoder, batch)[0])
+    keys = method.target.projector(views_of(method.target.encoder, batch)[1])
+    options = {"extra_negatives": queue, "temperature": 0.2, "keys_are_negatives": in_batch_negatives}
+    outputs = method(**batch)
+    close(outputs["loss"], slow_info_nce(queries, keys, **options) / ROWS)
+    torch.testing.assert_close(outputs["keys"], keys, rtol=0, atol=1e-12)
+
+
+def test_mocos_first_step_has_no_negative_and_teaches_nothing(directory):
+    method = build(MoCo, directory)
+    loss = method(**batch_of(method))["loss"]
+    loss.backward()
+    assert len(method.queue.read()) == 0
+    close(loss, 0.0)
+    assert max(p.grad.abs().max() for p in method.parameters() if p.grad is not None) < 1e-12
+
+
+def test_moco_v3_is_twice_the_temperature_of_both_directions(directory):
+    method = build(MoCoV3, directory, temperature=0.3, **SMALL)
+    batch = batch_of(method)
+    queries = [method.predictor(method.projector(view)) for view in views_of(method.encoder, batch)]
+    keys = [method.target.projector(view) for view in views_of(method.target.encoder, batch)]
+    expected = slow_info_nce(queries[0], keys[1], temperature=0.3) + slow_info_nce(queries[1], keys[0], temperature=0.3)
+    close(method(**batch)["loss"], 2 * 0.3 * expected / ROWS)
+
+
+def slow_swav(method, batch, queues=(None, None)):
+    """Eq. 6 with the codes of eq. 3 to 5 for the first two views; the others predict."""
+    count = len(method.views)
+    projected = normalize(method.projector(torch.cat(views_of(method.encoder, batch, count))), dim=1)
+    scores = [view @ method.prototypes.unit_norm.T for view in projected.chunk(count)]
+    total = 0.0
+    for assigning, queue in enumerate(queues):
+        everything = scores[assigning]
+        if queue is not None:
+            everything = torch.cat([everything, queue @ method.prototypes.unit_norm.T])
+        codes = slow_sinkhorn(everything, method.epsilon, 3)[:ROWS]
+        others = [scores[view] for view in range(count) if view != assigning]
+        losses = [slow_swapped_prediction(codes, other, method.temperature) / ROWS for other in others]
+        total += sum(losses) / len(losses) / 2
+    return total
+
+
+@pytest.mark.parametrize("short_views", [0, 2])
+def test_swavs_views_predict_the_codes_of_the_first_two(directory, short_views):
+    method = build(SwAV, directory, prototypes=4, short_views=short_views, **SMALL)
+    batch = batch_of(method)
+    assert len(batch["view"]) == ROWS * (2 + short_views)
+    lengths = batch["attention_mask"].sum(1).view(-1, ROWS)
+    assert (lengths[2:] < lengths[1]).all()
+    close(method(**batch)["loss"], slow_swav(method, batch))
+
+
+def test_swavs_queue_is_assigned_too_once_it_is_full(directory):
+    method = build(SwAV, directory, prototypes=4, queue_size=6, **SMALL)
+    batch = batch_of(method)
+    queues = normalize(torch.randn(2, 6, 8, dtype=torch.float64), dim=2)
+    method.first_queue.push(queues[0, :5])
+    method.second_queue.push(queues[1, :5])
+    close(method(**batch)["loss"], slow_swav(method, batch))
+    method.first_queue.push(queues[0, 5:])
+    method.second_queue.push(queues[1, 5:])
+    close(method(**batch)["loss"], slow_swav(method, batch, queues))
+    assert abs(slow_swav(method, batch, queues) - slow_swav(method, batch)) > 1e-3
+
+
+def test_swav_without_equipartition_takes_the_softmax_for_the_code(directory):
+    method = build(SwAV, directory, prototypes=4, equipartition=False, **SMALL)
+    batch = batch_of(method)
+    projected = method.projector(torch.cat(views_of(method.encoder, batch)))
+    first, second = method.prototypes(projected).chunk(2)
+    expected = slow_swapped_prediction((first / method.epsilon).softmax(1), second, 0.1)
+    expected += slow_swapped_prediction((second / method.epsilon).softmax(1), first, 0.1)
+    close(method(**batch)["loss"], expected / 2 / ROWS)
+
+
+def test_byol_is_the_distance_of_each_prediction_from_the_others_target(directory):
+    method = build(BYOL, directory, **SMALL)
+    batch = batch_of(method)
+    predictions = [method.predictor(method.projector(view)) for view in views_of(method.encoder, batch)]
+    targets = [method.target.projector(view) for view in views_of(method.target.encoder, batch)]
+    expected = slow_cosine_regression(predictions[0], targets[1]) + slow_cosine_regression(predictions[1], targets[0])
+    close(method(**batch)["loss"], expected / ROWS)
+
+
+def test_byol_without_its_asymmetry_pulls_the_projections_together(directory):
+    method = build(BYOL, directory, asymmetric=False, **SMALL)
+    batch = batch_of(method)
+    first, second = (method.projector(view) for view in views_of(method.encoder, batch))
+    close(method(**batch)["loss"], 2 * slow_cosine_regression(first, second) / ROWS)
+
+
+def test_simsiam_is_half_of_each_negative_cosine(directory):
+    method = build(SimSiam, directory, projection_dimension=8, bottleneck_dimension=4)
+    batch = batch_of(method)
+    projections = [method.projector(view) for view in views_of(method.encoder, batch)]
+    first, second = (method.predictor(view) for view in projections)
+    cosines = [normalize(p, dim=1) * normalize(z, dim=1) for p, z in zip((second, first), projections, strict=True)]
+    loss = method(**batch)["loss"]
+    close(loss, -sum(cosine.sum().item() for cosine in cosines) / 2 / ROWS)
+    assert -1 <= loss.item() <= 1
+
+
+def test_simsiams_gradient_stops_at_the_other_view(directory):
+    gradients = {}
+    for stop in (True, False):
+        method = build(SimSiam, directory, projection_dimension=8, bottleneck_dimension=4, stop_gradient=stop)
+        batch = batch_of(method)
+        embeddings = method.embed(batch).detach().requires_grad_()
+        (gradients[stop],) = torch.autograd.grad(method.objective(embeddings, batch)["loss"], embeddings)
+
+    first, second = (method.projector(view) for view in embeddings.chunk(2))
+    expected = 0.0
+    for prediction, target in ((first, second.detach()), (second, first.detach())):
+        expected = expected - torch.cosine_similarity(method.predictor(prediction), target, dim=1).mean() / 2
+    torch.testing.assert_close(gradients[True], torch.autograd.grad(expected, embeddings)[0], rtol=0, atol=1e-10)
+    assert (gradients[True] - gradients[False]).abs().max() > 1e-4
+
+
+def test_barlow_twins_and_vicreg_are_those_of_the_projections(directory):
+    method = build(BarlowTwins, directory, projection_dimension=8, off_diagonal_weight=0.02, loss_scale=0.3)
+    batch = batch_of(method)
+    first, second = (method.projector(view) for view in views_of(method.encoder, batch))
+    close(method(**batch)["loss"], 0.3 * slow_barlow_twins(first, second, 0.02, 1e-5))
+
+    weights = {"invariance_weight": 3.0, "variance_weight": 5.0, "covariance_weight": 7.0}
+    method = build(VICReg, directory, projection_dimension=8, loss_scale=0.3, **weights)
+    first, second = (method.expander(view) for view in views_of(method.encoder, batch))
+    terms = slow_vicreg(first, second, 1e-4)
+    outputs = method(**batch)
+    close(outputs["loss"], 0.3 * sum(w * term for w, term in zip(weights.values(), terms, strict=True)))
+    assert [outputs[name].item() for name in ("invariance", "variance", "covariance")] == pytest.approx(
+        terms, abs=1e-10
+    )
+
+
+SYMMETRIC = {
+    SimCLR: {},
+    MoCoV3: SMALL,
+    SwAV: {"prototypes": 4, **SMALL},
+    BYOL: SMALL,
+    SimSiam: {"projection_dimension": 8, "bottleneck_dimension": 4},
+    BarlowTwins: {"projection_dimension": 8},
+    VICReg: {"projection_dimension": 8},
+}
+
+
+@pytest.mark.parametrize("kind", SYMMETRIC)
+def test_the_views_may_change_places(directory, kind):
+    method = build(kind, directory, **SYMMETRIC[kind])
+    batch = batch_of(method)
+    places = torch.arange(2 * ROWS).roll(ROWS)
+    swapped = {name: each[places] for name, each in batch.items()} | {"view": batch["view"]}
+    assert not torch.equal(swapped["input_ids"], batch["input_ids"])
+    close(method(**swapped)["loss"], method(**batch)["loss"].item())
+
+
+# -- what moves after the step ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "options"), [(MoCo, {"queue_size": 9}), (MoCoV3, SMALL), (BYOL, SMALL)])
+def test_the_target_gets_no_gradient_and_follows_after_the_step(directory, kind, options):
+    method = build(kind, directory, momentum=0.9, **options)
+    outputs = method(**batch_of(method))
+    outputs["loss"].backward()
+    assert all(parameter.grad is None for parameter in method.target.parameters())
+    before = [parameter.clone() for parameter in method.target.parameters()]
+    originals = [*method.encoder.parameters(), *method.projector.parameters()]
+    method.after_optimizer_step(5, 10, [outputs["keys"]] if "keys" in outputs else [])
+    momentum = 0.9 if kind is MoCo else 0.95  # constant, or half way up
+    for own, old, original in zip(method.target.parameters(), before, originals, strict=True):
+        torch.testing.assert_close(own, momentum * old + (1 - momentum) * original, rtol=0, atol=1e-12)
+
+
+def test_mocos_keys_enter_the_queue_after_the_step_in_the_order_of_the_micro_batches(directory, tmp_path):
+    class Watch(transformers.TrainerCallback):
+        keys, held, followed = (), (), ()
+
+        def on_train_begin(self, args, state, control, model, **kwargs):
+            model.register_forward_hook(lambda method, inputs, outputs: self.seen(outputs["keys"]))
+
+        def seen(self, keys):
+            self.keys = (*self.keys, keys)
+
+        def on_pre_optimizer_step(self, args, state, control, model, **kwargs):
+            self.held = (*self.held, int(model.queue.pushed))
+            self.target = [parameter.clone() for parameter in model.target.parameters()]
+
+        def on_step_end(self, args, state, control, model, **kwargs):
+            assert torch.equal(model.queue.read(), torch.cat(self.keys))
+            originals = [*model.encoder.parameters(), *model.projector.parameters()]
+            triples = zip(model.target.parameters(), self.target, originals, strict=True)
+            self.followed = (*self.followed, max((a - 0.9 * b - 0.1 * c).abs().max().item() for a, b, c in triples))
+
+    args = ContrastiveTrainingArguments(
+        str(tmp_path),
+        use_cpu=True,
+        bf16=False,
+        per_device_train_batch_size=4,
+        gradient_accumulation_steps=2,
+        max_steps=3,
+        learning_rate=1e-2,
+    )
+    transformers.set_seed(0)
+    method = MoCo(Encoder.from_pretrained(directory, device="cpu"), queue_size=50, momentum=0.9)
+    watch = Watch()
+    ContrastiveTrainer(method, args, Dataset.from_list(SENTENCES), callbacks=[watch]).train()
+    assert watch.held == (0, 8, 16)
+    assert len(watch.keys) == 6
+    assert max(watch.followed) < 1e-6
+
+
+def train(method, batches, model=None):
+    """What a trainer does: hooks around the steps of an optimizer."""
+    optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=0.05)
+    for step, batch in enumerate(batches):
+        outputs = (model or method)(**batch)
+        outputs["loss"].backward()
+        method.before_optimizer_step(step)
+        optimizer.step()
+        optimizer.zero_grad()
+        method.after_optimizer_step(step + 1, len(batches), [outputs["keys"]] if "keys" in outputs else [])
+
+
+def test_swavs_prototypes_stand_still_for_the_frozen_steps_and_stay_on_the_sphere(directory):
+    method = build(SwAV, directory, prototypes=4, frozen_steps=2, **SMALL)
+    method.prototypes.normalize()  # in float64
+    start = method.prototypes.unit_norm.detach().clone()
+    train(method, [batch_of(method)] * 2)
+    torch.testing.assert_close(method.prototypes.unit_norm, start, rtol=0, atol=1e-12)
+    train(method, [batch_of(method)] * 3)
+    assert (method.prototypes.unit_norm - start).abs().max() > 1e-6
+    lengths = method.prototypes.unit_norm.norm(dim=1)
+    torch.testing.assert_close(lengths, torch.ones(4, dtype=torch.float64), rtol=0, atol=1e-12)
+
+
+def test_swavs_queues_fill_from_their_step_on_each_with_its_view(directory):
+    method = build(SwAV, directory, prototypes=4, queue_size=20, queue_start=1, short_views=1, **SMALL)
+    batch = batch_of(method)
+    keys = method(**batch)["keys"]
+    method.after_optimizer_step(1, 9, [keys])
+    assert len(method.first_queue.read()) == 0
+    method.after_optimizer_step(2, 9, [keys, keys])
+    first, second, _ = normalize(method.projector(method.embed(batch)), dim=1).chunk(3)
+    torch.testing.assert_close(method.first_queue.read(), first.repeat(2, 1), rtol=0, atol=1e-12)
+    torch.testing.assert_close(method.second_queue.read(), second.repeat(2, 1), rtol=0, atol=1e-12)
+
+
+def test_swav_warns_of_more_prototypes_than_rows_can_fill(directory, caplog):
+    for prototypes, warned in ((30, False), (31, True)):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "textcl"):
+            build(SwAV, directory, prototypes=prototypes, queue_size=18, **SMALL).on_fit_start(SENTENCES, 12)
+        assert ("31 prototypes, more than the 30 rows" in caplog.text) == warned
+
+
+# -- two ranks --------------------------------------------------------------------------------------------------------
+
+TOGETHER = {
+    "moco": {"queue_size": 20, "momentum": 0.9},
+    "byol": {"momentum": 0.9, **SMALL},
+    "swav": {"queue_size": 20, "prototypes": 4, "frozen_steps": 1, **SMALL},
+}
+
+
+def trained(rank, directory, name, parts):
+    """The state after three steps; rank None: of one process, on the joined batches."""
+    method = build(METHODS[name], directory, **TOGETHER[name])
+    model = None if rank is None else DistributedDataParallel(method)
+    train(method, [batch_of(method, *part) for part in parts[rank or 0]], model)
+    return {key: value.clone() for key, value in method.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_three_steps_on_two_ranks_are_those_of_one_process(directory, two_processes, name):
+    """Parameters, queue, target and prototypes, with ranks that hold different numbers of rows."""
+    joined = [(0, 12), (12, 24), (24, 36)]
+    parts = [[(start, start + 4) for start, _ in joined], [(start + 4, end) for start, end in joined]]
+    start = build(METHODS[name], directory, **TOGETHER[name]).state_dict()
+    expected = trained(None, directory, name, [joined])
+    moved = {key for key, value in expected.items() if not torch.equal(value, start[key])}
+    assert len(moved) > 0.8 * len([key for key in start if "pooler" not in key])
+    for state in two_processes(trained, directory, name, parts):
+        for key, value in expected.items():
+            torch.testing.assert_close(state[key], value, rtol=0, atol=1e-9, msg=lambda text, key=key: f"{key}: {text}")

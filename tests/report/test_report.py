@@ -1,0 +1,362 @@
+"""The report: what it says of runs that ended well, were killed or hold hostile texts, and that it needs no network."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.command import environment, textcl
+from support.comparison import LINES
+from support.tiny import TEXTS, tiny_encoder_directory
+
+from textcl.errors import InputError
+from textcl.files import append_result
+from textcl.report import examples, plots
+from textcl.report.build import report
+from textcl.report.page import Card, Page, Section, Table, printable, render
+from textcl.report.records import read_comparison, read_run
+from textcl.runs.recipe import resolve
+from textcl.runs.run import run_recipe
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+SECRET = "zyzzyva"
+HOSTILE = [
+    f"<script>document.title = 'owned'</script> {SECRET}",
+    f"</script><img src=x onerror=\"document.title = 'owned'\"> {SECRET}",
+    f"a sailor 👩‍🚀 and \u202eanother {SECRET}",
+    f"שלום עולם {SECRET}",
+    f"a nul \x00 in the middle {SECRET}",
+    f"{{{{ page.title }}}} {{% raw %}} {SECRET}",
+]
+
+
+class Elements(HTMLParser):
+    """The start tags of a page, its text by tag, and what it would fetch."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, list[str]] = {}
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.setdefault(self.tags[-1][0] if self.tags else "", []).append(data)
+
+    def count(self, tag: str, **attributes: str) -> int:
+        return sum(t == tag and all(a.get(k.rstrip("_")) == v for k, v in attributes.items()) for t, a in self.tags)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny model, a labelled corpus with hostile texts, and a finished run on it."""
+    folder = tmp_path_factory.mktemp("report")
+    tiny_encoder_directory(folder / "model")
+    rows = [{"text": text, "topic": f"topic {number % 3}"} for number, text in enumerate([*HOSTILE, *TEXTS[:58]])]
+    (folder / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run_recipe(_recipe(folder, folder / "run"))
+    return folder
+
+
+def _recipe(folder: Path, output: Path, **flags: object):
+    content = {"method": "simcse", "model": str(folder / "model"), "data": str(folder / "texts.jsonl"), "dev": "none"}
+    content |= {"per_device_train_batch_size": 8, "max_steps": 4, "logging_steps": 1, "output": str(output)}
+    content |= {"column": "text", "label_column": "topic", "use_cpu": True}
+    return resolve(content | flags)[0]
+
+
+@pytest.fixture(scope="module")
+def page(work: Path, evaluation_sets: Path) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TEXTCL_DATA", str(evaluation_sets))
+        return report(work / "run").read_text(encoding="utf-8")
+
+
+def test_a_page_holds_every_part_once_and_loads_nothing(page: str) -> None:
+    elements = Elements(page)
+    titles = re.findall(r"<h2 [^>]*>([^<]*)<", page)
+    assert titles == [
+        "Scores",
+        "Training",
+        "Similarity by gold score",
+        "Where model and people disagree",
+        "Map of sentences",
+        "Nearest neighbours",
+        "Provenance",
+        "Citation",
+    ]
+    assert elements.count("script") - elements.count("script", type="application/json") == 1
+    assert not [(tag, a) for tag, a in elements.tags if a.keys() & {"src", "srcset", "onerror"} or tag == "link"]
+    assert all(str(a["href"]).startswith("#") for _, a in elements.tags if "href" in a)
+    assert "default-src 'none'" in page
+    assert len(page.encode()) < 3e6
+    assert "STS-B dev" in page
+    assert "2104.08821" in page
+
+
+def test_each_chart_has_its_figures_as_a_table_and_a_description(page: str) -> None:
+    elements = Elements(page)
+    charts = elements.count("div", class_="chart")
+    assert charts == 6  # loss, effective rank, plane, grades, two maps; no dev set chose a checkpoint
+    blocks = re.findall(r'<script type="application/json" id="specification-\d+">(.*?)</script>', page, re.DOTALL)
+    specifications = [json.loads(block) for block in blocks]
+    assert len(specifications) == charts
+    assert all(each["description"] and each["width"] == "container" for each in specifications)
+    figures = re.findall(r"<figure>(.*?)</figure>", page, re.DOTALL)
+    for specification, figure in zip(specifications, figures, strict=True):
+        rows = re.findall(r"<tr><td", figure)
+        drawn = max(len(d["values"]) for d in _data(specification))
+        assert len(rows) == drawn > 0
+
+
+def _data(specification: dict) -> list[dict]:
+    here = [specification["data"]] if "values" in specification.get("data", {}) else []
+    return here + [data for layer in specification.get("layer", ()) for data in _data(layer)]
+
+
+def test_hostile_texts_are_shown_and_do_nothing(page: str) -> None:
+    assert "&lt;script&gt;document.title" in page
+    assert "<script>document" not in page
+    assert Elements(page).count("img") == 0
+    assert "\x00" not in page
+    assert "a nul \ufffd in" in page
+    assert "{{ page.title }}" in page  # a text is no template
+    assert "שלום" in page
+    assert printable("a\x00b\ud800\t👩‍🚀") == "a\ufffdb\ufffd\t👩‍🚀"
+    hostile = "</p><script>x</script>\x00\ud800"
+    table = Table([hostile], [[hostile], [[hostile]]], hostile)
+    plot = plots.sentence_map(np.zeros((2, 2)), [hostile, "b"], [hostile, "c"], hostile, hostile)
+    section = Section(hostile, [hostile], [table], [plot], [Card(hostile, [(hostile, [hostile])])], [table])
+    html = render(Page(hostile, hostile, [hostile], [section]))
+    assert Elements(html).count("script") == 2  # the specification, and the one that draws
+    html.encode()
+    assert "\x00" not in html
+
+
+def test_without_texts_there_are_none(work: Path, evaluation_sets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEXTCL_DATA", str(evaluation_sets))
+    page = report(work / "run", work / "bare.html", texts=False).read_text(encoding="utf-8")
+    from textcl.data.sts import read_sts
+
+    dev = read_sts("STSBenchmark", split="dev")[0]
+    sentences = {t for t in (*dev.first, *dev.second, *TEXTS) if len(t) > 25}
+    assert SECRET not in page
+    assert [sentence for sentence in sentences if sentence in page] == []
+    assert "Texts are left out" in page
+    assert "Map of sentences" in page
+    assert "Nearest neighbours" not in page
+
+
+def test_without_sts_and_without_the_corpus_the_page_says_what_is_missing(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEXTCL_DATA", str(tmp_path / "nothing"))
+    run = shutil.copytree(work / "run", tmp_path / "run")
+    for name in ("recipe.json", "run.json"):
+        record = json.loads((run / name).read_text())
+        record["recipe"] |= {"data": "gone.jsonl", "model": str(tmp_path / "gone")}
+        (run / name).write_text(json.dumps(record))
+    page = report(run).read_text(encoding="utf-8")
+    assert "STS-B is not installed" in page
+    assert "There is no file gone.jsonl" in page
+    assert "cannot be loaded" in page
+    assert "Map of sentences" not in page
+    assert "Effective rank" in page
+
+
+@pytest.mark.slow
+def test_a_killed_run_has_a_report_that_says_so(work: Path, tmp_path: Path) -> None:
+    recipe = _recipe(work, tmp_path / "killed", max_steps=100000)
+    (tmp_path / "recipe.yaml").write_text(json.dumps({k: v for k, v in recipe.to_dict().items() if v is not None}))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "textcl", "train", "recipe.yaml"],
+        cwd=tmp_path,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    log = tmp_path / "killed" / "log.jsonl"
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and not (log.exists() and log.read_bytes().count(b"\n") > 2):
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    done = textcl("report", "killed", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "killed" / "report.html").read_text(encoding="utf-8")
+    steps = [json.loads(line)["step"] for line in log.read_text().splitlines() if line.endswith("}")]
+    assert (
+        f"This run has not finished: it was killed, failed, or is still going. Its log ends at step {steps[-1]}."
+        in page
+    )
+    assert "There is no encoder of this run on disk" in page
+    assert "Effective rank" in page
+
+
+def test_of_steps_made_twice_the_last_counts_and_a_torn_line_does_not(tmp_path: Path) -> None:
+    lines = [(1, 5.0), (2, 4.0), (3, 9.0), (2, 4.5), (3, 3.0), (4, float("nan"))]
+    log = "".join(json.dumps({"loss": loss, "step": step}) + "\n" for step, loss in lines)
+    (tmp_path / "log.jsonl").write_text(log + '{"loss": 1.0, "st')
+    run = read_run(tmp_path)
+    assert run.series("loss") == [(1, 5.0), (2, 4.5), (3, 3.0)]
+    assert run.record is None
+    (tmp_path / "recipe.json").write_text("{")
+    with pytest.raises(InputError, match=r"recipe.json is damaged"):
+        read_run(tmp_path)
+
+
+@pytest.fixture
+def comparison_folder(work: Path, tmp_path: Path) -> Path:
+    """A comparison with the lines of test_compare, a finished run and one that was killed."""
+    for name in ("a-seed1-00000000", "b-seed1-00000000"):
+        shutil.copytree(work / "run", tmp_path / "runs" / name)
+    (tmp_path / "runs" / "b-seed1-00000000" / "run.json").unlink()
+    provenance = {"encoder": {"pooling": "mean"}, "versions": {}, "tasks": {"STS16": {"pairs": 1186}}}
+    for number, line in enumerate([LINES[0], {**LINES[1], "average": 10.0}, *LINES[1:]]):
+        further = {"fingerprint": str(number), "provenance": provenance, "written": "today", "run": None}
+        append_result(tmp_path / "results.jsonl", line | further)
+    return tmp_path
+
+
+def test_a_comparison_has_differences_with_intervals_and_the_curves_of_all_runs(comparison_folder: Path) -> None:
+    page = report(comparison_folder).read_text(encoding="utf-8")
+    assert "Not finished: b-seed1-00000000." in page
+    assert "earlier lines of a, seed 1," in page
+    assert "+11.00 ± 2.48*" in page
+    assert "a is better than untouched by 11.00 ± 2.48 (95 %, over seeds)." in page
+    found = read_comparison(comparison_folder)
+    assert [line["average"] for line in found.lines if line["row"] == "a"] == [60.0, 62.0, 61.0]
+    blocks = re.findall(r'<script type="application/json" id="[^"]*">(.*?)</script>', page, re.DOTALL)
+    rows, differences, loss, *_ = ([row for data in _data(json.loads(b)) for row in data["values"]] for b in blocks)
+    assert [row["score"] for row in rows] == [50.0, 60.0, 62.0, 61.0, 59.0, 60.0, 60.5]
+    shown = {row["row"]: row for row in differences if "row" in row}
+    assert shown["a"]["low"] < 11.0 < shown["a"]["high"]
+    assert {(row["run"], row["group"]) for row in loss} == {("a-seed1-00000000", "a"), ("b-seed1-00000000", "b")}
+    against = report(comparison_folder, reference="b").read_text(encoding="utf-8")
+    assert "+1.17 ± 1.90" in against
+
+
+def test_what_is_no_run_is_refused(comparison_folder: Path, work: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="There is no directory"):
+        report(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="neither a run"):
+        report(tmp_path / "empty")
+    with pytest.raises(InputError, match="no row 'c'"):
+        report(comparison_folder, reference="c")
+    with pytest.raises(InputError, match="for a single run"):
+        report(comparison_folder, tasks="sts")
+    with pytest.raises(InputError, match="for a comparison"):
+        report(work / "run", reference="a")
+
+
+def test_results_of_another_schema_are_refused(comparison_folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "other"
+    shutil.copytree(comparison_folder, copy)
+    with (copy / "results.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"schema": 2, "row": "a"}\n')
+    with pytest.raises(InputError, match=r"results\.jsonl, line \d+ has results of schema 2, .* reads schema 1"):
+        report(copy)
+
+
+def test_plots_are_drawn_from_python_as_png_and_svg(tmp_path: Path) -> None:
+    boxes = plots.similarity_by_grade({"before": ([0, 0, 0, 1], [0.1, 0.2, 0.4, 0.9]), "after": ([0], [0.5])})
+    assert boxes.rows[0] == {
+        "model": "before", "grade": "0", "pairs": 3, "5 %": 0.11, "25 %": 0.15, "median": 0.2, "75 %": 0.3, "95 %": 0.38
+    }  # fmt: skip
+    drawn = [
+        boxes,
+        plots.curves({"a.b[0]": [(1, 2.0), (2, 1.0)], "c": [(1, 1.0)]}, "loss"),
+        plots.alignment_uniformity({"a": [(1, 0.5, -2.0), (2, 0.4, -2.5)]}),
+        plots.sentence_map([(0.0, 1.0), (1.0, 0.0)], ["x", "y"], ["one", "two"]),
+        plots.scores_by_row({"a": [60.0, 61.0], "b": [59.0]}, "Avg."),
+    ]
+    for number, plot in enumerate(drawn):
+        svg = plot.save(tmp_path / f"{number}.svg").read_text()
+        assert svg.count("<path") > 2
+        assert "NaN" not in svg
+    assert drawn[3].save(tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "0.svg").read_text().count('aria-roledescription="bar"') == 3
+    with pytest.raises(InputError, match="neither a"):
+        boxes.save(tmp_path / "boxes.gif")
+
+
+def test_long_curves_are_thinned_evenly_and_keep_their_ends() -> None:
+    long = {name: [(step, float(step)) for step in range(1, 10_001)] for name in ("a", "b")}
+    rows = plots.curves(long, "loss").rows
+    assert len(rows) == plots.MOST_POINTS
+    steps = [row["step"] for row in rows if row["run"] == "a"]
+    assert (steps[0], steps[-1]) == (1, 10_000)
+    assert set(np.diff(steps)) <= {10, 11}
+
+
+def test_disagreements_are_differences_of_ranks() -> None:
+    gold, cosines = [0.0, 1.0, 1.0, 3.0, 5.0], np.array([0.9, 0.1, 0.2, 0.3, 0.4])
+    found = examples.disagreements(gold, cosines, most=1)
+    assert found == [(0, 0.0, 100.0), (1, 37.5, 0.0)]  # the tied pairs of gold score 1 share rank 2.5 of 1 to 5
+
+
+def test_neighbours_and_map_of_known_points() -> None:
+    angles = np.array([0.0, 0.1, 0.3, 3.0])
+    rows = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    assert [place for place, _ in examples.neighbours(rows, 0)] == [1, 2, 3]
+    assert examples.neighbours(rows, 0)[0][1] == pytest.approx(np.cos(0.1))
+    points, kept = examples.project(rows)
+    assert kept == pytest.approx(1.0)
+    distances = [np.linalg.norm(cloud[:, None] - cloud[None], axis=2) for cloud in (rows, points)]
+    assert np.allclose(*distances)
+    assert np.array_equal(points, examples.project(rows)[0])
+
+
+if CHROMIUM:  # a browser is no part of the package's own needs; where there is one, it opens the page
+
+    def open_in_browser(html: str, folder: Path, size: str) -> tuple[str, list[str]]:
+        """The page as the browser has it after a while, and what it complains of."""
+        (folder / "report.html").write_text(html, encoding="utf-8")
+        command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+        command += [f"--user-data-dir={folder / 'profile'}", f"--window-size={size}", "--virtual-time-budget=20000"]
+        command += ["--dump-dom", (folder / "report.html").as_uri()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)
+        return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line and "WARN" not in line]
+
+    @pytest.mark.parametrize("size", ["1200,800", "390,800"])
+    def test_a_browser_draws_every_chart_from_disk_and_runs_no_text(page: str, tmp_path: Path, size: str) -> None:
+        html, complaints = open_in_browser(page, tmp_path, size)
+        assert complaints == []
+        assert html.count('<svg xmlns="http://www.w3.org/2000/svg"') == page.count('class="chart"') > 0
+        assert "<title>run: simcse</title>" in html
+
+    def test_in_a_browser_hovering_shows_a_text_and_runs_nothing_even_without_the_policy(
+        page: str, tmp_path: Path
+    ) -> None:
+        """And nothing makes the page of a phone wider than the phone."""
+        hover = """setTimeout(() => {
+          const seen = [];
+          for (const mark of document.querySelectorAll(".chart svg path")) {
+            mark.dispatchEvent(new PointerEvent("pointermove", {bubbles: true}));
+            mark.dispatchEvent(new PointerEvent("mousemove", {bubbles: true}));
+            const tooltip = document.getElementById("vg-tooltip-element");
+            if (tooltip && tooltip.textContent.includes("onerror")) seen.push(tooltip.textContent);
+          }
+          document.body.dataset.seen = seen.length;
+          document.body.dataset.images = document.querySelectorAll("img").length;
+          document.body.dataset.wider = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+        }, 3000)"""
+        free = re.sub(r"<meta http-equiv[^>]*>", "", page)
+        end = free.rindex("</body>")
+        html, _ = open_in_browser(f"{free[:end]}<script>{hover}</script>{free[end:]}", tmp_path, "390,800")
+        body = next(attributes for tag, attributes in Elements(html).tags if tag == "body")
+        assert int(body["data-seen"]) >= 2  # the map before and after
+        assert (body["data-images"], body["data-wider"]) == ("0", "0")
+        assert "<title>run: simcse</title>" in html

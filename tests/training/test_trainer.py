@@ -1,0 +1,415 @@
+"""The trainer: the same weights as transformers' own, the best encoder, resume, and runs that have to stop."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import transformers
+from datasets import Dataset
+from safetensors.torch import load_file
+from support.tiny import TEXTS, tiny_encoder_directory
+
+from textcl.encoder import Encoder
+from textcl.errors import InputError
+from textcl.methods import MoCo, SimCSE
+from textcl.training.arguments import ContrastiveTrainingArguments
+from textcl.training.callback import MethodCallback, newest_complete_checkpoint
+from textcl.training.trainer import ContrastiveTrainer
+
+CORPUS = Dataset.from_dict({"text": TEXTS})
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    return tiny_encoder_directory(tmp_path_factory.mktemp("models") / "bert")
+
+
+class Spread:
+    """Scores an encoder by how far apart it puts a few texts."""
+
+    name = "spread"
+
+    def __call__(self, encoder):
+        return SimpleNamespace(primary=float(torch.as_tensor(encoder.encode(TEXTS[:12])).std(dim=0).mean()))
+
+
+class Scripted:
+    """Gives the scores it is told, whatever the encoder."""
+
+    name = "scripted"
+
+    def __init__(self, *scores):
+        self.scores = iter(scores)
+
+    def __call__(self, encoder):
+        return SimpleNamespace(primary=next(self.scores))
+
+
+def method_of(directory, **options):
+    transformers.set_seed(0)
+    return SimCSE(Encoder.from_pretrained(directory, pooling="cls", device="cpu"), **options)
+
+
+def arguments(output, **options):
+    defaults = {
+        "per_device_train_batch_size": 16,
+        "learning_rate": 1e-3,
+        "logging_steps": 3,
+        "eval_steps": 4,
+        "save_steps": 4,
+    }
+    return ContrastiveTrainingArguments(str(output), use_cpu=True, **{**defaults, **options})
+
+
+def weights(method):
+    return {name: value.clone() for name, value in method.state_dict().items()}
+
+
+def assert_equal(first, second):
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+def test_the_plain_trainer_trains_to_the_same_weights(directory, tmp_path):
+    options = {"mlm_weight": 0.1}
+    ours = method_of(directory, **options)
+    ContrastiveTrainer(ours, arguments(tmp_path / "ours", select_best=False), CORPUS, evaluators=[Spread()]).train()
+    theirs = method_of(directory, **options)
+    transformers.Trainer(
+        model=theirs,
+        args=arguments(tmp_path / "theirs"),
+        data_collator=theirs.collator(),
+        train_dataset=CORPUS,
+        callbacks=[MethodCallback()],
+    ).train()
+    assert_equal(weights(ours), weights(theirs))
+
+
+def test_training_learns_and_logs_the_geometry(directory, tmp_path):
+    method = method_of(directory)
+    ContrastiveTrainer(method, arguments(tmp_path / "run", bf16=False), CORPUS).train()
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    entries = [entry for entry in log if "loss" in entry]
+    expected = {"alignment", "uniformity", "positive_cosine", "negative_cosine", "effective_rank"}
+    assert expected <= entries[0].keys()
+    assert entries[-1]["loss"] < entries[0]["loss"]
+    assert all(1 <= entry["effective_rank"] <= 16 for entry in entries)
+    assert all(entry["positive_cosine"] == pytest.approx(1 - entry["alignment"] / 2, abs=1e-5) for entry in entries)
+
+
+def test_duplicates_in_a_batch_are_counted(directory, tmp_path):
+    corpus = Dataset.from_dict({"text": [TEXTS[0]] * 8 + TEXTS[1:25]})
+    trainer = ContrastiveTrainer(
+        method_of(directory), arguments(tmp_path / "run", per_device_train_batch_size=32, logging_steps=1), corpus
+    )
+    trainer.train()
+    assert trainer.state.log_history[0]["duplicates_in_batches"] == 7
+
+
+def test_accumulation_averages_the_micro_batches(directory, tmp_path):
+    """The joint loss must not be summed over them, as transformers does where `forward` takes keyword arguments."""
+    norms = []
+    for steps in (1, 4):
+        method = method_of(directory, mlm_weight=0.1)
+        args = arguments(
+            tmp_path / str(steps),
+            gradient_accumulation_steps=steps,
+            max_steps=1,
+            logging_steps=1,
+            bf16=False,
+            max_grad_norm=1e9,
+        )
+        trainer = ContrastiveTrainer(method, args, Dataset.from_dict({"text": TEXTS[:64]}))
+        trainer.train()
+        norms.append(trainer.state.log_history[0]["loss"])
+    assert norms[1] == pytest.approx(norms[0], rel=0.25)
+
+
+def test_two_ranks_train_to_the_weights_of_one(tmp_path):
+    """torchrun with two batches of 8, beside one process with batches of 16: the same rows, no dropout, fp32."""
+    directory = tiny_encoder_directory(tmp_path / "model", dropout=0.0)
+    program = tmp_path / "train.py"
+    program.write_text(f"""
+import os, sys
+sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
+import torch; torch.set_num_threads(1)
+from safetensors.torch import save_file
+import test_trainer as t
+output, size = sys.argv[1], int(sys.argv[2])
+args = t.arguments(output, per_device_train_batch_size=size, max_steps=6, bf16=False, optim="sgd", learning_rate=2.0)
+method = t.method_of({str(directory)!r}, equal_dropout_masks=True, learn_temperature=True)
+t.ContrastiveTrainer(method, args, t.CORPUS, evaluators=[t.Spread()]).train()
+save_file(method.state_dict(), f"{{output}}/rank{{os.environ.get('RANK', 0)}}.safetensors")
+""")
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", program]
+    subprocess.run([*run, tmp_path / "two", "8"], check=True, timeout=300)
+    subprocess.run([sys.executable, program, tmp_path / "one", "16"], check=True, timeout=300)
+    first, second = (load_file(tmp_path / "two" / f"rank{rank}.safetensors") for rank in (0, 1))
+    assert_equal(first, second)
+    alone = load_file(tmp_path / "one" / "rank0.safetensors")
+    start = weights(method_of(directory, equal_dropout_masks=True, learn_temperature=True))
+    moved = {name: (value - start[name]).norm() for name, value in alone.items()}
+    assert sum(distance > 1e-4 for distance in moved.values()) > 30
+    for name, value in alone.items():
+        assert (first[name] - value).norm() < 0.01 * moved[name] + 1e-5, name
+
+
+def test_each_epoch_has_masks_of_its_own(directory, tmp_path):
+    masks = []
+
+    class Watch(transformers.TrainerCallback):
+        def on_step_end(self, args, state, control, train_dataloader, **kwargs):
+            masks.append(train_dataloader.collate_fn([CORPUS[row] for row in range(8)])["mlm_input_ids"])
+
+    method = method_of(directory, mlm_weight=0.1)
+    rows = CORPUS.select(range(32))
+    ContrastiveTrainer(method, arguments(tmp_path / "run", num_train_epochs=2), rows, callbacks=[Watch()]).train()
+    assert len(masks) == 4
+    assert torch.equal(masks[0], masks[1])
+    assert torch.equal(masks[2], masks[3])
+    assert not torch.equal(masks[0], masks[2])
+
+
+# -- choosing ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_best_weights_come_back_and_their_export_lies_apart(directory, tmp_path):
+    kept = {}
+
+    class Keep(transformers.TrainerCallback):
+        def on_evaluate(self, args, state, control, model, **kwargs):
+            kept[state.global_step] = weights(model)
+
+    method = method_of(directory)
+    args = arguments(tmp_path / "run", max_steps=12)
+    ContrastiveTrainer(method, args, CORPUS, evaluators=[Scripted(1.0, 3.0, 2.0)], callbacks=[Keep()]).train()
+    assert_equal(weights(method), kept[8])
+    assert any(not torch.equal(kept[8][name], kept[12][name]) for name in kept[8])
+    best = json.loads((tmp_path / "run" / "best" / "best.json").read_text())
+    assert best == {"metric": "eval_scripted", "score": 3.0, "step": 8}
+    exported = Encoder.from_pretrained(tmp_path / "run" / "best" / "encoder", device="cpu")
+    assert (exported.encode(TEXTS[:5]) == method.encode(TEXTS[:5])).all()
+
+
+def test_early_stopping_waits_for_its_patience(directory, tmp_path):
+    scripted = Scripted(1.0, 3.0, 2.0, 2.0, 5.0)
+    args = arguments(tmp_path / "run", max_steps=40, early_stopping_patience=2)
+    trainer = ContrastiveTrainer(method_of(directory), args, CORPUS, evaluators=[scripted])
+    trainer.train()
+    assert trainer.state.global_step == 16
+
+
+# -- resume -----------------------------------------------------------------------------------------------------------
+
+
+QUEUE = 512  # half full where a run is killed, and full before it ends
+
+
+def resumable(directory, output, name="simcse"):
+    """Two dataloader workers, accumulation 2, evaluators on, masked words or a queue: all that could lose its place.
+
+    The last weights are compared and not the best: those may be older than the interruption.
+    """
+    args = arguments(
+        output, gradient_accumulation_steps=2, dataloader_num_workers=2, num_train_epochs=2, select_best=False
+    )
+    if name == "simcse":
+        method = method_of(directory, mlm_weight=0.1, learn_temperature=True)
+    else:
+        method = MoCo(method_of(directory).encoder, second_view="repetition", queue_size=QUEUE, momentum=0.9)
+    return ContrastiveTrainer(method, args, CORPUS, evaluators=[Spread()])
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(directory, tmp_path_factory):
+    trainer = resumable(directory, tmp_path_factory.mktemp("runs") / "whole")
+    trainer.train()
+    return trainer
+
+
+def test_a_fresh_trainer_resumes_to_the_same_bits(directory, uninterrupted, tmp_path):
+    class StopAt6(transformers.TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            control.should_training_stop = state.global_step == 6
+
+    stopped = resumable(directory, tmp_path / "run")
+    stopped.add_callback(StopAt6())
+    stopped.train()
+    assert newest_complete_checkpoint(tmp_path / "run").name == "checkpoint-4"
+    resumed = resumable(directory, tmp_path / "run")
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == uninterrupted.state.global_step
+    assert_equal(weights(resumed.method), weights(uninterrupted.method))
+
+
+@pytest.mark.parametrize("name", ["simcse", "moco"])
+def test_killed_mid_epoch_and_resumed_the_weights_are_bit_equal(directory, uninterrupted, tmp_path, name):
+    run, whole = tmp_path / "run", uninterrupted
+    if name == "moco":
+        whole = resumable(directory, tmp_path / "whole", name)
+        whole.train()
+    program = f"""
+import sys
+sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
+import torch; torch.set_num_threads(1)
+import test_trainer
+test_trainer.resumable({str(directory)!r}, {str(run)!r}, {name!r}).train()
+"""
+    child = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
+    deadline = time.monotonic() + 240
+    while newest_complete_checkpoint(run) is None:
+        assert child.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    assert newest_complete_checkpoint(run).name in {"checkpoint-4", "checkpoint-8"}
+    if name == "moco":
+        assert 0 < load_file(newest_complete_checkpoint(run) / "model.safetensors")["queue._extra_state"] <= QUEUE / 2
+        assert whole.method.queue.is_full
+    resumed = resumable(directory, run, name)
+    resumed.train(resume_from_checkpoint=True)
+    assert_equal(weights(resumed.method), weights(whole.method))
+
+
+def test_a_checkpoint_that_was_cut_short_does_not_count(directory, uninterrupted):
+    run = uninterrupted.run_directory
+    last = newest_complete_checkpoint(run)
+    (last / "complete.json").rename(last / "complete.away")
+    assert newest_complete_checkpoint(run) != last
+    (last / "complete.away").rename(last / "complete.json")
+
+
+def test_resuming_nothing_or_another_method_is_refused(directory, uninterrupted, tmp_path):
+    trainer = ContrastiveTrainer(method_of(directory), arguments(tmp_path / "run"), CORPUS)
+    with pytest.raises(InputError, match="no complete checkpoint"):
+        trainer.train(resume_from_checkpoint=True)
+    with pytest.raises(InputError, match="another method or other options"):
+        trainer.train(resume_from_checkpoint=str(newest_complete_checkpoint(uninterrupted.run_directory)))
+
+
+# -- what has to stop, and what has to be said ------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(directory, tmp_path):
+    class Poison(transformers.TrainerCallback):
+        def on_step_end(self, args, state, control, model, **kwargs):
+            if state.global_step == 5:
+                next(model.encoder.parameters()).data.fill_(torch.nan)
+
+    trainer = ContrastiveTrainer(method_of(directory), arguments(tmp_path / "run"), CORPUS, callbacks=[Poison()])
+    with pytest.raises(InputError, match=r"loss became nan at step 6.*checkpoint-4"):
+        trainer.train()
+
+
+def test_a_disk_that_is_full_stops_the_run_and_keeps_the_checkpoint(directory, tmp_path):
+    """A limit on the size of files stands for the disk: the weights fit once, the optimizer's state does not."""
+    program = f"""
+import resource, sys
+sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
+import torch; torch.set_num_threads(1)
+import test_trainer as t
+from textcl.errors import InputError
+import transformers
+class Fill(transformers.TrainerCallback):
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == 5:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
+arguments = t.arguments({str(tmp_path / "run")!r})
+trainer = t.ContrastiveTrainer(t.method_of({str(directory)!r}), arguments, t.CORPUS, callbacks=[Fill()])
+try:
+    trainer.train()
+except InputError as error:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    print(error)
+"""
+    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert "failed at step 8" in child.stdout, child.stdout + child.stderr
+    assert "checkpoint-4" in child.stdout
+    assert newest_complete_checkpoint(tmp_path / "run").name == "checkpoint-4"
+
+
+def test_collapse_is_warned_of_and_health_is_not(directory, tmp_path, caplog):
+    for scale, warned in ((1.0, False), (1e-3, True)):
+        caplog.clear()
+        method = method_of(directory)
+        norm = method.encoder.backbone.encoder.layer[-1].output.LayerNorm
+        with torch.no_grad():
+            norm.weight.mul_(5 * scale)  # the last norm's weight spreads the vectors, its bias brings them together
+            norm.bias.fill_(0.5)
+        with caplog.at_level(logging.WARNING, "textcl"):
+            ContrastiveTrainer(
+                method, arguments(tmp_path / f"run{scale}", max_steps=3, learning_rate=1e-6, bf16=False), CORPUS
+            ).train()
+        assert ("collapsing" in caplog.text) == warned
+
+
+def test_what_would_train_wrongly_is_refused(directory, tmp_path):
+    several = arguments(tmp_path / "run")
+    several._n_gpu = 2  # what transformers sets where two GPUs are visible
+    with pytest.raises(InputError, match="torchrun"):
+        ContrastiveTrainer(method_of(directory), several, CORPUS)
+    with pytest.raises(InputError, match="one row has no negatives"):
+        ContrastiveTrainer(method_of(directory), arguments(tmp_path / "run", per_device_train_batch_size=1), CORPUS)
+    with pytest.raises(InputError, match="fewer than one batch"):
+        ContrastiveTrainer(method_of(directory), arguments(tmp_path / "run"), CORPUS.select(range(5)))
+
+
+def test_defaults_of_the_arguments(tmp_path):
+    args = ContrastiveTrainingArguments(str(tmp_path), save_total_limit=1)
+    assert args.save_total_limit == 2
+    assert args.dataloader_drop_last
+    assert args.remove_unused_columns is False
+    assert isinstance(args.bf16, bool)
+    assert not (args.bf16 and ContrastiveTrainingArguments(str(tmp_path), bf16=False).bf16)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_out_of_memory_in_backward_makes_the_step_again_in_smaller_slices(directory, tmp_path, caplog, accumulation):
+    corpus = Dataset.from_dict({"text": TEXTS[:12] * 6})
+
+    def train(output, limit):
+        method = method_of(directory).double()
+        backward = [False]
+        method.register_forward_pre_hook(lambda *_: backward.__setitem__(0, False))
+        method.register_forward_hook(lambda *_: backward.__setitem__(0, True))
+
+        def hook(module, args, kwargs):
+            if backward[0] and kwargs["input_ids"].numel() > limit:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+
+        method.encoder.backbone.register_forward_pre_hook(hook, with_kwargs=True)
+        for module in method.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0  # a step that is made again draws other masks
+        options = {"gradient_cache": True, "bf16": False, "max_steps": 2, "gradient_accumulation_steps": accumulation}
+        options |= {"optim": "sgd", "learning_rate": 50.0}  # Adam would take away the size of a gradient
+        before = weights(method)
+        trainer = ContrastiveTrainer(method, arguments(output, **options), corpus)
+        trainer.train()
+        assert max((value - before[name]).abs().max() for name, value in weights(method).items()) > 1e-2
+        return method, int(trainer._duplicates)
+
+    method, duplicates = train(tmp_path / "free", 10**6)
+    assert "Out of memory" not in caplog.text
+    if accumulation == 2:  # gradients of an earlier micro-batch would be lost
+        with pytest.raises(torch.OutOfMemoryError):
+            train(tmp_path / "tight", 150)
+        return
+    tight, again = train(tmp_path / "tight", 150)
+    assert again == duplicates > 0
+    assert "Out of memory in step 1; it is made again with 128 tokens at a time." in caplog.text
+    assert "step 2" not in caplog.text
+    for name, value in weights(tight).items():
+        assert torch.allclose(value, method.state_dict()[name], atol=1e-8), name
+    with pytest.raises(torch.OutOfMemoryError):
+        train(tmp_path / "hopeless", 1)

@@ -1,0 +1,170 @@
+"""Search: the nearest by cosine, as numpy finds them; the index that is kept; and what is refused."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.command import textcl
+from support.tiny import TEXTS, tiny_encoder_directory
+
+from textcl.cli.main import main
+from textcl.encoder import Encoder
+from textcl.errors import InputError
+from textcl.vectors.encode import encode_corpus
+from textcl.vectors.index import CorpusIndex
+from textcl.vectors.shards import load_vectors
+
+QUERIES = [TEXTS[3], "a broken clock in the garden", "the chess player", "boxes"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_encoder_directory(tmp_path_factory.mktemp("models") / "bert")
+
+
+@pytest.fixture(scope="module")
+def encoder(model: Path) -> Encoder:
+    return Encoder.from_pretrained(model, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def vectors(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return encode_corpus(encoder, TEXTS, tmp_path_factory.mktemp("search") / "v", shard_rows=50)
+
+
+def nearest(encoder: Encoder, directory: Path, query: str, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """(ids, cosines) of the nearest, by brute force."""
+    ids, vectors = load_vectors(directory)
+    query_vector = encoder.encode(query).astype(np.float64)
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1) * np.linalg.norm(query_vector)
+    cosines = vectors.astype(np.float64) @ query_vector / lengths
+    order = np.argsort(-cosines, kind="stable")[:top]
+    return ids[order], cosines[order]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+def test_the_nearest_are_those_of_brute_force(encoder: Encoder, tmp_path: Path, dtype: str) -> None:
+    texts = ["", *TEXTS]
+    directory = encode_corpus(encoder, texts, tmp_path / "v", dtype=dtype, shard_rows=50)
+    index = CorpusIndex(directory, encoder)
+    for query in QUERIES:
+        hits = index.search(query, top=7)
+        ids, cosines = nearest(encoder, directory, query, 7)
+        assert [hit.id for hit in hits] == ids.tolist()
+        assert np.allclose([hit.score for hit in hits], cosines, atol=1e-5)
+        assert [hit.text for hit in hits] == [texts[number] for number in ids]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_a_text_finds_itself_first(encoder: Encoder, tmp_path: Path, dtype: str) -> None:
+    index = CorpusIndex(encode_corpus(encoder, TEXTS, tmp_path / "v", dtype=dtype, shard_rows=50), encoder)
+    for row in range(0, len(TEXTS), 17):
+        first = index.search(TEXTS[row], top=1)[0]
+        assert first.text == TEXTS[row]
+        assert first.score > 0.999
+
+
+def test_a_large_corpus_is_searched_by_a_graph(
+    encoder: Encoder, vectors: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = shutil.copytree(vectors, tmp_path / "v")
+    exact = CorpusIndex(directory, encoder)
+    monkeypatch.setattr("textcl.vectors.index.EXACT_TEXTS", 100)
+    graph = CorpusIndex(directory, encoder)
+    assert type(exact._index).__name__ == "IndexFlatIP"
+    for index in (graph, CorpusIndex(directory, encoder)):  # made, and read back
+        assert type(index._index).__name__ == "IndexHNSWFlat"
+        assert index._index.hnsw.efSearch == 128
+        for query in QUERIES:
+            found, wanted = index.search(query, top=10), nearest(encoder, directory, query, 10)
+            assert len({hit.id for hit in found} & set(wanted[0].tolist())) >= 9
+            assert found[0].id == wanted[0][0]
+            assert abs(found[0].score - wanted[1][0]) < 1e-5
+
+
+def test_the_index_is_kept_and_made_again_when_a_shard_changes(encoder: Encoder, vectors: Path, tmp_path: Path) -> None:
+    directory = shutil.copytree(vectors, tmp_path / "v")
+    before = CorpusIndex(directory, encoder).search(QUERIES[1])
+    made = (directory / "index.faiss").stat().st_mtime_ns
+    assert CorpusIndex(directory, encoder).search(QUERIES[1]) == before
+    assert (directory / "index.faiss").stat().st_mtime_ns == made
+    (directory / "part-00002.parquet").unlink()
+    encode_corpus(encoder, TEXTS, directory, shard_rows=50)
+    assert CorpusIndex(directory, encoder).search(QUERIES[1]) == before
+    assert (directory / "index.faiss").stat().st_mtime_ns > made
+    (directory / "index.faiss").unlink()
+    assert CorpusIndex(directory, encoder).search(QUERIES[1]) == before
+
+
+def test_more_are_wanted_than_there_are(encoder: Encoder, tmp_path: Path) -> None:
+    index = CorpusIndex(encode_corpus(encoder, TEXTS[:3], tmp_path / "v"), encoder)
+    assert sorted(hit.id for hit in index.search("a boat", top=10)) == [0, 1, 2]
+
+
+def test_a_query_has_the_prompt_query_else_that_of_the_corpus(model: Path, tmp_path: Path) -> None:
+    prompts = {"query": "the tall farmer ", "document": "the garden wall "}
+    encoder = Encoder.from_pretrained(model, prompts=prompts, device="cpu")
+    directory = encode_corpus(encoder, TEXTS, tmp_path / "v", prompt_name="document")
+    score = CorpusIndex(directory, encoder).search("a boat")[0].score
+
+    def cosine(prompt: str) -> float:
+        texts = load_vectors(directory)[1]
+        query = encoder.encode("a boat", prompt=prompt)
+        return float((texts @ query / np.linalg.norm(texts, axis=1) / np.linalg.norm(query)).max())
+
+    assert abs(score - cosine(prompts["query"])) < 1e-5
+    assert abs(score - cosine("")) > 1e-5
+    plain = CorpusIndex(directory, Encoder.from_pretrained(model, device="cpu"))
+    assert abs(plain.search("a boat")[0].score - cosine(prompts["document"])) < 1e-5
+    assert abs(plain.search("a boat", prompt="the chess ")[0].score - cosine("the chess ")) < 1e-5
+
+
+def test_the_model_is_found_by_its_name_and_held_against_the_vectors(model: Path, tmp_path: Path) -> None:
+    here = shutil.copytree(model, tmp_path / "model")
+    directory = encode_corpus(Encoder.from_pretrained(here, pooling="cls", max_length=9), TEXTS, tmp_path / "v")
+    index = CorpusIndex(directory)
+    assert (index.encoder.pooling, index.encoder.max_length) == ("cls", 9)
+    moved = here.rename(tmp_path / "moved")
+    with pytest.raises(InputError, match="no model directory"):
+        CorpusIndex(directory)
+    assert CorpusIndex(directory, moved).search(TEXTS[5])[0].text == TEXTS[5]
+    with pytest.raises(InputError, match="no longer, the model that wrote"):
+        CorpusIndex(directory, tiny_encoder_directory(tmp_path / "other", seed=1))
+    with pytest.raises(InputError, match="no longer, the model that wrote"):
+        CorpusIndex(directory, Encoder.from_pretrained(moved, pooling="mean"))
+
+
+def test_what_is_refused(
+    encoder: Encoder, vectors: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = CorpusIndex(vectors, encoder)
+    for query, top in (("  ", 10), ("a boat", 0)):
+        with pytest.raises(InputError, match="not blank"):
+            index.search(query, top)
+    directory = shutil.copytree(vectors, tmp_path / "v")
+    manifest = json.loads((directory / "manifest.json").read_text())
+    (directory / "manifest.json").write_text(json.dumps({**manifest, "schema": 2}))
+    with pytest.raises(InputError, match="has schema 2, and this textcl knows 1"):
+        CorpusIndex(directory)
+    (directory / "manifest.json").write_text("{")
+    with pytest.raises(InputError, match="is damaged"):
+        CorpusIndex(directory)
+    monkeypatch.setitem(sys.modules, "faiss", None)  # as where it is not installed
+    with pytest.raises(InputError, match=r"pip install 'textcl\[search\]'"):
+        CorpusIndex(vectors)
+
+
+def test_the_command_shows_rank_score_id_and_text(
+    vectors: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = textcl("search", vectors, TEXTS[20], "--top", "11", cwd=tmp_path)
+    assert (run.returncode, run.stderr) == (0, "")
+    lines = run.stdout.splitlines()
+    assert len(lines) == 11
+    rank, score, number, text = lines[0].split(maxsplit=3)
+    assert (rank, float(score), int(number), text) == ("1", 1, 20, TEXTS[20])
+    assert main(["search", str(vectors), "", "--top", "3"]) == 2
+    assert "not blank" in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""Rows of a dataset become one flat batch of token tensors."""

@@ -1,0 +1,250 @@
+"""Rows of a dataset become one flat batch of token tensors that holds all their views."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from textcl.collator.batch import Batch, Tensors, finished
+from textcl.collator.token_cache import tokenizer_digest, with_tokens
+from textcl.data.catalogue import cache_directory
+from textcl.encoder.batching import input_names, pad, padding_token, row_lengths, token_ids
+from textcl.errors import InputError
+from textcl.views.draws import MASKS, text_id, uniform
+from textcl.views.template import Template
+from textcl.views.tokens import Draw, TokenRows
+from textcl.views.view import PLAIN, View
+
+COLUMNS = ("text", "positive", "negative")
+
+Block = tuple[str, View]
+
+"""A column of the dataset, and the view under which the batch holds it."""
+
+
+class Collator:
+    """Makes the flat batch that a method's `forward` takes.
+
+    A row holds `text`, and with labels `positive`, `negative` or `label`; where the text views of
+    `textcl.views.text.augment` were added, it holds those as `text_1`, `text_2`, and each gives one view. Other
+    unlabelled text gives two views of `text`; without operators they are equal rows of tokens, which the encoder's
+    dropout turns into two views.
+
+    The batch is block-major (all rows of block 0, then all of block 1, …) and holds `input_ids`, `attention_mask` and
+    what else the tokenizer gives, each (blocks · batch, length); `lengths` of the rows, and `view`, the block's number,
+    each (blocks · batch,); `group`, equal for rows that are positives of each other; `text_id`, a content hash taken
+    before any view; `label` (batch,) and `teacher` (batch, its dim) where rows have them. With `mask_probability` it
+    also holds masked copies of the rows as they were before any operator: `mlm_input_ids`, `mlm_attention_mask` and so
+    on, and `mlm_labels` (-100 where no word is asked for). `lengths`, `view` and `mlm_labels` are numpy arrays: they
+    decide the shapes of a step, and stay on the processor when a trainer moves a batch to a GPU, which nobody then
+    has to wait for.
+
+    What is random here is a pure function of (seed, epoch, text, view number), so that a resumed run draws the same.
+
+    Args:
+        tokenizer: The encoder's.
+        max_length: Tokens after which a text is cut.
+        views: Of unlabelled text.
+        blocks: What the batch holds, where it is neither two views of `text` nor each labelled column once.
+        dropout_views: Whether the model has the dropout that makes views of equal tokens; without, they are refused.
+        mask_probability: Share of the tokens chosen for masked-word prediction; 0: none.
+        seed: Of views and masks.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int,
+        *,
+        views: Sequence[View] = (PLAIN, PLAIN),
+        blocks: Sequence[Block] | None = None,
+        dropout_views: bool = True,
+        mask_probability: float = 0.0,
+        seed: int = 42,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.token_limit: int | None = max_length
+        self.views = views
+        self.blocks = blocks
+        self.dropout_views = dropout_views
+        self.mask_probability = mask_probability
+        self.seed = seed
+        self._special = torch.tensor(tokenizer.all_special_ids)
+        # Shared memory: dataloader workers that live longer than an epoch have to see it move on.
+        self._epoch = torch.zeros((), dtype=torch.long).share_memory_()
+        if mask_probability and self.tokenizer.mask_token is None:
+            raise InputError("Masked-word prediction needs a tokenizer with a mask token; this one has none.")
+
+    @property
+    def draws(self) -> bool:
+        """Whether a batch differs from epoch to epoch, so that the collator must be told of each."""
+        views = [view for _, view in self.blocks] if self.blocks else self.views
+        return self.mask_probability > 0 or any(view.token_operators for view in views)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Makes the next views and masks those of `epoch`."""
+        self._epoch.fill_(epoch)
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> Batch:
+        blocks = self._blocks(rows[0])
+        columns = self._columns(blocks)
+        texts = [text for column, _ in columns for text in texts_of(rows, column)]
+        ids = [ids for column, template in columns for ids in self._token_ids(rows, column, template)]
+        which = torch.cat(
+            [torch.arange(len(rows)) + columns.index((column, view.template)) * len(rows) for column, view in blocks]
+        )
+        view = torch.arange(len(blocks)).repeat_interleave(len(rows))
+        group = torch.arange(len(rows)).repeat(len(blocks))
+        batch = self.flat_batch(texts, ids, which, view, group)
+        if "label" in rows[0]:
+            batch["label"] = torch.tensor([row["label"] for row in rows])
+        if "teacher" in rows[0]:
+            batch["teacher"] = torch.tensor([row["teacher"] for row in rows])
+        if self.mask_probability:
+            batch |= {f"mlm_{name}": batch[name] for name in input_names(self.tokenizer) if name in batch}
+            batch["mlm_input_ids"], batch["mlm_labels"] = self.masked(batch)
+            batch["mlm_lengths"] = row_lengths(batch)
+        if any(view.token_operators for _, view in blocks):
+            batch = self._operated(batch, [view for _, view in blocks])
+        return finished(batch)
+
+    def tokenized(self, dataset: Any, folder: Path | None = None) -> Any:
+        """The rows with the tokens of their texts beside them, from which batches are then made.
+
+        Tokens are made once, and kept for later epochs and later runs. Rows that are no `datasets.Dataset`, or whose
+        tokenizer is written in Python, are given back as they are, and tokenised batch by batch.
+
+        Args:
+            dataset: The rows.
+            folder: Where tokens are kept; None: in the user's cache.
+        """
+        folder = folder or cache_directory() / "tokens"
+        if not isinstance(dataset, Dataset) or len(dataset) == 0 or self._digest is None:
+            return dataset
+        for column, template in self._columns(self._blocks(dataset[0])):
+            texts_of([dataset[0]], column)  # refuses rows without it
+            name = self._column_of_tokens(column, template)
+            if name not in dataset.column_names:
+                texts = partial(texts_of, column=column)
+                made = partial(self._tokenise, template=template)
+                dataset = with_tokens(dataset, column, name, texts, made, folder)
+        return dataset
+
+    def flat_batch(
+        self, texts: Sequence[str], ids: Sequence[Sequence[int]], which: Tensor, view: Tensor, group: Tensor
+    ) -> Tensors:
+        """A batch whose row i is text `which[i]`, and its tokens are `ids[which[i]]`."""
+        of_texts = torch.tensor([text_id(text) for text in texts])
+        tokens = {name: tensor[which] for name, tensor in pad(self.tokenizer, ids).items()}
+        return {**tokens, "view": view, "group": group, "text_id": of_texts[which]}
+
+    def draw(self, rows: Tensor, view: int) -> Draw:
+        """The numbers for the operators of one view, see `textcl.views.tokens.Draw`."""
+        streams = count(MASKS + 1)
+        return lambda numbers: uniform(self.seed, int(self._epoch), rows, view, numbers, next(streams))
+
+    def ordinary(self, batch: Tensors) -> Tensor:
+        """Where a batch holds neither padding nor special tokens, (rows, length)."""
+        return batch["attention_mask"].bool() & ~torch.isin(batch["input_ids"], self._special)
+
+    def masked(self, batch: Tensors) -> tuple[Tensor, Tensor]:
+        """BERT's masks: of the chosen tokens 80 % become [MASK], 10 % any token, 10 % stay (Devlin et al. 2019).
+
+        Returns:
+            The masked tokens and what they were, -100 where they were not chosen, both (rows, length).
+        """
+        input_ids = batch["input_ids"]
+        numbers = uniform(
+            self.seed, int(self._epoch), batch["text_id"], batch["view"], 3 * input_ids.shape[1], stream=MASKS
+        )
+        choice, action, token = numbers.unflatten(1, (-1, 3)).unbind(dim=-1)
+        chosen = (choice < self.mask_probability) & self.ordinary(batch)
+        masked = input_ids.clone()
+        masked[chosen & (action < 0.8)] = self.tokenizer.mask_token_id
+        replaced = chosen & (action >= 0.8) & (action < 0.9)
+        masked[replaced] = (token * len(self.tokenizer)).long()[replaced]
+        return masked, input_ids.masked_fill(~chosen, -100)
+
+    @staticmethod
+    def _columns(blocks: Sequence[Block]) -> list[tuple[str, Template | None]]:
+        """What is tokenised of a row: its columns, and in which template."""
+        return list(dict.fromkeys((column, view.template) for column, view in blocks))
+
+    def _token_ids(
+        self, rows: Sequence[Mapping[str, Any]], column: str, template: Template | None = None
+    ) -> list[list[int]]:
+        """The tokens of a column of the rows, as `tokenized` put them there, else made now."""
+        if (name := self._column_of_tokens(column, template)) in rows[0]:
+            return [row[name] for row in rows]
+        return self._tokenise(texts_of(rows, column), template)
+
+    def _tokenise(self, texts: Sequence[str], template: Template | None) -> list[list[int]]:
+        filled = [template(text) for text in texts] if template else texts
+        return token_ids(self.tokenizer, filled, self.token_limit)
+
+    def _column_of_tokens(self, column: str, template: Template | None) -> str:
+        """Its name says all that the tokens come from but the texts, so that nobody takes those of another."""
+        within = f" in {template.template!r}" if template else ""
+        return f"{column}{within}, {self.token_limit} tokens of {self._digest}"
+
+    @cached_property
+    def _digest(self) -> str | None:
+        return tokenizer_digest(self.tokenizer)
+
+    def _blocks(self, row: Mapping[str, Any]) -> Sequence[Block]:
+        if self.blocks:
+            return self.blocks
+        columns = [column for column in COLUMNS if column in row]
+        if len(columns) > 1:
+            return [(column, PLAIN) for column in columns]
+        if "text_1" in row:
+            return [(f"text_{number}", view) for number, view in enumerate(self.views, start=1)]
+        if not self.dropout_views and all(view == PLAIN for view in self.views):
+            raise InputError(
+                "The two views of a text come from dropout, and this model has none (its configuration sets every "
+                "dropout rate to 0). Set dropout=0.1, choose other views, or train on pairs."
+            )
+        return [("text", view) for view in self.views]
+
+    def _operated(self, batch: Tensors, views: Sequence[View]) -> Tensors:
+        """The batch after the token operators of its views; blocks may have become shorter."""
+        padding = padding_token(self.tokenizer)
+        parts = []
+        for number, view in enumerate(views):
+            own = batch["view"] == number
+            attention, ordinary = batch["attention_mask"][own].bool(), self.ordinary(batch)[own]
+            if view.template:  # whose own words stay as they are
+                before, behind = view.template.edges
+                position = torch.arange(attention.shape[1])
+                ordinary &= (position >= before) & (position < attention.sum(dim=1, keepdim=True) - behind)
+            rows = TokenRows(batch["input_ids"][own], attention, ordinary, padding)
+            draw = self.draw(batch["text_id"][own], number)
+            for operator in view.token_operators:
+                rows = operator(rows, draw)
+            parts.append(rows)
+        length = max(rows.ids.shape[1] for rows in parts)
+        operated = {
+            "input_ids": torch.cat([_widened(rows.ids, length, padding) for rows in parts]),
+            "attention_mask": torch.cat([_widened(rows.attention.long(), length, 0) for rows in parts]),
+        }
+        if "token_type_ids" in batch:  # a single text has one type
+            operated["token_type_ids"] = torch.zeros_like(operated["input_ids"])
+        return {**batch, **operated}
+
+
+def texts_of(rows: Sequence[Mapping[str, Any]], column: str) -> list[str]:
+    """A column of the rows; what is missing in a cell is a blank, as the tokenizer needs some text."""
+    if column not in rows[0]:
+        raise InputError(f"A training row needs a column {column!r}; this one has {sorted(rows[0])}.")
+    return [row[column] or " " for row in rows]
+
+
+def _widened(rows: Tensor, length: int, value: int) -> Tensor:
+    return torch.nn.functional.pad(rows, (0, length - rows.shape[1]), value=value)

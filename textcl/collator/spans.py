@@ -1,0 +1,114 @@
+"""DeCLUTR's batches: anchors of each document, and positives of each anchor."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from textcl.collator.batch import Batch, finished
+from textcl.collator.collator import Collator, texts_of
+from textcl.encoder.batching import in_windows, pad
+from textcl.views.draws import MASKS, text_id, uniform
+from textcl.views.spans import Positives, sample_spans
+
+
+class SpanCollator(Collator):
+    """Makes DeCLUTR's batches: anchors of each document, and positives of each anchor.
+
+    View 0 holds the anchors, view v the v-th positive of each; `group` is the anchor's number. With `mask_probability`
+    the anchors themselves are masked, and `mlm_labels` (rows, length) says what stood there.
+
+    Args:
+        tokenizer: The encoder's.
+        max_length: Tokens of a span and its special tokens.
+        anchors: A document.
+        positives: An anchor.
+        shortest: Bounds of a span's length, in tokens.
+        longest: Likewise.
+        sampling: Where positives lie, see `textcl.views.spans.sample_spans`.
+        mask_probability: Share of the anchors' tokens chosen for masked-word prediction; 0: none.
+        seed: Of spans and masks.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int,
+        *,
+        anchors: int,
+        positives: int,
+        shortest: int,
+        longest: int,
+        sampling: Positives,
+        mask_probability: float = 0.0,
+        seed: int = 42,
+    ) -> None:
+        super().__init__(tokenizer, max_length, mask_probability=mask_probability, seed=seed)
+        self.token_limit = None  # spans are cut from whole documents
+        self.anchors = anchors
+        self.positives = positives
+        self.shortest = shortest
+        self.longest = longest
+        self.sampling = sampling
+
+    @property
+    def draws(self) -> bool:
+        return True
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> Batch:
+        documents = texts_of(rows, "text")
+        ids = torch.tensor([text_id(document) for document in documents])
+        count = 2 * self.anchors * (1 + self.positives)
+        numbers = uniform(self.seed, int(self._epoch), ids, 0, count, stream=MASKS + 1)
+        spans: list[list[list[int]]] = [[] for _ in range(1 + self.positives)]  # by view
+        for tokens, draws in zip(self._token_ids(rows, "text"), numbers.tolist(), strict=True):
+            self._sample(tokens, draws, spans)
+        anchors = len(spans[0])
+        group = torch.arange(anchors).repeat(len(spans))
+        batch = {
+            **pad(self.tokenizer, [span for of_view in spans for span in of_view]),
+            "view": torch.arange(len(spans)).repeat_interleave(anchors),
+            "group": group,
+            "text_id": ids.repeat_interleave(self.anchors)[group],
+        }
+        if self.mask_probability:
+            # each row draws masks of its own, known by its document, its view and its anchor's number in the document
+            number = batch["view"] * self.anchors + group % self.anchors
+            masked, labels = self.masked({**batch, "view": number})
+            of_anchor = (batch["view"] == 0)[:, None]
+            batch["input_ids"] = torch.where(of_anchor, masked, batch["input_ids"])
+            batch["mlm_labels"] = torch.where(of_anchor, labels, -100)
+        return finished(batch)
+
+    def document_lengths(self, dataset: Any) -> list[int]:
+        """The tokens of each document, special ones left out."""
+        special = sum(self._edges)
+        return [
+            len(tokens) - special
+            for window in in_windows(len(dataset), 256)
+            for tokens in self._token_ids(dataset.select(window).to_list(), "text")
+        ]
+
+    @cached_property
+    def _edges(self) -> tuple[int, int]:
+        """Special tokens before a text and behind it."""
+        special = self.tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
+        return special.index(0), special[::-1].index(0)
+
+    def _sample(self, tokens: Sequence[int], numbers: Sequence[float], spans: list[list[list[int]]]) -> None:
+        """Appends a document's spans, with special tokens around them, to those of each view."""
+        start, end = self._edges[0], len(tokens) - self._edges[1]
+        sampled = sample_spans(
+            end - start,
+            numbers,
+            anchors=self.anchors,
+            positives=self.positives,
+            shortest=self.shortest,
+            longest=self.longest,
+            sampling=self.sampling,
+        )
+        for anchor, positives in sampled:
+            for of_view, (first, last) in zip(spans, [anchor, *positives], strict=True):
+                of_view.append([*tokens[:start], *tokens[start + first : start + last], *tokens[end:]])

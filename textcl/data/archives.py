@@ -1,0 +1,182 @@
+"""Bringing sets in from an archive or a folder on disk.
+
+Nothing that is unpacked is trusted: member names are only ever compared with the manifest's, their bytes go to the
+manifest's paths in a temporary folder, and a set takes its place by a rename once its counts are right.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from textcl.data.catalogue import SetStatus, data_directory, sets_of, status_of
+from textcl.errors import InputError
+
+logger = logging.getLogger("textcl")
+
+
+def import_archive(
+    path: str | os.PathLike[str],
+    directory: str | os.PathLike[str] | None = None,
+    *,
+    manifest: Mapping[str, Any] | None = None,
+) -> list[SetStatus]:
+    """Brings the sets found in an archive or folder into `directory` (default: `data_directory()`).
+
+    The files may lie under any leading folders, as long as they keep the SentEval layout below. A set that lacks a
+    file is left out with a warning. Sets already there are replaced, each by a rename; after an error nothing has
+    changed.
+
+    Args:
+        path: A .tar, .tar.gz, .tar.xz, .tar.bz2 or .zip file, or a folder.
+        directory: Where to put the sets.
+        manifest: Another catalogue than the one that ships with textcl.
+
+    Returns:
+        The status of each set that was brought in.
+
+    Raises:
+        InputError: The archive does not exist, is damaged, has a member that would leave the folder (an absolute
+            path, "..", a link, a device), holds no complete set, or a set has a wrong count.
+
+    Example:
+        >>> import_archive("senteval_downstream.tar.xz", "senteval_data")  # doctest: +SKIP
+    """
+    source = Path(path)
+    root = Path(directory) if directory is not None else data_directory()
+    sets = sets_of(manifest)
+    with staging(root) as stage:
+        try:
+            found = _copy_known(source, stage, sets)
+        except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"{source} cannot be unpacked: {error}. It may be damaged, or only partly there."
+            ) from error
+        if not found:
+            raise InputError(f"{source} holds no file of the sets that textcl knows ({', '.join(sets)}).")
+        return install(stage, root, {name: sets[name] for name in sets if name in found}, str(source))
+
+
+# importing
+@contextmanager
+def staging(root: Path) -> Iterator[Path]:
+    """A temporary folder on the same file system as `root`; `root` itself goes again if nothing was put there."""
+    made = [folder for folder in (root, *root.parents) if not folder.exists()]
+    root.mkdir(parents=True, exist_ok=True)
+    stage = Path(tempfile.mkdtemp(prefix=".import-", dir=root))
+    try:
+        yield stage
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+        for folder in made:
+            if any(folder.iterdir()):
+                break
+            folder.rmdir()
+
+
+def _copy_known(source: Path, stage: Path, sets: Mapping[str, Any]) -> set[str]:
+    """Copies the manifest's files from the archive or folder to the stage; returns the sets they belong to."""
+    owners = {}  # path in the layout -> set
+    for name, entry in sets.items():
+        for file in (*(file["name"] for file in entry["files"]), *entry.get("notices", ())):
+            owners[f"{entry['folder']}/{file}"] = name
+    found: dict[str, int] = {}  # path in the layout -> number of leading folders it was found under
+    for parts, opened in _members(source):
+        for start in range(len(parts)):
+            known = "/".join(parts[start:])
+            if known in owners:
+                if start < found.get(known, sys.maxsize):  # of two copies, the one nearer the top
+                    found[known] = start
+                    target = stage / known
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    with opened() as content, target.open("wb") as copy:
+                        shutil.copyfileobj(content, copy)
+                break
+    return {owners[known] for known in found}
+
+
+def _members(source: Path) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yields (parts of the member's name, a function that opens it), after all members were found to be harmless."""
+    if source.is_dir():
+        for path in sorted(source.rglob("*")):
+            if path.is_file() and not path.is_symlink():
+                yield path.relative_to(source).parts, lambda path=path: path.open("rb")
+    elif not source.is_file():
+        raise InputError(f"There is no file {source} to import.")
+    elif zipfile.is_zipfile(source):
+        with zipfile.ZipFile(source) as bundle:
+            infos = bundle.infolist()
+            for info in infos:
+                kind = (info.external_attr >> 16) & 0o170000  # the Unix file type, 0 where none was stored
+                _check_member(source, info.orig_filename, plain=kind in (0, 0o100000, 0o040000))
+            for info in infos:
+                if not info.is_dir():
+                    yield PurePosixPath(info.filename).parts, lambda info=info: bundle.open(info)
+    elif tarfile.is_tarfile(source):
+        with tarfile.open(source) as tape:
+            for member in tape:
+                _check_member(source, member.name, plain=member.isreg() or member.isdir())
+        with tarfile.open(source) as tape:
+            for member in tape:
+                if member.isreg():
+                    yield PurePosixPath(member.name).parts, lambda member=member: _extract(tape, member)
+    else:
+        raise InputError(f"{source} is neither a folder nor a tar or zip archive (.tar, .tar.gz, .tar.xz, .zip).")
+
+
+def _extract(tape: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    content = tape.extractfile(member)
+    assert content is not None  # it is a regular file
+    return content
+
+
+def _check_member(source: Path, name: str, *, plain: bool) -> None:
+    """Refuses what could leave the folder: a second lock, since only names from the manifest are written to."""
+    parts = name.replace("\\", "/").split("/")
+    if name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0] or "\0" in name:
+        raise InputError(f"{source} has the member '{name}', which would leave the folder. Nothing was imported.")
+    if not plain:
+        raise InputError(f"{source} has the member '{name}', which is a link or a device. Nothing was imported.")
+
+
+def install(stage: Path, root: Path, sets: Mapping[str, Any], source: str) -> list[SetStatus]:
+    """Verifies the staged sets, and only when all are right, moves each into place."""
+    complete = []
+    for name, entry in sets.items():
+        status = status_of(name, entry, stage / entry["folder"])
+        if status.state == "wrong count":
+            raise InputError(f"{name} in {source}: {_first(status, stage)} Nothing was imported.")
+        if not status.usable:
+            logger.warning("%s in %s is incomplete and was left out: %s", name, source, _first(status, stage))
+            continue
+        if status.state == "hash differs":
+            logger.warning("%s: the counts are right, the bytes are not those known. %s", name, _first(status, stage))
+        complete.append(name)
+    if not complete:
+        raise InputError(f"{source} holds no complete set. Nothing was imported.")
+    for name in complete:
+        entry = sets[name]
+        place = entry["folder"]
+        if entry["kind"] == "clustering":  # one file each, in one folder: what others put there stays
+            place = f"{place}/{entry['files'][0]['name']}"
+        target = root / place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            os.replace(target, stage / f"replaced-{name}")  # goes with the stage
+        os.replace(stage / place, target)
+    return [status_of(name, sets[name], root / sets[name]["folder"]) for name in complete]
+
+
+def _first(status: SetStatus, stage: Path) -> str:
+    return status.notes[0].replace(f"{stage}{os.sep}", "")

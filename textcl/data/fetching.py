@@ -1,0 +1,153 @@
+"""Downloading public sets: a download that was cut goes on where it stopped."""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import os
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from textcl.data.archives import import_archive, install, staging
+from textcl.data.catalogue import SetStatus, chosen_names, data_directory, has_address, load_manifest, verify
+from textcl.errors import InputError
+from textcl.files import file_hash
+
+logger = logging.getLogger("textcl")
+
+_CHUNK = 1 << 20
+
+_TIMEOUT = 60.0  # seconds without a byte
+
+
+def fetch(
+    names: Iterable[str] | None = None,
+    directory: str | os.PathLike[str] | None = None,
+    *,
+    manifest: Mapping[str, Any] | None = None,
+) -> list[SetStatus]:
+    """Downloads public sets into `directory` (default: `data_directory()`), verifies and installs them.
+
+    A download that was cut goes on where it stopped when the same command is run again. The prepared archive that the
+    SimCSE repository publishes serves all SentEval sets; where it cannot be had, sets whose files SentEval's script
+    takes as they are (SST2, SST5, MRPC) come from there. Sets that are in place already are not fetched again.
+
+    Args:
+        names: Sets to fetch; by default all that encoders are scored on and that have a public address, without the
+            training corpora.
+        directory: Where to put them.
+        manifest: Another catalogue than the one that ships with textcl.
+
+    Returns:
+        The status of each set asked for.
+
+    Raises:
+        InputError: An unknown name, a set without a public address, no connection, a download that was cut, a wrong
+            hash or count.
+    """
+    root = Path(directory) if directory is not None else data_directory()
+    catalogue = load_manifest() if manifest is None else manifest
+    sets = catalogue["sets"]
+    if names is not None:
+        wanted = chosen_names(names, sets)
+    else:
+        wanted = [n for n, e in sets.items() if e["kind"] != "corpus" and has_address(e)]
+    missing = [status.name for status in verify(root, wanted, manifest=catalogue) if not status.usable]
+    for name in missing:
+        if not has_address(sets[name]):
+            raise InputError(
+                f"{name} has no public address to fetch it from. Once you have it by other means "
+                f"({', '.join(sets[name]['origin'])}), bring it in with `textcl data import FILE`."
+            )
+    downloads = root / "downloads"
+    from_files = [name for name in missing if "archive" not in sets[name]]
+    for archive in dict.fromkeys(sets[name]["archive"] for name in missing if "archive" in sets[name]):
+        served = [name for name in missing if sets[name].get("archive") == archive]
+        entry = catalogue["archives"][archive]
+        file = downloads / PurePosixPath(entry["url"]).name
+        try:
+            download(entry["url"], file, sha256=entry.get("sha256"))
+        except InputError as error:
+            if not all("url" in file for name in served for file in sets[name]["files"]):
+                raise
+            logger.warning("%s The files are taken one by one instead.", error)
+            from_files.extend(served)
+            continue
+        try:
+            import_archive(file, root, manifest={**catalogue, "sets": {name: sets[name] for name in served}})
+        finally:
+            file.unlink()
+    for name in from_files:
+        with staging(root) as stage:
+            for file_entry in sets[name]["files"]:
+                file = downloads / name / file_entry["name"]
+                download(file_entry["url"], file)
+                target = stage / sets[name]["folder"] / file_entry["name"]
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(file, target)
+            install(stage, root, {name: sets[name]}, sets[name]["files"][0]["url"])
+        shutil.rmtree(downloads / name)
+    if downloads.is_dir() and not any(downloads.iterdir()):
+        downloads.rmdir()
+    return verify(root, wanted, manifest=catalogue)
+
+
+def download(url: str, target: str | os.PathLike[str], *, sha256: str | None = None) -> Path:
+    """Downloads `url` to `target` through `target`.part, going on after what an earlier attempt left there.
+
+    Raises:
+        InputError: The server cannot be reached or refuses, the connection was cut (what came is kept), or the
+            content has another SHA-256 than expected (it is thrown away).
+    """
+    from tqdm.auto import tqdm
+
+    path = Path(target)
+    part = path.with_name(path.name + ".part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    had = part.stat().st_size if part.exists() else 0
+    cut = False
+    request = urllib.request.Request(url, headers={"User-Agent": "textcl"})
+    if had:
+        request.add_header("Range", f"bytes={had}-")
+    advice = "Once you have the file by other means, bring it in with `textcl data import FILE`."
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
+            if response.status != 206:  # the server begins anew, so do we
+                had = 0
+            length = response.headers.get("Content-Length")
+            total = had + int(length) if length is not None else None
+            bar = tqdm(total=total, initial=had, unit="B", unit_scale=True, desc=path.name)
+            with part.open("ab" if had else "wb") as handle, bar:
+                try:
+                    while chunk := response.read(_CHUNK):
+                        handle.write(chunk)
+                        bar.update(len(chunk))
+                except (http.client.IncompleteRead, ConnectionError, TimeoutError):
+                    cut = True  # what came is kept
+    except urllib.error.HTTPError as error:
+        if error.code != 416:
+            raise InputError(f"{url} answered {error.code} ({error.reason}). {advice}") from None
+        # 416: there is nothing after what we have; whether that is the whole file, its size tells
+        total = int((error.headers.get("Content-Range") or "*/-1").rpartition("/")[2])
+        if total != had:
+            part.unlink()
+            raise InputError(f"The partial download {part} did not fit {url} and was removed. Try again.") from None
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise InputError(f"{url} could not be downloaded: {reason}. {advice}") from None
+    size = part.stat().st_size
+    if cut or (total is not None and size != total):
+        whole = "an unknown number of" if total is None else f"{total:,}"
+        raise InputError(
+            f"The download of {url} stopped after {size:,} of {whole} bytes. "
+            f"Run the same command again: it goes on where it stopped."
+        )
+    if sha256 is not None and (found := file_hash(part)) != sha256:
+        part.unlink()
+        raise InputError(f"{url} has the SHA-256 {found} where {sha256} is expected; the download was thrown away.")
+    os.replace(part, path)
+    return path

@@ -1,0 +1,111 @@
+"""Attention where torch's is slow: separate matrix products on a CPU, and packed rows on a GPU.
+
+On a CPU, torch's fused attention has no dropout, and what it falls back to computes in float32. On a GPU, slices with
+much padding are packed (see `forward.py`): attention unpacks them, which is a small part of the work. (torch's
+attention for rows of any length has no dropout; its nested tensors have it, but took ten times as long to launch as to
+compute.)
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+
+from textcl.dropout import kept
+from textcl.encoder.batching import unpack
+
+ATTENTION = "textcl"
+SHORT = 128  # tokens up to which separate products in bfloat16 are faster than torch's fused ones
+
+
+def attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **options: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """Scaled dot-product attention, as transformers calls it: heads × (length, length) products, softmax, dropout.
+
+    Falls back to torch's attention (SDPA) unless on a CPU and training, or on a CPU with short rows in bfloat16; also
+    for causal attention without a mask, and if there are fewer heads of keys than of queries.
+
+    Args:
+        module: The layer.
+        query: (rows, heads, length, dim of a head), as are `key` and `value`.
+        key: See `query`.
+        value: See `query`.
+        attention_mask: True where a query sees a key, (rows or 1, 1, length, length); None: all of them.
+        dropout: Rate at which weights are dropped.
+        scaling: Factor of the products; None: 1 / √(dim of a head).
+        **options: Other options of transformers. If `padded_mask` (rows, length) is among them, rows are packed, (1,
+            heads, tokens, dim of a head): it is true where the padded rows have a token, and `packed_from` (tokens,) is
+            the place of each token in them, row · length + position.
+
+    Returns:
+        (rows, length, heads, dim of a head), and None for the weights.
+    """
+    if "padded_mask" in options:
+        packed_from, padded_mask = options["packed_from"], options["padded_mask"]
+        return _packed(query, key, value, packed_from, padded_mask, dropout, scaling), None
+    short = query.dtype == torch.bfloat16 and query.shape[2] <= SHORT
+    here = query.device.type == "cpu" and (torch.is_grad_enabled() or short) and key.shape[1] == query.shape[1]
+    plain = options.get("softcap") is None and options.get("position_bias") is None
+    causal = options.get("is_causal") or getattr(module, "is_causal", False)
+    if not here or not plain or (attention_mask is None and causal):
+        return AttentionInterface()["sdpa"](
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
+        )
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = (query * scale) @ key.transpose(-1, -2)
+    if attention_mask is not None:
+        unseen = torch.zeros_like(attention_mask, dtype=scores.dtype)
+        scores = scores + unseen.masked_fill_(~attention_mask, torch.finfo(scores.dtype).min)
+    weights = scores.softmax(dim=-1)
+    if dropout:
+        weights = weights * kept(weights, dropout)
+        value = value / (1 - dropout)
+    return (weights @ value).transpose(1, 2).contiguous(), None
+
+
+def _packed(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    packed_from: Tensor,
+    padded_mask: Tensor,
+    dropout: float,
+    scaling: float | None,
+) -> Tensor:
+    """Attention of packed rows: (1, heads, tokens, dim) each, to (1, tokens, heads, dim)."""
+    query, key, value = (
+        unpack(each.transpose(1, 2), packed_from, padded_mask.shape).transpose(1, 2) for each in (query, key, value)
+    )
+    mask = padded_mask[:, None, None]
+    seen = scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling)
+    return seen.transpose(1, 2).flatten(0, 1).index_select(0, packed_from)[None]
+
+
+def mask(**options: Any) -> Tensor | None:
+    """transformers' mask for torch's attention, without reading whether it hides anything, which waits for a GPU.
+
+    Without padding, call the backbone with `attention_mask=None`.
+    """
+    if options.get("attention_mask") is not None:
+        options |= {"allow_is_bidirectional_skip": False, "allow_is_causal_skip": False}
+    return AttentionMaskInterface()["sdpa"](**options)
+
+
+AttentionInterface.register(ATTENTION, attention)
+AttentionMaskInterface.register(ATTENTION, mask)
+
+
+def attend_fast(backbone: PreTrainedModel) -> None:
+    """Makes a backbone that would use torch's attention use this one."""
+    if backbone.config._attn_implementation == "sdpa":
+        backbone.set_attn_implementation(ATTENTION)

@@ -1,0 +1,237 @@
+"""Rows of different lengths become a few tensors with little padding.
+
+Training, corpus encoding and the gradient cache all cut their rows here, in length order and by a token budget.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, TypedDict, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from textcl.device import KeptMemory, out_of_memory
+
+logger = logging.getLogger("textcl")
+
+
+class Tokens(TypedDict, total=False):
+    """Tokenised rows, padded on the right, as an encoder reads them."""
+
+    input_ids: Tensor
+    """Tokens, (rows, length)."""
+    attention_mask: Tensor
+    """1 where there is a token, 0 at padding, (rows, length)."""
+    token_type_ids: Tensor
+    """Zeros, for a backbone that asks for them, (rows, length)."""
+    lengths: np.ndarray | Tensor
+    """Tokens of each row, (rows,). Stays on the CPU, where it decides the shapes of slices; a collator gives it as a
+    numpy array, which no trainer moves. Without it the mask is summed, for which a GPU is waited for."""
+    view: np.ndarray | Tensor
+    """The number of each row's view, (rows,). Stays on the CPU, as `lengths`."""
+
+
+@dataclass
+class Slicing:
+    """How an encoder cuts its rows into slices; shared by the copies that `Encoder.with_` makes.
+
+    Attributes:
+        token_budget: The most tokens of a slice, padding included; None: by the device. Halved when memory runs out.
+        gradient_cache: Whether `embed` keeps no activations and computes each slice again in backward.
+        packs: Whether the backbone takes packed rows, see `textcl.encoder.forward`; None: not probed yet.
+        kept: Bounds the freed memory that the process keeps while slices are computed again.
+    """
+
+    token_budget: int | None = None
+    gradient_cache: bool = False
+    packs: bool | None = None
+    kept: KeptMemory = field(default_factory=KeptMemory)
+
+
+def length_ordered_slices(lengths: Tensor, token_budget: int) -> list[Tensor]:
+    """Cuts rows into slices of similar length whose padded size stays within a budget.
+
+    Args:
+        lengths: Tokens of each row, (rows,).
+        token_budget: Most tokens, padding included, that a slice may hold; a longer row is a slice by itself.
+
+    Returns:
+        Row numbers of each slice, longest rows first, so that a batch too large for the memory fails at once.
+
+    Example:
+        >>> [s.tolist() for s in length_ordered_slices(torch.tensor([2, 8, 3, 7]), token_budget=16)]
+        [[1, 3], [2, 0]]
+    """
+    order = torch.argsort(lengths, descending=True, stable=True)
+    slices = []
+    start = 0
+    while start < len(order):
+        longest = max(1, int(lengths[order[start]]))
+        rows = max(1, token_budget // longest)
+        slices.append(order[start : start + rows])
+        start += rows
+    return slices
+
+
+def in_slices(
+    lengths: Tensor, token_budget: int, compute: Callable[[Tensor], None], slicing: Slicing | None = None
+) -> list[Tensor]:
+    """Computes rows slice by slice, as `length_ordered_slices` cuts them; in smaller slices when memory runs out.
+
+    Args:
+        lengths: Tokens of each row, (rows,).
+        token_budget: Most tokens, padding included, that a slice may hold.
+        compute: Called with the row numbers of each slice.
+        slicing: Where a budget that was halved is kept for later calls. None: running out of memory raises.
+
+    Returns:
+        The slices that were computed, in their order.
+
+    Raises:
+        RuntimeError: What `compute` raised, if it is another error, or a slice of one row ran out of memory.
+    """
+    waiting = length_ordered_slices(lengths, token_budget)
+    done: list[Tensor] = []
+    while waiting:
+        try:
+            compute(waiting[0])
+        except RuntimeError as error:
+            if slicing is None or len(waiting[0]) == 1 or not out_of_memory(error):
+                raise
+        else:
+            done.append(waiting.pop(0))
+            continue
+        # out here the error is gone, and with it what its traceback kept in memory
+        size = len(waiting[0]) * max(1, int(lengths[waiting[0]].max()))
+        slicing.token_budget = size // 2
+        logger.warning("Out of memory with %d tokens at a time; continuing with %d.", size, slicing.token_budget)
+        torch.cuda.empty_cache()
+        rest = torch.cat(waiting)
+        waiting = [rest[rows] for rows in length_ordered_slices(lengths[rest], slicing.token_budget)]
+    return done
+
+
+def take_rows(tokens: Mapping[str, Tensor], rows: Tensor, longest: int) -> dict[str, Tensor]:
+    """The given rows of every tensor, those with a length cut to the `longest` of them (padding is on the right)."""
+    return {name: tensor[rows] if tensor.ndim == 1 else tensor[rows, :longest] for name, tensor in tokens.items()}
+
+
+def pack(tokens: Mapping[str, Tensor], count: int) -> tuple[dict[str, Tensor], Tensor]:
+    """Packs padded rows: one row behind the other, without padding.
+
+    Args:
+        tokens: Each (rows, length), padded on the right.
+        count: The number of tokens that are not padding; known beforehand, so that a GPU need not be waited for.
+
+    Returns:
+        Each tensor but the mask, (1, tokens). And where each token stood, row · length + position, (tokens,).
+
+    Example:
+        >>> ids, mask = torch.tensor([[5, 6, 7], [8, 0, 0]]), torch.tensor([[1, 1, 1], [1, 0, 0]])
+        >>> packed, packed_from = pack({"input_ids": ids, "attention_mask": mask}, count=4)
+        >>> packed["input_ids"].tolist(), packed_from.tolist()
+        ([[5, 6, 7, 8]], [0, 1, 2, 3])
+    """
+    mask = tokens["attention_mask"]
+    rows, width = mask.shape
+    lengths = mask.sum(dim=1)
+    row = torch.repeat_interleave(torch.arange(rows, device=mask.device), lengths, output_size=count)
+    starts = lengths.cumsum(0) - lengths
+    packed_from = row * width + torch.arange(count, device=mask.device) - starts[row]
+    inputs = {name: tensor for name, tensor in tokens.items() if name != "attention_mask"}
+    return {name: tensor.reshape(-1)[packed_from][None] for name, tensor in inputs.items()}, packed_from
+
+
+def unpack(vectors: Tensor, packed_from: Tensor, shape: Sequence[int]) -> Tensor:
+    """Undoes `pack` for vectors: (1, tokens, …) to (rows, length, …), zeros at padding."""
+    rows, length = shape
+    padded = vectors.new_zeros((rows * length, *vectors.shape[2:]))
+    return padded.index_copy(0, packed_from, vectors[0]).view(rows, length, *vectors.shape[2:])
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device, without waiting until a GPU has finished its work."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+def on_device(batch: Mapping[str, Any], device: torch.device) -> Any:
+    """A batch with its tensors on a device, and its numpy arrays where they are, as a trainer moves it."""
+    return {name: to_device(each, device) if isinstance(each, Tensor) else each for name, each in batch.items()}
+
+
+def on_host(values: Tensor | np.ndarray) -> Tensor:
+    """The values as a tensor on the CPU.
+
+    Values that decide the shapes of a step (lengths, views, masked words) are numpy arrays in a batch: no trainer moves
+    them to a GPU, so that they can be read without waiting for it. A tensor on a GPU is waited for.
+    """
+    return torch.from_numpy(values) if isinstance(values, np.ndarray) else values.cpu()
+
+
+def row_lengths(tokens: Mapping[str, Any]) -> Tensor:
+    """Tokens of each row, (rows,), on the CPU: `lengths` if the batch has it, else the sum of the mask."""
+    return on_host(tokens["lengths"] if "lengths" in tokens else tokens["attention_mask"].sum(dim=1))
+
+
+def words_asked_for(hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The vectors and the labels at masked places, for a masked-word head.
+
+    Args:
+        hidden: The backbone's last layer, (rows, length, dim).
+        labels: -100 where no word is asked for, (rows, length), on the CPU.
+
+    Returns:
+        The vectors where words are asked for, (words, dim), and those words, (words,).
+    """
+    labels = labels.flatten()
+    places = (labels != -100).nonzero()[:, 0]
+    words = to_device(labels[places], hidden.device)
+    return hidden.flatten(0, 1).index_select(0, to_device(places, hidden.device)), words
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> dict[str, Tensor]:
+    """Texts as token tensors (rows, length), cut at `max_length` tokens and padded on the right."""
+    return pad(tokenizer, token_ids(tokenizer, texts, max_length))
+
+
+def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int | None) -> list[list[int]]:
+    """The tokens of texts, special ones included, cut at `max_length`; None: whole."""
+    # ids alone: what else the tokenizer could give takes it longer to hand over than to make
+    asked = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
+    ids = tokenizer(list(texts), truncation=max_length is not None, max_length=max_length, **asked)["input_ids"]
+    return cast(list[list[int]], ids)
+
+
+def pad(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+    """Rows of tokens, special ones included, as token tensors (rows, length), padded on the right."""
+    lengths = torch.tensor([len(row) for row in rows])
+    there = torch.arange(int(lengths.max())) < lengths[:, None]
+    input_ids = torch.full(there.shape, padding_token(tokenizer))
+    input_ids[there] = torch.from_numpy(np.fromiter(chain.from_iterable(rows), np.int64, int(lengths.sum())))
+    tensors = {"input_ids": input_ids, "attention_mask": there.long()}
+    if "token_type_ids" in input_names(tokenizer):  # a single text has one type
+        tensors["token_type_ids"] = torch.zeros_like(tensors["input_ids"])
+    return tensors
+
+
+def padding_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that rows are padded with: the tokenizer's, else its end token, else 0; the mask hides it."""
+    known = (tokenizer.pad_token_id, tokenizer.eos_token_id)
+    return int(next((token for token in known if token is not None), 0))
+
+
+def input_names(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The tensors that a backbone takes from its tokenizer."""
+    return list(dict.fromkeys(["input_ids", "attention_mask", *tokenizer.model_input_names]))
+
+
+def in_windows(count: int, size: int) -> Iterator[range]:
+    """Consecutive ranges of at most `size` that cover 0 … count - 1."""
+    for start in range(0, count, size):
+        yield range(start, min(start + size, count))

@@ -1,0 +1,78 @@
+"""The model card of an export: the header that the Hugging Face hub reads, what the encoder is, and how to load it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from textcl.encoder.export import Settings, expressible
+
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def model_card(
+    facts: Mapping[str, Any],
+    settings: Settings,
+    *,
+    base_model: str | None = None,
+    tags: Sequence[str] = (),
+    sections: Mapping[str, str] | None = None,
+) -> str:
+    """The text of README.md. No text of a corpus and no path of a machine is in it.
+
+    Args:
+        facts: What `Encoder.describe` gives.
+        settings: Of the export; they decide which library loads it.
+        base_model: The model that training started from; default: the one in `facts`.
+        tags: Further tags of the header.
+        sections: Titles and Markdown, between the encoder's facts and how it is loaded.
+    """
+    base_model = base_model or facts["model"]
+    library = "sentence-transformers" if expressible(settings) else "textcl"
+    header = {
+        "library_name": library,
+        "pipeline_tag": "sentence-similarity",
+        "tags": list(dict.fromkeys([library, "sentence-similarity", "textcl", *tags])),
+        **({"base_model": base_model} if is_hub_name(base_model) else {}),
+    }
+    shown = {**facts, "model": file_name(base_model)}
+    parts = {
+        "Encoder": "\n".join(f"- {name}: {code(value)}" for name, value in shown.items() if value is not None),
+        **(sections or {}),
+        "How to load it": _loading(settings),
+        "Licence": "None is stated here. Those of the model that training started from and of the data decide.",
+    }
+    text = "\n\n".join(f"## {title}\n\n{content}" for title, content in parts.items())
+    front = yaml.safe_dump(header, sort_keys=False, allow_unicode=True)
+    return f"---\n{front}---\n\n# A sentence encoder\n\nMade with textcl.\n\n{text}\n"
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a model's name is one that the hub could know, and no directory of this machine."""
+    return name != "bundled" and bool(_HUB_NAME.fullmatch(name)) and not Path(name).exists()
+
+
+def file_name(name: str) -> str:
+    """A hub's name as it is, and the last part of a path, which says nothing of the machine."""
+    return name if is_hub_name(name) else Path(name).name
+
+
+def code(value: object) -> str:
+    """A value as Markdown shows it verbatim, in one line."""
+    return f"`{' '.join(str(value).replace('`', chr(39)).split())}`"
+
+
+def _loading(settings: Settings) -> str:
+    ours = (
+        'import textcl\n\nencoder = textcl.Encoder.from_pretrained("path/to/this")\n'
+        'embeddings = encoder.encode(["A sentence.", "Another one."])\n'
+    )
+    theirs = (
+        'from sentence_transformers import SentenceTransformer\n\nencoder = SentenceTransformer("path/to/this")\n'
+        'embeddings = encoder.encode(["A sentence.", "Another one."])\n'
+    )
+    if not expressible(settings):
+        return f"sentence-transformers has no place for its pooling and prompt.\n\n```python\n{ours}```"
+    return f"```python\n{theirs}```\n\nor, with the same embeddings,\n\n```python\n{ours}```"

@@ -1,0 +1,448 @@
+"""The Encoder: a transformer backbone, a pooling and, where a method keeps one, a head. The only thing exported."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from textcl.device import bf16_if_there
+from textcl.dropout import without_dropout
+from textcl.encoder import export
+from textcl.encoder.backbone import (
+    DROPOUT_FIELDS,
+    add_token,
+    longest_input,
+    order_is_in_position_ids,
+    pooler_head,
+    prepare_backbone,
+)
+from textcl.encoder.batching import (
+    Slicing,
+    Tokens,
+    in_slices,
+    in_windows,
+    on_device,
+    on_host,
+    row_lengths,
+    take_rows,
+    to_device,
+    tokenize,
+)
+from textcl.encoder.card import model_card
+from textcl.encoder.forward import embed_rows, embed_slice
+from textcl.encoder.load import head_of, load, projection_of
+from textcl.encoder.pooling import POOLINGS, DenseTanh, check_pooling, smooth_inverse_frequency
+from textcl.errors import InputError
+from textcl.views.template import in_prompt
+from textcl.views.view import DELETION_TOKEN, View, deletes_tokens, parse_view
+
+# Padded tokens in one slice. Small slices pad less and fit the cache of a CPU; a GPU wants large ones.
+TOKEN_BUDGET = {"cpu": 2048, "cuda": 131072}
+BATCH_SIZE = {"cpu": 32, "cuda": 512}  # of `encode`
+# Texts tokenised at a time while encoding: bounds the memory that token lists take. A GPU computes meanwhile.
+WINDOW = {"cpu": 16384, "cuda": 4096}
+# Texts that normalisers and pre-tokenisers treat in different ways; and the keys of a configuration that say only
+# where a model came from.
+_PROBES = ["The ÉCOLE's", "naïve  co-op", "$1,234.50", "ΑΒΓ", "東京", "עברית;", "ﬁne", "👩‍🚀\t", "<s>[MASK]"]
+_INCIDENTAL = ("_name_or_path", "architectures", "transformers_version", "output_hidden_states")
+
+
+class Encoder(nn.Module):
+    """A sentence encoder: backbone, pooling, the layers behind the pooling, and how texts are tokenised.
+
+    `from_pretrained` loads one, and prepares the backbone to train fast. `Encoder(...)` changes none of its arguments;
+    call `textcl.encoder.backbone.prepare_backbone` first to have the same speed.
+
+    Args:
+        backbone: Any encoder that `AutoModel` loads.
+        tokenizer: Its tokenizer.
+        pooling: One of cls, pooler ([CLS] through a dense tanh layer), mean, max, last_token, first_last, last2 and
+            mask_token.
+        max_length: Tokens after which a text is cut, special tokens included.
+        head: The dense tanh layer behind the pooling; with pooling "pooler" one is made if none is given.
+        token_weights: The weight of each token of the vocabulary, (vocabulary,), in poolings that average over tokens
+            (mean, first_last, last2), see `smooth_inverse_frequency`; None: equal weights.
+        projection: A linear layer behind pooling and head, which may change the dimension; `whitening` makes one.
+        normalize: Whether `encode` scales vectors to length 1 by default.
+        prompts: Named prompts. A prompt is put before the text or, if it holds `{text}`, around it.
+        default_prompt_name: The prompt that `encode` takes if none is named.
+        name: Where the backbone came from; results quote it.
+
+    Raises:
+        InputError: If the pooling is unknown, or does not suit the tokenizer.
+
+    Example:
+        >>> encoder = Encoder.from_pretrained("bundled")
+        >>> encoder.encode(["A cat sleeps.", "A kitten naps."]).shape
+        (2, 256)
+    """
+
+    def __init__(
+        self,
+        backbone: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        pooling: str = "mean",
+        max_length: int | None = None,
+        *,
+        token_weights: Tensor | None = None,
+        head: DenseTanh | None = None,
+        projection: nn.Linear | None = None,
+        normalize: bool = False,
+        prompts: Mapping[str, str] | None = None,
+        default_prompt_name: str | None = None,
+        name: str = "",
+    ) -> None:
+        super().__init__()
+        check_pooling(pooling)
+        if pooling == "mask_token" and tokenizer.mask_token is None:
+            raise InputError(f"Pooling mask_token needs a tokenizer with a mask token, and that of {name} has none.")
+        self.backbone = backbone
+        self.tokenizer = tokenizer
+        self.pooling = pooling
+        self.max_length = min(max_length or 512, longest_input(backbone, tokenizer))
+        self.normalize = normalize
+        self.prompts = dict(prompts or {})
+        self.default_prompt_name = default_prompt_name
+        self.name = name
+        self.slicing = Slicing()
+        self.source: Path | None = None  # the directory of the backbone, for the masked-word head that may lie there
+        self.token_weights: Tensor | None
+        self.register_buffer("token_weights", token_weights)
+        self.head = head
+        self.projection = projection
+        if pooling == "pooler" and head is None:
+            self.head = pooler_head(backbone, name)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path = "bundled",
+        *,
+        pooling: str | None = None,
+        max_length: int | None = None,
+        dropout: float | None = None,
+        dtype: torch.dtype = torch.float32,
+        prompts: Mapping[str, str] | None = None,
+        default_prompt_name: str | None = None,
+        device: str | torch.device | None = None,
+    ) -> Self:
+        """Loads an encoder from a hub name, a transformers directory or a sentence-transformers directory.
+
+        Args:
+            name_or_path: "bundled" for the small encoder that comes with textcl.
+            pooling: Default: what the directory says, else mean.
+            max_length: Default: what the directory says, else the longest input of the backbone, at most 512.
+            dropout: Sets every dropout rate of the backbone; default: as its configuration says.
+            dtype: Type of the weights. Train in float32 also if the file holds a half type.
+            prompts: Added to those of the directory.
+            default_prompt_name: The prompt that `encode` takes if none is named.
+            device: Default: a GPU if there is one.
+
+        Raises:
+            InputError: If there is no such model, or it holds something that textcl cannot load safely.
+        """
+        loaded = load(str(name_or_path), pooling, dropout, dtype)
+        prepare_backbone(loaded.backbone, loaded.tokenizer)
+        settings = loaded.settings
+        encoder = cls(
+            loaded.backbone,
+            loaded.tokenizer,
+            settings.pooling or "mean",
+            max_length or settings.max_length,
+            token_weights=settings.token_weights,
+            head=head_of(settings, dtype),
+            projection=projection_of(settings, dtype),
+            normalize=settings.normalize,
+            prompts={**settings.prompts, **(prompts or {})},
+            default_prompt_name=default_prompt_name or settings.default_prompt_name,
+            name=str(name_or_path),
+        )
+        encoder.source = loaded.folder
+        return encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+
+    def with_(
+        self,
+        *,
+        pooling: str | None = None,
+        max_length: int | None = None,
+        normalize: bool | None = None,
+        default_prompt_name: str | None = None,
+    ) -> Self:
+        """A copy with other settings. It shares weights and slicing with this encoder, so that training goes on in it.
+
+        Args:
+            pooling: With another pooling, head and projection are left out: they were trained behind this one.
+            max_length: Tokens after which a text is cut.
+            normalize: Whether `encode` scales vectors to length 1 by default.
+            default_prompt_name: The prompt that `encode` takes if none is named.
+
+        Raises:
+            InputError: If the pooling is unknown, or is "pooler", whose dense layer this encoder does not have.
+        """
+        changed = copy.copy(self)
+        changed._modules = dict(self._modules)  # a shallow copy shares the dictionary, not only what it holds
+        if pooling is not None and pooling != self.pooling:
+            check_pooling(pooling)
+            if pooling == "pooler":
+                raise InputError("Pooling pooler has a dense layer of its own; load the encoder with pooling='pooler'.")
+            changed.pooling, changed.head, changed.projection = pooling, None, None
+        if max_length is not None:
+            changed.max_length = min(max_length, longest_input(self.backbone, self.tokenizer))
+        if normalize is not None:
+            changed.normalize = normalize
+        if default_prompt_name is not None:
+            changed.default_prompt_name = default_prompt_name
+        return changed
+
+    @property
+    def dimension(self) -> int:
+        """Size of an embedding."""
+        return int(self.backbone.config.hidden_size if self.projection is None else self.projection.out_features)
+
+    @property
+    def word_embeddings(self) -> nn.Embedding:
+        """The backbone's table of word vectors."""
+        return cast(nn.Embedding, self.backbone.get_input_embeddings())
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
+    def tokens_at_a_time(self) -> int:
+        """The most tokens, padding included, that `embed` puts through the backbone together."""
+        return self.slicing.token_budget or TOKEN_BUDGET.get(self.device.type, 65536)
+
+    @property
+    def has_dropout(self) -> bool:
+        """Whether two passes over the same text differ in training."""
+        return any(getattr(self.backbone.config, field, 0.0) for field in DROPOUT_FIELDS)
+
+    def weigh_tokens(self, texts: Iterable[str], a: float = 1e-3) -> None:
+        """Gives tokens that are frequent in `texts` less weight in averages, see `smooth_inverse_frequency`."""
+        self.token_weights = smooth_inverse_frequency(self.tokenizer, texts, a).to(self.device)
+
+    def embed(
+        self,
+        tokens: Tokens,
+        *,
+        views: Sequence[View] = (),
+        dropout: bool = True,
+        perturbation: Tensor | None = None,
+    ) -> Tensor:
+        """Embeds tokenised rows, with gradient.
+
+        Rows are ordered by length and go through the backbone in slices of a token budget; the order is restored.
+
+        Args:
+            tokens: As the tokenizer gives them, padded on the right; with `views` also `view`.
+            views: Row i is changed inside the backbone as `views[view[i]]` says.
+            dropout: False leaves it out, whatever mode the encoder is in.
+            perturbation: Added to the output of the embedding block, (rows, length, dim of the word embeddings).
+
+        Returns:
+            Embeddings (rows, dim), in float32 or wider.
+        """
+        return embed_rows(self, tokens, views, dropout, perturbation)[0]
+
+    def embed_masked(self, tokens: Tokens, labels: Tensor | np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """Embeds rows, and gives the token vectors that a masked-word head needs, from the same pass.
+
+        Args:
+            tokens: As `embed` takes them.
+            labels: -100 where no word is asked for, (rows, length).
+
+        Returns:
+            Embeddings (rows, dim); the last layer where words are asked for, (words, dim); those words, (words,).
+        """
+        embeddings, asked = embed_rows(self, tokens, labels=on_host(labels))
+        return embeddings, torch.cat([hidden for hidden, _ in asked]), torch.cat([words for _, words in asked])
+
+    def masked_words(self, tokens: Tokens, labels: Tensor | np.ndarray) -> tuple[Tensor, Tensor]:
+        """The last two results of `embed_masked`, without pooling the rows."""
+        _, asked = embed_rows(self, tokens, labels=on_host(labels), pooled=False)
+        return torch.cat([hidden for hidden, _ in asked]), torch.cat([words for _, words in asked])
+
+    def prepare_views(self, *names: str) -> tuple[View, ...]:
+        """The views of these names, see `textcl.views.view.parse_view`, for `embed` and a collator.
+
+        A view that deletes tokens adds [DEL] to the tokenizer and the word embeddings.
+
+        Raises:
+            InputError: For an unknown view; or if it does not work with this backbone: its embedding block is not
+                known, or it does not take the order of words from position ids alone.
+        """
+        if deletes_tokens(names):
+            add_token(self.backbone, self.tokenizer, DELETION_TOKEN)
+        longest = longest_input(self.backbone, self.tokenizer)
+        views = tuple(parse_view(name, self.tokenizer, longest) for name in names)
+        if any(view.model_operators for view in views) and not hasattr(self.backbone, "embeddings"):
+            raise InputError(f"{self.name} has no embedding block that could be found; views inside the model need it.")
+        shuffled = any(view.shuffles_positions for view in views)
+        if shuffled and not order_is_in_position_ids(self.backbone, self.tokenizer):
+            raise InputError(
+                f"Shuffling positions means nothing to {self.name} ({self.backbone.config.model_type}): it does not "
+                "take the order of words from position ids alone. Choose another view."
+            )
+        return views
+
+    def encode(
+        self,
+        texts: str | Sequence[str],
+        *,
+        batch_size: int | None = None,
+        normalize: bool | None = None,
+        show_progress_bar: bool | None = None,
+        convert_to: Literal["numpy", "tensor", "list"] = "numpy",
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        bf16: bool = False,
+    ) -> Any:
+        """Embeds texts; each distinct text once.
+
+        Args:
+            texts: One text, or several.
+            batch_size: Bounds the memory: a slice holds at most batch_size × 128 tokens, hence more short texts.
+                Default: 32, and 512 on a GPU.
+            normalize: Scale to length 1; default: as the encoder was saved.
+            show_progress_bar: Default: on a terminal, when it takes over two seconds.
+            convert_to: "numpy" (n, dim), "tensor" (n, dim) on the encoder's device, or "list" of tensors. A single
+                text gives (dim,).
+            prompt: Put before each text, or around it where it holds `{text}`.
+            prompt_name: The name of one of `prompts`.
+            bf16: Compute in bfloat16, where the machine has it; the vectors are float32 all the same.
+
+        Out of memory halves the tokens of a slice, here and in what this encoder does later, and a warning says so.
+
+        Raises:
+            InputError: If the prompt is unknown, or pooling is mask_token and a text holds no mask token.
+
+        Example:
+            >>> encoder.encode("A cat sleeps.").shape
+            (256,)
+        """
+        single = isinstance(texts, str)
+        wrap = in_prompt(self.prompt_text(prompt, prompt_name), self.tokenizer, self.max_length)
+        unique: dict[str, int] = {}
+        which = [unique.setdefault(text, len(unique)) for text in ([str(texts)] if single else texts)]
+        distinct = sorted(unique, key=len, reverse=True)  # long ones together: character length foretells token length
+        dtype = torch.promote_types(self.backbone.dtype, torch.float32)
+        embeddings = torch.empty(len(distinct), self.dimension, dtype=dtype, device=self.device)
+        bar = tqdm(
+            total=len(distinct),
+            desc="Encoding",
+            unit=" texts",
+            delay=2,
+            leave=None,  # it goes when it is done, if it stands below that of a whole corpus
+            disable=None if show_progress_bar is None else not show_progress_bar,
+        )
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=bf16_if_there(bf16))
+        most = (batch_size or BATCH_SIZE.get(self.device.type, 32)) * 128
+        with without_dropout(self), bar, torch.no_grad(), autocast:
+            for window in in_windows(len(distinct), WINDOW.get(self.device.type, 4096)):
+                tokens = self.tokenize([wrap(distinct[i]) for i in window])
+                lengths = row_lengths(tokens)
+                tokens = on_device(tokens, self.device)
+
+                def embed(
+                    rows: Tensor, tokens: Tokens = tokens, lengths: Tensor = lengths, start: int = window.start
+                ) -> None:
+                    own, there = lengths[rows], to_device(rows, self.device)
+                    pooled, _ = embed_slice(
+                        self, take_rows(cast("dict[str, Tensor]", tokens), there, int(own.max())), own
+                    )
+                    embeddings[start + there] = pooled
+                    bar.update(len(rows))
+
+                in_slices(lengths, min(most, self.slicing.token_budget or most), embed, self.slicing)
+        if self.normalize if normalize is None else normalize:
+            embeddings = nn.functional.normalize(embeddings, dim=-1)
+        position = torch.empty(len(distinct), dtype=torch.long)
+        for row, text in enumerate(distinct):
+            position[unique[text]] = row
+        embeddings = embeddings[position[which].to(self.device)] if which else embeddings
+        if single:
+            embeddings = embeddings[0]
+        if convert_to == "numpy":
+            return np.asarray(embeddings.cpu())
+        return list(embeddings) if convert_to == "list" else embeddings
+
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        """Texts as token tensors (rows, length), cut at `max_length`, padded on the right."""
+        return cast(Tokens, tokenize(self.tokenizer, texts, self.max_length))
+
+    def settings(self) -> export.Settings:
+        """What an export holds beside backbone and tokenizer."""
+        return export.Settings(
+            pooling=self.pooling,
+            max_length=self.max_length,
+            token_weights=self.token_weights if POOLINGS[self.pooling].averages else None,
+            head=None if self.head is None else self.head.dense.state_dict(),
+            projection=None if self.projection is None else self.projection.state_dict(),
+            normalize=self.normalize,
+            prompts=self.prompts,
+            default_prompt_name=self.default_prompt_name,
+        )
+
+    def save(self, path: str | Path, *, card: str | None = None) -> Path:
+        """Writes the directory that `SentenceTransformer(path)`, `AutoModel` and `from_pretrained` load.
+
+        Args:
+            path: Replaced if it exists.
+            card: Text of the model card, README.md; default: a short one.
+        """
+        settings = self.settings()
+        card = card or model_card(self.describe(), settings)
+        return export.save(Path(path), self.backbone, self.tokenizer, settings, card)
+
+    def describe(self) -> dict[str, Any]:
+        """What a result must say of the encoder that it was measured on."""
+        return {
+            "model": self.name,
+            "pooling": self.pooling,
+            "layers": POOLINGS[self.pooling].layers,
+            "max_length": self.max_length,
+            "dimension": self.dimension,
+            "dtype": str(self.backbone.dtype).removeprefix("torch."),
+            "normalize": self.normalize,
+            "prompt": self.prompts.get(self.default_prompt_name or ""),
+            **({"token_weights": "by token"} if self.settings().token_weights is not None else {}),
+            **({} if self.projection is None else {"projection": f"linear, from {self.projection.in_features}"}),
+        }
+
+    def fingerprint(self, *, settings: bool = True) -> str:
+        """SHA-256 over what decides the vectors, whatever the encoder is called and wherever it lies.
+
+        Args:
+            settings: Pooling, length and the like (`describe`) as well; False: weights, configuration, vocabulary and
+                tokenisation alone.
+        """
+        config = {k: v for k, v in self.backbone.config.to_dict().items() if k not in _INCIDENTAL}
+        words = [sorted(self.tokenizer.get_vocab().items()), self.tokenizer(_PROBES)["input_ids"]]
+        chosen = {**self.describe(), "model": None} if settings else None
+        digest = hashlib.sha256(json.dumps([config, words, chosen], sort_keys=True, default=str).encode())
+        for name, weight in sorted(self.state_dict().items()):
+            digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}\n".encode())
+            digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    def prompt_text(self, prompt: str | None = None, prompt_name: str | None = None) -> str:
+        """The prompt that `encode` takes when it is given these; empty for none.
+
+        Raises:
+            InputError: If there is no prompt of that name.
+        """
+        name = prompt_name or self.default_prompt_name
+        if prompt is None and name is not None:
+            if name not in self.prompts:
+                raise InputError(f"There is no prompt {name!r}; the encoder has {sorted(self.prompts) or 'none'}.")
+            prompt = self.prompts[name]
+        return prompt or ""

@@ -1,0 +1,211 @@
+"""From token vectors to one vector a sentence.
+
+Each function takes the hidden states of every layer, the rows that they belong to, the weight of each token in an
+average, and which tokens are mask tokens, and returns (rows, dim). Layer 0 is the embedding layer. Rows are padded,
+(rows, length, dim), or packed, (1, tokens, dim); weights and mask tokens have the same shape without dim. Half types
+are summed in float32.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from textcl.errors import InputError, nearest
+
+HiddenStates = Sequence[Tensor]
+
+
+class DenseTanh(nn.Module):
+    """A dense layer followed by tanh, (rows, dim) to (rows, dim): the head of BERT's pooler and of SimCSE."""
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(dimension, dimension)
+        nn.init.normal_(self.dense.weight, std=0.02)
+        nn.init.zeros_(self.dense.bias)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        return torch.tanh(self.dense(embeddings))
+
+
+@dataclass(frozen=True)
+class Padded:
+    """Rows of vectors, (rows, length, dim), padded on the right.
+
+    Attributes:
+        mask: 1 where there is a token, else 0, (rows, length).
+    """
+
+    mask: Tensor
+
+    def first(self, vectors: Tensor) -> Tensor:
+        return vectors[:, 0]
+
+    def last(self, vectors: Tensor) -> Tensor:
+        last = (self.mask * torch.arange(self.mask.shape[1], device=self.mask.device)).argmax(dim=1)
+        return vectors[torch.arange(len(last), device=last.device), last]
+
+    def total(self, vectors: Tensor) -> Tensor:
+        """The sum of vectors that are zero at padding."""
+        return vectors.sum(dim=1)
+
+    def largest(self, vectors: Tensor) -> Tensor:
+        return vectors.masked_fill(self.mask[..., None] == 0, float("-inf")).amax(dim=1)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Packed rows: the vectors of one row behind those of another, (1, tokens, dim), without padding.
+
+    Attributes:
+        lengths: Tokens of each row, (rows,).
+    """
+
+    lengths: Tensor
+
+    def first(self, vectors: Tensor) -> Tensor:
+        return vectors[0].index_select(0, self.lengths.cumsum(dim=0) - self.lengths)
+
+    def last(self, vectors: Tensor) -> Tensor:
+        return vectors[0].index_select(0, self.lengths.cumsum(dim=0) - 1)
+
+    def total(self, vectors: Tensor) -> Tensor:
+        return self._reduced(vectors, "sum")
+
+    def largest(self, vectors: Tensor) -> Tensor:
+        return self._reduced(vectors, "max")
+
+    def _reduced(self, vectors: Tensor, how: str) -> Tensor:
+        # unsafe: a check of the lengths would wait for a GPU
+        return torch.segment_reduce(vectors[0].contiguous(), how, lengths=self.lengths, unsafe=True)
+
+
+Rows = Padded | Packed
+
+
+def cls(hidden: HiddenStates, rows: Rows, weights: Tensor, mask_tokens: Tensor) -> Tensor:
+    """The first token of the last layer."""
+    return rows.first(hidden[-1])
+
+
+def last_token(hidden: HiddenStates, rows: Rows, weights: Tensor, mask_tokens: Tensor) -> Tensor:
+    """The last token that is not padding, of the last layer."""
+    return rows.last(hidden[-1])
+
+
+def mean(hidden: HiddenStates, rows: Rows, weights: Tensor, mask_tokens: Tensor) -> Tensor:
+    """The mean over the tokens of the last layer, special tokens included."""
+    return _mean(hidden[-1], rows, weights)
+
+
+def maximum(hidden: HiddenStates, rows: Rows, weights: Tensor, mask_tokens: Tensor) -> Tensor:
+    """The largest value of each dimension over the tokens of the last layer."""
+    return rows.largest(hidden[-1])
+
+
+def first_last(hidden: HiddenStates, rows: Rows, weights: Tensor, mask_tokens: Tensor) -> Tensor:
+    """The mean over the tokens of the first and the last layer.
+
+    The first layer is hidden state 1, what the first transformer block gives, and not the embedding layer that early
+    SimCSE code took for it (Gao et al. 2021, corrected in January 2022: 60.73 in place of 56.70 for BERT-base).
+    """
+    return _mean((hidden[1] + hidden[-1]) / 2, rows, weights)
+
+
+def last2(hidden: HiddenStates, rows: Rows, weights: Tensor, mask_tokens: Tensor) -> Tensor:
+    """The mean over the tokens of the last two layers (Yan et al. 2021, §4.1)."""
+    return _mean((hidden[-2] + hidden[-1]) / 2, rows, weights)
+
+
+def mask_token(hidden: HiddenStates, rows: Rows, weights: Tensor, mask_tokens: Tensor) -> Tensor:
+    """The mean over the mask tokens of the last layer (Jiang et al. 2022, PromptBERT)."""
+    return _mean(hidden[-1], rows, mask_tokens)
+
+
+def _mean(vectors: Tensor, rows: Rows, weights: Tensor) -> Tensor:
+    weights = weights[..., None].to(torch.promote_types(vectors.dtype, torch.float32))
+    return rows.total(vectors * weights) / rows.total(weights).clamp(min=1e-9)
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """All that textcl knows of a pooling.
+
+    Attributes:
+        function: From hidden states to (rows, dim).
+        modes: The names that sentence-transformers has for it: the legacy key of its configuration, and the one from
+            release 5.4 on; None: it has none.
+        layers: The layers that are read, as results name them.
+        hidden_states: Their numbers, 0 being the embedding layer and −1 the last.
+        averages: Whether it averages over all tokens of a text, so that `token_weights` count.
+    """
+
+    function: Callable[[HiddenStates, Rows, Tensor, Tensor], Tensor]
+    modes: tuple[str, str] | None
+    layers: str = "last"
+    hidden_states: tuple[int, ...] = (-1,)
+    averages: bool = False
+
+    def layer_weights(self, blocks: int) -> list[float]:
+        """The weight of each hidden state, from the embedding layer (0) to the last of `blocks` transformer blocks."""
+        weights = [0.0] * (blocks + 1)
+        for layer in self.hidden_states:
+            weights[layer] += 1 / len(self.hidden_states)
+        return weights
+
+
+_CLS, _MEAN = ("pooling_mode_cls_token", "cls"), ("pooling_mode_mean_tokens", "mean")
+
+POOLINGS: dict[str, Pooling] = {
+    "cls": Pooling(cls, _CLS),
+    "pooler": Pooling(cls, _CLS),  # the Encoder puts a dense tanh layer behind it
+    "mean": Pooling(mean, _MEAN, averages=True),
+    "max": Pooling(maximum, ("pooling_mode_max_tokens", "max")),
+    "last_token": Pooling(last_token, ("pooling_mode_lasttoken", "lasttoken")),
+    "first_last": Pooling(first_last, _MEAN, "1 and last", (1, -1), averages=True),
+    "last2": Pooling(last2, _MEAN, "last two", (-2, -1), averages=True),
+    "mask_token": Pooling(mask_token, None),
+}
+
+
+def check_pooling(name: str) -> None:
+    """Raises `InputError`, with the nearest name, if there is no such pooling."""
+    if name not in POOLINGS:
+        raise InputError(f"There is no pooling {name!r}.{nearest(name, POOLINGS)} There are: {', '.join(POOLINGS)}.")
+
+
+def smooth_inverse_frequency(tokenizer: Any, texts: Iterable[str], a: float = 1e-3) -> Tensor:
+    """How much each token counts in an average: a / (a + p), p its share in the tokens of `texts`.
+
+    Arora, Liang and Ma, "A simple but tough-to-beat baseline for sentence embeddings" (ICLR 2017), section 3; of their
+    two steps the first. Words that are everywhere say little of what a text is about. Special tokens, being in every
+    text, count as little as other frequent ones; a token that never occurs counts 1.
+
+    Args:
+        tokenizer: Of the encoder.
+        texts: A corpus of the domain, such as the one trained on; never the texts that are scored.
+        a: The share at which a token counts half; the authors take 1e-3 to 1e-4.
+
+    Returns:
+        (vocabulary,), for `Encoder.token_weights`.
+
+    Raises:
+        InputError: If `a` is not positive, or there is no text.
+
+    Example:
+        >>> encoder.token_weights = smooth_inverse_frequency(encoder.tokenizer, corpus)  # doctest: +SKIP
+    """
+    if not a > 0:
+        raise InputError(f"The a of smooth inverse frequency is a positive number such as 1e-3, not {a}.")
+    counts = torch.zeros(len(tokenizer), dtype=torch.float64)
+    stream = iter(texts)
+    while window := list(islice(stream, 8192)):
+        ids = [torch.tensor(row) for row in tokenizer(window, verbose=False)["input_ids"]]
+        counts += torch.bincount(torch.cat(ids), minlength=len(counts))
+    if not counts.any():
+        raise InputError("Frequencies of tokens were to be counted, and there is no text.")
+    return (a / (a + counts / counts.sum())).float()

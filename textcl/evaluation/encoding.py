@@ -1,0 +1,81 @@
+"""What every evaluator does with an encoder: embed each distinct text once, compare rows, say what was measured."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from textcl.errors import InputError
+
+logger = logging.getLogger("textcl")
+
+_DECIMALS = 12  # of a cosine: beyond them is rounding noise, which would break ties that counts of words have
+
+
+def encode_distinct(encoder: Any, texts: Iterable[str], **encode_arguments: Any) -> tuple[Any, dict[str, int]]:
+    """Encodes each distinct text once, in one call of `encoder.encode`.
+
+    Returns:
+        The embeddings in float64, dense or sparse, `(distinct, dim)`, and the row of each text in them.
+
+    Raises:
+        InputError: The encoder returned another number of rows than it was given texts, or NaN or infinite values.
+    """
+    # longest first: little padding, and what does not fit fails at once
+    distinct = sorted(set(texts), key=lambda text: (-len(text), text))
+    rows = _as_rows(encoder.encode(distinct, **encode_arguments), distinct)
+    return rows, {text: row for row, text in enumerate(distinct)}
+
+
+def cosine(first: Any, second: Any) -> np.ndarray:
+    """Cosine of each row of `first` with the same row of `second`, `(n, dim)` each, in float64; 0 for a zero row.
+
+    Both may be scipy sparse matrices.
+    """
+    if hasattr(first, "multiply"):
+        dots = np.asarray(first.multiply(second).sum(axis=1)).ravel()
+        norms = [np.sqrt(np.asarray(side.multiply(side).sum(axis=1)).ravel()) for side in (first, second)]
+    else:
+        dots = np.einsum("nd,nd->n", first, second)
+        norms = [np.sqrt(np.einsum("nd,nd->n", side, side)) for side in (first, second)]
+    product = norms[0] * norms[1]
+    return np.divide(dots, product, out=np.zeros_like(dots), where=product > 0).round(_DECIMALS)
+
+
+def describe(encoder: Any) -> dict[str, Any]:
+    """What an encoder says of itself (`describe()`), else the name of its class."""
+    if hasattr(encoder, "describe"):
+        return dict(encoder.describe())
+    return {"name": f"{type(encoder).__module__}.{type(encoder).__qualname__}"}
+
+
+def _as_rows(embeddings: Any, texts: Sequence[str]) -> Any:
+    """Float64 rows, dense or sparse, from whatever `encode` returned."""
+    if hasattr(embeddings, "tocsr"):
+        rows = embeddings.tocsr().astype(np.float64)
+        bad = np.flatnonzero(~np.isfinite(np.asarray(rows.sum(axis=1)).ravel()))
+    else:
+        if isinstance(embeddings, (list, tuple)) and embeddings and hasattr(embeddings[0], "detach"):
+            embeddings = np.stack([_as_array(row) for row in embeddings])
+        rows = _as_array(embeddings)
+        bad = np.flatnonzero(~np.isfinite(rows).all(axis=tuple(range(1, rows.ndim)))) if rows.ndim else np.array([])
+    if rows.ndim != 2 or rows.shape[0] != len(texts):
+        raise InputError(
+            f"The encoder was given {len(texts):,} texts and returned an array of shape {tuple(rows.shape)}; "
+            f"({len(texts)}, dimension) is needed."
+        )
+    if len(bad):
+        raise InputError(
+            f"The encoder returned NaN or infinite values for {len(bad):,} of {len(texts):,} texts, "
+            f"the first of them '{texts[bad[0]][:80]}'."
+        )
+    return rows
+
+
+def _as_array(values: Any) -> np.ndarray:
+    if hasattr(values, "detach"):  # a tensor, perhaps bfloat16 and on a GPU
+        values = values.detach().double().cpu()
+    return np.asarray(values, dtype=np.float64)

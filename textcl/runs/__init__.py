@@ -1,0 +1,1 @@
+"""Flags, recipes, runs, and comparisons of runs."""

@@ -1,0 +1,122 @@
+"""What the model card of a run says: data, settings, scores with their convention, command, and whom to cite."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from textcl.encoder import Encoder
+from textcl.encoder.card import code, file_name, model_card
+from textcl.evaluation.overlap import is_transductive
+from textcl.evaluation.results import AGGREGATIONS, Result, measures, short_name
+from textcl.files import atomic_write
+from textcl.methods import METHODS
+from textcl.runs.record import RunRecord
+
+_TRAINING = (
+    "learning_rate",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "num_train_epochs",
+    "max_steps",
+    "pooling",
+    "test_pooling",
+    "max_length",
+    "dropout",
+    "dev",
+)
+
+
+def write_card(export: str | Path, encoder: Encoder, record: RunRecord, result: Result | None = None) -> None:
+    """Writes the README.md of a run's export.
+
+    Args:
+        export: The directory.
+        encoder: What lies there.
+        record: The run's record.
+        result: Scores of the export, if there are some.
+    """
+    recipe = record.recipe
+    sections = {
+        "Training": _training(record),
+        "Scores": _scores(record, result),
+        "How to make it again": f"```\n{record.command}\n```\n\n"
+        "Files are named without their folders; every flag that is not named has its default. "
+        f"Versions: {', '.join(f'{name} {version}' for name, version in record.versions.items())}.",
+    }
+    if cited := papers(recipe):
+        sections["Citation"] = "\n".join(f"- {paper}" for paper in cited)
+    card = model_card(
+        encoder.describe(), encoder.settings(), base_model=recipe["model"], tags=[recipe["method"]], sections=sections
+    )
+    with atomic_write(Path(export) / "README.md") as temporary:
+        temporary.write_text(card, encoding="utf-8")
+
+
+def papers(recipe: dict[str, Any]) -> list[str]:
+    """The papers that a recipe's method and options follow; none if the recipe is empty.
+
+    Example:
+        >>> [paper[:8] for paper in papers({"method": "simcse-plus", "queue_size": 160})]
+        ['Gao, Yao', 'Wu, Gao,']
+    """
+    method = METHODS.get(recipe.get("method", ""))
+    if method is None:
+        return []
+    further = [paper for option, paper in method.option_papers.items() if recipe.get(option)]
+    return [each for each in dict.fromkeys([method.paper, *further]) if each]
+
+
+def _training(record: RunRecord) -> str:
+    recipe, data = record.recipe, record.data
+    method = list(inspect.signature(METHODS[recipe["method"]]).parameters)[1:]  # the first is the encoder
+    facts = {
+        "method": recipe["method"],
+        "data": Path(data.file).name,
+        "rows": f"{data.rows:,}",
+        "SHA-256 of the data": data.sha256,
+        "seed": record.seed,
+        "steps": f"{record.steps:,}",
+        "processes": record.processes,
+        "precision": record.precision,
+        **{name: recipe[name] for name in (*_TRAINING, *method)},
+    }
+    if facts["dev"]:
+        facts["dev"] = Path(facts["dev"]).name
+    if facts.get("teacher"):
+        facts["teacher"] = file_name(facts["teacher"])
+    return "\n".join(f"- {name}: {code(value)}" for name, value in facts.items() if value not in (None, [], {}))
+
+
+def _scores(record: RunRecord, result: Result | None) -> str:
+    encoder, counts = record.encoder, record.data.overlap
+    seen = [task for task, subsets in counts.items() if any(is_transductive(count) for count in subsets.values())]
+    rows: list[tuple[str, str, str, float]] = []
+    if result:
+        for task, entry in result.results.items():
+            split = result.provenance["tasks"][task].get("split") or ""
+            for measure, value in measures(entry).items():
+                rows.append((task, split, f"Spearman × 100, {measure}" if measure in AGGREGATIONS else measure, value))
+    elif dev := record.dev:
+        names = {"stsb-dev": ("STSBenchmark-dev", "dev", "Spearman × 100, all")}
+        rows.append((*names.get(dev.set, (dev.set, "", "its first figure")), dev.score))
+    cells = [
+        [
+            short_name(task) + "*" * (task in seen or bool(result and result.results[task].get("transductive"))),
+            split,
+            measure,
+            f"{value:.2f}",
+            encoder["pooling"],
+            encoder["dtype"],
+            record.seed,
+        ]
+        for task, split, measure, value in rows
+    ]
+    header = ["task", "split", "measure", "score", "pooling", "dtype", "seed"]
+    lines = [f"| {' | '.join(map(str, line))} |" for line in (header, ["---"] * len(header), *cells)]
+    text = ["\n".join(lines)] if cells else []
+    if dev := record.dev:
+        text.append(f"The checkpoint was chosen by {code(dev.set)}, where it has {dev.score:.2f}.")
+    if seen:
+        named = ", ".join(map(short_name, seen))
+        text.append(f"Texts of {named} were in the training data: figures on them are transductive (*).")
+    return "\n\n".join(text) or "None was taken."

@@ -1,0 +1,230 @@
+"""Recipes × seeds: one process a run, one line of results each, and finished runs are never repeated.
+
+The results file holds one JSON object a line. A line is written and synced once its run has been scored, so that a
+kill at any moment costs the run that was under way, and of that only what came after its last checkpoint. Two
+comparisons may write to one file at the same time.
+"""
+
+import ctypes
+import hashlib
+import json
+import logging
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from textcl.data.training import find_corpus, training_rows
+from textcl.encoder import Encoder
+from textcl.errors import InputError
+from textcl.evaluation import MeanWordVectors, Suite, TfidfEncoder, mark_transductive, whitening
+from textcl.files import append_result, read_results
+from textcl.runs.card import write_card
+from textcl.runs.recipe import Recipe, load_recipe, recipe_file, resolve
+from textcl.runs.record import RunRecord
+
+logger = logging.getLogger("textcl")
+
+BASELINES = ("untouched", "sif", "whitening", "tfidf", "word-vectors")
+
+
+class RunFailed(Exception):
+    """One run of a comparison failed; the others go on."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the results file that is, or will be, there.
+
+    Attributes:
+        name: The recipe's file name without its ending, or the baseline's name.
+        recipe: Its resolved recipe; for a baseline, the first recipe, whose model and corpus it takes.
+        seed: None for a baseline.
+        fingerprint: Of all that decides the scores.
+    """
+
+    name: str
+    recipe: Recipe
+    seed: int | None
+    fingerprint: str
+
+
+def compare(
+    recipes: Sequence[str | Path],
+    output: str | Path,
+    *,
+    seeds: int = 3,
+    flags: Sequence[str] = (),
+    baselines: Sequence[str] = ("untouched",),
+    tasks: Sequence[str] = ("sts",),
+    data_dir: str | Path | None = None,
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Trains each recipe with several seeds, scores each export and the baselines, and returns all results.
+
+    A run that fails does not stop the others.
+
+    Args:
+        recipes: Recipe files, or names of recipes that textcl ships.
+        output: The folder for `results.jsonl` and the runs. What it holds already is not done again.
+        seeds: The recipe's own seed and the seeds - 1 that follow it.
+        flags: Command-line flags for every run, such as `["--limit", "20000"]`; they win over the recipes.
+        baselines: "untouched" (the first recipe's model as it is; "untouched:mean" names the pooling), "tfidf",
+            "word-vectors" (the mean of the model's word embeddings), "whitening" (the untouched model, whitened on the
+            first recipe's corpus; it too takes a pooling).
+        tasks: Names in `textcl.evaluation.TASKS` (default: the seven of the papers). STS-B dev is scored beside them,
+            but not where none of them is an STS task.
+        data_dir: Where the sets are.
+
+    Returns:
+        A line of the results file for each baseline and each run that ended well, in the order given; and a sentence
+        for each run that did not.
+
+    Raises:
+        InputError: For bad input of any kind, before the first run starts.
+    """
+    rows = list(_plan(recipes, seeds, flags, baselines))
+    suite = Suite(tasks, data_dir)
+    if suite.pairs:
+        suite = Suite([*tasks, "stsb-dev"], data_dir)
+    folder = Path(output)
+    results = folder / "results.jsonl"
+    folder.mkdir(parents=True, exist_ok=True)
+    done = {(line["row"], line["fingerprint"], *line["results"]): line for line in read_results(results)}
+    lines, failures = [], []
+    for number, row in enumerate(rows, start=1):
+        key = (row.name, row.fingerprint, *suite.tasks)
+        title = f"[{number}/{len(rows)}] {row.name}" + ("" if row.seed is None else f", seed {row.seed}")
+        if key in done:
+            logger.info("%s: done before", title)
+            lines.append(done[key])
+            continue
+        logger.info("%s ...", title)
+        run: dict[str, Any] | None = None
+        if row.seed is None:
+            result = suite(_baseline(row))
+        else:
+            try:
+                run = _train(row, folder)
+            except RunFailed as failure:
+                logger.error("%s failed: %s", title, failure)
+                failures.append(f"{row.name}, seed {row.seed}: {failure}")
+                continue
+            export = folder / run["export"]
+            overlap = json.loads((export / "overlap.json").read_text(encoding="utf-8"))
+            encoder = Encoder.from_pretrained(export)
+            result = mark_transductive(suite(encoder), overlap)
+            write_card(export, encoder, RunRecord.from_dict(run), result)
+        line = _line(row, run, result)
+        append_result(results, line)
+        lines.append(line)
+        seconds = f", trained in {run['seconds']:.0f} s" if run else ""
+        dev = "" if line["dev"] is None else f", STS-B dev {line['dev']:.2f}"
+        logger.info("%s: average %.2f%s%s", title, line["average"], dev, seconds)
+    return lines, failures
+
+
+def _plan(recipes: Sequence[str | Path], seeds: int, flags: Sequence[str], baselines: Sequence[str]) -> Iterator[Row]:
+    """Every row there will be. All recipes are read and checked here, before anything runs."""
+    if not recipes:
+        raise InputError("There is nothing to compare: name at least one recipe.")
+    if seeds < 1:
+        raise InputError(f"A comparison needs at least one seed, not {seeds}.")
+    loaded: dict[str, dict[str, Any]] = {}
+    for path in recipes:
+        content = load_recipe(path)
+        name = recipe_file(path).stem  # type: ignore[union-attr]  # load_recipe has found it
+        if name in loaded:
+            raise InputError(f"Two recipes are called {name}, and their rows could not be told apart; rename one.")
+        loaded[name] = content
+    resolved = {name: resolve(content, flags)[0] for name, content in loaded.items()}
+    first = next(iter(resolved.values()))
+    for baseline in baselines:
+        kind = baseline.partition(":")[0]
+        if kind not in BASELINES:
+            raise InputError(f"There is no baseline {baseline!r}; there are {', '.join(BASELINES)}.")
+        yield Row(baseline, first, None, hashlib.sha256(f"{baseline} {first.fingerprint()}".encode()).hexdigest()[:16])
+    for name, recipe in resolved.items():
+        for seed in range(recipe.flags["seed"], recipe.flags["seed"] + seeds):
+            seeded = Recipe(recipe.method, {**recipe.flags, "seed": seed})
+            yield Row(name, seeded, seed, seeded.fingerprint())
+
+
+def _train(row: Row, folder: Path) -> dict[str, Any]:
+    """Runs `textcl train` in a process of its own, going on where an earlier one was killed; returns its record."""
+    output = folder / "runs" / f"{row.name}-seed{row.seed}-{row.fingerprint[:8]}"
+    output.mkdir(parents=True, exist_ok=True)
+    flags = {**row.recipe.to_dict(), "output": str(output)}
+    recipe = output / "resolved.yaml"
+    recipe.write_text(json.dumps({k: v for k, v in flags.items() if v is not None}), encoding="utf-8")  # JSON is YAML
+    log = output / "train.log"
+    with log.open("ab") as handle:
+        code = subprocess.run(
+            [sys.executable, "-m", "textcl", "train", str(recipe), "--resume"],
+            stdin=subprocess.DEVNULL,
+            stdout=handle,
+            stderr=handle,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            check=False,
+        ).returncode
+    if code != 0:
+        last = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+        raise RunFailed(f"{last.removeprefix('textcl: ')} (exit code {code}, {log})")
+    for checkpoint in output.glob("checkpoint-*"):  # a finished run needs them no longer, and they are large
+        shutil.rmtree(checkpoint)
+    record = RunRecord.read(output)
+    assert record is not None
+    return {**record.to_dict(), "export": str((output / "export").relative_to(folder))}
+
+
+def _die_with_parent() -> None:
+    """In the child: ask the kernel for a SIGKILL when the parent is gone, so that no orphan trains on unseen."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def _baseline(row: Row) -> Any:
+    kind, _, pooling = row.name.partition(":")
+    flags = row.recipe.flags
+    reading = {key: flags[key] for key in ("column", "label_column", "limit")}
+    if kind in ("untouched", "sif", "whitening"):
+        template = None if pooling else flags.get("template")  # without one a text has no mask token to pool
+        pooling = pooling or flags["test_pooling"] or flags["pooling"]
+        encoder = Encoder.from_pretrained(
+            flags["model"],
+            pooling=pooling,
+            max_length=flags["max_length"],
+            prompts={"template": template} if template else None,
+            default_prompt_name="template" if template else None,
+        )
+        if kind == "untouched":
+            return encoder
+        texts = training_rows(find_corpus(flags["data"]), **reading)["text"]
+        if kind == "sif":
+            encoder.weigh_tokens(texts, flags["smooth_inverse_frequency"] or 1e-3)
+            return encoder
+        return whitening(encoder, texts)
+    if kind == "word-vectors":
+        return MeanWordVectors(Encoder.from_pretrained(flags["model"], max_length=flags["max_length"]))
+    return TfidfEncoder(training_rows(find_corpus(flags["data"]), **reading)["text"])
+
+
+def _line(row: Row, run: dict[str, Any] | None, result: Any) -> dict[str, Any]:
+    scores = {task: entry["all"] for task, entry in result.results.items() if "all" in entry}
+    dev = scores.pop("STSBenchmark-dev", None)
+    return {
+        "row": row.name,
+        "seed": row.seed,
+        "fingerprint": row.fingerprint,
+        "average": fmean(scores.values()) if scores else result.primary,  # of STS if any was scored
+        "dev": dev,
+        "results": result.results,
+        "provenance": {**result.provenance, "seed": row.seed},
+        "recipe": None if row.seed is None else row.recipe.to_dict(),
+        "run": run,
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

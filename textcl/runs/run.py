@@ -1,0 +1,240 @@
+"""From a recipe to a trained, exported encoder."""
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path
+from typing import Any, cast
+
+from transformers import PrinterCallback, set_seed
+
+from textcl.collator.collator import COLUMNS
+from textcl.data import verify
+from textcl.data.corpora import hold_out
+from textcl.data.formats import ReadFile
+from textcl.data.training import find_corpus, training_rows
+from textcl.encoder import Encoder
+from textcl.encoder.pooling import POOLINGS, check_pooling
+from textcl.errors import InputError
+from textcl.evaluation import LabelFree, LabelledPairs, STSBenchmark, overlap
+from textcl.evaluation.label_free import CRITERIA
+from textcl.files import write_json
+from textcl.methods import METHODS, Method
+from textcl.runs.card import write_card
+from textcl.runs.flags import method_flags, only
+from textcl.runs.recipe import COSMETIC, Recipe
+from textcl.runs.record import DataRecord, DevRecord, RunRecord, holds_run, remove_run
+from textcl.training.arguments import ContrastiveTrainingArguments
+from textcl.training.callback import newest_complete_checkpoint
+from textcl.training.trainer import ContrastiveTrainer
+from textcl.version import library_versions
+from textcl.views.text import augment
+
+logger = logging.getLogger("textcl")
+
+
+@dataclass
+class RunResult:
+    """What a finished run leaves.
+
+    Attributes:
+        output: The run's directory.
+        export: The exported encoder, a sentence-transformers directory.
+        record: The content of `run.json`.
+    """
+
+    output: Path
+    export: Path
+    record: RunRecord
+
+
+def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> RunResult:
+    """Trains by a recipe, exports the encoder and writes `run.json`, in that order.
+
+    Args:
+        recipe: From `resolve`.
+        resume: Go on where a run in that directory stopped; a finished run is left as it is.
+        overwrite: Remove the run that the directory holds.
+
+    Raises:
+        InputError: For bad input of any kind; nothing is written then. Also if the output directory holds a run and
+            neither `resume` nor `overwrite` is given.
+    """
+    if not recipe.flags["data"]:
+        raise InputError("There is nothing to train on: give a file of texts with --data.")
+    output = Path(recipe.flags["output"])
+    corpus = ReadFile(find_corpus(recipe.flags["data"]))
+    fingerprint = recipe.fingerprint(corpus.sha256)
+    if resume:
+        if finished := _finished(output, recipe, fingerprint):
+            logger.warning("The run in %s is finished; nothing is left to do.", output)
+            return RunResult(output, output / "export", finished)
+    elif holds_run(output) and not overwrite:
+        raise InputError(f"{output} holds a run already; go on with it by --resume, or replace it by --overwrite.")
+
+    started = datetime.now(UTC)
+    trainer, held_out = make_trainer(recipe, corpus)
+    file, sha256 = str(corpus), corpus.sha256
+    del corpus  # the bytes are not needed any more
+    args, method = trainer.args, trainer.method
+    dataset = cast(Any, trainer.train_dataset)  # the rows that the method takes of it
+
+    args.distributed_state.wait_for_everyone()  # no process may find what another has begun to write
+    if trainer.is_world_process_zero():
+        if overwrite:
+            remove_run(output)
+        write_json(output / "recipe.json", {"fingerprint": fingerprint, "recipe": recipe.to_dict()})
+    checkpoint = recipe.flags["resume_from_checkpoint"]
+    if checkpoint is None and resume:
+        checkpoint = newest_complete_checkpoint(output)
+    args.distributed_state.wait_for_everyone()
+    begin = time.perf_counter()
+    outcome = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    seconds = time.perf_counter() - begin
+
+    if trainer.is_world_process_zero():
+        export = method.export(output / "export")
+        seen = overlap(chain.from_iterable(dataset[column] for column in COLUMNS if column in dataset.column_names))
+        write_json(export / "overlap.json", seen)
+        history = trainer.state.log_history
+        chosen = f"eval_{trainer.evaluators[0].name}" if trainer.evaluators else ""
+        scores = [entry[chosen] for entry in history if chosen in entry]
+        record = RunRecord(
+            started=started.isoformat(timespec="seconds"),
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            fingerprint=fingerprint,
+            recipe=recipe.to_dict(),
+            command=Recipe(recipe.method, {**recipe.flags, "bf16": bool(args.bf16)}).command(),
+            seed=args.seed,
+            encoder=method.describe(),
+            data=DataRecord(
+                file=file,
+                sha256=sha256,
+                rows=len(dataset),
+                held_out=len(held_out),
+                duplicates=len(dataset) - len(set(dataset["text"])),
+                duplicates_in_batches=next((e[_IN_BATCHES] for e in reversed(history) if _IN_BATCHES in e), None),
+                overlap=seen,
+            ),
+            dev=DevRecord(chosen.removeprefix("eval_"), max(scores) if args.select_best else scores[-1])
+            if scores
+            else None,
+            steps=trainer.state.global_step,
+            train_loss=outcome.metrics.get("train_loss"),
+            seconds=round(seconds, 1),
+            sentences_per_second=outcome.metrics.get("train_samples_per_second"),
+            resumed=bool(checkpoint),
+            processes=args.world_size,
+            device=str(args.device),
+            precision="bf16 autocast" if args.bf16 else "fp16 autocast" if args.fp16 else "fp32",
+            versions=library_versions(),
+        )
+        write_card(export, method.exported, record)
+        record.write(output)
+    args.distributed_state.wait_for_everyone()
+    written = RunRecord.read(output)
+    assert written is not None
+    return RunResult(output, output / "export", written)
+
+
+def make_trainer(recipe: Recipe, corpus: ReadFile | None = None) -> tuple[ContrastiveTrainer, list[str]]:
+    """The trainer of a recipe, and the texts that it holds out; nothing is written yet.
+
+    Args:
+        recipe: From `resolve`.
+        corpus: The recipe's corpus, if it was read already.
+
+    Raises:
+        InputError: For bad input of any kind.
+    """
+    arguments = only(ContrastiveTrainingArguments, recipe.flags)
+    try:
+        args = ContrastiveTrainingArguments(output_dir=str(recipe.flags["output"]), **arguments)
+    except ValueError as error:  # flags that exclude one another
+        raise InputError(str(error)) from error
+    dataset = training_rows(
+        corpus or find_corpus(recipe.flags["data"]),
+        **{key: recipe.flags[key] for key in ("column", "label_column", "limit")},
+    )
+    dev = recipe.flags["dev"]
+    held_out: list[str] = []
+    if dev in CRITERIA:
+        dataset, held_out = hold_out(dataset, recipe.flags["held_out"])
+        logger.info("%s texts are held out, by which %s chooses the checkpoint.", f"{len(held_out):,}", dev)
+    elif recipe.flags["held_out"] is not None:
+        raise InputError(f"--held_out has a place only where --dev is one of {', '.join(CRITERIA)}.")
+    set_seed(args.seed)  # a new head is drawn before the trainer sets the seed
+    encoder = Encoder.from_pretrained(
+        recipe.flags["model"], **{key: recipe.flags[key] for key in ("pooling", "max_length", "dropout")}
+    )
+    test_pooling = recipe.flags["test_pooling"]
+    if test_pooling:
+        check_pooling(test_pooling)
+    if (a := recipe.flags["smooth_inverse_frequency"]) is not None:
+        averages = [name for name, each in POOLINGS.items() if each.averages]
+        if not {encoder.pooling, test_pooling} & set(averages):
+            raise InputError(
+                f"--smooth_inverse_frequency says how much tokens count in an average, and pooling {encoder.pooling} "
+                f"takes none; give --pooling or --test_pooling one of {', '.join(averages)}."
+            )
+        encoder.weigh_tokens(dataset["text"], a)
+    method = METHODS[recipe.method](encoder, **only(method_flags(recipe.method), recipe.flags))
+    method.test_pooling = test_pooling
+    if view := recipe.flags["text_view"]:
+        if not method.takes_views:
+            raise InputError(f"{recipe.method} makes no views of a text, so that --text_view has no place in it.")
+        rate, model = recipe.flags["text_view_rate"], recipe.flags["text_view_model"]
+        dataset = augment(dataset, view, rate=rate, model=model, seed=args.seed)
+    own = type(method).evaluators is not Method.evaluators
+    evaluators = dev_evaluators("none" if own and dev is None else dev, held_out)
+    trainer = ContrastiveTrainer(model=method, args=args, train_dataset=dataset, evaluators=evaluators)
+    trainer.remove_callback(PrinterCallback)  # without bars it would print dictionaries; they stand in log.jsonl
+    return trainer, held_out
+
+
+def dev_evaluators(dev: str | None, held_out: Sequence[str] = ()) -> list[Any]:
+    """The evaluator that chooses the checkpoint, as a list of at most one.
+
+    Args:
+        dev: "stsb", a file of labelled pairs, a criterion of `LabelFree`, "none", or None for STS-B where it is
+            installed.
+        held_out: The texts that the criterion sees.
+    """
+    if dev == "none":
+        return []
+    if dev in CRITERIA:
+        return [LabelFree(held_out, dev)]
+    if dev is None and not verify(names=["STSBenchmark"])[0].usable:
+        logger.warning(
+            "STS-B is not installed, so that no dev set chooses the checkpoint and the last one is exported; "
+            "`textcl data fetch STSBenchmark` installs it, --dev pairs.tsv takes your own pairs."
+        )
+        return []
+    if dev in (None, "stsb"):
+        return [STSBenchmark(split="dev")]
+    return [LabelledPairs(dev)]
+
+
+_IN_BATCHES = "duplicates_in_batches"
+
+
+def _finished(output: Path, recipe: Recipe, fingerprint: str) -> RunRecord | None:
+    """The record of a finished run in that directory.
+
+    Raises:
+        InputError: If the directory's run has another recipe, which must not be continued.
+    """
+    try:
+        begun = json.loads((output / "recipe.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    if begun["fingerprint"] != fingerprint:
+        now = recipe.to_dict()
+        differ = sorted(k for k in now if now[k] != begun["recipe"].get(k) and k not in COSMETIC)
+        what = f"in {', '.join(differ)}" if differ else "in the content of its data or its model"
+        raise InputError(f"The run in {output} was begun with another recipe (it differs {what}); use --overwrite.")
+    return RunRecord.read(output)

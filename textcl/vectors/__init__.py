@@ -1,0 +1,1 @@
+"""A corpus as vectors on disk: encoded, read, searched."""

@@ -1,0 +1,243 @@
+"""Encoding a corpus to a directory of Parquet shards, of which a kill at any moment loses one at most.
+
+    manifest.json          the model, the settings and the corpus; written first
+    part-00000.parquet     id, text, vector and, for int8, scale; a shard is a window: read, encoded, written, forgotten
+    complete.json          how many texts and shards there are; written last
+
+The window that makes a shard is the same whoever encodes it, so that processes can share the work without talking to
+each other, and whoever comes after a kill makes the very shards that are missing.
+"""
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from textcl.data.corpora import read_texts
+from textcl.device import bf16_if_there, give_back_freed_memory
+from textcl.encoder import Encoder
+from textcl.errors import InputError
+from textcl.files import write_json
+from textcl.vectors.shards import (
+    SCHEMA,
+    Storage,
+    Window,
+    begin,
+    holds,
+    shard_path,
+    stored_columns,
+    window_bytes,
+    write_shard,
+)
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+logger = logging.getLogger("textcl")
+
+SHARD_ROWS = 32_768  # minutes of work on a processor; 50 MB of float32 vectors of 384 numbers
+
+
+def encode_corpus(
+    model: Encoder | str | Path,
+    corpus: "str | os.PathLike[str] | Dataset | Sequence[str]",
+    output: str | os.PathLike[str],
+    *,
+    dtype: Storage = "float32",
+    column: str | None = None,
+    limit: int | None = None,
+    shard_rows: int = SHARD_ROWS,
+    batch_size: int | None = None,
+    normalize: bool | None = None,
+    prompt: str | None = None,
+    prompt_name: str | None = None,
+    bf16: bool = False,
+    show_progress_bar: bool | None = None,
+) -> Path:
+    """Encodes a corpus of any size to Parquet shards; killed and called again, it goes on.
+
+    Memory holds the texts of two shards and the vectors of one. A text that occurs twice in a shard is encoded once.
+    The corpus is read once to know it, and once to encode it.
+
+    Several processes share the shards where RANK and WORLD_SIZE say so, as `torchrun` does; each takes one GPU if there
+    are any, and whoever is last writes `complete.json`. A later call may have another number of them.
+
+    Args:
+        model: An encoder, or what `Encoder.from_pretrained` takes.
+        corpus: What `load_texts` takes. Blank texts are left out; the id of a text is its row, from 0, blank ones
+            counted.
+        output: The directory; made if it is not there.
+        dtype: How vectors are stored. "float16" keeps a number to 1 part in 2,048 (below 6e-5: to 3e-8). "int8" stores
+            round(number / scale) with one scale a vector, the largest absolute number of it / 127, in the column
+            `scale`: a number is off by scale / 2 at most.
+        column: The column to read, as `load_texts` has it.
+        limit: The first `limit` texts only.
+        shard_rows: Texts of a shard.
+        batch_size: As `Encoder.encode` has it, and so the next four.
+        normalize: Scale to length 1; default: as the encoder was saved.
+        prompt: Put before each text, or around it where it holds `{text}`.
+        prompt_name: The name of one of the encoder's prompts.
+        bf16: Compute in bfloat16, where the machine has it.
+        show_progress_bar: Default: on a terminal, when it takes over two seconds.
+
+    Returns:
+        The directory.
+
+    Raises:
+        InputError: If the corpus holds no text or cannot be read; or the directory was written by another model, with
+            other settings or from another corpus, or is something else.
+
+    Example:
+        >>> encode_corpus("bundled", "texts.txt", "vectors", dtype="float16")  # doctest: +SKIP
+        PosixPath('vectors')
+    """
+    output = Path(output)
+    if dtype not in ("float32", "float16", "int8"):
+        raise InputError(f"Vectors are stored as float32, float16 or int8, not {dtype}.")
+    if shard_rows < 1 or (limit is not None and limit < 1):
+        raise InputError(f"A shard and a limit are one text at least, not {min(shard_rows, limit or 1)}.")
+    # hidden files are those that another rank is writing, or left behind when it was killed
+    there = {path.name for path in output.glob("[!.]*")} if output.is_dir() else set()
+    if output.is_file() or (there and "manifest.json" not in there):
+        raise InputError(f"{output} is there already and holds no vectors of textcl; name another directory.")
+    rank, ranks = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
+    silent = rank > 0 or (show_progress_bar is not None and not show_progress_bar)
+    bars: dict[str, Any] = {"delay": 2, "disable": True if silent else None if show_progress_bar is None else False}
+    encoder = model if isinstance(model, Encoder) else Encoder.from_pretrained(model, device=own_device())
+    survey = _survey(corpus, column, limit, shard_rows, bars)
+    bf16 = bf16_if_there(bf16)
+    normalize = encoder.normalize if normalize is None else normalize
+    prompt = encoder.prompt_text(prompt, prompt_name)
+    manifest = {
+        "schema": SCHEMA,
+        "model": {"name": _lasting_name(encoder), "sha256": encoder.fingerprint(settings=False)},
+        "settings": {
+            "pooling": encoder.pooling,
+            "max_length": encoder.max_length,
+            "weights": str(encoder.backbone.dtype).removeprefix("torch."),
+            "normalize": normalize,
+            "prompt": prompt,
+            "bf16": bf16,
+            "dtype": dtype,
+            "shard_rows": shard_rows,
+            "column": column,
+            "limit": limit,
+        },
+        "corpus": {"name": _name(corpus), "texts": survey.texts, "sha256": survey.sha256},
+        "dimension": encoder.dimension,
+    }
+    begin(output, manifest)
+
+    own = range(rank, len(survey.digests), ranks)
+    looking = tqdm(own, desc="Looking for shards", unit=" shards", **bars)
+    missing = {number for number in looking if not holds(shard_path(output, number), survey.digests[number])}
+    if missing:
+        (output / "complete.json").unlink(missing_ok=True)
+    texts = sum(min(shard_rows, survey.texts - number * shard_rows) for number in missing)
+    windows = _windows(corpus, column, limit, shard_rows)
+    with tqdm(total=texts, desc="Encoding the corpus", unit=" texts", **bars) as bar:
+        for number in range(max(missing, default=-1) + 1):
+            window = next(windows, [])
+            if number not in missing:
+                continue
+            if hashlib.sha256(window_bytes(window)).digest() != survey.digests[number]:
+                raise InputError(f"{_name(corpus)} changes while it is read; encode it when it has come to rest.")
+            vectors = encoder.encode(
+                [text for _, text in window],
+                batch_size=batch_size,
+                normalize=normalize,
+                prompt=prompt,
+                bf16=bf16,
+                show_progress_bar=False if silent else show_progress_bar,
+            )
+            write_shard(shard_path(output, number), window, vectors, dtype)
+            give_back_freed_memory()
+            bar.update(len(window))
+    others = (number for number in range(len(survey.digests)) if number not in own)
+    if all(holds(shard_path(output, number), survey.digests[number]) for number in others):
+        write_json(output / "complete.json", {"texts": survey.texts, "shards": len(survey.digests)})
+    return output
+
+
+class BatchEncoder:
+    """Encodes batches of columns: an actor for Ray Data's `map_batches`, or anything else that maps over dicts.
+
+    Args:
+        model: What `Encoder.from_pretrained` takes; each actor loads it once, to its GPU if it was given one.
+        column: The column of the texts.
+        dtype: As `encode_corpus` stores vectors; "int8" adds the column `scale`.
+        **options: Handed on to `Encoder.encode`.
+
+    Example:
+        >>> dataset.map_batches(  # doctest: +SKIP
+        ...     BatchEncoder, fn_constructor_kwargs={"model": "bundled"}, concurrency=2, batch_size=4096
+        ... )
+    """
+
+    def __init__(
+        self, model: str = "bundled", *, column: str = "text", dtype: Storage = "float32", **options: Any
+    ) -> None:
+        self.encoder = Encoder.from_pretrained(model)
+        self.column = column
+        self.dtype = dtype
+        self.options = {"show_progress_bar": False, **options}
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The batch, (rows, …) each, with the columns `vector` (rows, dim) and perhaps `scale` (rows,) put to it."""
+        return {**batch, **stored_columns(self.encoder.encode(list(batch[self.column]), **self.options), self.dtype)}
+
+
+def own_device() -> str | None:
+    """The GPU of this process among those of `torchrun`; None, which is any device, where there is no GPU."""
+    if not torch.cuda.is_available():
+        return None
+    rank = os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0"))
+    return f"cuda:{int(rank) % torch.cuda.device_count()}"
+
+
+@dataclass(frozen=True)
+class _Survey:
+    """What a corpus is: its texts, their hash, and the SHA-256 of each shard's rows."""
+
+    texts: int
+    sha256: str
+    digests: list[bytes]
+
+
+def _survey(corpus: Any, column: str | None, limit: int | None, shard_rows: int, bars: dict[str, Any]) -> _Survey:
+    whole, digests, texts, last = hashlib.sha256(), [], 0, -1
+    with tqdm(desc="Reading the corpus", unit=" texts", **bars) as bar:
+        for window in _windows(corpus, column, limit, shard_rows):
+            content = window_bytes(window)
+            whole.update(content)
+            digests.append(hashlib.sha256(content).digest())
+            texts, last = texts + len(window), window[-1][0]
+            bar.update(len(window))
+    if not texts:
+        raise InputError(f"{_name(corpus)} holds no text.")
+    if blank := last + 1 - texts:
+        logger.warning("%s: %s rows are blank and were left out; the ids count them.", _name(corpus), f"{blank:,}")
+    return _Survey(texts, whole.hexdigest(), digests)
+
+
+def _windows(corpus: Any, column: str | None, limit: int | None, shard_rows: int) -> Iterator[Window]:
+    rows = enumerate(read_texts(corpus, column=column))
+    texts = islice(((row, text) for row, text in rows if text), limit)
+    while window := list(islice(texts, shard_rows)):
+        yield window
+
+
+def _name(corpus: Any) -> str:
+    return str(corpus) if isinstance(corpus, (str, os.PathLike)) else f"the {type(corpus).__name__}"
+
+
+def _lasting_name(encoder: Encoder) -> str:
+    """The name that loads the encoder again, from whatever directory."""
+    return str(Path(encoder.name).resolve()) if encoder.name and Path(encoder.name).is_dir() else encoder.name

@@ -1,0 +1,143 @@
+"""Searching what `encode_corpus` wrote, by cosine, over an index of faiss that is kept beside the shards."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from textcl.encoder import Encoder
+from textcl.errors import InputError
+from textcl.files import atomic_write, write_json
+from textcl.vectors.shards import iterate_vectors, read_complete, read_manifest, read_shard
+
+logger = logging.getLogger("textcl")
+
+EXACT_TEXTS = 200_000  # up to here every vector is compared, which takes less time than loading the encoder
+NEIGHBOURS = 32  # links of a vector in the graph of a larger index
+BUILD_BREADTH, SEARCH_BREADTH = 200, 128  # candidates that are kept while the graph is built, and searched
+
+
+class Hit(NamedTuple):
+    """A text that was found: its cosine to the query, its row in the corpus, the text."""
+
+    score: float
+    id: int
+    text: str
+
+
+class CorpusIndex:
+    """The texts of a corpus that are nearest to a query.
+
+    Exact up to 200,000 texts; beyond, a graph (HNSW) finds nearly all of the nearest. The index holds four bytes a
+    number, is made at first use, and made again when a shard has changed.
+
+    Args:
+        directory: What `encode_corpus` wrote.
+        model: The encoder of the queries, or what `Encoder.from_pretrained` takes; default: the one that wrote the
+            directory, by its name.
+
+    Raises:
+        InputError: If faiss is missing, the directory is not complete, or the model is another one.
+
+    Example:
+        >>> index = CorpusIndex("vectors")  # doctest: +SKIP
+        >>> index.search("a machine that flies", top=3)  # doctest: +SKIP
+    """
+
+    def __init__(self, directory: str | Path, model: Encoder | str | Path | None = None) -> None:
+        try:
+            import faiss
+        except ImportError:
+            raise InputError("Searching needs faiss, which is not installed: pip install 'textcl[search]'") from None
+        self._faiss: Any = faiss
+        self.directory = Path(directory)
+        self.manifest = read_manifest(directory)
+        self.texts = read_complete(directory)["texts"]
+        self.encoder = self._load_encoder(model)
+        self._index = self._load_index()
+
+    def search(self, query: str, top: int = 10, *, prompt: str | None = None) -> list[Hit]:
+        """The `top` nearest texts, the nearest first.
+
+        Args:
+            query: A text.
+            top: How many are wanted.
+            prompt: Put before the query, or around it where it holds `{text}`; default: the encoder's prompt of the
+                name "query", else the prompt that the corpus was encoded with.
+
+        Raises:
+            InputError: If the query is blank, or none is wanted.
+        """
+        if not query.strip() or top < 1:
+            raise InputError("A query that is not blank is needed, and one result at least.")
+        if prompt is None:
+            prompt = self.encoder.prompts.get("query", self.manifest["settings"]["prompt"])
+        vector = _unit(self.encoder.encode([query.strip()], prompt=prompt))
+        scores, places = self._index.search(vector, min(top, self.texts))
+        # the graph may reach fewer than were wanted, which is said by -1
+        found = [(float(score), int(place)) for score, place in zip(scores[0], places[0], strict=True) if place >= 0]
+        shards: dict[int, dict[str, np.ndarray]] = {}
+        hits = []
+        for score, place in found:
+            number, row = divmod(place, self.manifest["settings"]["shard_rows"])
+            if number not in shards:
+                shards[number] = read_shard(self.directory, number, ["id", "text"])
+            hits.append(Hit(score, int(shards[number]["id"][row]), shards[number]["text"][row]))
+        return hits
+
+    def _load_encoder(self, model: Encoder | str | Path | None) -> Encoder:
+        name = model or self.manifest["model"]["name"]
+        settings = self.manifest["settings"]
+        if not name:
+            raise InputError(f"{self.directory} does not say where its model lies; name the model.")
+        if isinstance(name, Encoder):
+            encoder = name
+        else:
+            encoder = Encoder.from_pretrained(
+                name,
+                pooling=settings["pooling"],
+                max_length=settings["max_length"],
+                dtype=getattr(torch, settings["weights"]),
+            )
+        if (
+            encoder.fingerprint(settings=False) != self.manifest["model"]["sha256"]
+            or encoder.pooling != settings["pooling"]
+        ):
+            raise InputError(
+                f"{encoder.name} is not, or no longer, the model that wrote {self.directory}; name the one that did, "
+                "or encode again."
+            )
+        return encoder
+
+    def _load_index(self) -> Any:
+        faiss, path, mark = self._faiss, self.directory / "index.faiss", self.directory / "index.json"
+        exact = self.texts <= EXACT_TEXTS
+        parts = [(part.name, part.stat()) for part in sorted(self.directory.glob("part-*.parquet"))]
+        made_of = {"exact": exact, "parts": [[name, stat.st_size, stat.st_mtime_ns] for name, stat in parts]}
+        if path.is_file() and mark.is_file() and json.loads(mark.read_text(encoding="utf-8")) == made_of:
+            return faiss.read_index(str(path))
+        dimension = self.manifest["dimension"]
+        if exact:
+            index = faiss.IndexFlatIP(dimension)
+        else:
+            index = faiss.IndexHNSWFlat(dimension, NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
+            index.hnsw.efConstruction, index.hnsw.efSearch = BUILD_BREADTH, SEARCH_BREADTH
+        with tqdm(total=self.texts, desc="Building the index", unit=" texts", delay=2, disable=None) as bar:
+            for _, vectors in iterate_vectors(self.directory):
+                for start in range(0, len(vectors), 1024):
+                    index.add(_unit(vectors[start : start + 1024]))
+                    bar.update(len(vectors[start : start + 1024]))
+        with atomic_write(path) as temporary:
+            faiss.write_index(index, str(temporary))
+        write_json(mark, made_of)
+        return index
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors (rows, dim) scaled to length 1, but for those of length 0."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.ascontiguousarray(vectors / np.where(lengths > 0, lengths, 1), dtype=np.float32)

@@ -1,0 +1,160 @@
+"""Views by a masked language model: it replaces words, or inserts them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from textcl.errors import InputError
+from textcl.views import nlpaug_bridge, wordnet
+from textcl.views.nlpaug_views import without_bars
+from textcl.views.words import drawn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def contextual(
+    texts: Sequence[str],
+    *,
+    model: str | Path,
+    rate: float = 0.15,
+    seed: int = 42,
+    view: int = 0,
+    top_k: int = 10,
+    batch_size: int = 32,
+) -> list[str]:
+    """Replaces words with what a masked language model expects in their place (Kobayashi 2018), never with themselves.
+
+    All chosen words of a text are masked at once, and each is drawn from the `top_k` whole words that the model gives
+    the highest probability. Words behind the model's longest input stay. The network computes in batches, so that on
+    another machine or in other company a tie in the last digits may fall the other way; the draws do not change.
+
+    Args:
+        texts: In the model's language.
+        model: A directory, or a name on the hub.
+        rate: Probability that a word is replaced.
+        seed: Of the draws.
+        view: The view's number.
+        top_k: Words to draw from.
+        batch_size: Texts that the model sees at once.
+
+    Raises:
+        InputError: The model cannot be loaded, or has no masked-word head or no mask token.
+    """
+    return _contextual(texts, model, rate, seed, view, top_k, batch_size, insert=False)
+
+
+def contextual_insertion(
+    texts: Sequence[str],
+    *,
+    model: str | Path,
+    rate: float = 0.15,
+    seed: int = 42,
+    view: int = 0,
+    top_k: int = 10,
+    batch_size: int = 32,
+) -> list[str]:
+    """Inserts what a masked language model expects, behind a word with probability `rate`; else as `contextual`."""
+    return _contextual(texts, model, rate, seed, view, top_k, batch_size, insert=True)
+
+
+# masked language models
+class _MaskedLanguageModel(NamedTuple):
+    tokenizer: PreTrainedTokenizerBase
+    network: PreTrainedModel
+    ids: torch.Tensor
+    """Whole words of the vocabulary, (words,)."""
+    words: list[str]
+    places: dict[str, list[int]]
+    """Where in `words` a lower-cased word stands."""
+    max_length: int
+
+
+def _contextual(
+    texts: Sequence[str],
+    model: str | Path,
+    rate: float,
+    seed: int,
+    view: int,
+    top_k: int,
+    batch_size: int,
+    *,
+    insert: bool,
+) -> list[str]:
+    mlm = _load(str(model), model_state(model))
+    mask = str(mlm.tokenizer.mask_token)
+    result = list(texts)
+    plan = []
+    for row, (pieces, draws) in enumerate(drawn(texts, rate, seed, view)):
+        chosen = np.flatnonzero(draws < rate)
+        if len(chosen) and mask not in texts[row]:
+            plan.append((row, pieces, chosen, draws[chosen] / rate))
+    plan.sort(key=lambda item: len(texts[item[0]]), reverse=True)  # little padding
+    for start in range(0, len(plan), batch_size):
+        batch = plan[start : start + batch_size]
+        masked = []
+        for _, pieces, chosen, _ in batch:
+            text = list(pieces)
+            for word in 2 * chosen + 1:
+                text[word] = f"{text[word]} {mask}" if insert else mask
+            masked.append("".join(text))
+        for (row, pieces, chosen, draws), logits in zip(batch, _mask_logits(mlm, masked), strict=True):
+            for word, draw, scores in zip(chosen, draws, logits, strict=False):  # a long text's last masks are cut off
+                original = pieces[2 * word + 1]
+                if insert:
+                    pieces[2 * word + 1] += " " + mlm.words[_pick(scores, draw, top_k)]
+                else:
+                    scores[mlm.places.get(original.lower(), [])] = -torch.inf
+                    pieces[2 * word + 1] = wordnet.in_case_of(original, mlm.words[_pick(scores, draw, top_k)])
+            result[row] = "".join(pieces)
+    return result
+
+
+def _mask_logits(mlm: _MaskedLanguageModel, masked: list[str]) -> list[torch.Tensor]:
+    """For each text (masks, words), float32: the scores of whole words at its masks."""
+    inputs = mlm.tokenizer(masked, padding=True, truncation=True, max_length=mlm.max_length, return_tensors="pt")
+    with torch.no_grad():
+        logits = mlm.network(**inputs.to(mlm.network.device)).logits.float().cpu()
+    at_masks = inputs["input_ids"].cpu() == mlm.tokenizer.mask_token_id
+    return [logits[row][at_masks[row]][:, mlm.ids] for row in range(len(masked))]
+
+
+def _pick(scores: torch.Tensor, draw: float, top_k: int) -> int:
+    best, words = scores.topk(min(top_k, len(scores)))
+    cumulative = best.double().softmax(dim=0).cumsum(dim=0)
+    return int(words[min(int(torch.searchsorted(cumulative, draw, right=True)), len(words) - 1)])
+
+
+@lru_cache(maxsize=1)
+def _load(model: str, state: tuple[Any, ...]) -> _MaskedLanguageModel:
+    """The model, once for all batches; `state` says whether its files are still the same."""
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    with nlpaug_bridge.loading(model), without_bars():
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        network, report = AutoModelForMaskedLM.from_pretrained(model, use_safetensors=True, output_loading_info=True)
+    if tokenizer.mask_token is None or report["missing_keys"]:
+        lacks = "mask token" if tokenizer.mask_token is None else "masked-word head"
+        raise InputError(f"{model} has no {lacks}; a masked language model, such as bert-base-uncased, is needed.")
+    words = wordnet.whole_words(tokenizer)
+    places: dict[str, list[int]] = {}
+    for place, word in enumerate(words.values()):
+        places.setdefault(word.lower(), []).append(place)
+    # RoBERTa counts positions from its padding's id on, which takes two of them
+    max_length = min(tokenizer.model_max_length, network.config.max_position_embeddings - 2)
+    network = network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    return _MaskedLanguageModel(tokenizer, network, torch.tensor(list(words)), list(words.values()), places, max_length)
+
+
+def model_state(model: str | Path) -> tuple[Any, ...]:
+    """What tells whether the files of a model's directory have changed; nothing for a name on the hub."""
+    if not Path(model).is_dir():
+        return ()
+    files = sorted(path for path in Path(model).iterdir() if path.is_file())
+    return tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
