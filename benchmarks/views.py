@@ -21,7 +21,7 @@ from textcl.errors import InputError
 from textcl.methods import ConSERT
 from textcl.report.tables import table
 from textcl.views.text import TEXT_VIEWS
-from textcl.views.view import MODEL_OPERATORS, TOKEN_OPERATORS
+from textcl.views.view import OPERATORS
 
 BATCH, LENGTH = 64, 32
 
@@ -53,7 +53,7 @@ class Steps:
 
 def training_steps(model: str, rows: list[dict[str, str]], steps: int, rounds: int) -> str:
     views: dict[str, Steps] = {}
-    for view in ["plain", *TOKEN_OPERATORS, *MODEL_OPERATORS]:
+    for view in ["plain", *OPERATORS]:
         try:
             views[view] = Steps(model, view)
         except InputError as error:  # WordNet is not here, or the backbone has no place for the view

@@ -218,7 +218,7 @@ def test_each_view_is_read_in_its_template_and_known_by_its_bare_text(directory)
     assert len({view.template.template for view in alone.views}) == 1
 
 
-@pytest.mark.parametrize("operator", ["repetition:1", "crop:0.3", "word_deletion:0.9", "reordering:0.9"])
+@pytest.mark.parametrize("operator", ["repetition:1", "crop_away:0.7", "word_deletion:0.9", "reordering:0.9"])
 def test_operators_on_tokens_leave_the_words_of_a_template_alone(directory, operator):
     plain = build(directory, **TEMPLATES)
     method = build(directory, first_view=operator, second_view=operator, **TEMPLATES)

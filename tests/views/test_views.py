@@ -14,7 +14,7 @@ from textcl.encoder.backbone import first_position
 from textcl.errors import InputError
 from textcl.views.draws import uniform
 from textcl.views.model_side import embedding_dropout
-from textcl.views.tokens import TokenRows, crop, reordering, repetition, span_deletion, substitution, word_deletion
+from textcl.views.tokens import TokenRows, crop_away, reordering, repetition, span_deletion, substitution, word_deletion
 from textcl.views.view import PLAIN, parse_view
 
 CLS, PAD, SEP, DEL = 0, 1, 2, 99
@@ -181,7 +181,7 @@ def test_repetition_of_rate_0_still_says_up_to_two_tokens_twice_and_outgrows_no_
 def test_crop_keeps_a_span_and_the_special_tokens():
     rows = rows_of(*[20] * 300, 3, 1, 0)
     draw, given = drawer(rows)
-    cropped = texts(crop(rows, draw, rate=0.3))
+    cropped = texts(crop_away(rows, draw, rate=0.7))
     for before, after, (number,) in zip(texts(rows), cropped, given[0].tolist(), strict=True):
         body = before[1:-1]
         length = max(1, int(len(body) * 0.3))
@@ -189,9 +189,9 @@ def test_crop_keeps_a_span_and_the_special_tokens():
         assert after == [CLS, *body[start : start + length], SEP]
     assert {row[1] for row in cropped[:300]} == set(range(10, 25)), "every place, to the very end"
     draw, _ = drawer(rows)
-    assert {len(row) for row in texts(crop(rows, draw, rate=0.0))[:302]} == {3}
+    assert {len(row) for row in texts(crop_away(rows, draw, rate=1.0))[:302]} == {3}
     draw, _ = drawer(rows)
-    assert texts(crop(rows, draw, rate=1.0)) == texts(rows)
+    assert texts(crop_away(rows, draw, rate=0.0)) == texts(rows)
 
 
 def test_the_collator_applies_each_view_to_its_rows_and_whatever_else_is_in_the_batch(directory):
@@ -355,3 +355,10 @@ def test_the_hook_is_gone_even_if_the_backbone_fails(directory):
     with pytest.raises(IndexError):
         encoder.embed(wrong, views=views)
     assert not encoder.backbone.embeddings._forward_hooks
+
+
+def test_the_old_spelling_of_crop_is_refused_with_the_new_one():
+    with pytest.raises(InputError, match=r"'crop:0.3' is spelled 'crop_away:0.7' now"):
+        parse_view("plain+crop:0.3", None)
+    with pytest.raises(InputError, match=r"'crop' is spelled 'crop_away:0.5' now"):
+        parse_view("crop", None)

@@ -72,7 +72,7 @@ def embed_rows(
         pooled: False: no row is pooled, and the embeddings are empty, (0,).
     """
     inputs: dict[str, Any] = {name: tokens[name] for name in input_names(encoder.tokenizer) if name in tokens}  # type: ignore[literal-required]
-    if not any(view.model_operators for view in views):
+    if not any(view.inside_model for view in views):
         views = ()
     if any(view.shuffles_positions for view in views):
         positions = torch.arange(inputs["input_ids"].shape[1], device=encoder.device) + first_position(encoder.backbone)
@@ -145,7 +145,12 @@ def embed_slice(
         changed: Any = nullcontext(tokens)
     else:
         nothing = {"view": torch.zeros(len(tokens["input_ids"]), dtype=torch.long)}
-        changed = applied(encoder.backbone, {**nothing, **tokens}, [view.model_operators for view in views])
+        changed = applied(
+            encoder.backbone,
+            {**nothing, **tokens},
+            [view.input_operators for view in views],
+            [view.embedding_operators for view in views],
+        )
     # the mode is set in here, so that a slice which backward computes again has the same
     with nullcontext() if dropout else without_dropout(encoder), changed as inputs:
         if packed:

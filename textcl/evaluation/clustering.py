@@ -19,7 +19,8 @@ import numpy as np
 from textcl.data.clustering import CLUSTERING_SETS, load_clustering
 from textcl.errors import InputError
 from textcl.evaluation.encoding import describe, encode_distinct
-from textcl.evaluation.results import CLUSTERING_METRICS, Result
+from textcl.evaluation.kinds import CLUSTERING
+from textcl.evaluation.results import Result
 from textcl.files import atomic_write
 from textcl.metrics.clustering import (
     STARTS,
@@ -90,10 +91,10 @@ class Clustering:
             found = [cluster(embeddings, len(set(labels)), seed).assignments for seed in self.seeds]
             by_seed = {
                 metric: [100 * function(labels, assignments) for assignments in found]
-                for metric, function in zip(CLUSTERING_METRICS, _FUNCTIONS, strict=True)
+                for metric, function in zip(CLUSTERING.rows, _FUNCTIONS, strict=True)
             }
             means = {metric: float(np.mean(values)) for metric, values in by_seed.items()}
-            results[name] = {**means, "by_seed": by_seed}
+            results[name] = {"kind": CLUSTERING.name, **means, "by_seed": by_seed}
         provenance = {
             "tasks": {
                 name: {
@@ -118,9 +119,7 @@ class Clustering:
             "seed": None,  # of a training run, as in the STS results
             "versions": library_versions(),
         }
-        average = {
-            metric: float(np.mean([entry[metric] for entry in results.values()])) for metric in CLUSTERING_METRICS
-        }
+        average = {metric: float(np.mean([entry[metric] for entry in results.values()])) for metric in CLUSTERING.rows}
         return Result(results, average, provenance)
 
 
@@ -197,7 +196,11 @@ def cluster_texts(
     return ClusteredTexts(list(texts), found.assignments, confidence, rank, clusters is None)
 
 
-_FUNCTIONS = (clustering_accuracy, normalized_mutual_information, adjusted_rand_index)  # as CLUSTERING_METRICS
+_FUNCTIONS = (
+    clustering_accuracy,
+    normalized_mutual_information,
+    adjusted_rand_index,
+)  # in the order of CLUSTERING.rows
 
 
 def _embed(encoder: Any, texts: Sequence[str], encode_arguments: Mapping[str, Any]) -> Any:

@@ -12,7 +12,8 @@ from torch import Tensor
 from textcl.data.sts import hash_subsets, read_sts
 from textcl.errors import InputError
 from textcl.evaluation.encoding import describe, encode_distinct
-from textcl.evaluation.results import GEOMETRY_METRICS, Result
+from textcl.evaluation.kinds import GEOMETRY
+from textcl.evaluation.results import Result
 from textcl.metrics import geometry
 from textcl.version import library_versions
 
@@ -72,7 +73,7 @@ class Geometry:
             "anisotropy": geometry.mean_cosine(rows),
             "hubness": hubness(rows),
         }
-        scores = {name: float(values[name]) for name in GEOMETRY_METRICS}
+        scores = {name: float(values[name]) for name in GEOMETRY.rows}
         provenance = {
             "tasks": {
                 self.name: {
@@ -86,7 +87,7 @@ class Geometry:
             "seed": None,
             "versions": library_versions(),
         }
-        return Result({self.name: dict(scores)}, scores, provenance)
+        return Result({self.name: {"kind": GEOMETRY.name, **scores}}, scores, provenance)
 
 
 def hubness(rows: Tensor, neighbours: int = NEIGHBOURS, chunk_size: int = 1024) -> Tensor:

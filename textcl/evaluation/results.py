@@ -8,30 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from textcl.evaluation.kinds import KINDS, TaskKind, kind_of
 from textcl.files import write_json
 
-AGGREGATIONS = ("all", "mean", "wmean")
-CLUSTERING_METRICS = ("accuracy", "nmi", "ari")
-RETRIEVAL_METRICS = ("ndcg@10", "mrr@10", "recall@10", "recall@100")
-GEOMETRY_METRICS = ("alignment", "uniformity", "effective_rank", "anisotropy", "hubness")
-# Of the table: its title, and for each row the metric of a task and the name of its average.
-_BLOCKS: tuple[tuple[str, dict[str, str]], ...] = (
-    ("Spearman", {name: name for name in AGGREGATIONS}),
-    ("Clustering", {name: name for name in CLUSTERING_METRICS}),
-    ("Transfer", {"accuracy": "transfer", "dev_accuracy": "transfer_dev"}),
-    ("Regression", {"pearson": "regression_pearson", "spearman": "regression_spearman"}),
-    ("Retrieval", {name: name for name in RETRIEVAL_METRICS}),
-    ("Geometry", {name: name for name in GEOMETRY_METRICS}),
-)
-# The kinds of task, and the figure that only the results of one kind have.
-KINDS = {
-    "STS": "all",
-    "clustering": "nmi",
-    "regression": "dev_pearson",
-    "transfer": "dev_accuracy",
-    "retrieval": "ndcg@10",
-    "geometry": "effective_rank",
-}
 _SHORT_NAMES = {"STSBenchmark": "STS-B", "SICKRelatedness": "SICK-R", "SICKEntailment": "SICK-E"}
 
 
@@ -40,7 +19,7 @@ class Result:
     """Scores of one encoder.
 
     Attributes:
-        results: For each STS task `all`, `mean` and `wmean` (Spearman correlation in points, ×100), the same three
+        results: Each names its `kind`, see `textcl.evaluation.kinds`. For each STS task `all`, `mean` and `wmean` (Spearman correlation in points, ×100), the same three
             under `pearson`, and `subsets` with the figures of each. "all" is one correlation over the joined subsets,
             "mean" the mean over subsets, "wmean" the mean weighted with their number of pairs. For each clustering
             task `accuracy`, `nmi` and `ari` (×100), and `by_seed` with the values whose means they are. For each
@@ -65,8 +44,7 @@ class Result:
         Without STS tasks, the average accuracy of clusterings, or else of transfer tasks, or else the average Pearson
         correlation of regressions, or else nDCG@10, or else the effective rank.
         """
-        kinds = ("all", "accuracy", "transfer", "regression_pearson", "ndcg@10", "effective_rank")
-        return self.average[next(kind for kind in kinds if kind in self.average)]
+        return next(self.average[kind.average] for kind in KINDS.values() if kind.average in self.average)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain JSON values."""
@@ -82,7 +60,7 @@ class Result:
 
         A task marked with * has texts that were in the training corpus; the lines below the table say how many.
         """
-        blocks = [self._block(title, rows) for title, rows in _BLOCKS if next(iter(rows.values())) in self.average]
+        blocks = [self._block(kind) for kind in KINDS.values() if kind.average in self.average]
         lines = ["\n\n".join("\n".join(block) for block in blocks)]
         if "f1" in self.results.get("MRPC", {}):
             lines.append(f"MRPC: F1 {self.results['MRPC']['f1']:.2f}")
@@ -104,8 +82,9 @@ class Result:
                     )
         return "\n".join(lines)
 
-    def _block(self, title: str, rows: Mapping[str, str]) -> list[str]:
-        tasks = {task: entry for task, entry in self.results.items() if set(rows) <= set(entry)}
+    def _block(self, kind: TaskKind) -> list[str]:
+        title, rows = kind.title, kind.rows
+        tasks = {task: entry for task, entry in self.results.items() if kind_of(entry) is kind}
         names = [short_name(task) + "*" * bool(entry.get("transductive")) for task, entry in tasks.items()] + ["Avg."]
         widths = [max(len(name), 6) for name in names]
         left = max(map(len, (title, *rows))) + 2
@@ -128,11 +107,6 @@ def short_name(task: str) -> str:
     """The column head that papers use: STS-B for STSBenchmark, SICK-R for SICKRelatedness."""
     name, dash, split = task.partition("-")
     return _SHORT_NAMES.get(name, name) + (f" {split}" if dash else "")
-
-
-def kind_of(entry: Mapping[str, Any]) -> str:
-    """Which of `KINDS` a task's result is of."""
-    return next(kind for kind, figure in KINDS.items() if figure in entry)
 
 
 def measures(entry: Mapping[str, Any]) -> dict[str, float]:

@@ -12,7 +12,8 @@ import numpy as np
 
 from textcl.data.retrieval import Collection, read_beir, read_collection
 from textcl.evaluation.encoding import describe, encode_distinct
-from textcl.evaluation.results import RETRIEVAL_METRICS, Result
+from textcl.evaluation.kinds import RETRIEVAL
+from textcl.evaluation.results import Result
 from textcl.version import library_versions
 
 logger = logging.getLogger("textcl")
@@ -110,7 +111,7 @@ class Retrieval:
             logger.warning("All cosines of queries and documents are equal: nothing is ranked, which counts as 0.")
         scores = {
             metric: 0.0 if collapsed else 100 * float(np.mean([entry[metric] for entry in by_query]))
-            for metric in RETRIEVAL_METRICS
+            for metric in RETRIEVAL.rows
         }
         provenance = {
             "tasks": {
@@ -138,7 +139,7 @@ class Retrieval:
             "seed": None,  # of a training run, as in the STS results
             "versions": library_versions(),
         }
-        return Result({self.name: dict(scores)}, scores, provenance)
+        return Result({self.name: {"kind": RETRIEVAL.name, **scores}}, scores, provenance)
 
     def _nearest(self, encoder: Any, queries: Any, encode_arguments: Mapping[str, Any]) -> tuple[list[list[str]], bool]:
         """The ids of the nearest documents of each query, the nearest first; and whether all cosines are equal."""
@@ -181,7 +182,7 @@ def score_ranking(ranking: Sequence[str], grades: Mapping[str, float]) -> dict[s
         grades: Of the judged documents; above 0 is relevant, and one at least is.
 
     Returns:
-        Numbers from 0 to 1 by the names of `RETRIEVAL_METRICS`.
+        Numbers from 0 to 1 by the metrics of `RETRIEVAL`.
 
     Example:
         >>> score_ranking(["a", "b"], {"b": 1})["mrr@10"]

@@ -14,7 +14,8 @@ from textcl.data.formats import csv_records
 from textcl.data.sts import STS_TASKS, Subset, hash_subsets, normalise_space, parse_score, read_sts
 from textcl.errors import InputError
 from textcl.evaluation.encoding import cosine, describe, encode_distinct
-from textcl.evaluation.results import AGGREGATIONS, Result
+from textcl.evaluation.kinds import STS
+from textcl.evaluation.results import Result
 from textcl.version import library_versions
 
 logger = logging.getLogger("textcl")
@@ -148,7 +149,7 @@ def score(encoder: Any, tasks: Mapping[str, Sequence[Subset]], **encode_argument
         "seed": None,  # scoring draws nothing at random; a trainer puts the seed of its run here
         "versions": library_versions(),
     }
-    average = {kind: float(np.mean([entry[kind] for entry in results.values()])) for kind in AGGREGATIONS}
+    average = {kind: float(np.mean([entry[kind] for entry in results.values()])) for kind in STS.rows}
     return Result(results, average, provenance)
 
 
@@ -193,7 +194,7 @@ def _aggregate(
             "mean": float(np.mean(scores)),
             "wmean": float(np.average(scores, weights=weights)),
         }
-    return {**aggregated["spearman"], "pearson": aggregated["pearson"], "subsets": each}
+    return {"kind": STS.name, **aggregated["spearman"], "pearson": aggregated["pearson"], "subsets": each}
 
 
 def _is_number(text: str) -> bool:

@@ -21,6 +21,7 @@ from textcl.data.transfer import REGRESSIONS, TRANSFER_TASKS, Examples, hash_exa
 from textcl.errors import InputError, nearest
 from textcl.evaluation.cache import FINISHED, cache_folder, embed
 from textcl.evaluation.encoding import describe
+from textcl.evaluation.kinds import REGRESSION, TRANSFER, kind_of
 from textcl.evaluation.logistic import Fold, Training, expected_class, predict, solve, train, with_ones
 from textcl.evaluation.results import Result
 from textcl.files import append_result, read_results
@@ -114,13 +115,10 @@ class Transfer:
                     line = {**key, "scores": scores, "versions": library_versions(), "written": written}
                     append_result(folder / FINISHED, line)
             results[name] = scores
-        accuracies = [entry for entry in results.values() if "accuracy" in entry]
-        correlations = [entry for entry in results.values() if "pearson" in entry]
-        average = {}
-        if accuracies:
-            average = {"transfer": _mean(accuracies, "accuracy"), "transfer_dev": _mean(accuracies, "dev_accuracy")}
-        if correlations:
-            average |= {f"regression_{metric}": _mean(correlations, metric) for metric in ("pearson", "spearman")}
+        average: dict[str, float] = {}
+        for kind in (TRANSFER, REGRESSION):
+            if entries := [entry for entry in results.values() if kind_of(entry) is kind]:
+                average |= {name: _mean(entries, metric) for metric, name in kind.rows.items()}
         provenance = {
             "tasks": {
                 name: {
@@ -180,11 +178,13 @@ class Transfer:
         ends = np.cumsum([len(examples) for examples in splits.values()])
         places = dict(zip(splits, np.split(np.arange(len(labels)), ends[:-1]), strict=True))
         if name in REGRESSIONS:
-            return _regress(name, rows, labels, places)
+            return {"kind": REGRESSION.name, **_regress(name, rows, labels, places)}
         task = _Task(self, name, rows, labels, int(labels.max()) + 1)
         if "all" in places:
-            return task.nested()
-        return task.split(places) if "dev" in places else task.folds(places)
+            found = task.nested()
+        else:
+            found = task.split(places) if "dev" in places else task.folds(places)
+        return {"kind": TRANSFER.name, **found}
 
 
 class _Task:

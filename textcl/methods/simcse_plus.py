@@ -276,7 +276,7 @@ class SimCSEPlus(Method):
         if not self.denoise_templates:
             return embed(batch, views=self.views)
         alone = [
-            View(model_operators=(("template_alone", partial(template_alone, before=before, behind=behind)),))
+            View(input_operators=(partial(template_alone, before=before, behind=behind),))
             for before, behind in (view.template.edges for view in self.views if view.template)
         ]
         view, lengths = on_host(batch["view"]), row_lengths(batch)

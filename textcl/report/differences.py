@@ -10,7 +10,8 @@ from textcl.data.sts import STS_TASKS
 from textcl.encoder import Encoder
 from textcl.encoder.load import BUNDLED
 from textcl.errors import InputError, nearest
-from textcl.evaluation.results import KINDS, kind_of, short_name
+from textcl.evaluation.kinds import KINDS, kind_of
+from textcl.evaluation.results import short_name
 from textcl.evaluation.significance import over_pairs, over_seeds, spearman, williams_test
 from textcl.evaluation.sts import STSSuite, pair_cosines
 from textcl.report.formats import as_csv
@@ -69,10 +70,10 @@ def _compare_seeds(names: tuple[str, str], seeds: Sequence[dict[int | None, Past
     runs = [result for side in seeds for result in side.values()]
     common = [task for task in runs[0].results if all(task in run.results for run in runs)]
     common = [task for task in common if (task in tasks if tasks else not task.endswith("-dev"))]
-    kinds = {kind_of(runs[0].results[task]) for task in common}
+    kinds = {kind_of(runs[0].results[task]).name for task in common}
     if len(kinds) > 1 and not tasks:  # as the table of a comparison: STS first
         chosen = next(kind for kind in KINDS if kind in kinds)
-        common = [task for task in common if kind_of(runs[0].results[task]) == chosen]
+        common = [task for task in common if kind_of(runs[0].results[task]).name == chosen]
     elif len(kinds) > 1:
         raise InputError(f"{', '.join(common)} are of several kinds, whose average means nothing; name tasks of one.")
     if not common:

@@ -12,15 +12,15 @@ from statistics import fmean
 from typing import Any
 
 from textcl.errors import InputError, nearest
-from textcl.evaluation.results import KINDS, kind_of, short_name
+from textcl.evaluation.kinds import GEOMETRY, KINDS, kind_of
+from textcl.evaluation.results import short_name
 from textcl.files import read_results
 from textcl.runs.record import RUN_JSON, RunRecord
 
 logger = logging.getLogger("textcl")
 
 # Of each kind of task the column of its average, where that is not its name, and the figure that is averaged.
-COLUMNS = {**{kind: kind for kind in KINDS}, "geometry": "eff. rank"}
-FIGURES = {**KINDS, "clustering": "accuracy", "regression": "pearson", "transfer": "accuracy"}
+COLUMNS = {**{kind: kind for kind in KINDS}, GEOMETRY.name: "eff. rank"}
 DEV = "STS-B dev"
 FACTS = ("name", "method", "seed", "date", "folder")
 _PASSED_OVER = ("export", "best", "checkpoint-")  # directories that are large and hold no results
@@ -64,7 +64,7 @@ class PastResult:
         kinds: dict[str, list[float]] = {}
         for task, entry in self.results.items():
             if not task.endswith("-dev"):
-                kinds.setdefault(COLUMNS[kind_of(entry)], []).append(score(entry))
+                kinds.setdefault(COLUMNS[kind_of(entry).name], []).append(score(entry))
         averages = {column: fmean(kinds[column]) for column in COLUMNS.values() if column in kinds}
         return {**averages, **self.dev}
 
@@ -91,7 +91,7 @@ class PastResult:
 
 def score(entry: dict[str, Any]) -> float:
     """The one number of a task's result."""
-    return float(entry[FIGURES[kind_of(entry)]])
+    return float(entry[kind_of(entry).figure])
 
 
 def find_results(paths: Sequence[str | Path]) -> list[PastResult]:

@@ -6,11 +6,9 @@ from statistics import fmean, stdev
 from typing import Any
 
 from textcl.errors import InputError
-from textcl.evaluation.results import kind_of, short_name
+from textcl.evaluation.kinds import KINDS, STS, kind_of
+from textcl.evaluation.results import short_name
 from textcl.evaluation.significance import over_seeds
-
-CLUSTERING_COLUMNS = {"ACC": "accuracy", "NMI": "nmi"}
-GEOMETRY_COLUMNS = {"align": "alignment", "uniform": "uniformity", "eff. rank": "effective_rank"}
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -74,26 +72,20 @@ def comparison(lines: Sequence[dict[str, Any]], reference: str | None = None) ->
         raise InputError(f"There is no row {reference!r} to take differences to; there are {', '.join(groups)}.")
     tasks = [task for task in lines[0]["results"] if task != "STSBenchmark-dev"]
     kinds = {task: kind_of(lines[0]["results"][task]) for task in tasks}
-    pairs, clusterings, transfers, regressions, geometry = (
-        [task for task in tasks if kinds[task] == kind]
-        for kind in ("STS", "clustering", "transfer", "regression", "geometry")
-    )
     rows: dict[str, Any] = {}
     for name, group in groups.items():
-        columns = {short_name(task): [line["results"][task]["all"] for line in group] for task in pairs}
-        if lines[0]["dev"] is not None:
-            columns["Avg."] = [line["average"] for line in group]
-            columns["STS-B dev"] = [line["dev"] for line in group]
-        for head, metric in CLUSTERING_COLUMNS.items() if clusterings else ():
-            values = [[line["results"][task][metric] for task in clusterings] for line in group]
-            columns |= {f"{t} {head}": [row[i] for row in values] for i, t in enumerate(clusterings)}
-            columns[f"Avg. {head}"] = [fmean(row) for row in values]
-        columns |= {short_name(task): [line["results"][task]["accuracy"] for line in group] for task in transfers}
-        if transfers:
-            columns["Avg. transfer"] = [fmean(line["results"][t]["accuracy"] for t in transfers) for line in group]
-        columns |= {short_name(task): [line["results"][task]["pearson"] for line in group] for task in regressions}
-        for head, metric in GEOMETRY_COLUMNS.items() if geometry else ():
-            columns[head] = [line["results"]["geometry"][metric] for line in group]
+        columns: dict[str, list[float]] = {}
+        for kind in KINDS.values():
+            of_kind = [task for task in tasks if kinds[task] is kind]
+            for head, metric in kind.columns.items() if of_kind else ():
+                values = [[line["results"][task][metric] for task in of_kind] for line in group]
+                heads = [kind.column(short_name(task), head) for task in of_kind]
+                columns |= dict(zip(heads, map(list, zip(*values, strict=True)), strict=True))
+                if kind.mean_column:
+                    columns[kind.mean_column.format(head)] = [fmean(row) for row in values]
+            if kind is STS and lines[0]["dev"] is not None:
+                columns["Avg."] = [line["average"] for line in group]
+                columns["STS-B dev"] = [line["dev"] for line in group]
         rows[name] = {
             "seeds": [line["seed"] for line in group],
             "columns": {

@@ -6,8 +6,9 @@ from typing import Any
 
 from textcl.encoder import Encoder
 from textcl.encoder.card import code, file_name, model_card
+from textcl.evaluation.kinds import STS
 from textcl.evaluation.overlap import is_transductive
-from textcl.evaluation.results import AGGREGATIONS, Result, measures, short_name
+from textcl.evaluation.results import Result, measures, short_name
 from textcl.files import atomic_write
 from textcl.methods import METHODS
 from textcl.runs.record import RunRecord
@@ -95,7 +96,7 @@ def _scores(record: RunRecord, result: Result | None) -> str:
         for task, entry in result.results.items():
             split = result.provenance["tasks"][task].get("split") or ""
             for measure, value in measures(entry).items():
-                rows.append((task, split, f"Spearman × 100, {measure}" if measure in AGGREGATIONS else measure, value))
+                rows.append((task, split, f"Spearman × 100, {measure}" if measure in STS.rows else measure, value))
     elif dev := record.dev:
         names = {"stsb-dev": ("STSBenchmark-dev", "dev", "Spearman × 100, all")}
         rows.append((*names.get(dev.set, (dev.set, "", "its first figure")), dev.score))

@@ -24,6 +24,7 @@ from textcl.data.training import find_corpus, training_rows
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.evaluation import MeanWordVectors, Suite, TfidfEncoder, mark_transductive, whitening
+from textcl.evaluation.kinds import STS, kind_of
 from textcl.files import append_result, read_results
 from textcl.runs.card import write_card
 from textcl.runs.recipe import Recipe, load_recipe, recipe_file, resolve
@@ -214,7 +215,7 @@ def _baseline(row: Row) -> Any:
 
 
 def _line(row: Row, run: dict[str, Any] | None, result: Any) -> dict[str, Any]:
-    scores = {task: entry["all"] for task, entry in result.results.items() if "all" in entry}
+    scores = {task: entry["all"] for task, entry in result.results.items() if kind_of(entry) is STS}
     dev = scores.pop("STSBenchmark-dev", None)
     return {
         "row": row.name,

@@ -76,38 +76,36 @@ def embedding_dropout(inputs: dict[str, Tensor], rate: float) -> dict[str, Tenso
     return {**inputs, "embeddings": embeddings * kept(embeddings, rate)}
 
 
-BEFORE = frozenset({"shuffle", "span", "template_alone"})
-"""What works on the backbone's inputs; all others work on what its embedding block gives."""
-
-
 @contextmanager
 def applied(
-    backbone: nn.Module, inputs: Mapping[str, Tensor], operators: Sequence[Sequence[tuple[str, Operator]]]
+    backbone: nn.Module,
+    inputs: Mapping[str, Tensor],
+    on_inputs: Sequence[Sequence[Operator]],
+    on_embeddings: Sequence[Sequence[Operator]],
 ) -> Iterator[dict[str, Tensor]]:
-    """Gives the inputs that the backbone is to be called with; its embedding block's output changes until the exit.
+    """Gives the inputs to call the backbone with; until the exit, the output of its embedding block is changed too.
 
     Args:
-        backbone: With an `embeddings` module, as those of the BERT family have.
-        inputs: Of the call, and `view` (rows,), the number of each row's view, on the processor. `position_ids` must be
-            there where an operator permutes them. A `perturbation` (rows, length, dim) is added to what the embedding
-            block gives.
-        operators: Those of each view, by name, in the order in which they apply.
+        backbone: With an `embeddings` module, as the BERT family has.
+        inputs: The call's inputs, and `view` (rows,), the number of each row's view, on the CPU. `position_ids` must be
+            among them if an operator permutes them. A `perturbation` (rows, length, dim) is added to the output of the
+            embedding block.
+        on_inputs: For each view, the operators on the inputs, in their order.
+        on_embeddings: For each view, the operators on the output of the embedding block.
     """
     inputs = dict(inputs)
     view, perturbation = inputs.pop("view"), inputs.pop("perturbation", None)
-    before, after = (
-        [[operator for name, operator in each if (name in BEFORE) == early] for each in operators]
-        for early in (True, False)
-    )
-    inputs |= _by_view({k: inputs[k] for k in ("attention_mask", "position_ids") if k in inputs}, view, before)
-    if not any(after) and perturbation is None:
+    changeable: dict[str, Tensor] = {name: inputs[name] for name in ("attention_mask", "position_ids") if name in inputs}
+    inputs |= _by_view(changeable, view, on_inputs)
+    if not any(on_embeddings) and perturbation is None:
         yield inputs
         return
 
     def change(module: nn.Module, args: Any, output: Tensor) -> Tensor:
         if perturbation is not None:
             output = output + perturbation
-        return _by_view({"embeddings": output, "attention_mask": inputs["attention_mask"]}, view, after)["embeddings"]
+        tensors = {"embeddings": output, "attention_mask": inputs["attention_mask"]}
+        return _by_view(tensors, view, on_embeddings)["embeddings"]
 
     handle = backbone.embeddings.register_forward_hook(change)  # type: ignore[union-attr]
     try:

@@ -144,13 +144,13 @@ def repetition(rows: TokenRows, draw: Draw, rate: float, longest: int | None = N
     return rows.reordered(twice).kept(torch.stack([torch.ones_like(again), again], dim=2).flatten(1))
 
 
-def crop(rows: TokenRows, draw: Draw, rate: float) -> TokenRows:
-    """Keeps a contiguous span of max(1, ⌊rate · L⌋) of a text's L tokens, and the special ones around it.
+def crop_away(rows: TokenRows, draw: Draw, rate: float) -> TokenRows:
+    """Keeps a contiguous span of max(1, ⌊(1 − rate) · L⌋) of a text's L tokens, and the special ones around it.
 
     The text's counterpart of an image's crop; short ones are that of SwAV's multi-crop.
     """
     first, count = rows.body
-    length = (count * rate).floor().clamp(min=1)
+    length = (count * (1 - rate)).floor().clamp(min=1)
     start = first + (draw(1) * (count - length + 1)).floor()
     position = torch.arange(rows.ids.shape[1])
     return rows.kept(~rows.ordinary | ((position >= start) & (position < start + length)))

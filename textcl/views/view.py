@@ -1,37 +1,67 @@
-"""How one text becomes several: before it is tokenised, on its tokens, or inside the encoder.
+"""The View protocol: how one text becomes several, on its tokens or inside the encoder.
 
-A view is named by its operators, each with a rate where the default is not wanted: "plain", "shuffle",
-"token_cutoff:0.15", "word_deletion:0.5+reordering". "plain" does nothing: what then makes two views is dropout.
+A view is named by its operators, each with a rate if the default is not wanted: "plain", "shuffle",
+"token_cutoff:0.15", "word_deletion:0.5+reordering". "plain" changes nothing: two plain views differ by dropout.
+
+A rate is always the share that is changed or removed.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from textcl.errors import InputError, nearest
 from textcl.views import model_side, tokens
 from textcl.views.template import Template
+from textcl.views.wordnet import continues, synonym_table
 
 TokenOperator = Callable[[tokens.TokenRows, tokens.Draw], tokens.TokenRows]
 
 DELETION_TOKEN = "[DEL]"
 
-# Default rates: those of the papers (ConSERT §4.1; ESimCSE; CLEAR's are unverified). None: the operator takes none.
-TOKEN_OPERATORS: dict[str, tuple[Callable[..., tokens.TokenRows], float]] = {
-    "word_deletion": (tokens.word_deletion, 0.7),
-    "span_deletion": (tokens.span_deletion, 0.25),
-    "reordering": (tokens.reordering, 0.25),
-    "substitution": (tokens.substitution, 0.3),
-    "repetition": (tokens.repetition, 0.32),
-    "crop": (tokens.crop, 0.5),
-}
-MODEL_OPERATORS: dict[str, tuple[Callable[..., Any], float | None]] = {
-    "shuffle": (model_side.shuffle, None),
-    "span": (model_side.span, 0.15),
-    "token_cutoff": (model_side.token_cutoff, 0.15),
-    "feature_cutoff": (model_side.feature_cutoff, 0.2),
-    "embedding_dropout": (model_side.embedding_dropout, 0.2),
+
+@dataclass(frozen=True)
+class Operator:
+    """All that textcl knows of a view operator.
+
+    Attributes:
+        function: Changes token rows, or the rows of one view inside the encoder.
+        rate: The share that is changed or removed by default; None: the operator has no rate.
+        place: What it changes: "tokens" of a row, "inputs" of the backbone, or the backbone's "embeddings".
+        options: From the tokenizer and the longest row of the backbone to further arguments of the function.
+        deletes: Whether it puts [DEL] into rows, which the tokenizer must know.
+    """
+
+    function: Callable[..., Any]
+    rate: float | None
+    place: Literal["tokens", "inputs", "embeddings"]
+    options: Callable[[Any, int | None], dict[str, Any]] = lambda tokenizer, longest: {}
+    deletes: bool = False
+
+
+def _deletion_token(tokenizer: Any, longest: int | None) -> dict[str, Any]:
+    return {"deletion_token": tokenizer.convert_tokens_to_ids(DELETION_TOKEN)}
+
+
+def _synonyms(tokenizer: Any, longest: int | None) -> dict[str, Any]:
+    table, count = synonym_table(tokenizer)
+    return {"table": table, "count": count, "continues": continues(tokenizer)}
+
+
+# Default rates are those of the papers (ConSERT §4.1; ESimCSE; CLEAR's are unverified).
+OPERATORS: dict[str, Operator] = {
+    "word_deletion": Operator(tokens.word_deletion, 0.7, "tokens", _deletion_token, deletes=True),
+    "span_deletion": Operator(tokens.span_deletion, 0.25, "tokens", _deletion_token, deletes=True),
+    "reordering": Operator(tokens.reordering, 0.25, "tokens"),
+    "substitution": Operator(tokens.substitution, 0.3, "tokens", _synonyms),
+    "repetition": Operator(tokens.repetition, 0.32, "tokens", lambda tokenizer, longest: {"longest": longest}),
+    "crop_away": Operator(tokens.crop_away, 0.5, "tokens"),
+    "shuffle": Operator(model_side.shuffle, None, "inputs"),
+    "span": Operator(model_side.span, 0.15, "inputs"),
+    "token_cutoff": Operator(model_side.token_cutoff, 0.15, "embeddings"),
+    "feature_cutoff": Operator(model_side.feature_cutoff, 0.2, "embeddings"),
+    "embedding_dropout": Operator(model_side.embedding_dropout, 0.2, "embeddings"),
 }
 
 
@@ -42,26 +72,32 @@ class View:
     Attributes:
         name: What it was parsed from.
         token_operators: Applied to the token rows, in order.
-        model_operators: Applied inside the encoder, in order, by name.
-        template: What the text is put into before anything else.
+        input_operators: Applied to the backbone's inputs, in order.
+        embedding_operators: Applied to the output of the backbone's embedding block, in order.
+        shuffles_positions: Whether an input operator permutes position ids.
+        template: The template that the text is put into first.
     """
 
     name: str = "plain"
     token_operators: tuple[TokenOperator, ...] = ()
-    model_operators: tuple[tuple[str, model_side.Operator], ...] = ()
+    input_operators: tuple[model_side.Operator, ...] = ()
+    embedding_operators: tuple[model_side.Operator, ...] = ()
+    shuffles_positions: bool = False
     template: Template | None = None
 
     @property
-    def shuffles_positions(self) -> bool:
-        return any(name == "shuffle" for name, _ in self.model_operators)
+    def inside_model(self) -> bool:
+        """Whether the view changes something inside the encoder."""
+        return bool(self.input_operators or self.embedding_operators)
 
 
 PLAIN = View()
 
 
 def deletes_tokens(names: Iterable[str]) -> bool:
-    """Whether a view of these needs the tokenizer to know `DELETION_TOKEN`."""
-    return any("_deletion" in name for name in names)
+    """Whether a view of these needs a tokenizer that knows `DELETION_TOKEN`."""
+    found = (operator for name in names for operator, _, _ in _parts(name))
+    return any(OPERATORS[operator].deletes for operator in found)
 
 
 def parse_view(name: str, tokenizer: Any, longest: int | None = None) -> View:
@@ -70,27 +106,37 @@ def parse_view(name: str, tokenizer: Any, longest: int | None = None) -> View:
     Args:
         name: Operators with plus signs between them, each perhaps with a colon and a rate from 0 to 1.
         tokenizer: Tells the operators on tokens which token is [DEL], and which are words with synonyms.
-        longest: Tokens of a row that the backbone has places for, special ones included.
+        longest: The most tokens of a row that the backbone has positions for, special ones included.
 
     Raises:
-        InputError: For an unknown operator (the nearest is suggested) or a rate that is none.
+        InputError: For an unknown operator (the nearest is suggested), or something that is not a rate.
     """
-    token_operators: list[TokenOperator] = []
-    model_operators: list[tuple[str, model_side.Operator]] = []
+    placed: dict[str, list[Any]] = {"tokens": [], "inputs": [], "embeddings": []}
+    for operator, given, part in _parts(name):
+        known = OPERATORS[operator]
+        rate = _rate(given, known.rate, part)
+        options = known.options(tokenizer, longest)
+        placed[known.place].append(partial(known.function, **options, **({} if rate is None else {"rate": rate})))
+    shuffles = any(operator == "shuffle" for operator, _, _ in _parts(name))
+    return View(name, tuple(placed["tokens"]), tuple(placed["inputs"]), tuple(placed["embeddings"]), shuffles)
+
+
+def _parts(name: str) -> Iterator[tuple[str, str, str]]:
+    """The operators of a view but "plain": name, rate as it was given, and both as they were written."""
     for part in name.split("+"):
         operator, _, given = part.strip().partition(":")
         if operator == "plain" and not given:
             continue
-        if operator not in TOKEN_OPERATORS and operator not in MODEL_OPERATORS:
-            known = ["plain", *TOKEN_OPERATORS, *MODEL_OPERATORS]
+        if operator == "crop":  # its rate was the share that was kept
+            kept = _rate(given, 0.5, part)
+            raise InputError(
+                f"The view {part.strip()!r} is spelled 'crop_away:{1 - (kept or 0.0):.3g}' now: a rate is the share "
+                "that is removed, here that which is cut away."
+            )
+        if operator not in OPERATORS:
+            known = ["plain", *OPERATORS]
             raise InputError(f"There is no view {operator!r}.{nearest(operator, known)} There are: {', '.join(known)}.")
-        function, default = {**TOKEN_OPERATORS, **MODEL_OPERATORS}[operator]
-        rate = _rate(given, default, part)
-        if operator in TOKEN_OPERATORS:
-            token_operators.append(partial(function, rate=rate, **_resources(operator, tokenizer, longest)))
-        else:
-            model_operators.append((operator, function if rate is None else partial(function, rate=rate)))
-    return View(name, tuple(token_operators), tuple(model_operators))
+        yield operator, given, part
 
 
 def _rate(given: str, default: float | None, part: str) -> float | None:
@@ -104,17 +150,3 @@ def _rate(given: str, default: float | None, part: str) -> float | None:
         takes = "takes no rate" if default is None else "takes a rate from 0 to 1"
         raise InputError(f"The view {part.partition(':')[0]!r} {takes}, and {given!r} was given.")
     return rate
-
-
-def _resources(operator: str, tokenizer: Any, longest: int | None) -> dict[str, Any]:
-    """What an operator on tokens has to know of tokenizer and backbone."""
-    if operator == "repetition":
-        return {"longest": longest}
-    if "_deletion" in operator:
-        return {"deletion_token": tokenizer.convert_tokens_to_ids(DELETION_TOKEN)}
-    if operator == "substitution":
-        from textcl.views.wordnet import continues, synonym_table
-
-        table, count = synonym_table(tokenizer)
-        return {"table": table, "count": count, "continues": continues(tokenizer)}
-    return {}
