@@ -24,7 +24,7 @@ def main() -> None:
     method = textcl.SwAV(
         encoder,
         short_views=2,
-        short_view="crop:0.5",
+        short_view="crop_away:0.5",
         prototypes=64,
         epsilon=0.02,
         frozen_steps=20,

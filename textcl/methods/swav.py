@@ -36,7 +36,7 @@ class SwAV(Method):
         first_view: See `textcl.views`. Two plain views differ by dropout.
         second_view: Likewise.
         short_views: How many further ones.
-        short_view: What they are; "crop:0.3" is a span of that share of the text.
+        short_view: Their view; "crop_away:0.7" keeps a span of 30 % of the text.
         prototypes: K; 3000 in the paper, with batches of 4096.
         temperature: τ of the softmax.
         epsilon: ε of the codes.
@@ -68,7 +68,7 @@ class SwAV(Method):
         first_view: str = "plain",
         second_view: str = "plain",
         short_views: int = 0,
-        short_view: str = "crop:0.3",
+        short_view: str = "crop_away:0.7",
         prototypes: int = 3000,
         temperature: float = 0.1,
         epsilon: float = 0.05,
