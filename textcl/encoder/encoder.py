@@ -284,7 +284,9 @@ class Encoder(nn.Module):
             add_token(self.backbone, self.tokenizer, DELETION_TOKEN)
         longest = longest_input(self.backbone, self.tokenizer)
         views = tuple(parse_view(name, self.tokenizer, longest) for name in names)
-        if any(view.inside_model for view in views) and not hasattr(self.backbone, "embeddings"):
+        if any(view.input_operators or view.embedding_operators for view in views) and not hasattr(
+            self.backbone, "embeddings"
+        ):
             raise InputError(f"{self.name} has no embedding block that could be found; views inside the model need it.")
         shuffled = any(view.shuffles_positions for view in views)
         if shuffled and not order_is_in_position_ids(self.backbone, self.tokenizer):

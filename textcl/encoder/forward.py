@@ -72,7 +72,7 @@ def embed_rows(
         pooled: False: no row is pooled, and the embeddings are empty, (0,).
     """
     inputs: dict[str, Any] = {name: tokens[name] for name in input_names(encoder.tokenizer) if name in tokens}  # type: ignore[literal-required]
-    if not any(view.inside_model for view in views):
+    if not any(view.input_operators or view.embedding_operators for view in views):
         views = ()
     if any(view.shuffles_positions for view in views):
         positions = torch.arange(inputs["input_ids"].shape[1], device=encoder.device) + first_position(encoder.backbone)

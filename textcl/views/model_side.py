@@ -95,7 +95,9 @@ def applied(
     """
     inputs = dict(inputs)
     view, perturbation = inputs.pop("view"), inputs.pop("perturbation", None)
-    changeable: dict[str, Tensor] = {name: inputs[name] for name in ("attention_mask", "position_ids") if name in inputs}
+    changeable: dict[str, Tensor] = {
+        name: inputs[name] for name in ("attention_mask", "position_ids") if name in inputs
+    }
     inputs |= _by_view(changeable, view, on_inputs)
     if not any(on_embeddings) and perturbation is None:
         yield inputs

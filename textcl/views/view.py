@@ -85,11 +85,6 @@ class View:
     shuffles_positions: bool = False
     template: Template | None = None
 
-    @property
-    def inside_model(self) -> bool:
-        """Whether the view changes something inside the encoder."""
-        return bool(self.input_operators or self.embedding_operators)
-
 
 PLAIN = View()
 
