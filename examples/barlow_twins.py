@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--pairs", help="labelled pairs (text, text, score) that choose the checkpoint")
     options = parser.parse_args()
 
-    set_seed(42)  # the head starts at random
+    set_seed(42)  # the head gets random initial weights
     encoder = textcl.Encoder.from_pretrained(options.model, pooling="cls", max_length=32)
     method = textcl.BarlowTwins(encoder, second_view="token_cutoff", projection_dimension=512, loss_scale=1 / 512)
     trainer = textcl.ContrastiveTrainer(

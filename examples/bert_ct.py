@@ -27,7 +27,7 @@ def main() -> None:
         model=method,
         args=textcl.ContrastiveTrainingArguments(
             str(options.output),
-            per_device_train_batch_size=16,  # two groups of one identical pair and seven others
+            per_device_train_batch_size=16,  # two groups, each with one identical pair and seven others
             optim="rmsprop",
             optim_args="alpha=0.9,eps=1e-7",
             learning_rate=1e-5,

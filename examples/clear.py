@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--pairs", help="labelled pairs (text, text, score) that choose the checkpoint")
     options = parser.parse_args()
 
-    set_seed(42)  # the head starts at random
+    set_seed(42)  # the head gets random initial weights
     encoder = textcl.Encoder.from_pretrained(options.model, pooling="cls", max_length=32)
     method = textcl.CLEAR(encoder, first_view="word_deletion", second_view="word_deletion", temperature=0.1)
     trainer = textcl.ContrastiveTrainer(

@@ -1,4 +1,4 @@
-"""SimCSE under the plain `transformers.Trainer`: the same weights as `ContrastiveTrainer`, given the same arguments.
+"""SimCSE with the plain `transformers.Trainer`: same weights as `ContrastiveTrainer` with the same arguments.
 
 python examples/plain_trainer.py texts.txt --output runs/plain
 """
@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/plain"))
     options = parser.parse_args()
 
-    set_seed(42)  # the head starts at random
+    set_seed(42)  # the head gets random initial weights
     method = textcl.SimCSE(textcl.Encoder.from_pretrained(options.model, pooling="cls", max_length=32))
     trainer = Trainer(
         model=method,
@@ -33,7 +33,7 @@ def main() -> None:
         ),
         data_collator=method.collator(seed=42),
         train_dataset=textcl.load_texts(options.texts),
-        callbacks=[textcl.MethodCallback()],  # gives the method its hooks
+        callbacks=[textcl.MethodCallback()],  # calls the hooks of the method
     )
     trainer.train()
     print(f"SentenceTransformer({str(method.export(options.output / 'export'))!r}) loads it")

@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000)
     options = parser.parse_args()
 
-    set_seed(42)  # the head starts at random
+    set_seed(42)  # the head gets random initial weights
     encoder = textcl.Encoder.from_pretrained(options.model, pooling="mean", max_length=32)
     method = textcl.SCCL(encoder, clusters=options.clusters, temperature=0.5, eta=10.0)
     trainer = textcl.ContrastiveTrainer(
@@ -35,7 +35,7 @@ def main() -> None:
             max_steps=options.steps,
             eval_steps=100,
             select_best=False,
-            target_score=99.9,  # share of the texts, in points, that stayed in their cluster
+            target_score=99.9,  # stop when this share of the texts, in percent, stays in its cluster
             seed=42,
         ),
         train_dataset=textcl.load_texts(options.texts),

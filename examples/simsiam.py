@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--pairs", help="labelled pairs (text, text, score) that choose the checkpoint")
     options = parser.parse_args()
 
-    set_seed(42)  # projector and predictor start at random
+    set_seed(42)  # projector and predictor get random initial weights
     encoder = textcl.Encoder.from_pretrained(options.model, pooling="cls", max_length=32)
     method = textcl.SimSiam(encoder, second_view="token_cutoff", projection_dimension=512, bottleneck_dimension=128)
     trainer = textcl.ContrastiveTrainer(

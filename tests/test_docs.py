@@ -132,7 +132,7 @@ def test_what_a_page_shows_runs(name, desk, tmp_path, monkeypatch, capsys):
         arguments = shlex.split(code)[1:]
         if arguments[0] == "train" and "--output" not in code:
             arguments += ["--output", f"runs/{number}"]  # several commands of a page may have the same default
-        if arguments[0] == "train" and "--max_steps" not in code:
+        if arguments[0] == "train" and "--max-steps" not in code.replace("_", "-"):
             arguments += ["--max_steps", "2"]
         try:
             code = main(arguments)
@@ -193,6 +193,7 @@ def known_flags(capsys) -> set[str]:
         with pytest.raises(SystemExit) if command != "train" else pytest.MonkeyPatch.context():
             main([command, "--help"])
         flags |= set(re.findall(r"--[a-z][\w-]*", capsys.readouterr().out))
+    flags |= {flag.replace("_", "-") for flag in flags}  # both spellings are understood
     return flags | {"--resume", "--overwrite", "--help"}
 
 

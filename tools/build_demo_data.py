@@ -17,32 +17,33 @@ LINES = 24_000  # about two minutes of training on two cores
 PAIRS = {"n": 180, "v": 100}  # a grade; every grade has the same mix, so that word class says nothing about the score
 COMMON = "that with from have having which this these those their them they into when used using some such other being"
 
-README = """# WordNet 3.0, as the demo uses it
+README = """# WordNet 3.0 for the demo
 
-Made by `tools/build_demo_data.py` from the data files of WordNet 3.0; run again, it writes the same bytes.
+`tools/build_demo_data.py` made these files from the data files of WordNet 3.0. Run again, the script writes the same
+bytes.
 
-| file | what | count |
+| file | content | count |
 |---|---|---|
-| `glosses.txt` | definitions and example sentences, one a line: the text that the demo trains on | {lines:,} |
-| `similarity.tsv` | `text1<TAB>text2<TAB>score`, no header: pairs of definitions, graded 0 to 4 | {pairs:,} |
-| `LICENSE` | WordNet's licence, from the head of its data files, which has to go along | |
+| `glosses.txt` | definitions and example sentences, one per line: the text that the demo trains on | {lines:,} |
+| `similarity.tsv` | `text1<TAB>text2<TAB>score`, no header: pairs of definitions with grades from 0 to 4 | {pairs:,} |
+| `LICENSE` | WordNet's licence, from the head of its data files; it must be distributed with them | |
 
-The synsets of WordNet are shuffled (seed 0) and cut in two before anything is written: `glosses.txt` comes from one
-third of them, `similarity.tsv` from the others, and no text stands in both.
+The synsets of WordNet are shuffled (seed 0) and split in two before anything is written: `glosses.txt` comes from one
+third of them, `similarity.tsv` from the others, and no text is in both.
 
-**Grades.** 4: two parts of one definition, most often two wordings of it (a semicolon separates them) · 3: a synset and
+**Grades.** 4: two parts of one definition, usually two wordings of it (separated by a semicolon) · 3: a synset and
 its hypernym · 2: two synsets under the same hypernym · 1: two that share a grandparent but no parent · 0: two of
-different lexicographer files, `noun.animal` and `noun.feeling`, say. Each grade has {n} pairs of nouns and {v} of
-verbs, a synset takes part in one pair only, and **no pair shares a content word** (first five letters of words of four
-letters or more), so that counting common words does not solve it.
+different lexicographer files, for example `noun.animal` and `noun.feeling`. Each grade has {n} pairs of nouns and {v}
+of verbs, and each synset is in only one pair. **No pair shares a content word** (first five letters of words of four
+letters or more), so counting common words does not solve the task.
 
-**What it is for.** A sanity check that training moved the encoder the right way on a machine without any STS data. A
-bag-of-words row stands beside it. Positions in a taxonomy are not human judgements of similarity, so the figure is
-compared with nothing but itself, and no checkpoint or setting is ever selected by it.
+**Purpose.** A sanity check on a machine without STS data: did training move the encoder in the right direction? The
+demo also shows the score of a bag-of-words encoder. Positions in a taxonomy are not human judgements of similarity, so
+compare this score only with itself. textcl never selects a checkpoint or a setting by it.
 
 **Transductive.** WordNet's glosses contain nearly all sentences of the STS subsets OnWN (STS12 to STS14) and FNWN
 (STS13). An encoder trained on `glosses.txt` has read part of them, without scores; textcl marks those subsets as
-transductive in such a result.
+transductive in the results of such an encoder.
 
 WordNet 3.0 Copyright 2006 by Princeton University. All rights reserved.
 """
