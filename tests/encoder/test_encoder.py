@@ -307,7 +307,7 @@ def test_out_of_memory_in_encode_halves_the_token_budget_and_says_so(bert, kind,
     assert len(refused) >= 3
     assert all(after <= before / 2 for before, after in pairwise(refused))
     assert caplog.text.count("Out of memory with") == len(refused)
-    assert f"Out of memory with {refused[0]} tokens at a time; going on with {refused[0] // 2}." in caplog.text
+    assert f"Out of memory with {refused[0]} tokens at a time; continuing with {refused[0] // 2}." in caplog.text
     seen.clear()
     assert np.allclose(encoder.encode(texts), expected, atol=1e-6)
     assert not any(was_refused for _, was_refused in seen), "what was learnt is forgotten"

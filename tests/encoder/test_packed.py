@@ -14,6 +14,7 @@ from textcl.encoder.attention import attention
 from textcl.encoder.batching import pack, unpack
 from textcl.encoder.forward import takes_packed_rows
 from textcl.encoder.pooling import POOLINGS
+from textcl.methods import SimCSE
 
 THERE = torch.arange(7) < torch.tensor([7, 4, 1])[:, None]
 PLACES = THERE.flatten().nonzero()[:, 0]
@@ -146,3 +147,12 @@ def test_compiled_layers_give_the_same(tmp_path: Path, always):
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     found.sum().backward()
     assert all(p.grad is not None for p in encoder.backbone.encoder.parameters())
+
+
+def test_plain_views_of_a_method_are_packed_as_rows_without_views_are(tmp_path: Path, always):
+    encoder = Encoder.from_pretrained(tiny_encoder_directory(tmp_path / "model"))
+    method = SimCSE(encoder).train()
+    shapes = watched(encoder)
+    batch = method.collator()([{"text": text} for text in TEXTS[:6]])
+    method(**batch)["loss"].backward()
+    assert shapes == [(1, int(batch["attention_mask"].sum()))]

@@ -18,7 +18,7 @@ OPTIONS = {
     "simcse-plus": {"queue_size": 32, "off_dropout_negatives": True, "decorrelation_weight": 0.1},
 }
 LABELLED = {
-    "simcse": {"mlm_weight": 0.1, "chunk_size": 3},
+    "simcse": {"mlm_weight": 0.1},
     "consert": {"objective": "joint", "first_view": "token_cutoff", "second_view": "adversarial"},
     "simcse-plus": {"denoise_templates": True, "template": "{text} is meant."},
 }
@@ -44,9 +44,11 @@ def autocast(monkeypatch):
         monkeypatch.setattr(torch, name, lambda device, *args, real=real, **options: real("cpu", *args, **options))
 
 
-def step(name: str, rows: list[dict], gradient_cache: bool = False, **options) -> None:
+def step(name: str, rows: list[dict], gradient_cache: bool = False, chunk_size: int | None = None, **options) -> None:
     method = METHODS[name](Encoder.from_pretrained("bundled", max_length=32, dropout=0.1), **options).train()
     method.hooked = True
+    if chunk_size:
+        method.info_nce.chunk_size = chunk_size
     if gradient_cache:
         method.gradient_cache_enable()
     for queue in (module for module in method.modules() if hasattr(module, "push")):
@@ -81,7 +83,7 @@ def test_other_options_and_labelled_rows_read_nothing(name):
         rows = [{**row, "positive": row["text"]} for row in rows]
     if name == "consert":
         rows = [{**row, "label": number % 3} for number, row in enumerate(rows)]
-    step(name, rows, **LABELLED[name])
+    step(name, rows, chunk_size=3 if name == "simcse" else None, **LABELLED[name])
 
 
 @pytest.mark.parametrize("gradient_cache", [False, True])

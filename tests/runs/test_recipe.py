@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import shlex
+import shutil
 from dataclasses import fields
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from textcl.files import file_hash
 from textcl.methods import SimCSE
 from textcl.runs.flags import FlagParser
 from textcl.runs.recipe import RECIPES, load_recipe, resolve
-from textcl.runs.run import run_recipe
+from textcl.runs.record import RunRecord
+from textcl.runs.run import make_trainer, run_recipe
 from textcl.training import ContrastiveTrainer, ContrastiveTrainingArguments
 
 # Table A.1 of the paper: batch, learning rate, epochs; and the head at test, section 6.3.
@@ -427,3 +429,45 @@ def test_labels_are_read_beside_texts(work: Path, tmp_path: Path) -> None:
     numbered = tmp_path / "classes.csv"
     numbered.write_text("label,text\n" + "\n".join(f"{i},text {i}" for i in (10, 9, 2, 10)) + "\n")
     assert training_rows(numbered, None, "label")["label"] == [2, 1, 0, 2]
+
+
+def test_a_run_reads_its_corpus_once_and_hashes_it_once(work: Path, tmp_path: Path, monkeypatch) -> None:
+    corpus = tmp_path / "corpus.csv"
+    corpus.write_text("sent0,sent1\n" + "".join(f"{a},{b}\n" for a, b in zip(TEXTS[:20], TEXTS[20:40], strict=True)))
+    read: list[str] = []
+    opened, read_bytes = Path.open, Path.read_bytes
+    monkeypatch.setattr(
+        Path, "open", lambda self, *args, **named: read.append(self.name) or opened(self, *args, **named)
+    )
+    monkeypatch.setattr(Path, "read_bytes", lambda self: read.append(self.name) or read_bytes(self))
+    record = run_recipe(resolve(small(work, tmp_path / "run", data=str(corpus)))[0]).record
+    assert read.count("corpus.csv") == 2  # `read_bytes`, and the `open` in it
+    assert record.data.sha256 == file_hash(corpus)
+    assert record.data.rows == 20
+
+
+def test_a_record_survives_its_file_and_others_are_refused(work: Path, tmp_path: Path) -> None:
+    record = run_recipe(resolve(small(work, tmp_path / "run"))[0]).record
+    assert RunRecord.read(tmp_path / "run") == record
+    content = record.to_dict()
+    assert RunRecord.from_dict({**content, "of a later version": 1}) == record
+    del content["seed"]
+    with pytest.raises(InputError, match=r"not the record of a run.*seed"):
+        RunRecord.from_dict(content)
+    assert RunRecord.read(tmp_path) is None
+
+
+def test_a_teacher_that_was_trained_again_makes_another_run(work: Path, tmp_path: Path) -> None:
+    flags = {**small(work, tmp_path / "run"), "method": "simcse-plus", "ranking_weight": 0.1}
+    folders = [tiny_encoder_directory(tmp_path / name / "teacher", seed=seed) for name, seed in (("a", 0), ("b", 1))]
+    first, second = (resolve({**flags, "teacher": str(folder)})[0].fingerprint() for folder in folders)
+    assert first != second
+    shutil.copytree(folders[1], folders[0], dirs_exist_ok=True)
+    assert resolve({**flags, "teacher": str(folders[0])})[0].fingerprint() == second
+
+
+def test_tiles_are_a_setting_of_the_trainer(work: Path, tmp_path: Path) -> None:
+    trainer, _ = make_trainer(resolve(small(work, tmp_path / "run", chunk_size=3))[0])
+    assert trainer.method.info_nce.chunk_size == 3
+    with pytest.raises(InputError, match="chunk_size must be 1 or more"):
+        make_trainer(resolve(small(work, tmp_path / "run", chunk_size=0))[0])
