@@ -73,10 +73,11 @@ def encoding(options: Options, model: str, peak: float) -> list[Row]:
     from benchmarks.encode import mean_cosine
     from benchmarks.simcse import load_peer
     from textcl import Encoder
+    from textcl.encoder.backbone import compile_layers
 
     texts, length = passages(options, options.size(20_000, 32)), options.size(128, 32)
     encoder, compiled = (Encoder.from_pretrained(model, max_length=length, dtype=torch.bfloat16) for _ in range(2))
-    compiled.compile_layers()
+    compile_layers(compiled.backbone)
     peer = load_peer(model, length, bf16=True)
     size = options.size(512, 8)
     sides = {

@@ -10,8 +10,9 @@ from support.tiny import TEXTS
 
 from textcl import ContrastiveTrainer, ContrastiveTrainingArguments, SimCSE
 from textcl.encoder import Encoder
+from textcl.encoder.backbone import compile_layers
 from textcl.encoder.batching import on_device
-from textcl.encoder.forward import takes_packed_rows
+from textcl.encoder.forward import embed_slice, takes_packed_rows
 from textcl.errors import InputError
 from textcl.losses.info_nce import info_nce
 
@@ -70,7 +71,7 @@ def test_compiled_layers_give_the_same(monkeypatch, least):
     monkeypatch.setattr("textcl.encoder.forward.PACK_FROM", {"cuda": least})
     made = encoder().train()
     expected = gradients(made)
-    made.compile_layers()
+    compile_layers(made.backbone)
     found = gradients(made)
     assert close(found[0], expected[0], 1e-4)
     assert close(found[1], expected[1], 1e-3)
@@ -87,10 +88,10 @@ def test_a_slice_waits_for_nothing(monkeypatch):
     made = encoder(dtype=torch.bfloat16)
     tokens, plain = on_gpu(made), made.tokenize(ROWS)
     lengths = plain["attention_mask"].sum(dim=1)
-    made._embed_slice(tokens, lengths)  # what is looked at once is looked at now
+    embed_slice(made, tokens, lengths)  # the backbone is probed here, once
     torch.cuda.set_sync_debug_mode("error")
     try:
-        made._embed_slice(tokens, lengths)
+        embed_slice(made, tokens, lengths)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
