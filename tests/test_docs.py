@@ -187,8 +187,9 @@ def test_every_method_has_a_page_with_its_defaults(method: str) -> None:
 
 
 def known_flags(capsys) -> set[str]:
-    """The flags of all commands, as their help gives them."""
+    """The flags of all commands, as their help gives them; those of training also with dashes."""
     flags = {f"--{flag}" for method in METHODS for flag in FlagParser(method).known_flags()}
+    flags |= {flag.replace("_", "-") for flag in flags}
     for command in COMMANDS:
         with pytest.raises(SystemExit) if command != "train" else pytest.MonkeyPatch.context():
             main([command, "--help"])
