@@ -58,8 +58,9 @@ HOOKS = ("on_fit_start", "before_optimizer_step", "after_optimizer_step")
 
 
 class Method(nn.Module):
-    """Owns the encoder and everything else that training needs, so that a Trainer saves, resumes and, on several
-    ranks, synchronises all of it.
+    """Owns the encoder and everything else that training needs.
+
+    A Trainer therefore saves and resumes all of it and, on several ranks, synchronises it.
 
     A subclass writes `objective`. `forward(batch) = objective(embed(batch), batch)` changes no state: state changes in
     the hooks, which `textcl.MethodCallback` calls.
@@ -206,7 +207,7 @@ class Method(nn.Module):
 
     @property
     def exported(self) -> Encoder:
-        """The encoder as it is evaluated and exported: the same weights, with the pooling used at test."""
+        """The encoder that is evaluated and exported: the same weights, with `test_pooling`."""
         return self.encoder.with_(pooling=self.test_pooling)
 
     def encode(self, texts: list[str], **options: Any) -> Any:
