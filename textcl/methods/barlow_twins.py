@@ -30,7 +30,7 @@ class BarlowTwins(Method):
         projection_dimension: Output dimension D of each of the projector's three layers. If it is far larger than the
             batch of N rows, the off-diagonal elements are mostly noise, about λ·D²/N in total. The paper uses 8192
             with batches of 2048.
-        loss_scale: Factor of the loss.
+        loss_scale: Factor that the loss is multiplied by.
 
     Example:
         >>> method = BarlowTwins(Encoder.from_pretrained("bundled"), projection_dimension=64)

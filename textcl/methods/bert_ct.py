@@ -27,8 +27,8 @@ class BertCT(TwoTowers):
         encoder: The encoder that both towers start from; the paper uses mean pooling.
         negatives: How the K pairs of different texts are made. "independent": both texts are random, the second one
             drawn from the other rows of the batch (the authors' code draws both from the corpus). "anchored": the text
-            of the identical pair with each of K other rows (the paper's figure). "consecutive": each two consecutive
-            rows (sentence-transformers), which takes 2K + 1 rows per group.
+            of the identical pair with each of K other rows (the paper's figure). "consecutive": pairs of
+            consecutive rows (sentence-transformers), which takes 2K + 1 rows per group.
         negatives_per_positive: Number K of pairs of different texts in each group.
         reduction: "mean": average the loss over the pairs of all ranks (the authors); "sum": add it up
             (sentence-transformers).

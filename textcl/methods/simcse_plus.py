@@ -93,7 +93,7 @@ class SimCSEPlus(Method):
             less correlated.
         ranking_weight: Weight of the term that learns the teacher's ranking of the other texts (RankCSE); 0: no such
             term.
-        ranking: Loss of that term: "list_mle" or "list_net".
+        ranking: Loss of the ranking term: "list_mle" or "list_net".
         ranking_temperature: Temperature that divides the cosines in the ranking and consistency terms.
         consistency_weight: Weight of the divergence between the two views' rankings (RankCSE); 0: no such term.
         teacher: The encoder whose ranking is learned: a name or directory that `Encoder.from_pretrained` takes.

@@ -25,7 +25,7 @@ class VICReg(Method):
         variance_weight: Weight μ of the variance term, which makes each dimension vary; 0 is a control that collapses.
         covariance_weight: Weight ν of the covariance term, which decorrelates the dimensions.
         projection_dimension: Output dimension of each of the expander's three layers.
-        loss_scale: Factor of the loss.
+        loss_scale: Factor that the loss is multiplied by.
 
     Example:
         >>> method = VICReg(Encoder.from_pretrained("bundled"), projection_dimension=64)
