@@ -20,8 +20,8 @@ class MoCo(Method):
     A slowly moving copy of encoder and projector makes the keys from the other view, without gradient; its weights
     follow θ_k ← m θ_k + (1 − m) θ_q (eq. 2). Keys of other rows of the batch are not negatives. After the optimizer
     step the copy is updated, and the keys enter the queue. The queue starts empty (the authors fill it with random
-    keys), so the loss of the first step is 0 without in-batch negatives. Shuffled batch norm is not needed: neither the encoder
-    nor version 2's projector (linear, ReLU, linear) has batch norm.
+    keys), so the loss of the first step is 0 without in-batch negatives. Shuffled batch norm is not needed: neither the
+    encoder nor version 2's projector (linear, ReLU, linear) has batch norm.
 
     Args:
         encoder: The encoder that is trained by gradient and exported.
