@@ -49,8 +49,7 @@ TOKEN_BUDGET = {"cpu": 2048, "cuda": 131072}
 BATCH_SIZE = {"cpu": 32, "cuda": 512}  # of `encode`
 # Texts tokenised at a time in `encode`, which limits the memory of token lists. A GPU computes in the meantime.
 WINDOW = {"cpu": 16384, "cuda": 4096}
-# For the fingerprint: texts on which tokenizers differ, and keys of a configuration that only say where a model came
-# from.
+# For the fingerprint: texts on which tokenizers differ, and configuration keys that only say where a model is from.
 _PROBES = ["The ÉCOLE's", "naïve  co-op", "$1,234.50", "ΑΒΓ", "東京", "עברית;", "ﬁne", "👩‍🚀\t", "<s>[MASK]"]
 _INCIDENTAL = ("_name_or_path", "architectures", "transformers_version", "output_hidden_states")
 
@@ -139,8 +138,7 @@ class Encoder(nn.Module):
         Args:
             name_or_path: A hub name or a directory; "bundled" for the small encoder that comes with textcl.
             pooling: The pooling, see `Encoder`; default: that of the directory, else mean.
-            max_length: Tokens after which a text is cut; default: that of the directory, else the longest input of the
-                backbone, at most 512.
+            max_length: Default: that of the directory, else the longest input of the backbone, at most 512.
             dropout: Sets every dropout rate of the backbone; default: the rates of its configuration.
             dtype: Type of the weights. Train in float32 even if the file holds half precision.
             prompts: Prompts to add to those of the directory.
@@ -180,8 +178,7 @@ class Encoder(nn.Module):
         """A copy with other settings. It shares weights and slicing with this encoder, so training changes both.
 
         Args:
-            pooling: The new pooling. If it differs, head and projection are dropped, because they were trained behind
-                the old pooling.
+            pooling: If it is another pooling, head and projection are dropped: they were trained behind this one.
             max_length: Tokens after which a text is cut.
             normalize: Whether `encode` scales vectors to length 1 by default.
             default_prompt_name: The prompt that `encode` takes if none is named.
