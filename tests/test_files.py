@@ -45,7 +45,7 @@ def test_a_torn_line_is_passed_over_with_a_warning_and_joins_no_other(
     append_result(path, {"row": "c"})
     caplog.clear()
     assert without_schema(path) == [{"row": "a"}, {"row": "c"}]
-    assert "is torn and ignored" in caplog.text
+    assert "is incomplete and was skipped" in caplog.text
     assert path.read_bytes().startswith(complete + torn), "what is there is never rewritten"
 
 

@@ -1,6 +1,6 @@
 """Turn any Hugging Face encoder into a better sentence encoder by contrastive learning, and prove it.
 
-Names are loaded when they are first used, so that `import textcl` costs milliseconds and pulls in no torch:
+Names are loaded when they are first used, so `import textcl` takes milliseconds and does not import torch:
 
     >>> import textcl
     >>> encoder = textcl.Encoder.from_pretrained("bundled")
@@ -155,7 +155,7 @@ def __getattr__(name: str) -> Any:
     if name not in _ROOMS:
         raise AttributeError(f"module 'textcl' has no attribute '{name}'")
     value = getattr(import_module(_ROOMS[name]), name)
-    globals()[name] = value  # the next use finds it without coming here
+    globals()[name] = value  # later uses find the name without this function
     return value
 
 

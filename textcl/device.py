@@ -1,4 +1,4 @@
-"""What this machine can do, and how it says that it cannot."""
+"""What this machine can do: bfloat16, and the memory that a process keeps."""
 
 import ctypes
 import logging
@@ -17,7 +17,7 @@ logger = logging.getLogger("textcl")
 
 @cache
 def has_bf16() -> bool:
-    """Whether this machine computes in bfloat16 natively: its GPU, or its processor (x86 or Arm)."""
+    """Whether this machine computes in bfloat16 natively: on its GPU, or else on its CPU (x86 or Arm)."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     flags = Path("/proc/cpuinfo")
@@ -28,17 +28,18 @@ def has_bf16() -> bool:
 
 
 def bf16_if_there(wanted: bool) -> bool:
-    """Whether to compute in bfloat16: if it is wanted and the machine has it; a warning says where it has not."""
+    """Whether to compute in bfloat16: if it is wanted and the machine has it. Logs a warning if it does not."""
     if wanted and not has_bf16():
-        logger.warning("This processor has no bfloat16; encoding goes on in float32.")
+        logger.warning("This machine has no bfloat16; encoding continues in float32.")
         return False
     return wanted
 
 
 def bf16_speed() -> float:
-    """How many times as fast as float32 a bfloat16 matrix product of a small encoder's size is on this device, now.
+    """How many times faster a matrix product is in bfloat16 than in float32 on this device, now.
 
-    Some processors have the instructions and are slower with them; it takes a tenth of a second to know.
+    The product has the size of a small encoder's. Some CPUs have the instructions and are slower with them. The
+    measurement takes a tenth of a second.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     seconds = {torch.float32: math.inf, torch.bfloat16: math.inf}
@@ -54,31 +55,31 @@ def bf16_speed() -> float:
 
 @cache
 def keep_freed_memory() -> None:
-    """Makes glibc keep freed memory for what comes next, on a processor; what the user has set there remains.
+    """Makes glibc keep freed memory for later tensors, on a CPU; settings of the user are not changed.
 
-    By itself it gives the memory of large tensors back to the system, which clears each page before it hands it out
-    again. Kept, a step is a tenth faster.
+    By default glibc returns the memory of large tensors to the system, which clears each page before it gives it out
+    again. If glibc keeps the memory, a step is a tenth faster.
     """
     chosen = any(name.startswith("MALLOC_") for name in os.environ) or "malloc" in os.environ.get("GLIBC_TUNABLES", "")
     if chosen or torch.cuda.is_available() or platform.libc_ver()[0] != "glibc":
         return
-    trim_threshold, mmap_threshold = -1, -3  # as malloc.h numbers them
+    trim_threshold, mmap_threshold = -1, -3  # the numbers of these options in malloc.h
     glibc = ctypes.CDLL(None)
     glibc.mallopt(mmap_threshold, 2**30)
     glibc.mallopt(trim_threshold, 2**31 - 1)
 
 
 def give_back_freed_memory() -> None:
-    """Gives back to the system what glibc keeps, also in pieces between what is in use, which pile up in hours."""
+    """Returns the memory that glibc keeps to the system, also free pieces between used ones, which grow over hours."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
 
 
 class KeptMemory:
-    """Bounds what glibc keeps: gives it back whenever the process has grown by `most` bytes since it last did.
+    """Limits what glibc keeps: returns it to the system when the process has grown by `most` bytes since the last time.
 
-    Tensors of ever other sizes, such as those of slices of ever other lengths, leave pieces behind that fit none of the
-    next ones.
+    Tensors of changing sizes, such as those of slices of changing lengths, leave free pieces that later tensors do not
+    fit into.
     """
 
     def __init__(self, most: int = 1 << 29) -> None:
@@ -86,19 +87,19 @@ class KeptMemory:
         self.before = _resident()
 
     def look(self) -> None:
-        """Costs nothing where the process has not grown."""
+        """Returns freed memory to the system if the process has grown by more than `most` since the last return."""
         if _resident() > self.before + self.most:
             give_back_freed_memory()
             self.before = _resident()
 
 
 def _resident() -> int:
-    """Bytes of the machine's memory that this process has, where Linux says so."""
+    """The resident memory of this process in bytes; 0 if the system is not Linux."""
     file = Path("/proc/self/statm")
     return int(file.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if file.is_file() else 0
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error says that the memory of the device, or that of the machine, did not suffice."""
-    # torch has a type for accelerators alone; the allocator of the processor raises a plain RuntimeError
+    """Whether an error means that the memory of the device or of the machine ran out."""
+    # torch has its own error only for accelerators; the CPU allocator raises a plain RuntimeError
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

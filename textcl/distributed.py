@@ -1,10 +1,11 @@
-"""The one place that talks to other ranks: gather, all-reduce and mean, with gradient.
+"""All communication between ranks: gather, all-reduce and mean, with gradient.
 
-Without an initialised ``torch.distributed`` there is one rank and everything here is the identity (``mean`` divides).
+Without an initialised ``torch.distributed`` there is one rank, and every function here is the identity (``mean``
+divides).
 
-One convention holds throughout, the one that DistributedDataParallel expects: every rank computes a loss of its own,
-and what is optimised, and logged, is the average of those losses over the ranks. A gradient that reaches a rank through
-``gather`` or ``all_reduce`` is therefore the sum over what all ranks did with that rank's tensor.
+All functions follow the convention of DistributedDataParallel: every rank computes its own loss, and the average of
+these losses over the ranks is optimised and logged. A gradient that reaches a rank through ``gather`` or ``all_reduce``
+is therefore the sum of all ranks' gradients for that rank's tensor.
 """
 
 from typing import Any
@@ -26,7 +27,7 @@ def rank() -> int:
 
 
 def row_counts(tensor: Tensor) -> list[int]:
-    """How many rows each rank holds of ``tensor``, in rank order; the rows before one's own are the offset."""
+    """The number of rows of ``tensor`` on each rank, in rank order; the sum over earlier ranks is a rank's offset."""
     if world_size() == 1:
         return [tensor.shape[0]]
     own = torch.tensor([tensor.shape[0]], device=tensor.device)
@@ -39,8 +40,8 @@ def gather(tensor: Tensor, counts: list[int] | None = None) -> Tensor:
     """The rows of all ranks in rank order, with gradient; ranks may hold different numbers of rows.
 
     Args:
-        tensor: ``(rows, ...)``, of any type; the same on all ranks but for the number of rows.
-        counts: ``row_counts(tensor)`` where the caller has it already.
+        tensor: ``(rows, ...)``, of any type; only the number of rows may differ between ranks.
+        counts: ``row_counts(tensor)``, if the caller has it already.
 
     Returns:
         ``(rows of all ranks, ...)``. Backward gives each rank the sum of all ranks' gradients for its rows.
@@ -55,38 +56,38 @@ def gather(tensor: Tensor, counts: list[int] | None = None) -> Tensor:
 
 
 def all_reduce(tensor: Tensor) -> Tensor:
-    """The sum of a tensor over all ranks, with gradient; the argument is left as it was."""
+    """The sum of a tensor over all ranks, with gradient; the argument is not changed."""
     return tensor if world_size() == 1 else _AllReduce.apply(tensor)
 
 
 def broadcast(tensor: Tensor) -> None:
-    """Gives all ranks the numbers that rank 0 holds, in place."""
+    """Copies the values of rank 0 to all ranks, in place."""
     if world_size() > 1:
         dist.broadcast(tensor, src=0)
 
 
 def mean(total: Tensor, count: int | float | Tensor) -> Tensor:
-    """The share of this rank in the global mean of something that it holds a local sum and a local count of.
+    """This rank's share of a global mean, from the rank's local sum and local count.
 
-    Ranks may hold different counts. The average of the results over the ranks is the sum of all totals over the sum of
-    all counts, and so is, after DistributedDataParallel's averaging, its gradient.
+    Ranks may hold different counts. The average of the results over the ranks is the sum of all totals divided by the
+    sum of all counts. After DistributedDataParallel's averaging, its gradient is that of the same mean.
 
     Args:
         total: local sum, with gradient.
-        count: how many terms the sum has here; no gradient flows through it.
+        count: number of terms in the local sum; no gradient flows through it.
 
     Returns:
-        ``total * ranks / (sum of the counts of all ranks)``; 0 where no rank counted anything.
+        ``total * ranks / (sum of the counts of all ranks)``; 0 if all counts are 0.
     """
     dtype = torch.promote_types(total.dtype, torch.float32)
-    if not isinstance(count, Tensor):  # to fill on a GPU is no wait, to copy there would be
+    if not isinstance(count, Tensor):  # unlike a copy, filling on a GPU does not wait for it
         count = torch.full((), count, dtype=dtype, device=total.device)
     everything = all_reduce(count.detach().to(dtype))
     return total * world_size() / everything.masked_fill(everything == 0, 1)
 
 
 class _Gather(torch.autograd.Function):
-    """``all_gather`` forward, its transpose backward; padded to the largest rank, as collectives want equal sizes."""
+    """``all_gather`` in forward, its transpose in backward; pads to the largest rank: collectives need equal sizes."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, counts: list[int]) -> Tensor:
@@ -100,7 +101,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        # all-reduce and slice, where reduce-scatter would do: gloo has none for rows that differ between ranks
+        # all-reduce and slice, not reduce-scatter: gloo has none for numbers of rows that differ between ranks
         gradient = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(gradient)
         start = sum(ctx.counts[: rank()])
@@ -108,7 +109,7 @@ class _Gather(torch.autograd.Function):
 
 
 class _AllReduce(torch.autograd.Function):
-    """A sum is its own transpose."""
+    """``all_reduce`` in forward and in backward, because a sum is its own transpose."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:

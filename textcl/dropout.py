@@ -1,7 +1,7 @@
-"""Dropout that draws fast on a processor; the statistics are those of torch's.
+"""Dropout that draws fast on a CPU, with the statistics of torch's dropout.
 
-torch draws a number an element, one after the other. Here a draw of 64 bits serves four elements, and what is dropped
-is multiplied by 0, as filling by a mask goes element by element.
+torch draws one number per element, one after the other. Here a draw of 64 bits serves four elements. Dropped elements
+are multiplied by 0, because filling by a mask is slower: it goes element by element.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class Dropout(nn.Dropout):
-    """`nn.Dropout`, to 16 bits of the rate on a processor."""
+    """`nn.Dropout`; on a CPU the rate is rounded to 16 bits."""
 
     def forward(self, input: Tensor) -> Tensor:
         if input.device.type != "cpu" or not self.training or not 0 < self.p < 1:
@@ -21,7 +21,7 @@ class Dropout(nn.Dropout):
 
 
 def draw_fast(backbone: nn.Module) -> None:
-    """Puts it in the place of torch's, wherever a backbone has one."""
+    """Replaces each `nn.Dropout` of a backbone with the fast `Dropout`, in place."""
     for module in list(backbone.modules()):
         for name, child in module.named_children():
             if type(child) is nn.Dropout:
@@ -29,11 +29,12 @@ def draw_fast(backbone: nn.Module) -> None:
 
 
 def kept(like: Tensor, rate: float) -> Tensor:
-    """0 with probability `rate`, to sixteen bits, each element by itself, and else 1; shape and type of `like`.
+    """A random mask: each element is 0 with probability `rate`, else 1; shape and type are those of `like`.
 
-    To multiply by it is faster on a processor than to fill by a mask.
+    Elements are independent, and the rate is rounded to 16 bits. On a CPU, multiplying by this mask is faster than
+    filling by a mask.
     """
-    # four elements a draw: drawing is what takes the time
+    # one draw serves four elements, because drawing takes most of the time
     count = like.numel()
     bits = torch.empty(-(-count // 4), dtype=torch.long, device=like.device).random_(torch.iinfo(torch.long).min, None)
     bits = bits.view(torch.int16)[:count].view(like.shape).int()
@@ -42,7 +43,7 @@ def kept(like: Tensor, rate: float) -> Tensor:
 
 @contextmanager
 def without_dropout(module: nn.Module) -> Iterator[None]:
-    """Puts a module into evaluation mode; at the exit it has the mode that it had before."""
+    """Puts a module into evaluation mode, and restores its earlier mode at the exit."""
     was_training = module.training
     module.eval()
     try:

@@ -1,7 +1,7 @@
-"""Writing files so that a kill at any moment leaves either the old content or the new, never half of it.
+"""Writes files so that an interruption at any moment leaves either the old or the new content, never half of it.
 
-Results are lines of JSON: several processes may add to one file at the same time, and a line that a kill has torn is
-passed over.
+Results are lines of JSON: several processes may add to one file at the same time, and a line that an interruption left
+incomplete is skipped.
 """
 
 import hashlib
@@ -19,12 +19,12 @@ from textcl.errors import InputError
 
 logger = logging.getLogger("textcl")
 
-SCHEMA = 1  # of a line of results
+SCHEMA = 1  # the version of the format of a line of results
 
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; what is written there takes the name `path` when the block ends well.
+    """Yields a temporary path next to `path`. If the block ends without an error, the file there is renamed to `path`.
 
     Example:
         >>> with atomic_write("scores.json") as temporary:
@@ -44,7 +44,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """The same for a directory; one that stands at `path` already is replaced."""
+    """Yields a temporary directory, which is renamed to `path` like the file of `atomic_write`; replaces an old one."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(target, "tmp")
@@ -76,8 +76,8 @@ def file_hash(path: Path) -> str:
 def append_result(path: str | os.PathLike[str], line: dict[str, Any]) -> None:
     """Adds a line to a file of results and waits until it is on disk.
 
-    The line goes out in one write at the end of the file, and begins a new one: neither another process nor a line that
-    a kill has torn can get into it.
+    The line is written in one call at the end of the file, after a line break, so that it does not mix with the line of
+    another process or with an incomplete line.
     """
     content = b"\n" + json.dumps({"schema": SCHEMA, **line}, ensure_ascii=False).encode() + b"\n"
     target = Path(path)
@@ -85,17 +85,17 @@ def append_result(path: str | os.PathLike[str], line: dict[str, Any]) -> None:
     handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         if (written := os.write(handle, content)) < len(content):
-            raise InputError(f"{target} took {written:,} of {len(content):,} bytes; is the disk full?")
+            raise InputError(f"Only {written:,} of {len(content):,} bytes were written to {target}. Is the disk full?")
         os.fsync(handle)
     finally:
         os.close(handle)
 
 
 def read_results(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The lines of a file of results; none where there is no file, and without what a kill has torn.
+    """The lines of a file of results, without incomplete ones; an empty list if there is no file.
 
     Raises:
-        InputError: The file was written by a textcl whose results have another schema.
+        InputError: If the file was written by a version of textcl whose results have another schema.
     """
     file = Path(path)
     lines = []
@@ -105,7 +105,7 @@ def read_results(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         try:
             line = json.loads(raw)
         except ValueError:
-            logger.warning("%s, line %d is torn and ignored.", file, number)
+            logger.warning("%s, line %d is incomplete and was skipped.", file, number)
             continue
         schema = line.pop("schema", None) if isinstance(line, dict) else None
         if schema != SCHEMA:
@@ -118,5 +118,5 @@ def read_results(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 
 def _beside(target: Path, ending: str) -> Path:
-    """A hidden name that is this process's own, also among the machines that share a disk."""
+    """A hidden name next to the target that only this process uses, even if several machines share a disk."""
     return target.with_name(f".{target.name}.{platform.node()}.{os.getpid()}.{ending}")

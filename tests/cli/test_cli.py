@@ -215,7 +215,7 @@ BAD_INPUT = {
         "only 2 distinct texts",
     ),
     "one cluster": (nothing, [*CLUSTER, "texts.txt", "--clusters", "1"], "1 clusters were asked for"),
-    "too few texts to estimate": (write("a.txt", b"one\ntwo\n"), [*CLUSTER, "a.txt"], "say how many"),
+    "too few texts to estimate": (write("a.txt", b"one\ntwo\n"), [*CLUSTER, "a.txt"], "give the number"),
     "clusters of nothing": (write("a.txt", b"\n"), [*CLUSTER, "a.txt"], "a.txt holds no text"),
     "adapting without dropout": (
         without_dropout,

@@ -138,7 +138,7 @@ def test_where_nothing_can_be_written_training_goes_on(directory, tmp_path, capl
     collator = SimCSE(Encoder.from_pretrained(directory)).collator()
     with caplog.at_level(logging.WARNING, logger="textcl"):
         assert collator.tokenized(dataset, tmp_path / "file") is dataset
-    assert "Tokens cannot be kept" in caplog.text
+    assert "Tokens cannot be saved to a file" in caplog.text
     rows = [{"text": text} for text in TEXTS[:8]]
     assert collator.tokenized(rows, tmp_path) is rows
 

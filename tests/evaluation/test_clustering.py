@@ -152,7 +152,7 @@ def test_the_number_of_blobs_is_found(count: int, caplog: pytest.LogCaptureFixtu
     rows, _ = blobs(count, size=400 // count)
     with caplog.at_level(logging.INFO, logger="textcl"):
         assert estimate_clusters(rows, largest=40) == count
-    assert f"{count} clusters: the highest mean silhouette" in caplog.text
+    assert f"{count} clusters have the highest mean silhouette" in caplog.text
 
 
 def test_the_number_is_not_fooled_by_gaps_that_chance_left() -> None:
@@ -163,7 +163,7 @@ def test_the_number_is_not_fooled_by_gaps_that_chance_left() -> None:
 
 
 def test_the_number_is_not_estimated_from_nothing() -> None:
-    with pytest.raises(InputError, match="from 1 distinct embeddings; say how many"):
+    with pytest.raises(InputError, match="from 1 distinct embeddings; give the number"):
         estimate_clusters(np.ones((50, 4)))
 
 

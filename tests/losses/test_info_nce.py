@@ -569,14 +569,14 @@ def test_input_is_refused_with_a_sentence():
         (lambda: InfoNCE()(first, second, hard_negatives=one), "as many hard_negatives"),
         (lambda: InfoNCE(topology="nt_xent")(first, second, hard_negatives=second), "two views"),
         (lambda: InfoNCE(mask_duplicates=True)(first, second), "needs text_id"),
-        (lambda: InfoNCE(mask_duplicates=True)(first, second, text_id=torch.arange(6)), "one number a query"),
-        (lambda: InfoNCE(similarity="cosin"), "'cosin'.*'cosine'"),
+        (lambda: InfoNCE(mask_duplicates=True)(first, second, text_id=torch.arange(6)), "one number per query"),
+        (lambda: InfoNCE(similarity="cosin"), "'cosine'.*'cosin'"),
         (lambda: InfoNCE(topology="two_way"), "'one_way' or 'nt_xent'"),
         (lambda: InfoNCE(reduction="none"), "'mean' or 'sum'"),
         (lambda: InfoNCE(temperature=0), "above 0"),
         (lambda: InfoNCE(temperature=0.005, learn_temperature=True), "at least 0.01"),
         (lambda: InfoNCE(topology="nt_xent", symmetric=True), "symmetric already"),
-        (lambda: InfoNCE(topology="nt_xent", keys_are_negatives=False), "negatives from the keys"),
+        (lambda: InfoNCE(topology="nt_xent", keys_are_negatives=False), "works only one-way"),
         (lambda: InfoNCE(chunk_size=0), "chunk size"),
     ]
     for call, words in cases:

@@ -354,9 +354,9 @@ def test_the_number_of_clusters_is_estimated_and_said(directory, tmp_path, caplo
 
 
 def test_what_cannot_be_clustered_is_refused(directory, tmp_path):
-    with pytest.raises(InputError, match="two clusters at least, not 1"):
+    with pytest.raises(InputError, match="at least two clusters, not 1"):
         method_of(directory, clusters=1)
-    with pytest.raises(InputError, match="6 clusters cannot be made of 5 distinct texts"):
+    with pytest.raises(InputError, match="cannot make 6 clusters from 5 distinct texts"):
         method_of(directory, clusters=6).prepare_corpus(Dataset.from_dict({"text": [*TEXTS[:5], *TEXTS[:5]]}))
     with pytest.raises(InputError, match="fewer than one batch of 400"):
         trainer_of(directory, tmp_path, per_device_train_batch_size=400)

@@ -328,10 +328,10 @@ def test_negatives_without_dropout_and_of_the_queue_are_denoised_too(directory):
 
 def test_what_goes_not_together_is_refused(directory):
     for options, words in (
-        ({"second_template": "{text} [MASK]"}, "want a template"),
-        ({"denoise_templates": True}, "want a template"),
-        ({"ranking_weight": 1.0}, "go together"),
-        ({"teacher": str(directory)}, "go together"),
+        ({"second_template": "{text} [MASK]"}, "need a template"),
+        ({"denoise_templates": True}, "need a template"),
+        ({"ranking_weight": 1.0}, "need each other"),
+        ({"teacher": str(directory)}, "need each other"),
         ({"template": "no place [MASK]"}, "holds {text} once"),
         ({"template": "word " * 64 + "{text} [MASK]"}, "leaves none for a text"),
     ):

@@ -1,1 +1,1 @@
-"""Rows of a dataset become one flat batch of token tensors."""
+"""Collators: they turn dataset rows into one flat batch of token tensors."""

@@ -12,43 +12,43 @@ from textcl.encoder.batching import Tokens, on_host, row_lengths
 class Batch(Tokens, total=False):
     """Token rows of all views, view by view: all rows of view 0, then all of view 1, and so on.
 
-    `lengths`, `view`, `mlm_labels` and `mlm_lengths` are numpy arrays: they decide the shapes of a step and stay on the
-    CPU when a trainer moves the batch, so that no GPU is waited for. `embed` and `objective` of a method read the keys
-    below and those of `Tokens`.
+    `lengths`, `view`, `mlm_labels` and `mlm_lengths` decide the shapes of a step. They are numpy arrays, which stay on
+    the CPU when a trainer moves the batch; reading them does not wait for the GPU. `embed` and `objective` of a method
+    read the keys below and those of `Tokens`.
     """
 
     group: Tensor
-    """Equal for rows that are positives of each other, (rows,)."""
+    """A number that is equal for rows that are positives of each other, (rows,)."""
     text_id: Tensor
-    """A hash of each row's text before any view, (rows,): equal texts are found by it, also on other ranks."""
+    """A hash of each row's text before any view, (rows,). Equal texts have equal hashes, also on other ranks."""
     label: Tensor
     """The label of each dataset row, (batch,), if the dataset has labels."""
     teacher: Tensor
-    """What a teacher encoder made of each dataset row, (batch, dim of the teacher)."""
+    """A teacher encoder's embedding of each dataset row, (batch, dim of the teacher)."""
     pair: Tensor
     """The two rows of each pair of Contrastive Tension, (pairs, 2)."""
     identical: Tensor
-    """Whether both rows of a pair hold one text, (pairs,)."""
+    """Whether both rows of a pair hold the same text, (pairs,)."""
     mlm_labels: np.ndarray
-    """The word asked for at each place, -100 elsewhere, (rows, length). Stays on the CPU."""
+    """The token to predict at each masked position, -100 elsewhere, (rows, length). Stays on the CPU."""
     mlm_input_ids: Tensor
     """The rows with masked words, (rows, length)."""
     mlm_attention_mask: Tensor
-    """Their mask, (rows, length)."""
+    """The attention mask of the masked rows, (rows, length)."""
     mlm_token_type_ids: Tensor
-    """Zeros, for a backbone that asks for them, (rows, length)."""
+    """Zeros, if the backbone needs token types, (rows, length)."""
     mlm_lengths: np.ndarray
-    """Their lengths, (rows,); views may have changed those of the rows themselves. Stays on the CPU."""
+    """The lengths of the masked rows, (rows,); views may change the lengths of the other rows. Stays on the CPU."""
 
 
 Tensors = dict[str, Tensor]
-"""A batch in the making: its keys, all of them tensors."""
+"""A batch before `finished`: all its values are tensors."""
 
 _ON_HOST = ("view", "mlm_labels", "mlm_lengths")
 
 
 def finished(tensors: Tensors) -> Batch:
-    """The batch, with the lengths of its rows, and as numpy arrays what decides the shapes of a step."""
+    """The batch with the lengths of its rows; what decides the shapes of a step becomes a numpy array."""
     decisive = {"lengths": row_lengths(tensors)}
     decisive |= {name: tensors[name] for name in _ON_HOST if name in tensors}
     return cast(Batch, {**tensors, **{name: tensor.numpy() for name, tensor in decisive.items()}})
@@ -62,14 +62,14 @@ def where_views_are(batch: Batch) -> list[slice]:
 
 
 def rows_of_view(batch: Batch, number: int) -> Batch:
-    """The rows of one view, of everything that has a row for each row of the batch."""
+    """The rows of one view. It keeps only the values that have one entry for each row of the batch."""
     rows, count = where_views_are(batch)[number], len(batch["view"])
     values = cast("dict[str, Any]", batch).items()
     return cast(Batch, {name: each[rows] for name, each in values if len(each) == count})
 
 
 def masked_copies(batch: Batch) -> Tokens:
-    """The masked copies of a batch's rows as rows of their own."""
+    """The masked copies of a batch's rows, with the names that an encoder reads."""
     values = cast("dict[str, Any]", batch).items()
     copies = {name.removeprefix("mlm_"): each for name, each in values if name.startswith("mlm_")}
     del copies["labels"]

@@ -1,4 +1,4 @@
-"""Rows of a dataset become one flat batch of token tensors that holds all their views."""
+"""Turns dataset rows into one flat batch of token tensors that holds all their views."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
@@ -25,36 +25,39 @@ COLUMNS = ("text", "positive", "negative")
 
 Block = tuple[str, View]
 
-"""A column of the dataset, and the view under which the batch holds it."""
+"""A column of the dataset, and the view that is applied to its texts."""
 
 
 class Collator:
     """Makes the flat batch that a method's `forward` takes.
 
-    A row holds `text`, and with labels `positive`, `negative` or `label`; where the text views of
-    `textcl.views.text.augment` were added, it holds those as `text_1`, `text_2`, and each gives one view. Other
-    unlabelled text gives two views of `text`; without operators they are equal rows of tokens, which the encoder's
-    dropout turns into two views.
+    A row holds `text`, and with labels `positive`, `negative` or `label`. If `textcl.views.text.augment` added text
+    views, the row also holds `text_1` and `text_2`, and each of them gives one view. Other unlabelled text gives two
+    views of `text`. Without operators these are equal rows of tokens, which the encoder's dropout turns into two views.
 
-    The batch is block-major (all rows of block 0, then all of block 1, …) and holds `input_ids`, `attention_mask` and
-    what else the tokenizer gives, each (blocks · batch, length); `lengths` of the rows, and `view`, the block's number,
-    each (blocks · batch,); `group`, equal for rows that are positives of each other; `text_id`, a content hash taken
-    before any view; `label` (batch,) and `teacher` (batch, its dim) where rows have them. With `mask_probability` it
-    also holds masked copies of the rows as they were before any operator: `mlm_input_ids`, `mlm_attention_mask` and so
-    on, and `mlm_labels` (-100 where no word is asked for). `lengths`, `view` and `mlm_labels` are numpy arrays: they
-    decide the shapes of a step, and stay on the processor when a trainer moves a batch to a GPU, which nobody then
-    has to wait for.
+    The batch is block-major: all rows of block 0, then all of block 1, and so on. It holds (see `Batch`):
 
-    What is random here is a pure function of (seed, epoch, text, view number), so that a resumed run draws the same.
+    - `input_ids`, `attention_mask` and the tokenizer's other tensors, each (blocks · batch, length);
+    - `lengths`, and `view`, the number of the block, each (blocks · batch,);
+    - `group`, equal for rows that are positives of each other, and `text_id`, a hash of the text before any view;
+    - `label` (batch,) and `teacher` (batch, dim of the teacher), if the rows have them;
+    - with `mask_probability`, masked copies of the rows as they were before any operator: `mlm_input_ids`,
+      `mlm_attention_mask` and so on, and `mlm_labels` (-100 at positions that are not predicted).
+
+    `lengths`, `view` and `mlm_labels` decide the shapes of a step. They are numpy arrays, which stay on the CPU when a
+    trainer moves the batch to a GPU; reading them does not wait for the GPU.
+
+    All random numbers are a pure function of (seed, epoch, text, view number), so a resumed run draws the same ones.
 
     Args:
-        tokenizer: The encoder's.
+        tokenizer: The encoder's tokenizer.
         max_length: Tokens after which a text is cut.
-        views: Of unlabelled text.
-        blocks: What the batch holds, where it is neither two views of `text` nor each labelled column once.
-        dropout_views: Whether the model has the dropout that makes views of equal tokens; without, they are refused.
-        mask_probability: Share of the tokens chosen for masked-word prediction; 0: none.
-        seed: Of views and masks.
+        views: The views of unlabelled text.
+        blocks: The blocks of the batch; None: two views of `text`, or each labelled column once.
+        dropout_views: Whether the model has the dropout that makes two views of equal tokens; if not, such views are
+            an error.
+        mask_probability: Share of the tokens that are chosen for masked-word prediction; 0: no masked copies.
+        seed: Seed of views and masks.
     """
 
     def __init__(
@@ -77,19 +80,19 @@ class Collator:
         self.mask_probability = mask_probability
         self.seed = seed
         self._special = torch.tensor(tokenizer.all_special_ids)
-        # Shared memory: dataloader workers that live longer than an epoch have to see it move on.
+        # Shared memory, so that dataloader workers that live longer than an epoch see the new epoch.
         self._epoch = torch.zeros((), dtype=torch.long).share_memory_()
         if mask_probability and self.tokenizer.mask_token is None:
             raise InputError("Masked-word prediction needs a tokenizer with a mask token; this one has none.")
 
     @property
     def draws(self) -> bool:
-        """Whether a batch differs from epoch to epoch, so that the collator must be told of each."""
+        """Whether a batch differs from epoch to epoch, so that `set_epoch` must be called for each."""
         views = [view for _, view in self.blocks] if self.blocks else self.views
         return self.mask_probability > 0 or any(view.token_operators for view in views)
 
     def set_epoch(self, epoch: int) -> None:
-        """Makes the next views and masks those of `epoch`."""
+        """Sets the epoch that the next views and masks belong to."""
         self._epoch.fill_(epoch)
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> Batch:
@@ -116,20 +119,20 @@ class Collator:
         return finished(batch)
 
     def tokenized(self, dataset: Any, folder: Path | None = None) -> Any:
-        """The rows with the tokens of their texts beside them, from which batches are then made.
+        """Adds columns with the tokens of the texts; batches are then made from these tokens.
 
-        Tokens are made once, and kept for later epochs and later runs. Rows that are no `datasets.Dataset`, or whose
-        tokenizer is written in Python, are given back as they are, and tokenised batch by batch.
+        Tokens are made once and kept for later epochs and runs. If the rows are not a `datasets.Dataset`, or the
+        tokenizer is written in Python, the rows are returned unchanged, and texts are tokenised batch by batch.
 
         Args:
             dataset: The rows.
-            folder: Where tokens are kept; None: in the user's cache.
+            folder: The folder where tokens are kept; None: in the user's cache.
         """
         folder = folder or cache_directory() / "tokens"
         if not isinstance(dataset, Dataset) or len(dataset) == 0 or self._digest is None:
             return dataset
         for column, template in self._columns(self._blocks(dataset[0])):
-            texts_of([dataset[0]], column)  # refuses rows without it
+            texts_of([dataset[0]], column)  # raises if the rows do not have the column
             name = self._column_of_tokens(column, template)
             if name not in dataset.column_names:
                 texts = partial(texts_of, column=column)
@@ -140,25 +143,25 @@ class Collator:
     def flat_batch(
         self, texts: Sequence[str], ids: Sequence[Sequence[int]], which: Tensor, view: Tensor, group: Tensor
     ) -> Tensors:
-        """A batch whose row i is text `which[i]`, and its tokens are `ids[which[i]]`."""
+        """A batch whose row i has the text `texts[which[i]]` and the tokens `ids[which[i]]`."""
         of_texts = torch.tensor([text_id(text) for text in texts])
         tokens = {name: tensor[which] for name, tensor in pad(self.tokenizer, ids).items()}
         return {**tokens, "view": view, "group": group, "text_id": of_texts[which]}
 
     def draw(self, rows: Tensor, view: int) -> Draw:
-        """The numbers for the operators of one view, see `textcl.views.tokens.Draw`."""
+        """The random numbers for the operators of one view, see `textcl.views.tokens.Draw`."""
         streams = count(MASKS + 1)
         return lambda numbers: uniform(self.seed, int(self._epoch), rows, view, numbers, next(streams))
 
     def ordinary(self, batch: Tensors) -> Tensor:
-        """Where a batch holds neither padding nor special tokens, (rows, length)."""
+        """True at tokens that are neither padding nor special, (rows, length)."""
         return batch["attention_mask"].bool() & ~torch.isin(batch["input_ids"], self._special)
 
     def masked(self, batch: Tensors) -> tuple[Tensor, Tensor]:
         """BERT's masks: of the chosen tokens 80 % become [MASK], 10 % any token, 10 % stay (Devlin et al. 2019).
 
         Returns:
-            The masked tokens and what they were, -100 where they were not chosen, both (rows, length).
+            The masked tokens, and the labels: the original token where it was chosen, else -100; both (rows, length).
         """
         input_ids = batch["input_ids"]
         numbers = uniform(
@@ -174,13 +177,13 @@ class Collator:
 
     @staticmethod
     def _columns(blocks: Sequence[Block]) -> list[tuple[str, Template | None]]:
-        """What is tokenised of a row: its columns, and in which template."""
+        """The columns that are tokenised, each with its template."""
         return list(dict.fromkeys((column, view.template) for column, view in blocks))
 
     def _token_ids(
         self, rows: Sequence[Mapping[str, Any]], column: str, template: Template | None = None
     ) -> list[list[int]]:
-        """The tokens of a column of the rows, as `tokenized` put them there, else made now."""
+        """The tokens of a column of the rows: those that `tokenized` added, or else made now."""
         if (name := self._column_of_tokens(column, template)) in rows[0]:
             return [row[name] for row in rows]
         return self._tokenise(texts_of(rows, column), template)
@@ -190,7 +193,10 @@ class Collator:
         return token_ids(self.tokenizer, filled, self.token_limit)
 
     def _column_of_tokens(self, column: str, template: Template | None) -> str:
-        """Its name says all that the tokens come from but the texts, so that nobody takes those of another."""
+        """The name of the column with tokens.
+
+        It names everything that the tokens depend on, except the texts, so that tokens of other settings are not used.
+        """
         within = f" in {template.template!r}" if template else ""
         return f"{column}{within}, {self.token_limit} tokens of {self._digest}"
 
@@ -214,13 +220,13 @@ class Collator:
         return [("text", view) for view in self.views]
 
     def _operated(self, batch: Tensors, views: Sequence[View]) -> Tensors:
-        """The batch after the token operators of its views; blocks may have become shorter."""
+        """Applies the token operators of the views, which may change the lengths of the rows."""
         padding = padding_token(self.tokenizer)
         parts = []
         for number, view in enumerate(views):
             own = batch["view"] == number
             attention, ordinary = batch["attention_mask"][own].bool(), self.ordinary(batch)[own]
-            if view.template:  # whose own words stay as they are
+            if view.template:  # operators do not change the words of the template
                 before, behind = view.template.edges
                 position = torch.arange(attention.shape[1])
                 ordinary &= (position >= before) & (position < attention.sum(dim=1, keepdim=True) - behind)
@@ -234,13 +240,13 @@ class Collator:
             "input_ids": torch.cat([_widened(rows.ids, length, padding) for rows in parts]),
             "attention_mask": torch.cat([_widened(rows.attention.long(), length, 0) for rows in parts]),
         }
-        if "token_type_ids" in batch:  # a single text has one type
+        if "token_type_ids" in batch:  # a single text has only one type
             operated["token_type_ids"] = torch.zeros_like(operated["input_ids"])
         return {**batch, **operated}
 
 
 def texts_of(rows: Sequence[Mapping[str, Any]], column: str) -> list[str]:
-    """A column of the rows; what is missing in a cell is a blank, as the tokenizer needs some text."""
+    """The texts of a column; an empty cell becomes a space, because the tokenizer needs some text."""
     if column not in rows[0]:
         raise InputError(f"A training row needs a column {column!r}; this one has {sorted(rows[0])}.")
     return [row[column] or " " for row in rows]

@@ -1,4 +1,4 @@
-"""Contrastive Tension's batches: groups of one identical pair and K others."""
+"""Contrastive Tension's batches: groups of one pair of identical texts and K pairs of different texts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
@@ -16,18 +16,18 @@ Negatives = Literal["independent", "anchored", "consecutive"]
 
 
 class PairCollator(Collator):
-    """Makes Contrastive Tension's batches: groups of one identical pair and K others.
+    """Makes Contrastive Tension's batches: groups of one pair of identical texts and K pairs of different texts.
 
-    View 0 is what the first tower reads, view 1 what the second reads. Beside the flat batch there are `pair`
-    (pairs, 2), the two rows of each, and `identical` (pairs,), whether they hold one text. Rows that fill no group are
-    left out.
+    View 0 holds the rows of the first tower, view 1 those of the second. The batch also holds `pair` (pairs, 2), the
+    two rows of each pair, and `identical` (pairs,), whether both hold the same text. Rows that do not fill a group are
+    dropped.
 
     Args:
-        tokenizer: The encoder's.
+        tokenizer: The encoder's tokenizer.
         max_length: Tokens after which a text is cut.
-        negatives: See `textcl.BertCT`.
-        negatives_per_positive: K.
-        seed: Of the pairs.
+        negatives: How pairs of different texts are made, see `textcl.BertCT`.
+        negatives_per_positive: Number K of pairs of different texts per group.
+        seed: Seed of the pairs.
     """
 
     def __init__(
@@ -41,27 +41,27 @@ class PairCollator(Collator):
     ) -> None:
         super().__init__(tokenizer, max_length, seed=seed)
         if negatives not in get_args(Negatives):
-            raise InputError(f"BERT-CT's negatives are {', '.join(get_args(Negatives))}, not {negatives!r}.")
+            raise InputError(f"BERT-CT's negatives must be one of {', '.join(get_args(Negatives))}, not {negatives!r}.")
         self.negatives = negatives
         self.negatives_per_positive = negatives_per_positive
         self.rows_of_group = 1 + negatives_per_positive * (2 if negatives == "consecutive" else 1)
 
     @property
     def draws(self) -> bool:
-        return self.negatives == "independent"  # the others are drawn anew in each epoch
+        return self.negatives == "independent"  # only these pairs are drawn again in each epoch
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> Batch:
         groups = len(rows) // self.rows_of_group
         if groups == 0:
             raise InputError(
                 f"A group of BERT-CT with {self.negatives} negatives takes {self.rows_of_group} rows, and the batch "
-                f"has {len(rows)}; raise per_device_train_batch_size."
+                f"has {len(rows)}: raise per_device_train_batch_size."
             )
         rows = rows[: groups * self.rows_of_group]
         texts = texts_of(rows, "text")
         row = torch.arange(len(texts)).view(groups, self.rows_of_group)
         first, second = self._pairs(row, torch.tensor([text_id(text) for text in texts]))
-        # each tower reads each of its texts once, however many pairs it stands in
+        # each tower reads each of its texts once, even if several pairs contain it
         read_first, first = first.flatten().unique(return_inverse=True)
         read_second, second = second.flatten().unique(return_inverse=True)
         which = torch.cat([read_first, read_second])
@@ -79,8 +79,8 @@ class PairCollator(Collator):
         """The rows of the first and the second text of each pair, (groups, 1 + K); the first pair is the identical one.
 
         Args:
-            row: Rows of the batch, (groups, rows of a group).
-            ids: Of their texts.
+            row: Row numbers of the batch, (groups, rows of a group).
+            ids: The ids of their texts, (rows,).
         """
         anchor = row[:, :1]
         if self.negatives == "anchored":

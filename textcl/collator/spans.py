@@ -18,18 +18,18 @@ class SpanCollator(Collator):
     """Makes DeCLUTR's batches: anchors of each document, and positives of each anchor.
 
     View 0 holds the anchors, view v the v-th positive of each; `group` is the anchor's number. With `mask_probability`
-    the anchors themselves are masked, and `mlm_labels` (rows, length) says what stood there.
+    the anchors themselves are masked, and `mlm_labels` (rows, length) holds the original tokens.
 
     Args:
-        tokenizer: The encoder's.
-        max_length: Tokens of a span and its special tokens.
-        anchors: A document.
-        positives: An anchor.
-        shortest: Bounds of a span's length, in tokens.
-        longest: Likewise.
+        tokenizer: The encoder's tokenizer.
+        max_length: Largest number of tokens of a span, special tokens included.
+        anchors: Number of anchors per document.
+        positives: Number of positives per anchor.
+        shortest: Smallest length of a span in tokens, without special tokens.
+        longest: Largest length of a span in tokens, without special tokens.
         sampling: Where positives lie, see `textcl.views.spans.sample_spans`.
-        mask_probability: Share of the anchors' tokens chosen for masked-word prediction; 0: none.
-        seed: Of spans and masks.
+        mask_probability: Share of the anchors' tokens that are chosen for masked-word prediction; 0: none.
+        seed: Seed of spans and masks.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class SpanCollator(Collator):
             "text_id": ids.repeat_interleave(self.anchors)[group],
         }
         if self.mask_probability:
-            # each row draws masks of its own, known by its document, its view and its anchor's number in the document
+            # masks are drawn for each row, from its document, its view and its anchor's number in the document
             number = batch["view"] * self.anchors + group % self.anchors
             masked, labels = self.masked({**batch, "view": number})
             of_anchor = (batch["view"] == 0)[:, None]
@@ -83,7 +83,7 @@ class SpanCollator(Collator):
         return finished(batch)
 
     def document_lengths(self, dataset: Any) -> list[int]:
-        """The tokens of each document, special ones left out."""
+        """The number of tokens of each document, without special tokens."""
         special = sum(self._edges)
         return [
             len(tokens) - special
@@ -93,12 +93,12 @@ class SpanCollator(Collator):
 
     @cached_property
     def _edges(self) -> tuple[int, int]:
-        """Special tokens before a text and behind it."""
+        """The numbers of special tokens before and after a text."""
         special = self.tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
         return special.index(0), special[::-1].index(0)
 
     def _sample(self, tokens: Sequence[int], numbers: Sequence[float], spans: list[list[list[int]]]) -> None:
-        """Appends a document's spans, with special tokens around them, to those of each view."""
+        """Samples a document's spans and appends them, with special tokens around them, to the spans of each view."""
         start, end = self._edges[0], len(tokens) - self._edges[1]
         sampled = sample_spans(
             end - start,

@@ -1,4 +1,4 @@
-"""Tokens of a corpus, made once: an Arrow file that later epochs, and later runs, map into memory."""
+"""Tokens of a corpus, made once and kept in an Arrow file that later epochs and runs map into memory."""
 
 import hashlib
 import json
@@ -21,11 +21,11 @@ SCHEMA = pyarrow.schema([("tokens", pyarrow.list_(pyarrow.int32()))])
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """Equal where tokenizers give equal tokens; None where that cannot be told, as of one written in Python."""
+    """A hash that is equal for tokenizers with equal tokens; None for a tokenizer written in Python."""
     if not tokenizer.is_fast:
         return None
     state = json.loads(tokenizer.backend_tokenizer.to_str())
-    del state["truncation"], state["padding"]  # of the last call
+    del state["truncation"], state["padding"]  # these depend on the last call
     return _digest(json.dumps([state, tokenizer.truncation_side], sort_keys=True))
 
 
@@ -37,16 +37,16 @@ def with_tokens(
     tokenise: Callable[[list[str]], list[list[int]]],
     folder: Path,
 ) -> Dataset:
-    """A dataset with the tokens of each row in a further column.
+    """Adds a column with the tokens of each row to a dataset.
 
     Args:
         dataset: The rows.
-        column: Where their texts are.
-        name: Of the column to come. The same name stands for the same way from texts to tokens.
-        texts: Gives the texts of some rows, which hold this column alone.
-        tokenise: Gives the tokens of some texts.
-        folder: Where the files are, one for each `name` and corpus. Where nothing can be written, a warning says so,
-            and the dataset is given back as it was.
+        column: The column with the texts.
+        name: Name of the new column. Equal names must mean that texts are tokenised in the same way.
+        texts: Returns the texts of some rows, which hold only this column.
+        tokenise: Returns the tokens of some texts.
+        folder: The folder of the files, one file for each `name` and corpus. If it cannot be written, a warning is
+            logged, and the dataset is returned unchanged.
     """
     of_texts = dataset.select_columns([column])
     digest = hashlib.sha256(name.encode())
@@ -69,7 +69,7 @@ def with_tokens(
                     stream.write_batch(pyarrow.record_batch([pyarrow.array(rows, SCHEMA.field(0).type)], schema=SCHEMA))
                     bar.update(len(window))
         except OSError as error:
-            logger.warning("Tokens cannot be kept (%s); texts are tokenised in each epoch.", error)
+            logger.warning("Tokens cannot be saved to a file (%s); texts are tokenised again in each epoch.", error)
             return dataset
         tokens = _read(path, len(dataset))
         assert tokens is not None
@@ -77,7 +77,7 @@ def with_tokens(
 
 
 def _read(path: Path, rows: int) -> Dataset | None:
-    """What was kept, unless it is not there, or somebody cut it short."""
+    """The tokens in a file; None if the file is missing or incomplete."""
     try:
         kept = Dataset.from_file(str(path))
     except (OSError, pyarrow.ArrowInvalid):

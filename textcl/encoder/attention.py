@@ -1,9 +1,9 @@
-"""Attention where torch's is slow: separate matrix products on a CPU, and packed rows on a GPU.
+"""Attention for the cases in which torch's is slow: separate matrix products on a CPU, and packed rows on a GPU.
 
-On a CPU, torch's fused attention has no dropout, and what it falls back to computes in float32. On a GPU, slices with
-much padding are packed (see `forward.py`): attention unpacks them, which is a small part of the work. (torch's
-attention for rows of any length has no dropout; its nested tensors have it, but took ten times as long to launch as to
-compute.)
+On a CPU, torch's fused attention has no dropout, and its fallback computes in float32. On a GPU, slices with much
+padding are packed (see `forward.py`), and attention unpacks them, which is a small part of the work. (torch's own
+attention for rows of any length has no dropout. Its nested tensors have dropout, but launching them took ten times as
+long as the computation.)
 """
 
 from typing import Any
@@ -32,20 +32,20 @@ def attention(
 ) -> tuple[Tensor, Tensor | None]:
     """Scaled dot-product attention, as transformers calls it: heads × (length, length) products, softmax, dropout.
 
-    Falls back to torch's attention (SDPA) unless on a CPU and training, or on a CPU with short rows in bfloat16; also
-    for causal attention without a mask, and if there are fewer heads of keys than of queries.
+    Falls back to torch's attention (SDPA) unless on a CPU and training, or on a CPU with short rows in bfloat16. Also
+    falls back for causal attention without a mask, and if there are fewer key heads than query heads.
 
     Args:
         module: The layer.
-        query: (rows, heads, length, dim of a head), as are `key` and `value`.
-        key: See `query`.
-        value: See `query`.
-        attention_mask: True where a query sees a key, (rows or 1, 1, length, length); None: all of them.
-        dropout: Rate at which weights are dropped.
+        query: The queries, (rows, heads, length, dim of a head).
+        key: The keys, (rows, heads, length, dim of a head).
+        value: The values, (rows, heads, length, dim of a head).
+        attention_mask: True if a query sees a key, (rows or 1, 1, length, length); None: every query sees all keys.
+        dropout: Rate at which attention weights are dropped.
         scaling: Factor of the products; None: 1 / √(dim of a head).
-        **options: Other options of transformers. If `padded_mask` (rows, length) is among them, rows are packed, (1,
-            heads, tokens, dim of a head): it is true where the padded rows have a token, and `packed_from` (tokens,) is
-            the place of each token in them, row · length + position.
+        **options: Other options of transformers. With `padded_mask` (rows, length) and `packed_from` (tokens,), rows
+            are packed, (1, heads, tokens, dim of a head). `padded_mask` is True where the padded rows have a token, and
+            `packed_from` is the position of each token in the padded rows, row · length + position.
 
     Returns:
         (rows, length, heads, dim of a head), and None for the weights.
@@ -92,9 +92,9 @@ def _packed(
 
 
 def mask(**options: Any) -> Tensor | None:
-    """transformers' mask for torch's attention, without reading whether it hides anything, which waits for a GPU.
+    """transformers' mask for torch's attention, without the check whether it hides a token, which waits for a GPU.
 
-    Without padding, call the backbone with `attention_mask=None`.
+    If there is no padding, call the backbone with `attention_mask=None`.
     """
     if options.get("attention_mask") is not None:
         options |= {"allow_is_bidirectional_skip": False, "allow_is_causal_skip": False}
@@ -106,6 +106,6 @@ AttentionMaskInterface.register(ATTENTION, mask)
 
 
 def attend_fast(backbone: PreTrainedModel) -> None:
-    """Makes a backbone that would use torch's attention use this one."""
+    """Makes a backbone use this attention in place of torch's (SDPA), in place."""
     if backbone.config._attn_implementation == "sdpa":
         backbone.set_attn_implementation(ATTENTION)

@@ -1,4 +1,4 @@
-"""What a backbone can do, and how one is prepared: functions of a backbone and its tokenizer."""
+"""Functions that prepare a backbone and find out what it can do."""
 
 import inspect
 import logging
@@ -27,11 +27,11 @@ DROPOUT_FIELDS = (
 
 
 def prepare_backbone(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Changes a backbone in place so that it trains fast here; `Encoder.from_pretrained` calls it.
+    """Changes a backbone in place so that it trains fast; `Encoder.from_pretrained` calls this.
 
-    Dropout layers and attention are replaced by faster ones with the same statistics, the pooler, which textcl does
-    not use, is frozen (else DistributedDataParallel would wait for its gradient), a tokenizer without a padding token
-    gets its end token as one, and on a CPU the process keeps memory that it has freed.
+    Dropout layers and attention are replaced by faster ones with the same statistics. The pooler, which textcl does not
+    use, is frozen; otherwise DistributedDataParallel would wait for its gradient. A tokenizer without a padding token
+    gets its end token as padding token. On a CPU the process keeps freed memory for later use.
     """
     draw_fast(backbone)
     attend_fast(backbone)
@@ -43,7 +43,7 @@ def prepare_backbone(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
 
 
 def pooler_head(backbone: PreTrainedModel, name: str) -> DenseTanh:
-    """A dense tanh layer with the weights of the backbone's own pooler, random ones if it has none."""
+    """A dense tanh layer with the weights of the backbone's own pooler, or random weights if it has none."""
     pooler = getattr(backbone, "pooler", None)
     dense = getattr(pooler, "dense", pooler)  # ALBERT's pooler is the dense layer itself
     head = DenseTanh(int(backbone.config.hidden_size))
@@ -52,12 +52,12 @@ def pooler_head(backbone: PreTrainedModel, name: str) -> DenseTanh:
         head.dense.load_state_dict(dense.state_dict())
     else:
         head = head.to(dense.weight.dtype if isinstance(dense, nn.Linear) else backbone.dtype)
-        logger.warning("%s has no trained pooler; its dense layer starts at random.", name or "The backbone")
+        logger.warning("%s has no trained pooler; its dense layer starts with random weights.", name or "The backbone")
     return head
 
 
 def longest_input(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The most tokens that the backbone has positions for."""
+    """The largest number of tokens that the backbone has positions for."""
     positions = getattr(backbone.config, "max_position_embeddings", None) or tokenizer.model_max_length
     return int(min(positions - first_position(backbone), tokenizer.model_max_length))
 
@@ -71,14 +71,17 @@ def first_position(backbone: PreTrainedModel) -> int:
 
 
 def ordinary_tokens(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: int) -> list[int]:
-    """The ids of some tokens that are not special, for probing a backbone."""
+    """The ids of `count` tokens that are not special, for probing a backbone."""
     table = cast(nn.Embedding, backbone.get_input_embeddings())
     return [i for i in range(table.num_embeddings) if i not in tokenizer.all_special_ids][-count:]
 
 
 @torch.no_grad()
 def order_is_in_position_ids(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether moving tokens together with their position ids changes nothing, and moving the ids alone does."""
+    """Whether the backbone takes the order of words only from position ids.
+
+    Then moving tokens with their position ids changes nothing, and moving only the position ids changes the result.
+    """
     if "position_ids" not in inspect.signature(backbone.forward).parameters:
         return False
     ids = torch.tensor([ordinary_tokens(backbone, tokenizer, 6)], device=backbone.device)
@@ -95,7 +98,7 @@ def order_is_in_position_ids(backbone: PreTrainedModel, tokenizer: PreTrainedTok
 
 
 def add_token(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, token: str) -> None:
-    """Adds a special token to the tokenizer, and a row for it, the mean of the others, to the word embeddings."""
+    """Adds a special token to the tokenizer and its row, the mean of the other rows, to the word embeddings."""
     if token in tokenizer.get_vocab():
         return
     tokenizer.add_special_tokens({"additional_special_tokens": [token]})
@@ -108,11 +111,11 @@ def add_token(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tok
 
 
 def compile_layers(backbone: PreTrainedModel) -> None:
-    """Compiles the layers, on their first use and for any length (`torch.compile`).
+    """Compiles each layer on its first use, for rows of any length (`torch.compile`).
 
-    On a GPU the operations between two matrix products become one kernel, and a step of BERT-base takes a fifth less.
-    The first step takes 10 to 20 seconds longer, and less when torch finds what it compiled before. On a CPU it brings
-    nothing.
+    On a GPU the operations between two matrix products become one kernel, and a step of BERT-base takes a fifth less
+    time. The first step takes 10 to 20 seconds longer, or less if torch finds earlier compiled code. On a CPU it saves
+    no time.
     """
     count = backbone.config.num_hidden_layers
     for module in backbone.modules():

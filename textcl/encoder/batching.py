@@ -1,4 +1,4 @@
-"""Rows of different lengths become a few tensors with little padding.
+"""Turns rows of different lengths into a few tensors with little padding.
 
 Training, corpus encoding and the gradient cache all cut their rows here, in length order and by a token budget.
 """
@@ -27,12 +27,12 @@ class Tokens(TypedDict, total=False):
     attention_mask: Tensor
     """1 where there is a token, 0 at padding, (rows, length)."""
     token_type_ids: Tensor
-    """Zeros, for a backbone that asks for them, (rows, length)."""
+    """Zeros, if the backbone needs token types, (rows, length)."""
     lengths: np.ndarray | Tensor
-    """Tokens of each row, (rows,). Stays on the CPU, where it decides the shapes of slices; a collator gives it as a
-    numpy array, which no trainer moves. Without it the mask is summed, for which a GPU is waited for."""
+    """Number of tokens of each row, (rows,). Stays on the CPU, because it decides the shapes of slices: a collator
+    gives it as a numpy array, which no trainer moves. Without `lengths` the mask is summed, which waits for a GPU."""
     view: np.ndarray | Tensor
-    """The number of each row's view, (rows,). Stays on the CPU, as `lengths`."""
+    """The number of each row's view, (rows,). Stays on the CPU for the same reason."""
 
 
 @dataclass
@@ -40,10 +40,11 @@ class Slicing:
     """How an encoder cuts its rows into slices; shared by the copies that `Encoder.with_` makes.
 
     Attributes:
-        token_budget: The most tokens of a slice, padding included; None: by the device. Halved when memory runs out.
+        token_budget: Largest number of tokens of a slice, padding included; None: the default of the device. Halved
+            when memory runs out.
         gradient_cache: Whether `embed` keeps no activations and computes each slice again in backward.
         packs: Whether the backbone takes packed rows, see `textcl.encoder.forward`; None: not probed yet.
-        kept: Bounds the freed memory that the process keeps while slices are computed again.
+        kept: Limits the freed memory that the process keeps while slices are computed again.
     """
 
     token_budget: int | None = None
@@ -57,7 +58,7 @@ def length_ordered_slices(lengths: Tensor, token_budget: int) -> list[Tensor]:
 
     Args:
         lengths: Tokens of each row, (rows,).
-        token_budget: Most tokens, padding included, that a slice may hold; a longer row is a slice by itself.
+        token_budget: Largest number of tokens of a slice, padding included; a longer row is a slice by itself.
 
     Returns:
         Row numbers of each slice, longest rows first, so that a batch too large for the memory fails at once.
@@ -80,19 +81,19 @@ def length_ordered_slices(lengths: Tensor, token_budget: int) -> list[Tensor]:
 def in_slices(
     lengths: Tensor, token_budget: int, compute: Callable[[Tensor], None], slicing: Slicing | None = None
 ) -> list[Tensor]:
-    """Computes rows slice by slice, as `length_ordered_slices` cuts them; in smaller slices when memory runs out.
+    """Computes rows slice by slice, see `length_ordered_slices`, and in smaller slices after memory has run out.
 
     Args:
         lengths: Tokens of each row, (rows,).
-        token_budget: Most tokens, padding included, that a slice may hold.
+        token_budget: Largest number of tokens of a slice, padding included.
         compute: Called with the row numbers of each slice.
-        slicing: Where a budget that was halved is kept for later calls. None: running out of memory raises.
+        slicing: Keeps a halved budget for later calls. None: running out of memory raises.
 
     Returns:
         The slices that were computed, in their order.
 
     Raises:
-        RuntimeError: What `compute` raised, if it is another error, or a slice of one row ran out of memory.
+        RuntimeError: The error of `compute`, if it has another cause or a slice of one row ran out of memory.
     """
     waiting = length_ordered_slices(lengths, token_budget)
     done: list[Tensor] = []
@@ -105,7 +106,7 @@ def in_slices(
         else:
             done.append(waiting.pop(0))
             continue
-        # out here the error is gone, and with it what its traceback kept in memory
+        # outside of `except`, because the traceback of the error keeps tensors in memory
         size = len(waiting[0]) * max(1, int(lengths[waiting[0]].max()))
         slicing.token_budget = size // 2
         logger.warning("Out of memory with %d tokens at a time; continuing with %d.", size, slicing.token_budget)
@@ -116,19 +117,20 @@ def in_slices(
 
 
 def take_rows(tokens: Mapping[str, Tensor], rows: Tensor, longest: int) -> dict[str, Tensor]:
-    """The given rows of every tensor, those with a length cut to the `longest` of them (padding is on the right)."""
+    """The given rows of every tensor; tensors with a length are cut to `longest` (padding is on the right)."""
     return {name: tensor[rows] if tensor.ndim == 1 else tensor[rows, :longest] for name, tensor in tokens.items()}
 
 
 def pack(tokens: Mapping[str, Tensor], count: int) -> tuple[dict[str, Tensor], Tensor]:
-    """Packs padded rows: one row behind the other, without padding.
+    """Packs padded rows: one row directly after the other, without padding.
 
     Args:
         tokens: Each (rows, length), padded on the right.
-        count: The number of tokens that are not padding; known beforehand, so that a GPU need not be waited for.
+        count: The number of tokens that are not padding; an argument, because counting would wait for a GPU.
 
     Returns:
-        Each tensor but the mask, (1, tokens). And where each token stood, row · length + position, (tokens,).
+        Each tensor except the mask, (1, tokens); and the position of each token in the padded rows, row · length +
+        position, (tokens,).
 
     Example:
         >>> ids, mask = torch.tensor([[5, 6, 7], [8, 0, 0]]), torch.tensor([[1, 1, 1], [1, 0, 0]])
@@ -161,15 +163,15 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def on_device(batch: Mapping[str, Any], device: torch.device) -> Any:
-    """A batch with its tensors on a device, and its numpy arrays where they are, as a trainer moves it."""
+    """A batch with its tensors on a device and its numpy arrays unchanged, as a trainer moves it."""
     return {name: to_device(each, device) if isinstance(each, Tensor) else each for name, each in batch.items()}
 
 
 def on_host(values: Tensor | np.ndarray) -> Tensor:
     """The values as a tensor on the CPU.
 
-    Values that decide the shapes of a step (lengths, views, masked words) are numpy arrays in a batch: no trainer moves
-    them to a GPU, so that they can be read without waiting for it. A tensor on a GPU is waited for.
+    Values that decide the shapes of a step (lengths, views, masked words) are numpy arrays in a batch. No trainer moves
+    them to a GPU, so reading them does not wait. For a tensor on a GPU this function waits.
     """
     return torch.from_numpy(values) if isinstance(values, np.ndarray) else values.cpu()
 
@@ -180,14 +182,14 @@ def row_lengths(tokens: Mapping[str, Any]) -> Tensor:
 
 
 def words_asked_for(hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The vectors and the labels at masked places, for a masked-word head.
+    """The vectors and the labels at masked positions, for a masked-word head.
 
     Args:
         hidden: The backbone's last layer, (rows, length, dim).
-        labels: -100 where no word is asked for, (rows, length), on the CPU.
+        labels: The token to predict at each masked position, -100 elsewhere, (rows, length), on the CPU.
 
     Returns:
-        The vectors where words are asked for, (words, dim), and those words, (words,).
+        The vectors at masked positions, (words, dim), and the tokens to predict there, (words,).
     """
     labels = labels.flatten()
     places = (labels != -100).nonzero()[:, 0]
@@ -201,33 +203,33 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_lengt
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int | None) -> list[list[int]]:
-    """The tokens of texts, special ones included, cut at `max_length`; None: whole."""
-    # ids alone: what else the tokenizer could give takes it longer to hand over than to make
+    """The tokens of texts, special tokens included, cut at `max_length`; None: not cut."""
+    # only ids: the tokenizer's other outputs take longer to return than to compute
     asked = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
     ids = tokenizer(list(texts), truncation=max_length is not None, max_length=max_length, **asked)["input_ids"]
     return cast(list[list[int]], ids)
 
 
 def pad(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-    """Rows of tokens, special ones included, as token tensors (rows, length), padded on the right."""
+    """Rows of tokens, special tokens included, as token tensors (rows, length), padded on the right."""
     lengths = torch.tensor([len(row) for row in rows])
     there = torch.arange(int(lengths.max())) < lengths[:, None]
     input_ids = torch.full(there.shape, padding_token(tokenizer))
     input_ids[there] = torch.from_numpy(np.fromiter(chain.from_iterable(rows), np.int64, int(lengths.sum())))
     tensors = {"input_ids": input_ids, "attention_mask": there.long()}
-    if "token_type_ids" in input_names(tokenizer):  # a single text has one type
+    if "token_type_ids" in input_names(tokenizer):  # a single text has only one type
         tensors["token_type_ids"] = torch.zeros_like(tensors["input_ids"])
     return tensors
 
 
 def padding_token(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The token that rows are padded with: the tokenizer's, else its end token, else 0; the mask hides it."""
+    """The token for padding: the tokenizer's padding token, else its end token, else 0. The mask hides it."""
     known = (tokenizer.pad_token_id, tokenizer.eos_token_id)
     return int(next((token for token in known if token is not None), 0))
 
 
 def input_names(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The tensors that a backbone takes from its tokenizer."""
+    """The names of the tensors that a backbone takes from its tokenizer."""
     return list(dict.fromkeys(["input_ids", "attention_mask", *tokenizer.model_input_names]))
 
 

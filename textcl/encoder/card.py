@@ -20,14 +20,14 @@ def model_card(
     tags: Sequence[str] = (),
     sections: Mapping[str, str] | None = None,
 ) -> str:
-    """The text of README.md. No text of a corpus and no path of a machine is in it.
+    """The text of README.md. It holds no text of a corpus and no path of a machine.
 
     Args:
-        facts: What `Encoder.describe` gives.
-        settings: Of the export; they decide which library loads it.
+        facts: The result of `Encoder.describe`.
+        settings: The settings of the export; they decide which library loads it.
         base_model: The model that training started from; default: the one in `facts`.
         tags: Further tags of the header.
-        sections: Titles and Markdown, between the encoder's facts and how it is loaded.
+        sections: Titles and Markdown of further sections, after the encoder's facts and before how to load it.
     """
     base_model = base_model or facts["model"]
     library = "sentence-transformers" if expressible(settings) else "textcl"
@@ -42,7 +42,7 @@ def model_card(
         "Encoder": "\n".join(f"- {name}: {code(value)}" for name, value in shown.items() if value is not None),
         **(sections or {}),
         "How to load it": _loading(settings),
-        "Licence": "None is stated here. Those of the model that training started from and of the data decide.",
+        "Licence": "None is stated here. The licences of the base model and of the training data decide.",
     }
     text = "\n\n".join(f"## {title}\n\n{content}" for title, content in parts.items())
     front = yaml.safe_dump(header, sort_keys=False, allow_unicode=True)
@@ -50,17 +50,17 @@ def model_card(
 
 
 def is_hub_name(name: str) -> bool:
-    """Whether a model's name is one that the hub could know, and no directory of this machine."""
+    """Whether a model's name could be a hub name and is not a directory of this machine."""
     return name != "bundled" and bool(_HUB_NAME.fullmatch(name)) and not Path(name).exists()
 
 
 def file_name(name: str) -> str:
-    """A hub's name as it is, and the last part of a path, which says nothing of the machine."""
+    """A hub name unchanged; of a path only the last part, which says nothing about the machine."""
     return name if is_hub_name(name) else Path(name).name
 
 
 def code(value: object) -> str:
-    """A value as Markdown shows it verbatim, in one line."""
+    """A value as Markdown code, in one line."""
     return f"`{' '.join(str(value).replace('`', chr(39)).split())}`"
 
 
@@ -74,5 +74,5 @@ def _loading(settings: Settings) -> str:
         'embeddings = encoder.encode(["A sentence.", "Another one."])\n'
     )
     if not expressible(settings):
-        return f"sentence-transformers has no place for its pooling and prompt.\n\n```python\n{ours}```"
+        return f"sentence-transformers cannot express its pooling and prompt.\n\n```python\n{ours}```"
     return f"```python\n{theirs}```\n\nor, with the same embeddings,\n\n```python\n{ours}```"

@@ -1,4 +1,4 @@
-"""The Encoder: a transformer backbone, a pooling and, where a method keeps one, a head. The only thing exported."""
+"""The Encoder: a transformer backbone, a pooling and, if a method keeps one, a head. Only the encoder is exported."""
 
 import copy
 import hashlib
@@ -47,10 +47,9 @@ from textcl.views.view import DELETION_TOKEN, View, deletes_tokens, parse_view
 # Padded tokens in one slice. Small slices pad less and fit the cache of a CPU; a GPU wants large ones.
 TOKEN_BUDGET = {"cpu": 2048, "cuda": 131072}
 BATCH_SIZE = {"cpu": 32, "cuda": 512}  # of `encode`
-# Texts tokenised at a time while encoding: bounds the memory that token lists take. A GPU computes meanwhile.
+# Texts tokenised at a time in `encode`, which limits the memory of token lists. A GPU computes in the meantime.
 WINDOW = {"cpu": 16384, "cuda": 4096}
-# Texts that normalisers and pre-tokenisers treat in different ways; and the keys of a configuration that say only
-# where a model came from.
+# For the fingerprint: texts on which tokenizers differ, and configuration keys that only say where a model is from.
 _PROBES = ["The ÉCOLE's", "naïve  co-op", "$1,234.50", "ΑΒΓ", "東京", "עברית;", "ﬁne", "👩‍🚀\t", "<s>[MASK]"]
 _INCIDENTAL = ("_name_or_path", "architectures", "transformers_version", "output_hidden_states")
 
@@ -74,7 +73,7 @@ class Encoder(nn.Module):
         normalize: Whether `encode` scales vectors to length 1 by default.
         prompts: Named prompts. A prompt is put before the text or, if it holds `{text}`, around it.
         default_prompt_name: The prompt that `encode` takes if none is named.
-        name: Where the backbone came from; results quote it.
+        name: The name or directory that the backbone came from; results record it.
 
     Raises:
         InputError: If the pooling is unknown, or does not suit the tokenizer.
@@ -113,7 +112,7 @@ class Encoder(nn.Module):
         self.default_prompt_name = default_prompt_name
         self.name = name
         self.slicing = Slicing()
-        self.source: Path | None = None  # the directory of the backbone, for the masked-word head that may lie there
+        self.source: Path | None = None  # the directory of the backbone, which may hold a masked-word head
         self.token_weights: Tensor | None
         self.register_buffer("token_weights", token_weights)
         self.head = head
@@ -137,14 +136,14 @@ class Encoder(nn.Module):
         """Loads an encoder from a hub name, a transformers directory or a sentence-transformers directory.
 
         Args:
-            name_or_path: "bundled" for the small encoder that comes with textcl.
-            pooling: Default: what the directory says, else mean.
-            max_length: Default: what the directory says, else the longest input of the backbone, at most 512.
-            dropout: Sets every dropout rate of the backbone; default: as its configuration says.
-            dtype: Type of the weights. Train in float32 also if the file holds a half type.
-            prompts: Added to those of the directory.
+            name_or_path: A hub name or a directory; "bundled" for the small encoder that comes with textcl.
+            pooling: The pooling, see `Encoder`; default: that of the directory, else mean.
+            max_length: Default: that of the directory, else the longest input of the backbone, at most 512.
+            dropout: Sets every dropout rate of the backbone; default: the rates of its configuration.
+            dtype: Type of the weights. Train in float32 even if the file holds half precision.
+            prompts: Prompts to add to those of the directory.
             default_prompt_name: The prompt that `encode` takes if none is named.
-            device: Default: a GPU if there is one.
+            device: The device of the weights; default: a GPU if there is one.
 
         Raises:
             InputError: If there is no such model, or it holds something that textcl cannot load safely.
@@ -176,10 +175,10 @@ class Encoder(nn.Module):
         normalize: bool | None = None,
         default_prompt_name: str | None = None,
     ) -> Self:
-        """A copy with other settings. It shares weights and slicing with this encoder, so that training goes on in it.
+        """A copy with other settings. It shares weights and slicing with this encoder, so training changes both.
 
         Args:
-            pooling: With another pooling, head and projection are left out: they were trained behind this one.
+            pooling: If it is another pooling, head and projection are dropped: they were trained behind this one.
             max_length: Tokens after which a text is cut.
             normalize: Whether `encode` scales vectors to length 1 by default.
             default_prompt_name: The prompt that `encode` takes if none is named.
@@ -188,7 +187,7 @@ class Encoder(nn.Module):
             InputError: If the pooling is unknown, or is "pooler", whose dense layer this encoder does not have.
         """
         changed = copy.copy(self)
-        changed._modules = dict(self._modules)  # a shallow copy shares the dictionary, not only what it holds
+        changed._modules = dict(self._modules)  # copy.copy shares the dictionary of modules, so copy it too
         if pooling is not None and pooling != self.pooling:
             check_pooling(pooling)
             if pooling == "pooler":
@@ -218,7 +217,7 @@ class Encoder(nn.Module):
 
     @property
     def tokens_at_a_time(self) -> int:
-        """The most tokens, padding included, that `embed` puts through the backbone together."""
+        """Largest number of tokens, padding included, that `embed` puts through the backbone at a time."""
         return self.slicing.token_budget or TOKEN_BUDGET.get(self.device.type, 65536)
 
     @property
@@ -227,7 +226,7 @@ class Encoder(nn.Module):
         return any(getattr(self.backbone.config, field, 0.0) for field in DROPOUT_FIELDS)
 
     def weigh_tokens(self, texts: Iterable[str], a: float = 1e-3) -> None:
-        """Gives tokens that are frequent in `texts` less weight in averages, see `smooth_inverse_frequency`."""
+        """Gives frequent tokens of `texts` less weight in averages, see `smooth_inverse_frequency`."""
         self.token_weights = smooth_inverse_frequency(self.tokenizer, texts, a).to(self.device)
 
     def embed(
@@ -243,9 +242,9 @@ class Encoder(nn.Module):
         Rows are ordered by length and go through the backbone in slices of a token budget; the order is restored.
 
         Args:
-            tokens: As the tokenizer gives them, padded on the right; with `views` also `view`.
-            views: Row i is changed inside the backbone as `views[view[i]]` says.
-            dropout: False leaves it out, whatever mode the encoder is in.
+            tokens: The tokenizer's tensors, padded on the right; with `views` also `view`, each row's view number.
+            views: The view `views[view[i]]` is applied to row i inside the backbone.
+            dropout: False: no dropout, whatever mode the encoder is in.
             perturbation: Added to the output of the embedding block, (rows, length, dim of the word embeddings).
 
         Returns:
@@ -254,14 +253,14 @@ class Encoder(nn.Module):
         return embed_rows(self, tokens, views, dropout, perturbation)[0]
 
     def embed_masked(self, tokens: Tokens, labels: Tensor | np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        """Embeds rows, and gives the token vectors that a masked-word head needs, from the same pass.
+        """Embeds rows, and returns the token vectors for a masked-word head from the same pass.
 
         Args:
-            tokens: As `embed` takes them.
-            labels: -100 where no word is asked for, (rows, length).
+            tokens: The rows, see `embed`.
+            labels: The token to predict at each masked position, -100 elsewhere, (rows, length).
 
         Returns:
-            Embeddings (rows, dim); the last layer where words are asked for, (words, dim); those words, (words,).
+            Embeddings (rows, dim); the last layer at masked positions, (words, dim); the tokens to predict, (words,).
         """
         embeddings, asked = embed_rows(self, tokens, labels=on_host(labels))
         return embeddings, torch.cat([hidden for hidden, _ in asked]), torch.cat([words for _, words in asked])
@@ -272,27 +271,28 @@ class Encoder(nn.Module):
         return torch.cat([hidden for hidden, _ in asked]), torch.cat([words for _, words in asked])
 
     def prepare_views(self, *names: str) -> tuple[View, ...]:
-        """The views of these names, see `textcl.views.view.parse_view`, for `embed` and a collator.
+        """The views with these names, see `textcl.views.view.parse_view`, for `embed` and a collator.
 
         A view that deletes tokens adds [DEL] to the tokenizer and the word embeddings.
 
         Raises:
-            InputError: For an unknown view; or if it does not work with this backbone: its embedding block is not
-                known, or it does not take the order of words from position ids alone.
+            InputError: If a view is unknown or does not work with this backbone: its embedding block is not known, or
+                it does not take the order of words only from position ids.
         """
         if deletes_tokens(names):
             add_token(self.backbone, self.tokenizer, DELETION_TOKEN)
         longest = longest_input(self.backbone, self.tokenizer)
         views = tuple(parse_view(name, self.tokenizer, longest) for name in names)
-        if any(view.input_operators or view.embedding_operators for view in views) and not hasattr(
-            self.backbone, "embeddings"
-        ):
-            raise InputError(f"{self.name} has no embedding block that could be found; views inside the model need it.")
+        inside = any(view.input_operators or view.embedding_operators for view in views)
+        if inside and not hasattr(self.backbone, "embeddings"):
+            raise InputError(
+                f"{self.name} has no `embeddings` module, which views inside the model need. Choose another."
+            )
         shuffled = any(view.shuffles_positions for view in views)
         if shuffled and not order_is_in_position_ids(self.backbone, self.tokenizer):
             raise InputError(
                 f"Shuffling positions means nothing to {self.name} ({self.backbone.config.model_type}): it does not "
-                "take the order of words from position ids alone. Choose another view."
+                "take the order of words only from position ids. Choose another view."
             )
         return views
 
@@ -308,21 +308,21 @@ class Encoder(nn.Module):
         prompt_name: str | None = None,
         bf16: bool = False,
     ) -> Any:
-        """Embeds texts; each distinct text once.
+        """Embeds texts; each distinct text is embedded once.
+
+        If memory runs out, a warning is logged, and this encoder uses half as many tokens per slice from then on.
 
         Args:
             texts: One text, or several.
-            batch_size: Bounds the memory: a slice holds at most batch_size × 128 tokens, hence more short texts.
-                Default: 32, and 512 on a GPU.
-            normalize: Scale to length 1; default: as the encoder was saved.
-            show_progress_bar: Default: on a terminal, when it takes over two seconds.
+            batch_size: Limits the memory: a slice holds at most batch_size × 128 tokens, so it holds more
+                texts if they are short. Default: 32, or 512 on a GPU.
+            normalize: Whether to scale vectors to length 1; default: the setting of the encoder.
+            show_progress_bar: Whether to show a bar; default: on a terminal, if encoding takes over two seconds.
             convert_to: "numpy" (n, dim), "tensor" (n, dim) on the encoder's device, or "list" of tensors. A single
                 text gives (dim,).
-            prompt: Put before each text, or around it where it holds `{text}`.
-            prompt_name: The name of one of `prompts`.
-            bf16: Compute in bfloat16, where the machine has it; the vectors are float32 all the same.
-
-        Out of memory halves the tokens of a slice, here and in what this encoder does later, and a warning says so.
+            prompt: Put before each text or, if it holds `{text}`, around it.
+            prompt_name: The name of one of the encoder's `prompts`.
+            bf16: Compute in bfloat16 if the machine supports it; the vectors are still float32.
 
         Raises:
             InputError: If the prompt is unknown, or pooling is mask_token and a text holds no mask token.
@@ -335,7 +335,7 @@ class Encoder(nn.Module):
         wrap = in_prompt(self.prompt_text(prompt, prompt_name), self.tokenizer, self.max_length)
         unique: dict[str, int] = {}
         which = [unique.setdefault(text, len(unique)) for text in ([str(texts)] if single else texts)]
-        distinct = sorted(unique, key=len, reverse=True)  # long ones together: character length foretells token length
+        distinct = sorted(unique, key=len, reverse=True)  # similar lengths together: more characters, more tokens
         dtype = torch.promote_types(self.backbone.dtype, torch.float32)
         embeddings = torch.empty(len(distinct), self.dimension, dtype=dtype, device=self.device)
         bar = tqdm(
@@ -343,7 +343,7 @@ class Encoder(nn.Module):
             desc="Encoding",
             unit=" texts",
             delay=2,
-            leave=None,  # it goes when it is done, if it stands below that of a whole corpus
+            leave=None,  # disappears when done, if it is below the bar of a whole corpus
             disable=None if show_progress_bar is None else not show_progress_bar,
         )
         autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=bf16_if_there(bf16))
@@ -382,7 +382,7 @@ class Encoder(nn.Module):
         return cast(Tokens, tokenize(self.tokenizer, texts, self.max_length))
 
     def settings(self) -> export.Settings:
-        """What an export holds beside backbone and tokenizer."""
+        """The settings that an export holds in addition to backbone and tokenizer."""
         return export.Settings(
             pooling=self.pooling,
             max_length=self.max_length,
@@ -398,7 +398,7 @@ class Encoder(nn.Module):
         """Writes the directory that `SentenceTransformer(path)`, `AutoModel` and `from_pretrained` load.
 
         Args:
-            path: Replaced if it exists.
+            path: The directory; an existing one is replaced.
             card: Text of the model card, README.md; default: a short one.
         """
         settings = self.settings()
@@ -406,7 +406,7 @@ class Encoder(nn.Module):
         return export.save(Path(path), self.backbone, self.tokenizer, settings, card)
 
     def describe(self) -> dict[str, Any]:
-        """What a result must say of the encoder that it was measured on."""
+        """The facts that a result records about the encoder that it was measured on."""
         return {
             "model": self.name,
             "pooling": self.pooling,
@@ -421,11 +421,11 @@ class Encoder(nn.Module):
         }
 
     def fingerprint(self, *, settings: bool = True) -> str:
-        """SHA-256 over what decides the vectors, whatever the encoder is called and wherever it lies.
+        """SHA-256 of everything that decides the vectors; name and directory of the encoder do not change it.
 
         Args:
-            settings: Pooling, length and the like (`describe`) as well; False: weights, configuration, vocabulary and
-                tokenisation alone.
+            settings: Whether to include pooling, length and the like (`describe`); False: only weights, configuration,
+                vocabulary and tokenisation.
         """
         config = {k: v for k, v in self.backbone.config.to_dict().items() if k not in _INCIDENTAL}
         words = [sorted(self.tokenizer.get_vocab().items()), self.tokenizer(_PROBES)["input_ids"]]
@@ -437,7 +437,7 @@ class Encoder(nn.Module):
         return digest.hexdigest()
 
     def prompt_text(self, prompt: str | None = None, prompt_name: str | None = None) -> str:
-        """The prompt that `encode` takes when it is given these; empty for none.
+        """The prompt that `encode` takes for these arguments; empty if there is none.
 
         Raises:
             InputError: If there is no prompt of that name.

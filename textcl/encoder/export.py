@@ -1,7 +1,7 @@
-"""The interchange directory: what `SentenceTransformer(path)`, plain `AutoModel` and `Encoder` all load.
+"""The export: a directory that `SentenceTransformer(path)`, plain `AutoModel` and `Encoder` all load.
 
 Module references are the legacy ones (`sentence_transformers.models.…`), which releases from 2.0 to 6.2 understand.
-Weights are safetensors; nothing is pickled and no remote code is named.
+Weights are safetensors. The directory holds no pickle and names no remote code.
 """
 
 import json
@@ -24,12 +24,12 @@ from textcl.files import atomic_directory
 
 logger = logging.getLogger("textcl")
 
-ONLY_TEXTCL = "textcl.Encoder"  # sentence-transformers refuses an unknown module rather than pool wrongly in silence
+ONLY_TEXTCL = "textcl.Encoder"  # an unknown module makes sentence-transformers raise instead of pooling wrongly
 
 
 @dataclass
 class Settings:
-    """What a model directory says beside the backbone's weights."""
+    """The settings in a model directory, in addition to the backbone's weights."""
 
     backbone: str = ""
     pooling: str | None = None
@@ -44,7 +44,7 @@ class Settings:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keeps transformers' bars and its report of weights that are left out on purpose from worrying users."""
+    """Hides transformers' progress bars and its report of weights that are left out on purpose."""
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -57,20 +57,20 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def expressible(settings: Settings) -> bool:
-    """Whether sentence-transformers can express the settings: it has no mask-token pooling, no prompt around a text."""
+    """Whether sentence-transformers can express the settings: it has no mask-token pooling or prompt around a text."""
     return settings.pooling != "mask_token" and not any("{text}" in prompt for prompt in settings.prompts.values())
 
 
 def save(
     path: Path, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Settings, card: str
 ) -> Path:
-    """Writes the directory `path`, under a temporary name first; an existing one is replaced.
+    """Writes the directory `path`, first under a temporary name; an existing one is replaced.
 
     Args:
         path: The directory.
         backbone: The transformer.
         tokenizer: Its tokenizer.
-        settings: What `read_settings` is to read from it.
+        settings: The settings, which `read_settings` reads again.
         card: Text of README.md.
     """
     assert settings.pooling is not None
@@ -114,7 +114,7 @@ def save(
 
 
 def read_settings(folder: Path) -> Settings:
-    """Reads pooling, head, length and prompts of a directory; all defaults for a plain transformers one."""
+    """Reads pooling, head, length and prompts of a directory; a plain transformers directory gives the defaults."""
     if not (folder / "modules.json").is_file():
         return Settings()
     settings = Settings()
@@ -152,7 +152,7 @@ def read_settings(folder: Path) -> Settings:
             if not (linear or tanh) or after_another or config.get("use_residual"):
                 raise InputError(
                     f"{folder} has dense layers other than a square one with tanh, a linear one, or both in this "
-                    "order; not supported."
+                    "order. textcl does not support them."
                 )
             weights = _dense(_weights(place))
             if linear:
@@ -163,9 +163,11 @@ def read_settings(folder: Path) -> Settings:
         elif kind == "Normalize":
             settings.normalize = True
         else:
-            raise InputError(f"{folder} uses the module {module['type']}, which textcl does not know.")
+            raise InputError(f"{folder} uses the module {module['type']}, which textcl does not support.")
     if settings.token_weights is not None and not POOLINGS[settings.pooling or "mean"].averages:
-        raise InputError(f"{folder} weighs tokens and then pools with {settings.pooling}; not supported.")
+        raise InputError(
+            f"{folder} weighs tokens and then pools with {settings.pooling}, which textcl does not support."
+        )
     return settings
 
 
@@ -174,8 +176,8 @@ def _save_backbone(
 ) -> None:
     pooler = getattr(getattr(backbone, "pooler", None), "dense", None)
     if settings.pooling == "pooler" and settings.head is not None and pooler is not None:
-        pooler.load_state_dict(settings.head)  # as published SimCSE checkpoints keep it
-    # what makes WeightedLayerPooling see the layers
+        pooler.load_state_dict(settings.head)  # published SimCSE checkpoints keep their head there
+    # WeightedLayerPooling reads the hidden states of all layers
     backbone.config.output_hidden_states = POOLINGS[settings.pooling or "mean"].layers != "last"
     try:
         with quiet_transformers():
@@ -241,17 +243,17 @@ def _pooling_name(config: dict[str, Any], layers: list[float], folder: Path) -> 
     named = config.get("pooling_mode")
     modes = [named] if isinstance(named, str) else named or []
     modes = list(modes) + [key for key, value in config.items() if key.startswith("pooling_mode_") and value]
-    # several poolings have one mode; the first is the plain one
+    # several poolings share a mode; the first of them is the plain one
     names = {mode: name for name, each in reversed(POOLINGS.items()) for mode in each.modes or ()}
     if len(modes) != 1 or modes[0] not in names:
-        raise InputError(f"{folder} pools with {modes}; textcl knows one of {sorted(set(names.values()))}.")
+        raise InputError(f"{folder} pools with {modes}, but textcl supports one of {sorted(set(names.values()))}.")
     if not layers:
         return names[modes[0]]
     for name, each in POOLINGS.items():
         several = each.layers != "last" and modes[0] in (each.modes or ())
         if several and layers == each.layer_weights(len(layers) - 1):
             return name
-    raise InputError(f"{folder} weighs its layers {layers}; textcl knows first_last and last2.")
+    raise InputError(f"{folder} weighs its layers by {layers}, but textcl supports only first_last and last2.")
 
 
 def _dense_weights(layer: dict[str, Tensor]) -> dict[str, Tensor]:

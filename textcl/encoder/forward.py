@@ -1,4 +1,4 @@
-"""Token rows through the backbone, slice by slice, and from token vectors to one vector a row.
+"""Puts token rows through the backbone slice by slice, and pools token vectors to one vector per row.
 
 Rows of a batch are ordered by length and cut into slices of a token budget. A slice is padded:
 
@@ -6,12 +6,12 @@ Rows of a batch are ordered by length and cut into slices of a token budget. A s
     [CLS] it   rains [SEP] [PAD]
     [CLS] yes  [SEP] [PAD] [PAD]         (3, 5), with a mask
 
-or, on a GPU, where padding would cost more than it saves, packed, one row behind the other:
+or, on a GPU and with much padding, packed, one row directly after the other:
 
     [CLS] a cat sleeps [SEP] [CLS] it rains [SEP] [CLS] yes [SEP]        (1, 12)
 
-All layers see a packed slice as it is; only attention unpacks it, so that no row sees another (`attention.py`). The
-probe `takes_packed_rows` finds out once whether a backbone gives packed rows the vectors that it gives padded ones.
+All layers work on the packed slice; only attention unpacks it, so that no row sees another row (`attention.py`). The
+probe `takes_packed_rows` finds out once whether a backbone gives packed rows the same vectors as padded rows.
 """
 
 import inspect
@@ -60,15 +60,15 @@ def embed_rows(
     labels: Tensor | None = None,
     pooled: bool = True,
 ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-    """Embeddings in the order of the rows; and for each slice what `words_asked_for` gives by the labels.
+    """Embeds rows. Returns the embeddings in the order of the rows and, with labels, `words_asked_for` of each slice.
 
     Args:
-        encoder: Whose backbone and pooling.
-        tokens: See `Encoder.embed`, as `views`, `dropout` and `perturbation`.
-        views: See `tokens`.
-        dropout: See `tokens`.
-        perturbation: See `tokens`.
-        labels: -100 where no word is asked for, (rows, length), on the CPU.
+        encoder: The encoder whose backbone and pooling are used.
+        tokens: The rows, see `Encoder.embed`.
+        views: The views, see `Encoder.embed`.
+        dropout: False: no dropout.
+        perturbation: Added to the output of the embedding block, see `Encoder.embed`.
+        labels: The token to predict at each masked position, -100 elsewhere, (rows, length), on the CPU.
         pooled: False: no row is pooled, and the embeddings are empty, (0,).
     """
     inputs: dict[str, Any] = {name: tokens[name] for name in input_names(encoder.tokenizer) if name in tokens}  # type: ignore[literal-required]
@@ -92,7 +92,7 @@ def embed_rows(
             of_slice["view"] = view[rows]
         given = (encoder, of_slice, own, views, dropout, labels is None, pooled)
         if cached:
-            # With autocast's weight cache the gradients of all slices would add up in bf16, so cast anew in each.
+            # With autocast's weight cache the gradients of all slices would add up in bf16, so cast again in each.
             with _autocast_without_cache(encoder.device.type):
                 vectors, output = cast(Any, checkpoint(embed_slice, *given, use_reentrant=False))
         else:
@@ -101,7 +101,7 @@ def embed_rows(
         if labels is not None:
             asked.append(words_asked_for(output.last_hidden_state, labels[rows, :longest]))
 
-    # smaller slices save nothing where the graphs of all of them are kept
+    # smaller slices save no memory if the graphs of all slices are kept
     halving = cached or not torch.is_grad_enabled()
     slices = in_slices(lengths, encoder.tokens_at_a_time, embed, encoder.slicing if halving else None)
     restored = to_device(torch.argsort(torch.cat(slices)), encoder.device)
@@ -117,15 +117,15 @@ def embed_slice(
     may_pack: bool = True,
     pooled: bool = True,
 ) -> tuple[Tensor, Any]:
-    """The embeddings (rows, dim) of one slice, and what the backbone gave for it.
+    """The embeddings (rows, dim) of one slice, and the backbone's output for it.
 
     Args:
-        encoder: Whose backbone and pooling.
-        tokens: Of the slice, (rows, length) each.
+        encoder: The encoder whose backbone and pooling are used.
+        tokens: The tensors of the slice, (rows, length) each.
         lengths: Tokens of each row, (rows,), on the CPU.
-        views: Of the rows; empty where none works inside the backbone.
-        dropout: False leaves it out.
-        may_pack: False where the backbone's output is needed in padded rows.
+        views: The views of the rows; empty if no view works inside the backbone.
+        dropout: False: no dropout.
+        may_pack: False if the backbone's output is needed in padded rows.
         pooled: False: the embeddings are empty, (0,).
 
     Raises:
@@ -151,13 +151,13 @@ def embed_slice(
             [view.input_operators for view in views],
             [view.embedding_operators for view in views],
         )
-    # the mode is set in here, so that a slice which backward computes again has the same
+    # set the mode here, so that a slice that backward computes again has the same mode
     with nullcontext() if dropout else without_dropout(encoder), changed as inputs:
         if packed:
             given = _packed_inputs(encoder, inputs, count)
         else:
             given = dict(inputs)
-            if plain and padding == 0:  # the backbone need not look for padding
+            if plain and padding == 0:  # so that the backbone does not look for padding
                 del given["attention_mask"]
         output = encoder.backbone(**given, output_hidden_states=pooling.layers != "last")
     if not pooled:
@@ -179,13 +179,13 @@ def embed_slice(
         vectors = encoder.head(vectors)
     vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
     if encoder.projection is not None:
-        with torch.autocast(encoder.device.type, enabled=False):  # the small directions of a whitening need the bits
+        with torch.autocast(encoder.device.type, enabled=False):  # small directions of a whitening need full precision
             vectors = encoder.projection(vectors)
     return vectors, output
 
 
 def takes_packed_rows(encoder: "Encoder") -> bool:
-    """Whether the backbone gives packed rows what it gives padded ones, and does not take them for one row."""
+    """Whether the backbone gives packed rows the same vectors as padded rows, and does not treat them as one row."""
     backbone, tokenizer = encoder.backbone, encoder.tokenizer
     windows = any(getattr(backbone.config, name, None) for name in ("sliding_window", "local_attention"))
     named = inspect.signature(backbone.forward).parameters
@@ -199,12 +199,12 @@ def takes_packed_rows(encoder: "Encoder") -> bool:
         flat = _packed_inputs(encoder, tokens, count=12)
         found = unpack(backbone(**flat)[0], flat["packed_from"], expected.shape[:2])
     error = (found - expected)[tokens["attention_mask"].bool()].abs().max()
-    change = (expected[0, :2] - expected[2, :2]).abs().max()  # the same words, but one row saw what followed them
+    change = (expected[0, :2] - expected[2, :2]).abs().max()  # the same words, but the longer row also saw later words
     return bool(error < change / 10)
 
 
 def _packed_inputs(encoder: "Encoder", tokens: dict[str, Tensor], count: int) -> dict[str, Tensor]:
-    """The backbone's inputs for packed rows of `count` tokens; attention finds in them how to unpack."""
+    """The backbone's inputs for packed rows of `count` tokens, with what attention needs to unpack them."""
     mask = tokens["attention_mask"]
     positions = torch.arange(mask.shape[1], device=mask.device) + first_position(encoder.backbone)
     flat, packed_from = pack({**tokens, "position_ids": positions.expand_as(mask)}, count)
@@ -212,6 +212,6 @@ def _packed_inputs(encoder: "Encoder", tokens: dict[str, Tensor], count: int) ->
 
 
 def _autocast_without_cache(device_type: str) -> torch.autocast:
-    """The autocast that is on already, but each time a weight is used it is cast anew."""
+    """The autocast that is already on, but a weight is cast again at each use."""
     enabled, dtype = torch.is_autocast_enabled(device_type), torch.get_autocast_dtype(device_type)
     return torch.autocast(device_type, dtype, enabled, cache_enabled=False)

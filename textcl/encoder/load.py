@@ -1,4 +1,4 @@
-"""A name or a directory becomes a backbone, a tokenizer and the settings that lie beside them."""
+"""Loads a backbone, its tokenizer and the settings from a hub name or a directory."""
 
 import logging
 import re
@@ -26,7 +26,7 @@ BUNDLED = Path(__file__).parents[1] / "assets" / "encoder"
 
 @dataclass
 class Loaded:
-    """What lies in a model directory.
+    """The content of a model directory.
 
     Attributes:
         backbone: The transformer.
@@ -45,10 +45,10 @@ def load(name: str, pooling: str | None, dropout: float | None, dtype: torch.dty
     """Loads a hub name, a transformers directory or a sentence-transformers directory.
 
     Args:
-        name: "bundled" for the small encoder that comes with textcl.
-        pooling: None: what the directory says, else mean. With another one than the directory's, the layers behind
-            the pooling are left out: they were trained behind the directory's.
-        dropout: Every dropout rate of the backbone; None: as its configuration says.
+        name: The name or directory; "bundled" for the small encoder that comes with textcl.
+        pooling: The pooling; None: that of the directory, else mean. If it differs from the directory's pooling, the
+            layers behind the pooling are dropped, because they were trained behind the directory's pooling.
+        dropout: Sets every dropout rate of the backbone; None: the rates of its configuration.
         dtype: Type of the weights.
 
     Raises:
@@ -93,7 +93,7 @@ def projection_of(settings: export.Settings, dtype: torch.dtype) -> nn.Linear | 
 
 
 def _locate(name: str) -> Path:
-    """The local directory of a model, downloaded from the hub if it has to be."""
+    """The local directory of a model, downloaded from the hub if it is not on disk."""
     folder = Path(name)
     if folder.is_dir():
         if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
@@ -128,7 +128,7 @@ def _load_backbone(folder: Path, config: Any, dtype: torch.dtype) -> PreTrainedM
         raise InputError(f"No model can be loaded from {folder}: {first_line}") from error
     missing = set(loading["missing_keys"])
     if any(key.startswith("pooler") for key in missing):
-        backbone.pooler = None  # it would be random, and be exported as if it had been trained
+        backbone.pooler = None  # it is random, and would be exported as if it were trained
     if lost := sorted(key for key in missing if not key.startswith("pooler")):
         raise InputError(
             f"{folder} lacks {len(lost)} of the backbone's weights (the first is {lost[0]}); it is damaged, or its "
@@ -138,13 +138,16 @@ def _load_backbone(folder: Path, config: Any, dtype: torch.dtype) -> PreTrainedM
 
 
 def _warn_of_wrong_pooling(name: str, pooling: str) -> None:
-    """Published SimCSE checkpoints keep their head in the pooler, which only the supervised ones use at test."""
+    """Warns if a published SimCSE checkpoint is loaded with another pooling than its published scores.
+
+    These checkpoints keep their head in the pooler, which only the supervised ones use at test.
+    """
     if match := re.search(r"\b(un)?sup-simcse", name):
         right = "cls" if match[1] else "pooler"
         if pooling != right:
             kind = "unsupervised ([CLS] before the pooler)" if match[1] else "supervised ([CLS] through the pooler)"
             logger.warning(
-                "%s is a published SimCSE checkpoint, %s: pooling=%r was asked for, and pooling=%r gives the "
+                "%s is a published SimCSE checkpoint, %s: pooling=%r was asked for, but pooling=%r gives the "
                 "published scores.",
                 name.split()[0],
                 kind,

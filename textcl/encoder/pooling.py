@@ -1,9 +1,9 @@
-"""From token vectors to one vector a sentence.
+"""Poolings: from token vectors to one vector per text.
 
 Each function takes the hidden states of every layer, the rows that they belong to, the weight of each token in an
-average, and which tokens are mask tokens, and returns (rows, dim). Layer 0 is the embedding layer. Rows are padded,
-(rows, length, dim), or packed, (1, tokens, dim); weights and mask tokens have the same shape without dim. Half types
-are summed in float32.
+average, and which tokens are mask tokens; it returns (rows, dim). Layer 0 is the embedding layer. Rows are padded,
+(rows, length, dim), or packed, (1, tokens, dim); weights and mask tokens have the same shape without dim. Half
+precision is summed in float32.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -59,7 +59,7 @@ class Padded:
 
 @dataclass(frozen=True)
 class Packed:
-    """Packed rows: the vectors of one row behind those of another, (1, tokens, dim), without padding.
+    """Packed rows of vectors, one row directly after the other, (1, tokens, dim), without padding.
 
     Attributes:
         lengths: Tokens of each row, (rows,).
@@ -80,7 +80,7 @@ class Packed:
         return self._reduced(vectors, "max")
 
     def _reduced(self, vectors: Tensor, how: str) -> Tensor:
-        # unsafe: a check of the lengths would wait for a GPU
+        # unsafe=True, because a check of the lengths would wait for a GPU
         return torch.segment_reduce(vectors[0].contiguous(), how, lengths=self.lengths, unsafe=True)
 
 
@@ -110,8 +110,8 @@ def maximum(hidden: HiddenStates, rows: Rows, weights: Tensor, mask_tokens: Tens
 def first_last(hidden: HiddenStates, rows: Rows, weights: Tensor, mask_tokens: Tensor) -> Tensor:
     """The mean over the tokens of the first and the last layer.
 
-    The first layer is hidden state 1, what the first transformer block gives, and not the embedding layer that early
-    SimCSE code took for it (Gao et al. 2021, corrected in January 2022: 60.73 in place of 56.70 for BERT-base).
+    The first layer is hidden state 1, the output of the first transformer block. It is not the embedding layer, which
+    early SimCSE code used (Gao et al. 2021, corrected in January 2022: 60.73 instead of 56.70 for BERT-base).
     """
     return _mean((hidden[1] + hidden[-1]) / 2, rows, weights)
 
@@ -133,15 +133,15 @@ def _mean(vectors: Tensor, rows: Rows, weights: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Pooling:
-    """All that textcl knows of a pooling.
+    """Everything that textcl knows about a pooling.
 
     Attributes:
         function: From hidden states to (rows, dim).
-        modes: The names that sentence-transformers has for it: the legacy key of its configuration, and the one from
-            release 5.4 on; None: it has none.
-        layers: The layers that are read, as results name them.
-        hidden_states: Their numbers, 0 being the embedding layer and −1 the last.
-        averages: Whether it averages over all tokens of a text, so that `token_weights` count.
+        modes: Its names in sentence-transformers: the legacy key of the configuration, and the name from release 5.4
+            on; None: sentence-transformers does not have this pooling.
+        layers: The layers that it reads, as results name them.
+        hidden_states: The numbers of these layers; 0 is the embedding layer, −1 the last layer.
+        averages: Whether it averages over all tokens of a text, so that `token_weights` apply.
     """
 
     function: Callable[[HiddenStates, Rows, Tensor, Tensor], Tensor]
@@ -179,16 +179,16 @@ def check_pooling(name: str) -> None:
 
 
 def smooth_inverse_frequency(tokenizer: Any, texts: Iterable[str], a: float = 1e-3) -> Tensor:
-    """How much each token counts in an average: a / (a + p), p its share in the tokens of `texts`.
+    """The weight of each token in an average: a / (a + p), where p is the token's share of all tokens in `texts`.
 
-    Arora, Liang and Ma, "A simple but tough-to-beat baseline for sentence embeddings" (ICLR 2017), section 3; of their
-    two steps the first. Words that are everywhere say little of what a text is about. Special tokens, being in every
-    text, count as little as other frequent ones; a token that never occurs counts 1.
+    Arora, Liang and Ma, "A simple but tough-to-beat baseline for sentence embeddings" (ICLR 2017), section 3; only the
+    first of their two steps. Words that occur everywhere say little about the topic of a text. Special tokens occur in
+    every text, so they get a low weight like other frequent tokens. A token that never occurs has weight 1.
 
     Args:
-        tokenizer: Of the encoder.
-        texts: A corpus of the domain, such as the one trained on; never the texts that are scored.
-        a: The share at which a token counts half; the authors take 1e-3 to 1e-4.
+        tokenizer: The encoder's tokenizer.
+        texts: A corpus of the domain, such as the training texts; never the texts of the evaluation.
+        a: The share p at which the weight is one half; the authors take 1e-3 to 1e-4.
 
     Returns:
         (vocabulary,), for `Encoder.token_weights`.
@@ -200,12 +200,12 @@ def smooth_inverse_frequency(tokenizer: Any, texts: Iterable[str], a: float = 1e
         >>> encoder.token_weights = smooth_inverse_frequency(encoder.tokenizer, corpus)  # doctest: +SKIP
     """
     if not a > 0:
-        raise InputError(f"The a of smooth inverse frequency is a positive number such as 1e-3, not {a}.")
+        raise InputError(f"The a of smooth inverse frequency must be a positive number such as 1e-3, not {a}.")
     counts = torch.zeros(len(tokenizer), dtype=torch.float64)
     stream = iter(texts)
     while window := list(islice(stream, 8192)):
         ids = [torch.tensor(row) for row in tokenizer(window, verbose=False)["input_ids"]]
         counts += torch.bincount(torch.cat(ids), minlength=len(counts))
     if not counts.any():
-        raise InputError("Frequencies of tokens were to be counted, and there is no text.")
+        raise InputError("Token frequencies cannot be counted, because there is no text.")
     return (a / (a + counts / counts.sum())).float()

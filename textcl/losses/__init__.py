@@ -1,4 +1,4 @@
-"""Objectives: tensors in, scalar out."""
+"""Losses: functions that take tensors and return a scalar."""
 
 from textcl.losses.info_nce import info_nce, nt_xent
 

@@ -6,11 +6,11 @@ from torch import Tensor
 
 
 def classification(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy, summed over the rows; half types are computed in float32.
+    """Cross-entropy, summed over the rows; half precision is computed in float32.
 
     Args:
         logits: ``(batch, classes)``.
-        labels: ``(batch,)``, whole numbers.
+        labels: ``(batch,)``, class indices.
 
     Returns:
         Scalar, the sum over the rows.

@@ -10,7 +10,7 @@ def soft_assignments(embeddings: Tensor, centres: Tensor, alpha: float = 1.0) ->
     .. math:: q_{ik} = \frac{(1 + \lVert e_i - \mu_k \rVert^2 / \alpha)^{-(\alpha + 1)/2}}
         {\sum_{k'} (1 + \lVert e_i - \mu_{k'} \rVert^2 / \alpha)^{-(\alpha + 1)/2}}
 
-    SCCL (Zhang et al. 2021, arXiv 2103.12953), eq. 3. Half types are computed in float32.
+    SCCL (Zhang et al. 2021, arXiv 2103.12953), eq. 3. Half precision is computed in float32.
 
     Args:
         embeddings: ``(rows, dim)``.
@@ -32,8 +32,8 @@ def log_assignments(embeddings: Tensor, centres: Tensor, alpha: float = 1.0) -> 
     dtype = torch.promote_types(embeddings.dtype, torch.float32)
     with torch.autocast(embeddings.device.type, enabled=False):
         rows, middles = embeddings.to(dtype), centres.to(dtype)
-        # By products, as the differences would take (rows, clusters, dim) of memory. Moving the origin among the
-        # centres leaves distances as they are, and keeps the digits of those that are small.
+        # Matrix products give the distances, because differences would need (rows, clusters, dim) memory. An origin
+        # among the centres does not change the distances, and makes small ones precise.
         origin = middles.detach().mean(dim=0)
         rows, middles = rows - origin, middles - origin
         squared = (rows**2).sum(dim=1, keepdim=True) + (middles**2).sum(dim=1) - 2 * rows @ middles.T
@@ -43,7 +43,7 @@ def log_assignments(embeddings: Tensor, centres: Tensor, alpha: float = 1.0) -> 
 
 
 def target_distribution(assignments: Tensor, mass: Tensor) -> Tensor:
-    r"""Assignments sharpened, and weighted against large clusters; carries no gradient.
+    r"""Sharpens assignments and gives large clusters less weight; the result carries no gradient.
 
     .. math:: p_{ik} = \frac{q_{ik}^2 / f_k}{\sum_{k'} q_{ik'}^2 / f_{k'}}, \qquad f_k = \sum_i q_{ik}
 
@@ -51,7 +51,7 @@ def target_distribution(assignments: Tensor, mass: Tensor) -> Tensor:
 
     Args:
         assignments: ``(rows, clusters)``.
-        mass: ``(clusters,)``, f, the sum over the mini-batch of all ranks (DEC takes the whole corpus).
+        mass: ``(clusters,)``, the sum f of assignments over the mini-batch of all ranks (DEC sums over the corpus).
 
     Returns:
         ``(rows, clusters)``; rows sum to 1.

@@ -1,4 +1,4 @@
-"""Contrastive Tension: is this pair one text, seen by two encoders?"""
+"""Contrastive Tension: classifies whether two encoders saw the same text."""
 
 import torch
 import torch.nn.functional as F
@@ -11,13 +11,13 @@ def contrastive_tension(first: Tensor, second: Tensor, identical: Tensor) -> Ten
     .. math:: \ell = -\log \sigma(f(s) \cdot g(s)) \text{ for an identical pair}, \quad
         -\log(1 - \sigma(f(s) \cdot g(s'))) \text{ for another}
 
-    Carlsson et al. 2021 (Semantic Re-tuning with Contrastive Tension, ICLR), section 3. Neither vectors nor logits are
-    scaled. Half types are computed in float32.
+    Carlsson et al. 2021 (Semantic Re-tuning with Contrastive Tension, ICLR), section 3. Vectors are not
+    normalised, and logits are not scaled. Half precision is computed in float32.
 
     Args:
         first: ``(pairs, dim)``, from the first tower.
-        second: ``(pairs, dim)``, from the second.
-        identical: ``(pairs,)`` bool, whether both saw the same text.
+        second: ``(pairs, dim)``, from the second tower.
+        identical: ``(pairs,)`` bool, whether both towers saw the same text.
 
     Returns:
         Scalar, the sum over the pairs.

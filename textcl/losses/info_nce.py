@@ -1,11 +1,11 @@
-"""InfoNCE, in its two topologies and two forms of computation.
+"""InfoNCE: one-way or two-way, computed at once or in tiles.
 
-Everything reduces to one softmax a row: rows against columns, one column of each the positive. ``info_nce`` builds the
-one-way problem (queries against keys and negatives), ``nt_xent`` the two-way one (both views against both views), and
-both hand it to ``_row_losses``, which computes it at once or, given a ``chunk_size``, tile by tile.
+Each row has one softmax over all columns, and one column is its positive. ``info_nce`` builds the one-way problem
+(queries against keys and negatives), ``nt_xent`` the two-way problem (both views against both views). Both call
+``_row_losses``, which computes all scores at once or, with a ``chunk_size``, tile by tile.
 
-These are pure functions. Rows are those of this rank, columns those of all ranks, and ``offset`` is the column at which
-this rank's rows begin; ``textcl.modules.InfoNCE`` gathers, holds the temperature and takes the mean.
+These are pure functions. Rows are those of this rank, columns those of all ranks, and ``offset`` is the column of this
+rank's first row. ``textcl.modules.InfoNCE`` gathers, holds the temperature and takes the mean.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from torch import Tensor
 Similarity = Literal["cosine", "dot"]
 
 NO_ID = torch.iinfo(torch.int64).min
-"""The id of a column whose text is not known; it is a duplicate of nothing."""
+"""The id of a column whose text is unknown; such a column is never a duplicate."""
 
 
 def info_nce(
@@ -38,34 +38,36 @@ def info_nce(
     keys_are_negatives: bool = True,
     chunk_size: int | None = None,
 ) -> Tensor:
-    r"""One-way InfoNCE, summed over the rows: each query finds its key among all keys and negatives.
+    r"""One-way InfoNCE, summed over the rows: each query must find its key among all keys and negatives.
 
     .. math:: \ell_i = -\log \frac{e^{s(q_i, k_i)/\tau}}
         {\sum_j e^{s(q_i, k_j)/\tau} + \sum_j \alpha^{[i=j]} e^{s(q_i, n_j)/\tau} + \sum_m e^{s(q_i, e_m)/\tau}}
 
     van den Oord et al. 2018 (arXiv 1807.03748), eq. 4; SimCSE (Gao et al. 2021, arXiv 2104.08821), eq. 1, and with hard
-    negatives eq. 5, weighted by :math:`\alpha` as in its section 6.3. Half types are computed in float32.
+    negatives eq. 5, weighted by :math:`\alpha` as in its section 6.3. Half precision is computed in float32.
 
     Args:
         queries: ``(batch, dim)``, this rank's rows.
         keys: ``(columns, dim)``, of all ranks; row i's positive is column ``offset + i``.
         offset: the column of this rank's first row.
-        hard_negatives: ``(columns, dim)``, of all ranks; negatives of every row, the one at ``offset + i`` row i's own.
+        hard_negatives: ``(columns, dim)``, of all ranks. All are negatives of every row; the one at ``offset + i`` is
+            row i's own.
         hard_negative_log_weight: log alpha, added to the score of a row's own hard negative.
-        extra_negatives: ``(any number, dim)``, negatives of every row, such as a queue.
-        temperature: tau, a number or a tensor that may want a gradient.
+        extra_negatives: ``(any number, dim)``, further negatives of every row, such as a queue.
+        temperature: softmax temperature tau, a number or a tensor that may need a gradient.
         similarity: ``"cosine"`` or ``"dot"``.
-        query_ids: ``(batch,)``. With it and ``key_ids`` duplicates are masked: a column that holds the same text as the
-            row or as the row's positive, and is not that positive, leaves the denominator.
-        key_ids: ``(columns,)``.
-        hard_negative_ids: ``(columns,)``; None leaves hard negatives unmasked.
-        extra_ids: ``(any number,)``; None leaves extra negatives unmasked.
-        keys_are_negatives: False: a key is the positive of its own row and stands in no other row's denominator.
-        chunk_size: None computes ``(batch, columns)`` scores at once; a number computes tiles of that many rows and
-            columns, with memory linear in the batch, and the scores a second time in backward.
+        query_ids: ``(batch,)``, ids of the queries' texts. With ``query_ids`` and ``key_ids`` duplicates are masked: a
+            column with the same text as the row or as the row's positive, except that positive, is not in the row's
+            denominator.
+        key_ids: ``(columns,)``, ids of the keys' texts.
+        hard_negative_ids: ``(columns,)``, ids of the hard negatives' texts; None: hard negatives are not masked.
+        extra_ids: ``(any number,)``, ids of the extra negatives' texts; None: extra negatives are not masked.
+        keys_are_negatives: False: a key is the positive of its own row, and is not in any other row's denominator.
+        chunk_size: None: compute all ``(batch, columns)`` scores at once. A number: compute tiles of that many rows and
+            columns, with memory linear in the batch; backward computes the scores again.
 
     Returns:
-        Scalar, the sum over the rows. The tiled form can be differentiated once only.
+        Scalar, the sum over the rows. The tiled form can be differentiated only once.
 
     Example:
         >>> rows = torch.eye(4)
@@ -111,27 +113,28 @@ def nt_xent(
     second_ids: Tensor | None = None,
     chunk_size: int | None = None,
 ) -> Tensor:
-    r"""NT-Xent, summed over the rows of both views: each finds its other view among all rows but itself.
+    r"""NT-Xent, summed over the rows of both views: each row must find its other view among all other rows.
 
     .. math:: \ell_i = -\log \frac{e^{s(z_i, z_{i'})/\tau}}{\sum_{j \neq i} e^{s(z_i, z_j)/\tau}},
         \qquad i, j \in \{1 \dots 2N\}
 
-    SimCLR (Chen et al. 2020, arXiv 2002.05709), eq. 1. Half types are computed in float32.
+    SimCLR (Chen et al. 2020, arXiv 2002.05709), eq. 1. Half precision is computed in float32.
 
     Args:
-        first: ``(batch, dim)``, this rank's rows of one view.
-        second: ``(batch, dim)``, the same rows' other view.
-        all_first: ``(columns, dim)``, of all ranks; row i of ``first`` is its row ``offset + i``.
-        all_second: ``(columns, dim)``, likewise.
+        first: ``(batch, dim)``, this rank's rows of the first view.
+        second: ``(batch, dim)``, this rank's rows of the second view.
+        all_first: ``(columns, dim)``, the first view of all ranks; row i of ``first`` is its row ``offset + i``.
+        all_second: ``(columns, dim)``, the second view of all ranks; row i of ``second`` is its row ``offset + i``.
         offset: the row of ``all_first`` at which ``first`` begins.
-        temperature: tau, a number or a tensor that may want a gradient.
+        temperature: softmax temperature tau, a number or a tensor that may need a gradient.
         similarity: ``"cosine"`` or ``"dot"``.
-        first_ids: ``(columns,)``, of all ranks. With it and ``second_ids`` duplicates are masked as in ``info_nce``.
-        second_ids: ``(columns,)``, of all ranks.
-        chunk_size: as in ``info_nce``.
+        first_ids: ``(columns,)``, ids of the texts of ``all_first``. With ``first_ids`` and ``second_ids`` duplicates
+            are masked as in ``info_nce``.
+        second_ids: ``(columns,)``, ids of the texts of ``all_second``.
+        chunk_size: see ``info_nce``.
 
     Returns:
-        Scalar, the sum over the ``2 * batch`` rows. The tiled form can be differentiated once only.
+        Scalar, the sum over the ``2 * batch`` rows. The tiled form can be differentiated only once.
 
     Example:
         >>> rows = torch.eye(4)
@@ -154,15 +157,16 @@ def nt_xent(
 
 @dataclass(frozen=True)
 class _Pairing:
-    """What each column is to each row: all about the score matrix that carries no gradient.
+    """How columns relate to rows: everything about the score matrix that carries no gradient.
 
     Attributes:
         positive: ``(rows,)``, the column of each row's positive.
-        shifts: ``(index, value)`` pairs, ``index`` ``(rows,)``: ``value`` is added to each row's score at its column
-            ``index``; the log weight of a row's own hard negative, or minus infinity for a row's score with itself.
-        row_ids: ``(rows,)``, the rows' texts as numbers, where duplicates are to be masked.
-        column_ids: ``(columns,)``, likewise.
-        lone_keys: so many columns, the first ones, count for the row whose positive they are, and for no other.
+        shifts: ``(index, value)`` pairs, where ``index`` is ``(rows,)``: ``value`` is added to each row's score at
+            column ``index``. It is the log weight of a row's own hard negative, or minus infinity to remove a row's
+            score with itself.
+        row_ids: ``(rows,)``, ids of the rows' texts; None: duplicates are not masked.
+        column_ids: ``(columns,)``, ids of the columns' texts; None: duplicates are not masked.
+        lone_keys: the first ``lone_keys`` columns count only for the row whose positive they are.
     """
 
     positive: Tensor
@@ -172,7 +176,7 @@ class _Pairing:
     lone_keys: int = 0
 
     def scores(self, rows: Tensor, columns: Tensor, row: slice, column: slice) -> Tensor:
-        """One tile of the score matrix, complete; ``rows`` are divided by the temperature already."""
+        """One complete tile of the score matrix; ``rows`` are already divided by the temperature."""
         scores = rows[row] @ columns[column].T
         for index, value in self.shifts:
             _add_at(scores, index[row] - column.start, value)
@@ -209,10 +213,10 @@ def _row_losses(
 
 
 class _Tiled(torch.autograd.Function):
-    """``_row_losses`` with a running logsumexp; keeps no scores, backward computes each tile again.
+    """``_row_losses`` with a running logsumexp. It keeps no scores; backward computes each tile again.
 
-    One product in forward, three in backward (scores, gradient of rows, gradient of columns). The temperature is in the
-    rows already and gets its gradient through them.
+    A tile takes one matrix product in forward and three in backward (scores, gradient of rows, gradient of columns).
+    The rows are already divided by the temperature, which gets its gradient through them.
     """
 
     @staticmethod
@@ -228,7 +232,7 @@ class _Tiled(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        if torch.is_grad_enabled():  # create_graph=True; once_differentiable would let most such calls pass, wrongly
+        if torch.is_grad_enabled():  # create_graph=True; once_differentiable would accept most such calls silently
             raise RuntimeError("Tiled InfoNCE has no second gradient: leave out chunk_size, or take fewer rows.")
         rows, columns, normaliser = ctx.saved_tensors
         of_rows = torch.zeros_like(rows) if ctx.needs_input_grad[0] else None
@@ -254,7 +258,7 @@ def _slices(length: int, size: int) -> list[slice]:
 
 
 def _add_at(scores: Tensor, index: Tensor, value: float) -> None:
-    """Adds ``value`` to column ``index[i]`` of row i, where the tile has that column; without a wait for the device."""
+    """Adds ``value`` to column ``index[i]`` of row i if the tile has that column, without waiting for a GPU."""
     inside = (index >= 0) & (index < scores.shape[1])
     amount = scores.new_zeros(index.shape[0]).masked_fill_(inside, value)
     scores.scatter_add_(1, index.clamp(0, scores.shape[1] - 1)[:, None], amount[:, None])

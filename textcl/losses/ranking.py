@@ -1,4 +1,4 @@
-"""Ranking distillation: a student orders the texts of a batch as its teacher does (RankCSE)."""
+"""Ranking distillation: a student learns to rank the texts of a batch as its teacher does (RankCSE)."""
 
 import math
 
@@ -8,19 +8,19 @@ from torch import Tensor
 
 
 def list_mle(student: Tensor, teacher: Tensor) -> Tensor:
-    r"""The likelihood of the teacher's order under the student's scores, negative, summed over the rows.
+    r"""The negative log-likelihood of the teacher's order under the student's scores, summed over the rows.
 
     .. math:: -\sum_k \log \frac{e^{s_{\pi(k)}}}{\sum_{l \ge k} e^{s_{\pi(l)}}}
 
-    with pi the columns by falling teacher score. RankCSE (Liu et al. 2023, arXiv 2305.16726), section 3.3, after Xia et
-    al. 2008.
+    where pi lists the columns by decreasing teacher score. RankCSE (Liu et al. 2023, arXiv 2305.16726), section 3.3,
+    after Xia et al. 2008.
 
     Args:
-        student: ``(rows, columns)``, scores divided by their temperature.
-        teacher: ``(rows, columns)``.
+        student: ``(rows, columns)``, the student's scores divided by their temperature.
+        teacher: ``(rows, columns)``, the teacher's scores; only their order counts.
 
     Returns:
-        Scalar.
+        Scalar, the sum over the rows.
 
     Example:
         >>> scores = torch.tensor([[1.0, 0.0]])
@@ -33,18 +33,18 @@ def list_mle(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def list_net(student: Tensor, teacher: Tensor) -> Tensor:
-    r"""The cross-entropy of student and teacher as distributions over the columns, summed over the rows.
+    r"""The cross-entropy between the teacher's and the student's softmax over the columns, summed over the rows.
 
     .. math:: -\sum_j \mathrm{softmax}(t)_j \log \mathrm{softmax}(s)_j
 
     RankCSE, section 3.3, after Cao et al. 2007.
 
     Args:
-        student: ``(rows, columns)``, scores divided by their temperature.
-        teacher: ``(rows, columns)``, likewise.
+        student: ``(rows, columns)``, the student's scores divided by their temperature.
+        teacher: ``(rows, columns)``, the teacher's scores divided by their temperature.
 
     Returns:
-        Scalar.
+        Scalar, the sum over the rows.
 
     Example:
         >>> list_net(torch.zeros(1, 4), torch.zeros(1, 4))      # ln 4
@@ -54,18 +54,19 @@ def list_net(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def jensen_shannon(first: Tensor, second: Tensor) -> Tensor:
-    r"""The Jensen-Shannon divergence of two sets of scores as distributions over the columns, summed over the rows.
+    r"""The Jensen-Shannon divergence between the softmax of two sets of scores, summed over the rows.
 
     .. math:: \tfrac12 \mathrm{KL}(p \Vert m) + \tfrac12 \mathrm{KL}(q \Vert m), \qquad m = \tfrac12 (p + q)
 
-    RankCSE, section 3.2: what the two views say of all others is to be the same. From 0, where they are, to ln 2.
+    RankCSE, section 3.2: both views should give the other texts the same scores. The divergence of a row is from 0
+    (equal distributions) to ln 2.
 
     Args:
-        first: ``(rows, columns)``, scores divided by their temperature.
-        second: ``(rows, columns)``, likewise.
+        first: ``(rows, columns)``, the first view's scores divided by their temperature.
+        second: ``(rows, columns)``, the second view's scores divided by their temperature.
 
     Returns:
-        Scalar.
+        Scalar, the sum over the rows.
 
     Example:
         >>> jensen_shannon(torch.zeros(1, 4), torch.zeros(1, 4))

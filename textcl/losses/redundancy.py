@@ -1,7 +1,7 @@
-"""Redundancy reduction: the dimensions of an embedding are to say different things (Barlow Twins, VICReg).
+"""Redundancy reduction: the dimensions of an embedding become uncorrelated (Barlow Twins, VICReg).
 
-Statistics are those of the rows given, so on several ranks these must be the rows of all, gathered with gradient: each
-rank then computes the same loss, and the averaged gradient is that of one process.
+Statistics are computed over the given rows. On several ranks these must be the rows of all ranks, gathered with
+gradient: each rank then computes the same loss, and the averaged gradient is that of one process.
 """
 
 import torch
@@ -9,16 +9,16 @@ from torch import Tensor
 
 
 def barlow_twins(first: Tensor, second: Tensor, off_diagonal_weight: float = 0.0051, epsilon: float = 1e-5) -> Tensor:
-    r"""The cross-correlation of two views' dimensions is to be the identity.
+    r"""The distance of the cross-correlation matrix of two views from the identity matrix.
 
     .. math:: \sum_i (1 - C_{ii})^2 + \lambda \sum_i \sum_{j \neq i} C_{ij}^2
 
     Barlow Twins (Zbontar et al. 2021, arXiv 2103.03230), eq. 1 and 2; each dimension is standardised over the rows by
-    its population deviation, as the authors' batch norm does. The value grows with the dimension.
+    its population standard deviation, as the authors' batch norm does. The loss grows with the dimension.
 
     Args:
-        first: ``(rows, dim)``, not normalised, of all ranks.
-        second: ``(rows, dim)``, the same rows' other view.
+        first: ``(rows, dim)``, the first view's projections of all ranks, not normalised.
+        second: ``(rows, dim)``, the second view's projections of the same rows.
         off_diagonal_weight: lambda; 0.0051 in the authors' code, 0.005 in the paper.
         epsilon: added to the variances.
 
@@ -46,16 +46,17 @@ def vicreg(first: Tensor, second: Tensor, epsilon: float = 1e-4) -> tuple[Tensor
         \sum_v \frac1d \sum_{i \neq j} \mathrm{Cov}(z^v)_{ij}^2
 
     VICReg (Bardes, Ponce and LeCun 2022, arXiv 2105.04906), eq. 1 to 6. Variance and covariance are unbiased. The paper
-    sums the variance term over both views and averages the invariance over rows alone; the authors' code halves the one
-    and averages the other over dimensions too, and its weights 25, 25 and 1 go with that, so we follow the code.
+    sums the variance term over both views and averages the invariance term over rows only. The authors' code halves the
+    variance term and averages the invariance term over dimensions too. Its weights 25, 25 and 1 belong to these scales,
+    so we follow the code.
 
     Args:
-        first: ``(rows, dim)``, not normalised, of all ranks.
-        second: ``(rows, dim)``, the same rows' other view.
+        first: ``(rows, dim)``, the first view's projections of all ranks, not normalised.
+        second: ``(rows, dim)``, the second view's projections of the same rows.
         epsilon: added to the variances.
 
     Returns:
-        Three scalars, float32 or float64.
+        Invariance, variance and covariance, three scalars, float32 or float64.
 
     Example:
         >>> ones = torch.ones(4, 3)

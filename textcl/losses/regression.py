@@ -6,19 +6,19 @@ from torch import Tensor
 
 
 def cosine_regression(predictions: Tensor, targets: Tensor) -> Tensor:
-    r"""The squared distance of normalised rows, summed over them; targets get no gradient unless they carry one.
+    r"""The squared distance between normalised predictions and targets, summed over the rows.
 
     .. math:: \lVert \bar p_i - \bar z_i \rVert^2 = 2 - 2 \cos(p_i, z_i)
 
     BYOL (Grill et al. 2020, arXiv 2006.07733), eq. 2. SimSiam's loss (Chen and He 2021, arXiv 2011.10566, eq. 1) is
-    minus the cosine: half of this, less one.
+    minus the cosine, which is half of this value minus 1.
 
     Args:
         predictions: ``(rows, dim)``.
-        targets: ``(rows, dim)``; whoever calls stops their gradient.
+        targets: ``(rows, dim)``; detach them to stop their gradient.
 
     Returns:
-        Scalar from 0 to 4 a row, float32 or float64.
+        Scalar, from 0 to 4 per row, float32 or float64.
 
     Example:
         >>> cosine_regression(torch.eye(3), -torch.eye(3))

@@ -1,4 +1,4 @@
-"""SwAV's objective: the code of one view is predicted from another."""
+"""SwAV's objective: the code of one view is predicted from another view."""
 
 import math
 
@@ -9,18 +9,18 @@ from torch import Tensor
 
 @torch.no_grad()
 def sinkhorn(scores: Tensor, epsilon: float = 0.05, iterations: int = 3) -> Tensor:
-    r"""Soft assignments of rows to prototypes under which all prototypes get the same share.
+    r"""Soft assignments of rows to prototypes that give all prototypes the same share.
 
     .. math:: Q = \mathrm{Diag}(u) \exp(S / \epsilon) \mathrm{Diag}(v)
 
-    SwAV (Caron et al. 2020, arXiv 2006.09882), eq. 3 to 5, in the log domain: at the default epsilon the exponential
-    overflows half types, and at smaller ones float32 too. A row sums to 1 exactly; the prototypes' shares are equal in
-    the limit of many iterations only.
+    SwAV (Caron et al. 2020, arXiv 2006.09882), eq. 3 to 5. The computation is in the log domain, because the
+    exponential overflows half precision at the default epsilon, and float32 too at smaller ones. A row sums to exactly
+    1; the prototypes' shares become equal only in the limit of many iterations.
 
     Args:
         scores: ``(rows, prototypes)``, cosines, of all ranks and of a queue if there is one.
-        epsilon: the entropy's weight; small ones give sharp codes.
-        iterations: 3 in the paper.
+        epsilon: weight of the entropy; a smaller one gives sharper codes.
+        iterations: number of iterations; 3 in the paper.
 
     Returns:
         ``(rows, prototypes)``, float32 or float64, without gradient.
@@ -40,16 +40,16 @@ def sinkhorn(scores: Tensor, epsilon: float = 0.05, iterations: int = 3) -> Tens
 
 
 def swapped_prediction(codes: Tensor, scores: Tensor, temperature: float = 0.1) -> Tensor:
-    r"""The cross-entropy of one view's softmax over prototypes with another view's codes, summed over the rows.
+    r"""The cross-entropy between one view's softmax over prototypes and another view's codes, summed over the rows.
 
     .. math:: \ell(z_t, q_s) = -\sum_k q_s^{(k)} \log \frac{e^{z_t^\top c_k / \tau}}{\sum_{k'} e^{z_t^\top c_{k'}/\tau}}
 
     SwAV, eq. 2.
 
     Args:
-        codes: ``(rows, prototypes)``, of the view that assigns.
-        scores: ``(rows, prototypes)``, cosines of the view that predicts.
-        temperature: tau.
+        codes: ``(rows, prototypes)``, the codes of one view.
+        scores: ``(rows, prototypes)``, the cosines of the other view, which predicts them.
+        temperature: softmax temperature tau: lower makes the predictions sharper.
 
     Returns:
         Scalar, float32 or float64.

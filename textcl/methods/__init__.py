@@ -1,4 +1,4 @@
-"""The methods, by the name that the command line and recipes use."""
+"""The methods, by the names that the command line and recipes use."""
 
 from textcl.methods.barlow_twins import BarlowTwins
 from textcl.methods.bert_ct import BertCT

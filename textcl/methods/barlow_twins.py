@@ -11,23 +11,26 @@ from textcl.modules.heads import mlp
 
 
 class BarlowTwins(Method):
-    """Two views agree in each dimension of the projection, and the dimensions say different things, arXiv 2103.03230.
+    """Two views agree in each dimension of the projection, and the dimensions are uncorrelated, arXiv 2103.03230.
 
-    L = Σ_i (1 − C_ii)² + λ Σ_i Σ_{j≠i} C_ij² (eq. 1), with C the cross-correlation of the two views' projections over
-    the batch of all ranks.
+    L = Σ_i (1 − C_ii)² + λ Σ_i Σ_{j≠i} C_ij² (eq. 1), where C is the cross-correlation matrix of the two views'
+    projections over the batch of all ranks.
 
-    The loss grows with the dimension, to about that many at first. The authors do not clip gradients; where the
-    trainer does (`max_grad_norm`, 1 in transformers), every step would be clipped, and Adam's step sizes would follow
-    the clipping. Set it to 0, as the recipes do, or `loss_scale` to the inverse of the dimension.
+    The loss grows with the projection dimension: at the start of training it is about as large as that dimension. The
+    authors do not clip gradients. If the trainer clips them (`max_grad_norm`, 1 in transformers), it clips every step,
+    and Adam's step sizes follow the clipping. Set `max_grad_norm` to 0, as the recipes do, or set `loss_scale` to the
+    inverse of the dimension.
 
     Args:
-        encoder: What the projector reads is what is exported.
-        first_view: See `textcl.views`. Two plain views differ by dropout.
-        second_view: Likewise.
-        off_diagonal_weight: λ.
-        projection_dimension: Of the projector's three layers. With far fewer rows than dimensions the off-diagonal
-            elements are mostly noise, about λ·D²/N in all; the paper has 8192 with batches of 2048.
-        loss_scale: What the loss is multiplied by.
+        encoder: The encoder that is trained and exported. The projector, a train-only head, reads its embeddings.
+        first_view: The first view of a text, such as "plain" or "token_cutoff:0.15"; two plain views differ by
+            dropout. See textcl.views.view.
+        second_view: The second view of a text.
+        off_diagonal_weight: Weight λ of the off-diagonal elements: higher makes the dimensions less correlated.
+        projection_dimension: Output dimension D of each of the projector's three layers. If it is far larger than the
+            batch of N rows, the off-diagonal elements are mostly noise, about λ·D²/N in total. The paper uses 8192
+            with batches of 2048.
+        loss_scale: Factor that the loss is multiplied by.
 
     Example:
         >>> method = BarlowTwins(Encoder.from_pretrained("bundled"), projection_dimension=64)

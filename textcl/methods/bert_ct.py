@@ -15,22 +15,26 @@ from textcl.methods.two_towers import Keep, TwoTowers
 
 
 class BertCT(TwoTowers):
-    """Two encoders learn to agree on a text, and to disagree on two different ones.
+    """Two encoders learn to agree on identical texts and to disagree on different ones.
 
-    A group is one identical pair and K others; the dot product of the towers' embeddings is the logit of "identical".
-    Each micro-batch holds as many groups as fit into its rows. Defaults are those of the authors' code: K = 7, the
-    mean over the pairs, no dropout while training, mean pooling; optimizer and learning rates are in the recipes. The
-    tables of the paper could not be read: its number of updates and its maximal length are unverified.
+    A group is one pair of identical texts and K pairs of different texts. The dot product of the two towers' embeddings
+    is the logit that the texts are identical. Each micro-batch holds as many groups as its rows allow. Defaults follow
+    the authors' code: K = 7, the mean over the pairs, no dropout in training, mean pooling; optimizer and learning
+    rates are in the recipes. The tables of the paper could not be read, so its number of updates and its maximum length
+    are unverified.
 
     Args:
-        encoder: The paper pools the mean.
-        negatives: How the K others are made. "independent": both texts at random, the second one drawn among the other
-            rows (the authors' code draws both from the corpus). "anchored": the identical pair's text against K rows
-            (the paper's figure). "consecutive": rows two by two (sentence-transformers), 2K + 1 rows a group.
-        negatives_per_positive: K.
-        reduction: "mean" over the pairs of all ranks (the authors), or "sum" (sentence-transformers).
-        keep: Which tower is exported: best_on_dev, first, second or average of the weights.
-        dropout_in_training: Train with the model's dropout; the authors train without.
+        encoder: The encoder that both towers start from; the paper uses mean pooling.
+        negatives: How the K pairs of different texts are made. "independent": both texts are random, the second one
+            drawn from the other rows of the batch (the authors' code draws both from the corpus). "anchored": the text
+            of the identical pair with each of K other rows (the paper's figure). "consecutive": pairs of
+            consecutive rows (sentence-transformers), which takes 2K + 1 rows per group.
+        negatives_per_positive: Number K of pairs of different texts in each group.
+        reduction: "mean": average the loss over the pairs of all ranks (the authors); "sum": add it up
+            (sentence-transformers).
+        keep: Which tower is exported: "best_on_dev" (the one with the better score at the last evaluation), "first",
+            "second" or "average" (the mean of their weights).
+        dropout_in_training: Train with the model's dropout; the authors train without it.
 
     Example:
         >>> method = BertCT(Encoder.from_pretrained("bundled"))
@@ -52,7 +56,7 @@ class BertCT(TwoTowers):
     ) -> None:
         super().__init__(encoder, keep, dropout_in_training)
         if reduction not in ("mean", "sum"):
-            raise InputError(f"BERT-CT's reduction is mean or sum, not {reduction!r}.")
+            raise InputError(f"BERT-CT's reduction must be mean or sum, not {reduction!r}.")
         self.negatives = negatives
         self.negatives_per_positive = negatives_per_positive
         self.reduction = reduction
@@ -70,5 +74,5 @@ class BertCT(TwoTowers):
         first, second = batch["pair"].unbind(dim=1)
         total = contrastive_tension(embeddings[first], embeddings[second], batch["identical"])
         if self.reduction == "sum":
-            return {"loss": total * world_size()}  # averaged over the ranks: the sum of all pairs
+            return {"loss": total * world_size()}  # DDP averages over the ranks: this makes it the sum of all pairs
         return {"loss": mean(total, len(first))}

@@ -14,22 +14,26 @@ from textcl.modules.target import Target, cosine_momentum
 
 
 class BYOL(Method):
-    """A view predicts what a slowly moving copy makes of the other one; no negatives, arXiv 2006.07733.
+    """One view predicts the target's projection of the other view, without negatives, arXiv 2006.07733.
 
-    L = ‖q̄(z) − z̄′‖² + the same with the views exchanged (eq. 2), with z the projection, q the predictor, z′ the copy's
-    projection without gradient, and bars for length 1. What keeps it from collapse is the asymmetry of the two sides.
+    The target is a slowly moving copy of encoder and projector.
+
+    L = ‖q̄(z) − z̄′‖² + the same with the views exchanged (eq. 2), where z is the projection, q the predictor, z′ the
+    target's projection without gradient, and a bar means scaled to length 1. The asymmetry of the two sides prevents
+    collapse.
 
     Args:
-        encoder: The one that is trained by gradient, and exported.
-        first_view: See `textcl.views`. Two plain views differ by dropout.
-        second_view: Likewise.
-        momentum: τ of the copy at first, 0.996 for a thousand epochs and 0.99 for up to three hundred; it rises to 1
-            by a cosine (section 3.3).
-        projection_dimension: Of projector and predictor.
-        hidden_dimension: Of both.
-        target_dropout: Whether targets are made with dropout, which is what makes two plain views.
-        asymmetric: False drops the predictor and the copy: both views are pulled together with gradient on both sides.
-            A control, which collapses.
+        encoder: The encoder that is trained by gradient and exported.
+        first_view: The first view of a text, such as "plain" or "token_cutoff:0.15"; two plain views differ by
+            dropout. See textcl.views.view.
+        second_view: The second view of a text.
+        momentum: Initial momentum τ of the target: higher makes it follow the encoder more slowly. The paper uses 0.996
+            for a thousand epochs and 0.99 for up to three hundred. It rises to 1 along a cosine (section 3.3).
+        projection_dimension: Output dimension of projector and predictor.
+        hidden_dimension: Hidden dimension of projector and predictor.
+        target_dropout: Whether the target uses dropout, which makes its two plain views differ.
+        asymmetric: False: remove predictor and target, and pull both views together with gradient on both sides. A
+            control that collapses.
 
     Example:
         >>> method = BYOL(Encoder.from_pretrained("bundled"), second_view="token_cutoff")

@@ -13,24 +13,24 @@ from textcl.modules.masked_language_model import MaskedLanguageModelHead
 
 
 class CLEAR(Method):
-    """Two views of a text, made by deleting, reordering or substituting its tokens, under NT-Xent and masked words.
+    """NT-Xent on two views of a text with deleted, reordered or substituted tokens, plus a masked-word loss.
 
     Eq. 1 is NT-Xent behind a projection head, eq. 2 its sum over all pairs; the masked-word loss is added. The paper
-    trains an encoder from scratch on a corpus of its own; this is continued training from any encoder. It never came
-    with code: temperature, rates of the views, weight of the masked words and shape of the head are unverified, and
-    masked words are asked for in a copy of each view as it was before its operators.
+    trains an encoder from scratch on its own corpus; this class continues training from any encoder. The authors
+    published no code, so temperature, rates of the views, weight of the masked-word term and shape of the head are
+    unverified. Masked words are predicted in a copy of each view as it was before its operators.
 
     Args:
-        encoder: The paper pools [CLS].
-        first_view: Operators on tokens: word_deletion, span_deletion, reordering, substitution (from WordNet); with
-            plus signs between them they follow one another. See `textcl.views` for all views.
-        second_view: The paper takes the same family as in the first.
-        temperature: τ, unverified.
-        projection_dimension: What the head gives; 128 as in SimCLR, unverified.
-        reduction: "sum" over the pairs (eq. 2), or "mean".
-        mlm_weight: Of the masked-word term; 0: none.
-        mlm_probability: Share of the tokens masked.
-        mask_duplicates: Leave rows with the same text out of each other's negatives; the paper does not.
+        encoder: The encoder that is trained and exported; the paper pools with [CLS].
+        first_view: The first view of a text: operators word_deletion, span_deletion, reordering and substitution (from
+            WordNet), joined by plus signs to apply several in order. See textcl.views.view for all views.
+        second_view: The second view of a text; the paper uses the same operators as in the first.
+        temperature: Softmax temperature τ: lower makes hard negatives count more. The default is unverified.
+        projection_dimension: Output dimension of the train-only head; 128 as in SimCLR, unverified.
+        reduction: "sum": add the loss over the pairs (eq. 2); "mean": average it.
+        mlm_weight: Weight of the masked-word term; 0: no such term.
+        mlm_probability: Share of the tokens that are masked for the masked-word term.
+        mask_duplicates: Do not use rows with the same text as each other's negatives; the paper uses them.
 
     Example:
         >>> method = CLEAR(Encoder.from_pretrained("bundled", pooling="cls"), "span_deletion+reordering", "reordering")

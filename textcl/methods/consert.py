@@ -19,32 +19,36 @@ ADVERSARIAL = "adversarial"
 
 
 class ConSERT(Method):
-    """Two views of a text made inside the encoder are brought together, arXiv 2105.11741.
+    """Two views of a text, made inside the encoder, are pulled together, arXiv 2105.11741.
 
-    Unsupervised (eq. 1): NT-Xent over the 2N views. Supervised (eq. 2): a softmax over (u, v, |u − v|) of two
-    sentences, and max(u, v)² as well, as the authors' scripts have it. Joint: the sum, with the contrastive term of
-    both sentences weighted by 0.15. The schedules sup-unsup and joint-unsup are two runs: the second one's `model` is
-    the first one's export. The paper trains with mean pooling and tests with last2 (`test_pooling`).
+    Unsupervised (eq. 1): NT-Xent over the 2N views. Supervised (eq. 2): a softmax classifier over (u, v, |u − v|) of
+    two sentences, plus max(u, v)² as in the authors' scripts. Joint: the sum of both, with the contrastive term of both
+    sentences weighted by 0.15. The schedules sup-unsup and joint-unsup are two runs: set the second run's `model` to
+    the first run's export. The paper trains with mean pooling and tests with last2 (`test_pooling`).
 
-    The authors' code adds the means over the two views, twice the paper's mean over 2N, and multiplies by 0.15 in the
-    unsupervised case as well; we follow the code, which matters for gradient clipping alone.
+    The authors' code adds the means over the two views, which is twice the paper's mean over 2N, and multiplies by 0.15
+    in the unsupervised case as well. We follow the code; the factor matters only for gradient clipping.
 
     Args:
-        encoder: The paper pools the mean.
-        first_view: "feature_cutoff:0.2" in the base script. See `textcl.views` for all; those inside the encoder are
-            shuffle, span, token_cutoff, feature_cutoff and embedding_dropout (the paper's dropout).
-        second_view: "shuffle" in the base script. "adversarial", with labels: the plain text, moved in embedding space
-            against the supervised term, per token by `noise_norm` (section 3.2).
-        temperature: τ.
-        objective: "unsupervised", "supervised" or "joint"; the latter two want rows of text, positive and label.
-        contrastive_weight: Of the contrastive term.
-        classes: Of the labels, three in natural language inference.
+        encoder: The encoder that is trained and exported; the paper trains with mean pooling.
+        first_view: The first view of a text; "feature_cutoff:0.2" in the base script. Views inside the encoder are
+            shuffle, span, token_cutoff, feature_cutoff and embedding_dropout (the paper's dropout). See
+            textcl.views.view for all views.
+        second_view: The second view of a text; "shuffle" in the base script. "adversarial" (needs labels) moves each
+            token embedding of the plain text by `noise_norm`, in the direction that increases the supervised term
+            (section 3.2).
+        temperature: Softmax temperature τ: lower makes hard negatives count more.
+        objective: Which terms are trained: "unsupervised", "supervised" or "joint". The last two need rows with text,
+            positive and label.
+        contrastive_weight: Weight of the contrastive term.
+        classes: Number of classes of the labels; three in natural language inference.
         noise_norm: Length of each token's adversarial perturbation.
-        dropout_in_training: Train with the model's dropout; the script for the unsupervised base model does not.
-        mask_duplicates: Leave rows with the same text out of each other's negatives; the paper does not.
+        dropout_in_training: Train with the model's dropout; the authors' script for the unsupervised base model trains
+            without it.
+        mask_duplicates: Do not use rows with the same text as each other's negatives; the paper uses them.
 
     Raises:
-        InputError: For views that this backbone has no place for, or that do not suit the objective.
+        InputError: If a view does not work with this backbone, or does not suit the objective.
 
     Example:
         >>> method = ConSERT(Encoder.from_pretrained("bundled"), second_view="token_cutoff:0.15")
@@ -74,10 +78,10 @@ class ConSERT(Method):
     ) -> None:
         super().__init__(encoder)
         if objective not in ("unsupervised", "supervised", "joint"):
-            raise InputError(f"ConSERT's objective is unsupervised, supervised or joint, not {objective!r}.")
+            raise InputError(f"ConSERT's objective must be unsupervised, supervised or joint, not {objective!r}.")
         self.adversarial = second_view == ADVERSARIAL
         if self.adversarial and objective != "joint":
-            raise InputError("An adversarial view is made against the supervised term: it needs objective=joint.")
+            raise InputError("The adversarial view increases the supervised term, so it needs objective=joint.")
         self.views = encoder.prepare_views(first_view, "plain" if self.adversarial else second_view)
         self.objective_name = objective
         self.contrastive_weight = contrastive_weight
@@ -89,7 +93,7 @@ class ConSERT(Method):
 
     @property
     def blocks(self) -> list[Block]:
-        """What a batch holds, in order."""
+        """The blocks of a batch, in order: each is a column of the dataset and its view."""
         views: list[Block] = [("text", view) for view in self.views]
         if self.classifier is None:
             return views
@@ -136,7 +140,11 @@ class ConSERT(Method):
         return mean(classification(self.classifier(features), labels), len(labels))
 
     def _perturbation(self, batch: Batch) -> Tensor:
-        """What moves the adversarial rows: the gradient of the supervised term by what the embedding block gives."""
+        """The perturbation of each row's token embeddings, (rows, length, dim of the word embeddings).
+
+        Adversarial rows get the gradient of the supervised term with respect to the output of the embedding block,
+        scaled to `noise_norm`; other rows get 0.
+        """
         rows, length = batch["input_ids"].shape
         perturbation = torch.zeros(rows, length, self.encoder.word_embeddings.embedding_dim, device=self.encoder.device)
         views = where_views_are(batch)

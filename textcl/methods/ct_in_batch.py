@@ -1,4 +1,4 @@
-"""CT with in-batch negatives: the two towers of Contrastive Tension under InfoNCE, as sentence-transformers has it."""
+"""CT with in-batch negatives: Contrastive Tension's two towers trained with InfoNCE, as in sentence-transformers."""
 
 from typing import Literal
 
@@ -14,19 +14,21 @@ from textcl.views.view import PLAIN
 
 
 class CTInBatch(TwoTowers):
-    """Each text under one tower finds itself among the batch under the other, in both directions.
+    """Each text's embedding by one tower must find the same text in the other tower's batch, in both directions.
 
-    No paper has it; the variant is that of sentence-transformers (ContrastiveTensionLossInBatchNegatives), whose
-    defaults are taken over: cosine, 1/τ learned from 20 on, dropout as the model has it.
+    This variant has no paper. It comes from sentence-transformers (ContrastiveTensionLossInBatchNegatives), whose
+    defaults are used: cosine, a learned 1/τ that starts at 20, and the model's own dropout.
 
     Args:
-        encoder: Becomes both towers; mean pooling is usual.
-        temperature: τ, or where it starts.
-        learn_temperature: Train 1/τ.
-        similarity: "cosine", or "dot" as in the STS-B example of sentence-transformers (there with τ = 1).
-        keep: Which tower is exported: best_on_dev, first, second or average of the weights.
+        encoder: The encoder that both towers start from; mean pooling is usual.
+        temperature: Softmax temperature τ: lower makes hard negatives count more. If it is learned, its initial value.
+        learn_temperature: Learn the temperature during training, as 1/τ.
+        similarity: Similarity of two embeddings: "cosine", or "dot" as in the STS-B example of sentence-transformers
+            (which uses τ = 1).
+        keep: Which tower is exported: "best_on_dev" (the one with the better score at the last evaluation), "first",
+            "second" or "average" (the mean of their weights).
         dropout_in_training: Train with the model's dropout.
-        mask_duplicates: Leave rows with the same text out of each other's negatives.
+        mask_duplicates: Do not use rows with the same text as each other's negatives.
 
     Example:
         >>> method = CTInBatch(Encoder.from_pretrained("bundled"))
@@ -57,7 +59,7 @@ class CTInBatch(TwoTowers):
         )
 
     def collator(self, seed: int = 42) -> Collator:
-        blocks = [("text", PLAIN), ("text", PLAIN)]  # the towers differ, so that no dropout is needed
+        blocks = [("text", PLAIN), ("text", PLAIN)]  # the towers differ, so equal views need no dropout
         return Collator(self.encoder.tokenizer, self.encoder.max_length, blocks=blocks, seed=seed)
 
     def objective(self, embeddings: Tensor, batch: Batch) -> Outputs:

@@ -19,30 +19,35 @@ logger = logging.getLogger("textcl")
 
 
 class DeCLUTR(Method):
-    """Spans of a document that touch or overlap are positives, arXiv 2006.03659.
+    """Adjacent or overlapping spans of a document are positives, arXiv 2006.03659.
 
-    Each document gives A anchors, each anchor P positives, whose embeddings are averaged before they are normalised
-    (section 3.1). NT-Xent over the 2AN anchors and averages; the other anchors of a document are its hard negatives.
-    The masked-word loss on the anchors comes from the same pass, so that anchors are embedded from masked text, and is
-    added without a weight. There is no head. Defaults are those of section 4.1 and the authors' configurations.
+    Each of N documents gives A anchors, and each anchor has P positives, whose embeddings are averaged before they are
+    normalised (section 3.1). The contrastive term is NT-Xent over the 2AN anchors and averages; the other anchors of
+    the same document are hard negatives. The masked-word loss on the anchors uses the same forward pass, so anchors are
+    embedded from masked text; it is added with weight 1. There is no projection head. Defaults are those of section
+    4.1 and the authors' configurations.
 
     The paper sums over the 2AN pairs; we take the mean, as the authors' code does.
 
     Args:
-        encoder: The paper pools the mean; its `max_length` bounds the spans.
-        anchors: A, spans a document.
-        positives: P, spans an anchor.
-        shortest_span: Bounds of a span's length in tokens, special ones left out.
-        longest_span: Likewise. A document needs 2 · A · longest_span tokens.
-        sampling: "any": positives are adjacent, overlap or lie within; "subsuming"; "adjacent".
-        min_length: Documents with fewer tokens are left out, and counted; default: all that are too short.
-        scale_spans: Shrink both bounds until the shortest document that is not left out is long enough.
-        temperature: τ.
-        mlm_weight: Of the masked-word term; 0: none, and anchors are embedded from plain text.
-        mlm_probability: Share of the anchors' tokens masked.
+        encoder: The encoder that is trained and exported; the paper uses mean pooling. Its `max_length` also limits the
+            length of a span.
+        anchors: Number A of anchors per document.
+        positives: Number P of positives per anchor.
+        shortest_span: Smallest length of a span in tokens, without special tokens.
+        longest_span: Largest length of a span in tokens, without special tokens. A document needs 2 · A · longest_span
+            tokens.
+        sampling: Where positives lie. "any": next to the anchor, overlapping it or inside it; "subsuming": inside it;
+            "adjacent": directly before or after it.
+        min_length: Skip documents with fewer tokens, and log how many; default: skip all that are too short for the
+            spans.
+        scale_spans: Shrink both span lengths until the shortest document that is not skipped is long enough.
+        temperature: Softmax temperature τ: lower makes hard negatives count more.
+        mlm_weight: Weight of the masked-word term; 0: no such term, and anchors are embedded from unmasked text.
+        mlm_probability: Share of the anchors' tokens that are masked for the masked-word term.
 
     Raises:
-        InputError: For bounds that leave no span.
+        InputError: If no span can be sampled with these lengths.
 
     Example:
         >>> method = DeCLUTR(Encoder.from_pretrained("bundled"), shortest_span=4, longest_span=8)
@@ -78,8 +83,9 @@ class DeCLUTR(Method):
         longest = min(longest_span, room)
         if not 1 <= shortest_span <= longest or min(anchors, positives) < 1:
             raise InputError(
-                f"Spans of {shortest_span} to {longest_span} tokens, {anchors} anchors a document and {positives} "
-                f"positives an anchor cannot be sampled: this encoder takes up to {room} tokens."
+                f"Spans of {shortest_span} to {longest_span} tokens, {anchors} anchors per document and {positives} "
+                f"positives per anchor cannot be sampled: this encoder takes up to {room} tokens in a span. Set "
+                "shortest_span from 1 to that number and at most longest_span; set anchors and positives to 1 or more."
             )
         self.anchors = anchors
         self.positives = positives
@@ -93,7 +99,7 @@ class DeCLUTR(Method):
         self.mlm_head = MaskedLanguageModelHead.from_encoder(encoder).to(encoder.device) if mlm_weight else None
 
     def prepare_corpus(self, dataset: Any) -> Any:
-        """Leaves out documents that are too short, and shrinks the spans where `scale_spans` says so."""
+        """Skips documents that are too short, and shrinks the spans if `scale_spans` is set."""
         collator = self.collator()
         dataset = collator.tokenized(dataset)
         lengths = collator.document_lengths(dataset)
@@ -108,12 +114,12 @@ class DeCLUTR(Method):
         if not kept or self.longest < 1:
             raise InputError(
                 f"All {len(lengths):,} documents are shorter than the {least:,} tokens that {self.anchors} anchors of "
-                f"up to {self.longest} tokens take (the longest has {max(lengths):,}). Shrink the spans by "
-                "scale_spans, perhaps with a min_length."
+                f"up to {self.longest} tokens need (the longest has {max(lengths):,}). Set scale_spans to shrink the "
+                "spans, perhaps with a min_length."
             )
         if self.scale_spans or len(kept) < len(lengths):
             logger.warning(
-                "DeCLUTR: %s of %s documents have fewer than %s tokens and are left out; spans have %d to %d tokens.",
+                "DeCLUTR: %s of %s documents have fewer than %s tokens and are skipped; spans have %d to %d tokens.",
                 f"{len(lengths) - len(kept):,}",
                 f"{len(lengths):,}",
                 f"{least:,}",

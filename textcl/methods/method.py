@@ -1,4 +1,4 @@
-"""What every method is: an encoder, the modules around it, and an objective over one flat batch of views."""
+"""The base class of all methods: an encoder, the modules around it, and an objective over one batch of views."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -16,41 +16,41 @@ from textcl.views.view import PLAIN, View
 
 
 class Outputs(TypedDict, total=False):
-    """What `objective` and `forward` give; all but the loss is detached."""
+    """What `objective` and `forward` return; everything but the loss is detached."""
 
     loss: Tensor
-    """What is minimised, a scalar with gradient."""
+    """The loss that training minimises, a scalar with gradient."""
     embeddings: Tensor
-    """The rows that the encoder gave, (rows, dim), for diagnostics; `forward` adds them."""
+    """The encoder's embeddings, (rows, dim), for diagnostics; `forward` adds them."""
     keys: Tensor
-    """Rows that a queue takes after the optimizer step."""
+    """The rows that enter a queue after the optimizer step."""
     projections: Tensor
     """One view's projector outputs, (batch, dim), if only the loss prevents collapse: the projector can collapse even
     when the embeddings do not. The trainer watches them."""
     deviation: Tensor
     """The projections' standard deviation divided by the loss's target, if it has one."""
     contrastive: Tensor
-    """The contrastive term, of a loss with several terms; likewise each of those below."""
+    """The contrastive term of a loss with several terms; the keys below are further terms of such losses."""
     mlm: Tensor
-    """The masked-word term."""
+    """The masked-word term (cross-entropy)."""
     supervised: Tensor
-    """The term on labelled pairs."""
+    """The classification term on labelled pairs."""
     clustering: Tensor
     """The clustering term."""
     invariance: Tensor
-    """How far the two views are apart."""
+    """VICReg: the squared distance between the two views."""
     variance: Tensor
-    """How far the dimensions fall short of the wanted deviation."""
+    """VICReg: how far the standard deviations of the dimensions are below 1."""
     covariance: Tensor
-    """How much two dimensions vary together."""
+    """VICReg: the squared covariance between different dimensions."""
     dimension: Tensor
-    """InfoNCE between dimensions."""
+    """SimCSE++: InfoNCE between the dimensions of the two views."""
     decorrelation: Tensor
-    """Barlow Twins' term."""
+    """SCD: Barlow Twins' term."""
     consistency: Tensor
-    """The divergence between two views' rankings."""
+    """RankCSE: the divergence between the two views' rankings."""
     ranking: Tensor
-    """The distance to a teacher's ranking."""
+    """RankCSE: the distance to a teacher's ranking."""
 
 
 HOOKS = ("on_fit_start", "before_optimizer_step", "after_optimizer_step")
@@ -58,8 +58,9 @@ HOOKS = ("on_fit_start", "before_optimizer_step", "after_optimizer_step")
 
 
 class Method(nn.Module):
-    """Owns the encoder and everything else that training needs, so that a Trainer saves, resumes and, on several
-    ranks, synchronises all of it.
+    """Owns the encoder and everything else that training needs.
+
+    A Trainer therefore saves and resumes all of it and, on several ranks, synchronises it.
 
     A subclass writes `objective`. `forward(batch) = objective(embed(batch), batch)` changes no state: state changes in
     the hooks, which `textcl.MethodCallback` calls.
@@ -69,20 +70,20 @@ class Method(nn.Module):
 
     Attributes:
         name: The name of the method on the command line and in recipes.
-        paper: Whom to cite.
-        option_papers: Whom to cite as well, by the option that takes something from a further paper.
+        paper: The paper to cite.
+        option_papers: Further papers to cite, by the option that uses them.
         takes_views: Whether rows may hold text views, `text_1` and `text_2`, in place of the method's own views.
-        views: The views of an unlabelled text, see `textcl.views.view`. Two plain ones differ by dropout.
-        mask_probability: Share of the tokens asked for in masked copies of the rows, for a masked-word term.
-        test_pooling: The pooling that evaluators see and that is exported; None: the one trained with.
-        hooked: Whether a `MethodCallback` calls the hooks; it sets this.
+        views: The views of an unlabelled text, see `textcl.views.view`. Two plain views differ by dropout.
+        mask_probability: Share of the tokens that are predicted in masked copies of the rows, for a masked-word term.
+        test_pooling: The pooling for evaluation and export; None: the pooling used in training.
+        hooked: Whether a `MethodCallback` calls the hooks; the callback sets this.
     """
 
     name: ClassVar[str] = ""
     paper: ClassVar[str] = ""
     option_papers: ClassVar[dict[str, str]] = {}
     takes_views: ClassVar[bool] = True
-    accepts_loss_kwargs = False  # the loss is a mean of its batch: the Trainer must divide it under accumulation
+    accepts_loss_kwargs = False  # the loss is a mean over its batch, so the Trainer must divide it under accumulation
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -95,7 +96,7 @@ class Method(nn.Module):
     @property
     def needs_hooks(self) -> bool:
         """Whether training without `MethodCallback` would be wrong: a hook is overridden, a temperature is learned, or
-        the collator draws anew in each epoch."""
+        the collator draws new views or masks in each epoch."""
         overridden = any(getattr(type(self), hook) is not getattr(Method, hook) for hook in HOOKS)
         return overridden or bool(self.learned_temperatures) or self.collator().draws
 
@@ -105,7 +106,7 @@ class Method(nn.Module):
         return [module for module in self.modules() if isinstance(module, InfoNCE) and module.learns_temperature]
 
     def collator(self, seed: int = 42) -> Collator:
-        """Makes this method's batches from rows of a dataset; `seed` is that of its views and masks."""
+        """The collator that makes this method's batches from dataset rows; `seed` is for its views and masks."""
         return Collator(
             self.encoder.tokenizer,
             self.encoder.max_length,
@@ -116,28 +117,28 @@ class Method(nn.Module):
         )
 
     def prepare_corpus(self, dataset: Any) -> Any:
-        """The rows that can be trained on; textcl's trainer calls it before anything else."""
+        """Returns the rows that can be trained on; textcl's trainer calls this before anything else."""
         return dataset
 
     def evaluators(self, dataset: Any, bf16: bool = False) -> list[Any]:
-        """The method's own evaluators, for training on these rows, in bfloat16 if asked for."""
+        """The method's own evaluators for training on these rows; with `bf16` they embed in bfloat16."""
         return []
 
     def embed(self, batch: Batch) -> Tensor:
-        """All views of the batch in one call of the encoder, (views · batch, dim)."""
+        """Embeds all views of the batch in one call of the encoder, (views · batch, dim)."""
         return self.encoder.embed(batch, views=self.views)
 
     def objective(self, embeddings: Tensor, batch: Batch) -> Outputs:
-        """The loss, and what else is logged or watched, see `Outputs`.
+        """Computes the loss and the values that are logged or watched, see `Outputs`.
 
         Args:
             embeddings: The result of `embed`, (views · batch, dim).
-            batch: What the collator made.
+            batch: The batch that the collator made.
         """
         raise NotImplementedError
 
     def forward(self, **batch: Unpack[Batch]) -> Outputs:
-        """The loss of a batch, its parts, and the detached embeddings (views · batch, dim) for diagnostics.
+        """The loss of a batch, its terms, and the detached embeddings (views · batch, dim) for diagnostics.
 
         Raises:
             RuntimeError: If the method is trained without the hooks that it needs.
@@ -148,7 +149,7 @@ class Method(nn.Module):
         return {"embeddings": embeddings.detach(), **self.objective(embeddings, batch)}
 
     def check_hooks(self) -> None:
-        """Raises if the method needs its hooks; for a `forward` in training that no `MethodCallback` has prepared."""
+        """Raises if the method needs its hooks; `forward` calls this in training if there is no `MethodCallback`."""
         if self.needs_hooks:
             raise RuntimeError(
                 f"{type(self).__name__} needs its hooks: pass callbacks=[textcl.MethodCallback()] to the Trainer."
@@ -158,36 +159,36 @@ class Method(nn.Module):
         """Called once before the first step of a run, not after a resume.
 
         Args:
-            dataset: The rows that are trained on.
-            batch_size: Rows of a batch over all ranks.
+            dataset: The training rows.
+            batch_size: Number of rows of a batch over all ranks.
         """
 
     def before_optimizer_step(self, step: int) -> None:
-        """Called when gradients are final, before the optimizer moves, after `step` earlier steps."""
+        """Called when gradients are final, before the optimizer step; `step` steps were done before."""
 
     def after_optimizer_step(self, step: int, total: int, keys: Sequence[Tensor]) -> None:
         """Called once after each optimizer step that was not skipped.
 
         Args:
-            step: Steps done.
-            total: Steps in the whole run.
-            keys: The `keys` of `objective` since the step before, one tensor a micro-batch.
+            step: Number of steps done.
+            total: Number of steps in the whole run.
+            keys: The `keys` that `objective` returned since the previous step, one tensor per micro-batch.
         """
 
     @property
     def learning_rate_factors(self) -> dict[str, float]:
-        """The factor of the learning rate of a child module, by its name, unless it is 1."""
+        """Factors of the learning rate by name of the child module; a module without an entry has factor 1."""
         return {}
 
     def param_groups(
         self, learning_rate: float, weight_decay: float = 0.0, decayed: Collection[str] = ()
     ) -> list[dict[str, Any]]:
-        """The trained parameters as an optimizer takes them, in groups of one learning rate and one weight decay.
+        """The trained parameters as optimizer groups, one group for each pair of learning rate and weight decay.
 
         Args:
-            learning_rate: The rate of parameters without a factor.
-            weight_decay: The decay of the parameters named in `decayed`; that of the others is 0.
-            decayed: Names of parameters.
+            learning_rate: Learning rate of parameters without a factor.
+            weight_decay: Weight decay of the parameters named in `decayed`; the others have none.
+            decayed: Names of the parameters with weight decay.
         """
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name, parameter in self.named_parameters():
@@ -202,11 +203,11 @@ class Method(nn.Module):
         return [self.exported]
 
     def choose(self, candidate: int) -> None:
-        """Called at each evaluation with the number of the candidate that scored best."""
+        """Called at each evaluation with the index of the candidate that scored best."""
 
     @property
     def exported(self) -> Encoder:
-        """The encoder as it is evaluated and exported: the same weights, with the pooling used at test."""
+        """The encoder that is evaluated and exported: the same weights, with `test_pooling`."""
         return self.encoder.with_(pooling=self.test_pooling)
 
     def encode(self, texts: list[str], **options: Any) -> Any:
@@ -214,14 +215,14 @@ class Method(nn.Module):
         return self.exported.encode(texts, **options)
 
     def describe(self) -> dict[str, Any]:
-        """The facts about the exported encoder that a result quotes, see `Encoder.describe`."""
+        """The facts about the exported encoder that a result records, see `Encoder.describe`."""
         return self.exported.describe()
 
     def export(self, path: str | Path, *, card: str | None = None) -> Path:
         """Writes the trained encoder as a sentence-transformers directory, see `Encoder.save`.
 
         Args:
-            path: Replaced if it exists.
+            path: The directory; an existing one is replaced.
             card: Text of the model card; default: a short one that names the method and its paper.
         """
         exported = self.exported
@@ -231,11 +232,12 @@ class Method(nn.Module):
         return exported.save(path, card=card or own)
 
     def gradient_cache_enable(self) -> None:
-        """Makes every encoder keep only embeddings, and compute activations again, slice by slice, in backward.
+        """Makes every encoder keep only embeddings and recompute activations, slice by slice, in backward.
 
-        The gradient of the loss with respect to the embeddings is computed first, then each slice under the same
-        random numbers, so that a batch takes the memory of one slice (Gao et al. 2021, GradCache, arXiv 2101.06983),
-        with the same loss and gradients, for one more forward pass. The trainer calls it for `gradient_cache`.
+        Backward first computes the gradient of the loss with respect to the embeddings, then recomputes each slice with
+        the same random numbers. A batch then needs the memory of one slice (Gao et al. 2021, GradCache, arXiv
+        2101.06983). Loss and gradients stay the same, and the cost is one more forward pass. The trainer calls this for
+        `gradient_cache`.
         """
         for encoder in self._encoders:
             encoder.slicing.gradient_cache = True
@@ -246,7 +248,7 @@ class Method(nn.Module):
             compile_layers(encoder.backbone)
 
     def halve_slices(self) -> bool:
-        """Halves the slices of each encoder; returns False, and does nothing, if they may hold a single row already."""
+        """Halves the slices of each encoder; returns False, and does nothing, if a slice may hold one row only."""
         if any(encoder.tokens_at_a_time < 2 * encoder.max_length for encoder in self._encoders):
             return False
         for encoder in self._encoders:
@@ -254,7 +256,7 @@ class Method(nn.Module):
         return True
 
     def gradient_checkpointing_enable(self, **options: Any) -> None:
-        """Trades compute for memory in every backbone; the Trainer calls it for `--gradient_checkpointing`."""
+        """Trades compute for memory in every backbone; the Trainer calls this for `--gradient_checkpointing`."""
         for encoder in self._encoders:
             encoder.backbone.gradient_checkpointing_enable(**options)
 

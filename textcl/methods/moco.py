@@ -15,24 +15,25 @@ from textcl.modules.target import Target
 
 
 class MoCo(Method):
-    """A query finds its key among a queue of keys of earlier batches, arXiv 1911.05722, algorithm 1; 2003.04297.
+    """Each query must find its key among a queue of keys from earlier batches, arXiv 1911.05722, alg. 1; 2003.04297.
 
-    Keys are made of the other view by a slowly moving copy of encoder and projector, θ_k ← m θ_k + (1 − m) θ_q (eq. 2),
-    and carry no gradient. Keys of other rows of the batch are no negatives. The copy moves, and keys enter the queue,
-    after the optimizer step. The queue holds as many keys as were made, where the authors fill it with random ones, so
-    that the first step has no negative and teaches nothing. Shuffled batch norm has no place here: neither the encoder
-    nor version 2's projector, linear, ReLU and linear, has batch norm.
+    A slowly moving copy of encoder and projector makes the keys from the other view, without gradient; its weights
+    follow θ_k ← m θ_k + (1 − m) θ_q (eq. 2). Keys of other rows of the batch are not negatives. After the optimizer
+    step the copy is updated, and the keys enter the queue. The queue starts empty (the authors fill it with random
+    keys), so the loss of the first step is 0 without in-batch negatives. Shuffled batch norm is not needed: neither the
+    encoder nor version 2's projector (linear, ReLU, linear) has batch norm.
 
     Args:
-        encoder: The one that is trained by gradient, and exported.
-        first_view: Of the query, see `textcl.views`. Two plain views differ by dropout.
-        second_view: Of the key.
-        temperature: τ, 0.2 in version 2 (table 1 there).
-        momentum: m (table in section 4.1).
-        queue_size: Keys remembered. The paper's 65,536 want a corpus many times larger, else the queue holds the very
-            texts that are in the batch.
-        in_batch_negatives: Make the keys of other rows negatives as well, as ESimCSE and MoCoSE do on text.
-        projection_dimension: What the projector gives.
+        encoder: The encoder that is trained by gradient and exported.
+        first_view: The view that queries are made from, such as "plain" or "token_cutoff:0.15"; two plain views differ
+            by dropout. See textcl.views.view.
+        second_view: The view that keys are made from.
+        temperature: Softmax temperature τ: lower makes hard negatives count more; 0.2 in version 2 (table 1 there).
+        momentum: Momentum m of the copy: higher makes it follow the encoder more slowly (table in section 4.1).
+        queue_size: Number of keys in the queue. The paper's 65,536 need a corpus many times larger; otherwise the queue
+            holds the same texts as the batch.
+        in_batch_negatives: Use the keys of other rows of the batch as negatives too, as ESimCSE and MoCoSE do on text.
+        projection_dimension: Output dimension of the projector.
         target_dropout: Whether keys are made with dropout.
 
     Example:

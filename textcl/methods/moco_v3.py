@@ -13,19 +13,22 @@ from textcl.modules.target import Target, cosine_momentum
 
 
 class MoCoV3(Method):
-    """Each view is a query once, whose key a slowly moving copy makes of the other view, arXiv 2104.02057, algorithm 1.
+    """Each view is a query once; a slowly moving copy makes its key from the other view, arXiv 2104.02057, algorithm 1.
 
-    L = ctr(q1, k2) + ctr(q2, k1), with ctr = 2τ · InfoNCE: the factor keeps the size of the gradient where τ changes.
-    The negatives are the other keys of the batch; there is no queue. The query has a predictor behind the projector.
+    L = ctr(q1, k2) + ctr(q2, k1), with ctr = 2τ · InfoNCE; the factor keeps the size of the gradient when τ changes.
+    The negatives are the other keys of the batch; there is no queue. Queries pass a predictor behind the projector.
 
     Args:
-        encoder: The one that is trained by gradient, and exported.
-        first_view: See `textcl.views`. Two plain views differ by dropout.
-        second_view: Likewise.
-        temperature: τ, 0.2 with transformers (section 4 and the authors' code; 1.0 with ResNets).
-        momentum: m of the copy at first; it rises to 1 by a cosine.
-        projection_dimension: Of projector and predictor.
-        hidden_dimension: Of both.
+        encoder: The encoder that is trained by gradient and exported.
+        first_view: The first view of a text, such as "plain" or "token_cutoff:0.15"; two plain views differ by
+            dropout. See textcl.views.view.
+        second_view: The second view of a text.
+        temperature: Softmax temperature τ: lower makes hard negatives count more; 0.2 with transformers (section 4 and
+            the authors' code; 1.0 with ResNets).
+        momentum: Initial momentum m of the copy: higher makes it follow the encoder more slowly. It rises to 1 along a
+            cosine.
+        projection_dimension: Output dimension of projector and predictor.
+        hidden_dimension: Hidden dimension of projector and predictor.
         target_dropout: Whether keys are made with dropout.
 
     Example:
@@ -55,7 +58,7 @@ class MoCoV3(Method):
         super().__init__(encoder)
         self.views = encoder.prepare_views(first_view, second_view)
         hidden, output = hidden_dimension, projection_dimension
-        # three and two layers, as the authors' code has them for transformers
+        # three and two layers, as in the authors' code for transformers
         self.projector = mlp([encoder.dimension, hidden, hidden, output], last="batch_norm").to(encoder.device)
         self.predictor = mlp([output, hidden, output], last="batch_norm").to(encoder.device)
         self.target = Target(encoder, self.projector, dropout=target_dropout)

@@ -31,31 +31,34 @@ logger = logging.getLogger("textcl")
 
 
 class SCCL(Method):
-    """Instances are pulled apart by NT-Xent on a head, and gathered round centres by a clustering loss on embeddings.
+    """NT-Xent on a head pushes texts apart; a clustering loss on the embeddings gathers them around centres.
 
-    L = η · NT-Xent + w · KL(p ‖ q) (eq. 6), with q the Student-t assignments to centres that k-means gives before the
-    first step (eq. 3) and p their sharpened form over the batch (eq. 4). Explicit: rows hold text views `text_1` and
-    `text_2` (see `textcl.views.text.augment`), and the original text is clustered. Virtual: the views are made in the
-    encoder, by dropout if nothing else is asked for, and the first one is clustered.
+    L = η · NT-Xent + w · KL(p ‖ q) (eq. 6). q are the Student-t assignments to the centres (eq. 3), which k-means sets
+    before the first step; p are the assignments sharpened over the batch (eq. 4). Explicit mode: rows hold text views
+    `text_1` and `text_2` (see `textcl.views.text.augment`), and the original text is clustered. Virtual mode: the views
+    are made in the encoder, by dropout unless other views are given, and the first view is clustered.
 
-    Defaults are those of the authors' code; the published figures come from an earlier loss with a further term, which
-    is no longer in it. Learning rates of the paper and most of its table are unverified.
+    Defaults are those of the authors' code. The published scores come from an earlier loss with a further term, which
+    the code no longer has. The paper's learning rates and most of its table are unverified.
 
     Args:
-        encoder: The authors pool the mean of an encoder that was trained with labels.
-        clusters: How many; None: estimated from the corpus, and said.
-        first_view: Of virtual mode, see `textcl.views`.
-        second_view: Likewise.
-        temperature: τ.
-        eta: η, weight of the contrastive term.
-        clustering_weight: w; None: 1 where rows hold text views, 0.5 where not.
-        alpha: Degrees of freedom of the assignments; 1, but 10 for StackOverflow and Biomedical.
-        projection_dimension: What the contrastive head gives.
-        head_learning_rate_factor: By what the learning rate of head and centres is multiplied.
-        kmeans_seed: Of the ten starts of k-means.
+        encoder: The encoder that is trained and exported; the authors use mean pooling of an encoder that was trained
+            with labels.
+        clusters: Number of clusters; None: estimated from the corpus and logged.
+        first_view: The first view of a text in virtual mode, such as "plain" or "token_cutoff:0.15"; two plain views
+            differ by dropout. See textcl.views.view.
+        second_view: The second view of a text in virtual mode.
+        temperature: Softmax temperature τ: lower makes hard negatives count more.
+        eta: Weight η of the contrastive term.
+        clustering_weight: Weight w of the clustering term; None: 1 if rows hold text views, else 0.5.
+        alpha: Degrees of freedom of the Student-t assignments; the authors use 1, but 10 for StackOverflow and
+            Biomedical.
+        projection_dimension: Output dimension of the contrastive, train-only head.
+        head_learning_rate_factor: Factor of the learning rate of head and centres.
+        kmeans_seed: Seed of the ten starts of k-means.
 
     Raises:
-        InputError: For fewer than two clusters; later, for more clusters than texts.
+        InputError: If there are fewer than two clusters or, once the corpus is known, more clusters than texts.
 
     Example:
         >>> method = SCCL(Encoder.from_pretrained("bundled"), clusters=2)
@@ -88,7 +91,7 @@ class SCCL(Method):
     ) -> None:
         super().__init__(encoder)
         if clusters is not None and clusters < 2:
-            raise InputError(f"SCCL needs two clusters at least, not {clusters}.")
+            raise InputError(f"SCCL needs at least two clusters, not {clusters}.")
         self.views = encoder.prepare_views(first_view, second_view)
         dimension = encoder.dimension
         self.head = mlp([dimension, dimension, projection_dimension], batch_norm=False).to(encoder.device)
@@ -107,14 +110,16 @@ class SCCL(Method):
         return dict.fromkeys(("head", "centres"), self.head_learning_rate_factor)
 
     def prepare_corpus(self, dataset: Any) -> Any:
-        """Finds out whether there are text views, and how many clusters where that was not said."""
+        """Looks for text views in the rows, and estimates the number of clusters if it was not given."""
         self.explicit = {"text_1", "text_2"} <= set(dataset.column_names)
         if len(self.centres) == 0:
             embeddings = self.clustered(list(dataset["text"]))
             self.centres = nn.Parameter(self.centres.new_zeros(estimate_clusters(embeddings), self.encoder.dimension))
         distinct = len(set(dataset["text"]))
         if len(self.centres) > distinct:
-            raise InputError(f"{len(self.centres):,} clusters cannot be made of {distinct:,} distinct texts.")
+            raise InputError(
+                f"SCCL cannot make {len(self.centres):,} clusters from {distinct:,} distinct texts: lower clusters."
+            )
         self.assignments = self.assignments.new_full((len(dataset),), -1)
         return dataset
 
@@ -151,12 +156,12 @@ class SCCL(Method):
         }
 
     def clustered(self, texts: list[str], bf16: bool = False) -> np.ndarray:
-        """The embeddings that the clustering loss sees, (texts, dim): neither normalised nor pooled as at test."""
+        """The embeddings that the clustering loss sees, (texts, dim): not normalised, with the pooling of training."""
         return self.encoder.encode(texts, normalize=False, bf16=bf16)
 
     @torch.no_grad()
     def assign(self, embeddings: Any) -> np.ndarray:
-        """The cluster of the largest q of each row of (rows, dim), (rows,)."""
+        """The cluster with the largest q for each of the embeddings (rows, dim), as (rows,)."""
         rows = torch.as_tensor(embeddings, device=self.centres.device)
         return log_assignments(rows, self.centres, self.alpha).argmax(dim=1).cpu().numpy()
 
@@ -167,18 +172,20 @@ class SCCL(Method):
 
 @dataclass
 class ClusterProgress:
-    """What becomes of the clusters in training; each figure is an evaluator of its own, computed once for all.
+    """Scores the clusters during training. Each score is an evaluator of its own; all are computed together.
 
-    `unchanged`, the first, needs no labels: the share of texts, in points, whose cluster is that of the evaluation
-    before. The authors' first code stopped by it. With labels there are accuracy (Hungarian), normalised mutual
-    information and adjusted Rand index, of k-means on the embeddings (what the paper reports) and of the head.
+    `unchanged`, the first score, needs no labels: the percentage of texts with the same cluster as at the previous
+    evaluation. The authors' first code used it as stopping criterion. With labels there are also accuracy (Hungarian),
+    normalised mutual information and adjusted Rand index, each for k-means on the embeddings (`kmeans_…`, what the
+    paper reports) and for the assignments to the trained centres (`head_…`).
 
     Attributes:
-        method: Whose assignments are followed, and kept in a buffer, so that a resumed run compares with the same.
-        texts: Those trained on.
-        labels: Their classes, if they are known.
-        bf16: Embed them in bfloat16, as training does.
-        scores: Those of the last evaluation.
+        method: The method that assigns the clusters. It keeps the last assignments in a buffer, so that a resumed run
+            compares with the same ones.
+        texts: The training texts.
+        labels: The class of each text, if known.
+        bf16: Whether to embed the texts in bfloat16, as in training.
+        scores: The scores of the last evaluation.
     """
 
     method: SCCL
@@ -206,7 +213,7 @@ class ClusterProgress:
         if self.labels is not None:
             if encoder.pooling != method.encoder.pooling:
                 embeddings = encoder.encode(self.texts, bf16=self.bf16)
-            if encoder.normalize:  # what a user of the export would cluster
+            if encoder.normalize:  # as a user of the export would cluster them
                 embeddings = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
             by_kmeans = cluster(embeddings, len(method.centres), method.kmeans_seed).assignments
             for kind, clusters in (("kmeans", by_kmeans), ("head", assigned)):
@@ -218,7 +225,7 @@ class ClusterProgress:
 
 @dataclass
 class _Figure:
-    """One figure of a `ClusterProgress` as an evaluator; the first of them computes all."""
+    """One score of a `ClusterProgress` as an evaluator; the first evaluator computes all scores."""
 
     name: str
     progress: ClusterProgress

@@ -10,20 +10,22 @@ from textcl.modules.info_nce import InfoNCE
 
 
 class SimCLR(Method):
-    """Each view of a text finds the other one among both views of the whole batch, arXiv 2002.05709.
+    """Each view of a text must find the text's other view among both views of the batch, arXiv 2002.05709.
 
-    NT-Xent (eq. 1) behind a projector, FC-BN-ReLU-FC, which both views pass together. It differs from SimCSE by the
-    negatives, which are the rows of both views, by both directions, and by the projector. Algorithm 1 takes the mean
-    over the 2N rows, and so do we; the authors' code has twice that.
+    NT-Xent (eq. 1) behind a projector, FC-BN-ReLU-FC, which both views pass together. It differs from SimCSE in three
+    things: the negatives are the rows of both views, both directions are trained, and there is a projector. Algorithm 1
+    takes the mean over the 2N rows, and so do we; the authors' code computes twice that.
 
     Args:
-        encoder: What the projector reads is what is exported.
-        first_view: See `textcl.views`. Two plain views differ by dropout.
-        second_view: Likewise.
-        temperature: τ; 0.1 with the large batches of the paper, 0.5 with small ones (table 5, on images).
-        projection_dimension: What the projector gives (section 4.2: 128; larger ones change little).
-        hidden_dimension: Of the projector; None: the encoder's.
-        mask_duplicates: Leave rows with the same text out of each other's negatives; the paper does not.
+        encoder: The encoder that is trained and exported. The projector, a train-only head, reads its embeddings.
+        first_view: The first view of a text, such as "plain" or "token_cutoff:0.15"; two plain views differ by
+            dropout. See textcl.views.view.
+        second_view: The second view of a text.
+        temperature: Softmax temperature τ: lower makes hard negatives count more. The paper uses 0.1 with its large
+            batches and 0.5 with small ones (table 5, on images).
+        projection_dimension: Output dimension of the projector (section 4.2: 128; larger ones change little).
+        hidden_dimension: Hidden dimension of the projector; None: the encoder's dimension.
+        mask_duplicates: Do not use rows with the same text as each other's negatives; the paper uses them.
 
     Example:
         >>> method = SimCLR(Encoder.from_pretrained("bundled"), second_view="token_cutoff")

@@ -16,28 +16,29 @@ from textcl.modules.masked_language_model import MaskedLanguageModelHead
 
 
 class SimCSE(Method):
-    """A text passed twice through the encoder, under two dropout masks, is its own positive.
+    """A text passes through the encoder twice, with two dropout masks, and is its own positive.
 
-    Unsupervised (eq. 4): ℓ_i = −log exp(cos(h_i, h_i′)/τ) / Σ_j exp(cos(h_i, h_j′)/τ), the other texts of the batch
-    being the negatives. Supervised (eq. 5): rows are (premise, entailment, contradiction); the entailments are the
-    keys, the contradictions of the whole batch are hard negatives, and a row's own one counts α-fold (§4, α = 1).
-    Defaults are those of table A.1 and §6.3; learning rate and batch size are in the recipes.
+    Unsupervised (eq. 4): ℓ_i = −log exp(cos(h_i, h_i′)/τ) / Σ_j exp(cos(h_i, h_j′)/τ); the other texts of the batch
+    are the negatives. Supervised (eq. 5): rows are (premise, entailment, contradiction). Entailments are positives,
+    every contradiction of the batch is a hard negative, and a row's own is weighted by α (§4, α = 1). Defaults are
+    those of table A.1 and §6.3; learning rate and batch size are in the recipes.
 
     Args:
-        encoder: The paper pools [CLS].
-        first_view: See `textcl.views`. Two plain views differ by dropout.
-        second_view: Likewise.
-        temperature: τ.
-        similarity: "cosine", or "dot" as in table D.1.
-        learn_temperature: Train 1/τ, which the paper does not.
-        head: The MLP (dense and tanh) behind the pooling. "train_only" drops it at export, as the unsupervised models
-            do (table 6); "keep" exports it, as the supervised ones do; "none" trains without.
-        hard_negative_log_weight: log α.
-        mask_duplicates: Leave rows with the same text out of each other's negatives; the paper does not.
-        equal_dropout_masks: Give both views the same mask: no augmentation is left, only repulsion. A control.
-        mlm_weight: λ of the masked-word term (§4 and table D.2; there 0.1), a second pass over masked copies of all
-            views. 0: none.
-        mlm_probability: Share of the tokens masked.
+        encoder: The encoder that is trained and exported; the paper pools with [CLS].
+        first_view: The first view of a text, such as "plain" or "token_cutoff:0.15"; two plain views differ by
+            dropout. See textcl.views.view.
+        second_view: The second view of a text.
+        temperature: Softmax temperature τ: lower makes hard negatives count more. If it is learned, its initial value.
+        similarity: Similarity of two embeddings: "cosine", or "dot" as in table D.1.
+        learn_temperature: Learn the temperature during training, as 1/τ; the paper does not.
+        head: The MLP (dense layer and tanh) behind the pooling. "train_only": dropped at export, as in the unsupervised
+            models (table 6); "keep": exported, as in the supervised models; "none": no MLP.
+        hard_negative_log_weight: log α: higher makes a row's own hard negative count more.
+        mask_duplicates: Do not use rows with the same text as each other's negatives; the paper uses them.
+        equal_dropout_masks: Give both views the same dropout mask: no augmentation, only repulsion. A control.
+        mlm_weight: Weight λ of the masked-word term (§4 and table D.2; 0.1 there), which takes a second pass over
+            masked copies of all views; 0: no such term.
+        mlm_probability: Share of the tokens that are masked for the masked-word term.
 
     Raises:
         InputError: If the views would be equal because the model has no dropout.
@@ -71,7 +72,7 @@ class SimCSE(Method):
     ) -> None:
         super().__init__(encoder)
         if head not in ("train_only", "keep", "none"):
-            raise InputError(f"SimCSE's head is train_only, keep or none, not {head!r}.")
+            raise InputError(f"SimCSE's head must be train_only, keep or none, not {head!r}.")
         if head == "keep" and encoder.head is None:
             encoder.head = DenseTanh(encoder.dimension).to(encoder.device)
             encoder.pooling = "pooler" if encoder.pooling == "cls" else encoder.pooling
@@ -99,7 +100,10 @@ class SimCSE(Method):
             return super().embed(batch)
         first, second = rows_of_view(batch, 0), rows_of_view(batch, 1)
         if not torch.equal(first["text_id"], second["text_id"]):
-            raise InputError("equal_dropout_masks is a control for unlabelled text; these rows hold pairs or triplets.")
+            raise InputError(
+                "equal_dropout_masks is a control for unlabelled text, but these rows hold pairs or triplets. Leave it "
+                "out, or train on texts."
+            )
         return self.encoder.embed(first).repeat(2, 1)
 
     def objective(self, embeddings: Tensor, batch: Batch) -> Outputs:

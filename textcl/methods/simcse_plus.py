@@ -1,4 +1,4 @@
-"""What later papers put on unsupervised SimCSE, one option each, in any combination."""
+"""Extensions of unsupervised SimCSE from later papers, one option each, in any combination."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -50,48 +50,57 @@ _RANKCSE = (
 
 
 class SimCSEPlus(Method):
-    """Unsupervised SimCSE (see `SimCSE`) with the changes of later papers; without options it is SimCSE.
+    """Unsupervised SimCSE (see `SimCSE`) with extensions from later papers; without options it is SimCSE.
 
-    Published averages over the seven STS tasks are those with BERT-base, where SimCSE has 76.25.
+    The scores are the published averages over the seven STS tasks with BERT-base, where SimCSE has 76.25.
 
     - ESimCSE (Wu et al. 2022, arXiv 2109.04380; 78.27): `second_view="repetition"`, `queue_size=160`. Texts of earlier
-      batches are negatives as well, as a momentum encoder without dropout saw them.
+      batches, embedded by a momentum encoder without dropout, are further negatives.
     - Smoothed InfoNCE (Wu et al. 2022, arXiv 2109.04321; 77.63): `noise_negatives`, random directions as negatives.
     - PromptBERT (Jiang et al. 2022, arXiv 2201.04337; 78.54 ± 0.15): pooling mask_token, `template`s, and
-      `denoise_templates`, which takes what a template says without a text from each embedding, in training (§3.3).
-    - SimCSE++ (Xu et al. 2023, arXiv 2305.13192; 1.8 more than SimCSE): `off_dropout_negatives`, the other texts as
-      seen without dropout, in place of the other keys; `dimension_weight`, InfoNCE between dimensions of the two views.
+      `denoise_templates`, which subtracts the embedding of the empty template from each embedding in training (§3.3).
+    - SimCSE++ (Xu et al. 2023, arXiv 2305.13192; 1.8 more than SimCSE): `off_dropout_negatives`, the other texts
+      embedded without dropout as negatives in place of the other keys; `dimension_weight`, InfoNCE between the
+      dimensions of the two views.
     - SCD (Klein and Nabi 2022, arXiv 2203.07847; 74.19, without InfoNCE): `decorrelation_weight`, Barlow Twins' term.
-    - RankCSE (Liu et al. 2023, arXiv 2305.16726; 80.36 with two stronger teachers): `ranking_weight`, the order in
-      which a teacher sees the other texts; `consistency_weight`, the two views' divergence over them.
+    - RankCSE (Liu et al. 2023, arXiv 2305.16726; 80.36 with two stronger teachers): `ranking_weight`, to rank the other
+      texts as a teacher does; `consistency_weight`, to rank them alike in both views.
 
-    Temperatures of the further terms, and the weights that go with them, are unverified.
+    The temperatures and weights of these terms are unverified.
 
     Args:
-        encoder: SimCSE pools [CLS], PromptBERT mask_token.
-        first_view: See `textcl.views`. Two plain views differ by dropout.
-        second_view: Likewise.
-        temperature: τ of the contrastive term.
-        queue_size: Texts remembered; 0: none.
-        queue_momentum: Of the momentum encoder.
-        noise_negatives: Random directions a batch.
-        template: What a text stands in, such as 'This sentence of "{text}" means [MASK].'; exported as default prompt.
-        second_template: That of the second view; None: the same.
-        denoise_templates: See above.
-        off_dropout_negatives: See above.
-        dimension_weight: Of the term between dimensions.
-        dimension_temperature: Of that term.
-        decorrelation_weight: Of Barlow Twins' term.
-        off_diagonal_weight: λ of that term.
-        ranking_weight: Of the distillation.
-        ranking: Its loss.
-        ranking_temperature: Of the student's and the teacher's scores.
-        consistency_weight: Of the divergence between the two views.
-        teacher: An encoder, as `Encoder.from_pretrained` takes it, for the distillation.
-        mask_duplicates: Leave rows with the same text out of each other's negatives; the papers do not.
+        encoder: The encoder that is trained and exported; SimCSE pools with cls, PromptBERT with mask_token.
+        first_view: The first view of a text, such as "plain" or "token_cutoff:0.15"; two plain views differ by
+            dropout. See textcl.views.view.
+        second_view: The second view of a text.
+        temperature: Softmax temperature τ of the contrastive term: lower makes hard negatives count more.
+        queue_size: Number of embeddings of earlier batches that are further negatives (ESimCSE); 0: none.
+        queue_momentum: Momentum of the copy of the encoder that makes the queue's embeddings: higher makes it follow
+            the encoder more slowly.
+        noise_negatives: Number of random directions per batch that are further negatives (smoothed InfoNCE).
+        template: The template that a text is put into, such as 'This sentence of "{text}" means [MASK].'; exported as
+            default prompt (PromptBERT).
+        second_template: The template of the second view; None: the same.
+        denoise_templates: Subtract the embedding of the template without a text from each embedding, in training
+            (PromptBERT).
+        off_dropout_negatives: Use the other texts, embedded without dropout, as negatives in place of the other keys
+            (SimCSE++).
+        dimension_weight: Weight of InfoNCE between the dimensions of the two views (SimCSE++); 0: no such term.
+        dimension_temperature: Softmax temperature of InfoNCE between dimensions: lower makes similar dimensions count
+            more.
+        decorrelation_weight: Weight of Barlow Twins' term (SCD); 0: no such term.
+        off_diagonal_weight: Weight λ of the off-diagonal elements in Barlow Twins' term: higher makes the dimensions
+            less correlated.
+        ranking_weight: Weight of the term that learns the teacher's ranking of the other texts (RankCSE); 0: no such
+            term.
+        ranking: Loss of the ranking term: "list_mle" or "list_net".
+        ranking_temperature: Temperature that divides the cosines in the ranking and consistency terms.
+        consistency_weight: Weight of the divergence between the two views' rankings (RankCSE); 0: no such term.
+        teacher: The encoder whose ranking is learned: a name or directory that `Encoder.from_pretrained` takes.
+        mask_duplicates: Do not use rows with the same text as each other's negatives; the papers use them.
 
     Raises:
-        InputError: For options that do not go together.
+        InputError: If options do not go together.
 
     Example:
         >>> method = SimCSEPlus(Encoder.from_pretrained("bundled", pooling="cls"), noise_negatives=64)
@@ -141,9 +150,9 @@ class SimCSEPlus(Method):
     ) -> None:
         super().__init__(encoder)
         if template is None and (second_template or denoise_templates):
-            raise InputError("second_template and denoise_templates want a template.")
+            raise InputError("second_template and denoise_templates need a template: set template too.")
         if bool(ranking_weight) != bool(teacher):
-            raise InputError("ranking_weight and teacher go together: the one says how much of the other.")
+            raise InputError("ranking_weight and teacher need each other: set both or neither.")
         self.views = encoder.prepare_views(first_view, second_view)
         if template is not None:
             encoder.prompts, encoder.default_prompt_name = {**encoder.prompts, "template": template}, "template"
@@ -175,7 +184,7 @@ class SimCSEPlus(Method):
         self.teacher = teacher
 
     def prepare_corpus(self, dataset: Any) -> Any:
-        """Adds the teacher's embedding of each text."""
+        """Adds the teacher's embedding of each text in a column `teacher`."""
         if self.teacher is None:
             return dataset
         embeddings = Encoder.from_pretrained(self.teacher).encode(list(dataset["text"]), normalize=True)
@@ -212,10 +221,11 @@ class SimCSEPlus(Method):
     # SimCSE's term (Gao et al. 2021, eq. 4), and the further negatives of three papers
 
     def _contrastive(self, first: Tensor, second: Tensor, without_dropout: list[Tensor], ids: Tensor) -> Tensor:
-        """InfoNCE of the views, each (batch, dim).
+        """InfoNCE between the two views, each (batch, dim).
 
-        Negatives are the other keys, or (SimCSE++, Xu et al. 2023, §3) the other texts as seen without dropout, and
-        the rows of the queue (ESimCSE, Wu et al. 2022, §3.2) and of the noise (smoothed InfoNCE, Wu et al. 2022).
+        Negatives are the other keys or, in SimCSE++ (Xu et al. 2023, §3), the other texts embedded without dropout.
+        Further negatives are the rows of the queue (ESimCSE, Wu et al. 2022, §3.2) and random noise (smoothed InfoNCE,
+        Wu et al. 2022).
         """
         noise = torch.randn(self.noise_negatives, first.shape[1], dtype=first.dtype, device=first.device)
         broadcast(noise)
@@ -229,7 +239,7 @@ class SimCSEPlus(Method):
         )
 
     def after_optimizer_step(self, step: int, total: int, keys: Sequence[Tensor]) -> None:
-        """ESimCSE: the momentum encoder moves, and its keys of this step enter the queue."""
+        """ESimCSE: updates the momentum encoder, and pushes its keys of this step into the queue."""
         if self.target is not None:
             self.target.update(self.encoder, self.head, self.queue_momentum)
         for of_batch in keys:
@@ -238,28 +248,28 @@ class SimCSEPlus(Method):
     # SimCSE++ (Xu et al. 2023, §4)
 
     def _between_dimensions(self, first: Tensor, second: Tensor) -> Tensor:
-        """InfoNCE whose rows are the dimensions: each of the first view finds itself in the second."""
+        """InfoNCE over dimensions: each dimension of the first view must find itself in the second view."""
         term = info_nce(gather(first).T, gather(second).T, temperature=self.dimension_temperature)
         return term / first.shape[1]
 
     # SCD (Klein and Nabi 2022)
 
     def _decorrelation(self, first: Tensor, second: Tensor) -> Tensor:
-        """Barlow Twins' term on the two views."""
+        """Barlow Twins' term between the two views."""
         return barlow_twins(gather(first), gather(second), self.off_diagonal_weight)
 
     # RankCSE (Liu et al. 2023, §3)
 
     def _consistency(self, scores: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        """The Jensen-Shannon divergence of the two views' distributions over the other texts."""
+        """The Jensen-Shannon divergence between the two views' distributions over the other texts."""
         return mean(jensen_shannon(scores, self._scores(second, first)), len(first))
 
     def _ranking(self, scores: Tensor, teacher: Tensor) -> Tensor:
-        """How far the order of the other texts is from the teacher's."""
+        """The distance between the student's and the teacher's order of the other texts."""
         return mean(self.ranking(scores, self._scores(teacher, teacher)), len(scores))
 
     def _scores(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """Cosines of this rank's rows with all others of all ranks, over a temperature, (rows, all rows − 1)."""
+        """Cosines of this rank's rows with all other rows of all ranks, over the temperature, (rows, all rows − 1)."""
         counts = row_counts(rows)
         dtype = torch.promote_types(rows.dtype, torch.float32)
         rows, columns = normalize(rows.to(dtype)), normalize(columns.to(dtype))
@@ -272,7 +282,11 @@ class SimCSEPlus(Method):
     # PromptBERT (Jiang et al. 2022, §3.3)
 
     def _embed(self, batch: Batch, embed: Callable[..., Tensor]) -> Tensor:
-        """Embeddings, less (if asked) what the template says without a text, by view and length of the text."""
+        """Embeds the rows.
+
+        With `denoise_templates`, subtracts from each row the embedding of the template without a text, computed for the
+        same view and the same number of tokens.
+        """
         if not self.denoise_templates:
             return embed(batch, views=self.views)
         alone = [

@@ -11,17 +11,18 @@ from textcl.modules.heads import mlp
 
 
 class SimSiam(Method):
-    """BYOL without a target: a view predicts the other one, whose gradient is stopped, arXiv 2011.10566, algorithm 1.
+    """BYOL without a target: a view predicts the other view, whose gradient is stopped, arXiv 2011.10566, algorithm 1.
 
-    L = ½ D(p₁, stopgrad(z₂)) + ½ D(p₂, stopgrad(z₁)), with D the negative cosine (eq. 1 and 4).
+    L = ½ D(p₁, stopgrad(z₂)) + ½ D(p₂, stopgrad(z₁)), where D is the negative cosine (eq. 1 and 4).
 
     Args:
-        encoder: What the projector reads is what is exported.
-        first_view: See `textcl.views`. Two plain views differ by dropout.
-        second_view: Likewise.
-        projection_dimension: Of the projector's three layers, and of the predictor's output.
-        bottleneck_dimension: Of the predictor's hidden layer, a quarter of that (section 4.4).
-        stop_gradient: False lets the gradient through on both sides. A control, which collapses (section 4.1).
+        encoder: The encoder that is trained and exported. The projector, a train-only head, reads its embeddings.
+        first_view: The first view of a text, such as "plain" or "token_cutoff:0.15"; two plain views differ by
+            dropout. See textcl.views.view.
+        second_view: The second view of a text.
+        projection_dimension: Output dimension of each of the projector's three layers and of the predictor.
+        bottleneck_dimension: Hidden dimension of the predictor, a quarter of `projection_dimension` (section 4.4).
+        stop_gradient: False: let the gradient through on both sides. A control that collapses (section 4.1).
 
     Example:
         >>> method = SimSiam(Encoder.from_pretrained("bundled"), second_view="token_cutoff")
@@ -54,5 +55,5 @@ class SimSiam(Method):
         first_target, second_target = (first.detach(), second.detach()) if self.stop_gradient else (first, second)
         distance = cosine_regression(self.predictor(first), second_target)
         distance = distance + cosine_regression(self.predictor(second), first_target)
-        loss = mean(distance, len(first)) / 4 - 1  # the negative cosine is half the distance, less one
+        loss = mean(distance, len(first)) / 4 - 1  # −cosine = half the squared distance − 1; here for two directions
         return {"loss": loss, "projections": first.detach()}

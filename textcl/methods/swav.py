@@ -21,33 +21,35 @@ logger = logging.getLogger("textcl")
 
 
 class SwAV(Method):
-    """A view predicts to which prototypes the other view of its text was assigned, arXiv 2006.09882, algorithm 1.
+    """Each view predicts which prototypes another view of its text is assigned to, arXiv 2006.09882, algorithm 1.
 
-    The codes, of the first two views, share the rows of the batch out among all prototypes evenly (Sinkhorn, eq. 3);
-    each view's softmax over prototypes is to say the codes of the others (eq. 2 and 6). The text's counterpart of
-    multi-crop are short views, which predict and are not assigned.
+    The codes are soft assignments of the first two views that give each prototype an equal share of the batch
+    (Sinkhorn, eq. 3). Each view's softmax over the prototypes predicts the codes of the other views (eq. 2 and 6).
+    Short views are the counterpart of multi-crop on text: they predict but are not assigned.
 
     Two plain views of a sentence are far more alike than two crops of an image, and the embeddings of a language model
-    lie in a narrow cone, so that ε = 0.05 gives codes that are nearly even; use a smaller one, and as many prototypes
-    as batch and queue can fill.
+    lie in a narrow cone. With ε = 0.05 the codes are therefore nearly uniform. Use a smaller ε, and only as many
+    prototypes as batch and queue can fill.
 
     Args:
-        encoder: What the projector reads is what is exported.
-        first_view: See `textcl.views`. Two plain views differ by dropout.
-        second_view: Likewise.
-        short_views: How many further ones.
-        short_view: Their view; "crop_away:0.7" keeps a span of 30 % of the text.
-        prototypes: K; 3000 in the paper, with batches of 4096.
-        temperature: τ of the softmax.
-        epsilon: ε of the codes.
-        sinkhorn_iterations: Of the codes.
-        frozen_steps: For so many steps the prototypes do not move: 313 in the authors' code at batch 4096.
-        queue_size: Projections of earlier batches, for each assigning view, that are assigned together with the batch
-            once there are so many; 3840 in the paper for small batches. 0: none.
-        queue_start: The step from which the queue fills; too early, it disturbs training.
-        projection_dimension: What the projector gives.
-        hidden_dimension: Of the projector.
-        equipartition: False takes the softmax for the code, without sharing out. A control, which collapses.
+        encoder: The encoder that is trained and exported. The projector, a train-only head, reads its embeddings.
+        first_view: The first view of a text, such as "plain" or "token_cutoff:0.15"; two plain views differ by
+            dropout. See textcl.views.view.
+        second_view: The second view of a text.
+        short_views: Number of additional short views.
+        short_view: The view that makes short views; "crop_away:0.7" keeps a span of 30 % of the text.
+        prototypes: Number K of prototypes; 3000 in the paper, with batches of 4096.
+        temperature: Softmax temperature τ of the predictions: lower makes them sharper.
+        epsilon: Entropy weight ε of the codes: lower makes them sharper.
+        sinkhorn_iterations: Number of Sinkhorn iterations that compute the codes.
+        frozen_steps: Number of steps at the start in which the prototypes do not change; 313 in the authors' code with
+            batches of 4096.
+        queue_size: Number of projections of earlier batches, for each of the first two views, that are assigned
+            together with the batch once the queue is full; 3840 in the paper for small batches; 0: no queue.
+        queue_start: The step after which the queue fills; starting too early disturbs training.
+        projection_dimension: Output dimension of the projector.
+        hidden_dimension: Hidden dimension of the projector.
+        equipartition: False: use the softmax as code, without equal shares. A control that collapses.
 
     Example:
         >>> method = SwAV(Encoder.from_pretrained("bundled"), prototypes=8, short_views=2)
@@ -97,8 +99,8 @@ class SwAV(Method):
         rows, prototypes = batch_size + len(self.first_queue.rows), len(self.prototypes.unit_norm)
         if prototypes > rows:
             logger.warning(
-                "SwAV has %d prototypes, more than the %d rows of batch and queue can fill: their codes are less than "
-                "a row each. Lower prototypes, or raise per_device_train_batch_size or queue_size.",
+                "SwAV has %d prototypes, more than the %d rows of batch and queue can fill: each prototype gets less "
+                "than one row. Lower prototypes, or raise per_device_train_batch_size or queue_size.",
                 prototypes,
                 rows,
             )
@@ -113,11 +115,11 @@ class SwAV(Method):
                 loss = loss + swapped_prediction(codes[assigning], scores[predicting], self.temperature)
         pairs = 2 * (len(scores) - 1)
         keys = torch.stack(projections.detach().chunk(len(scores))[:2], dim=1)
-        # the codes are watched: projections stay apart where all texts take one prototype
+        # watch the codes: when all texts choose one prototype, the projections can still differ
         return {"loss": distributed.mean(loss, len(scores[0])) / pairs, "keys": keys, "projections": codes[0]}
 
     def _codes(self, scores: Tensor, queue: Queue) -> Tensor:
-        """To which prototypes each row of this rank is assigned, (rows, prototypes)."""
+        """The codes of this rank's rows: the share of each row that each prototype gets, (rows, prototypes)."""
         if not self.equipartition:
             return torch.softmax(scores / self.epsilon, dim=1)
         counts = distributed.row_counts(scores)

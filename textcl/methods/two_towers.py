@@ -1,4 +1,4 @@
-"""What BERT-CT and CT with in-batch negatives share: two encoders from one, both trained, one exported."""
+"""The base of BERT-CT and CT with in-batch negatives: two encoders with equal first weights, one exported."""
 
 import copy
 from typing import Literal
@@ -15,13 +15,13 @@ Keep = Literal["best_on_dev", "first", "second", "average"]
 
 
 class TwoTowers(Method):
-    """Two independent encoders that start from the same weights; the batch's view says which one sees a row.
+    """Two independent encoders that start from the same weights; the batch's `view` says which one reads a row.
 
     Args:
-        encoder: Becomes the first tower.
-        keep: Which tower is exported. "best_on_dev": the one with the better score at the last evaluation; without
-            evaluators that is the first. "average": the mean of their weights.
-        dropout_in_training: Whether training has it.
+        encoder: The first tower; the second starts as its copy.
+        keep: Which tower is exported. "best_on_dev": the one with the better score at the last evaluation, or the first
+            if there are no evaluators. "first" and "second": that tower. "average": the mean of their weights.
+        dropout_in_training: Whether to train with the model's dropout.
     """
 
     paper = (
@@ -34,7 +34,7 @@ class TwoTowers(Method):
     def __init__(self, encoder: Encoder, keep: Keep, dropout_in_training: bool) -> None:
         super().__init__(encoder)
         if keep not in ("best_on_dev", "first", "second", "average"):
-            raise InputError(f"The tower to keep is best_on_dev, first, second or average, not {keep!r}.")
+            raise InputError(f"The tower to keep must be best_on_dev, first, second or average, not {keep!r}.")
         self.second = copy.deepcopy(encoder)
         self.keep = keep
         self.dropout_in_training = dropout_in_training

@@ -11,20 +11,21 @@ from textcl.modules.heads import mlp
 
 
 class VICReg(Method):
-    """Two views agree, each dimension varies over the batch, and no two of them vary together, arXiv 2105.04906.
+    """Two views agree, each dimension varies over the batch, and the dimensions are uncorrelated, arXiv 2105.04906.
 
     L = λ · invariance + μ · variance + ν · covariance (eq. 6) of the expander's output, over the batch of all ranks.
-    The variance term alone keeps it from collapse. On the loss under gradient clipping see `BarlowTwins`.
+    Only the variance term prevents collapse. For the loss under gradient clipping see `BarlowTwins`.
 
     Args:
-        encoder: What the expander reads is what is exported.
-        first_view: See `textcl.views`. Two plain views differ by dropout.
-        second_view: Likewise.
-        invariance_weight: λ.
-        variance_weight: μ; 0 is a control, which collapses.
-        covariance_weight: ν.
-        projection_dimension: Of the expander's three layers.
-        loss_scale: What the loss is multiplied by.
+        encoder: The encoder that is trained and exported. The expander, a train-only head, reads its embeddings.
+        first_view: The first view of a text, such as "plain" or "token_cutoff:0.15"; two plain views differ by
+            dropout. See textcl.views.view.
+        second_view: The second view of a text.
+        invariance_weight: Weight λ of the invariance term, which pulls the two views together.
+        variance_weight: Weight μ of the variance term, which makes each dimension vary; 0 is a control that collapses.
+        covariance_weight: Weight ν of the covariance term, which decorrelates the dimensions.
+        projection_dimension: Output dimension of each of the expander's three layers.
+        loss_scale: Factor that the loss is multiplied by.
 
     Example:
         >>> method = VICReg(Encoder.from_pretrained("bundled"), projection_dimension=64)
@@ -70,6 +71,6 @@ class VICReg(Method):
             "variance": variance.detach(),
             "covariance": covariance.detach(),
             "projections": first.detach(),
-            # a cloud that shrinks around its centre keeps its rank and its cosines
+            # projections that all shrink keep their effective rank and cosines, so watch their size too
             "deviation": first.detach().float().std(dim=0).mean(),
         }

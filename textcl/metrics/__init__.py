@@ -1,1 +1,1 @@
-"""Pure functions of vectors and labels."""
+"""Metrics: pure functions of vectors and labels."""

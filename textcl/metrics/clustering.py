@@ -1,6 +1,6 @@
-"""K-means, how many clusters there are, and how well clusters match known classes.
+"""K-means, an estimate of the number of clusters, and scores that compare clusters with known classes.
 
-sklearn's `n_init="auto"` is a single start of k-means++; here it is always ten, of which the best is kept.
+sklearn's `n_init="auto"` is a single start of k-means++. Here k-means always has ten starts, and the best is kept.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ STARTS = 10
 
 
 def clustering_accuracy(labels: Sequence[Any] | np.ndarray, clusters: Sequence[Any] | np.ndarray) -> float:
-    """The share of texts that are right when each cluster is named after a class, in the best way there is.
+    """The share of correct texts when clusters are matched to classes in the best way.
 
-    A class names one cluster at most (the Hungarian method finds the best naming), so where there are more clusters
-    than classes, the texts of those left without a name are wrong.
+    Each class is matched to at most one cluster; the Hungarian method finds the best matching. If there are more
+    clusters than classes, the texts of unmatched clusters count as wrong.
 
     Args:
         labels: The class of each text, (texts,).
-        clusters: The cluster of each text, (texts,); any numbers or names.
+        clusters: The cluster of each text, (texts,), as numbers or names.
 
     Returns:
         A number from 0 to 1.
 
     Raises:
-        InputError: There are no texts, or not as many labels as assignments.
+        InputError: If there are no texts, or the numbers of labels and assignments differ.
 
     Example:
         >>> clustering_accuracy(["a", "a", "b", "b"], [1, 1, 0, 1])
@@ -50,14 +50,14 @@ def clustering_accuracy(labels: Sequence[Any] | np.ndarray, clusters: Sequence[A
 
 
 def normalized_mutual_information(labels: Sequence[Any] | np.ndarray, clusters: Sequence[Any] | np.ndarray) -> float:
-    """Mutual information of classes and clusters over the arithmetic mean of their entropies, from 0 to 1.
+    """Mutual information of classes and clusters divided by the mean of their entropies, from 0 to 1.
 
     Args:
         labels: The class of each text, (texts,).
         clusters: The cluster of each text, (texts,).
 
     Raises:
-        InputError: There are no texts, or not as many labels as assignments.
+        InputError: If there are no texts, or the numbers of labels and assignments differ.
     """
     from sklearn.metrics import normalized_mutual_info_score
 
@@ -66,14 +66,14 @@ def normalized_mutual_information(labels: Sequence[Any] | np.ndarray, clusters: 
 
 
 def adjusted_rand_index(labels: Sequence[Any] | np.ndarray, clusters: Sequence[Any] | np.ndarray) -> float:
-    """The share of pairs of texts that classes and clusters agree on, scaled so that chance is 0 and all of them 1.
+    """The share of pairs of texts on which classes and clusters agree, scaled: chance is 0, full agreement is 1.
 
     Args:
         labels: The class of each text, (texts,).
         clusters: The cluster of each text, (texts,).
 
     Raises:
-        InputError: There are no texts, or not as many labels as assignments.
+        InputError: If there are no texts, or the numbers of labels and assignments differ.
     """
     from sklearn.metrics import adjusted_rand_score
 
@@ -83,10 +83,10 @@ def adjusted_rand_index(labels: Sequence[Any] | np.ndarray, clusters: Sequence[A
 
 @dataclass(frozen=True)
 class Clusters:
-    """What k-means found.
+    """The result of k-means.
 
     Attributes:
-        assignments: The cluster of each row, (rows,); 0 is the largest.
+        assignments: The cluster of each row, (rows,); cluster 0 is the largest.
         centres: The mean of each cluster, (clusters, dim).
         inertia: The sum of squared distances of the rows to their centres.
     """
@@ -97,15 +97,15 @@ class Clusters:
 
 
 def cluster(embeddings: Any, clusters: int, seed: int = 0) -> Clusters:
-    """K-means (Lloyd 1982) from ten starts of k-means++ (Arthur and Vassilvitskii 2007); the lowest inertia is kept.
+    """K-means (Lloyd 1982) with the lowest inertia of ten starts by k-means++ (Arthur and Vassilvitskii 2007).
 
     Args:
-        embeddings: (rows, dim), an array or a scipy sparse matrix; taken as they are, not normalised.
-        clusters: How many.
-        seed: The ten starts are drawn from it.
+        embeddings: (rows, dim), an array or a scipy sparse matrix; they are not normalised here.
+        clusters: Number of clusters.
+        seed: Seed of the ten starts.
 
     Raises:
-        InputError: Fewer than two clusters, or fewer rows than clusters.
+        InputError: If there are fewer than two clusters, or fewer rows than clusters.
 
     Example:
         >>> cluster(np.array([[0.0], [0.1], [0.2], [9.0]]), 2).assignments
@@ -116,12 +116,12 @@ def cluster(embeddings: Any, clusters: int, seed: int = 0) -> Clusters:
 
     check_number(clusters, embeddings.shape[0], "rows")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters: said below
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters: logged below
         means = KMeans(clusters, n_init=STARTS, random_state=seed).fit(embeddings)
     sizes = np.bincount(means.labels_, minlength=clusters)
     if not sizes.all():
         logger.warning(
-            "Only %d of %d clusters hold a text: the embeddings of different texts are equal.",
+            "Only %d of %d clusters hold a text, because different texts have equal embeddings.",
             np.count_nonzero(sizes),
             clusters,
         )
@@ -133,23 +133,23 @@ def cluster(embeddings: Any, clusters: int, seed: int = 0) -> Clusters:
 def estimate_clusters(embeddings: np.ndarray, *, largest: int = 100, sample: int = 4000, seed: int = 0) -> int:
     """The number of clusters with the highest mean silhouette (Rousseeuw 1987) on texts that k-means has not seen.
 
-    The silhouette compares a text's mean distance to its own cluster with that to the nearest other one, so that it
-    need not improve with more clusters, as the inertia does. On the texts that k-means was fitted to it does at times:
-    many tiny clusters fit the gaps that chance left. So the centres come from one half of a sample, and what is
-    measured is how well they group the other half, both ways round. The numbers from 2 are tried in growing steps, then
-    all those around the best.
+    The silhouette compares a text's mean distance to its own cluster with its mean distance to the nearest other
+    cluster. Unlike inertia, it does not always improve with more clusters. On the texts that k-means was fitted to it
+    sometimes does, because many tiny clusters fit random gaps. The centres therefore come from one half of a sample,
+    and the silhouette is that of the other half; the same is done with the halves exchanged. Numbers from 2 on are
+    tried in growing steps, then all numbers around the best.
 
-    It is a suggestion: where topics have sub-topics, several numbers are right. With all-MiniLM-L6-v2 it is 22 for the
-    20 classes of StackOverflow, 8 or 9 for the 8 of SearchSnippets, 3 for the 4 of AgNews.
+    The result is a suggestion: if topics have sub-topics, several numbers are right. With all-MiniLM-L6-v2 it is 22 for
+    the 20 classes of StackOverflow, 8 or 9 for the 8 of SearchSnippets, 3 for the 4 of AgNews.
 
     Args:
         embeddings: (rows, dim).
-        largest: The highest number to try; never more than a quarter of the distinct rows in a half.
-        sample: Rows to look at, drawn at random. The cost grows with their square.
-        seed: For the sample and for k-means.
+        largest: The largest number to try; at most a quarter of the distinct rows in a half is tried.
+        sample: Number of rows to use, drawn at random. The cost grows with the square of this number.
+        seed: Seed of the sample and of k-means.
 
     Raises:
-        InputError: There are fewer than six distinct rows.
+        InputError: If there are fewer than six distinct rows.
 
     Example:
         >>> estimate_clusters(encoder.encode(texts))  # doctest: +SKIP
@@ -161,7 +161,7 @@ def estimate_clusters(embeddings: np.ndarray, *, largest: int = 100, sample: int
     points = np.unique(embeddings[generator.permutation(len(embeddings))[:sample]], axis=0)
     if len(points) < 6:
         raise InputError(
-            f"The number of clusters cannot be estimated from {len(points)} distinct embeddings; say how many."
+            f"The number of clusters cannot be estimated from {len(points)} distinct embeddings; give the number."
         )
     halves = np.array_split(points[generator.permutation(len(points))], 2)
     within = [pairwise(half, half) for half in halves]
@@ -180,7 +180,10 @@ def estimate_clusters(embeddings: np.ndarray, *, largest: int = 100, sample: int
     best = steps.index(best_of(steps))
     number = best_of(range(steps[max(best - 1, 0)], steps[min(best + 1, len(steps) - 1)] + 1))
     logger.info(
-        "%d clusters: the highest mean silhouette, %.3f, of those tried from 2 to %d.", number, scores[number], largest
+        "%d clusters have the highest mean silhouette, %.3f, of the numbers tried from 2 to %d.",
+        number,
+        scores[number],
+        largest,
     )
     return number
 
@@ -192,24 +195,26 @@ def pairwise(first: Any, second: Any) -> np.ndarray:
 
 
 def _silhouette(halves: Sequence[np.ndarray], within: Sequence[np.ndarray], clusters: int, seed: int) -> float:
-    """The mean silhouette of each half, grouped by the centres of the other; `within` are the distances in each."""
+    """The mean silhouette of each half, grouped by the other half's centres; `within`: the distances in each half."""
     from sklearn.metrics import silhouette_samples
 
     means = []
     for half, other, distances in zip(halves, halves[::-1], within, strict=True):
         groups = pairwise(half, cluster(other, clusters, seed).centres).argmin(axis=1)
-        np.fill_diagonal(distances, 0)  # sklearn insists, and in float32 they are not quite
+        np.fill_diagonal(distances, 0)  # sklearn requires 0, and in float32 they are not exactly 0
         means.append(silhouette_samples(distances, groups, metric="precomputed").mean() if np.ptp(groups) else -1.0)
     return float(np.mean(means))
 
 
 def check_number(clusters: int, available: int, what: str) -> None:
     if clusters < 2:
-        raise InputError(f"{clusters} clusters were asked for; two is the least there can be.")
+        raise InputError(f"At least two clusters are needed, but {clusters} clusters were asked for.")
     if clusters > available:
-        raise InputError(f"{clusters:,} clusters were asked for, and there are only {available:,} {what}.")
+        raise InputError(f"{clusters:,} clusters were asked for, but there are only {available:,} {what}.")
 
 
 def _check_lengths(labels: Sequence[Any] | np.ndarray, clusters: Sequence[Any] | np.ndarray) -> None:
     if not 0 < len(labels) == len(clusters):
-        raise InputError(f"There are {len(labels):,} labels and {len(clusters):,} assignments; each text needs both.")
+        raise InputError(
+            f"There are {len(labels):,} labels and {len(clusters):,} assignments, but each text needs both."
+        )

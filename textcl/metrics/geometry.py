@@ -1,7 +1,7 @@
-"""What a cloud of embeddings looks like: alignment, uniformity, effective rank, mean cosines.
+"""The geometry of a set of embeddings: alignment, uniformity, effective rank, mean cosines.
 
-Pure functions of ``(rows, dim)`` tensors; rows are l2-normalised here, half types are computed in float32, and none
-ever holds a ``(rows, rows)`` matrix.
+Pure functions of ``(rows, dim)`` tensors. They normalise rows to length 1, compute half precision in float32, and never
+hold a ``(rows, rows)`` matrix.
 """
 
 import math
@@ -18,7 +18,7 @@ def alignment(first: Tensor, second: Tensor, alpha: float = 2.0) -> Tensor:
 
     Args:
         first: ``(rows, dim)``.
-        second: ``(rows, dim)``, row i the positive of row i of ``first``.
+        second: ``(rows, dim)``, row i is the positive of row i of ``first``.
         alpha: the power of the distance.
 
     Returns:
@@ -34,18 +34,18 @@ def alignment(first: Tensor, second: Tensor, alpha: float = 2.0) -> Tensor:
 def uniformity(embeddings: Tensor, t: float = 2.0, chunk_size: int = 1024) -> Tensor:
     r"""How evenly embeddings fill the sphere, :math:`\log E_{i<j} e^{-t \lVert x_i - x_j \rVert_2^2}`; lower is better.
 
-    Wang & Isola 2020 (arXiv 2005.10242), section 4.1. Between 0 (all equal) and about ``-2 t`` (all orthogonal).
+    Wang & Isola 2020 (arXiv 2005.10242), section 4.1. It is between 0 (all equal) and about ``-2 t`` (all orthogonal).
 
     Args:
         embeddings: ``(rows, dim)``, at least two.
         t: the sharpness of the kernel.
-        chunk_size: scores are held for so many rows and columns at a time.
+        chunk_size: number of rows and columns whose scores are in memory at a time.
 
     Returns:
         Scalar.
 
     Raises:
-        ValueError: with fewer than two rows there is no pair.
+        ValueError: if there are fewer than two rows, so that there is no pair.
 
     Example:
         >>> uniformity(torch.eye(3))
@@ -60,7 +60,7 @@ def uniformity(embeddings: Tensor, t: float = 2.0, chunk_size: int = 1024) -> Te
             # on the sphere -t |x - y|^2 = 2t (x.y - 1)
             exponent = 2 * t * (block @ rows[other : other + chunk_size].T - 1)
             if other == start:
-                here = torch.ones_like(exponent, dtype=torch.bool).tril()  # each pair once, none with itself
+                here = torch.ones_like(exponent, dtype=torch.bool).tril()  # each pair once, and no row with itself
                 exponent = exponent.masked_fill(here, -torch.inf)
             parts.append(exponent.flatten().logsumexp(0))
     return torch.stack(parts).logsumexp(0) - math.log(count * (count - 1) / 2)
@@ -70,7 +70,7 @@ def effective_rank(embeddings: Tensor) -> Tensor:
     r"""How many directions the embeddings use, :math:`\exp H(\sigma / \sum \sigma)` of their singular values.
 
     Roy & Vetterli 2007 (The effective rank: a measure of effective dimensionality), definition 1, of the matrix whose
-    rows are the normalised embeddings, not centred. From 1 (all on one line) to ``min(rows, dim)``.
+    rows are the normalised embeddings, not centred. It is from 1 (all on one line) to ``min(rows, dim)``.
 
     Args:
         embeddings: ``(rows, dim)``.
@@ -89,7 +89,7 @@ def effective_rank(embeddings: Tensor) -> Tensor:
 def mean_cosine(embeddings: Tensor) -> Tensor:
     """The mean cosine of two different rows: 0 is isotropic, 1 is collapsed.
 
-    Computed from the sum of the rows, so in time and memory linear in their number.
+    It is computed from the sum of the rows, so time and memory are linear in the number of rows.
 
     Args:
         embeddings: ``(rows, dim)``, at least two.
@@ -98,7 +98,7 @@ def mean_cosine(embeddings: Tensor) -> Tensor:
         Scalar.
 
     Raises:
-        ValueError: with fewer than two rows there is no pair.
+        ValueError: if there are fewer than two rows, so that there is no pair.
 
     Example:
         >>> mean_cosine(torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 0.0]]))
@@ -113,7 +113,7 @@ def positive_cosine(first: Tensor, second: Tensor) -> Tensor:
 
 
 def negative_cosine(first: Tensor, second: Tensor) -> Tensor:
-    """The mean cosine of row i of ``first`` and row j of ``second`` over all i ≠ j, in time linear in the rows.
+    """The mean cosine of row i of ``first`` and row j of ``second`` over all i ≠ j, in linear time.
 
     Args:
         first: ``(rows, dim)``, at least two.
@@ -123,7 +123,7 @@ def negative_cosine(first: Tensor, second: Tensor) -> Tensor:
         Scalar.
 
     Raises:
-        ValueError: with fewer than two rows there is no such pair.
+        ValueError: if there are fewer than two rows, so that there is no such pair.
     """
     first, second = _unit(first), _unit(second)
     count = _at_least_two(first)
@@ -137,7 +137,5 @@ def _unit(embeddings: Tensor) -> Tensor:
 
 def _at_least_two(rows: Tensor) -> int:
     if rows.shape[0] < 2:
-        raise ValueError(
-            f"Pairs of different rows were asked for, but there are {rows.shape[0]} rows: give two or more."
-        )
+        raise ValueError(f"Pairs of different rows are needed, but there are {rows.shape[0]} rows: give two or more.")
     return rows.shape[0]

@@ -1,4 +1,4 @@
-"""What methods compose, and what carries state."""
+"""The modules that methods are made of, with their parameters and state."""
 
 from textcl.modules.info_nce import InfoNCE
 

@@ -1,4 +1,4 @@
-"""Heads: what stands between the encoder and the loss in training, and is left out of the export."""
+"""Train-only heads: layers between the encoder and the loss that the export leaves out."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -14,16 +14,16 @@ from textcl.errors import InputError
 class BatchNorm(nn.Module):
     """Batch norm over the rows of all ranks, with gradient, and no running statistics.
 
-    A head is used in training alone, where batch norm takes the statistics of the batch; so it has no state that a
-    forward pass would change.
+    A train-only head always uses the statistics of the batch. It needs no running statistics, so a forward pass changes
+    no state.
 
     Args:
-        dimension: Of a row.
-        affine: Learn a scale and a shift.
+        dimension: Dimension of a row.
+        affine: Whether to learn a scale and a shift.
         epsilon: Added to the variances.
 
     Raises:
-        InputError: For a batch of one row, in which nothing varies.
+        InputError: If the batch has only one row, so that nothing varies.
 
     Example:
         >>> BatchNorm(2)(torch.tensor([[1.0, 0.0], [3.0, 0.0]])).round()
@@ -42,7 +42,7 @@ class BatchNorm(nn.Module):
             rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
             count = sum(distributed.row_counts(rows))
             if count < 2:
-                raise InputError("Batch norm needs two rows at least in a batch; raise per_device_train_batch_size.")
+                raise InputError("Batch norm needs at least two rows in a batch: raise per_device_train_batch_size.")
             centred = rows - distributed.all_reduce(rows.sum(dim=0)) / count
             variance = distributed.all_reduce(centred.square().sum(dim=0)) / count
             rows = centred / (variance + self.epsilon).sqrt()
@@ -55,12 +55,13 @@ def mlp(
     batch_norm: bool = True,
     last: Literal["bias", "no_bias", "batch_norm"] = "bias",
 ) -> nn.Sequential:
-    """Linear layers with ReLU between them; (rows, first dim) to (rows, last dim).
+    """Linear layers with ReLU between them, from (rows, first dimension) to (rows, last dimension).
 
     Args:
-        dimensions: Of the embedding, of each hidden layer, of the output.
-        batch_norm: Before each ReLU. A linear layer before it has no bias, which it would take away again.
-        last: What follows the last linear layer: its bias, nothing, or batch norm without scale and shift.
+        dimensions: The dimensions of the embedding, of each hidden layer and of the output.
+        batch_norm: Whether there is batch norm before each ReLU. The linear layer before it then has no bias, because
+            batch norm would remove it.
+        last: What the last linear layer has: a bias, no bias, or no bias but batch norm without scale and shift.
     """
     layers: list[nn.Module] = []
     for number, (before, after) in enumerate(pairwise(dimensions), start=2):

@@ -1,4 +1,4 @@
-"""The InfoNCE that methods share: holds the temperature, gathers across ranks, takes the global mean."""
+"""The InfoNCE module of the methods: holds the temperature, gathers across ranks and takes the global mean."""
 
 import math
 from typing import Any, Literal
@@ -11,38 +11,39 @@ from textcl.errors import InputError
 from textcl.losses.info_nce import NO_ID, Similarity, info_nce, nt_xent
 
 LARGEST_SCALE = 100.0
-"""A learned 1 / temperature stops here: CLIP (Radford et al. 2021, arXiv 2103.00020), section 2.5."""
+"""The largest learned 1 / temperature, as in CLIP (Radford et al. 2021, arXiv 2103.00020), section 2.5."""
 
 TILED_FROM = 4096 * 4096
-"""So many scores are computed in tiles where nobody says how: from here on tiles are faster, and smaller by far."""
+"""Without a chunk size, this many scores or more are computed in tiles, which then is faster and needs less memory."""
 
 TILE = {"cpu": 1024, "cuda": 8192}
+"""The rows and columns of such a tile, by type of the device."""
 
 
 class InfoNCE(nn.Module):
     """InfoNCE over the batch of all ranks; see ``textcl.losses.info_nce`` for the equations.
 
-    Every rank scores its own rows against the columns of all ranks, gathered with gradient, so that after
-    DistributedDataParallel's averaging loss and gradient are those of one process on the joined batch. Ranks may hold
+    Every rank scores its own rows against the columns of all ranks, gathered with gradient. After
+    DistributedDataParallel's averaging, loss and gradient are those of one process on the joined batch. Ranks may hold
     different numbers of rows. Gradient accumulation does not enlarge the batch: each micro-batch has its own negatives.
 
     Args:
-        temperature: what similarities are divided by.
-        learn_temperature: learn it, from ``temperature`` on, as the logarithm of its inverse (as CLIP does), and keep
-            it at 0.01 or more.
+        temperature: softmax temperature, which divides the similarities: lower makes hard negatives count more.
+        learn_temperature: learn the temperature, starting at ``temperature``, as the logarithm of its inverse (as CLIP
+            does), and keep it at 0.01 or more.
         similarity: ``"cosine"`` or ``"dot"``.
         topology: ``"one_way"``, queries against keys and negatives (SimCSE), or ``"nt_xent"``, both views against both
-            views without a row's score with itself (SimCLR).
-        symmetric: one-way, averaged with keys against queries (CLIP); that second direction has no further negatives.
+            views, except a row against itself (SimCLR).
+        symmetric: for one-way, average with the direction from keys to queries (CLIP), which has no further negatives.
         reduction: ``"mean"`` over the rows of all ranks (both views' rows for NT-Xent), or their ``"sum"``.
         hard_negative_log_weight: added to the score of a row's own hard negative.
-        mask_duplicates: rows of the same text are no negatives of each other; wants ``text_id`` in ``forward``.
-        keys_are_negatives: False: negatives are the hard and the extra ones alone (MoCo); one-way.
-        chunk_size: compute in tiles of that many rows and columns: memory linear in the batch, scores computed twice.
-            ``None``: so from 4,096 × 4,096 scores on, and the whole matrix below.
+        mask_duplicates: do not use rows with the same text as each other's negatives; needs ``text_id`` in ``forward``.
+        keys_are_negatives: False: only the hard and the extra negatives are negatives (MoCo); only one-way.
+        chunk_size: compute the scores in tiles of that many rows and columns: memory is linear in the batch, and scores
+            are computed twice. ``None``: in tiles from 4,096 × 4,096 scores on, and at once below.
 
     Raises:
-        InputError: for options that do not go together.
+        InputError: if options do not go together.
 
     Example:
         >>> loss = InfoNCE(temperature=0.05)(torch.randn(8, 32), torch.randn(8, 32))
@@ -68,12 +69,12 @@ class InfoNCE(nn.Module):
             ("reduction", reduction, ("mean", "sum")),
         ):
             if value not in known:
-                raise InputError(f"InfoNCE knows no {name} {value!r}: use {known[0]!r} or {known[1]!r}.")
+                raise InputError(f"The {name} of InfoNCE must be {known[0]!r} or {known[1]!r}, not {value!r}.")
         if temperature <= 0 or (learn_temperature and temperature < 1 / LARGEST_SCALE):
             least = "at least 0.01 when it is learned" if learn_temperature else "above 0"
             raise InputError(f"The temperature of InfoNCE must be {least}, but it is {temperature}.")
         if not keys_are_negatives and (topology == "nt_xent" or symmetric):
-            raise InputError("Two-way InfoNCE takes its negatives from the keys: one way alone goes with others.")
+            raise InputError("keys_are_negatives=False works only one-way: leave out symmetric=True and 'nt_xent'.")
         if topology == "nt_xent" and symmetric:
             raise InputError("NT-Xent is symmetric already: leave out symmetric=True.")
         if chunk_size is not None and chunk_size < 1:
@@ -87,7 +88,7 @@ class InfoNCE(nn.Module):
         self.keys_are_negatives = keys_are_negatives
         self.chunk_size = chunk_size
         self.fixed_temperature = temperature
-        # "bias" in the name: transformers' trainer keeps such parameters out of weight decay
+        # "bias" is in the name because transformers' trainer then applies no weight decay
         self.log_scale_bias = nn.Parameter(torch.tensor(-math.log(temperature))) if learn_temperature else None
 
     @property
@@ -96,7 +97,7 @@ class InfoNCE(nn.Module):
 
     @property
     def temperature(self) -> float | Tensor:
-        """The number given, or, if learned, a scalar tensor with gradient, 0.01 or more."""
+        """The given number or, if learned, a scalar tensor with gradient, 0.01 or more."""
         if self.log_scale_bias is None:
             return self.fixed_temperature
         scale = self.log_scale_bias
@@ -104,7 +105,7 @@ class InfoNCE(nn.Module):
 
     @torch.no_grad()
     def after_optimizer_step(self) -> None:
-        """Brings a learned temperature that went below 0.01 back to it; beyond it, its gradient is zero for good."""
+        """Sets a learned temperature below 0.01 back to 0.01, because below it the gradient would stay zero."""
         if self.log_scale_bias is not None:
             self.log_scale_bias.clamp_(max=math.log(LARGEST_SCALE))
 
@@ -117,21 +118,22 @@ class InfoNCE(nn.Module):
         extra_negatives: Tensor | None = None,
         text_id: Tensor | None = None,
     ) -> Tensor:
-        """The loss of this rank's rows; averaged over the ranks it is the loss of the global batch.
+        """The loss of this rank's rows; its average over the ranks is the loss of the global batch.
 
         Args:
             queries: ``(batch, dim)``.
-            keys: ``(batch, dim)``, row i the positive of query i; the other view for NT-Xent.
-            hard_negatives: ``(batch, dim)``, row i the hard negative of query i and a negative of all others; one-way.
-            extra_negatives: ``(any number, dim)``, taken as they are, so they must be the same on all ranks; one-way.
-            text_id: whole numbers that are equal where texts are, for ``mask_duplicates``: ``(batch,)`` where query and
-                key come from one text, else those of the queries, then the keys, then the hard negatives.
+            keys: ``(batch, dim)``, row i is the positive of query i; the other view for NT-Xent.
+            hard_negatives: ``(batch, dim)``, row i is the hard negative of query i and a negative of all other queries;
+                only one-way.
+            extra_negatives: ``(any number, dim)``, not gathered, so they must be the same on all ranks; only one-way.
+            text_id: integers that are equal for equal texts, for ``mask_duplicates``: ``(batch,)`` if query and key
+                come from one text, else those of the queries, then of the keys, then of the hard negatives.
 
         Returns:
             Scalar, float32 or float64.
 
         Raises:
-            InputError: shapes do not agree, an option wants something that is missing, or there is no negative.
+            InputError: if shapes do not agree, an option needs an argument that is missing, or there is no negative.
         """
         self._check(queries, keys, hard_negatives, extra_negatives, text_id)
         counts = distributed.row_counts(queries)
@@ -180,7 +182,10 @@ class InfoNCE(nn.Module):
         return self._reduce(total, batch)
 
     def _ids(self, text_id: Tensor | None, batch: int) -> tuple[Tensor, Tensor, Tensor] | tuple[None, None, None]:
-        """The ids of queries, keys and hard negatives, whatever ``text_id`` has of them: ranks must gather alike."""
+        """The ids of queries, keys and hard negatives.
+
+        Missing ids are filled with ``NO_ID``, because all ranks must gather the same tensors.
+        """
         if text_id is None or not self.mask_duplicates:
             return None, None, None
         blocks = list(text_id.split(batch)) if batch else [text_id]
@@ -190,7 +195,7 @@ class InfoNCE(nn.Module):
     def _reduce(self, total: Tensor, rows: int) -> Tensor:
         if self.reduction == "mean":
             return distributed.mean(total, rows)
-        return total * distributed.world_size()  # averaged over the ranks: the sum of all rows
+        return total * distributed.world_size()  # DDP averages over the ranks: this makes it the sum of all rows
 
     def _check(
         self,
@@ -204,19 +209,17 @@ class InfoNCE(nn.Module):
         for name, tensor in (("keys", keys), ("hard_negatives", hard_negatives)):
             if tensor is not None and tensor.shape != queries.shape:
                 raise InputError(
-                    f"InfoNCE wants as many {name} as queries, of the same size: "
-                    f"{name} are {tuple(tensor.shape)}, queries {tuple(queries.shape)}."
+                    f"InfoNCE needs as many {name} as queries, of the same dimension, but the shape of {name} is "
+                    f"{tuple(tensor.shape)}, and that of the queries is {tuple(queries.shape)}."
                 )
         if self.topology == "nt_xent" and not (hard_negatives is None and extra_negatives is None):
             raise InputError("NT-Xent takes two views and nothing else: use topology='one_way' for further negatives.")
         if self.mask_duplicates and text_id is None:
-            raise InputError(
-                "mask_duplicates=True needs text_id, the texts of the rows as numbers: give it to forward."
-            )
+            raise InputError("mask_duplicates=True needs text_id, a number for each text: pass it to forward.")
         if self.mask_duplicates and text_id is not None:
             most = 2 if hard_negatives is None else 3
             if text_id.shape not in [(batch * blocks,) for blocks in range(1, most + 1)]:
                 raise InputError(
-                    f"text_id must have one number a query, or a query and a key (and a hard negative): "
-                    f"it is {tuple(text_id.shape)} for {batch} queries."
+                    "text_id must hold one number per query, or one per query and key (and hard negative), but its "
+                    f"shape is {tuple(text_id.shape)} for {batch} queries."
                 )

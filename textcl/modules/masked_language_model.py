@@ -18,14 +18,14 @@ from textcl.errors import InputError
 class MaskedLanguageModelHead(nn.Module):
     """Predicts masked words from the last layer (Devlin et al. 2019, §3.1).
 
-    The output layer is the encoder's word embedding matrix, which is borrowed at each call and never owned, so that
-    no two parameters of a method share memory and any Trainer can save it.
+    The output layer is the encoder's word embedding matrix. Each call gets it as an argument, and the head does not
+    own it, so no two parameters of a method share memory, and any Trainer can save the method.
 
     Args:
-        transform: Dense layer from the backbone's width to that of its word embeddings.
-        norm: The layer norm behind it.
-        activation: Between the two.
-        bias: Of the output layer, (vocabulary,).
+        transform: Dense layer from the dimension of the backbone to the dimension of its word embeddings.
+        norm: The layer norm behind the dense layer and its activation.
+        activation: The activation between the two.
+        bias: Bias of the output layer, (vocabulary,).
     """
 
     def __init__(
@@ -39,10 +39,10 @@ class MaskedLanguageModelHead(nn.Module):
 
     @classmethod
     def from_encoder(cls, encoder: Encoder) -> "MaskedLanguageModelHead":
-        """The head that lies beside the encoder's backbone in its checkpoint.
+        """The trained head from the checkpoint of the encoder's backbone.
 
         Raises:
-            InputError: If the encoder was not loaded from a checkpoint, or that has no trained masked-word head.
+            InputError: If the encoder does not come from a checkpoint that has a trained masked-word head.
         """
         if encoder.source is None:
             raise InputError("A masked-word term needs an encoder loaded from a checkpoint with its masked-word head.")
@@ -67,7 +67,7 @@ class MaskedLanguageModelHead(nn.Module):
         norm = next(module for module in outside if isinstance(module, nn.LayerNorm))
         vocabulary = decoder.weight.shape[0]
         bias = decoder.bias if getattr(decoder, "bias", None) is not None else torch.zeros(vocabulary)
-        grown = encoder.word_embeddings.num_embeddings - vocabulary  # by tokens such as [DEL]
+        grown = encoder.word_embeddings.num_embeddings - vocabulary  # textcl added tokens such as [DEL]
         bias = nn.functional.pad(bias, (0, grown))
         return cls(transform, norm, ACT2FN[_activation_name(model)], bias)
 
@@ -75,8 +75,8 @@ class MaskedLanguageModelHead(nn.Module):
         """The masked-word term on a batch's masked copies, in one more pass of the encoder.
 
         Args:
-            encoder: Reads the copies, and lends its word embeddings.
-            batch: With `mlm_input_ids`, `mlm_attention_mask` and so on, and `mlm_labels`, each (rows, length).
+            encoder: The encoder that reads the copies; its word embeddings are the output layer.
+            batch: A batch with `mlm_input_ids`, `mlm_attention_mask` and so on, and `mlm_labels`, each (rows, length).
         """
         hidden, words = encoder.masked_words(masked_copies(batch), batch["mlm_labels"])
         return self(hidden, words, encoder.word_embeddings.weight)
@@ -85,9 +85,9 @@ class MaskedLanguageModelHead(nn.Module):
         """The mean cross-entropy over the masked words of all ranks.
 
         Args:
-            hidden: Last layer of the backbone on the masked text, where words are asked for, (words, dim).
-            labels: Those words, (words,).
-            word_embeddings: The backbone's, (vocabulary, embedding dim).
+            hidden: Last layer of the backbone on the masked text at the chosen positions, (words, dim).
+            labels: The words to predict at these positions, (words,).
+            word_embeddings: The backbone's word embeddings, (vocabulary, embedding dim).
         """
         words = self.norm(self.activation(self.transform(hidden)))
         logits = nn.functional.linear(words, word_embeddings, self.bias.to(word_embeddings.dtype))
@@ -97,7 +97,7 @@ class MaskedLanguageModelHead(nn.Module):
 
 
 def _activation_name(model: PreTrainedModel) -> str:
-    """The activation of the head; the RoBERTa family and MPNet have gelu there whatever the blocks use."""
+    """The name of the head's activation. In the RoBERTa family and MPNet it is gelu, whatever the blocks use."""
     config = model.config
     names = ("classifier_activation", "hidden_act", "activation")
     if config.model_type in {"roberta", "xlm-roberta", "mpnet"}:

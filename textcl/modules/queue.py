@@ -1,4 +1,4 @@
-"""A first-in-first-out memory of rows that a checkpoint holds."""
+"""A first-in-first-out queue of rows, which is saved in checkpoints."""
 
 import torch
 from torch import Tensor, nn
@@ -9,11 +9,12 @@ from textcl.distributed import gather
 class Queue(nn.Module):
     """The last `size` rows that were pushed (He et al. 2020, MoCo, arXiv 1911.05722, section 3.2).
 
-    MoCo fills it with random rows at first; here it counts how many it holds, so that nothing random is a negative.
+    MoCo fills its queue with random rows at first. This queue starts empty and counts its rows, so that no random row
+    is a negative.
 
     Args:
-        size: Rows kept.
-        dimension: Of a row.
+        size: The largest number of rows.
+        dimension: Dimension of a row.
 
     Example:
         >>> queue = Queue(size=3, dimension=2)
@@ -27,7 +28,7 @@ class Queue(nn.Module):
     def __init__(self, size: int, dimension: int) -> None:
         super().__init__()
         self.register_buffer("rows", torch.zeros(size, dimension))
-        self.pushed = 0  # saved with the rows, and no buffer: to read one from a GPU is to wait for it
+        self.pushed = 0  # saved with the rows, but not a buffer: reading a buffer waits for the GPU
 
     def get_extra_state(self) -> Tensor:
         return torch.tensor(self.pushed)
@@ -36,7 +37,7 @@ class Queue(nn.Module):
         self.pushed = int(state)
 
     def read(self) -> Tensor:
-        """A copy of the rows held, (at most size, dim), in no particular order."""
+        """A copy of the rows in the queue, (at most size, dim), in no particular order."""
         return self.rows[: self.pushed].clone()
 
     @property
@@ -45,7 +46,7 @@ class Queue(nn.Module):
 
     @torch.no_grad()
     def push(self, rows: Tensor) -> None:
-        """Puts rows (any number, dim) of all ranks in, oldest out, so that all ranks hold the same."""
+        """Adds the rows (any number, dim) of all ranks and drops the oldest, so that all ranks hold the same rows."""
         rows = gather(rows)
         rows = rows[-len(self.rows) :] if len(self.rows) else rows[:0]
         places = (self.pushed + torch.arange(len(rows), device=self.rows.device)) % max(len(self.rows), 1)

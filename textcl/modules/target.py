@@ -1,4 +1,4 @@
-"""The slowly moving copy of encoder and projector that gives MoCo its keys and BYOL its targets."""
+"""The slowly moving copy of encoder and projector that makes MoCo's keys and BYOL's targets."""
 
 import copy
 import math
@@ -15,13 +15,13 @@ from textcl.views.view import View
 class Target(nn.Module):
     """A copy that follows encoder and projector as an exponential moving average, without gradient.
 
-    Its weights are float32 at least: in a half type a difference times 1 − momentum rounds to nothing, and the copy
+    Its weights are at least float32: in half precision a difference times 1 − momentum rounds to zero, and the copy
     would never move.
 
     Args:
-        encoder: What it starts from and follows.
-        projector: Likewise.
-        dropout: Whether the copy's embeddings have it.
+        encoder: The encoder that is copied and followed.
+        projector: The projector that is copied and followed.
+        dropout: Whether the copy embeds with dropout.
 
     Example:
         >>> encoder = Encoder.from_pretrained("bundled")
@@ -40,12 +40,12 @@ class Target(nn.Module):
 
     @torch.no_grad()
     def embed(self, tokens: Tokens, views: Sequence[View] = ()) -> Tensor:
-        """Embeddings (rows, dim) of tokenised rows, see `Encoder.embed`; the projector is still to come."""
+        """Embeddings (rows, dim) of tokenised rows, see `Encoder.embed`; without the projector."""
         return self.encoder.embed(tokens, views=views, dropout=self.dropout)
 
     @torch.no_grad()
     def update(self, encoder: Encoder, projector: nn.Module, momentum: float) -> None:
-        """θ′ ← m θ′ + (1 − m) θ, with m from 0 (copy it) to 1 (stand still)."""
+        """θ′ ← m θ′ + (1 − m) θ, with momentum m from 0 (copy the weights) to 1 (change nothing)."""
         originals = [*encoder.parameters(), *projector.parameters()]
         copies = [*self.encoder.parameters(), *self.projector.parameters()]
         for own, other in zip(copies, originals, strict=True):
@@ -53,5 +53,5 @@ class Target(nn.Module):
 
 
 def cosine_momentum(base: float, step: int, total: int) -> float:
-    """m = 1 − (1 − base)(1 + cos(π step/total))/2, from `base` to 1 (BYOL, Grill et al. 2020, section 3.3)."""
+    """m = 1 − (1 − base)(1 + cos(π step/total))/2, from `base` up to 1 (BYOL, Grill et al. 2020, section 3.3)."""
     return 1 - (1 - base) * (1 + math.cos(math.pi * step / total)) / 2
