@@ -158,7 +158,7 @@ def nothing(folder: Path) -> None:
 
 BAD_INPUT = {
     "empty corpus": (write("a.txt", b""), [*TRAIN, "--data", "a.txt"], "a.txt holds no text"),
-    "one sentence": (write("a.txt", b"alone\n"), [*TRAIN, "--data", "a.txt"], "one text only"),
+    "one sentence": (write("a.txt", b"alone\n"), [*TRAIN, "--data", "a.txt"], "only one text"),
     "invalid UTF-8": (write("a.txt", b"fine\nf\xe9in\n"), [*TRAIN, "--data", "a.txt"], "line 2"),
     "no such column": (
         write("a.csv", b"title,body\na,b\nc,d\n"),
@@ -183,7 +183,7 @@ BAD_INPUT = {
     "hostile archive": (
         hostile_archive,
         ["data", "import", "hostile.tar", "--data-dir", "sets"],
-        "would leave the folder",
+        "would be written outside the folder",
     ),
     "a run is there": (one_run, [*TRAIN, "--data", "texts.txt"], "--resume"),
     "both": (nothing, [*TRAIN, "--data", "texts.txt", "--resume", "--overwrite"], "one of them"),

@@ -230,11 +230,11 @@ def test_held_out_are_the_last_rows_that_training_does_not_hold():
     assert train["text"] == TEXTS[:20]
     assert held_out == [TEXTS[30], TEXTS[31]]
     assert len(hold_out(load_texts(TEXTS[:200]))[1]) == 20
-    with pytest.raises(InputError, match="24 rows cannot be held out of the 24"):
+    with pytest.raises(InputError, match="24 rows cannot be held out: the corpus has 24 rows"):
         hold_out(load_texts(rows), 24)
     with pytest.raises(InputError, match="0 rows cannot"):
         hold_out(load_texts(TEXTS[:9]))
-    with pytest.raises(InputError, match="trained on as well"):
+    with pytest.raises(InputError, match="also occur in the rows to train on"):
         hold_out(load_texts(rows[:21]), 1)
 
 

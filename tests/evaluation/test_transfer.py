@@ -639,10 +639,10 @@ def test_damaged_files_are_refused(evaluation_sets: Path, tmp_path: Path) -> Non
         path = tmp_path / folder / file
         content = path.read_bytes()
         path.write_bytes(content + line)
-        with pytest.raises(InputError, match=rf"{file}, line \d+: this is no line of {name}"):
+        with pytest.raises(InputError, match=rf"{file}, line \d+: this is not a valid line of {name}"):
             Transfer([name], tmp_path)
         path.write_bytes(content[: content.rstrip(b"\n").rfind(b"\n") + 1])
-        with pytest.raises(InputError, match=r"texts where .* are expected"):
+        with pytest.raises(InputError, match=r"texts, but .* are expected"):
             Transfer([name], tmp_path)
 
 
