@@ -201,7 +201,7 @@ BAD_INPUT = {
     "vectors among other things": (
         write("empty/mine.txt", b"mine"),
         ["encode", "model", "texts.txt", "--output", "empty"],
-        "empty is there already and holds no vectors",
+        "empty already exists and does not hold vectors",
     ),
     "vectors of nothing": (
         write("a.txt", b"\n"),

@@ -217,7 +217,7 @@ def test_damaged_sts_files_are_refused(evaluation_sets: Path, tmp_path: Path) ->
         read_sts("STS16", tmp_path)
 
     gold.write_text("\n".join([*right[:scored], "high", *right[scored + 1 :]]))
-    with pytest.raises(InputError, match=rf"headlines\.txt, line {scored + 1}: the score 'high' is no number"):
+    with pytest.raises(InputError, match=rf"headlines\.txt, line {scored + 1}: the score 'high' is not a number"):
         read_sts("STS16", tmp_path)
 
 

@@ -256,7 +256,7 @@ def test_files_and_folders_hold_the_same_collection(tmp_path: Path) -> None:
         ("relevance", "query_id,document_id\nq0,d0\nq0,d999\n", "names the document 'd999', which is not among"),
         ("relevance", "query_id,document_id\nq0,d0\nq999,d0\n", "names the query 'q999', which is not among"),
         ("relevance", "query_id,document_id,relevance\nq0,d0,0\n", "No document is relevant to any query"),
-        ("relevance", "query_id,document_id,relevance\nq0,d0,much\n", "row 1: the relevance 'much' is no number"),
+        ("relevance", "query_id,document_id,relevance\nq0,d0,much\n", "row 1: the relevance 'much' is not a number"),
         ("relevance", "query_id,document_id,relevance\nq0,d0,inf\n", "is not a finite number"),
         ("relevance", "query_id,document_id,relevance\nq0,d0,1\nq0,d0,2\n", "row 2: document 'd0' has another grade"),
         ("relevance", "query,document_id\nq0,d0\n", r"no column 'query_id' or 'query-id'; its columns are 'query'"),

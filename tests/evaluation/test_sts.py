@@ -277,8 +277,8 @@ def test_labelled_pairs(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("a.tsv", "a\tb\t1\nc\td\n", "line 2: three cells are needed"),
-        ("a.tsv", "a\tb\t1\nc\td\thigh\n", "line 2: the score 'high' is no number"),
-        ("a.csv", "a,b,1\nc,d,nan\n", "line 2: the score 'nan' is no number"),
+        ("a.tsv", "a\tb\t1\nc\td\thigh\n", "line 2: the score 'high' is not a number"),
+        ("a.csv", "a,b,1\nc,d,nan\n", "line 2: the score 'nan' is not a number"),
         ("a.tsv", "a\tb\t1\nc\td\t2\n", "a correlation needs at least three"),
         ("a.tsv", "a\tb\t1\nc\td\t1\ne\tf\t1\n", "nothing to rank"),
         ("a.txt", "a\tb\t1\n", r"no \.tsv or \.csv file"),
