@@ -182,7 +182,7 @@ def test_views_are_what_they_are_called():
     ("texts", "criterion", "message"),
     [
         (numbered(20), "halfs", "no criterion 'halfs'.*Did you mean 'halves'"),
-        (numbered(LEAST_TEXTS - 1), "halves", "takes 10 different texts of 4 words at least, and 9"),
+        (numbered(LEAST_TEXTS - 1), "halves", "needs at least 10 different texts of at least 4 words, but only 9"),
         (["the same text again"] * 50, "halves", "and 1 of those"),
         (["three words only"] * 50, "halves", "and 0 of those"),
     ],
@@ -303,7 +303,7 @@ def test_held_out_rows_are_never_trained_on(work, tmp_path):
     assert len(trainer.train_dataset) == len(TEXTS) - 40
     with pytest.raises(InputError, match=r"--held_out has a place only where --dev is one of halves"):
         make_trainer(recipe_of(work, tmp_path / "d", dev="none"))
-    with pytest.raises(InputError, match=r"halfs is no \.tsv"):
+    with pytest.raises(InputError, match=r"halfs is not a \.tsv"):
         make_trainer(recipe_of(work, tmp_path / "e", dev="halfs", held_out=None))
 
 
