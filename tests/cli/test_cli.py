@@ -223,7 +223,7 @@ BAD_INPUT = {
         "choose other views",
     ),
     "steps of nothing": (nothing, [*CLUSTER, "texts.txt", "--save-encoder", "e"], "--save-encoder has no meaning"),
-    "no step": (nothing, [*CLUSTER, "texts.txt", "--adapt", "--steps", "0"], "one step at least, not 0"),
+    "no step": (nothing, [*CLUSTER, "texts.txt", "--adapt", "--steps", "0"], "at least one step, not 0"),
     "adapted to fewer texts": (
         write("a.txt", b"one\ntwo\ntwo\n"),
         [*CLUSTER, "a.txt", "--clusters", "3", "--adapt"],
