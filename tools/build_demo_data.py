@@ -1,9 +1,9 @@
-"""Build the demo's corpus and its sanity check from WordNet 3.0: the files under textcl/assets/wordnet.
+"""Builds the demo's corpus and its sanity check from WordNet 3.0: the files under textcl/assets/wordnet.
 
     python tools/build_demo_data.py --wordnet nltk_data.tar.xz --output textcl/assets/wordnet
 
-Synsets are split before anything is written: glosses to train on come from a third of them, pairs to score from the
-others. The same WordNet gives the same files, byte for byte.
+Synsets are split before anything is written: training texts come from a third of them, scored pairs from the others.
+The same WordNet gives the same files, byte for byte.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 LINES = 24_000  # about two minutes of training on two cores
-PAIRS = {"n": 180, "v": 100}  # a grade; every grade has the same mix, so that word class says nothing about the score
+PAIRS = {"n": 180, "v": 100}  # pairs per grade; the mix is always the same, so word class says nothing about the score
 COMMON = "that with from have having which this these those their them they into when used using some such other being"
 
 README = """# WordNet 3.0, as the demo uses it
@@ -57,7 +57,7 @@ class Synset(NamedTuple):
 
 
 def read_wordnet(source: Path) -> tuple[dict[str, Synset], str]:
-    """All synsets by key, and the licence, from a folder or an archive that holds WordNet's `data.*` files."""
+    """All synsets by key, and the licence, from a folder or an archive with WordNet's `data.*` files."""
     texts = {}
     if source.is_dir():
         texts = {path.name: path.read_text("utf-8") for path in source.rglob("data.*")}
@@ -78,11 +78,11 @@ def read_wordnet(source: Path) -> tuple[dict[str, Synset], str]:
 
 
 def parse_synset(line: str) -> Synset:
-    """One line of a data file, as WordNet's manual page wndb(5) describes it."""
+    """Parses one line of a data file; WordNet's manual page wndb(5) describes the format."""
     head, gloss = line.split(" | ", 1)
     fields = head.split(" ")
     word_class = "a" if fields[2] == "s" else fields[2]
-    first = 4 + 2 * int(fields[3], 16)  # behind the words, each with its lexical id
+    first = 4 + 2 * int(fields[3], 16)  # the index after the words, each with its lexical id
     pointers = [fields[first + 1 + 4 * i : first + 5 + 4 * i] for i in range(int(fields[first]))]
     parents = tuple(word_class + offset for symbol, offset, _, _ in pointers if symbol == "@")
     definition = re.sub(r"^\s*\([^)]*\)\s*", "", gloss.split('"')[0])  # without a leading "(botany)"
@@ -97,17 +97,17 @@ def parse_synset(line: str) -> Synset:
 
 
 def is_text(text: str) -> bool:
-    """At least four words, and brackets that were not cut apart."""
+    """Whether a text has 4 to 40 words, balanced brackets and no tab."""
     return 4 <= len(text.split()) <= 40 and text.count("(") == text.count(")") and "\t" not in text
 
 
 def content(text: str) -> set[str]:
-    """The stems, roughly, of a text's content words."""
+    """The approximate stems of a text's content words."""
     return {word[:5] for word in re.findall(r"[a-z]{4,}", text.lower())} - {word[:5] for word in COMMON.split()}
 
 
 def split(synsets: dict[str, Synset]) -> tuple[dict[str, Synset], dict[str, Synset]]:
-    """The synsets to train on and those to score with: a shuffled third, and the rest."""
+    """The synsets for training (a shuffled third) and the synsets for scored pairs (the rest)."""
     keys = sorted(synsets)
     random.Random(0).shuffle(keys)
     cut = len(keys) // 3
@@ -115,13 +115,13 @@ def split(synsets: dict[str, Synset]) -> tuple[dict[str, Synset], dict[str, Syns
 
 
 def is_statement(text: str, key: str) -> bool:
-    """Whether a definition says what the thing is: not "native to Brazil", not "the bark is used in medicine"."""
+    """Whether a definition says what a thing is; "native to Brazil" and "the bark is used in medicine" do not."""
     words = text.split()
     return key[0] != "n" or (words[0] in ("a", "an", "the") and not {"is", "are", "was", "were"} & set(words))
 
 
 def candidates(grade: int, key: str, synsets: dict[str, Synset], children: dict[str, list[str]]) -> list[str]:
-    """Keys of the synsets that make a pair of this grade, 1 to 4, with the synset `key`."""
+    """The keys of all synsets that form a pair of this grade, 1 to 4, with the synset `key`."""
     synset = synsets[key]
     if grade == 4:
         return [key]
@@ -137,7 +137,7 @@ def candidates(grade: int, key: str, synsets: dict[str, Synset], children: dict[
 
 
 def build_pairs(synsets: dict[str, Synset], rng: random.Random) -> list[tuple[str, str, int]]:
-    """Graded pairs of definitions, no synset in two of them, no content word on both sides of one."""
+    """Graded pairs of definitions. No synset is in two pairs, and no content word is on both sides of a pair."""
     children: dict[str, list[str]] = {}
     for key, synset in synsets.items():
         for parent in synset.parents:
@@ -146,7 +146,7 @@ def build_pairs(synsets: dict[str, Synset], rng: random.Random) -> list[tuple[st
     rng.shuffle(keys)
     for word_class, count in PAIRS.items():
         pool = [key for key in keys if key[0] == word_class]
-        for grade in (4, 3, 2, 1, 0):  # the rare ones first
+        for grade in (4, 3, 2, 1, 0):  # the rare grades first
             found = 0
             for key in pool:
                 if found == count:
