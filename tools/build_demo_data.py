@@ -17,32 +17,32 @@ LINES = 24_000  # about two minutes of training on two cores
 PAIRS = {"n": 180, "v": 100}  # pairs per grade; the mix is always the same, so word class says nothing about the score
 COMMON = "that with from have having which this these those their them they into when used using some such other being"
 
-README = """# WordNet 3.0, as the demo uses it
+README = """# WordNet 3.0 data for the demo
 
-Made by `tools/build_demo_data.py` from the data files of WordNet 3.0; run again, it writes the same bytes.
+Made by `tools/build_demo_data.py` from the data files of WordNet 3.0. Running it again writes the same bytes.
 
 | file | what | count |
 |---|---|---|
-| `glosses.txt` | definitions and example sentences, one a line: the text that the demo trains on | {lines:,} |
+| `glosses.txt` | definitions and example sentences, one per line: the training texts of the demo | {lines:,} |
 | `similarity.tsv` | `text1<TAB>text2<TAB>score`, no header: pairs of definitions, graded 0 to 4 | {pairs:,} |
-| `LICENSE` | WordNet's licence, from the head of its data files, which has to go along | |
+| `LICENSE` | WordNet's licence, from the head of its data files; it must be distributed with them | |
 
-The synsets of WordNet are shuffled (seed 0) and cut in two before anything is written: `glosses.txt` comes from one
-third of them, `similarity.tsv` from the others, and no text stands in both.
+The synsets of WordNet are shuffled (seed 0) and split in two before anything is written: `glosses.txt` comes from one
+third of them, `similarity.tsv` from the others. No text is in both.
 
 **Grades.** 4: two parts of one definition, most often two wordings of it (a semicolon separates them) · 3: a synset and
-its hypernym · 2: two synsets under the same hypernym · 1: two that share a grandparent but no parent · 0: two of
-different lexicographer files, `noun.animal` and `noun.feeling`, say. Each grade has {n} pairs of nouns and {v} of
+its hypernym · 2: two synsets with the same hypernym · 1: two synsets that share a grandparent but no parent · 0: two
+synsets of different lexicographer files, such as `noun.animal` and `noun.feeling`. Each grade has {n} pairs of nouns and {v} of
 verbs, a synset takes part in one pair only, and **no pair shares a content word** (first five letters of words of four
-letters or more), so that counting common words does not solve it.
+letters or more), so that counting common words is not enough.
 
-**What it is for.** A sanity check that training moved the encoder the right way on a machine without any STS data. A
-bag-of-words row stands beside it. Positions in a taxonomy are not human judgements of similarity, so the figure is
-compared with nothing but itself, and no checkpoint or setting is ever selected by it.
+**What it is for.** A sanity check, without STS data, that training improved the encoder. The demo shows a bag-of-words
+baseline as well. Positions in a taxonomy are not human judgements of similarity, so these scores are not compared with
+other scores, and no checkpoint or setting is selected by them.
 
 **Transductive.** WordNet's glosses contain nearly all sentences of the STS subsets OnWN (STS12 to STS14) and FNWN
-(STS13). An encoder trained on `glosses.txt` has read part of them, without scores; textcl marks those subsets as
-transductive in such a result.
+(STS13). An encoder trained on `glosses.txt` has seen some of them, without scores; textcl marks these subsets as
+transductive in its results.
 
 WordNet 3.0 Copyright 2006 by Princeton University. All rights reserved.
 """
