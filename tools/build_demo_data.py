@@ -33,8 +33,8 @@ third of them, `similarity.tsv` from the others. No text is in both.
 **Grades.** 4: two parts of one definition, most often two wordings of it (a semicolon separates them) · 3: a synset and
 its hypernym · 2: two synsets with the same hypernym · 1: two synsets that share a grandparent but no parent · 0: two
 synsets of different lexicographer files, such as `noun.animal` and `noun.feeling`. Each grade has {n} pairs of nouns
-and {v} of verbs, a synset takes part in one pair only, and **no pair shares a content word** (first five letters of words of four
-letters or more), so that counting common words is not enough.
+and {v} of verbs, a synset takes part in one pair only, and **no pair shares a content word** (first five letters of
+words of four letters or more), so that counting common words is not enough.
 
 **What it is for.** A sanity check, without STS data, that training improved the encoder. The demo shows a bag-of-words
 baseline as well. Positions in a taxonomy are not human judgements of similarity, so these scores are not compared with
