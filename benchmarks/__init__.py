@@ -1,4 +1,4 @@
-"""textcl beside its peers, in turns on one machine: `python -m benchmarks [NAME …]`; see docs/benchmarks.md.
+"""textcl versus other libraries, run in turns on one machine: `python -m benchmarks [NAME …]`; see docs/benchmarks.md.
 
-`benchmarks.views` and `benchmarks.contrastive_tension_ranks` have no peer and are run by their names.
+The other scripts in this folder are run by their own names, such as `python -m benchmarks.views`.
 """

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME …] [--quick]`: textcl beside its peers, as a table and as JSON."""
+"""`python -m benchmarks [NAME …] [--quick]`: textcl versus its peers, as a table and as JSON."""
 
 import sys
 from collections.abc import Sequence
@@ -10,30 +10,32 @@ from importlib.metadata import PackageNotFoundError, version
 from textcl.cli.main import Parser, quieten
 from textcl.errors import InputError, nearest
 
-NAMES = {  # each is a function `run(options) -> rows` of the module of this name
-    "training": "SimCSE steps beside MultipleNegativesRankingLoss",
-    "encode": "sentences a second",
+NAMES = {  # the module of each name has a function `run(options) -> rows`
+    "training": "SimCSE steps versus MultipleNegativesRankingLoss",
+    "encode": "sentences per second",
     "sts": "the seven STS tasks, from text to table",
-    "info-nce": "the loss and its gradient, in time and memory, beside the whole matrix and NT-Xent by pairs",
-    "gradient-cache": "a batch of thousands beside CachedMultipleNegativesRankingLoss",
-    "transfer": "the seven transfer tasks beside SentEval's loop over folds and regularisations",
-    "corpus": "a corpus to Parquet, in time and memory",
+    "info-nce": "time and memory of the loss and its gradient versus the whole matrix and versus NT-Xent by pairs",
+    "gradient-cache": "a batch of thousands versus CachedMultipleNegativesRankingLoss",
+    "transfer": "the seven transfer tasks versus SentEval's loop over folds and regularisations",
+    "corpus": "time and memory of encoding a corpus to Parquet",
     "ranks": "training on one process and on two",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the named benchmarks and returns the exit code: 2 if one could not be run."""
+    """Runs the named benchmarks and returns the exit code: 2 if one of them cannot run."""
     parser = Parser(
         prog="python -m benchmarks",
-        description="Ratios textcl : peer, medians of runs in turns. "
+        description="Shows ratios textcl : peer of medians; both sides run in turns. "
         + " ".join(f"{name}: {text}." for name, text in NAMES.items()),
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="default: all")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: whether it runs and agrees, not how fast")
-    parser.add_argument("--data", default="bundled", metavar="FILE", help="a file of sentences (default: bundled ones)")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: only check that it runs and agrees")
+    parser.add_argument(
+        "--data", default="bundled", metavar="FILE", help="a file of sentences (default: bundled texts)"
+    )
     parser.add_argument("--model", metavar="DIRECTORY", help="default: all-MiniLM-L6-v2")
-    parser.add_argument("--rounds", type=int, help="how often each side has its turn (default: by the benchmark)")
+    parser.add_argument("--rounds", type=int, help="how often each side runs (default: depends on the benchmark)")
     parser.add_argument("--output", default="benchmarks.json", metavar="FILE.json")
     try:
         given = parser.parse_args(arguments)
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if name not in NAMES:
                 raise InputError(f"There is no benchmark {name!r}.{nearest(name, NAMES)}")
         if given.rounds is not None and given.rounds < 1:
-            raise InputError(f"A side has its turn once at least, not {given.rounds} times.")
+            raise InputError(f"--rounds must be at least 1, not {given.rounds}.")
     except InputError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2
@@ -66,11 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         rows += found
         print(f"\n{show(found)}", flush=True)
-        # after each, so that an interruption costs one
+        # written after each benchmark, so that an interruption loses only one
         written = {"machine": machine, "options": asdict(options), "rows": [row.to_dict() for row in rows]}
         write_json(given.output, written)
     if given.quick:
-        print("\nThese are tiny sizes: the figures say nothing of speed.")
+        print("\nThese are tiny sizes: the numbers say nothing about speed.")
     return 2 if missing else 0
 
 

@@ -1,10 +1,10 @@
-"""Do two ranks hold the same weights after training? Contrastive Tension here and in sentence-transformers.
+"""Do two ranks have the same weights after training? Contrastive Tension in textcl and in sentence-transformers.
 
     python -m benchmarks.contrastive_tension_ranks [--model DIRECTORY] [--steps 4]
 
 Two gloo processes train on different texts. DistributedDataParallel averages their gradients, so that their weights
-stay equal, if what it wraps is what is called. sentence-transformers 6.2 puts its wrapper in the place of an attribute
-called `model`, and its Contrastive Tension losses have `model1` and `model2`: each rank goes its own way.
+stay equal, but only if the wrapped module is the one that is called. sentence-transformers 6.2 replaces an attribute
+named `model` by the wrapper, but its Contrastive Tension losses have `model1` and `model2`, so the ranks diverge.
 """
 
 import argparse
@@ -75,14 +75,14 @@ RUNS: dict[str, Any] = {
 
 
 def worker(model: str, steps: int) -> None:
-    """One rank: trains each, and prints the largest difference of a weight between the ranks."""
+    """One rank: does all trainings, and prints the largest difference of a weight between the ranks."""
     torch.set_num_threads(1)
     rows = []
     for name, run in RUNS.items():
         transformers.set_seed(0)
         with tempfile.TemporaryDirectory() as output:
             trained = run(model, output, steps)
-        # the pooler is not trained, and sentence-transformers leaves it as it was made, at random
+        # the pooler is not trained, and sentence-transformers initialises it at random
         trained_ones = [p.detach().flatten() for n, p in trained.named_parameters() if "pooler" not in n]
         weights = torch.cat(trained_ones)
         both = [torch.empty_like(weights) for _ in range(dist.get_world_size())]

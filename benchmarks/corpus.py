@@ -1,4 +1,4 @@
-"""`textcl encode` of a corpus to Parquet, beside sentence-transformers' `encode` of all of it and one Parquet file."""
+"""`textcl encode` of a corpus to Parquet, versus `encode` of sentence-transformers and writing one Parquet file."""
 
 import shutil
 import tempfile
@@ -19,7 +19,7 @@ SHARDS = 8  # of the whole corpus
 
 
 def run(options: Options) -> list[Row]:
-    """Sentences a second and peak memory, each run in a process of its own; memory beside that of a quarter."""
+    """Sentences per second and peak memory, each run in its own process; and memory versus that for a quarter."""
     texts = options.texts(options.size(20_000, 64))
     model, shard_rows = options.encoder(), -(-len(texts) // SHARDS)
     with tempfile.TemporaryDirectory() as folder:
@@ -46,16 +46,16 @@ def run(options: Options) -> list[Row]:
             {"textcl": peak["textcl"], "quarter": peak["quarter"]},
             "MiB",
             "near 1",
-            "textcl on both sides: memory is that of a shard",
+            "textcl on both sides: memory depends only on the size of a shard",
         ),
         Row("corpus: stored vectors to the peer's", cosine, 1.0, "mean cosine", 1, EQUAL),
     ]
 
 
 def textcl_side(model: str, corpus: Path, output: Path, shard_rows: int) -> tuple[float, int]:
-    """Seconds, and bytes above the loaded model."""
+    """Seconds, and peak bytes above the loaded model."""
     encoder = Encoder.from_pretrained(model, max_length=LENGTH)
-    shutil.rmtree(output, ignore_errors=True)  # of the round before
+    shutil.rmtree(output, ignore_errors=True)  # the output of the previous round
     taken = []
     encode = partial(encode_corpus, encoder, corpus, output, shard_rows=shard_rows)
     peak = peak_above(lambda: taken.append(seconds(encode)))
@@ -63,7 +63,7 @@ def textcl_side(model: str, corpus: Path, output: Path, shard_rows: int) -> tupl
 
 
 def peer_side(model: str, corpus: Path, output: Path) -> tuple[float, int]:
-    """The same, all vectors in memory."""
+    """The same for sentence-transformers, which holds all vectors in memory."""
     encoder = load_peer(model, LENGTH)
     taken = []
 

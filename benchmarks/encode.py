@@ -1,4 +1,4 @@
-"""`encode` beside sentence-transformers' `encode`, as they come and in bfloat16."""
+"""`encode` versus `encode` of sentence-transformers, in float32 and in bfloat16."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +16,7 @@ LENGTH = 128
 
 
 def run(options: Options) -> list[Row]:
-    """Sentences a second, and how near the vectors are to the float32 ones of sentence-transformers."""
+    """Sentences per second, and the mean cosine of the vectors with the float32 vectors of sentence-transformers."""
     texts = options.texts(options.size(20_000, 48))
     model = options.encoder()
     dtypes = precisions()
@@ -48,7 +48,7 @@ def run(options: Options) -> list[Row]:
 
 
 def encoded(side: str, precision: str, model: str, texts: list[str]) -> tuple[float, np.ndarray]:
-    """Seconds, and the vectors, from a process of its own: textcl sets how memory is kept, which would serve both."""
+    """Seconds and vectors. Runs in its own process, because textcl's memory settings would also speed up the peer."""
     half = precision == "bf16"
     if side == "textcl":
         encode = partial(Encoder.from_pretrained(model, max_length=LENGTH).encode, bf16=half)
@@ -61,7 +61,7 @@ def encoded(side: str, precision: str, model: str, texts: list[str]) -> tuple[fl
 
 
 def mean_cosine(first: np.ndarray, second: np.ndarray) -> float:
-    """Of each row of `first` (rows, dim) with the same row of `second`, in float64."""
+    """The mean cosine of each row of `first` (rows, dim) with the same row of `second`, in float64."""
     first, second = first.astype(np.float64), second.astype(np.float64)
     norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     return float(np.mean(np.einsum("nd,nd->n", first, second) / norms))

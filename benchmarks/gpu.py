@@ -1,11 +1,11 @@
-"""One GPU, offline, within eight minutes, one table: textcl at the sizes that a GPU is for.
+"""textcl on one GPU at large sizes: one table, offline, in less than eight minutes.
 
     python -m benchmarks.gpu [--output gpu.json]
     python -m benchmarks.gpu --device cpu --quick
 
-A BERT-base with random weights trains and encodes passages of one to eight sentences, beside sentence-transformers,
-which leaves padding out if flash-attention is installed; then InfoNCE at 262,144 rows and the transfer tasks. The share
-of the peak is that of a large bfloat16 product, timed in the same run.
+A BERT-base with random weights trains on and encodes passages of one to eight sentences, versus sentence-transformers,
+which avoids padding if flash-attention is installed; then InfoNCE at 262,144 rows and the transfer tasks. "Share of the
+peak" is relative to the speed of a large bfloat16 matrix product, timed in the same run.
 """
 
 import os
@@ -41,20 +41,20 @@ def bert_base(folder: str, quick: bool) -> str:
 
 
 def passages(options: Options, count: int) -> list[str]:
-    """Texts of one to eight sentences that follow each other in the corpus."""
+    """Texts of one to eight consecutive sentences of the corpus."""
     sentences = options.texts(count + 8)
     return [" ".join(sentences[start : start + 1 + start % 8]) for start in range(count)]
 
 
 def training(options: Options, model: str, peak: float) -> list[Row]:
-    """Tokens a second of SimCSE steps in bfloat16, and their share of the peak; layers as they come and compiled."""
+    """Tokens per second of SimCSE steps in bfloat16, and the share of the peak; with and without compiled layers."""
     from benchmarks.simcse import Job, equal_losses, measured
 
     batch, steps, length = options.size(512, 4), options.size(22, 4), options.size(128, 32)
     job = Job(model, passages(options, batch * steps), batch, steps, length, bf16=True)
     lengths = token_lengths(model, job.texts, length)
-    per_step = 2 * sum(lengths) / steps  # each text twice
-    work = 3 * 2 * operations(model, lengths) / steps  # backward is two forwards
+    per_step = 2 * sum(lengths) / steps  # each text is encoded twice
+    work = 3 * 2 * operations(model, lengths) / steps  # a backward pass costs two forward passes
     sides = {
         "textcl": lambda: measured("textcl", job)[0],
         "compiled": lambda: measured("textcl", replace(job, compiled=True))[0],
@@ -69,7 +69,7 @@ def training(options: Options, model: str, peak: float) -> list[Row]:
 
 
 def encoding(options: Options, model: str, peak: float) -> list[Row]:
-    """The same of `encode`, of weights in bfloat16."""
+    """Tokens per second of `encode` with bfloat16 weights, and the share of the peak."""
     from benchmarks.encode import mean_cosine
     from benchmarks.simcse import load_peer
     from textcl import Encoder
@@ -103,7 +103,7 @@ def encoding(options: Options, model: str, peak: float) -> list[Row]:
 
 
 def rates(name: str, found: dict[str, list[float]], tokens: float, at_peak: float, notes: str) -> list[Row]:
-    """Tokens a second, padding not counted, and the share of the peak, from seconds; as it comes, and compiled."""
+    """Rows of tokens per second (without padding) and of the share of the peak; without and with compiled layers."""
     from benchmarks.simcse import has_flash_attention
 
     notes += f"; the peer {'with' if has_flash_attention() else 'without'} flash-attention"
@@ -116,7 +116,7 @@ def rates(name: str, found: dict[str, list[float]], tokens: float, at_peak: floa
 
 
 def transfer(options: Options, model: str, peak: float) -> list[Row]:
-    """The three smallest tasks in both modes; beside the loop, which would take too long for them, an eighth of one."""
+    """The three smallest tasks in both modes; and an eighth of one task versus SentEval's loop, which is slow."""
     from benchmarks.transfer import COUNTS, TINY, Cached, beside, random_tasks
     from textcl.evaluation import Transfer
 
@@ -136,7 +136,7 @@ def transfer(options: Options, model: str, peak: float) -> list[Row]:
 
 
 def info_nce(options: Options, model: str, peak: float) -> list[Row]:
-    """Forward and backward at a size whose matrix fits no GPU, beside the products of its tiles."""
+    """Forward and backward at a size whose matrix does not fit a GPU, versus only the matrix products of its tiles."""
     batch, chunk = options.size(262_144, 96), options.size(8192, 32)
     loss = partial(one_way_tiled, chunk=chunk)
     sides: dict[str, Callable[[], Any]] = {"textcl": timed(loss, batch), "peer": lambda: products(batch, chunk)}
@@ -155,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     parser = ArgumentParser(prog="python -m benchmarks.gpu", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: whether it runs and agrees, not how fast")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: only check that it runs and agrees")
     parser.add_argument("--data", default="bundled", metavar="FILE")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--output", default="gpu.json", metavar="FILE.json")
@@ -163,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     elif not torch.cuda.is_available():
-        sys.exit("benchmarks: There is no GPU here; --device cpu --quick runs the same code at tiny sizes.")
+        sys.exit("benchmarks: There is no GPU; --device cpu --quick runs the same code at tiny sizes.")
     options = Options(None, given.data, given.rounds, given.quick)
     machine = describe()
     peak = peak_rate(torch.bfloat16, 256 if given.quick else 8192)

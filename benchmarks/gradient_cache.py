@@ -1,4 +1,4 @@
-"""A batch of thousands in the memory of a slice, beside CachedMultipleNegativesRankingLoss."""
+"""Training with a gradient cache, at a batch size of thousands, versus CachedMultipleNegativesRankingLoss."""
 
 from dataclasses import replace
 
@@ -8,13 +8,13 @@ from textcl.device import has_bf16
 
 
 def run(options: Options) -> list[Row]:
-    """Sentences a second and peak memory, each run in a process of its own."""
+    """Steps per second and peak memory, each run in its own process."""
     batch = options.size(4096, 16)
     job = Job(options.encoder(), options.texts(batch), batch, WARM_UP + 1, bf16=has_bf16(), cached=True)
     sides = {name: lambda name=name: in_child(measured, name, job) for name in SIDES}
     found = take_turns(sides, options.turns(1))
     precision = "bf16" if job.bf16 else "fp32"
-    name, notes = f"gradient cache, batch {batch:,}, {precision}", "CachedMultipleNegativesRankingLoss as it comes"
+    name, notes = f"gradient cache, batch {batch:,}, {precision}", "CachedMultipleNegativesRankingLoss, defaults"
     return [
         Row.of(name, {side: [1 / each[0] for each in runs] for side, runs in found.items()}, "steps/s", FASTER, notes),
         Row.of(

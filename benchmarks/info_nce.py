@@ -1,4 +1,4 @@
-"""InfoNCE and its gradient at growing batches, in time and memory, beside other ways to compute the same number."""
+"""Time and memory of InfoNCE and its gradient at growing batch sizes, versus other ways to compute the same number."""
 
 from collections.abc import Callable
 from functools import partial
@@ -23,13 +23,13 @@ from benchmarks.measure import (
 from textcl.losses.info_nce import info_nce, nt_xent
 
 DIMENSION, TEMPERATURE = 256, 0.05
-MATRIX_BYTES = 16  # a pair: scores, their softmax and the gradients of both, in float32
-PAIRS_BYTES = 32  # a triple (row, positive, negative) of pytorch-metric-learning's NT-Xent, of which there are 8 N³
+MATRIX_BYTES = 16  # per pair: scores, their softmax and the gradients of both, in float32
+PAIRS_BYTES = 32  # per triple (row, positive, negative) in pytorch-metric-learning's NT-Xent; there are 8 N³ triples
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def run(options: Options) -> list[Row]:
-    """Seconds and mebibytes of forward and backward; the loss and the length of the gradient, where both are there."""
+    """Seconds and mebibytes of forward and backward; and the loss and the gradient's norm, if both sides fit."""
     rows = []
     chunk = options.size(1024, 32)
     for batch in (64, 100) if options.quick else (1024, 4096, 16_384, 65_536):
@@ -42,7 +42,7 @@ def run(options: Options) -> list[Row]:
 
 
 def one_way(batch: int, chunk: int, rounds: int) -> list[Row]:
-    """Queries against keys, in tiles, beside the whole matrix where that fits, and beside the products of the tiles."""
+    """Queries against keys in tiles, versus the whole matrix if it fits, and versus only the products of the tiles."""
     tiled, whole = partial(one_way_tiled, chunk=chunk), one_way_matrix
     name = f"InfoNCE, N = {batch:,}"
     fits = 2 * MATRIX_BYTES * batch**2 < available_memory()
@@ -74,7 +74,7 @@ def one_way(batch: int, chunk: int, rounds: int) -> list[Row]:
 
 
 def two_way(batch: int, rounds: int) -> list[Row]:
-    """NT-Xent of both views, beside pytorch-metric-learning's, which goes by lists of pairs."""
+    """NT-Xent of both views, versus that of pytorch-metric-learning, which uses lists of pairs."""
     name, notes = f"NT-Xent, N = {batch:,}", "pytorch-metric-learning, SelfSupervisedLoss(NTXentLoss)"
     found = take_turns({"textcl": timed(two_way_textcl, batch), "peer": timed(two_way_by_pairs, batch)}, rounds)
     memory = [in_child(memory_above_inputs, loss, batch) / MEBIBYTE for loss in (two_way_textcl, two_way_by_pairs)]
@@ -90,7 +90,7 @@ def one_way_tiled(queries: Tensor, keys: Tensor, chunk: int) -> Tensor:
 
 
 def one_way_matrix(queries: Tensor, keys: Tensor) -> Tensor:
-    """The equation as everybody writes it."""
+    """The equation in its usual form, with the whole matrix."""
     scores = F.normalize(queries, dim=1) @ F.normalize(keys, dim=1).T / TEMPERATURE
     return F.cross_entropy(scores, torch.arange(len(queries), device=queries.device))
 
@@ -106,7 +106,7 @@ def two_way_by_pairs(first: Tensor, second: Tensor) -> Tensor:
 
 
 def inputs(batch: int) -> tuple[Tensor, Tensor]:
-    """Queries, and keys far enough from them for a loss of some size."""
+    """Queries, and keys that are far enough from them for a loss clearly above zero."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     generator = torch.Generator(device).manual_seed(0)
     queries = torch.randn(batch, DIMENSION, generator=generator, device=device)
@@ -115,20 +115,20 @@ def inputs(batch: int) -> tuple[Tensor, Tensor]:
 
 
 def timed(loss: Loss, batch: int) -> Callable[[], float]:
-    """Seconds of forward and backward."""
+    """A function that returns the seconds of forward and backward."""
     pair = inputs(batch)
     return lambda: seconds(lambda: torch.autograd.grad(loss(*pair), pair))
 
 
 def memory_above_inputs(loss: Loss, batch: int) -> int:
-    """Bytes; the loss is imported and its code has run before it is measured."""
+    """Peak bytes above the inputs. The loss runs once before, so that imports are not counted."""
     small, pair = inputs(4), inputs(batch)
     torch.autograd.grad(loss(*small), small)
     return peak_above(lambda: torch.autograd.grad(loss(*pair), pair))
 
 
 def products(batch: int, chunk: int) -> float:
-    """Seconds of the four products of each tile, and nothing else."""
+    """Seconds of only the four matrix products of each tile."""
     rows, columns = (each.detach() for each in inputs(batch))
     of_rows, of_columns = torch.zeros_like(rows), torch.zeros_like(columns)
 
@@ -146,7 +146,7 @@ def products(batch: int, chunk: int) -> float:
 
 
 def agreement(name: str, textcl: Loss, peer: Loss, batch: int) -> list[Row]:
-    """The loss, and the length of its gradient, of both."""
+    """Rows of the loss and of the norm of its gradient, of both sides."""
     losses, lengths = [], []
     for loss in (textcl, peer):
         pair = inputs(batch)

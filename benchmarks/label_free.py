@@ -1,12 +1,12 @@
-"""Which figure without labels follows STS? Each criterion beside the STS average, at every checkpoint of recipes.
+"""Which label-free criterion correlates with STS? Each criterion and the STS average, at every checkpoint of recipes.
 
     python -m benchmarks.label_free standard-simcse standard-byol ... --output FOLDER [--texts FILE] [training flags]
     python -m benchmarks.label_free --table --output FOLDER
 
 The first form trains each recipe as `textcl train` does, with its own seed, and adds a line to FOLDER/checkpoints.jsonl
 at step 0 and at every evaluation: STS-B dev, the average of the seven STS tasks, and every criterion on the last 1,000
-rows of a file that no recipe trains on. Run again, it goes on where it was killed; a finished recipe is not done again.
-The second form prints what the lines show.
+rows of a file that no recipe trains on. An interrupted run is resumed; a finished recipe is not repeated. The second
+form prints the results as tables.
 """
 
 import argparse
@@ -35,12 +35,12 @@ from textcl.runs.run import make_trainer
 from textcl.training.callback import newest_complete_checkpoint
 
 HELD_OUT = 1000
-DEV = "STS-B dev"  # beside the criteria: what labels would have chosen
+DEV = "STS-B dev"  # for comparison with the criteria: selection with labels
 FLAGS = ["--dev=stsb", "--eval_on_start=true", "--select_best=false", "--early_stopping_patience=0"]
 
 
 class Measure(TrainerCallback):
-    """Writes all figures of each checkpoint to a file, once the trainer has scored it on STS-B dev."""
+    """Writes all scores of each checkpoint to a file, after the trainer has evaluated it on STS-B dev."""
 
     def __init__(self, sts: Any, label_free: LabelFree, path: Path, line: dict[str, Any]) -> None:
         self.sts, self.label_free, self.path, self.line = sts, label_free, path, line
@@ -53,7 +53,7 @@ class Measure(TrainerCallback):
 
 
 def measure(recipes: Sequence[str], folder: Path, texts: str, flags: Sequence[str]) -> None:
-    """Trains the recipes that are not finished yet, and writes a line a checkpoint."""
+    """Trains the recipes that are not finished yet, and writes one line per checkpoint."""
     path = folder / "checkpoints.jsonl"
     folder.mkdir(parents=True, exist_ok=True)
     resolved = {name: resolve(load_recipe(name), ["--eval_steps=100", *flags, *FLAGS])[0] for name in recipes}
@@ -77,19 +77,19 @@ def measure(recipes: Sequence[str], folder: Path, texts: str, flags: Sequence[st
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """What was written so far.
+    """The lines that were written so far.
 
     Raises:
-        InputError: If it was written with other criteria than there are now.
+        InputError: The lines have other criteria than the current ones.
     """
     lines = read_results(path)
     if any(set(line["scores"]) != {DEV, *CRITERIA} for line in lines if "step" in line):
-        raise InputError(f"{path} has figures of other criteria than there are now; name another folder.")
+        raise InputError(f"{path} has scores of other criteria than the current ones; name another folder.")
     return lines
 
 
 def read_runs(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """The checkpoints of each finished run by step; of a checkpoint measured again after a kill, the last line."""
+    """The checkpoints of each finished run, by step. If a checkpoint has several lines, the last one is used."""
     lines = read_lines(path)
     finished = {line["fingerprint"]: line["recipe"] for line in lines if "finished" in line}
     runs: dict[str, dict[int, dict[str, Any]]] = {}
@@ -100,12 +100,12 @@ def read_runs(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def figures(runs: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
-    """Of each criterion: Spearman with the STS average, pooled and in each run, and what it chooses.
+    """For each criterion its Spearman correlation with the STS average, and the STS averages that it selects.
 
     Returns:
-        `{criterion: {"pooled": points, "within": [points of each run], "chosen": [STS average of each run]}}`. The
-        untouched encoders of several runs, being the same, count once in the pool. "last" and "best" have "chosen"
-        alone.
+        `{criterion: {"pooled": points, "within": [points of each run], "chosen": [STS average of each run]}}`. In
+        "pooled", the untouched encoder counts only once, because it is the same in several runs. "last" and "best" have
+        only "chosen".
     """
     distinct = {(c["average"], *c["scores"].values()): c for run in runs.values() for c in run}
     found: dict[str, dict[str, Any]] = {}
@@ -126,7 +126,7 @@ def _correlation(checkpoints: Iterable[dict[str, Any]], name: str) -> float:
 
 
 def report(runs: dict[str, list[dict[str, Any]]]) -> str:
-    """The figures as two tables: over all runs, and the STS average that each run gets by each choice."""
+    """Two tables: the correlations over all runs, and the STS average of the checkpoint chosen by each criterion."""
     found = figures(runs)
     rows = [
         [
@@ -148,8 +148,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipes", nargs="*", metavar="RECIPE")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--texts", default="wiki100k_like.txt.xz", help="a file whose last rows nothing is trained on")
-    parser.add_argument("--table", action="store_true", help="print what was found; train nothing")
+    parser.add_argument("--texts", default="wiki100k_like.txt.xz", help="a file whose last rows no recipe trains on")
+    parser.add_argument("--table", action="store_true", help="only print the results, without training")
     given, flags = parser.parse_known_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:

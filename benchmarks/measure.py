@@ -1,4 +1,4 @@
-"""What benchmarks share: their options, the rows of the table, turns, and the memory of a process of its own."""
+"""Shared parts of the benchmarks: options, rows of the table, running in turns, time and memory measurement."""
 
 import resource
 import time
@@ -16,21 +16,21 @@ import torch
 from tqdm import tqdm
 
 from textcl.device import give_back_freed_memory
-from textcl.errors import InputError  # what is heavier is imported where it is used: children begin in here
+from textcl.errors import InputError  # heavier imports are in functions: child processes import this file
 
-FASTER, SMALLER, EQUAL = "above 1", "below 1", "1"  # what the ratio of a rate, of a cost and of a result is to be
+FASTER, SMALLER, EQUAL = "above 1", "below 1", "1"  # the wanted ratio of a rate, of a cost and of a result
 MEBIBYTE = 1 << 20
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says.
+    """The options of the command line.
 
     Attributes:
         model: The directory of the encoder that both sides load; None: all-MiniLM-L6-v2, or the bundled one if `quick`.
         data: A file of sentences, or "bundled".
-        rounds: How often each side has its turn; None: as often as the benchmark thinks right.
-        quick: Tiny sizes: whether it runs and its results agree, not how fast it is.
+        rounds: How often each side runs; None: the benchmark's default.
+        quick: Use tiny sizes, to check that the benchmark runs and its results agree; not for speed.
     """
 
     model: str | None = None
@@ -56,28 +56,28 @@ class Options:
         return str(Path(package.origin).parent / "model")
 
     def texts(self, count: int) -> list[str]:
-        """The first `count` distinct sentences; textcl would encode a repeated one once, which would be unfair."""
+        """The first `count` distinct sentences. textcl encodes duplicates only once, which would be unfair."""
         from textcl.data import load_texts
         from textcl.data.training import find_corpus
 
         distinct = list(dict.fromkeys(load_texts(find_corpus(self.data))["text"]))
         if len(distinct) < count:
-            raise InputError(f"{self.data} holds {len(distinct):,} distinct texts, and {count:,} are needed.")
+            raise InputError(f"{self.data} has {len(distinct):,} distinct texts, but {count:,} are needed.")
         return distinct[:count]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a figure of textcl beside the same figure of its peer.
+    """One line of the table: a measurement of textcl and the same measurement of its peer.
 
     Attributes:
         name: The benchmark, and what was measured.
         textcl: The median of textcl's runs.
-        peer: That of the peer's.
-        unit: Of both.
-        rounds: How many runs the medians are of.
-        aim: What the ratio is to be.
-        notes: Who the peer is, and what else one has to know.
+        peer: The median of the peer's runs.
+        unit: The unit of both.
+        rounds: The number of runs of each side.
+        aim: The wanted ratio.
+        notes: What the peer is, and what else is important.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Row:
 
     @classmethod
     def of(cls, name: str, runs: Mapping[str, list[float]], unit: str, aim: str, notes: str = "") -> "Row":
-        """A row of the medians of two sides, of which textcl is the first."""
+        """A row with the medians of two sides; the first side is textcl."""
         textcl, peer = runs.values()
         return cls(name, median(textcl), median(peer), unit, len(textcl), aim, notes)
 
@@ -103,7 +103,7 @@ class Row:
 
 
 def show(rows: list[Row]) -> str:
-    """The rows as a table, and their notes below it."""
+    """The rows as a table, with their notes below it."""
     from textcl.report.tables import table
 
     cells = [
@@ -115,7 +115,7 @@ def show(rows: list[Row]) -> str:
 
 
 def take_turns(sides: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[Any]]:
-    """What each side returned in each round; they run A B A B …, so that what slows the machine slows them all."""
+    """The results of each side in each round. The sides run in turns (A B A B …), so that other load slows both."""
     found: dict[str, list[Any]] = {name: [] for name in sides}
     for _ in tqdm(range(rounds), desc=" beside ".join(sides), delay=2, disable=None, leave=False):
         for name, side in sides.items():
@@ -124,7 +124,7 @@ def take_turns(sides: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str,
 
 
 def seconds(action: Callable[[], Any]) -> float:
-    """How long an action takes, with what it left to a GPU."""
+    """The seconds that an action takes, including the work that it started on a GPU."""
     wait_for_device()
     started = time.perf_counter()
     action()
@@ -138,23 +138,23 @@ def wait_for_device() -> None:
 
 
 def in_child(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function returns in a process of its own, whose memory holds nothing of this one."""
+    """The result of a function that runs in a new process, which shares no memory with this one."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
 
 def peak_above(action: Callable[[], Any]) -> int:
-    """Bytes that an action takes at its peak, above what the process holds before: the GPU's, where there is one.
+    """The peak memory of an action in bytes, above the memory in use before it; of the GPU if there is one.
 
-    Linux counts the peak of a process anew when asked to. `ru_maxrss` serves elsewhere: a process inherits it from the
-    one that started it, so that it can be too high from the beginning.
+    On Linux the peak of the process is reset first. Other systems only have `ru_maxrss`, which cannot be reset and is
+    inherited from the parent process, so that it may be too high from the start.
     """
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         held = torch.cuda.memory_allocated()
         action()
         return torch.cuda.max_memory_allocated() - held
-    give_back_freed_memory()  # it would count as used, if it were used again
+    give_back_freed_memory()  # memory that was freed but not returned would hide a part of the peak
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     held = _resident("VmRSS")
@@ -167,11 +167,11 @@ def _resident(field: str) -> int:
     if status.is_file():
         (line,) = (line for line in status.read_text().splitlines() if line.startswith(field))
         return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # of macOS, in bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # on macOS it is in bytes
 
 
 def available_memory() -> int:
-    """Bytes that can be had: of the GPU, or of the machine."""
+    """The available memory in bytes, of the GPU or else of the machine."""
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[0]
     import psutil

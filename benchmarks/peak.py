@@ -1,4 +1,4 @@
-"""How near a step comes to what the machine can do: the operations of its matrix products, beside a large product."""
+"""The share of the machine's peak speed that a step reaches; the peak is the speed of a large matrix product."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,24 +9,27 @@ from textcl.device import has_bf16
 
 
 def precisions() -> dict[str, torch.dtype]:
-    """Those that the machine computes in, by their short names."""
+    """The data types that the machine supports, by their short names."""
     return {"fp32": torch.float32, **({"bf16": torch.bfloat16} if has_bf16() else {})}
 
 
 def peak_rate(dtype: torch.dtype, size: int) -> float:
-    """Floating-point operations a second of a product of two (size, size) matrices, the best of five."""
+    """Floating-point operations per second of a product of two (size, size) matrices, the best of five."""
     square = torch.ones(size, size, dtype=dtype, device="cuda" if torch.cuda.is_available() else "cpu")
     return 2 * size**3 / min(seconds(lambda: square @ square) for _ in range(5))
 
 
 def share(name: str, rates: Mapping[str, list[float]], seconds_at_peak: float, notes: str = "") -> Row:
-    """A row of the shares of the peak, from rates and what one of the things they count would take at the peak."""
+    """A row of shares of the peak, from rates (items per second) and the seconds that one item takes at the peak."""
     shares = {side: [rate * seconds_at_peak for rate in runs] for side, runs in rates.items()}
     return Row.of(f"{name}: share", shares, "of the peak", FASTER, notes)
 
 
 def operations(model: str, lengths: Sequence[int]) -> int:
-    """Of a forward pass over texts of so many tokens: two for each weight and token, and the products of attention."""
+    """The floating-point operations of a forward pass over texts with these numbers of tokens.
+
+    They are two for each weight and token, and the matrix products of attention.
+    """
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(model)

@@ -1,10 +1,10 @@
-"""Does textcl's faster step train as well? Its default beside the plain path, over seeds.
+"""Does textcl's faster training step train as well? Its defaults versus the plain path, over seeds.
 
     python -m benchmarks.quality RECIPE --output FOLDER [--seeds 5] [training flags]
 
-The plain path is float32 with torch's dropout and torch's attention; textcl's is what the recipe says, bf16 by default,
-with the draws and the attention of `textcl.dropout`. Both train on the same rows with the same seeds to the last step;
-nothing is chosen. Each run's STS average is a line of FOLDER/quality.jsonl; run again, it goes on where it was killed.
+The plain path is float32 with torch's dropout and attention. textcl's path is that of the recipe: bf16 by default, with
+textcl's faster dropout and attention. Both train on the same rows with the same seeds; the last checkpoint is used,
+without selection. The STS average of each run is a line of FOLDER/quality.jsonl; an interrupted comparison is resumed.
 """
 
 import argparse
@@ -31,7 +31,7 @@ FLAGS = ["--dev=none", "--select_best=false", "--early_stopping_patience=0"]
 
 
 def draw_plainly(backbone: PreTrainedModel) -> None:
-    """Undoes `textcl.dropout.draw_fast` and `textcl.attention.attend_fast`."""
+    """Replaces textcl's faster dropout and attention by those of torch."""
     for module in list(backbone.modules()):
         for name, child in module.named_children():
             if type(child) is Dropout:
@@ -44,7 +44,7 @@ Scores = dict[str, dict[int | None, float]]
 
 
 def measure(name: str, seeds: int, folder: Path, flags: list[str]) -> Scores:
-    """The STS average of each side and seed; what is not trained yet is, and gets a line."""
+    """The STS average of each side and seed. Runs without a line in the file are trained, evaluated and added."""
     path, sts = folder / "quality.jsonl", STSSuite()
     folder.mkdir(parents=True, exist_ok=True)
     done = {line["fingerprint"]: line["average"] for line in read_results(path)}
@@ -69,7 +69,7 @@ def measure(name: str, seeds: int, folder: Path, flags: list[str]) -> Scores:
 
 
 def report(scores: Scores) -> str:
-    """STS average of both sides, and the difference with its interval."""
+    """The STS average of both sides, and their difference with its interval."""
     difference = over_seeds(scores["plain"], scores["textcl"])
     rows = [[side, mean_sd(list(found.values())), len(found)] for side, found in scores.items()]
     return (

@@ -1,4 +1,4 @@
-"""Training on one process and on two (gloo), at the same global batch, beside sentence-transformers."""
+"""Training on one process and on two (gloo), at the same global batch size, versus sentence-transformers."""
 
 import json
 import os
@@ -20,7 +20,7 @@ COUNTS = (1, 2)
 
 
 def run(options: Options) -> list[Row]:
-    """Sentences a second of both on one and on two processes, and the losses of each."""
+    """Sentences per second of both sides on one and on two processes, and their losses."""
     batch, steps = options.size(64, 8), options.size(12, 4)
     job = Job(options.encoder(), options.texts(batch * steps), batch, steps, bf16=has_bf16())
     sides = {
@@ -42,7 +42,7 @@ def run(options: Options) -> list[Row]:
     ]
     for name in SIDES:
         one, two = (found[f"{name}, {_processes(count)}"] for count in COUNTS)
-        notes = "this row has no peer: two processes beside one, of the same side"
+        notes = "this row has no peer: two processes versus one, of the same side"
         rows.append(Row(f"ranks, {name}, 2 : 1", median(two), median(one), "sentences/s", len(one), "near 1", notes))
     losses = {count: launched("textcl", without_dropout(job), count)["losses"][-1] for count in COUNTS}
     rows.append(Row("ranks, textcl, 2 : 1, no dropout", losses[2], losses[1], "loss", 1, EQUAL))
@@ -50,7 +50,7 @@ def run(options: Options) -> list[Row]:
 
 
 def launched(side: str, job: Job, processes: int) -> dict[str, Any]:
-    """Seconds of a step, and losses, by torchrun; the batch of the job is that of all processes together."""
+    """The seconds of a step and the losses, measured under torchrun. `job.batch` is the global batch size."""
     cores = max(1, torch.get_num_threads() // processes)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
@@ -66,7 +66,7 @@ def launched(side: str, job: Job, processes: int) -> dict[str, Any]:
 
 
 def worker(side: str, folder: Path) -> None:
-    """One rank."""
+    """Trains as one rank; rank 0 writes the result."""
     job = Job(**json.loads((folder / "job.json").read_text()))
     clock, _ = SIDES[side](job)
     if os.environ["RANK"] == "0":

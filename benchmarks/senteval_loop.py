@@ -1,7 +1,7 @@
-"""SentEval's classifier as its code has it: each fold and each regularisation is trained by itself, batch by batch.
+"""SentEval's classifier as in its code: each fold and each regularisation is trained on its own, batch by batch.
 
 Conneau and Kiela 2018 (arXiv 1803.05449), with the settings of SimCSE: 10 folds, Adam, batch size 64, tenacity 5, four
-passes between two checks. What textcl trains together is here one `torch.nn.Linear` after another.
+passes between two checks. textcl trains many classifiers together; here they are trained one after another.
 """
 
 import copy
@@ -23,7 +23,7 @@ Split = tuple[Tensor, Tensor]
 
 
 def score(splits: dict[str, Split]) -> float:
-    """Test accuracy in points, for "all" (nested folds), "train" and "test" (folds of train), or with "dev"."""
+    """Test accuracy × 100. "all" uses nested folds, "train" and "test" use folds of train, with "dev" the dev split."""
     if "all" in splits:
         return _nested(*splits["all"])
     if "dev" in splits:
@@ -45,7 +45,7 @@ def _nested(rows: Tensor, labels: Tensor) -> float:
 
 
 def _of_folds(rows: Tensor, labels: Tensor) -> tuple[float, float]:
-    """The decay with the best mean dev accuracy over folds."""
+    """The weight decay with the best mean dev accuracy over folds, and this accuracy."""
     means = []
     for decay in DECAYS:
         each = [fit((rows[i], labels[i]), (rows[j], labels[j]), decay)[1] for i, j in _folds(labels)]
@@ -64,11 +64,11 @@ def _best(accuracies: list[float]) -> tuple[float, float]:
 
 
 def fit(train: Split, dev: Split | None, decay: float) -> tuple[nn.Linear, float]:
-    """Trains one classifier; returns it as it was at the best check, and the accuracy of that.
+    """Trains one classifier with early stopping; returns the best classifier and its dev accuracy.
 
     Args:
-        train: What it is trained on.
-        dev: What it is stopped by; None: 5 % of `train`, drawn at random.
+        train: The rows to train on.
+        dev: The rows that decide when to stop; None: 5 % of `train`, drawn at random.
         decay: The weight decay.
     """
     np.random.seed(SEED)
@@ -102,7 +102,7 @@ def _one_pass(layer: nn.Linear, optimizer: torch.optim.Optimizer, rows: Tensor, 
     for start in range(0, len(rows), BATCH):
         batch = torch.from_numpy(order[start : start + BATCH]).to(rows.device)
         loss = nn.functional.cross_entropy(layer(rows[batch]), labels[batch])
-        costs.append(loss.item())  # SentEval keeps it
+        costs.append(loss.item())  # SentEval does this, which makes each step wait
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -110,7 +110,7 @@ def _one_pass(layer: nn.Linear, optimizer: torch.optim.Optimizer, rows: Tensor, 
 
 @torch.no_grad()
 def accuracy(layer: nn.Linear, split: Split) -> float:
-    """The share of rows that are put into their class, counted batch by batch."""
+    """The share of correctly classified rows, counted batch by batch."""
     right = 0
     for rows, labels in zip(split[0].split(BATCH), split[1].split(BATCH), strict=True):
         right += int((layer(rows).argmax(1) == labels).sum().item())

@@ -1,11 +1,11 @@
-"""How often each way to compare two encoders finds a difference: where there is none, and where there is one.
+"""How often each test of two encoders finds a difference, when there is none and when there is one.
 
     python -m benchmarks.significance [--draws 2000] [--bootstrap 200] [--only WORDS]
 
-Every draw makes data with a known difference and asks whether it is shown at 95 %. Seeds: normal scores with a standard
-deviation of 0.3 points. Pairs: human scores in steps, and cosines of two encoders, normal, with the correlations that
-two encoders of the standard run have on STS-B (with the human scores 0.57, with each other 0.97) and the numbers of
-pairs of the STS sets.
+Every draw generates data with a known difference and tests whether a difference is shown at 95 %. Seeds: normal scores
+with a standard deviation of 0.3 points. Pairs: human scores rounded to steps, and normal cosines of two encoders. Their
+correlations are those of two encoders of the standard run on STS-B (0.57 with the human scores, 0.97 with each other),
+and the numbers of pairs are those of the STS sets.
 """
 
 import argparse
@@ -19,9 +19,9 @@ from textcl.evaluation.significance import over_pairs, over_seeds, spearman, wil
 from textcl.report.tables import table
 
 POINTS = (0.0, 0.5, 1.0, 2.0)
-SPREAD = 0.3  # of a method's scores over seeds, in points
+SPREAD = 0.3  # standard deviation of a method's scores over seeds, in points
 WITH_GOLD, BETWEEN = 0.57, 0.97
-STS = (3108, 1500, 3750, 3000, 1186, 1379, 4927)  # pairs of the seven tasks
+STS = (3108, 1500, 3750, 3000, 1186, 1379, 4927)  # the numbers of pairs of the seven tasks
 STSB = STS[5]
 
 Shows = Callable[[np.random.Generator, float], bool]
@@ -56,13 +56,13 @@ def williams(
 
 
 def draw_pairs(generator: np.random.Generator, points: float, size: int, with_gold: float = WITH_GOLD) -> np.ndarray:
-    """Human scores and the cosines of two encoders whose Spearman correlations are so many points apart, (3, size)."""
-    # of normal variables, Spearman's correlation is 6/π · arcsin(Pearson's / 2)
+    """Human scores and the cosines of two encoders whose Spearman correlations differ by `points`, (3, size)."""
+    # for normal variables, Spearman's correlation is 6/π · arcsin(Pearson's / 2)
     first, second = 2 * np.sin(np.pi / 6 * np.array([with_gold, with_gold + points / 100]))
     between = 2 * np.sin(np.pi / 6 * BETWEEN)
     matrix = np.array([[1, first, second], [first, 1, between], [second, between, 1]])
     rows = np.linalg.cholesky(matrix) @ generator.standard_normal((3, size))
-    rows[0] = np.round(4 * rows[0]) / 4  # people score in steps, so that there are ties
+    rows[0] = np.round(4 * rows[0]) / 4  # people score in steps, so there are ties
     return rows
 
 
@@ -98,9 +98,9 @@ def rate(shows: Shows, points: float, draws: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draws", type=int, default=2000, help="data sets for each figure")
+    parser.add_argument("--draws", type=int, default=2000, help="generated data sets for each number")
     parser.add_argument("--bootstrap", type=int, default=200, help="draws of each bootstrap over pairs")
-    parser.add_argument("--only", default="", help="the rows whose names hold these words")
+    parser.add_argument("--only", default="", help="compute only the rows whose names contain this text")
     options = parser.parse_args()
     chosen = {name: shows for name, shows in cases(options.bootstrap).items() if options.only in name}
     with ProcessPoolExecutor() as pool:
@@ -110,9 +110,7 @@ def main() -> None:
         }
         rows = [[name, *(f"{each.result():.1f}" for each in figures)] for name, figures in found.items()]
     print(table(["shown, in %, at a true difference of", *map(str, POINTS)], rows))
-    print(
-        f"\n{options.draws:,} draws a figure: a rate of 5 % has a standard error of {np.sqrt(475 / options.draws):.1f}."
-    )
+    print(f"\n{options.draws:,} draws each: a rate of 5 % has a standard error of {np.sqrt(475 / options.draws):.1f}.")
 
 
 if __name__ == "__main__":

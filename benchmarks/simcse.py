@@ -1,4 +1,4 @@
-"""One SimCSE training run, the same for both sides: textcl's, and sentence-transformers'."""
+"""The same SimCSE training run with textcl and with sentence-transformers."""
 
 import os
 import tempfile
@@ -27,19 +27,20 @@ TEMPERATURE = 0.05
 
 @dataclass(frozen=True)
 class Job:
-    """What both sides do: `steps` steps of AdamW, each text twice through the encoder, in-batch cross-entropy.
+    """A training run for both sides: `steps` steps of AdamW, each text encoded twice, in-batch cross-entropy.
 
     Attributes:
         model: The directory of the encoder.
-        texts: `batch` of them are enough; with as many as `steps` steps take, each is seen once.
-        batch: Texts a device takes at a time.
-        steps: Optimizer steps.
-        length: Tokens after which a text is cut.
-        bf16: Autocast to bfloat16; weights are float32.
-        cached: By gradient caching.
+        texts: The texts, at least `batch`; with `batch` · `steps` texts each is seen once.
+        batch: The number of texts per step and device.
+        steps: The number of optimizer steps.
+        length: The maximal length of a text in tokens.
+        bf16: Use autocast to bfloat16; weights are float32.
+        cached: Use a gradient cache.
         compiled: textcl compiles the layers of the encoder.
-        dropout: False: none, and each text's positive is its neighbour, so that losses are large and can be equal.
-        log: Log each step's loss, which costs time.
+        dropout: False: there is no dropout, and the positive of a text is the next text. So the losses are not near
+            zero, and must be equal on both sides.
+        log: Log the loss of each step, which costs time.
     """
 
     model: str
@@ -55,7 +56,7 @@ class Job:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Those of both trainers."""
+        """The training arguments of both trainers."""
         return {
             "per_device_train_batch_size": self.batch,
             "max_steps": self.steps,
@@ -73,7 +74,7 @@ class Job:
 
 
 class Clock(transformers.TrainerCallback):
-    """Takes the time from the end of the warm-up to that of the last step, collating included, and keeps the losses."""
+    """Measures the time from the end of the warm-up to the end of the last step, with collating; keeps the losses."""
 
     def __init__(self) -> None:
         self.marks: list[float] = []
@@ -93,7 +94,7 @@ class Clock(transformers.TrainerCallback):
 
 
 def textcl_side(job: Job) -> tuple[Clock, int]:
-    """Trains, and returns the clock and the bytes that training took above the loaded model."""
+    """Trains with textcl; returns the clock and the peak memory above the loaded model, in bytes."""
     clock = Clock()
     transformers.set_seed(0)
     method = SimCSE(
@@ -112,13 +113,13 @@ def textcl_side(job: Job) -> tuple[Clock, int]:
 
 
 def peer_side(job: Job) -> tuple[Clock, int]:
-    """The same by sentence-transformers."""
+    """Trains with sentence-transformers; returns the same as `textcl_side`."""
     clock = Clock()
     transformers.set_seed(0)
     encoder = load_peer(job.model, job.length, dropout=job.dropout)
     pairs = Dataset.from_dict({"anchor": job.texts, "positive": job.positives})
     kind = CachedMultipleNegativesRankingLoss if job.cached else MultipleNegativesRankingLoss
-    # across ranks textcl gathers always
+    # textcl always gathers across ranks, so the peer must too
     gather = int(os.environ.get("WORLD_SIZE", "1")) > 1
     loss = kind(encoder, scale=1 / TEMPERATURE, gather_across_devices=gather)
     with tempfile.TemporaryDirectory() as output:
@@ -133,18 +134,18 @@ SIDES = {"textcl": textcl_side, "sentence-transformers": peer_side}
 
 
 def measured(side: str, job: Job) -> tuple[float, int]:
-    """Seconds of a step, and bytes: for a process of its own, since textcl sets how memory is kept."""
+    """Seconds of a step, and bytes. Call it in a new process, because textcl's memory settings affect the peer too."""
     clock, peak = SIDES[side](job)
     return clock.step_seconds(job), peak
 
 
 def has_flash_attention() -> bool:
-    """Whether sentence-transformers can leave padding out: on a GPU, with flash-attention installed."""
+    """Whether sentence-transformers can avoid padding, which needs a GPU and flash-attention."""
     return torch.cuda.is_available() and is_flash_attn_2_available()
 
 
 def load_peer(model: str, length: int, *, dropout: bool = True, bf16: bool = False) -> SentenceTransformer:
-    """The model as sentence-transformers loads it, cut at `length` tokens."""
+    """The model, loaded by sentence-transformers, with a maximal length of `length` tokens."""
     config = AutoConfig.from_pretrained(model)
     rates = {} if dropout else {name: 0.0 for name in DROPOUT_FIELDS if hasattr(config, name)}
     weights: dict[str, Any] = {"dtype": torch.bfloat16 if bf16 else torch.float32}
@@ -156,7 +157,7 @@ def load_peer(model: str, length: int, *, dropout: bool = True, bf16: bool = Fal
 
 
 def without_dropout(job: Job) -> Job:
-    """One batch, three times, without dropout: both sides must lose the same, in whatever order they take its rows."""
+    """One batch, three times, without dropout: the losses of both sides must be equal for any order of its rows."""
     return replace(job, texts=job.texts[: job.batch], steps=3, dropout=False, log=True)
 
 
@@ -168,7 +169,7 @@ def equal_losses(name: str, job: Job) -> Row:
 
 
 def trajectories(name: str, job: Job) -> Row:
-    """The mean loss of a run under dropout, whose draws differ between the sides, and all losses of both."""
+    """The mean loss of a run with dropout, and all losses. The dropout masks of the two sides differ."""
     losses = [side(replace(job, log=True))[0].losses for side in SIDES.values()]
     means = [sum(each) / len(each) for each in losses]
     return Row(

@@ -1,4 +1,4 @@
-"""The seven STS tasks, from text to table, beside sentence-transformers' evaluator on each of their subsets."""
+"""The seven STS tasks, from text to table, versus the evaluator of sentence-transformers on each of their subsets."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +19,7 @@ from textcl.evaluation import STSSuite
 
 
 def run(options: Options) -> list[Row]:
-    """Seconds, and the average Spearman correlation, each task the mean over its subsets."""
+    """Seconds, and the average Spearman correlation over tasks; the score of a task is the mean over its subsets."""
     most = options.size(10**9, 12)
     dtypes = precisions()
     sides: dict[str, Callable[[], tuple[float, float]]] = {
@@ -37,7 +37,7 @@ def run(options: Options) -> list[Row]:
 
 
 def textcl_side(model: str, dtype: torch.dtype, most: int) -> tuple[float, float]:
-    """Seconds and points, from a process of its own: textcl sets how memory is kept, which would serve both."""
+    """Seconds and score. Runs in its own process, because textcl's memory settings would also speed up the peer."""
     encoder = Encoder.from_pretrained(model, max_length=LENGTH, dtype=dtype)
     results = []
 
@@ -51,7 +51,7 @@ def textcl_side(model: str, dtype: torch.dtype, most: int) -> tuple[float, float
 
 
 def peer_side(model: str, most: int) -> tuple[float, float]:
-    """The same by sentence-transformers, in float32."""
+    """Seconds and score of sentence-transformers, in float32."""
     peer = load_peer(model, LENGTH)
     points = []
 

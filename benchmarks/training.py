@@ -1,4 +1,4 @@
-"""SimCSE training beside sentence-transformers: the same model, sentences, loss and dropout rates."""
+"""SimCSE training versus sentence-transformers, with the same model, sentences, loss and dropout rates."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from benchmarks.simcse import SIDES, Job, equal_losses, measured, trajectories
 
 
 def run(options: Options) -> list[Row]:
-    """Sentences a second (a sentence counts once, though it is encoded twice), and the losses of both."""
+    """Sentences per second (a sentence counts once, although it is encoded twice), and the losses of both sides."""
     batch, steps = options.size(64, 8), options.size(12, 4)
     texts = options.texts(batch * steps)
     jobs = {name: Job(options.encoder(), texts, batch, steps, bf16=name == "bf16") for name in precisions()}
@@ -18,7 +18,7 @@ def run(options: Options) -> list[Row]:
 
     sides = {(side, name): rate(side, job) for name, job in jobs.items() for side in SIDES}
     found = take_turns({" ".join(key): run for key, run in sides.items()}, options.turns())
-    best = list(jobs)[-1]  # what textcl takes by itself
+    best = list(jobs)[-1]  # textcl's default precision
     rows = [
         Row.of(
             f"training, {ours} beside {theirs}",
@@ -28,17 +28,17 @@ def run(options: Options) -> list[Row]:
             notes,
         )
         for ours, theirs, notes in [
-            (best, "fp32", f"both as they come: batch {batch}, at most 32 tokens, MultipleNegativesRankingLoss"),
+            (best, "fp32", f"both with their defaults: batch {batch}, at most 32 tokens, MultipleNegativesRankingLoss"),
             *((name, name, "") for name in jobs if (name, name) != (best, "fp32")),
         ]
     ]
-    # each text twice, and backward is two forwards; padding is not counted
+    # each text is encoded twice, and a backward pass costs two forward passes; padding is not counted
     work = 3 * 2 * operations(options.encoder(), token_lengths(options.encoder(), texts, 32)) / len(texts)
     for name, job in jobs.items():
         size = options.size(4096, 256)
         peak = peak_rate(precisions()[name], size)
         rates = {side: found[f"{side} {name}"] for side in SIDES}
-        notes = f"the step's matrix products at the speed of one of {size:,} rows and columns, {peak / 1e9:.0f} Gflop/s"
+        notes = f"the peak is the speed of a matrix product of {size:,} rows and columns, {peak / 1e9:.0f} Gflop/s"
         rows.append(share(f"training, {name}", rates, work / peak, notes))
         rows += [trajectories(f"training, {name}, dropout", job), equal_losses(f"training, {name}, no dropout", job)]
     return rows

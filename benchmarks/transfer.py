@@ -1,4 +1,4 @@
-"""The seven transfer tasks from vectors that are there already, beside SentEval's loop and scikit-learn."""
+"""The seven transfer tasks on vectors that are computed before, versus SentEval's loop and scikit-learn."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -19,7 +19,7 @@ from textcl.evaluation import Transfer
 from textcl.evaluation.transfer import SEED, STRENGTHS, STRENGTHS_OF_FOLDS
 
 DIMENSION = 384
-COUNTS = {  # of each class, in each split
+COUNTS = {  # the number of texts of each class, in each split
     "MR": {"all": [5331, 5331]},
     "CR": {"all": [1368, 2407]},
     "SUBJ": {"all": [5000, 5000]},
@@ -36,11 +36,11 @@ TINY = {
 Tasks = dict[str, dict[str, Examples]]
 Vectors = dict[str, np.ndarray]
 Peers = dict[str, Callable[[dict[str, senteval_loop.Split]], float]]
-"""What each makes of the splits of a task: test accuracy in points. One is "loop"."""
+"""Functions from the splits of a task to its test accuracy × 100; one is named "loop"."""
 
 
 class Cached:
-    """An encoder that has encoded everything."""
+    """An encoder that only looks up vectors computed before."""
 
     def __init__(self, vectors: Vectors) -> None:
         self.vectors = vectors
@@ -56,14 +56,14 @@ def run(options: Options) -> list[Row]:
     try:
         tasks = {name: read_transfer(name) for name in TRANSFER_TASKS}
     except InputError as error:
-        return beside(PEERS, *random_tasks(COUNTS), options.turns(1), f"random vectors, since {error}")
+        return beside(PEERS, *random_tasks(COUNTS), options.turns(1), f"random vectors, because {error}")
     texts = {text for splits in tasks.values() for each in splits.values() for text in (*each.first, *each.second)}
     found = Encoder.from_pretrained(options.encoder()).encode(sorted(texts))
     return beside(PEERS, tasks, dict(zip(sorted(texts), found, strict=True)), options.turns(1), "vectors of the model")
 
 
 def beside(peers: Peers, tasks: Tasks, vectors: Vectors, rounds: int, notes: str) -> list[Row]:
-    """Both modes of textcl beside each peer, over the same vectors; the mode "senteval" beside the loop alone."""
+    """textcl versus its peers on the same vectors: "fast" versus each peer, "senteval" only versus the loop."""
     points: dict[str, float] = {}
 
     def textcl_side(mode: str) -> None:
@@ -96,7 +96,7 @@ def beside(peers: Peers, tasks: Tasks, vectors: Vectors, rounds: int, notes: str
 
 
 def scikit_learn(splits: dict[str, senteval_loop.Split]) -> float:
-    """Test accuracy in points of scikit-learn's regression, C chosen by folds in folds, or on dev."""
+    """Test accuracy × 100 of scikit-learn's logistic regression; C is chosen by nested folds, by folds, or on dev."""
     data = {split: (rows.cpu().numpy(), labels.cpu().numpy()) for split, (rows, labels) in splits.items()}
     folds: Any = StratifiedKFold(senteval_loop.FOLDS, shuffle=True, random_state=SEED)
     if "dev" in data:
@@ -104,7 +104,7 @@ def scikit_learn(splits: dict[str, senteval_loop.Split]) -> float:
         held_out = PredefinedSplit(np.repeat([-1, 0], [len(labels), len(dev_labels)]))
         joined = np.concatenate([rows, dev_rows]), np.concatenate([labels, dev_labels])
         search = GridSearchCV(_regression(), {"C": STRENGTHS}, cv=held_out, refit=False).fit(*joined)
-        model = _regression(**search.best_params_).fit(rows, labels)  # on train alone, as SentEval does
+        model = _regression(**search.best_params_).fit(rows, labels)  # only on train, as in SentEval
         return 100 * float(model.score(*data["test"]))
     strengths = STRENGTHS if "all" in data else STRENGTHS_OF_FOLDS
     search = GridSearchCV(_regression(), {"C": strengths}, cv=folds)
@@ -121,7 +121,7 @@ def _regression(**options: Any) -> LogisticRegression:
 
 
 def random_tasks(counts: dict[str, dict[str, list[int]]], dimension: int = DIMENSION) -> tuple[Tasks, Vectors]:
-    """Tasks with these classes, and vectors around a centre for each class, near enough to be confused."""
+    """Tasks with these numbers of texts, and vectors around one centre per class; the classes overlap."""
     generator = np.random.default_rng(0)
     tasks: Tasks = {}
     vectors: Vectors = {}
@@ -134,14 +134,14 @@ def random_tasks(counts: dict[str, dict[str, list[int]]], dimension: int = DIMEN
             rows = (centres[labels] + spread * generator.normal(size=(len(labels), dimension))).astype(np.float32)
             texts = [f"{name} {split} {number}" for number in range(len(labels))]
             vectors |= dict(zip(texts, rows, strict=True))
-            # MRPC has pairs: its second texts are those of the first, moved on by one
+            # MRPC has pairs: the second text of a pair is the first text of the next pair
             second = [*texts[1:], texts[0]] if name == "MRPC" else []
             tasks[name][split] = Examples(texts, second, labels.tolist())
     return tasks, vectors
 
 
 def features(examples: Examples, vectors: Vectors) -> senteval_loop.Split:
-    """Rows and classes as SentEval has them: a pair (u, v) is |u − v| and u · v."""
+    """Rows and classes as in SentEval: a pair (u, v) is represented by |u − v| and u · v."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     rows = np.stack([vectors[text] for text in examples.first])
     if examples.second:

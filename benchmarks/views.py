@@ -1,9 +1,9 @@
-"""What a view costs beside a training step without it, and how fast texts are turned into views.
+"""The cost of a view relative to a training step without it, and the speed of text views.
 
     python -m benchmarks.views TEXTS [--model DIRECTORY] [--steps 8] [--rounds 3] [--texts 20000]
 
-A step is batch 64 of at most 32 tokens: collate, forward, backward, AdamW; the views take turns and medians are
-compared. Collating is counted whole, though dataloader workers hide it in a real run.
+A step has a batch of 64 texts of at most 32 tokens: collate, forward, backward, AdamW. The views run in turns, and
+medians are compared. The time of collating is included, although dataloader workers hide it in a real run.
 """
 
 import argparse
@@ -27,12 +27,12 @@ BATCH, LENGTH = 64, 32
 
 
 class Steps:
-    """A method under one view for both sides, and the seconds of its steps."""
+    """A method with the same view on both sides, and the seconds of its steps."""
 
     def __init__(self, model: str, view: str) -> None:
         torch.manual_seed(0)
         self.method = ConSERT(Encoder.from_pretrained(model, max_length=LENGTH), view, view).train()
-        self.method.hooked = True  # one epoch, so that no collator has to be told of the next
+        self.method.hooked = True  # one epoch only, so no hook must tell the collator the epoch
         self.collator = self.method.collator()
         self.optimizer = torch.optim.AdamW(self.method.parameters(), lr=1e-5)
         self.seconds: list[float] = []
@@ -56,13 +56,13 @@ def training_steps(model: str, rows: list[dict[str, str]], steps: int, rounds: i
     for view in ["plain", *OPERATORS]:
         try:
             views[view] = Steps(model, view)
-        except InputError as error:  # WordNet is not here, or the backbone has no place for the view
+        except InputError as error:  # WordNet is not installed, or the backbone does not support the view
             print(f"{view}: {error}")
     for number in tqdm(range(rounds + 1), desc="Rounds", disable=None):
         for each in views.values():
             each.run(rows, steps)
             if number == 0:
-                each.seconds.clear()  # warming up
+                each.seconds.clear()  # warm-up
     plain = statistics.median(views["plain"].seconds)
     medians = {view: statistics.median(each.seconds) for view, each in views.items()}
     cells = [[view, f"{1000 * median:.0f}", f"{100 * (median / plain - 1):+.1f} %"] for view, median in medians.items()]

@@ -66,7 +66,7 @@ def check(rows: list[dict], printed: str) -> None:
 def test_a_benchmark_runs_and_agrees_with_its_peer(name: str, evaluation_sets: Path, tmp_path: Path) -> None:
     rows, printed = benchmark("benchmarks", tmp_path, name, TEXTCL_DATA=str(evaluation_sets))
     check(rows, printed)
-    assert "the figures say nothing of speed" in printed
+    assert "the numbers say nothing about speed" in printed
     assert any(row["aim"] == EQUAL for row in rows)
     assert any(row["aim"] != EQUAL for row in rows)
 
@@ -194,7 +194,7 @@ def test_texts_are_distinct_and_enough(tmp_path: Path) -> None:
     path = tmp_path / "texts.txt"
     path.write_text("one\ntwo\none\nthree\n")
     assert Options(data=str(path)).texts(3) == ["one", "two", "three"]
-    with pytest.raises(InputError, match=r"holds 3 distinct texts, and 4 are needed"):
+    with pytest.raises(InputError, match=r"has 3 distinct texts, but 4 are needed"):
         Options(data=str(path)).texts(4)
 
 
@@ -202,7 +202,7 @@ def test_texts_are_distinct_and_enough(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["info-ncee"], "There is no benchmark 'info-ncee'. Did you mean 'info-nce'?"),
-        (["sts", "--rounds", "0"], "A side has its turn once at least, not 0 times."),
+        (["sts", "--rounds", "0"], "--rounds must be at least 1, not 0."),
         (["--quik"], "Unrecognized arguments: --quik"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The demo: train on bundled text, score before and after, draw a picture; offline, in minutes."""
+"""The demo: trains on bundled texts, evaluates before and after, draws a picture; offline, in minutes."""
 
 import importlib.util
 import json
@@ -27,20 +27,20 @@ logger = logging.getLogger("textcl")
 
 PAIRS = BUNDLED_TEXTS.parent / "similarity.tsv"
 QUERIES = ("a machine that flies", "to speak without being understood", "feeling happy about the success of a friend")
-SEARCHED = 4000  # glosses the example search looks through
+SEARCHED = 4000  # glosses that the example search compares with a query
 SANITY = "WordNet"
 
 
 @dataclass
 class Demo:
-    """What the demo leaves in its folder.
+    """The result of the demo.
 
     Attributes:
-        table: Before and after, as a Markdown table with notes.
-        search: Example queries with the nearest gloss before and after.
-        export: The trained encoder.
-        picture: None where textcl[viz] is not installed.
-        record: The run's record.
+        table: The scores before and after training, as a Markdown table with notes.
+        search: Example queries with the nearest gloss before and after training.
+        export: The directory of the trained encoder.
+        picture: The path of the picture; None if the libraries of textcl[viz] are not installed.
+        record: The record of the run.
     """
 
     table: str
@@ -51,20 +51,20 @@ class Demo:
 
 
 def demo(output: str | Path, *, overwrite: bool = False, flags: Sequence[str] = ()) -> Demo:
-    """Trains SimCSE on WordNet glosses and shows what that did.
+    """Trains SimCSE on WordNet glosses and compares the encoder before and after.
 
     Args:
-        output: The run's directory; table, figures and picture go there too.
-        overwrite: Replace the run that the directory holds.
-        flags: Training flags that win over the demo's recipe, such as `["--limit", "2000"]`.
+        output: The run's directory. Table, scores and picture are written there too.
+        overwrite: Replace the run in the directory.
+        flags: Training flags that take precedence over the demo's recipe, such as `["--limit", "2000"]`.
 
     Raises:
-        InputError: If the directory holds a run already and `overwrite` is not given.
+        InputError: The directory has a run already and `overwrite` is not given.
     """
     recipe, _ = resolve(load_recipe("demo"), [*flags, "--output", str(output)])
     run = run_recipe(recipe, overwrite=overwrite)
 
-    logger.info("Scoring ...")
+    logger.info("Evaluating ...")
     glosses = training_rows(find_corpus(recipe.flags["data"]), limit=recipe.flags["limit"])["text"]
     after = Encoder.from_pretrained(run.export)
     before = Encoder.from_pretrained(recipe.flags["model"], pooling=after.pooling, max_length=after.max_length)
@@ -98,7 +98,7 @@ def _installed_suite() -> STSSuite | None:
     try:
         return STSSuite()
     except InputError:
-        logger.info("The STS sets are not installed, so that the sanity check stands alone; see textcl data --help.")
+        logger.info("The STS sets are not installed, so only the sanity check is shown; see `textcl data --help`.")
         return None
 
 
@@ -115,9 +115,14 @@ def _table(checked: dict[str, Result], scored: dict[str, Result]) -> str:
             marked |= {task} if star else set()
             cells.append(f"{entry['all']:.2f}{star}")
         rows.append([name, *cells, *([f"{scored[name].primary:.2f}"] if scored else [])])
-    notes = [f"Spearman × 100. {SANITY}: graded pairs of definitions, a sanity check; no synset of it was trained on."]
+    notes = [
+        f"Spearman × 100. {SANITY}: graded pairs of definitions, a sanity check; the synsets in it are not in the "
+        "training texts."
+    ]
     if marked:
-        notes.append("* transductive: sentences of this set are WordNet glosses that were trained on, without scores.")
+        notes.append(
+            "* transductive: sentences of this set are WordNet glosses that were trained on, without their scores."
+        )
     return "\n".join([table(header, rows), "", *notes])
 
 
@@ -128,7 +133,7 @@ def _by_grade(pairs: LabelledPairs, encoder: Encoder) -> tuple[list[float], list
 
 
 def _search(glosses: Sequence[str], before: Encoder, after: Encoder) -> str:
-    """The gloss nearest to each query, before and after."""
+    """The nearest gloss for each query, before and after training, as text lines."""
     found = {}
     for name, encoder in (("untouched", before), ("SimCSE", after)):
         rows = encoder.encode(list(glosses), normalize=True)

@@ -1,4 +1,4 @@
-"""The version of textcl, and of the libraries that take part in a score."""
+"""The versions of textcl and of the libraries that affect scores."""
 
 import platform
 from importlib.metadata import version
@@ -9,5 +9,5 @@ _LIBRARIES = ("torch", "transformers", "sentence-transformers", "numpy", "scipy"
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of what takes part in a score."""
+    """The versions of textcl, Python and the libraries that affect scores, by name."""
     return {"textcl": __version__, "python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}

@@ -1,9 +1,9 @@
-"""Build the demo's corpus and its sanity check from WordNet 3.0: the files under textcl/assets/wordnet.
+"""Builds the demo's corpus and its sanity check from WordNet 3.0: the files under textcl/assets/wordnet.
 
     python tools/build_demo_data.py --wordnet nltk_data.tar.xz --output textcl/assets/wordnet
 
-Synsets are split before anything is written: glosses to train on come from a third of them, pairs to score from the
-others. The same WordNet gives the same files, byte for byte.
+Synsets are split before anything is written: training texts come from a third of them, scored pairs from the others.
+The same WordNet gives the same files, byte for byte.
 """
 
 import argparse
@@ -14,36 +14,35 @@ from pathlib import Path
 from typing import NamedTuple
 
 LINES = 24_000  # about two minutes of training on two cores
-PAIRS = {"n": 180, "v": 100}  # a grade; every grade has the same mix, so that word class says nothing about the score
+PAIRS = {"n": 180, "v": 100}  # pairs per grade; the mix is always the same, so word class says nothing about the score
 COMMON = "that with from have having which this these those their them they into when used using some such other being"
 
-README = """# WordNet 3.0 for the demo
+README = """# WordNet 3.0 data for the demo
 
-`tools/build_demo_data.py` made these files from the data files of WordNet 3.0. Run again, the script writes the same
-bytes.
+Made by `tools/build_demo_data.py` from the data files of WordNet 3.0. Running it again writes the same bytes.
 
-| file | content | count |
+| file | what | count |
 |---|---|---|
-| `glosses.txt` | definitions and example sentences, one per line: the text that the demo trains on | {lines:,} |
-| `similarity.tsv` | `text1<TAB>text2<TAB>score`, no header: pairs of definitions with grades from 0 to 4 | {pairs:,} |
+| `glosses.txt` | definitions and example sentences, one per line: the training texts of the demo | {lines:,} |
+| `similarity.tsv` | `text1<TAB>text2<TAB>score`, no header: pairs of definitions, graded 0 to 4 | {pairs:,} |
 | `LICENSE` | WordNet's licence, from the head of its data files; it must be distributed with them | |
 
 The synsets of WordNet are shuffled (seed 0) and split in two before anything is written: `glosses.txt` comes from one
-third of them, `similarity.tsv` from the others, and no text is in both.
+third of them, `similarity.tsv` from the others. No text is in both.
 
-**Grades.** 4: two parts of one definition, usually two wordings of it (separated by a semicolon) · 3: a synset and
-its hypernym · 2: two synsets under the same hypernym · 1: two that share a grandparent but no parent · 0: two of
-different lexicographer files, for example `noun.animal` and `noun.feeling`. Each grade has {n} pairs of nouns and {v}
-of verbs, and each synset is in only one pair. **No pair shares a content word** (first five letters of words of four
-letters or more), so counting common words does not solve the task.
+**Grades.** 4: two parts of one definition, most often two wordings of it (a semicolon separates them) · 3: a synset and
+its hypernym · 2: two synsets with the same hypernym · 1: two synsets that share a grandparent but no parent · 0: two
+synsets of different lexicographer files, such as `noun.animal` and `noun.feeling`. Each grade has {n} pairs of nouns
+and {v} of verbs, a synset takes part in one pair only, and **no pair shares a content word** (first five letters of
+words of four letters or more), so that counting common words is not enough.
 
-**Purpose.** A sanity check on a machine without STS data: did training move the encoder in the right direction? The
-demo also shows the score of a bag-of-words encoder. Positions in a taxonomy are not human judgements of similarity, so
-compare this score only with itself. textcl never selects a checkpoint or a setting by it.
+**What it is for.** A sanity check, without STS data, that training improved the encoder. The demo shows a bag-of-words
+baseline as well. Positions in a taxonomy are not human judgements of similarity, so these scores are not compared with
+other scores, and no checkpoint or setting is selected by them.
 
 **Transductive.** WordNet's glosses contain nearly all sentences of the STS subsets OnWN (STS12 to STS14) and FNWN
-(STS13). An encoder trained on `glosses.txt` has read part of them, without scores; textcl marks those subsets as
-transductive in the results of such an encoder.
+(STS13). An encoder trained on `glosses.txt` has seen some of them, without scores; textcl marks these subsets as
+transductive in its results.
 
 WordNet 3.0 Copyright 2006 by Princeton University. All rights reserved.
 """
@@ -58,7 +57,7 @@ class Synset(NamedTuple):
 
 
 def read_wordnet(source: Path) -> tuple[dict[str, Synset], str]:
-    """All synsets by key, and the licence, from a folder or an archive that holds WordNet's `data.*` files."""
+    """All synsets by key, and the licence, from a folder or an archive with WordNet's `data.*` files."""
     texts = {}
     if source.is_dir():
         texts = {path.name: path.read_text("utf-8") for path in source.rglob("data.*")}
@@ -79,11 +78,11 @@ def read_wordnet(source: Path) -> tuple[dict[str, Synset], str]:
 
 
 def parse_synset(line: str) -> Synset:
-    """One line of a data file, as WordNet's manual page wndb(5) describes it."""
+    """Parses one line of a data file; WordNet's manual page wndb(5) describes the format."""
     head, gloss = line.split(" | ", 1)
     fields = head.split(" ")
     word_class = "a" if fields[2] == "s" else fields[2]
-    first = 4 + 2 * int(fields[3], 16)  # behind the words, each with its lexical id
+    first = 4 + 2 * int(fields[3], 16)  # the index after the words, each with its lexical id
     pointers = [fields[first + 1 + 4 * i : first + 5 + 4 * i] for i in range(int(fields[first]))]
     parents = tuple(word_class + offset for symbol, offset, _, _ in pointers if symbol == "@")
     definition = re.sub(r"^\s*\([^)]*\)\s*", "", gloss.split('"')[0])  # without a leading "(botany)"
@@ -98,17 +97,17 @@ def parse_synset(line: str) -> Synset:
 
 
 def is_text(text: str) -> bool:
-    """At least four words, and brackets that were not cut apart."""
+    """Whether a text has 4 to 40 words, balanced brackets and no tab."""
     return 4 <= len(text.split()) <= 40 and text.count("(") == text.count(")") and "\t" not in text
 
 
 def content(text: str) -> set[str]:
-    """The stems, roughly, of a text's content words."""
+    """The approximate stems of a text's content words."""
     return {word[:5] for word in re.findall(r"[a-z]{4,}", text.lower())} - {word[:5] for word in COMMON.split()}
 
 
 def split(synsets: dict[str, Synset]) -> tuple[dict[str, Synset], dict[str, Synset]]:
-    """The synsets to train on and those to score with: a shuffled third, and the rest."""
+    """The synsets for training (a shuffled third) and the synsets for scored pairs (the rest)."""
     keys = sorted(synsets)
     random.Random(0).shuffle(keys)
     cut = len(keys) // 3
@@ -116,13 +115,13 @@ def split(synsets: dict[str, Synset]) -> tuple[dict[str, Synset], dict[str, Syns
 
 
 def is_statement(text: str, key: str) -> bool:
-    """Whether a definition says what the thing is: not "native to Brazil", not "the bark is used in medicine"."""
+    """Whether a definition says what a thing is; "native to Brazil" and "the bark is used in medicine" do not."""
     words = text.split()
     return key[0] != "n" or (words[0] in ("a", "an", "the") and not {"is", "are", "was", "were"} & set(words))
 
 
 def candidates(grade: int, key: str, synsets: dict[str, Synset], children: dict[str, list[str]]) -> list[str]:
-    """Keys of the synsets that make a pair of this grade, 1 to 4, with the synset `key`."""
+    """The keys of all synsets that form a pair of this grade, 1 to 4, with the synset `key`."""
     synset = synsets[key]
     if grade == 4:
         return [key]
@@ -138,7 +137,7 @@ def candidates(grade: int, key: str, synsets: dict[str, Synset], children: dict[
 
 
 def build_pairs(synsets: dict[str, Synset], rng: random.Random) -> list[tuple[str, str, int]]:
-    """Graded pairs of definitions, no synset in two of them, no content word on both sides of one."""
+    """Graded pairs of definitions. No synset is in two pairs, and no content word is on both sides of a pair."""
     children: dict[str, list[str]] = {}
     for key, synset in synsets.items():
         for parent in synset.parents:
@@ -147,7 +146,7 @@ def build_pairs(synsets: dict[str, Synset], rng: random.Random) -> list[tuple[st
     rng.shuffle(keys)
     for word_class, count in PAIRS.items():
         pool = [key for key in keys if key[0] == word_class]
-        for grade in (4, 3, 2, 1, 0):  # the rare ones first
+        for grade in (4, 3, 2, 1, 0):  # the rare grades first
             found = 0
             for key in pool:
                 if found == count:

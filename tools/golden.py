@@ -1,12 +1,12 @@
-"""Golden files: whether a change of the code changed what users get.
+"""Golden files: they show whether a change of the code changes results for users.
 
     python tools/golden.py --write          write tests/golden.json, the exact part, which a test compares
-    python tools/golden.py --base REV       compute the numeric part at REV and here, and print what differs
+    python tools/golden.py --base REV       compute the numeric part at REV and here, and print the differences
 
-Exact, the same on every machine: each recipe resolved, the flags of each command, the state-dict keys and shapes of
-each method, and the exit code of one bad input a command. Numeric, compared on one machine, never committed: losses of
-ten steps of each method (float32, one thread), vectors of 50 texts by each pooling, SHA-256 of the files of one export
-but its README.md, and that README.md, the model card, as text.
+The exact part is the same on every machine: each resolved recipe, the flags of each command, the state-dict keys and
+shapes of each method, and the exit code of one bad input per command. The numeric part is compared on one machine and
+never committed: losses of ten steps of each method (float32, one thread), vectors of 50 texts with each pooling,
+SHA-256 of the files of one export without README.md, and that README.md (the model card) as text.
 """
 
 import argparse
@@ -39,7 +39,7 @@ BAD_INPUT = {
     "demo": ["--no-such-flag"],
     "env": ["--no-such-flag"],
 }
-# Methods with other options than their defaults: smaller, or with a further term.
+# Methods with options that are not the defaults: smaller, or with a further term.
 SMALL = {
     "sccl": {"clusters": 4},
     "declutr": {"shortest_span": 3, "longest_span": 6},
@@ -70,11 +70,11 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-# what is exact
+# the exact part
 
 
 def exact() -> dict[str, Any]:
-    """The exact part, as `tests/golden.json` holds it."""
+    """The exact part, which is the content of `tests/golden.json`."""
     import transformers
 
     return {
@@ -87,7 +87,7 @@ def exact() -> dict[str, Any]:
 
 
 def recipes() -> dict[str, Any]:
-    """Every recipe, with a value for each flag; what all of them share stands under `all`."""
+    """Every recipe, with a value for each flag; the values that all recipes share are under `all`."""
     recipe = importlib.import_module("textcl.runs.recipe")
     names = sorted(path.stem for path in recipe.RECIPES.glob("*.yaml"))
     resolved = {name: recipe.resolve(recipe.load_recipe(name))[0].to_dict() for name in names}
@@ -99,7 +99,7 @@ def recipes() -> dict[str, Any]:
 
 
 def flags() -> dict[str, Any]:
-    """Every flag of every command: spellings, default, type, choices. `train` has those of each method."""
+    """Every flag of every command: spellings, default, number of values, choices. `train` has an entry per method."""
     from textcl import METHODS
 
     found = {name: _flags_of(name, []) for name in COMMANDS if name != "train"}
@@ -116,7 +116,7 @@ def flags() -> dict[str, Any]:
 
 
 class _Stop(Exception):
-    """Ends a command once its parser is known."""
+    """Stops a command as soon as its parser is known."""
 
 
 def _flags_of(command: str, arguments: list[str]) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def state() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, (method, options) in known.items():
         kept = METHODS[method](Encoder.from_pretrained("bundled"), **options).state_dict()
-        # of each encoder, a tower or a target, the backbone's keys are counted; what is not of a backbone is listed
+        # keys of backbones (of the encoder, a second tower or a target) are only counted; all other keys are listed
         backbones = [key for key in kept if any(key.endswith(suffix) for suffix in own)]
         found[name] = {
             "in backbones": len(backbones),
@@ -183,7 +183,7 @@ def exit_codes() -> dict[str, int]:
 
 
 def differences(before: Any, after: Any, place: str = "") -> Iterator[str]:
-    """A line for each value that is not the same."""
+    """Yields a line for each value that differs."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for key in sorted({*before, *after}):
             yield from differences(before.get(key, "(absent)"), after.get(key, "(absent)"), f"{place}/{key}")
@@ -192,11 +192,11 @@ def differences(before: Any, after: Any, place: str = "") -> Iterator[str]:
         yield f"{place}: {' -> '.join(shown)}"
 
 
-# what is numeric
+# the numeric part
 
 
 def numbers() -> dict[str, Any]:
-    """The numeric part, on this machine, of the textcl that is imported."""
+    """The numeric part of the imported textcl, computed on this machine."""
     import torch
 
     torch.set_num_threads(1)
@@ -209,7 +209,7 @@ def texts(count: int) -> list[str]:
 
 
 def losses() -> dict[str, list[str]]:
-    """The loss of each of ten steps, to all bits, of every method and variant; also with the gradient cache."""
+    """The losses of ten steps of every method and variant, with all bits; for some also with the gradient cache."""
     from textcl import METHODS
 
     cases = {name: (name, SMALL.get(name, {})) for name in METHODS} | VARIANTS
@@ -276,7 +276,7 @@ def _ten_losses(
 
 
 def vectors() -> dict[str, str]:
-    """SHA-256 of the vectors of 50 texts by every pooling."""
+    """SHA-256 of the vectors of 50 texts with every pooling."""
     from textcl import Encoder
 
     names = ("cls", "pooler", "mean", "max", "last_token", "first_last", "last2", "mask_token")
@@ -292,7 +292,7 @@ def vectors() -> dict[str, str]:
 
 
 def export() -> dict[str, Any]:
-    """SHA-256 of each file of an export that the command line trained, and its model card."""
+    """SHA-256 of each file of an export that `textcl train` made, and its model card."""
     from textcl.cli.main import main
 
     with tempfile.TemporaryDirectory() as folder:
@@ -312,7 +312,7 @@ def export() -> dict[str, Any]:
 
 
 def _numbers_of(folder: Path) -> dict[str, Any]:
-    """`numbers`, computed in a process of its own with the textcl of a folder."""
+    """The result of `numbers` for the textcl in a folder, computed in a new process."""
     with tempfile.TemporaryDirectory() as temporary:
         output = Path(temporary) / "numbers.json"
         environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -323,11 +323,11 @@ def _numbers_of(folder: Path) -> dict[str, Any]:
 
 
 def compare_with(revision: str) -> list[str]:
-    """What differs between a revision and the working tree, computed here and now."""
+    """The numeric differences between a revision and the working tree, computed on this machine."""
     commit = subprocess.run(
         ["git", "rev-parse", revision], cwd=REPOSITORY, check=True, capture_output=True, text=True
     ).stdout.strip()
-    kept = Path(tempfile.gettempdir()) / f"textcl-golden-{commit}.json"  # a commit's numbers are computed once
+    kept = Path(tempfile.gettempdir()) / f"textcl-golden-{commit}.json"  # the numbers of a commit are computed once
     if not kept.is_file():
         with tempfile.TemporaryDirectory() as folder:
             archive = subprocess.run(["git", "archive", commit], cwd=REPOSITORY, check=True, capture_output=True).stdout
@@ -341,7 +341,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="write the exact part")
     parser.add_argument("--base", metavar="REV", help="compare the numeric part with this revision")
-    parser.add_argument("--numbers", metavar="FILE", help="write the numeric part of the textcl that is imported")
+    parser.add_argument("--numbers", metavar="FILE", help="write the numeric part of the imported textcl")
     given = parser.parse_args()
     if given.numbers:
         Path(given.numbers).write_text(json.dumps(numbers()), encoding="utf-8")

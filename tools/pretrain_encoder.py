@@ -1,17 +1,17 @@
-"""Pretrain textcl's bundled encoder from nothing, on masked words only, on a laptop's processor.
+"""Pretrains textcl's bundled encoder from scratch, only on masked words, on the CPU of a laptop.
 
     python tools/pretrain_encoder.py --sentences wiki1m_like.txt.xz --documents wiki_docs_long.txt.xz --output mlm
 
-One script does all of it: a WordPiece vocabulary, word embeddings from the corpus' co-occurrence counts, masked-word
-training with `transformers.Trainer`, and the plain directory that `textcl.Encoder.from_pretrained` loads. `--resume`
-goes on from the newest checkpoint; with a smaller `--max-steps` it goes straight to the closing decay of the learning
-rate, so a run can be cut at any checkpoint. `--start-from` goes on from an earlier encoder of this shape, with its
-vocabulary. The defaults are what the second stage of the bundled encoder used; from nothing, plan twice the steps.
-On a busy machine `torchrun --nproc-per-node 2` with OMP_NUM_THREADS=1 is faster than one process with two threads,
-which wait for each other in every matrix product.
+This script does all steps: a WordPiece vocabulary, word embeddings from the corpus' co-occurrence counts, masked-word
+training with `transformers.Trainer`, and the directory that `textcl.Encoder.from_pretrained` loads. `--resume`
+continues from the newest checkpoint. With a smaller `--max-steps` the final decay of the learning rate then starts at
+once, so a run can be shortened at any checkpoint. `--start-from` continues from an earlier encoder of this shape and
+uses its vocabulary. The defaults are those of the second stage of the bundled encoder; from scratch, use twice the
+steps. On a busy machine `torchrun --nproc-per-node 2` with OMP_NUM_THREADS=1 is faster than one process with two
+threads, because the threads wait for each other in every matrix product.
 
-What makes it fast enough for two cores: the word embeddings start from a truncated SVD of the positive PMI matrix, the
-vocabulary projection is computed at the masked positions alone, and there is no dropout (one pass cannot overfit).
+It is fast enough for two cores because the word embeddings start from a truncated SVD of the positive PMI matrix, the
+projection onto the vocabulary is computed only at masked positions, and there is no dropout (one pass cannot overfit).
 """
 
 import argparse
@@ -30,9 +30,9 @@ from transformers import BertConfig, BertForMaskedLM, BertTokenizer, Trainer, Tr
 logger = logging.getLogger("pretrain_encoder")
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]  # ids 0 to 4
 PAD, UNK, CLS, SEP, MASK = range(5)
-TOKENS_A_STEP = 6144  # small on purpose: one pass over the text is few steps, and more of them beats larger ones
-HELD_OUT = 2000  # the last sentences, and a hundredth of that in documents, are never trained on
-LENGTHS = (64, 64, 128, 128, 512, 64, 64, 64, 64, 512)  # of the rows of step i, by i % 10; 64 reads sentences
+TOKENS_A_STEP = 6144  # small, because one pass over the text has few steps, and more steps are better than larger ones
+HELD_OUT = 2000  # so many of the last sentences, and a hundredth as many documents, are never trained on
+LENGTHS = (64, 64, 128, 128, 512, 64, 64, 64, 64, 512)  # row length in step i, by i % 10; rows of 64 are from sentences
 
 
 def read_lines(path: Path) -> list[str]:
@@ -42,7 +42,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def train_tokenizer(corpora: list[list[str]], size: int) -> Tokenizer:
-    """An uncased WordPiece vocabulary of `size` entries, with BERT's way of cutting text into words."""
+    """An uncased WordPiece tokenizer with `size` entries, which splits text into words as BERT does."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -56,7 +56,7 @@ def train_tokenizer(corpora: list[list[str]], size: int) -> Tokenizer:
 
 
 def encode_corpus(tokenizer: Tokenizer, lines: list[str], path: Path) -> None:
-    """Writes all token ids of `lines` as one uint16 array, and the offsets at which lines start beside it."""
+    """Writes the token ids of all `lines` as one uint16 array, and the offsets of the lines in a second file."""
     pieces, sizes = [], []
     for start in range(0, len(lines), 5000):
         for encoding in tokenizer.encode_batch_fast(lines[start : start + 5000], add_special_tokens=False):
@@ -67,7 +67,9 @@ def encode_corpus(tokenizer: Tokenizer, lines: list[str], path: Path) -> None:
 
 
 def word_vectors(streams: list[np.ndarray], vocabulary: int, dimension: int, window: int = 4) -> np.ndarray:
-    """Truncated SVD of the positive PMI matrix, weight 1/distance, context distribution to the power 0.75.
+    """Word vectors by truncated SVD of the positive PMI matrix, (vocabulary, dimension).
+
+    Co-occurrences have weight 1/distance, and the context distribution is raised to the power 0.75.
 
     Levy, Goldberg and Dagan 2015, "Improving Distributional Similarity with Lessons Learned from Word Embeddings":
     PPMI(w, c) = max(0, log P(w, c) / (P(w) P_0.75(c))), and the vectors are U sqrt(S).
@@ -91,16 +93,16 @@ def word_vectors(streams: list[np.ndarray], vocabulary: int, dimension: int, win
 
 
 class Steps(torch.utils.data.Dataset):
-    """Item i is the whole batch of step i, a pure function of i, so that a resumed run reads on where it was.
+    """Item i is the whole batch of step i, a pure function of i, so that a resumed run continues with the same data.
 
-    Six steps in ten read rows of 64 that begin at a sentence, two read 128 tokens of the documents and two read 512 of
-    them. So most tokens stay in cheap short rows, which is also where sentences are encoded later, and attention over
-    512 keys is trained for real. The rows of 128 begin at a random position: that doubles how often the position rows
-    behind 128 are seen, which learn last.
+    Of ten steps, six have rows of 64 tokens that begin at a sentence, two have rows of 128 tokens of the documents, and
+    two have rows of 512 tokens of the documents. So most tokens are in short rows, which are cheap and similar to the
+    sentences that are encoded later; but attention over 512 keys is also trained. The rows of 128 begin at a random
+    position id. This doubles how often the position embeddings after 128 are trained, which learn last.
 
-    Masks: a token is chosen with probability `rate * min(1, sqrt(threshold / frequency))`, as word2vec thins out
-    frequent words: guessing "the" and commas says little about what a sentence means. Of the chosen, 80 % become
-    [MASK], 10 % a random token, 10 % stay (Devlin et al. 2019).
+    Masks: a token is chosen with probability `rate * min(1, sqrt(threshold / frequency))`, like the subsampling of
+    frequent words in word2vec, because predicting "the" and commas teaches little about meaning. Of the chosen tokens,
+    80 % become [MASK], 10 % become a random token, and 10 % stay (Devlin et al. 2019).
     """
 
     def __init__(self, folder: Path, vocabulary: int, count: int, tokens: int, rate: float, threshold: float) -> None:
@@ -109,7 +111,7 @@ class Steps(torch.utils.data.Dataset):
         starts = np.load(folder / "sentences.starts.npy")[: -HELD_OUT - 1]
         self.documents = np.load(folder / "documents.npy", mmap_mode="r")
         self.document_end = int(np.load(folder / "documents.starts.npy")[-HELD_OUT // 100 - 1])
-        rows = [0]  # a row begins at the last sentence that the row before it did not show in full
+        rows = [0]  # a row begins at the first sentence that is not complete in the previous row
         while rows[-1] < len(starts) - 62:
             rows.append(max(rows[-1] + 1, int(np.searchsorted(starts, starts[rows[-1]] + 62, side="right")) - 1))
         self.rows = starts[rows]
@@ -126,7 +128,7 @@ class Steps(torch.utils.data.Dataset):
         turn = step // len(LENGTHS) * LENGTHS.count(length) + LENGTHS[: step % len(LENGTHS)].count(length)
         text = self.sentences if length == 64 else self.documents
         places = len(self.rows) - 64 if length == 64 else (self.document_end - 512) // (length - 2)
-        epoch, first = divmod(turn * rows, places - places % rows)  # each length walks its own shuffled passes
+        epoch, first = divmod(turn * rows, places - places % rows)  # each length has its own shuffled passes
         order = np.random.default_rng([length, epoch]).permutation(places)[first : first + rows]
         begin = self.rows[order] if length == 64 else order * (length - 2)
         ids = np.full((rows, length), CLS, dtype=np.int64)
@@ -139,7 +141,7 @@ class Steps(torch.utils.data.Dataset):
 
 
 def mask_tokens(ids: np.ndarray, chance: np.ndarray, vocabulary: int, rng: np.random.Generator) -> dict:
-    """Chooses tokens by `chance` (one probability a token id) and hides them; `places` are their flat positions."""
+    """Chooses tokens with probability `chance` (one per token id) and masks them; `places` are their flat positions."""
     places = np.flatnonzero(rng.random(ids.shape) < chance[ids])
     hidden, kind = ids.copy().ravel(), rng.random(len(places))
     labels = hidden[places]
@@ -149,9 +151,9 @@ def mask_tokens(ids: np.ndarray, chance: np.ndarray, vocabulary: int, rng: np.ra
 
 
 class MaskedWordModel(BertForMaskedLM):
-    """BERT that computes only what the loss reads: about a third less work a step, the same loss and gradient.
+    """BERT that computes only what the loss needs: about a third less work per step, same loss and gradient.
 
-    The last feed-forward and the projection onto the vocabulary run at the masked positions alone.
+    The last feed-forward layer and the projection onto the vocabulary are computed only at the masked positions.
     """
 
     def forward(
@@ -170,16 +172,17 @@ class MaskedWordModel(BertForMaskedLM):
 
 
 def wave_positions(rows: int, dimension: int) -> torch.Tensor:
-    """Sinusoids (Vaswani et al. 2017, section 3.5), small: what is learned at one place then holds at the others.
+    """Small sinusoids (Vaswani et al. 2017, section 3.5) as initial position embeddings, (rows, dimension).
 
-    It matters because rows past 128 see a fifth of the tokens; drawn at random they would start as noise.
+    With them, what is learned at one position also applies to the others. This is important because positions after 128
+    see only a fifth of the tokens; with a random initialisation they would start as noise.
     """
     angles = torch.arange(rows)[:, None] / 10000 ** (torch.arange(0, dimension, 2) / dimension)
     return 0.01 * torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 def new_model(vocabulary: int, vectors: np.ndarray) -> MaskedWordModel:
-    """The untrained encoder, with word and position embeddings that already say something."""
+    """The untrained encoder, with word embeddings from `vectors` and sinusoidal position embeddings."""
     config = BertConfig(
         vocab_size=vocabulary, hidden_size=256, num_hidden_layers=4, num_attention_heads=4, intermediate_size=1024,
         max_position_embeddings=512, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
@@ -192,7 +195,7 @@ def new_model(vocabulary: int, vectors: np.ndarray) -> MaskedWordModel:
 
 
 def prepare(options: argparse.Namespace, folder: Path) -> None:
-    """Vocabulary, token arrays and word vectors, in `folder`; nothing where they are there already."""
+    """Writes vocabulary, token arrays and word vectors to `folder`, unless they exist already."""
     if (folder / "vectors.npy").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -214,7 +217,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> None:
 
 
 def held_out_loss(model: MaskedWordModel, folder: Path, vocabulary: int) -> dict[str, float]:
-    """Cross-entropy on text never trained on, 15 % of all tokens masked alike, for rows of 64 and of 512."""
+    """Cross-entropy on held-out texts, for rows of 64 and of 512; all tokens are masked with probability 15 %."""
     losses = {}
     chance = np.full(vocabulary, 0.15)
     chance[:5] = 0.0
@@ -236,7 +239,7 @@ def finish(model: MaskedWordModel, folder: Path, output: Path) -> None:
     losses = held_out_loss(model, folder, model.config.vocab_size)
     logger.info("held-out loss %s", losses)
     (output / "held_out.json").write_text(json.dumps(losses))
-    model.config.hidden_dropout_prob = model.config.attention_probs_dropout_prob = 0.1  # what SimCSE's views need
+    model.config.hidden_dropout_prob = model.config.attention_probs_dropout_prob = 0.1  # SimCSE's views need dropout
     bundled = BertForMaskedLM(model.config)
     bundled.load_state_dict(model.state_dict())
     bundled.half().save_pretrained(output / "encoder")
@@ -246,19 +249,19 @@ def finish(model: MaskedWordModel, folder: Path, output: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sentences", type=Path, required=True, help="one sentence a line, neighbours kept together")
-    parser.add_argument("--documents", type=Path, required=True, help="one long document a line")
+    parser.add_argument("--sentences", type=Path, required=True, help="one sentence per line, in the order of the text")
+    parser.add_argument("--documents", type=Path, required=True, help="one long document per line")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--vocabulary", type=int, default=16384)
     parser.add_argument("--max-steps", type=int, default=5200)
     parser.add_argument("--decay-steps", type=int, default=2500)
     parser.add_argument("--save-steps", type=int, default=200)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--mask-rate", type=float, default=0.3, help="of words that are not frequent")
-    parser.add_argument("--mask-threshold", type=float, default=1e-3, help="frequency from which on words are thinned")
+    parser.add_argument("--mask-rate", type=float, default=0.3, help="mask rate of words that are not frequent")
+    parser.add_argument("--mask-threshold", type=float, default=1e-3, help="more frequent words are masked less often")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--start-from", type=Path, help="an earlier encoder of this shape, with its tokenizer.json")
-    parser.add_argument("--bf16", action="store_true", help="pays on a GPU, or a processor with AMX")
+    parser.add_argument("--bf16", action="store_true", help="useful on a GPU, or a CPU with AMX")
     parser.add_argument("--resume", action="store_true")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -280,7 +283,7 @@ def main() -> None:
     if options.start_from:
         no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
         model = MaskedWordModel.from_pretrained(options.start_from, dtype=torch.float32, **no_dropout)
-        with torch.no_grad():  # that run read rows of 64: the positions behind them start anew, from what those share
+        with torch.no_grad():  # it was trained on rows of 64; initialise later positions from the mean of the first
             positions = model.bert.embeddings.position_embeddings.weight
             positions[64:] = positions[8:63].mean(dim=0) + wave_positions(512, 256)[64:]
     else:

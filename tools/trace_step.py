@@ -1,9 +1,9 @@
-"""Counts what one optimizer step of `textcl train simcse --head train_only` goes through.
+"""Counts the files and functions that run in one optimizer step of `textcl train simcse --head train_only`.
 
     python tools/trace_step.py          files of textcl, named functions, and how often the corpus is read and hashed
 
-Functions are counted from `on_step_begin` (the batch is made) until the hooks after the optimizer have run, as
-`sys.setprofile` sees them; comprehensions, lambdas and generator expressions have no name and are not counted.
+`sys.setprofile` records calls from `on_step_begin` (after the batch is made) until the hooks after the optimizer step.
+Comprehensions, lambdas and generator expressions have no name and are not counted.
 """
 
 import hashlib
@@ -19,11 +19,11 @@ import transformers
 import textcl
 
 PACKAGE = Path(textcl.__file__).parent
-STEP = 3  # the step that is watched: what is done once is done by then
+STEP = 3  # the step that is recorded; work that is done only once is finished by then
 
 
 class Watch(transformers.TrainerCallback):
-    """Turns the profile on for one step."""
+    """Turns the profiler on for one step."""
 
     def __init__(self) -> None:
         self.seen: dict[str, str] = {}
@@ -39,7 +39,7 @@ class Watch(transformers.TrainerCallback):
             sys.setprofile(self.profile)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        sys.setprofile(None)  # textcl's own callback comes first, so that its hooks are seen
+        sys.setprofile(None)  # textcl's own callback runs before this one, so its hooks are recorded
 
 
 def main() -> None:

@@ -73,7 +73,7 @@ class Constant:
 def test_nan_and_infinite_embeddings_are_refused(
     kind: str, value: float, tmp_path: Path, evaluation_sets: Path
 ) -> None:
-    with pytest.raises(InputError, match=r"NaN or infinite values for 1 of [\d,]+ texts, the first of them '"):
+    with pytest.raises(InputError, match=r"NaN or infinite values for 1 of [\d,]+ texts, first for '"):
         evaluators(tmp_path, evaluation_sets)[kind](Fixed(value))
 
 
@@ -83,7 +83,9 @@ def test_constant_embeddings_are_refused_or_said(
     kind: str, value: float, tmp_path: Path, evaluation_sets: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     evaluator = evaluators(tmp_path, evaluation_sets)[kind]
-    refused = {"transfer": "the same embedding: it has collapsed"} | ({"geometry": "zero vector"} if not value else {})
+    refused = {"transfer": "the same embedding for all .*it has collapsed"} | (
+        {"geometry": "zero vector"} if not value else {}
+    )
     if kind in refused:
         with pytest.raises(InputError, match=refused[kind]):
             evaluator(Constant(value))
@@ -119,9 +121,11 @@ def test_labels_that_do_not_fit_the_texts_are_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="mine has 1 classes"):
             evaluator({"mine": (ODD, [0] * 8)})
     (tmp_path / "pairs.tsv").write_text("a\tb\t1\nc\td\n")
-    with pytest.raises(InputError, match="line 2: three cells are needed"):
+    with pytest.raises(InputError, match="line 2: the line must have three cells"):
         LabelledPairs(tmp_path / "pairs.tsv")
-    with pytest.raises(InputError, match="class 1 has 4 of 24 texts, so one of 5 folds would be without it"):
+    with pytest.raises(
+        InputError, match="class 1 has 4 of 24 texts, so one of 5 folds would have no text of this class"
+    ):
         Transfer({"mine": (MANY[:24], [0] * 20 + [1] * 4)}, setting="dev")(HashedWords())
 
 

@@ -158,7 +158,7 @@ def nothing(folder: Path) -> None:
 
 BAD_INPUT = {
     "empty corpus": (write("a.txt", b""), [*TRAIN, "--data", "a.txt"], "a.txt holds no text"),
-    "one sentence": (write("a.txt", b"alone\n"), [*TRAIN, "--data", "a.txt"], "one text only"),
+    "one sentence": (write("a.txt", b"alone\n"), [*TRAIN, "--data", "a.txt"], "only one text"),
     "invalid UTF-8": (write("a.txt", b"fine\nf\xe9in\n"), [*TRAIN, "--data", "a.txt"], "line 2"),
     "no such column": (
         write("a.csv", b"title,body\na,b\nc,d\n"),
@@ -183,7 +183,7 @@ BAD_INPUT = {
     "hostile archive": (
         hostile_archive,
         ["data", "import", "hostile.tar", "--data-dir", "sets"],
-        "would leave the folder",
+        "would be written outside the folder",
     ),
     "a run is there": (one_run, [*TRAIN, "--data", "texts.txt"], "--resume"),
     "both": (nothing, [*TRAIN, "--data", "texts.txt", "--resume", "--overwrite"], "one of them"),
@@ -201,7 +201,7 @@ BAD_INPUT = {
     "vectors among other things": (
         write("empty/mine.txt", b"mine"),
         ["encode", "model", "texts.txt", "--output", "empty"],
-        "empty is there already and holds no vectors",
+        "empty already exists and does not hold vectors",
     ),
     "vectors of nothing": (
         write("a.txt", b"\n"),
@@ -223,7 +223,7 @@ BAD_INPUT = {
         "choose other views",
     ),
     "steps of nothing": (nothing, [*CLUSTER, "texts.txt", "--save-encoder", "e"], "--save-encoder has no meaning"),
-    "no step": (nothing, [*CLUSTER, "texts.txt", "--adapt", "--steps", "0"], "one step at least, not 0"),
+    "no step": (nothing, [*CLUSTER, "texts.txt", "--adapt", "--steps", "0"], "at least one step, not 0"),
     "adapted to fewer texts": (
         write("a.txt", b"one\ntwo\ntwo\n"),
         [*CLUSTER, "a.txt", "--clusters", "3", "--adapt"],

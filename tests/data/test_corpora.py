@@ -100,18 +100,18 @@ def test_invalid_utf8_names_file_and_line(tmp_path: Path, suffix: str) -> None:
     [
         ("empty.txt", "", "holds no text"),
         ("blank.txt", "\n \n\t\n", "holds no text"),
-        ("one.txt", "only this\n", "one text only"),
+        ("one.txt", "only this\n", "only one text"),
         ("empty.csv", "", "is empty"),
         ("header.csv", "text\n", "holds no text"),
         ("a.csv", "id,body\n1,x\n2,y\n", "has the columns 'id', 'body'"),
-        ("a.csv", "id,text\n1,x\n2\n", "line 3: this row has 1 cells where the header has 2"),
-        ("a.csv", 'text\n"x"y\nz\n', "line 2: this is no valid csv"),
-        ("a.jsonl", '{"text": "x"}\n{"text": \n', "line 2: this is no valid JSON"),
+        ("a.csv", "id,text\n1,x\n2\n", "line 3: this row has 1 cells, but the header has 2"),
+        ("a.csv", 'text\n"x"y\nz\n', "line 2: this is not valid csv"),
+        ("a.jsonl", '{"text": "x"}\n{"text": \n', "line 2: this is not valid JSON"),
         ("a.jsonl", '{"text": "x"}\n{"body": "y"}\n', "line 2: there is no 'text'; there is 'body'"),
-        ("a.jsonl", '{"text": "x"}\n{"text": 3}\n', "row 2: a text is needed, not a int"),
+        ("a.jsonl", '{"text": "x"}\n{"text": 3}\n', "row 2: the cell must be a text, not a int"),
         ("a.jsonl", '{"text": "x"}\n{"text": "\\ud800"}\n', "row 2: the text holds half of a surrogate pair"),
-        ("a.jsonl", '["x"]\n', "line 1: a JSON object is needed"),
-        ("a.parquet", "no parquet at all", "no valid parquet file"),
+        ("a.jsonl", '["x"]\n', "line 1: the line must be a JSON object"),
+        ("a.parquet", "no parquet at all", "is not a valid parquet file"),
         ("a.docx", "x\ny\n", "has the suffix '.docx'"),
     ],
 )
@@ -198,7 +198,7 @@ def test_triplets_and_pairs(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
 def test_triplets_refuse_what_has_no_such_columns(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no column 'hard_neg'; its columns are 'sent0', 'sent1'"):
         load_triplets(write(tmp_path / "a.csv", "sent0,sent1\na,b\nc,d\n"))
-    with pytest.raises(InputError, match="text file without columns"):
+    with pytest.raises(InputError, match="text file and has no columns"):
         load_triplets(write(tmp_path / "a.txt", "a\nb\n"))
     with pytest.raises(InputError, match="two or three column names"):
         load_triplets(tmp_path / "a.csv", columns=("sent0",))

@@ -154,7 +154,7 @@ def test_whitening_refuses_what_it_cannot_fit(bert: Path) -> None:
         whitening(encoder, TEXTS, 32)
     with pytest.raises(InputError, match="fitted on 0 texts"):
         whitening(encoder, [])
-    with pytest.raises(InputError, match="has a linear layer at its end already"):
+    with pytest.raises(InputError, match="already ends with a linear layer"):
         whitening(whitening(encoder, TEXTS), TEXTS)
 
 

@@ -219,7 +219,7 @@ def test_evaluator_refuses_with_a_sentence(tmp_path: Path) -> None:
         Clustering({"mine": (["a", "b"], [0, 0])})
     with pytest.raises(InputError, match="AgNews is not installed"):
         Clustering(data_dir=tmp_path)
-    with pytest.raises(InputError, match="There is no task to score"):
+    with pytest.raises(InputError, match="There is no task to evaluate"):
         evaluate(Points(), [])
 
 

@@ -182,7 +182,7 @@ def test_views_are_what_they_are_called():
     ("texts", "criterion", "message"),
     [
         (numbered(20), "halfs", "no criterion 'halfs'.*Did you mean 'halves'"),
-        (numbered(LEAST_TEXTS - 1), "halves", "takes 10 different texts of 4 words at least, and 9"),
+        (numbered(LEAST_TEXTS - 1), "halves", "needs at least 10 different texts of at least 4 words, but only 9"),
         (["the same text again"] * 50, "halves", "and 1 of those"),
         (["three words only"] * 50, "halves", "and 0 of those"),
     ],
@@ -230,11 +230,11 @@ def test_held_out_are_the_last_rows_that_training_does_not_hold():
     assert train["text"] == TEXTS[:20]
     assert held_out == [TEXTS[30], TEXTS[31]]
     assert len(hold_out(load_texts(TEXTS[:200]))[1]) == 20
-    with pytest.raises(InputError, match="24 rows cannot be held out of the 24"):
+    with pytest.raises(InputError, match="24 rows cannot be held out: the corpus has 24 rows"):
         hold_out(load_texts(rows), 24)
     with pytest.raises(InputError, match="0 rows cannot"):
         hold_out(load_texts(TEXTS[:9]))
-    with pytest.raises(InputError, match="trained on as well"):
+    with pytest.raises(InputError, match="also occur in the rows to train on"):
         hold_out(load_texts(rows[:21]), 1)
 
 
@@ -301,9 +301,9 @@ def test_held_out_rows_are_never_trained_on(work, tmp_path):
     assert held_out == TEXTS[90:100]
     trainer, _ = make_trainer(recipe_of(work, tmp_path / "c", text_view="crop"))
     assert len(trainer.train_dataset) == len(TEXTS) - 40
-    with pytest.raises(InputError, match=r"--held_out has a place only where --dev is one of halves"):
+    with pytest.raises(InputError, match=r"--held-out can be used only if --dev is one of halves"):
         make_trainer(recipe_of(work, tmp_path / "d", dev="none"))
-    with pytest.raises(InputError, match=r"halfs is no \.tsv"):
+    with pytest.raises(InputError, match=r"halfs is not a \.tsv"):
         make_trainer(recipe_of(work, tmp_path / "e", dev="halfs", held_out=None))
 
 

@@ -180,5 +180,5 @@ def test_the_bootstrap_finds_a_difference_and_is_paired():
     assert (opposite.low, opposite.high) == pytest.approx((-found.high, -found.low))
     same = over_pairs([gold], [first], [first], draws=100)
     assert (same.low, same.high, same.p_value) == (0.0, 0.0, 1.0)
-    with pytest.raises(InputError, match="one score of each side"):
+    with pytest.raises(InputError, match="a score of each encoder"):
         over_pairs([gold], [first], [second[:-1]])

@@ -248,7 +248,7 @@ def test_evaluate_refuses_with_a_sentence(evaluation_sets: Path, tmp_path: Path)
         evaluate(HashedWords(), "stsb-dve", data_dir=evaluation_sets)
     with pytest.raises(InputError, match="STS12 is not installed"):
         evaluate(HashedWords(), data_dir=tmp_path)
-    with pytest.raises(InputError, match="where evaluate loads the model"):
+    with pytest.raises(InputError, match="only if evaluate loads the model"):
         evaluate(HashedWords(), "stsb", data_dir=evaluation_sets, pooling="cls")
     (tmp_path / "no_model").mkdir()
     with pytest.raises(InputError, match="no_model"):
@@ -276,12 +276,12 @@ def test_labelled_pairs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.tsv", "a\tb\t1\nc\td\n", "line 2: three cells are needed"),
-        ("a.tsv", "a\tb\t1\nc\td\thigh\n", "line 2: the score 'high' is no number"),
-        ("a.csv", "a,b,1\nc,d,nan\n", "line 2: the score 'nan' is no number"),
+        ("a.tsv", "a\tb\t1\nc\td\n", "line 2: the line must have three cells"),
+        ("a.tsv", "a\tb\t1\nc\td\thigh\n", "line 2: the score 'high' is not a number"),
+        ("a.csv", "a,b,1\nc,d,nan\n", "line 2: the score 'nan' is not a number"),
         ("a.tsv", "a\tb\t1\nc\td\t2\n", "a correlation needs at least three"),
-        ("a.tsv", "a\tb\t1\nc\td\t1\ne\tf\t1\n", "nothing to rank"),
-        ("a.txt", "a\tb\t1\n", r"no \.tsv or \.csv file"),
+        ("a.tsv", "a\tb\t1\nc\td\t1\ne\tf\t1\n", "they have no ranking"),
+        ("a.txt", "a\tb\t1\n", r"not a \.tsv or \.csv file"),
     ],
 )
 def test_bad_labelled_pairs(tmp_path: Path, name: str, content: str, message: str) -> None:

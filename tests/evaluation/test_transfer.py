@@ -564,7 +564,7 @@ def test_probing_tasks_are_those_that_are_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'FUTURE' occurs in no training sentence"):
         read_transfer("Tense", tmp_path)
     (folder / "past_present.txt").write_text("tr\tPAST\tone\nxx\tPAST\ttwo\n")
-    with pytest.raises(InputError, match="line 2: three cells are needed"):
+    with pytest.raises(InputError, match="line 2: the line must have three cells"):
         read_transfer("Tense", tmp_path)
     assert len(PROBING_TASKS) == 10
 
@@ -583,13 +583,13 @@ def broken(rows: np.ndarray, value: float) -> np.ndarray:
     [
         (lambda: Transfer({"mine": (numbers(5), [0, 1])}), "mine has 5 texts and 2 labels; each text needs one"),
         (lambda: Transfer({"mine": (numbers(2), [1, 1])}), "mine has 1 classes"),
-        (lambda: Transfer({}), "no transfer task to score"),
+        (lambda: Transfer({}), "no transfer task to evaluate"),
         (lambda: Transfer(["MRCP"]), r"no transfer task 'MRCP'.*Did you mean 'MRPC'\?"),
         (lambda: Transfer({}, mode="fats"), r"no mode 'fats'; there are senteval, fast\. Did you mean 'fast'\?"),
         (lambda: Transfer({}, setting="tset"), r"no setting 'tset'.*Did you mean 'test'\?"),
         (
             lambda: Transfer({"mine": (numbers(60), [0] * 55 + [1] * 5)})(Points(noise(60, 2)[0])),
-            "mine: class 1 has 5 of 60 texts, so one of 10 folds would be without it",
+            "mine: class 1 has 5 of 60 texts, so one of 10 folds would have no text of this class",
         ),
         (
             lambda: Transfer({"mine": (numbers(60), [0] * 50 + [1] * 10)})(Points(noise(60, 2)[0])),
@@ -639,10 +639,10 @@ def test_damaged_files_are_refused(evaluation_sets: Path, tmp_path: Path) -> Non
         path = tmp_path / folder / file
         content = path.read_bytes()
         path.write_bytes(content + line)
-        with pytest.raises(InputError, match=rf"{file}, line \d+: this is no line of {name}"):
+        with pytest.raises(InputError, match=rf"{file}, line \d+: this is not a valid line of {name}"):
             Transfer([name], tmp_path)
         path.write_bytes(content[: content.rstrip(b"\n").rfind(b"\n") + 1])
-        with pytest.raises(InputError, match=r"texts where .* are expected"):
+        with pytest.raises(InputError, match=r"texts, but .* are expected"):
             Transfer([name], tmp_path)
 
 

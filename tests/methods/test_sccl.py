@@ -436,9 +436,9 @@ def test_adapt_stops_by_itself_and_gives_the_same_weights_again(directory, tmp_p
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     untouched = Encoder.from_pretrained(directory, device="cpu").encode(TEXTS[:4])
     assert np.abs(first.encode(TEXTS[:4]) - untouched).max() > 1e-5
-    with pytest.raises(InputError, match="holds a run already"):
+    with pytest.raises(InputError, match="has a run already"):
         adapted("a")
-    with pytest.raises(InputError, match="one step at least, not 0"):
+    with pytest.raises(InputError, match="at least one step, not 0"):
         adapted("c", steps=0)
 
 

@@ -332,7 +332,7 @@ def test_what_goes_not_together_is_refused(directory):
         ({"denoise_templates": True}, "need a template"),
         ({"ranking_weight": 1.0}, "need each other"),
         ({"teacher": str(directory)}, "need each other"),
-        ({"template": "no place [MASK]"}, "holds {text} once"),
+        ({"template": "no place [MASK]"}, "must contain {text} exactly once"),
         ({"template": "word " * 64 + "{text} [MASK]"}, "leaves none for a text"),
     ):
         with pytest.raises(InputError, match=words):

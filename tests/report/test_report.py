@@ -152,7 +152,7 @@ def test_without_texts_there_are_none(work: Path, evaluation_sets: Path, monkeyp
     sentences = {t for t in (*dev.first, *dev.second, *TEXTS) if len(t) > 25}
     assert SECRET not in page
     assert [sentence for sentence in sentences if sentence in page] == []
-    assert "Texts are left out" in page
+    assert "Texts are not shown" in page
     assert "Map of sentences" in page
     assert "Nearest neighbours" not in page
 
@@ -197,10 +197,10 @@ def test_a_killed_run_has_a_report_that_says_so(work: Path, tmp_path: Path) -> N
     page = (tmp_path / "killed" / "report.html").read_text(encoding="utf-8")
     steps = [json.loads(line)["step"] for line in log.read_text().splitlines() if line.endswith("}")]
     assert (
-        f"This run has not finished: it was killed, failed, or is still going. Its log ends at step {steps[-1]}."
+        f"This run has not finished: it was killed, failed, or is still running. Its log ends at step {steps[-1]}."
         in page
     )
-    assert "There is no encoder of this run on disk" in page
+    assert "This run has no encoder on disk" in page
     assert "Effective rank" in page
 
 

@@ -93,7 +93,7 @@ def test_they_are_chosen_and_ordered(runs: Path) -> None:
     assert names(tasks=["AgNews"]) == ["sccl"]
     assert names(since="2026-04-01") == ["alone7", "sccl"]
     assert names(rows=["untouched", "a_1"], sort="seed") == ["a_11", "a_12", "a_13", "untouched"]
-    with pytest.raises(InputError, match="no date"):
+    with pytest.raises(InputError, match="not a date"):
         names(since="yesterday")
     with pytest.raises(InputError, match="Did you mean 'clustering'"):
         names(sort="clusterin")
@@ -105,7 +105,7 @@ def test_damaged_records_are_left_out_and_another_schema_is_refused(
     (runs / "torn").mkdir()
     (runs / "torn" / "run.json").write_text('{"recipe": {')
     assert len(find_results([runs])) == 9
-    assert "no record of a run" in caplog.text
+    assert "is not the record of a run" in caplog.text
     with (runs / "two" / "results.jsonl").open("a") as file:
         file.write('{"schema": 2}\n')
     with pytest.raises(InputError, match="schema 2"):
@@ -168,7 +168,7 @@ def test_of_one_row_and_seed_the_last_counts_and_tasks_are_joined(runs: Path, ca
     for seed in A:  # another recipe of the same name
         add(runs / "two", "a_1", seed, sts(40.0), fingerprint="other", written="2026-07-01T10:00:00+00:00")
     assert "by 21.10 ±" in compare_results(("a_1", "b"), find_results([runs]))
-    assert "a_1, seed 1 is there with another recipe" in caplog.text
+    assert "a_1, seed 1 has several results, with different recipes" in caplog.text
 
 
 @pytest.fixture(scope="module")

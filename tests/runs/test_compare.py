@@ -89,9 +89,7 @@ def test_clusterings_have_columns_of_accuracy_and_information() -> None:
     assert "Avg. ACC − untouched" in text.splitlines()[0]
     assert "STS" not in text
     assert "Spearman" not in text
-    assert text.endswith(
-        "Transductive, since evaluation texts were in the training corpus: sccl: AgNews, StackOverflow."
-    )
+    assert text.endswith("Transductive (evaluation texts were in the training corpus): sccl: AgNews, StackOverflow.")
 
 
 def test_in_a_mixed_table_the_average_is_that_of_sts() -> None:

@@ -334,7 +334,7 @@ def test_the_model_card_says_what_was_done_and_how_to_do_it_again(
     assert {"textcl", "simcse"} <= set(header["tags"])
     assert "base_model" not in header, "a directory of this machine is no name that the hub knows"
     assert file_hash(work / "texts.txt") in text
-    assert f"| pairs |  | its first figure | {result.record.dev.score:.2f} | mean | float32 | 42 |" in text
+    assert f"| pairs |  | its first score | {result.record.dev.score:.2f} | mean | float32 | 42 |" in text
     assert "arXiv 2104.08821" in text
     assert "- temperature: `0.07`" in text
     assert str(work) not in card

@@ -407,7 +407,7 @@ def test_out_of_memory_in_backward_makes_the_step_again_in_smaller_slices(direct
         return
     tight, again = train(tmp_path / "tight", 150)
     assert again == duplicates > 0
-    assert "Out of memory in step 1; it is made again with 128 tokens at a time." in caplog.text
+    assert "Out of memory in step 1; the step is repeated with slices of 128 tokens." in caplog.text
     assert "step 2" not in caplog.text
     for name, value in weights(tight).items():
         assert torch.allclose(value, method.state_dict()[name], atol=1e-8), name

@@ -118,7 +118,7 @@ def test_what_does_not_fit_a_half_is_refused(encoder: Encoder, tmp_path: Path, m
     large = Encoder(encoder.backbone, encoder.tokenizer, name="large")
     handle = large.backbone.register_forward_hook(lambda module, args, output: (output[0] * 1e6,))
     try:
-        with pytest.raises(InputError, match="not finite in float16; normalize, or store float32"):
+        with pytest.raises(InputError, match="not finite in float16; normalize the vectors, or store float32"):
             encode_corpus(large, corpus_file(tmp_path, TEXTS), tmp_path / "v", dtype="float16")
         encode_corpus(large, corpus_file(tmp_path, TEXTS), tmp_path / "n", dtype="float16", normalize=True)
     finally:
@@ -315,11 +315,11 @@ def test_what_cannot_be_encoded_is_refused_and_leaves_nothing(encoder: Encoder, 
         (tmp_path / "bad.txt", "v", {"shard_rows": 10}, "line 101"),
         (tmp_path / "none.txt", "v", {}, "no file"),
         ([], "v", {}, "holds no text"),
-        (good, "full", {}, "holds no vectors of textcl"),
-        (good, "corpus.txt", {}, "holds no vectors of textcl"),
+        (good, "full", {}, "does not hold vectors of textcl"),
+        (good, "corpus.txt", {}, "does not hold vectors of textcl"),
         (good, "v", {"dtype": "int4"}, "not int4"),
-        (good, "v", {"shard_rows": 0}, "one text at least"),
-        (good, "v", {"limit": 0}, "one text at least"),
+        (good, "v", {"shard_rows": 0}, "must be at least 1"),
+        (good, "v", {"limit": 0}, "must be at least 1"),
         (good, "v", {"prompt_name": "query"}, "no prompt 'query'"),
         (good, "v", {"column": "body"}, "no columns"),
     ]:
@@ -331,11 +331,11 @@ def test_what_cannot_be_encoded_is_refused_and_leaves_nothing(encoder: Encoder, 
 def test_a_corpus_that_changes_while_it_is_encoded_is_refused(model: Path, tmp_path: Path) -> None:
     texts, encoder = TEXTS[:20], Encoder.from_pretrained(model, device="cpu")
     encoder.backbone.register_forward_pre_hook(lambda *args: texts.__setitem__(12, "another"))
-    with pytest.raises(InputError, match="the list changes while it is read"):
+    with pytest.raises(InputError, match="the list changed while it was read"):
         encode_corpus(encoder, texts, tmp_path / "v", shard_rows=5)
     assert len(parts(tmp_path / "v")) == 2
     encoder.backbone.register_forward_pre_hook(lambda *args: texts.__delitem__(slice(8, None)))
-    with pytest.raises(InputError, match="the list changes while it is read"):
+    with pytest.raises(InputError, match="the list changed while it was read"):
         encode_corpus(encoder, texts, tmp_path / "w", shard_rows=5)
     assert not (tmp_path / "w" / "complete.json").exists()
 

@@ -115,7 +115,7 @@ def test_wordnet_behind_links_says_that_files_are_needed(
         (folder / file.name).symlink_to(file)
     variables = environment(TEXTCL_DATA=str(tmp_path), NLTK_DATA="", HOME=str(tmp_path))
     run = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True)
-    assert "InputError: WordNet cannot be read; it has to be whole, and of files, not links" in run.stderr
+    assert "InputError: WordNet cannot be read; all its files must be present, and none may be a link" in run.stderr
 
 
 # WordNet
@@ -409,7 +409,7 @@ def test_nlpaugs_contextual_view_tells_models_of_one_name_apart(mlm: Path, tmp_p
     view = functools.partial(TEXT_VIEWS["nlpaug_contextual"], TEXTS[:8], rate=0.3)
     first = view(model=mlm)
     assert view(model=other) != first
-    with pytest.raises(InputError, match=r"model is of type mpnet.*'contextual' takes any"):
+    with pytest.raises(InputError, match=r"model is of type mpnet.*'contextual', which takes any"):
         view(model=tiny_encoder_directory(tmp_path / "mpnet" / "model", "mpnet"))
 
 
@@ -610,7 +610,7 @@ def test_what_augment_refuses(tmp_path: Path) -> None:
         ((dataset, "contextual"), {"model": "x", "top_l": 3}, r"no option 'top_l'\. Did you mean 'top_k'\?"),
         ((dataset, "back_translation"), {"model": "x", "rate": 0.1}, "no option 'rate'"),
         ((dataset, "contextual"), {}, "'contextual' needs 'model'"),
-        ((Dataset.from_dict({"sentence": ["a"]}), "swap"), {}, "A column 'text' is needed"),
+        ((Dataset.from_dict({"sentence": ["a"]}), "swap"), {}, "The dataset needs a column 'text'"),
     ):
         with pytest.raises(InputError, match=message):
             augment(*arguments, cache_dir=tmp_path, **options)

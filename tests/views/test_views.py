@@ -358,7 +358,7 @@ def test_the_hook_is_gone_even_if_the_backbone_fails(directory):
 
 
 def test_the_old_spelling_of_crop_is_refused_with_the_new_one():
-    with pytest.raises(InputError, match=r"'crop:0.3' is spelled 'crop_away:0.7' now"):
+    with pytest.raises(InputError, match=r"'crop:0.3' is now spelled 'crop_away:0.7'"):
         parse_view("plain+crop:0.3", None)
-    with pytest.raises(InputError, match=r"'crop' is spelled 'crop_away:0.5' now"):
+    with pytest.raises(InputError, match=r"'crop' is now spelled 'crop_away:0.5'"):
         parse_view("crop", None)

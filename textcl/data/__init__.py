@@ -1,4 +1,4 @@
-"""Training corpora, and the public sets that encoders are scored on."""
+"""Training corpora, and the public sets that encoders are evaluated on."""
 
 from textcl.data.archives import import_archive
 from textcl.data.catalogue import SetInfo, SetStatus, data_directory, list_sets, verify

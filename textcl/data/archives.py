@@ -1,7 +1,7 @@
-"""Bringing sets in from an archive or a folder on disk.
+"""Importing sets from an archive or a folder on disk.
 
-Nothing that is unpacked is trusted: member names are only ever compared with the manifest's, their bytes go to the
-manifest's paths in a temporary folder, and a set takes its place by a rename once its counts are right.
+An archive is not trusted. The names of its members are only compared with those in the manifest; the files are written
+to the manifest's paths in a temporary folder; and a set is moved into place by a rename once its row counts are right.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ def import_archive(
     *,
     manifest: Mapping[str, Any] | None = None,
 ) -> list[SetStatus]:
-    """Brings the sets found in an archive or folder into `directory` (default: `data_directory()`).
+    """Imports the sets found in an archive or folder into `directory` (default: `data_directory()`).
 
-    The files may lie under any leading folders, as long as they keep the SentEval layout below. A set that lacks a
-    file is left out with a warning. Sets already there are replaced, each by a rename; after an error nothing has
+    The files may be under any leading folders, as long as they keep the SentEval layout below these. A set that lacks a
+    file is left out with a warning. A set that is already installed is replaced by a rename. After an error nothing has
     changed.
 
     Args:
         path: A .tar, .tar.gz, .tar.xz, .tar.bz2 or .zip file, or a folder.
-        directory: Where to put the sets.
-        manifest: Another catalogue than the one that ships with textcl.
+        directory: The data directory to import into.
+        manifest: A catalogue to use instead of the one that comes with textcl.
 
     Returns:
-        The status of each set that was brought in.
+        The status of each set that was imported.
 
     Raises:
-        InputError: The archive does not exist, is damaged, has a member that would leave the folder (an absolute
-            path, "..", a link, a device), holds no complete set, or a set has a wrong count.
+        InputError: The archive does not exist, is damaged, has a member that would be written outside the folder (an
+            absolute path, "..", a link, a device), holds no complete set, or a set has a wrong row count.
 
     Example:
         >>> import_archive("senteval_downstream.tar.xz", "senteval_data")  # doctest: +SKIP
@@ -60,18 +60,16 @@ def import_archive(
         except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(
-                f"{source} cannot be unpacked: {error}. It may be damaged, or only partly there."
-            ) from error
+            raise InputError(f"{source} cannot be unpacked: {error}. It may be damaged or incomplete.") from error
         if not found:
-            raise InputError(f"{source} holds no file of the sets that textcl knows ({', '.join(sets)}).")
+            raise InputError(f"{source} holds no file of the sets in textcl's catalogue ({', '.join(sets)}).")
         return install(stage, root, {name: sets[name] for name in sets if name in found}, str(source))
 
 
 # importing
 @contextmanager
 def staging(root: Path) -> Iterator[Path]:
-    """A temporary folder on the same file system as `root`; `root` itself goes again if nothing was put there."""
+    """A temporary folder in `root`. If `root` was created for it and is empty at the end, `root` is removed too."""
     made = [folder for folder in (root, *root.parents) if not folder.exists()]
     root.mkdir(parents=True, exist_ok=True)
     stage = Path(tempfile.mkdtemp(prefix=".import-", dir=root))
@@ -86,7 +84,7 @@ def staging(root: Path) -> Iterator[Path]:
 
 
 def _copy_known(source: Path, stage: Path, sets: Mapping[str, Any]) -> set[str]:
-    """Copies the manifest's files from the archive or folder to the stage; returns the sets they belong to."""
+    """Copies the files that the manifest names to the temporary folder; returns the names of the sets found."""
     owners = {}  # path in the layout -> set
     for name, entry in sets.items():
         for file in (*(file["name"] for file in entry["files"]), *entry.get("notices", ())):
@@ -96,7 +94,7 @@ def _copy_known(source: Path, stage: Path, sets: Mapping[str, Any]) -> set[str]:
         for start in range(len(parts)):
             known = "/".join(parts[start:])
             if known in owners:
-                if start < found.get(known, sys.maxsize):  # of two copies, the one nearer the top
+                if start < found.get(known, sys.maxsize):  # if a file occurs twice, take the one in the higher folder
                     found[known] = start
                     target = stage / known
                     target.parent.mkdir(parents=True, exist_ok=True)
@@ -107,7 +105,7 @@ def _copy_known(source: Path, stage: Path, sets: Mapping[str, Any]) -> set[str]:
 
 
 def _members(source: Path) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yields (parts of the member's name, a function that opens it), after all members were found to be harmless."""
+    """Yields (parts of the member's name, a function that opens it); all members of an archive are checked first."""
     if source.is_dir():
         for path in sorted(source.rglob("*")):
             if path.is_file() and not path.is_symlink():
@@ -118,7 +116,7 @@ def _members(source: Path) -> Iterator[tuple[tuple[str, ...], Any]]:
         with zipfile.ZipFile(source) as bundle:
             infos = bundle.infolist()
             for info in infos:
-                kind = (info.external_attr >> 16) & 0o170000  # the Unix file type, 0 where none was stored
+                kind = (info.external_attr >> 16) & 0o170000  # the Unix file type, 0 if none was stored
                 _check_member(source, info.orig_filename, plain=kind in (0, 0o100000, 0o040000))
             for info in infos:
                 if not info.is_dir():
@@ -137,21 +135,23 @@ def _members(source: Path) -> Iterator[tuple[tuple[str, ...], Any]]:
 
 def _extract(tape: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     content = tape.extractfile(member)
-    assert content is not None  # it is a regular file
+    assert content is not None  # None only for a member that is not a regular file
     return content
 
 
 def _check_member(source: Path, name: str, *, plain: bool) -> None:
-    """Refuses what could leave the folder: a second lock, since only names from the manifest are written to."""
+    """Refuses a member that could be written outside the folder. Only the manifest's names are written in any case."""
     parts = name.replace("\\", "/").split("/")
     if name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0] or "\0" in name:
-        raise InputError(f"{source} has the member '{name}', which would leave the folder. Nothing was imported.")
+        raise InputError(
+            f"{source} has the member '{name}', which would be written outside the folder. Nothing was imported."
+        )
     if not plain:
         raise InputError(f"{source} has the member '{name}', which is a link or a device. Nothing was imported.")
 
 
 def install(stage: Path, root: Path, sets: Mapping[str, Any], source: str) -> list[SetStatus]:
-    """Verifies the staged sets, and only when all are right, moves each into place."""
+    """Verifies the sets in the temporary folder and, if no row count is wrong, moves each complete one into place."""
     complete = []
     for name, entry in sets.items():
         status = status_of(name, entry, stage / entry["folder"])
@@ -161,19 +161,19 @@ def install(stage: Path, root: Path, sets: Mapping[str, Any], source: str) -> li
             logger.warning("%s in %s is incomplete and was left out: %s", name, source, _first(status, stage))
             continue
         if status.state == "hash differs":
-            logger.warning("%s: the counts are right, the bytes are not those known. %s", name, _first(status, stage))
+            logger.warning("%s: the row counts are right, but a hash differs. %s", name, _first(status, stage))
         complete.append(name)
     if not complete:
         raise InputError(f"{source} holds no complete set. Nothing was imported.")
     for name in complete:
         entry = sets[name]
         place = entry["folder"]
-        if entry["kind"] == "clustering":  # one file each, in one folder: what others put there stays
+        if entry["kind"] == "clustering":  # these sets share one folder, so only the set's own file is replaced
             place = f"{place}/{entry['files'][0]['name']}"
         target = root / place
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
-            os.replace(target, stage / f"replaced-{name}")  # goes with the stage
+            os.replace(target, stage / f"replaced-{name}")  # removed with the temporary folder
         os.replace(stage / place, target)
     return [status_of(name, sets[name], root / sets[name]["folder"]) for name in complete]
 

@@ -1,8 +1,9 @@
-"""The catalogue of public sets: where they are found, fetched from, imported from disk and verified.
+"""The catalogue of public sets: which sets there are, where they are on disk, and whether they are complete.
 
-What each set consists of, with row counts and SHA-256, stands in `manifest.json` beside this file. Nothing that is
-downloaded or unpacked is trusted: an archive's member names are only ever compared with the manifest's, its bytes go
-to the manifest's paths in a temporary folder, and a set takes its place by a rename once its counts are right.
+`manifest.json`, in the folder of this file, lists the files of each set with their row counts and SHA-256. Downloads
+and archives are not trusted: the names of an archive's members are only compared with those in the manifest, the files
+are written to the manifest's paths in a temporary folder, and a set is moved into place by a rename once its row counts
+are right.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ State = Literal["ok", "hash differs", "not verified", "wrong count", "incomplete
 
 @dataclass(frozen=True)
 class SetInfo:
-    """What the manifest says of one set.
+    """What the manifest says about one set.
 
     Attributes:
-        name: For example "STS12" or "MR".
+        name: The name of the set, for example "STS12" or "MR".
         kind: "sts", "transfer", "probing", "clustering", "lexicon" or "corpus".
-        folder: Its folder under the data directory.
-        rows: Expected rows of each split; empty where they are not known.
-        licence: As its publisher states it.
-        origin: Addresses of the original release.
-        files: Paths under the data directory.
+        folder: The set's folder under the data directory.
+        rows: The expected number of rows of each split; empty if it is not known.
+        licence: The licence, as the publisher states it.
+        origin: The addresses of the original release.
+        files: The paths of the set's files under the data directory.
     """
 
     name: str
@@ -50,16 +51,16 @@ class SetInfo:
 
 @dataclass(frozen=True)
 class SetStatus:
-    """How one set stands in a data directory.
+    """Whether one set is present and right in a data directory.
 
     Attributes:
-        name: The set.
-        state: "ok"; "hash differs" (counts are right, bytes are not those known: another tokeniser version, say);
-            "not verified" (it is there, and nothing is known to compare it with); "wrong count"; "incomplete" (some
-            files are missing); "missing".
-        rows: Rows found in each split.
-        expected: Rows expected in each split.
-        notes: Sentences about what differs.
+        name: The name of the set.
+        state: "ok"; "hash differs" (the row counts are right but the hash is another one, e.g. because of another
+            tokeniser version); "not verified" (the files are present, but the manifest has no hash for them); "wrong
+            count"; "incomplete" (some files are missing); "missing".
+        rows: The number of rows found in each split.
+        expected: The number of rows expected in each split.
+        notes: Sentences that say what differs.
     """
 
     name: str
@@ -70,20 +71,20 @@ class SetStatus:
 
     @property
     def usable(self) -> bool:
-        """Whether scores on it can be trusted to be scores on that set."""
+        """Whether the set is complete, so that its scores can be compared with other scores on this set."""
         return self.state in ("ok", "hash differs", "not verified")
 
 
 @cache
 def load_manifest() -> dict[str, Any]:
-    """The manifest that ships with textcl."""
+    """The manifest that comes with textcl."""
     return json.loads(Path(__file__).with_name("manifest.json").read_text(encoding="utf-8"))
 
 
 def data_directory() -> Path:
-    """Where the public sets are: $TEXTCL_DATA, else ./senteval_data if it holds a set, else the user's cache folder.
+    """The folder of the public sets: $TEXTCL_DATA, else ./senteval_data if it has a set, else the user's cache folder.
 
-    The folder need not exist; `import_archive` and `fetch` make it.
+    The folder may not exist yet; `import_archive` and `fetch` create it.
     """
     if chosen := os.environ.get("TEXTCL_DATA"):
         return Path(chosen)
@@ -98,7 +99,7 @@ def data_directory() -> Path:
 
 
 def list_sets(*, manifest: Mapping[str, Any] | None = None) -> list[SetInfo]:
-    """All sets of the manifest, in its order."""
+    """All sets of the manifest, in the manifest's order."""
     return [
         SetInfo(
             name=name,
@@ -130,19 +131,19 @@ def verify(
 
 
 def require(name: str, file: str, directory: Path) -> Path:
-    """The path of one file of a set, which must be there.
+    """The path of one file of a set.
 
     Raises:
-        InputError: It is not; the message says how to get it.
+        InputError: The file does not exist; the message says how to get it.
     """
     entry = load_manifest()["sets"][name]
     path = directory / entry["folder"] / file
     if not path.is_file():
         fetching = f"`textcl data fetch {name}`, or " if has_address(entry) else ""
-        archive = "an archive of SentEval's sets" if fetching else "an archive or folder that has it"
+        archive = "an archive of SentEval's sets" if fetching else "an archive or folder that contains it"
         raise InputError(
             f"{name} is not installed: there is no file {path}. Run {fetching}`textcl data import FILE` with "
-            f"{archive}, or set TEXTCL_DATA to the folder that has them."
+            f"{archive}, or set TEXTCL_DATA to the folder that contains the sets."
         )
     return path
 
@@ -177,7 +178,7 @@ def _expected(entry: Mapping[str, Any]) -> dict[str, int]:
 
 
 def cache_directory() -> Path:
-    """textcl's folder in the user's cache; it need not exist."""
+    """textcl's folder in the user's cache; it may not exist yet."""
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "textcl"
     if sys.platform == "darwin":
@@ -201,11 +202,11 @@ def status_of(name: str, entry: Mapping[str, Any], folder: Path) -> SetStatus:
             found = _count_rows(path, header=file.get("header", False), blank_counts=entry["kind"] != "sts")
             rows[file["split"]] = rows.get(file["split"], 0) + found
             if found != file["rows"]:
-                wrong.append(f"{path} has {found:,} rows where {file['rows']:,} are expected.")
+                wrong.append(f"{path} has {found:,} rows, but {file['rows']:,} are expected.")
         if "sha256" not in file:
             known = False
         elif file_hash(path) != file["sha256"]:
-            differing.append(f"{path} has other bytes than the file that textcl knows.")
+            differing.append(f"{path} has another SHA-256 than the file in textcl's catalogue.")
     if wrong:
         return SetStatus(name, "wrong count", rows, expected, wrong)
     if differing:

@@ -1,4 +1,4 @@
-"""Reader of the short-text sets that clusterings are scored on: texts with the class each belongs to."""
+"""Reader of the short-text sets for clustering: texts, each with its class."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ CLUSTERING_SETS = ("AgNews", "SearchSnippets", "StackOverflow")
 
 
 def load_clustering(name: str, directory: str | Path | None = None) -> tuple[list[str], list[int]]:
-    """Reads one of `CLUSTERING_SETS`, in the selection that SCCL (Zhang et al. 2021) clusters.
+    """Reads one of `CLUSTERING_SETS`, with the texts that SCCL (Zhang et al. 2021) uses.
 
     Args:
-        name: "AgNews" (8,000 texts of 4 classes), "SearchSnippets" (12,340 of 8) or "StackOverflow" (20,000 of 20), in
-            upper or lower case.
-        directory: The data directory; by default `data_directory()`.
+        name: "AgNews" (8,000 texts in 4 classes), "SearchSnippets" (12,340 in 8) or "StackOverflow" (20,000 in 20);
+            upper and lower case are equal.
+        directory: The data directory; default: `data_directory()`.
 
     Returns:
-        The texts, and the label of each: a number from 0.
+        The texts and their labels, which are integers from 0.
 
     Raises:
         InputError: An unknown name, a missing file, a malformed line, or a wrong number of texts.
@@ -43,12 +43,12 @@ def load_clustering(name: str, directory: str | Path | None = None) -> tuple[lis
         if row == 0:  # the header
             continue
         if len(cells) != 2 or not cells[0].isdecimal():
-            raise InputError(f"{path}, line {number}: two cells are needed, a label (0, 1, ...) and a text.")
+            raise InputError(f"{path}, line {number}: the line must have two cells, a label (0, 1, ...) and a text.")
         labels.append(int(cells[0]))
         texts.append(cells[1])
     if len(texts) != file["rows"]:
         raise InputError(
-            f"{path} has {len(texts):,} texts where {file['rows']:,} are expected, so its scores could not be compared "
-            f"with others. Bring it in again with `textcl data import FILE`."
+            f"{path} has {len(texts):,} texts, but {file['rows']:,} are expected: its scores could not be compared "
+            f"with other scores on this set. Import it again with `textcl data import FILE`."
         )
     return texts, labels

@@ -1,7 +1,7 @@
-"""Readers of training text: txt, csv, tsv, jsonl and parquet, plain or as .gz or .xz, `datasets.Dataset`, lists.
+"""Readers of training texts: txt, csv, tsv, jsonl and parquet, plain or as .gz or .xz, `datasets.Dataset`, lists.
 
-A line ends at a line feed and nowhere else: `str.splitlines` would also cut at \\x85 and \\u2028, which occur inside
-sentences of real corpora, and pairs of files would drift apart.
+Only a line feed ends a line. `str.splitlines` would also split at \\x85 and \\u2028, which occur inside sentences of
+real corpora; the lines of two parallel files would then no longer match.
 """
 
 from __future__ import annotations
@@ -20,31 +20,30 @@ if TYPE_CHECKING:
     from datasets import Dataset
 logger = logging.getLogger("textcl")
 
-HELD_OUT = 1000  # rows, or a tenth of a corpus with fewer than ten times as many
+HELD_OUT = 1000  # rows; a tenth of the corpus if it has fewer than ten times as many
 
-LONG_TEXT = 100_000  # characters; longer texts are read, and mentioned, since a tokenizer keeps only their beginning
+LONG_TEXT = 100_000  # characters; longer texts cause a warning, since the tokenizer keeps only their beginning
 
 
 def load_texts(
     source: str | os.PathLike[str] | Dataset | Sequence[str], *, column: str | None = None, limit: int | None = None
 ) -> Dataset:
-    """Reads a corpus, one text a row.
+    """Reads a corpus, one text per row.
 
-    Blank texts are dropped; duplicates and texts over 100,000 characters are kept. Each is counted in a warning.
+    Blank texts are dropped. Duplicates and texts over 100,000 characters are kept. A warning gives the number of each.
 
     Args:
-        source: A path (.txt has one text a line; .csv, .tsv, .jsonl and .parquet have columns; each also as .gz or
-            .xz), a `datasets.Dataset`, or a list of strings. Fields of a .tsv are taken as they stand: a quotation
-            mark in it is a character like any other.
-        column: The column to read; by default "text", "sentence", or the only one there is.
-        limit: Read this many texts and no more.
+        source: A path (.txt has one text per line; .csv, .tsv, .jsonl and .parquet have columns; each also as .gz or
+            .xz), a `datasets.Dataset`, or a list of strings. In a .tsv a quotation mark is an ordinary character.
+        column: The column to read; default: "text", else "sentence", else the only column.
+        limit: Read at most this many texts.
 
     Returns:
-        A dataset with the one column "text".
+        A dataset with one column, "text".
 
     Raises:
-        InputError: The file is missing, empty, has one text only, is no valid UTF-8 (the line is named), has an
-            unknown suffix, or lacks the column (those that it has are named).
+        InputError: The file is missing or empty, has only one text, is not valid UTF-8 (the message names the line),
+            has an unknown suffix, or lacks the column (the message names the columns that it has).
 
     Example:
         >>> load_texts(["A first sentence.", "A second one."])["text"][1]
@@ -74,12 +73,12 @@ def load_texts(
 
 
 def read_texts(source: str | os.PathLike[str] | Dataset | Sequence[str], *, column: str | None = None) -> Iterator[str]:
-    """Yields the texts of a corpus one by one, as `load_texts` reads them, without holding the others.
+    """Yields the texts of a corpus one by one, as `load_texts` reads them, without loading the whole corpus.
 
-    A blank text is yielded as "", so that counting gives the number of the row.
+    A blank text is yielded as "", so that the n-th text is always that of the n-th row.
 
     Raises:
-        InputError: As `load_texts`, when the place is reached; an empty corpus yields nothing.
+        InputError: As in `load_texts`, but only when the faulty row is reached. An empty corpus yields nothing.
     """
     name, values = _named_values(source, column)
     for number, value in enumerate(values, 1):
@@ -94,19 +93,19 @@ def load_triplets(
 ) -> Dataset:
     """Reads (text, positive, hard negative) rows, or (text, positive) rows when two columns are named.
 
-    An empty cell becomes a single space, as in the SimCSE training script (Gao et al. 2021, `train.py`); rows whose
+    An empty cell becomes a single space, as in the SimCSE training script (Gao et al. 2021, `train.py`). Rows whose
     cells are all empty are dropped.
 
     Args:
-        source: A .csv, .tsv, .jsonl or .parquet path (or .gz or .xz of one), or a `datasets.Dataset`.
-        columns: Names of the text, positive and, optionally, negative columns.
-        limit: Read this many rows and no more.
+        source: The path of a .csv, .tsv, .jsonl or .parquet file, also as .gz or .xz; or a `datasets.Dataset`.
+        columns: The names of the text, the positive and, optionally, the negative column.
+        limit: Read at most this many rows.
 
     Returns:
         A dataset with the columns "text", "positive" and, for three columns, "negative".
 
     Raises:
-        InputError: As `load_texts`.
+        InputError: In the same cases as `load_texts`.
 
     Example:
         >>> triplets = load_triplets("nli_for_simcse.csv")  # doctest: +SKIP
@@ -119,8 +118,7 @@ def load_triplets(
         name = str(path)
         if format_of(path) == ".txt":
             raise InputError(
-                f"{name} is a text file without columns; pairs and triplets are read from .csv, .tsv, "
-                ".jsonl or .parquet."
+                f"{name} is a text file and has no columns; give pairs and triplets as .csv, .tsv, .jsonl or .parquet."
             )
         rows: Iterator[tuple[Any, ...]] = read_rows(path, columns)
     elif hasattr(source, "column_names"):
@@ -158,30 +156,30 @@ def load_labelled(
     label_column: str = "label",
     limit: int | None = None,
 ) -> Dataset:
-    """Reads rows of one or two texts and a label, such as sentence pairs with an entailment judgement.
+    """Reads rows of one or two texts with a label, for example sentence pairs with an entailment label.
 
     Rows whose texts are all blank are dropped.
 
     Args:
-        source: A .csv, .tsv, .jsonl or .parquet path (or .gz or .xz of one); a .txt is read as a .tsv, which is what
-            SICK's files are.
-        columns: Names of the text and, optionally, positive columns.
-        label_column: The labels' column: any names, or numbers.
-        limit: Read this many rows and no more.
+        source: The path of a .csv, .tsv, .jsonl or .parquet file, also as .gz or .xz. A .txt file is read as a .tsv,
+            because SICK's files are tab-separated.
+        columns: The names of the text and, optionally, the positive column.
+        label_column: The column of the labels, which may be words or numbers.
+        limit: Read at most this many rows.
 
     Returns:
-        A dataset with the columns "text", perhaps "positive", and "label": numbers from 0, in the order of the sorted
-        names.
+        A dataset with the columns "text", "positive" (if two columns were read) and "label". Labels are integers from
+        0, in the order of the sorted label names.
 
     Raises:
-        InputError: As `load_texts`.
+        InputError: In the same cases as `load_texts`.
 
     Example:
         >>> columns = ("sentence_A", "sentence_B")
         >>> load_labelled("SICK_train.txt", columns=columns, label_column="entailment_judgment")  # doctest: +SKIP
     """
     if isinstance(columns, str) or len(columns) not in (1, 2):
-        raise InputError(f"load_labelled takes one or two columns of texts, not {columns!r}.")
+        raise InputError(f"load_labelled takes one or two text columns, not {columns!r}.")
     path = as_file(source)
     wanted = [*columns, label_column]
     rows = csv_rows(path, wanted, tabs=True) if format_of(path) == ".txt" else read_rows(path, wanted)
@@ -204,17 +202,18 @@ def load_labelled(
 
 
 def hold_out(dataset: Dataset, rows: int | None = None) -> tuple[Dataset, list[str]]:
-    """Splits off the last rows of a corpus, so that a criterion without labels sees texts that were not trained on.
+    """Splits off the last rows of a corpus, to compute label-free scores on texts that were not trained on.
 
     Args:
-        dataset: Rows with "text", as the readers here give them.
-        rows: How many; default: 1,000, at most a tenth.
+        dataset: Rows with a "text" column, as the readers in this file return them.
+        rows: How many rows to hold out; default: 1,000, but at most a tenth of the corpus.
 
     Returns:
-        The rows to train on, and the texts of the others: each once, and only those that no row trained on holds.
+        The rows to train on, and the held-out texts, without duplicates and without texts that occur in the rows to
+        train on.
 
     Raises:
-        InputError: If there are not so many rows, or all of those texts are trained on.
+        InputError: The corpus does not have enough rows, or all held-out texts also occur in the rows to train on.
 
     Example:
         >>> train, held_out = hold_out(load_texts([f"Text number {n}." for n in range(100)]))  # doctest: +SKIP
@@ -223,19 +222,21 @@ def hold_out(dataset: Dataset, rows: int | None = None) -> tuple[Dataset, list[s
     """
     count = min(HELD_OUT, len(dataset) // 10) if rows is None else rows
     if not 0 < count < len(dataset):
-        raise InputError(f"{count:,} rows cannot be held out of the {len(dataset):,} that there are.")
+        raise InputError(f"{count:,} rows cannot be held out: the corpus has {len(dataset):,} rows.")
     kept = dataset.select(range(len(dataset) - count))
     seen = {text for column in set(kept.column_names) & {"text", "positive", "negative"} for text in kept[column]}
     texts = [text for text in dict.fromkeys(dataset[-count:]["text"]) if text not in seen]
     if not texts:
-        raise InputError(f"All texts of the last {count:,} rows are trained on as well, so that none is held out.")
+        raise InputError(
+            f"No text is held out: all texts of the last {count:,} rows also occur in the rows to train on."
+        )
     return kept, texts
 
 
 def _named_values(
     source: str | os.PathLike[str] | Dataset | Sequence[str], column: str | None
 ) -> tuple[str, Iterator[Any]]:
-    """What errors call a corpus, and the cells of its text column."""
+    """The name of a corpus for error messages, and the cells of its text column."""
     if _is_path(source):
         path = as_file(cast("str | os.PathLike[str]", source))
         name = str(path)
@@ -261,13 +262,13 @@ def as_text(value: Any, name: str, number: int) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise InputError(f"{name}, row {number}: a text is needed, not a {type(value).__name__}.")
+        raise InputError(f"{name}, row {number}: the cell must be a text, not a {type(value).__name__}.")
     if not value.isascii():
         try:
             value.encode("utf-8")
-        except UnicodeEncodeError:  # JSON can spell half of a surrogate pair, which no tokenizer takes
+        except UnicodeEncodeError:  # JSON can contain half of a surrogate pair; tokenizers refuse it
             raise InputError(
-                f"{name}, row {number}: the text holds half of a surrogate pair, which is no character."
+                f"{name}, row {number}: the text holds half of a surrogate pair, which is not a valid character."
             ) from None
     return value
 
@@ -276,7 +277,7 @@ def _check_size(count: int, name: str) -> None:
     if count == 0:
         raise InputError(f"{name} holds no text.")
     if count == 1:
-        raise InputError(f"{name} holds one text only; contrastive training compares texts and needs at least two.")
+        raise InputError(f"{name} holds only one text; contrastive training compares texts and needs at least two.")
 
 
 def _warn(count: int, one: str, many: str, name: str) -> None:

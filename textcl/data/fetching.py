@@ -1,4 +1,4 @@
-"""Downloading public sets: a download that was cut goes on where it stopped."""
+"""Downloading public sets. An interrupted download is resumed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger("textcl")
 
 _CHUNK = 1 << 20
 
-_TIMEOUT = 60.0  # seconds without a byte
+_TIMEOUT = 60.0  # seconds without receiving anything
 
 
 def fetch(
@@ -32,22 +32,22 @@ def fetch(
 ) -> list[SetStatus]:
     """Downloads public sets into `directory` (default: `data_directory()`), verifies and installs them.
 
-    A download that was cut goes on where it stopped when the same command is run again. The prepared archive that the
-    SimCSE repository publishes serves all SentEval sets; where it cannot be had, sets whose files SentEval's script
-    takes as they are (SST2, SST5, MRPC) come from there. Sets that are in place already are not fetched again.
+    An interrupted download is resumed when the same command is run again. All SentEval sets come from the prepared
+    archive that the SimCSE repository publishes. If this archive cannot be downloaded, the sets whose original files
+    SentEval's script uses unchanged (SST2, SST5, MRPC) are downloaded file by file from the addresses in that script.
+    Sets that are already installed are not downloaded again.
 
     Args:
-        names: Sets to fetch; by default all that encoders are scored on and that have a public address, without the
-            training corpora.
-        directory: Where to put them.
-        manifest: Another catalogue than the one that ships with textcl.
+        names: The sets to fetch; default: all evaluation sets that have a public address, without the training corpora.
+        directory: The data directory to install into.
+        manifest: A catalogue to use instead of the one that comes with textcl.
 
     Returns:
-        The status of each set asked for.
+        The status of each wanted set.
 
     Raises:
-        InputError: An unknown name, a set without a public address, no connection, a download that was cut, a wrong
-            hash or count.
+        InputError: A name is unknown, a set has no public address, there is no connection, the download was
+            interrupted, or a hash or row count is wrong.
     """
     root = Path(directory) if directory is not None else data_directory()
     catalogue = load_manifest() if manifest is None else manifest
@@ -60,8 +60,8 @@ def fetch(
     for name in missing:
         if not has_address(sets[name]):
             raise InputError(
-                f"{name} has no public address to fetch it from. Once you have it by other means "
-                f"({', '.join(sets[name]['origin'])}), bring it in with `textcl data import FILE`."
+                f"{name} cannot be fetched because it has no public address. Get it from its origin "
+                f"({', '.join(sets[name]['origin'])}) and import it with `textcl data import FILE`."
             )
     downloads = root / "downloads"
     from_files = [name for name in missing if "archive" not in sets[name]]
@@ -74,7 +74,7 @@ def fetch(
         except InputError as error:
             if not all("url" in file for name in served for file in sets[name]["files"]):
                 raise
-            logger.warning("%s The files are taken one by one instead.", error)
+            logger.warning("%s Its files are downloaded one by one instead.", error)
             from_files.extend(served)
             continue
         try:
@@ -97,11 +97,11 @@ def fetch(
 
 
 def download(url: str, target: str | os.PathLike[str], *, sha256: str | None = None) -> Path:
-    """Downloads `url` to `target` through `target`.part, going on after what an earlier attempt left there.
+    """Downloads `url` to `target`, by way of `target`.part; a `.part` file of an earlier attempt is continued.
 
     Raises:
-        InputError: The server cannot be reached or refuses, the connection was cut (what came is kept), or the
-            content has another SHA-256 than expected (it is thrown away).
+        InputError: The server cannot be reached or refuses, the connection was interrupted (the part that arrived is
+            kept), or the SHA-256 is not the expected one (the file is deleted).
     """
     from tqdm.auto import tqdm
 
@@ -113,10 +113,10 @@ def download(url: str, target: str | os.PathLike[str], *, sha256: str | None = N
     request = urllib.request.Request(url, headers={"User-Agent": "textcl"})
     if had:
         request.add_header("Range", f"bytes={had}-")
-    advice = "Once you have the file by other means, bring it in with `textcl data import FILE`."
+    advice = "If you can get the file in another way, import it with `textcl data import FILE`."
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
-            if response.status != 206:  # the server begins anew, so do we
+            if response.status != 206:  # the server sends the file from the beginning
                 had = 0
             length = response.headers.get("Content-Length")
             total = had + int(length) if length is not None else None
@@ -127,15 +127,17 @@ def download(url: str, target: str | os.PathLike[str], *, sha256: str | None = N
                         handle.write(chunk)
                         bar.update(len(chunk))
                 except (http.client.IncompleteRead, ConnectionError, TimeoutError):
-                    cut = True  # what came is kept
+                    cut = True  # the part that arrived is kept
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise InputError(f"{url} answered {error.code} ({error.reason}). {advice}") from None
-        # 416: there is nothing after what we have; whether that is the whole file, its size tells
+        # 416: the server has nothing after the bytes we have; compare sizes to see if they are the whole file
         total = int((error.headers.get("Content-Range") or "*/-1").rpartition("/")[2])
         if total != had:
             part.unlink()
-            raise InputError(f"The partial download {part} did not fit {url} and was removed. Try again.") from None
+            raise InputError(
+                f"The partial download {part} was not a part of {url} and was removed. Run the command again."
+            ) from None
     except (urllib.error.URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise InputError(f"{url} could not be downloaded: {reason}. {advice}") from None
@@ -143,11 +145,10 @@ def download(url: str, target: str | os.PathLike[str], *, sha256: str | None = N
     if cut or (total is not None and size != total):
         whole = "an unknown number of" if total is None else f"{total:,}"
         raise InputError(
-            f"The download of {url} stopped after {size:,} of {whole} bytes. "
-            f"Run the same command again: it goes on where it stopped."
+            f"The download of {url} stopped after {size:,} of {whole} bytes. Run the same command again to resume it."
         )
     if sha256 is not None and (found := file_hash(part)) != sha256:
         part.unlink()
-        raise InputError(f"{url} has the SHA-256 {found} where {sha256} is expected; the download was thrown away.")
+        raise InputError(f"{url} has the SHA-256 {found}, but {sha256} is expected; the download was deleted.")
     os.replace(part, path)
     return path

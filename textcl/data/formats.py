@@ -1,7 +1,7 @@
 """Rows of txt, csv, tsv, jsonl and parquet files, plain or as .gz or .xz.
 
-A line ends at a line feed and nowhere else: `str.splitlines` would also cut at \\x85 and \\u2028, which occur inside
-sentences of real corpora, and pairs of files would drift apart.
+Only a line feed ends a line. `str.splitlines` would also split at \\x85 and \\u2028, which occur inside sentences of
+real corpora; the lines of two parallel files would then no longer match.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ _TEXT_COLUMNS = ("text", "sentence")
 
 
 class ReadFile:
-    """A file that was read once: what the readers here take in place of its path, so that it is not read again.
+    """A file that is read once and kept in memory. The readers in this file take it in place of a path.
 
     Args:
-        path: The file.
+        path: The path of the file.
 
     Attributes:
-        path: The file.
-        content: Its bytes.
-        sha256: Of its bytes.
+        path: The path of the file.
+        content: The bytes of the file.
+        sha256: The SHA-256 of the bytes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -62,19 +62,19 @@ class ReadFile:
 
 
 def as_file(source: str | os.PathLike[str] | ReadFile) -> Path | ReadFile:
-    """A path, or the file that was read from it."""
+    """`source` itself if it is a `ReadFile`, else a `Path`."""
     return source if isinstance(source, ReadFile) else Path(source)
 
 
 def read_lines(path: str | os.PathLike[str] | ReadFile, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
-    """Yields (line number from 1, line without its end) of a text file, plain, .gz or .xz; a line feed ends a line.
+    """Yields (line number from 1, line without its end) of a text file, plain or as .gz or .xz.
 
     Raises:
-        InputError: The file is missing, or a line is no valid text in `encoding` (file and line are named).
+        InputError: The file is missing, or a line is not valid in `encoding` (the message names file and line).
     """
     path = as_file(path)
     with open_file(path) as handle:
-        for number, raw in enumerate(handle, 1):  # a binary file is cut at b"\n" alone
+        for number, raw in enumerate(handle, 1):  # a binary file is split only at b"\n"
             if number == 1:
                 raw = raw.removeprefix(b"\xef\xbb\xbf")
             try:
@@ -82,14 +82,14 @@ def read_lines(path: str | os.PathLike[str] | ReadFile, encoding: str = "utf-8")
             except UnicodeDecodeError as error:
                 raise InputError(
                     f"{path}, line {number}: byte {raw[error.start]:#04x} at position {error.start + 1} of the line "
-                    f"is no valid UTF-8. Convert the file to UTF-8, for example with iconv."
+                    f"is not valid UTF-8. Convert the file to UTF-8, for example with iconv."
                 ) from None
             yield number, line.removesuffix("\n").removesuffix("\r")
 
 
 @contextmanager
 def open_file(path: Path | ReadFile) -> Iterator[BinaryIO]:
-    """The bytes of `path`, decompressed if its last suffix says so."""
+    """Opens `path` to read bytes, decompressed if its last suffix is .gz or .xz."""
     if isinstance(path, Path) and not path.is_file():
         if path.is_dir():
             raise InputError(f"{path} is a directory; a file is needed.")
@@ -104,12 +104,12 @@ def open_file(path: Path | ReadFile) -> Iterator[BinaryIO]:
             yield cast(BinaryIO, handle)
     except (gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError) as error:
         raise InputError(
-            f"{path} cannot be decompressed: {error}. It is damaged, or was only partly downloaded."
+            f"{path} cannot be decompressed: {error}. It is damaged or was downloaded only in part."
         ) from None
 
 
 def column_names(path: Path | ReadFile) -> list[str]:
-    """The columns of a .csv, .tsv, .jsonl (those of its first row) or .parquet, plain or compressed.
+    """The column names of a .csv, .tsv, .jsonl (those of its first row) or .parquet file, plain or compressed.
 
     Raises:
         InputError: The file is missing or empty, or has another suffix.
@@ -128,20 +128,20 @@ def column_names(path: Path | ReadFile) -> list[str]:
 
 
 def format_of(path: Path | ReadFile) -> str:
-    """The suffix that says how the (decompressed) file is to be read."""
+    """The suffix that gives the format of the (decompressed) file, such as ".csv"."""
     name = path.name.lower()
     for suffix in _COMPRESSED:
         name = name.removesuffix(suffix)
     suffix = Path(name).suffix
     if suffix not in _FORMATS:
         raise InputError(
-            f"{path} has the suffix '{suffix}'; textcl reads {', '.join(_FORMATS)}, and .gz or .xz of them."
+            f"{path} has the suffix '{suffix}'; textcl reads {', '.join(_FORMATS)}, each also as .gz or .xz."
         )
     return suffix
 
 
 def read_rows(path: Path | ReadFile, columns: Sequence[str] | None) -> Iterator[tuple[Any, ...]]:
-    """Yields the cells of the wanted columns, row by row; None stands for the default text column."""
+    """Yields the cells of the wanted columns, row by row; None means the default text column."""
     suffix = format_of(path)
     if suffix == ".parquet":
         yield from _parquet_rows(path, columns)
@@ -152,7 +152,7 @@ def read_rows(path: Path | ReadFile, columns: Sequence[str] | None) -> Iterator[
 
 
 def csv_records(path: Path | ReadFile, *, tabs: bool) -> Iterator[tuple[int, list[str]]]:
-    """Yields (number of its last line, cells) for each record that is not blank."""
+    """Yields (line number, cells) for each record that is not blank. The line number is that of its last line."""
     last = 0
 
     def source() -> Iterator[str]:
@@ -166,13 +166,13 @@ def csv_records(path: Path | ReadFile, *, tabs: bool) -> Iterator[tuple[int, lis
             if line.strip():
                 yield last, line[:-1].split("\t")
         return
-    limit = csv.field_size_limit(sys.maxsize)  # the default, 131,072 characters, would refuse a long text
+    limit = csv.field_size_limit(sys.maxsize)  # the default limit of 131,072 characters would refuse a long text
     try:
         for record in csv.reader(source(), strict=True):
             if record:
                 yield last, record
     except csv.Error as error:
-        raise InputError(f"{path}, line {last}: this is no valid csv: {error}.") from None
+        raise InputError(f"{path}, line {last}: this is not valid csv: {error}.") from None
     finally:
         csv.field_size_limit(limit)
 
@@ -187,7 +187,7 @@ def csv_rows(path: Path | ReadFile, columns: Sequence[str] | None, *, tabs: bool
     for number, cells in records:
         if len(cells) != len(present):
             raise InputError(
-                f"{path}, line {number}: this row has {len(cells)} cells where the header has {len(present)}."
+                f"{path}, line {number}: this row has {len(cells)} cells, but the header has {len(present)}."
             )
         yield tuple(cells[index] for index in wanted)
 
@@ -199,7 +199,7 @@ def _jsonl_rows(path: Path | ReadFile, columns: Sequence[str] | None) -> Iterato
             chosen = pick_columns(list(row), columns, str(path))
         missing = [column for column in chosen if column not in row]
         if missing:
-            raise InputError(f"{path}, line {number}: there is no '{missing[0]}'; there is {_listed(row)}.")
+            raise InputError(f"{path}, line {number}: there is no field '{missing[0]}'; the fields are {_listed(row)}.")
         yield tuple(row[column] for column in chosen)
 
 
@@ -210,9 +210,9 @@ def _json_objects(path: Path | ReadFile) -> Iterator[tuple[int, dict[str, Any]]]
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise InputError(f"{path}, line {number}: this is no valid JSON: {error.msg}.") from None
+            raise InputError(f"{path}, line {number}: this is not valid JSON: {error.msg}.") from None
         if not isinstance(row, dict):
-            raise InputError(f"{path}, line {number}: a JSON object is needed, not a {type(row).__name__}.")
+            raise InputError(f"{path}, line {number}: the line must be a JSON object, not a {type(row).__name__}.")
         yield number, row
 
 
@@ -230,10 +230,10 @@ def parquet_file(path: Path | ReadFile) -> Iterator[Any]:
 
     with open_file(path) as handle:
         try:
-            # a compressed stream cannot seek as parquet needs it, so its bytes are read at once
+            # parquet needs to seek, which a compressed stream cannot do well, so all its bytes are read first
             file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(handle.read()) if _compressed(path) else handle)
         except pyarrow.ArrowInvalid as error:
-            raise InputError(f"{path} is no valid parquet file: {error}") from None
+            raise InputError(f"{path} is not a valid parquet file: {error}") from None
         yield file
 
 
@@ -242,13 +242,13 @@ def _compressed(path: Path | ReadFile) -> bool:
 
 
 def pick_columns(present: Sequence[str], columns: Sequence[str] | None, name: str) -> list[str]:
-    """The wanted columns, checked; without a wish "text", "sentence", or the only column."""
+    """The wanted columns, after checking that they exist. Default: "text", else "sentence", else the only column."""
     if columns is None:
         for candidate in (*_TEXT_COLUMNS, *(present if len(present) == 1 else ())):
             if candidate in present:
                 return [candidate]
         raise InputError(
-            f"{name} has the columns {_listed(present)}, none of them 'text' or 'sentence': name the one to read."
+            f"{name} has the columns {_listed(present)}, but neither 'text' nor 'sentence': name the column to read."
         )
     for column in columns:
         if column not in present:

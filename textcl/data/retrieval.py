@@ -1,4 +1,4 @@
-"""Readers of a user's own retrieval data: queries, documents, and which document answers which query."""
+"""Readers of a user's own retrieval data: queries, documents, and judgements of which document answers which query."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from textcl.data.corpora import as_text
 from textcl.data.formats import column_names, read_rows
 from textcl.errors import InputError
 
-# What a column may be called: textcl's name first, then that of BEIR's files.
+# Accepted column names: textcl's name first, then the name in BEIR's files.
 _ID = ("id", "_id")
 _QUERY = ("query_id", "query-id")
 _DOCUMENT = ("document_id", "corpus-id")
@@ -23,16 +23,16 @@ _RELEVANCE = ("relevance", "score")
 
 @dataclass(frozen=True)
 class Collection:
-    """Queries, documents and judgements, checked.
+    """Queries, documents and relevance judgements; the constructor checks them.
 
     Attributes:
-        queries: The text of each query id.
-        documents: The text of each document id.
-        relevance: For each query id its judged documents with their grades; above 0 is relevant.
+        queries: From query id to text.
+        documents: From document id to text.
+        relevance: From query id to its judged documents and their grades. A grade above 0 means relevant.
 
     Raises:
-        InputError: One of them is empty, a judgement names an unknown id or has a grade that is no number, or no
-            document is relevant to any query.
+        InputError: One of the three is empty, a judgement names an unknown id or has a grade that is not a number, or
+            no document is relevant to any query.
     """
 
     queries: Mapping[str, str]
@@ -53,17 +53,17 @@ class Collection:
                         "documents."
                     )
                 if not math.isfinite(grade):
-                    raise InputError(f"The grade of document '{document}' for query '{query}' is no finite number.")
+                    raise InputError(f"The grade of document '{document}' for query '{query}' is not a finite number.")
         if not self.answered:
-            raise InputError("No document is relevant to any query (a grade above 0 says so): nothing can be scored.")
+            raise InputError("No document is relevant to any query (no grade is above 0), so nothing can be evaluated.")
 
     @property
     def answered(self) -> list[str]:
-        """The queries to which some document is relevant."""
+        """The ids of the queries that have at least one relevant document."""
         return [query for query in self.queries if any(grade > 0 for grade in self.relevance.get(query, {}).values())]
 
     def hash(self) -> str:
-        """SHA-256 over ids, texts and grades, whatever their order in the files."""
+        """SHA-256 of ids, texts and grades; it does not depend on their order in the files."""
         digest = hashlib.sha256()
         grades = {
             f"{query}\t{document}": g for query, judged in self.relevance.items() for document, g in judged.items()
@@ -81,14 +81,14 @@ def read_collection(
     """Reads three files (.csv, .tsv, .jsonl or .parquet, each also as .gz or .xz).
 
     Args:
-        queries: Columns "id" (or "_id") and "text".
-        documents: The same, and perhaps "title", which is put before the text.
-        relevance: Columns "query_id" (or "query-id"), "document_id" (or "corpus-id") and perhaps "relevance" (or
-            "score"), a number; without it every judged document is relevant with grade 1.
+        queries: A file with the columns "id" (or "_id") and "text".
+        documents: A file with the same columns and, optionally, "title", which is put before the text.
+        relevance: A file with the columns "query_id" (or "query-id"), "document_id" (or "corpus-id") and, optionally,
+            "relevance" (or "score"), a number. Without this column every judged document has grade 1.
 
     Raises:
-        InputError: A missing or empty file, a missing column (those that are there are named), an id that stands
-            twice or in no other file, a grade that is no number.
+        InputError: A file is missing or empty, a column is missing (the message names those that exist), an id occurs
+            twice in one file, a judgement names an unknown id, or a grade is not a number.
 
     Example:
         >>> read_collection("queries.csv", "documents.csv", "relevance.csv").answered[:3]  # doctest: +SKIP
@@ -101,10 +101,10 @@ def read_beir(folder: str | os.PathLike[str], split: str = "test") -> Collection
 
     Args:
         folder: The folder.
-        split: Which file of judgements.
+        split: The name of the judgement file, without .tsv.
 
     Raises:
-        InputError: As `read_collection`.
+        InputError: The folder does not exist, or as in `read_collection`.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -122,7 +122,7 @@ def _read_texts(path: Path) -> dict[str, str]:
         text, *title = (as_text(part, str(path), number) for part in parts)
         name = _name(key, path, number)
         if name in texts:
-            raise InputError(f"{path}, row {number}: the id '{name}' stands there for the second time.")
+            raise InputError(f"{path}, row {number}: the id '{name}' occurs for the second time.")
         texts[name] = " ".join([*title, text]).strip()
     return texts
 
@@ -137,7 +137,9 @@ def _read_relevance(path: Path) -> dict[str, dict[str, float]]:
         name = _name(document, path, number)
         grade = _grade(grades[0], path, number) if grades else 1.0
         if judged.get(name, grade) != grade:
-            raise InputError(f"{path}, row {number}: document '{name}' has another grade for this query further up.")
+            raise InputError(
+                f"{path}, row {number}: document '{name}' has another grade for this query in an earlier row."
+            )
         judged[name] = grade
     return relevance
 
@@ -162,4 +164,4 @@ def _grade(value: Any, path: Path, number: int) -> float:
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise InputError(f"{path}, row {number}: the relevance '{value}' is no number.") from None
+        raise InputError(f"{path}, row {number}: the relevance '{value}' is not a number.") from None

@@ -13,7 +13,7 @@ from textcl.data.formats import read_lines
 from textcl.errors import InputError, nearest
 
 STS_TASKS = ("STS12", "STS13", "STS14", "STS15", "STS16", "STSBenchmark", "SICKRelatedness")
-_SPLIT_FILES = {  # these two have splits; STS12 to STS16 are test sets
+_SPLIT_FILES = {  # only these two have splits; STS12 to STS16 are test sets
     "STSBenchmark": ("STSBenchmark", {"train": "sts-train.csv", "dev": "sts-dev.csv", "test": "sts-test.csv"}),
     "SICKRelatedness": (
         "SICK",
@@ -27,10 +27,10 @@ class Subset:
     """Scored sentence pairs of one source.
 
     Attributes:
-        name: For example "MSRpar".
-        first: One sentence of each pair.
-        second: The other.
-        scores: The human scores, higher is more similar.
+        name: The name of the source, for example "MSRpar".
+        first: The first sentence of each pair.
+        second: The second sentence of each pair.
+        scores: The human scores; higher means more similar.
     """
 
     name: str
@@ -43,18 +43,19 @@ class Subset:
 
 
 def read_sts(task: str, directory: str | Path | None = None, split: str = "test") -> list[Subset]:
-    """Reads one of `STS_TASKS`, white space normalised and pairs without a score left out, as SentEval does it.
+    """Reads one of `STS_TASKS`. As in SentEval, white space is normalised and pairs without a score are left out.
 
-    STS13 is without its SMT subset, whose licence keeps it out of SentEval. SICKRelatedness is SentEval's split (test
-    4,927, dev 500), not the 9,927 pairs that MTEB scores.
+    STS13 lacks its SMT subset, which SentEval leaves out because of its licence. SICKRelatedness has SentEval's splits
+    (test 4,927, dev 500), not the 9,927 pairs that MTEB uses.
 
     Args:
         task: "STS12" to "STS16", "STSBenchmark" or "SICKRelatedness".
-        directory: The data directory; by default `data_directory()`.
+        directory: The data directory; default: `data_directory()`.
         split: "test"; for STSBenchmark and SICKRelatedness also "dev" and "train".
 
     Raises:
-        InputError: An unknown task or split, a missing file, a malformed line, or a wrong number of pairs.
+        InputError: The task or split is unknown, a file is missing, a line is malformed, or the number of pairs is
+            wrong.
     """
     root = Path(directory) if directory is not None else data_directory()
     if task not in STS_TASKS:
@@ -69,7 +70,7 @@ def read_sts(task: str, directory: str | Path | None = None, split: str = "test"
         _check_count(name, files[split], path, subset)
         return [subset]
     if split != "test":
-        raise InputError(f"{task} has no split '{split}'; it has test only.")
+        raise InputError(f"{task} has no split '{split}'; it has only test.")
     subsets = []
     for name in load_manifest()["sets"][task]["subsets"]:
         gold = require(task, f"STS.gs.{name}.txt", root)
@@ -80,7 +81,7 @@ def read_sts(task: str, directory: str | Path | None = None, split: str = "test"
 
 
 def hash_subsets(subsets: Sequence[Subset]) -> str:
-    """SHA-256 over subset names, texts and scores as they are scored."""
+    """SHA-256 of the subsets' names, texts and human scores, in the order in which they are evaluated."""
     digest = hashlib.sha256()
     for subset in subsets:
         digest.update(f"{subset.name}\n".encode())
@@ -90,18 +91,22 @@ def hash_subsets(subsets: Sequence[Subset]) -> str:
 
 
 def parse_score(text: str, path: Path, number: int) -> float:
-    """A finite number, or an `InputError` that names the line."""
+    """Converts `text` to a finite number.
+
+    Raises:
+        InputError: `text` is not a finite number; the message names file and line.
+    """
     try:
         score = float(text)
     except ValueError:
         score = math.nan
     if not math.isfinite(score):
-        raise InputError(f"{path}, line {number}: the score '{text}' is no number.")
+        raise InputError(f"{path}, line {number}: the score '{text}' is not a number.")
     return score
 
 
 def normalise_space(text: str) -> str:
-    """Single spaces between words and none around them."""
+    """The text with single spaces between words and none at its ends."""
     return " ".join(text.split())
 
 
@@ -113,10 +118,10 @@ def _read_two_files(name: str, texts: Path, gold: Path) -> Subset:
         )
     subset = Subset(name, [], [], [])
     for (number, pair), (_, score) in zip(pairs, scores, strict=True):
-        if score.strip():  # no score: a pair that was not annotated
+        if score.strip():  # a pair without a score was not annotated
             cells = pair.split("\t")
             if len(cells) < 2:
-                raise InputError(f"{texts}, line {number}: two sentences with a tab between them are needed.")
+                raise InputError(f"{texts}, line {number}: the line must be two sentences separated by a tab.")
             _append(subset, cells[0], cells[1], parse_score(score.strip(), gold, number))
     return subset
 
@@ -129,7 +134,7 @@ def _read_table(path: Path, name: str, columns: tuple[int, int, int], *, header:
             continue
         cells = line.split("\t")
         if len(cells) <= max(columns):
-            raise InputError(f"{path}, line {number}: {max(columns) + 1} cells with tabs between them are needed.")
+            raise InputError(f"{path}, line {number}: the line must have {max(columns) + 1} cells separated by tabs.")
         _append(subset, cells[first], cells[second], parse_score(cells[gold].strip(), path, number))
     return subset
 
@@ -144,6 +149,6 @@ def _check_count(name: str, file: str, path: Path, subset: Subset) -> None:
     expected = next(entry["rows"] for entry in load_manifest()["sets"][name]["files"] if entry["name"] == file)
     if len(subset) != expected:
         raise InputError(
-            f"{path} has {len(subset):,} scored pairs where {expected:,} are expected, so its scores could not be "
-            f"compared with others. Bring it in again with `textcl data fetch {name}` or `textcl data import FILE`."
+            f"{path} has {len(subset):,} scored pairs, but {expected:,} are expected: results could not be compared "
+            f"with others on this set. Get it again with `textcl data fetch {name}` or `textcl data import FILE`."
         )

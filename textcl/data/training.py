@@ -14,12 +14,15 @@ BUNDLED_TEXTS = Path(__file__).parents[1] / "assets" / "wordnet" / "glosses.txt"
 def training_rows(
     path: Path | ReadFile, column: str | None = None, label_column: str | None = None, limit: int | None = None
 ) -> Any:
-    """Reads texts; or pairs or triplets if `column` names two or three columns, or a csv or tsv has SimCSE's.
+    """Reads texts, pairs or triplets from a file.
+
+    Pairs and triplets are read if `column` names two or three columns, or if a csv or tsv file has SimCSE's columns
+    (sent0, sent1, hard_neg).
 
     Args:
         path: Any file that `load_texts` reads.
-        column: One column, or two or three with commas between them (text, positive, hard negative).
-        label_column: Read labels as well, with one column of texts ("text" by default) or two.
+        column: One column name, or two or three separated by commas (text, positive, hard negative).
+        label_column: A column of labels to read as well, with one text column (default "text") or two.
         limit: Read only the first `limit` rows.
     """
     columns = tuple(column.split(",")) if column else _triplet_columns(path)
@@ -31,7 +34,7 @@ def training_rows(
 
 
 def _triplet_columns(path: Path | ReadFile) -> tuple[str, ...]:
-    """The columns of a file with SimCSE's layout, sent0, sent1 and perhaps hard_neg; none for any other file."""
+    """SimCSE's columns (sent0, sent1 and, if present, hard_neg) if the file has them, else none."""
     suffixes = path.name.lower().split(".")[1:]
     if "csv" not in suffixes and "tsv" not in suffixes:
         return ()
@@ -40,14 +43,14 @@ def _triplet_columns(path: Path | ReadFile) -> tuple[str, ...]:
 
 
 def find_corpus(name: str) -> Path:
-    """A corpus by its path, or by its name in the data folder; "bundled" is the one that comes with textcl.
+    """The path of a corpus, given its path or its name in the data directory. "bundled" is the corpus in textcl.
 
     Raises:
-        InputError: If there is no such file.
+        InputError: There is no such file.
     """
     if name == "bundled":
         return BUNDLED_TEXTS
     for path in (Path(name), data_directory() / name):
         if path.is_file():
             return path
-    raise InputError(f"There is no file {name}, neither here nor in {data_directory()}.")
+    raise InputError(f"There is no file {name}, neither in the working directory nor in {data_directory()}.")

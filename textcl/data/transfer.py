@@ -1,4 +1,4 @@
-"""Readers of SentEval's transfer and probing tasks: texts, or pairs of texts, with a class or a score each."""
+"""Readers of SentEval's transfer and probing tasks: texts or pairs of texts, each with a class or a score."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from textcl.data.formats import read_lines
 from textcl.data.sts import normalise_space
 from textcl.errors import InputError, nearest
 
-TRANSFER_TASKS = ("MR", "CR", "SUBJ", "MPQA", "SST2", "TREC", "MRPC")  # the seven of the papers' average
+TRANSFER_TASKS = ("MR", "CR", "SUBJ", "MPQA", "SST2", "TREC", "MRPC")  # the seven tasks that papers average
 PROBING_TASKS = {
     "Length": "sentence_length.txt",
     "WordContent": "word_content.txt",
@@ -39,12 +39,12 @@ _PROBING_SPLITS = {"tr": "train", "va": "dev", "te": "test"}
 
 @dataclass(frozen=True)
 class Examples:
-    """Texts with their labels, in the order that SentEval puts them in, on which its folds depend.
+    """Texts with their labels, in SentEval's order, because SentEval's folds depend on it.
 
     Attributes:
-        first: The texts, or one side of each pair.
-        second: The other side; empty for single texts.
-        labels: A class, counted from 0, or a score for each.
+        first: The texts, or the first text of each pair.
+        second: The second text of each pair; empty for single texts.
+        labels: For each text or pair its class, an integer from 0, or its score.
     """
 
     first: list[str]
@@ -56,7 +56,7 @@ class Examples:
 
     @classmethod
     def ordered(cls, rows: Sequence[tuple[str, ...]], labels: Sequence[Any]) -> Examples:
-        """By number of words (of the first text, then of the second), then by label; ties as they come."""
+        """Sorts by number of words (of the first text, then of the second), then by label. The sort is stable."""
         lengths = [[len(text.split()) for text in row] for row in rows]
         order = sorted(range(len(rows)), key=lambda i: (lengths[i], labels[i]))
         second = [rows[i][1] for i in order] if rows and len(rows[0]) == 2 else []
@@ -64,17 +64,18 @@ class Examples:
 
 
 def read_transfer(task: str, directory: str | Path | None = None) -> dict[str, Examples]:
-    """Reads one of `CLASSIFICATIONS` or `REGRESSIONS`, white space normalised, in SentEval's order.
+    """Reads one of `CLASSIFICATIONS` or `REGRESSIONS`, with normalised white space, in SentEval's order.
 
     Args:
-        task: Its name.
-        directory: The data directory; by default `data_directory()`.
+        task: The name of the task.
+        directory: The data directory; default: `data_directory()`.
 
     Returns:
-        Its splits: "all" (MR, CR, SUBJ, MPQA), "train" and "test" (TREC, MRPC), or "train", "dev" and "test".
+        The examples of each split: "all" (MR, CR, SUBJ, MPQA), "train" and "test" (TREC, MRPC), or "train", "dev" and
+        "test" (the others).
 
     Raises:
-        InputError: An unknown task, a missing file, a malformed line, or a wrong number of texts.
+        InputError: The task is unknown, a file is missing, a line is malformed, or the number of texts is wrong.
 
     Example:
         >>> read_transfer("TREC")["test"].labels[:3]  # doctest: +SKIP
@@ -86,7 +87,7 @@ def read_transfer(task: str, directory: str | Path | None = None) -> dict[str, E
     if task in PROBING_TASKS:
         return _read_probing(require("Probing", PROBING_TASKS[task], root))
     if task in ("MR", "CR", "SUBJ", "MPQA"):
-        # as SentEval joins them: the file of class 1 first (objective sentences for SUBJ)
+        # SentEval's order: the file of class 1 comes first (for SUBJ, the objective sentences)
         one, zero = (file["name"] for file in load_manifest()["sets"][task]["files"])
         texts = [(name, text) for name in (one, zero) for (text,), _ in _rows(task, name, root, _text, "latin-1")]
         labels = [int(name == one) for name, _ in texts]
@@ -107,7 +108,7 @@ def read_transfer(task: str, directory: str | Path | None = None) -> dict[str, E
 
 
 def hash_examples(splits: dict[str, Examples]) -> str:
-    """SHA-256 over the splits' names, texts and labels, as they are scored."""
+    """SHA-256 of the splits' names, texts and labels, in the order in which they are evaluated."""
     digest = hashlib.sha256()
     for name, examples in splits.items():
         digest.update(f"{name}\n".encode())
@@ -121,7 +122,7 @@ Row = tuple[tuple[str, ...], Any]
 
 
 def _rows(name: str, file: str, root: Path, parse: Callable[[str], Row], encoding: str) -> Iterator[Row]:
-    """The rows of one file; what `parse` cannot take apart is an error that names the line."""
+    """Yields the rows of one file. If `parse` fails, the error message names the line."""
     path = require(name, file, root)
     entry = next(entry for entry in load_manifest()["sets"][name]["files"] if entry["name"] == file)
     count = 0
@@ -131,13 +132,13 @@ def _rows(name: str, file: str, root: Path, parse: Callable[[str], Row], encodin
         try:
             texts, label = parse(line)
         except (ValueError, IndexError):
-            raise InputError(f"{path}, line {number}: this is no line of {name}: '{line[:80]}'.") from None
+            raise InputError(f"{path}, line {number}: this is not a valid line of {name}: '{line[:80]}'.") from None
         count += 1
         yield tuple(map(normalise_space, texts)), label
     if count != entry["rows"]:
         raise InputError(
-            f"{path} has {count:,} texts where {entry['rows']:,} are expected, so its scores could not be compared "
-            f"with others. Bring it in again with `textcl data fetch {name}` or `textcl data import FILE`."
+            f"{path} has {count:,} texts, but {entry['rows']:,} are expected: results could not be compared with "
+            f"others on this set. Get it again with `textcl data fetch {name}` or `textcl data import FILE`."
         )
 
 
@@ -157,7 +158,7 @@ def _sst5(line: str) -> Row:
 
 def _trec(line: str) -> Row:
     label, question = line.split(":", 1)
-    return (question.split(" ", 1)[1],), _TREC_CLASSES.index(label)  # what stands before the space is the fine class
+    return (question.split(" ", 1)[1],), _TREC_CLASSES.index(label)  # the word before the space is the fine class
 
 
 def _mrpc(line: str) -> Row:
@@ -181,12 +182,14 @@ def _similarity(line: str) -> Row:
 
 
 def _read_probing(path: Path) -> dict[str, Examples]:
-    """Lines of three cells: tr, va or te; the class; the sentence. Classes are numbered in the order of their names."""
+    """Reads lines of three cells: tr, va or te; class; sentence. Classes are numbered in the order of their names."""
     rows: dict[str, list[tuple[str, str]]] = {split: [] for split in _PROBING_SPLITS.values()}
     for number, line in read_lines(path):
         cells = line.rstrip().split("\t")
         if len(cells) < 3 or cells[0] not in _PROBING_SPLITS:
-            raise InputError(f"{path}, line {number}: three cells are needed: tr, va or te, a class and a sentence.")
+            raise InputError(
+                f"{path}, line {number}: the line must have three cells: tr, va or te; a class; a sentence."
+            )
         rows[_PROBING_SPLITS[cells[0]]].append((normalise_space(cells[-1]), cells[1]))
     classes = {label: number for number, label in enumerate(sorted({label for _, label in rows["train"]}))}
     unknown = {label for split in rows.values() for _, label in split} - set(classes)

@@ -1,4 +1,4 @@
-"""Scoring encoders: `evaluate` for one call, evaluators for a trainer, baselines to compare with."""
+"""Evaluating encoders: the function `evaluate`, evaluators for a trainer, and baselines to compare with."""
 
 from textcl.evaluation.baselines import MeanWordVectors, TfidfEncoder, whitening
 from textcl.evaluation.clustering import Clustering, cluster_texts

@@ -1,4 +1,4 @@
-"""What a sentence encoder has to beat: three encoders without any sentence training."""
+"""Three baselines for sentence encoders. None of them was trained on sentences."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from textcl.encoder import Encoder
 
 _SLICE = 1024  # texts at a time
-_WINDOW = 16_384  # whose embeddings are held while a covariance is summed up
+_WINDOW = 16_384  # texts whose embeddings are in memory while the covariance is summed
 
 
 class TfidfEncoder:
-    """TF-IDF vectors over words, one-letter words and punctuation marks included, fitted on a corpus.
+    """TF-IDF vectors over words, including one-letter words and punctuation marks, fitted on a corpus.
 
-    The marks count because the STS sets are tokenised; a word that the corpus lacks contributes nothing.
+    Punctuation marks are included because the STS sets are tokenised. A word that is not in the corpus is ignored.
 
     Args:
-        corpus: Texts that the vocabulary and document frequencies are taken from.
+        corpus: The texts for the vocabulary and the document frequencies.
 
     Example:
         >>> TfidfEncoder(["a cat sleeps", "a dog barks"]).encode(["a cat barks"]).shape
@@ -43,7 +43,7 @@ class TfidfEncoder:
         return self._vectorizer.transform(texts)
 
     def describe(self) -> dict[str, Any]:
-        """What a result's provenance says of it."""
+        """The description of this encoder for a result's provenance."""
         return {
             "model": "TF-IDF",
             "words": len(self._vectorizer.vocabulary_),
@@ -53,10 +53,10 @@ class TfidfEncoder:
 
 
 class MeanWordVectors:
-    """The mean of an encoder's input word embeddings over the tokens of a text: no context, no special tokens.
+    """The mean of an encoder's input word embeddings over the tokens of a text, without special tokens.
 
     Args:
-        encoder: Its tokenizer, word embeddings and maximal length are used.
+        encoder: The encoder whose tokenizer, word embeddings and maximal length are used.
 
     Example:
         >>> MeanWordVectors(encoder).encode(["a cat sleeps"]).shape  # doctest: +SKIP
@@ -85,7 +85,7 @@ class MeanWordVectors:
         return torch.cat(rows).numpy() if rows else weight.new_zeros(0, weight.shape[1]).numpy()
 
     def describe(self) -> dict[str, Any]:
-        """What a result's provenance says of it."""
+        """The description of this encoder for a result's provenance."""
         return {
             **self._encoder.describe(),
             "pooling": "mean of word embeddings, no special tokens",
@@ -100,24 +100,28 @@ class MeanWordVectors:
 def whitening(
     encoder: Encoder, texts: Iterable[str], dimensions: int | None = None, **encode_arguments: Any
 ) -> Encoder:
-    """The encoder with its embeddings whitened: of mean 0 and covariance I on `texts`, each text counting as often.
+    """Whitens an encoder: its embeddings of `texts` get mean 0 and covariance I. All texts have the same weight.
 
-    BERT-whitening (Su et al. 2021, arXiv 2103.15316), algorithm 1: (x - µ)W with W = UΛ^(-1/2) and UΛUᵀ the covariance,
-    which divides by n - 1 here, as the authors' code does; cosines do not see the difference. It is a linear layer with
-    weight Wᵀ and bias -µW, so that `save` exports it as one. An encoder that scales its vectors to length 1 does so
-    behind it.
+    BERT-whitening (Su et al. 2021, arXiv 2103.15316), algorithm 1: (x - µ)W with W = UΛ^(-1/2), where UΛUᵀ is the
+    covariance. The covariance is divided by n - 1, as in the authors' code; this does not change cosines. Whitening is
+    a linear layer with weight Wᵀ and bias -µW, and `save` exports it as such. If the encoder scales its vectors to
+    length 1, it does so after this layer.
 
     Args:
-        encoder: Its backbone is shared, not copied.
-        texts: To fit on: the training corpus, never the texts that are scored.
-        dimensions: Keep the directions of the largest variance alone, so many; default: all in which the texts vary.
-            Behind a layer norm, as BERT ends with, that is one less than there are numbers: what it gives lies in a
-            plane, and the last direction holds rounding noise, which whitening would blow up to the size of the others.
+        encoder: The encoder to whiten. Its backbone is shared with the result, not copied.
+        texts: The texts to fit on: the training corpus, never the evaluation texts.
+        dimensions: Keep only this many directions, those with the largest variance; default: all directions in which
+            the texts vary. For a backbone that ends with a layer norm, such as BERT, these are one fewer than the
+            embedding dimension: its outputs are in a hyperplane, and whitening would scale the rounding noise in the
+            last direction up to the size of the others.
         **encode_arguments: Passed on to `encode`, such as `batch_size`.
 
+    Returns:
+        A new encoder with the linear layer.
+
     Raises:
-        InputError: The embeddings of the texts vary in fewer directions than are asked for, or the encoder has a
-            linear layer at its end already.
+        InputError: The embeddings of the texts vary in fewer than `dimensions` directions, or the encoder already ends
+            with a linear layer.
 
     Example:
         >>> whitening(encoder, corpus, dimensions=256).save("whitened")  # doctest: +SKIP
@@ -126,9 +130,9 @@ def whitening(
     import torch
 
     if encoder.projection is not None:
-        raise InputError(f"{encoder.name} has a linear layer at its end already; whiten the encoder without it.")
+        raise InputError(f"{encoder.name} already ends with a linear layer; whiten the encoder without it.")
     count, total, products = 0, np.zeros(encoder.dimension), np.zeros((encoder.dimension, encoder.dimension))
-    origin = None  # near the mean, so that the difference of the sums below is not one of large numbers
+    origin = None  # a point near the mean; subtracting it keeps the sums small, which reduces rounding errors
     stream = iter(texts)
     while window := list(islice(stream, _WINDOW)):
         rows = encoder.encode(window, normalize=False, **encode_arguments).astype(np.float64)
@@ -136,17 +140,19 @@ def whitening(
         rows -= origin
         count, total, products = count + len(rows), total + rows.sum(axis=0), products + rows.T @ rows
     if origin is None or count < 2:
-        raise InputError(f"Whitening was to be fitted on {count} texts; there must be many more than dimensions.")
+        raise InputError(
+            f"Whitening cannot be fitted on {count} texts; give many more texts than the embeddings have dimensions."
+        )
     covariance = (products - np.outer(total, total) / count) / (count - 1)
     directions, variances, _ = np.linalg.svd(covariance, hermitian=True)
-    # float32 embeddings say nothing of smaller ones; and n texts differ in n - 1 directions at most
+    # smaller variances are rounding noise of float32 embeddings; n texts vary in at most n - 1 directions
     least = (np.trace(covariance) + origin @ origin) * np.finfo(np.float32).eps ** 2
     varying = min(int((variances > least).sum()), count - 1)
     wanted = varying if dimensions is None else dimensions
     if not 1 <= wanted <= varying:
         raise InputError(
-            f"The embeddings of {count:,} texts vary in {varying} directions, so that they cannot be whitened to "
-            f"{wanted} dimensions. Give more texts, or fewer dimensions."
+            f"The embeddings of {count:,} texts vary in {varying} directions and cannot be whitened to {wanted} "
+            f"dimensions. Give more texts, or fewer dimensions."
         )
     weight = directions[:, :wanted] / np.sqrt(variances[:wanted])
     layer = torch.nn.Linear(encoder.dimension, wanted, dtype=torch.promote_types(encoder.backbone.dtype, torch.float32))

@@ -1,7 +1,7 @@
-"""What a killed evaluation leaves behind for the next: embeddings by text, beside the tasks that were finished.
+"""The cache from which an interrupted evaluation is resumed: the embeddings of texts and the scores of finished tasks.
 
-All of it lies in one folder for each encoder, named by the encoder's fingerprint. Two processes may write there at the
-same time: a file of embeddings takes its name when it is complete.
+Each encoder has one folder, named by the encoder's fingerprint. Two processes may write to it at the same time, because
+a file of embeddings is renamed into place when it is complete.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from textcl.errors import InputError
 from textcl.evaluation.encoding import encode_distinct
 from textcl.files import atomic_write
 
-FINISHED = "results.jsonl"  # a line for each task that was scored
-_WINDOW = 16_384  # texts that are encoded between two files
+FINISHED = "results.jsonl"  # one line for each finished task
+_WINDOW = 16_384  # texts whose embeddings are written to one file
 
 
 def cache_folder(root: str | os.PathLike[str], encoder: Any, encode_arguments: dict[str, Any]) -> Path:
-    """The folder under `root` for an encoder and the arguments of its `encode`, whose batch size does not matter.
+    """The folder under `root` for an encoder and the arguments of its `encode`, without the batch size.
 
     Raises:
         InputError: The encoder has no `fingerprint()`.
     """
     if not hasattr(encoder, "fingerprint"):
         raise InputError(
-            f"A cache needs an encoder with a fingerprint, and {type(encoder).__name__} has no method fingerprint(). "
-            f"Name the directory of the model instead of passing it, or leave the cache out."
+            f"A cache needs an encoder with a fingerprint, but {type(encoder).__name__} has no method fingerprint(). "
+            f"Pass the directory of the model instead of the object, or use no cache."
         )
     arguments = {name: value for name, value in encode_arguments.items() if name != "batch_size"}
     mark = f"{encoder.fingerprint()} {json.dumps(arguments, sort_keys=True, default=str)}"
@@ -42,14 +42,14 @@ def cache_folder(root: str | os.PathLike[str], encoder: Any, encode_arguments: d
 def embed(
     encoder: Any, texts: Iterable[str], folder: Path | None, **encode_arguments: Any
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """Encodes each distinct text once, unless its embedding lies in `folder`, where new ones are put.
+    """Encodes each distinct text once, unless its embedding is in `folder`; new embeddings are added there.
 
     Returns:
-        The embeddings in float32, `(distinct, dim)`, and the row of each text in them.
+        The embeddings in float32, `(distinct, dim)`, and for each text its row in them.
 
     Raises:
-        InputError: The encoder returned another number of rows than it was given texts, NaN or infinite values, or
-            sparse rows; or a file of the folder is damaged.
+        InputError: The encoder did not return one row per text, or returned NaN, infinite values or sparse rows; or a
+            file of the folder is damaged.
     """
     row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
     if folder is None:
@@ -71,7 +71,7 @@ def _encode(encoder: Any, texts: list[str], encode_arguments: dict[str, Any]) ->
     rows, places = encode_distinct(encoder, texts, **encode_arguments)
     if not isinstance(rows, np.ndarray):
         raise InputError(
-            "The encoder returns sparse rows; a classifier on them would not fit in memory. Dense ones are needed."
+            "The encoder returns sparse rows, for which a classifier would not fit in memory. Use dense rows."
         )
     return rows.astype(np.float32), places
 
@@ -89,7 +89,7 @@ def _stored(folder: Path, wanted: dict[bytes, str]) -> dict[bytes, np.ndarray]:
                     rows = file.get_tensor("embeddings")
                     found.update((keys[row], rows[row]) for row in here)
         except SafetensorError as error:
-            raise InputError(f"{path} cannot be read: {error}. Remove it; its texts are then encoded anew.") from None
+            raise InputError(f"{path} cannot be read: {error}. Remove it; its texts are then encoded again.") from None
     return found
 
 

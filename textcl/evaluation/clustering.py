@@ -1,6 +1,6 @@
-"""Clustering: how well k-means on the embeddings finds the classes of texts, and clusters for people who want them.
+"""Clustering by k-means on embeddings: how well it finds the classes of labelled texts, and clusters of a user's texts.
 
-sklearn's `n_init="auto"` is a single start of k-means++; here it is always ten, of which the best is kept.
+sklearn's `n_init="auto"` means one start of k-means++; here k-means always starts ten times and keeps the best result.
 """
 
 from __future__ import annotations
@@ -38,18 +38,19 @@ logger = logging.getLogger("textcl")
 
 
 class Clustering:
-    """K-means on the embeddings with as many clusters as there are classes, scored by accuracy, NMI and ARI.
+    """K-means on the embeddings, with as many clusters as classes, evaluated by accuracy, NMI and ARI.
 
-    The protocol of SCCL (Zhang et al. 2021, section 4): all texts of a set are clustered, no label is seen. The
-    embeddings are taken as `encode` gives them, and figures are means over `seeds`.
+    The protocol is that of SCCL (Zhang et al. 2021, section 4): all texts of a set are clustered, without labels. The
+    embeddings are not changed after `encode`, and scores are means over `seeds`.
 
     Args:
-        sets: Some of `CLUSTERING_SETS`, or own data: `{name: (texts, labels)}`.
-        data_dir: The data directory; by default `textcl.data.data_directory()`.
-        seeds: Of k-means.
+        sets: Names from `CLUSTERING_SETS`, or your own data as `{name: (texts, labels)}`.
+        data_dir: The data directory; default: `textcl.data.data_directory()`.
+        seeds: The seeds of k-means.
 
     Raises:
-        InputError: An unknown or missing set; own data with one class only, or unequal numbers of texts and labels.
+        InputError: A set is unknown or not installed; or your own data has only one class, or unequal numbers of texts
+            and labels.
 
     Example:
         >>> Clustering({"mine": (texts, labels)})(encoder).results["mine"]["accuracy"]  # doctest: +SKIP
@@ -71,19 +72,20 @@ class Clustering:
             if len(texts) != len(labels):
                 raise InputError(f"{name} has {len(texts):,} texts and {len(labels):,} labels; each text needs one.")
             if len(set(labels)) < 2:
-                raise InputError(f"{name} has {len(set(labels))} classes; there must be two at least to tell apart.")
+                raise InputError(f"{name} has {len(set(labels))} classes; clustering needs at least two.")
         self.seeds = tuple(seeds)
         self.name = "-".join(["clustering", *map(str.lower, self.sets)]) if len(self.sets) == 1 else "clustering"
 
     def __call__(self, encoder: Any, **encode_arguments: Any) -> Result:
-        """Scores anything with `.encode(list[str])` that returns one row a text: arrays, tensors, lists, sparse rows.
+        """Evaluates an encoder.
 
         Args:
-            encoder: The encoder.
-            **encode_arguments: Passed on to its `encode`.
+            encoder: Any object with `.encode(list[str])` that returns one row per text: an array, a tensor, a list or
+                a sparse matrix.
+            **encode_arguments: Passed on to `encoder.encode`.
 
         Raises:
-            InputError: The encoder returned another number of rows than it was given texts, or NaN or infinite values.
+            InputError: The encoder did not return one row per text, or returned NaN or infinite values.
         """
         results: dict[str, dict[str, Any]] = {}
         for name, (texts, labels) in self.sets.items():
@@ -116,7 +118,7 @@ class Clustering:
                 "aggregation": "mean over seeds",
             },
             "encoder": describe(encoder),
-            "seed": None,  # of a training run, as in the STS results
+            "seed": None,  # the seed of a training run, as in the STS results
             "versions": library_versions(),
         }
         average = {metric: float(np.mean([entry[metric] for entry in results.values()])) for metric in CLUSTERING.rows}
@@ -129,11 +131,11 @@ class ClusteredTexts:
 
     Attributes:
         texts: The texts.
-        clusters: The cluster of each, (texts,); 0 is the largest.
-        confidence: How much nearer its own centre is than the next one, (d₂ − d₁) / d₂, (texts,): 0 on the border
-            between two clusters, 1 on the centre.
-        rank: Its place among the texts of its cluster, by distance to the centre, (texts,); 1 is the nearest.
-        estimated: Whether the number of clusters was.
+        clusters: The cluster of each text, (texts,); cluster 0 is the largest.
+        confidence: (d₂ − d₁) / d₂ for each text, (texts,), with d₁ the distance to the centre of its cluster and d₂
+            that to the next centre: 0 on the border between two clusters, 1 at the centre.
+        rank: The rank of each text in its cluster by distance to the centre, (texts,); 1 is the nearest.
+        estimated: Whether the number of clusters was estimated.
     """
 
     texts: list[str]
@@ -150,9 +152,12 @@ class ClusteredTexts:
             yield len(members), list(dict.fromkeys(self.texts[row] for row in ordered))[:nearest]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes a csv with the columns text, cluster, confidence and rank, in the order of the texts, atomically."""
+        """Writes a csv file with the columns text, cluster, confidence and rank, in the order of the texts.
+
+        The file is written atomically.
+        """
         with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as handle:
-            # every text is quoted: a carriage return alone would otherwise not be
+            # quote every text, because csv would not quote a text with only a carriage return
             writer = csv.writer(handle, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
             writer.writerow(["text", "cluster", "confidence", "rank"])
             columns = (self.clusters.tolist(), self.confidence.round(4).tolist(), self.rank.tolist())
@@ -162,26 +167,28 @@ class ClusteredTexts:
 def cluster_texts(
     encoder: Any, texts: Sequence[str], clusters: int | None = None, *, seed: int = 0, **encode_arguments: Any
 ) -> ClusteredTexts:
-    """Clusters texts by k-means on their embeddings, as `encode` gives them.
+    """Clusters texts by k-means on their embeddings, which are not changed after `encode`.
 
     The confidence of a text is its simplified silhouette (Hruschka et al. 2004), not the Student-t assignment that
-    SCCL trains with (Zhang et al. 2021, equation 3). Both order texts about equally well by whether their cluster is
-    the right one, but on unit vectors the latter cannot say so: with 20 clusters it stays under 0.1 on the very centre.
+    SCCL trains with (Zhang et al. 2021, equation 3). Both rank texts about equally well by whether their cluster is
+    right. But on unit vectors the values of the Student-t assignment are small: with 20 clusters they are below 0.1
+    even at the centre of a cluster.
 
     Args:
-        encoder: Anything with `.encode(list[str])`.
-        texts: The texts; duplicates are fine, and count as often as they occur.
-        clusters: How many; None for `estimate_clusters`.
-        seed: Of k-means, and of the sample where the number is estimated.
+        encoder: Any object with `.encode(list[str])`.
+        texts: The texts. Duplicates are allowed and count as often as they occur.
+        clusters: The number of clusters; None: it is estimated by `estimate_clusters`.
+        seed: The seed of k-means, and of the sample on which the number of clusters is estimated.
         **encode_arguments: Passed on to `encode`.
 
     Raises:
-        InputError: Fewer than two clusters, more clusters than distinct texts, too few texts to estimate from.
+        InputError: `clusters` is less than two or more than the number of distinct texts, or there are too few texts
+            to estimate the number of clusters.
 
     Example:
         >>> cluster_texts(encoder, texts, 20).save("clusters.csv")  # doctest: +SKIP
     """
-    if clusters is not None:  # before the long part
+    if clusters is not None:  # check before the texts are encoded, which takes long
         check_number(clusters, len(set(texts)), "distinct texts")
     embeddings = _embed(encoder, texts, encode_arguments)
     number = estimate_clusters(embeddings, seed=seed) if clusters is None else clusters
@@ -205,11 +212,13 @@ _FUNCTIONS = (
 
 def _embed(encoder: Any, texts: Sequence[str], encode_arguments: Mapping[str, Any]) -> Any:
     rows, row_of = encode_distinct(encoder, texts, **encode_arguments)
-    return rows.astype(np.float32)[[row_of[text] for text in texts]]  # k-means takes twice as long in float64
+    return rows.astype(np.float32)[
+        [row_of[text] for text in texts]
+    ]  # float32, because k-means takes twice as long in float64
 
 
 def _hash(texts: Sequence[str], labels: Sequence[Any]) -> str:
-    """SHA-256 over labels and texts as they are scored."""
+    """SHA-256 of labels and texts, in the order in which they are evaluated."""
     digest = hashlib.sha256()
     for text, label in zip(texts, labels, strict=True):
         digest.update(f"{label}\t{text}\n".encode())

@@ -1,4 +1,4 @@
-"""What every evaluator does with an encoder: embed each distinct text once, compare rows, say what was measured."""
+"""Functions that all evaluators use: encode each distinct text once, compute cosines, describe the encoder."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from textcl.errors import InputError
 
 logger = logging.getLogger("textcl")
 
-_DECIMALS = 12  # of a cosine: beyond them is rounding noise, which would break ties that counts of words have
+_DECIMALS = 12  # cosines are rounded to this many decimals, because noise would break ties of bag-of-words vectors
 
 
 def encode_distinct(encoder: Any, texts: Iterable[str], **encode_arguments: Any) -> tuple[Any, dict[str, int]]:
     """Encodes each distinct text once, in one call of `encoder.encode`.
 
     Returns:
-        The embeddings in float64, dense or sparse, `(distinct, dim)`, and the row of each text in them.
+        The embeddings in float64, dense or sparse, `(distinct, dim)`, and for each text its row in them.
 
     Raises:
-        InputError: The encoder returned another number of rows than it was given texts, or NaN or infinite values.
+        InputError: The encoder did not return one row per text, or returned NaN or infinite values.
     """
-    # longest first: little padding, and what does not fit fails at once
+    # sorted by length for little padding; longest first, so that out-of-memory errors occur at once
     distinct = sorted(set(texts), key=lambda text: (-len(text), text))
     rows = _as_rows(encoder.encode(distinct, **encode_arguments), distinct)
     return rows, {text: row for row, text in enumerate(distinct)}
 
 
 def cosine(first: Any, second: Any) -> np.ndarray:
-    """Cosine of each row of `first` with the same row of `second`, `(n, dim)` each, in float64; 0 for a zero row.
+    """The cosine of each row of `first` with the same row of `second`, (n,), in float64; 0 for a zero row.
 
-    Both may be scipy sparse matrices.
+    Both inputs are `(n, dim)`; both may be scipy sparse matrices.
     """
     if hasattr(first, "multiply"):
         dots = np.asarray(first.multiply(second).sum(axis=1)).ravel()
@@ -46,14 +46,14 @@ def cosine(first: Any, second: Any) -> np.ndarray:
 
 
 def describe(encoder: Any) -> dict[str, Any]:
-    """What an encoder says of itself (`describe()`), else the name of its class."""
+    """The encoder's `describe()` if it has one, else the name of its class."""
     if hasattr(encoder, "describe"):
         return dict(encoder.describe())
     return {"name": f"{type(encoder).__module__}.{type(encoder).__qualname__}"}
 
 
 def _as_rows(embeddings: Any, texts: Sequence[str]) -> Any:
-    """Float64 rows, dense or sparse, from whatever `encode` returned."""
+    """Converts the output of `encode` to float64 rows, dense or sparse, and checks them."""
     if hasattr(embeddings, "tocsr"):
         rows = embeddings.tocsr().astype(np.float64)
         bad = np.flatnonzero(~np.isfinite(np.asarray(rows.sum(axis=1)).ravel()))
@@ -65,17 +65,17 @@ def _as_rows(embeddings: Any, texts: Sequence[str]) -> Any:
     if rows.ndim != 2 or rows.shape[0] != len(texts):
         raise InputError(
             f"The encoder was given {len(texts):,} texts and returned an array of shape {tuple(rows.shape)}; "
-            f"({len(texts)}, dimension) is needed."
+            f"the shape must be ({len(texts)}, dimension)."
         )
     if len(bad):
         raise InputError(
             f"The encoder returned NaN or infinite values for {len(bad):,} of {len(texts):,} texts, "
-            f"the first of them '{texts[bad[0]][:80]}'."
+            f"first for '{texts[bad[0]][:80]}'."
         )
     return rows
 
 
 def _as_array(values: Any) -> np.ndarray:
-    if hasattr(values, "detach"):  # a tensor, perhaps bfloat16 and on a GPU
+    if hasattr(values, "detach"):  # a tensor; it may be bfloat16 or on a GPU
         values = values.detach().double().cpu()
     return np.asarray(values, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Geometry: what the cloud of an encoder's embeddings looks like on STS-B, beside how well it ranks."""
+"""Geometry: how an encoder's embeddings of STS-B are distributed, independent of how well they rank pairs."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from textcl.metrics import geometry
 from textcl.version import library_versions
 
 NEIGHBOURS = 10
-LEAST_SCORE = 4.0  # pairs scored above are positives (Gao et al. 2021, footnote 3)
+LEAST_SCORE = 4.0  # pairs with a human score above this are positives (Gao et al. 2021, footnote 3)
 
 
 class Geometry:
     """Alignment, uniformity, effective rank, anisotropy and hubness of an encoder on STS-B.
 
-    - alignment: the mean squared distance of pairs that people score above 4; small is good (Wang and Isola 2020).
-    - uniformity: how evenly all sentences fill the sphere; low is good (the same).
-    - effective_rank: how many directions they use (Roy and Vetterli 2007).
-    - anisotropy: the mean cosine of two different sentences; 0 is isotropic (Ethayarajh 2019).
-    - hubness: the skewness of how often a sentence is among the ten nearest of others; 0 without hubs (Radovanović,
-      Nanopoulos and Ivanović 2010).
+    - alignment: the mean squared distance of pairs that people score above 4; low is good (Wang and Isola 2020).
+    - uniformity: how evenly all sentences fill the sphere; low is good (Wang and Isola 2020).
+    - effective_rank: how many directions the embeddings use (Roy and Vetterli 2007).
+    - anisotropy: the mean cosine of two different sentences; 0 means isotropic (Ethayarajh 2019).
+    - hubness: the skewness of how often a sentence is among the ten nearest neighbours of others; 0 without hubs
+      (Radovanović, Nanopoulos and Ivanović 2010).
 
-    All on embeddings of length 1. None of it uses the scores beyond the choice of positives.
+    All are computed on embeddings scaled to length 1. The human scores are used only to choose the positives.
 
     Args:
-        data_dir: The data directory; by default `textcl.data.data_directory()`.
-        split: "dev", so that what is chosen by it has not seen the test set, or another of STS-B's.
+        data_dir: The data directory; default: `textcl.data.data_directory()`.
+        split: A split of STS-B; the default is "dev", because models selected on "test" could not be reported on it.
 
     Raises:
         InputError: STS-B is not installed.
@@ -51,18 +51,18 @@ class Geometry:
         self.subsets = read_sts("STSBenchmark", None if data_dir is None else Path(data_dir), split=split)
 
     def __call__(self, encoder: Any, **encode_arguments: Any) -> Result:
-        """Measures anything with `.encode(list[str])`.
+        """Evaluates any object with `.encode(list[str])`.
 
         Raises:
-            InputError: The encoder returned another number of rows than it was given texts, NaN or infinite values,
-                or zero vectors alone.
+            InputError: The encoder did not return one row per text, or returned NaN, infinite values or only zero
+                vectors.
         """
         pairs = [pair for s in self.subsets for pair in zip(s.first, s.second, s.scores, strict=True)]
         texts = (text for first, second, _ in pairs for text in (first, second))
         found, row_of = encode_distinct(encoder, texts, **encode_arguments)
         rows = torch.as_tensor(found.toarray() if hasattr(found, "toarray") else found)
         if not rows.any():
-            raise InputError("The encoder gives every sentence the zero vector, which has no direction to measure.")
+            raise InputError("The encoder returns the zero vector for every sentence; a zero vector has no direction.")
         rows = torch.nn.functional.normalize(rows, dim=1)
         positives = [(row_of[first], row_of[second]) for first, second, score in pairs if score > LEAST_SCORE]
         first, second = torch.tensor(positives).unbind(dim=1)
@@ -91,15 +91,15 @@ class Geometry:
 
 
 def hubness(rows: Tensor, neighbours: int = NEIGHBOURS, chunk_size: int = 1024) -> Tensor:
-    """The skewness of the number of times that each row is among the nearest of the others, by cosine.
+    """The skewness of how often each row is among the nearest neighbours of the other rows, by cosine.
 
     Args:
         rows: (rows, dim), of length 1.
-        neighbours: How many nearest ones count.
-        chunk_size: Rows whose cosines are held at once.
+        neighbours: The number of nearest neighbours of each row.
+        chunk_size: The number of rows whose cosines are in memory at once.
 
     Returns:
-        Scalar; 0 where all rows are neighbours equally often.
+        Scalar; 0 if all rows are neighbours equally often.
     """
     times = torch.zeros(len(rows), dtype=torch.double)
     for start in range(0, len(rows), chunk_size):

@@ -1,4 +1,4 @@
-"""The kinds of task: one entry each, from which results, tables and comparisons take what they need."""
+"""The kinds of task: one entry for each, which results, tables and comparisons use."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,16 +7,18 @@ from typing import Any
 
 @dataclass(frozen=True)
 class TaskKind:
-    """All that textcl knows of a kind of task.
+    """A kind of task: its name, its metrics, and how tables show them.
 
     Attributes:
         name: The name under "kind" in a task's result.
-        title: The head of its block in a result's table.
-        rows: Rows of that block: the metric of a task, and the name of its average over tasks.
-        figure: The one metric that stands for a task, and whose average is selected on.
-        mark: A metric that results of other kinds do not have; results of earlier versions do not name their kind.
-        columns: Columns of a comparison for each task: their head, "" for the task's name alone, and the metric.
-        mean_column: The head of the columns' mean over tasks, with the column's head in `{}`; None: there is none.
+        title: The header of its block in a result's table.
+        rows: The rows of that block: from the metric of a task to the name of its average over tasks.
+        figure: The main metric of a task; models are selected by its average over tasks.
+        mark: A metric that only this kind has. It identifies the kind in results of earlier versions, which do not
+            name it.
+        columns: The columns of a comparison for each task: from the header ("": only the task's name) to the metric.
+        mean_column: The header of the mean of a column over tasks, with `{}` for the column's header; None: there is
+            no such column.
     """
 
     name: str
@@ -29,11 +31,11 @@ class TaskKind:
 
     @property
     def average(self) -> str:
-        """The name of the average that is selected on."""
+        """The name of the average of the main metric."""
         return self.rows[self.figure]
 
     def column(self, task: str, head: str) -> str:
-        """The head of a task's column in a comparison."""
+        """The header of a task's column in a comparison."""
         return head if self is GEOMETRY else f"{task} {head}".strip()
 
 
@@ -81,7 +83,7 @@ GEOMETRY = TaskKind(
     {"align": "alignment", "uniform": "uniformity", "eff. rank": "effective_rank"},
 )
 KINDS = {kind.name: kind for kind in (STS, CLUSTERING, TRANSFER, REGRESSION, RETRIEVAL, GEOMETRY)}
-"""In the order in which their average is selected on, and shown."""
+"""All kinds by name. The order is that of tables; a model is selected by the first kind that a result has."""
 
 
 def kind_of(entry: Mapping[str, Any]) -> TaskKind:

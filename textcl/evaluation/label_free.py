@@ -1,7 +1,7 @@
-"""Choosing without labels: what held-out texts say of an encoder where nobody has scored pairs of them.
+"""Label-free criteria: they score an encoder on held-out texts without labels or scored pairs.
 
-Each criterion is a function of the embeddings of two views of the texts, such as their halves. All views of all the
-criteria that are asked for together are encoded at once, each distinct string once.
+Each criterion is a function of the embeddings of two views of the texts, such as their two halves. All views of all
+wanted criteria are encoded together, each distinct string once.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from textcl.evaluation.significance import spearman
 from textcl.losses.info_nce import nt_xent
 from textcl.metrics import geometry
 
-LEAST_WORDS = 4  # of a text that is used: two a half
-MOST_WORDS = 64  # of a text that are used, so that an encoder sees both halves of a long one
+LEAST_WORDS = 4  # shorter texts are left out; each half then has at least two words
+MOST_WORDS = 64  # only the first 64 words of a text are used, so that an encoder does not truncate the second half
 LEAST_TEXTS = 10
-KEPT = 1 / 3  # share of the words that "dropped_words" leaves
-LEAST_SHARE = 0.1  # that "word_weights" leaves
+KEPT = 1 / 3  # share of the words that "dropped_words" keeps
+LEAST_SHARE = 0.1  # smallest share of the words that "word_weights" keeps
 TEMPERATURE = 0.05
-CHUNK = 1024  # rows whose cosines are held at once
+CHUNK = 1024  # rows whose cosines are in memory at once
 
 
 def retrieval(first: Tensor, second: Tensor) -> float:
-    """The mean reciprocal rank, in points, at which a row finds the row of the same number on the other side.
+    """Mean reciprocal rank × 100 at which each row retrieves the row with the same index in the other view.
 
-    Ties share their mean rank, so that a collapsed encoder finds nothing. Both directions count alike.
+    Tied rows get their mean rank, so that a collapsed encoder scores low. The result is the mean of both directions.
 
     Args:
-        first: (rows, dim), of length 1.
-        second: Likewise.
+        first: The embeddings of one view, (rows, dim), of length 1.
+        second: The embeddings of the other view, (rows, dim), of length 1.
 
     Example:
         >>> retrieval(torch.eye(4), torch.eye(4))
@@ -55,39 +55,40 @@ def retrieval(first: Tensor, second: Tensor) -> float:
 
 
 def alignment_uniformity(first: Tensor, second: Tensor) -> float:
-    """How close two views of a text are and how evenly all rows fill the sphere, both with the sign turned.
+    """−(alignment + uniformity): high if the two views of a text are close and all rows fill the sphere evenly.
 
-    Wang and Isola 2020 (arXiv 2005.10242), section 4.1: minus the sum of the two terms.
+    Wang and Isola 2020 (arXiv 2005.10242), section 4.1.
     """
     return -float(geometry.alignment(first, second) + geometry.uniformity(torch.cat([first, second])))
 
 
 def contrastive_loss(first: Tensor, second: Tensor) -> float:
-    """Minus NT-Xent at temperature 0.05, a mean: one definition, whatever the encoder was trained by."""
+    """Minus the mean NT-Xent loss at temperature 0.05; the same for all encoders, whatever their training loss was."""
     return -float(nt_xent(first, second, first, second, temperature=TEMPERATURE, chunk_size=CHUNK)) / (2 * len(first))
 
 
 def agreement(first: Tensor, second: Tensor, by_words: np.ndarray) -> float:
-    """The Spearman correlation, in points, of the rows' cosines with those of TF-IDF vectors."""
+    """Spearman correlation × 100 of the rows' cosines with the cosines of their TF-IDF vectors."""
     return 100 * float(spearman(cosine(first.double().numpy(), second.double().numpy()), by_words))
 
 
 def word_weights(whole: Tensor, shortened: Tensor, by_words: np.ndarray, share: np.ndarray) -> float:
-    """How much better cosines follow the weight of the words that a shortened text has kept than their number.
+    """Whether cosines follow the TF-IDF weight of the words that a shortened text keeps, rather than their number.
 
-    The difference of two Spearman correlations, in points. An encoder that sees nothing has 0 and one that
-    counts words has less; the more it knows which of them matter, the higher.
+    The difference × 100 of two Spearman correlations: that of the cosines with the TF-IDF cosines, minus that with the
+    share of words kept. An encoder whose cosines are constant scores 0, and an encoder that only counts words scores
+    below 0. The better the encoder distinguishes important words, the higher the score.
 
     Args:
-        whole: (rows, dim), of length 1.
-        shortened: Likewise, of the same texts after words were dropped.
-        by_words: The cosines of their TF-IDF vectors, (rows,).
-        share: Of the words that were kept, (rows,).
+        whole: The embeddings of the texts, (rows, dim), of length 1.
+        shortened: The embeddings of the same texts after words were dropped, (rows, dim), of length 1.
+        by_words: The cosines of the TF-IDF vectors of both, (rows,).
+        share: The share of the words that were kept, (rows,).
     """
     return agreement(whole, shortened, by_words) - agreement(whole, shortened, share)
 
 
-# Each criterion: the views that it compares, and what it makes of their embeddings. Higher is better.
+# For each criterion the views that it compares, and the function of their embeddings. Higher is better.
 CRITERIA: dict[str, tuple[tuple[str, ...], Callable[..., float]]] = {
     "halves": (("first_half", "second_half"), retrieval),
     "unlike_halves": (("first_half", "unlike_half"), retrieval),
@@ -99,15 +100,15 @@ CRITERIA: dict[str, tuple[tuple[str, ...], Callable[..., float]]] = {
     "alignment_uniformity": (("first_half", "second_half"), alignment_uniformity),
     "effective_rank": (("text",), lambda rows: float(geometry.effective_rank(rows))),
 }
-_ROUNDING = 1e-6  # of a cosine
+_ROUNDING = 1e-6  # cosines that differ by less than this are tied
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What `LabelFree` gives.
+    """The result of `LabelFree`.
 
     Attributes:
-        scores: By criterion, in the order in which they were asked for; higher is better.
+        scores: The score of each criterion, in the order in which they were given; higher is better.
     """
 
     scores: dict[str, float]
@@ -119,29 +120,30 @@ class Scores:
 
 
 class LabelFree:
-    """Scores an encoder on texts without labels, to choose a checkpoint and to stop by.
+    """Scores an encoder on texts without labels, to choose a checkpoint or to stop training early.
 
-    - halves: a text is cut in two, and each half has to find the other among those of all texts (mean reciprocal rank).
-    - unlike_halves: the same, where the second half has lost all words that are in the first.
-    - dropped_words: a text has to find a third of its own words among those of all texts.
-    - neighbours: a text has to find the next one; for texts that stand in the order in which they were written.
-    - overlap: Spearman correlation of cosines with those of TF-IDF, over random pairs of texts and nearest ones.
-    - word_weights: over pairs of a text and itself with words dropped, in all proportions: how much better cosines
-      follow the TF-IDF weight of what is left than its number of words. It does not see a collapse.
+    - halves: each text is cut into two halves, and each half must retrieve the other among the halves of all texts
+      (mean reciprocal rank).
+    - unlike_halves: as halves, but all words of the first half are removed from the second.
+    - dropped_words: each text must retrieve a random third of its own words among those of all texts.
+    - neighbours: each text must retrieve the text that follows it; for texts in the order in which they were written.
+    - overlap: Spearman correlation of cosines with the cosines of TF-IDF, over random and nearest pairs of texts.
+    - word_weights: over pairs of a text and the same text with a random share of its words dropped: whether cosines
+      follow the TF-IDF weight of the words that are left, rather than their number. It does not detect a collapse.
     - loss: minus NT-Xent of the halves at temperature 0.05.
-    - alignment_uniformity: minus the sum of the two, of the halves (Wang and Isola 2020).
-    - effective_rank: how many directions the texts use (Roy and Vetterli 2007); it sees a collapse, not quality.
+    - alignment_uniformity: −(alignment + uniformity) of the halves (Wang and Isola 2020).
+    - effective_rank: how many directions the texts use (Roy and Vetterli 2007); detects a collapse, not quality.
 
-    What is random is drawn once, from the seed, when it is made. Texts with fewer than four words, and duplicates, are
-    left out; of long ones the first 64 words are taken.
+    All random choices are made once, with the seed, in the constructor. Texts with fewer than four words and duplicates
+    are left out; of long texts only the first 64 words are used.
 
     Args:
-        texts: Held-out texts, 1,000 for example, that are not trained on.
-        criteria: Names in `CRITERIA`; the first is what is chosen by.
-        seed: Of the words that are dropped, and of the random pairs.
+        texts: Held-out texts that are not trained on, for example 1,000.
+        criteria: Names in `CRITERIA`; the first is the one to select by.
+        seed: The seed of dropped words and random pairs.
 
     Raises:
-        InputError: For an unknown criterion, or fewer than ten texts of four words.
+        InputError: A criterion is unknown, or fewer than ten texts have four words.
 
     Example:
         >>> LabelFree(texts, "halves")(encoder).primary  # doctest: +SKIP
@@ -161,8 +163,8 @@ class LabelFree:
         words = [kept for text in dict.fromkeys(texts) if len(kept := text.split()[:MOST_WORDS]) >= LEAST_WORDS]
         if len(words) < LEAST_TEXTS:
             raise InputError(
-                f"Choosing without labels takes {LEAST_TEXTS} different texts of {LEAST_WORDS} words at least, and "
-                f"{len(words)} of those held out are such."
+                f"A label-free criterion needs at least {LEAST_TEXTS} different texts of at least {LEAST_WORDS} words, "
+                f"but only {len(words)} of the held-out texts are like that; hold out more texts."
             )
         self.texts = [" ".join(each) for each in words]
         tfidf = TfidfEncoder(self.texts)
@@ -172,18 +174,18 @@ class LabelFree:
             for whole, short in (("left", "right"), ("text", "shortened"))
         }
         share = np.array([len(text.split()) for text in views["shortened"]]) / [len(each) for each in words]
-        # what a measure takes beside the embeddings
+        # further arguments of these criteria, after the embeddings
         self._given = {"overlap": (by_words["right"],), "word_weights": (by_words["shortened"], share)}
 
     def __call__(self, encoder: Any, **encode_arguments: Any) -> Scores:
-        """Scores anything with `.encode(list[str])`.
+        """Scores an encoder.
 
         Args:
-            encoder: The encoder.
-            **encode_arguments: Passed on to its `encode`.
+            encoder: Any object with `.encode(list[str])`.
+            **encode_arguments: Passed on to `encoder.encode`.
 
         Raises:
-            InputError: The encoder returned another number of rows than it was given texts, or NaN or infinite values.
+            InputError: The encoder did not return one row per text, or returned NaN or infinite values.
         """
         needed = {view: self._views[view] for name in self.criteria for view in CRITERIA[name][0]}
         found, row_of = encode_distinct(encoder, (t for texts in needed.values() for t in texts), **encode_arguments)
@@ -198,7 +200,7 @@ class LabelFree:
 
 
 def _views(words: Sequence[Sequence[str]], tfidf: TfidfEncoder, generator: np.random.Generator) -> dict[str, list[str]]:
-    """Every view of the texts that a criterion compares, by name."""
+    """All views of the texts that criteria compare, by name."""
     from sklearn.neighbors import NearestNeighbors
 
     texts = [" ".join(each) for each in words]

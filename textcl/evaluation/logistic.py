@@ -1,7 +1,7 @@
-"""Many logistic regressions at once: one for each fold and strength of regularisation, on rows of one matrix.
+"""Many logistic regressions at once: one for each fold and each strength of regularisation, on rows of one matrix.
 
-`train` is SentEval's own training (Conneau and Kiela 2018), which stops early; `solve` goes on to the optimum. Both
-leave behind weights `(folds, grid, classes, dim + 1)`, of which the last column is the intercept.
+`train` is SentEval's training with early stopping (Conneau and Kiela 2018); `solve` computes the optimum. Both return
+weights `(folds, grid, classes, dim + 1)`, whose last column is the intercept.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from tqdm import tqdm
 
 logger = logging.getLogger("textcl")
 
-_CACHE_BYTES = 1 << 20  # of a step's rows: what a processor keeps close; a GPU takes all folds in one slice
-_SOLVED = 3e-4  # of the first gradient's length, by the metric of the preconditioner
+_CACHE_BYTES = 1 << 20  # on a CPU the rows of a slice's step must fit into the cache; on a GPU one slice has all folds
+_SOLVED = 3e-4  # converged at this share of the first gradient's norm, in the metric of the preconditioner
 _ITERATIONS = 500
 
 
 @dataclass(frozen=True)
 class Training:
-    """How SentEval trains.
+    """The settings of SentEval's training.
 
     Attributes:
-        optimizer: "adam" or "rmsprop", both as PyTorch has them by default.
-        batch_size: Rows in a step.
-        tenacity: Checks without a better score that are forgiven, all in all; the next one ends the training.
-        passes: Passes over the data between two checks.
-        most_passes: No further check is begun after so many.
+        optimizer: "adam" or "rmsprop", both with PyTorch's defaults.
+        batch_size: The number of rows in a step.
+        tenacity: The number of checks without a better score that are allowed in total; one more ends the training.
+        passes: The number of passes over the data between two checks.
+        most_passes: After more passes than this, training ends.
     """
 
     optimizer: str
@@ -44,7 +44,10 @@ class Training:
 
 @dataclass(frozen=True)
 class Fold:
-    """Rows to train on and rows to score, and the generator that orders the batches; of no use a second time."""
+    """Rows to train on, rows to score, and the generator that orders the batches.
+
+    A fold can be used only once, because training advances its generator.
+    """
 
     train: np.ndarray
     dev: np.ndarray
@@ -52,12 +55,12 @@ class Fold:
 
     @classmethod
     def split(cls, train: np.ndarray, dev: np.ndarray, seed: int) -> Fold:
-        """Both parts given."""
+        """A fold from given rows."""
         return cls(train, dev, np.random.RandomState(seed))
 
     @classmethod
     def held_out(cls, rows: np.ndarray, share: float, seed: int) -> Fold:
-        """A random share of the rows, not stratified, to score; the rest to train on."""
+        """A fold that scores a random share of the rows, not stratified, and trains on the rest."""
         generator = np.random.RandomState(seed)
         order = generator.permutation(len(rows))
         count = int(share * len(rows))
@@ -65,14 +68,14 @@ class Fold:
 
 
 def with_ones(features: np.ndarray | Tensor) -> Tensor:
-    """The features with a last column of ones, `(n, dim + 1)`, on the device that computes."""
+    """The features with a last column of ones, `(n, dim + 1)`, on the GPU if there is one."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     rows = torch.as_tensor(features, device=device)
     return torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
 
 
 def predict(rows: Tensor, weights: Tensor) -> np.ndarray:
-    """The class of each row: `(n, dim + 1)` and `(..., classes, dim + 1)` give `(..., n)`."""
+    """The predicted class of each row, `(..., n)`, from rows `(n, dim + 1)` and weights `(..., classes, dim + 1)`."""
     return (rows @ weights.transpose(-1, -2)).argmax(-1).cpu().numpy()
 
 
@@ -87,26 +90,26 @@ def train(
     gold: np.ndarray | None = None,
     title: str = "",
 ) -> tuple[Tensor, np.ndarray]:
-    """Trains a softmax layer for each fold and weight decay as SentEval does it, each as if it were alone.
+    """Trains a softmax layer for each fold and weight decay, as SentEval does. The trainings do not affect each other.
 
-    Each starts from the same weights (PyTorch's for a linear layer, drawn with `seed`) and has a stream of batches and
-    an end of its own. What they share is a matrix product: those of one fold see the same batches, since SentEval
-    seeds each anew.
+    All start from the same weights (PyTorch's initial weights of a linear layer, drawn with `seed`). Each fold has its
+    own batches, and each training stops on its own. The trainings of one fold see the same batches, as in SentEval,
+    which resets the seed for each; so they are computed in one matrix product.
 
     Args:
         rows: `with_ones(features)`, (n, dim + 1).
-        targets: The distribution over classes that each row is to have, (n, classes).
+        targets: The target distribution over classes of each row, (n, classes).
         folds: The rows of each problem.
         decay: The weight decay, (folds, grid).
-        training: The optimizer and when it stops.
-        seed: Of the first weights.
-        gold: None to minimise the cross entropy and to stop by accuracy. Else scores, (n,): then the squared error of
-            the distribution is minimised, and the correlation (Pearson) of the expected class (from 1) with these
-            scores stops it.
-        title: Of the progress bar.
+        training: The optimizer and the stopping rule.
+        seed: The seed of the initial weights.
+        gold: None: the cross entropy is minimised, and accuracy decides when to stop. Else human scores, (n,): the
+            squared error of the distribution is minimised, and the Pearson correlation of the expected class (from 1)
+            with these scores decides when to stop.
+        title: The title of the progress bar.
 
     Returns:
-        The weights at the best check, (folds, grid, classes, dim + 1), and its score, (folds, grid).
+        The weights at the best check, (folds, grid, classes, dim + 1), and the score of that check, (folds, grid).
     """
     alike: dict[int, list[int]] = defaultdict(list)  # the number of steps in a pass -> folds
     for number, fold in enumerate(folds):
@@ -125,7 +128,7 @@ def train(
 
 
 class _Slice:
-    """Folds whose passes have the same number of steps, trained together."""
+    """Folds that are trained together; their passes have the same number of steps."""
 
     def __init__(
         self,
@@ -143,7 +146,7 @@ class _Slice:
         self.folds = list(folds)
         self.steps = 0
         start = first_weights(rows.shape[1] - 1, self.classes, seed).to(rows)
-        # of folds that still train, one row a grid point and class: (folds, grid · classes, dim + 1)
+        # weights of the folds that still train, (folds, grid · classes, dim + 1)
         self.weights = start.repeat(len(folds), self.grid, 1)
         self.decay = torch.as_tensor(decay).to(rows).repeat_interleave(self.classes, dim=1).unsqueeze(2)
         self.mean, self.square = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
@@ -192,7 +195,7 @@ class _Slice:
             order[number, :length] = fold.train[fold.generator.permutation(length)]
             share[number, :length] = 1 / size
             share[number, (batches - 1) * size : length] = 1 / (length - (batches - 1) * size)
-        # (batches, folds · size), so that a step's rows lie together
+        # (batches, folds · size): the indices of a step's rows are contiguous
         places = torch.as_tensor(order.reshape(count, batches, size).swapaxes(0, 1).reshape(batches, -1))
         places = places.to(self.rows.device)
         shares = torch.as_tensor(share.reshape(count, batches, size, 1, 1).swapaxes(0, 1)).to(self.rows)
@@ -233,7 +236,7 @@ class _Slice:
 
 
 def first_weights(dim: int, classes: int, seed: int) -> Tensor:
-    """What `torch.nn.Linear` starts from after `torch.manual_seed(seed)`, intercept last: (classes, dim + 1)."""
+    """The initial weights of `torch.nn.Linear` after `torch.manual_seed(seed)`, (classes, dim + 1), intercept last."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         layer = torch.nn.Linear(dim, classes)
@@ -241,7 +244,7 @@ def first_weights(dim: int, classes: int, seed: int) -> Tensor:
 
 
 def expected_class(logits: Tensor) -> np.ndarray:
-    """The mean class, counted from 1, by the softmax over the last dimension."""
+    """The expected class, counted from 1, under the softmax over the last dimension of `logits`."""
     return (logits.softmax(-1) @ torch.arange(1, logits.shape[-1] + 1).to(logits)).cpu().numpy()
 
 
@@ -255,24 +258,25 @@ def solve(
     columns: int = 256,
     title: str = "",
 ) -> tuple[Tensor, np.ndarray]:
-    """Finds the optimum of L2-regularised logistic regression for each fold and strength; nothing is drawn at random.
+    """Finds the optimum of L2-regularised logistic regression for each fold and strength. Nothing is random.
 
-    It minimises the sum of the losses plus |w|² / (2 C), the intercept free, as scikit-learn does: with one weight
-    vector for two classes, with one for each of more. By conjugate gradients (Polak and Ribière 1969) along the
-    principal components, each scaled by what a loss of constant curvature would need, so that few steps are enough.
-    All problems take part in one product with all rows; rows outside a fold weigh nothing.
+    As in scikit-learn, the sum of the losses plus |w|² / (2 C) is minimised, and the intercept is not regularised. Two
+    classes have one weight vector, more classes have one each. The solver is conjugate gradients (Polak and Ribière
+    1969) in the basis of the principal components. Each component is scaled as for a loss of constant curvature
+    (preconditioning), so that few steps are enough. One matrix product with all rows serves all problems; rows outside
+    a fold have weight 0.
 
     Args:
         rows: `with_ones(features)`, (n, dim + 1).
-        labels: (n,), from 0.
-        classes: How many there are.
+        labels: The classes, (n,), from 0.
+        classes: The number of classes.
         folds: The rows of each problem.
-        strength: C, (folds, grid).
-        columns: Weight vectors that are found together.
-        title: Of the progress bar.
+        strength: C, the inverse strength of regularisation, (folds, grid).
+        columns: How many weight vectors are computed together.
+        title: The title of the progress bar.
 
     Returns:
-        The weights, (folds, grid, classes, dim + 1), and the share of the dev rows that they get right, (folds, grid).
+        The weights, (folds, grid, classes, dim + 1), and the accuracy on the dev rows, (folds, grid).
     """
     n, width = rows.shape[0], rows.shape[1]
     centre = rows[:, :-1].double().mean(0)
@@ -313,18 +317,18 @@ def solve(
 
 
 def _conjugate_gradients(rows: Tensor, wanted: Tensor, mask: Tensor, penalty: Tensor, spread: Tensor) -> Tensor:
-    """The optima, (dim + 1, outputs, problems), from zero.
+    """The optimal weights, (dim + 1, outputs, problems), found by starting from zero.
 
     Args:
-        rows: (n, dim + 1), of which the last column is one and the others have mean 0 and no correlation.
-        wanted: (n, outputs).
-        mask: (n, problems).
-        penalty: (problems,).
-        spread: The mean square of each column of `rows`.
+        rows: (n, dim + 1); the last column is one, the others have mean 0 and are uncorrelated.
+        wanted: The target of each row, (n, outputs).
+        mask: 1 for the rows of a problem, else 0, (n, problems).
+        penalty: 1 / C of each problem, (problems,).
+        spread: The mean square of each column of `rows`, (dim + 1,).
     """
     (n, width), outputs, problems = rows.shape, wanted.shape[1], mask.shape[1]
     sizes = mask.sum(0)
-    share = wanted.T @ mask / sizes  # of each class, (outputs, problems)
+    share = wanted.T @ mask / sizes  # the share of each class, (outputs, problems)
     mask, wanted = mask.unsqueeze(1), wanted.unsqueeze(2)
     pull = penalty.repeat(width, 1, 1)
     pull[-1] = 0
@@ -365,6 +369,6 @@ def _conjugate_gradients(rows: Tensor, wanted: Tensor, mask: Tensor, penalty: Te
                 found = probabilities(logits)
                 error = (found - wanted).mul_(mask)
     logger.warning(
-        "A logistic regression has not converged after %d iterations; its score is near enough.", _ITERATIONS
+        "A logistic regression has not converged after %d iterations; its score is close to the optimum's.", _ITERATIONS
     )
     return weights

@@ -1,9 +1,9 @@
-"""How much of the evaluation text was in the training corpus.
+"""How many of the evaluation texts were in the training corpus.
 
-A score on texts that were trained on is transductive: it says how well the encoder knows these texts, not how well it
-would do on new ones. The WordNet glosses, for one, contain a side of nearly every pair of STS OnWN and FNWN, yet only
-half of their texts. So pairs are counted beside texts, and it is by pairs that a subset is marked. SCCL is meant to
-train on the very texts that it clusters; there, texts are all there is to count.
+A score on texts that were trained on is transductive: it says how well the encoder works on these texts, not how well
+it works on new ones. For example, the WordNet glosses contain one side of nearly every pair of STS OnWN and FNWN, but
+only half of their texts. Therefore pairs are counted as well as texts, and a subset is marked by its pairs. SCCL trains
+on the texts that it clusters by design; for clustering sets only texts are counted.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ from textcl.data.transfer import CLASSIFICATIONS, PROBING_TASKS, REGRESSIONS, re
 from textcl.errors import InputError
 from textcl.evaluation.results import Result
 
-TRANSDUCTIVE_SHARE = 0.01  # of pairs or texts; a stray "he said ." in a million sentences is no reason to mark
+TRANSDUCTIVE_SHARE = 0.01  # of pairs or texts; a few common sentences such as "he said ." should not mark a task
 SPLITS = (*STS_TASKS, "STSBenchmark-dev", "SICKRelatedness-dev")
 TRANSFER = (*CLASSIFICATIONS, *REGRESSIONS)
-# Without the probing tasks, over a million texts: they are counted where they are named.
+# Without the probing tasks, which have over a million texts: they are counted only if they are named.
 _CHECKED = (*SPLITS, *CLUSTERING_SETS, *(task for task in TRANSFER if task not in PROBING_TASKS))
 _SEPARATORS = re.compile(r"[\W_]+")
 
 
 def fingerprint(text: str) -> str:
-    """The letters and digits of a text, lower-cased, and nothing else.
+    """Only the letters and digits of a text, lower-cased.
 
-    So "Don't, U.S.!" and its tokenised form "don 't , u.s. !" are the same text. Empty for punctuation alone.
+    So "Don't, U.S.!" and its tokenised form "don 't , u.s. !" count as the same text. A text of only punctuation gives
+    an empty string.
     """
     return _SEPARATORS.sub("", text.casefold())
 
@@ -43,21 +44,21 @@ def overlap(
     tasks: Sequence[str] | None = None,
     data_dir: str | os.PathLike[str] | None = None,
 ) -> dict[str, dict[str, dict[str, int]]]:
-    """Counts the distinct evaluation texts that occur in a training corpus, by `fingerprint`.
+    """Counts the distinct evaluation texts that occur in a training corpus; texts are compared by `fingerprint`.
 
-    The evaluation texts are held in memory and the corpus streams past them, so its size does not matter. Call it
-    with every column that is trained on: texts, positives and negatives.
+    Only the evaluation texts are in memory; the corpus is read one text at a time and may have any size. Pass the texts
+    of all columns that are trained on: texts, positives and negatives.
 
     Args:
         corpus_texts: The training texts.
-        tasks: Some of `STS_TASKS`, also with "-dev", of `CLUSTERING_SETS`, and of the transfer tasks; by default all
-            that are installed, test and dev, but for the probing tasks.
-        data_dir: The data directory; by default `textcl.data.data_directory()`.
+        tasks: Names from `STS_TASKS` (also with "-dev"), from `CLUSTERING_SETS`, and of transfer tasks; default: all
+            installed ones, test and dev, without the probing tasks.
+        data_dir: The data directory; default: `textcl.data.data_directory()`.
 
     Returns:
         For each task and subset `{"found": distinct texts in the corpus, "total": distinct texts, "pairs_found": pairs
-        with at least one side in the corpus, "pairs": pairs}`. Where there are no pairs, the first two. The one
-        subset of a clustering set is "all"; those of a transfer task are its splits.
+        with at least one side in the corpus, "pairs": pairs}`; without the last two if there are no pairs. A clustering
+        set has one subset, "all"; the subsets of a transfer task are its splits.
 
     Example:
         >>> overlap(dataset["text"])["STS13"]["OnWN"]  # doctest: +SKIP
@@ -80,7 +81,7 @@ def overlap(
         except InputError:
             if tasks is not None:
                 raise
-            continue  # not installed, so never scored here
+            continue  # a task that is not installed cannot be evaluated here
         for subset in subsets:
             pairs[task.removesuffix("-test"), subset.name] = [
                 (fingerprint(first), fingerprint(second))
@@ -99,19 +100,19 @@ def overlap(
 
 
 def mark_transductive(result: Result, counts: dict[str, dict[str, dict[str, int]]]) -> Result:
-    """A copy of `result` that says what `overlap` found.
+    """A copy of `result` with the counts that `overlap` found.
 
-    Every subset that was checked gets its counts under `overlap`; it and its task are marked `transductive` where at
-    least `TRANSDUCTIVE_SHARE` of its pairs have a side in the training corpus. So does a clustering task, by its
-    texts; and a transfer task, by the texts or pairs of the split that is scored, not of that which its classifier is
-    trained on. The counts of all splits also enter the provenance.
+    Every checked subset gets its counts under `overlap`. A subset and its task are marked `transductive` if at least
+    `TRANSDUCTIVE_SHARE` of the subset's pairs have a side in the training corpus. A clustering task is marked by its
+    texts. A transfer task is marked by the texts or pairs of the split that is evaluated, not of the split that its
+    classifier is trained on. The counts of all splits are also in the provenance.
     """
     setting = result.provenance.get("transfer", {}).get("setting", "test")
     marked: dict[str, dict[str, Any]] = deepcopy(result.results)
     checked = {task: subsets for task, subsets in counts.items() if task in marked}
     for task, subsets in checked.items():
         if task in CLUSTERING_SETS or task in TRANSFER:
-            # folds are of all texts, or under the setting dev of the train split
+            # folds are taken from all texts or, with setting "dev" and no dev split, from the train split
             scored = next(split for split in ("all", setting, "dev", "train") if split in subsets)
             marked[task] |= {"overlap": dict(subsets[scored]), "transductive": is_transductive(subsets[scored])}
             continue
@@ -124,6 +125,6 @@ def mark_transductive(result: Result, counts: dict[str, dict[str, dict[str, int]
 
 
 def is_transductive(count: dict[str, int]) -> bool:
-    """Whether enough was found: of pairs where there are, else of texts."""
+    """Whether the share found is at least `TRANSDUCTIVE_SHARE`: of pairs if there are pairs, else of texts."""
     found, total = ("pairs_found", "pairs") if "pairs" in count else ("found", "total")
     return count[found] >= TRANSDUCTIVE_SHARE * count[total] > 0

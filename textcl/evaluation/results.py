@@ -1,4 +1,4 @@
-"""What an evaluator hands back: scores with the convention and provenance that make them comparable."""
+"""The result of an evaluator: scores, with the convention and the provenance that make them comparable."""
 
 from __future__ import annotations
 
@@ -16,21 +16,25 @@ _SHORT_NAMES = {"STSBenchmark": "STS-B", "SICKRelatedness": "SICK-R", "SICKEntai
 
 @dataclass
 class Result:
-    """Scores of one encoder.
+    """The scores of one encoder.
 
     Attributes:
-        results: Each names its `kind`, see `textcl.evaluation.kinds`. For each STS task `all`, `mean` and `wmean` (Spearman correlation in points, ×100), the same three
-            under `pearson`, and `subsets` with the figures of each. "all" is one correlation over the joined subsets,
-            "mean" the mean over subsets, "wmean" the mean weighted with their number of pairs. For each clustering
-            task `accuracy`, `nmi` and `ari` (×100), and `by_seed` with the values whose means they are. For each
-            transfer task `accuracy` and `dev_accuracy` (×100), `f1` for MRPC, `by_fold` where there are outer folds,
-            and the `chosen` regularisation. For each regression `pearson`, `spearman` and `dev_pearson` (×100). Under
-            `retrieval` what `Retrieval` measures (×100), under `geometry` what `Geometry` does.
-        average: The mean over the STS tasks, for each aggregation, and over the clustering tasks, for each metric;
-            `transfer` and `transfer_dev` over the accuracies of transfer tasks, `regression_pearson` and
-            `regression_spearman` over regressions.
-        provenance: Tasks with split, pairs and data hash; aggregation; encoder (pooling, layers, maximal length, data
-            type); library versions; seed; overlap with the training corpus where it was checked.
+        results: For each task a dictionary with its `kind` (see `textcl.evaluation.kinds`) and its scores, all × 100
+            except those of geometry.
+
+            - STS: `all`, `mean` and `wmean` (Spearman correlation), the same three under `pearson`, and `subsets` with
+              the scores of each subset. "all" is one correlation over the joined subsets, "mean" the mean over subsets,
+              "wmean" the mean weighted by the number of pairs.
+            - Clustering: `accuracy`, `nmi` and `ari`, which are means over seeds, and `by_seed` with the single values.
+            - Transfer: `accuracy`, `dev_accuracy`, `f1` for MRPC, `by_fold` if there are outer folds, and the `chosen`
+              regularisation.
+            - Regression: `pearson`, `spearman` and `dev_pearson`.
+            - Retrieval and geometry: the metrics of `Retrieval` and `Geometry`.
+        average: The means over tasks: for STS those of each aggregation, for clustering those of each metric;
+            `transfer` and `transfer_dev` for the accuracies of transfer tasks, `regression_pearson` and
+            `regression_spearman` for regressions; for retrieval and geometry their metrics.
+        provenance: Tasks with split, number of pairs and data hash; aggregation; encoder (pooling, layers, maximal
+            length, data type); library versions; seed; overlap with the training corpus if it was checked.
     """
 
     results: dict[str, dict[str, Any]]
@@ -39,15 +43,15 @@ class Result:
 
     @property
     def primary(self) -> float:
-        """The one number to select on: the average Spearman correlation, aggregation "all".
+        """The one number to select by: the average Spearman correlation, aggregation "all", of the STS tasks.
 
-        Without STS tasks, the average accuracy of clusterings, or else of transfer tasks, or else the average Pearson
-        correlation of regressions, or else nDCG@10, or else the effective rank.
+        Without STS tasks it is the first of these that the result has: the average accuracy of clustering, the average
+        accuracy of transfer tasks, the average Pearson correlation of regressions, nDCG@10, the effective rank.
         """
         return next(self.average[kind.average] for kind in KINDS.values() if kind.average in self.average)
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain JSON values."""
+        """The result as plain JSON values."""
         return {"results": self.results, "average": self.average, "provenance": self.provenance}
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -56,9 +60,9 @@ class Result:
         return Path(path)
 
     def table(self) -> str:
-        """One column a task and their average, one row an aggregation or metric, as plain text.
+        """A plain-text table: one column per task and one for their average, one row per aggregation or metric.
 
-        A task marked with * has texts that were in the training corpus; the lines below the table say how many.
+        A task with * has texts that were in the training corpus; the lines below the table say how many.
         """
         blocks = [self._block(kind) for kind in KINDS.values() if kind.average in self.average]
         lines = ["\n\n".join("\n".join(block) for block in blocks)]
@@ -97,20 +101,20 @@ class Result:
 
 
 def merge(first: Result, second: Result) -> Result:
-    """Results of the same encoder on different kinds of tasks as one."""
+    """Joins two results of the same encoder on different kinds of tasks."""
     provenance = {**second.provenance, **first.provenance}
     provenance["tasks"] = {**first.provenance["tasks"], **second.provenance["tasks"]}
     return Result({**first.results, **second.results}, {**first.average, **second.average}, provenance)
 
 
 def short_name(task: str) -> str:
-    """The column head that papers use: STS-B for STSBenchmark, SICK-R for SICKRelatedness."""
+    """The name that papers use for a task: STS-B for STSBenchmark, SICK-R for SICKRelatedness."""
     name, dash, split = task.partition("-")
     return _SHORT_NAMES.get(name, name) + (f" {split}" if dash else "")
 
 
 def measures(entry: Mapping[str, Any]) -> dict[str, float]:
-    """The figures of a task's result by name; "all" alone where there is one subset, since the aggregations are one.
+    """The scores of a task's result by name. With one subset only "all", because all aggregations are then equal.
 
     Example:
         >>> measures({"all": 60.0, "mean": 60.0, "wmean": 60.0, "subsets": {"test": {}}})

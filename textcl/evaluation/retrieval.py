@@ -1,4 +1,4 @@
-"""Retrieval: how well the cosine finds a user's own documents for a user's own queries."""
+"""Retrieval: how well the cosine of embeddings finds the relevant documents for queries, on a user's own data."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from textcl.version import library_versions
 
 logger = logging.getLogger("textcl")
 
-DEPTH = 100  # documents that are kept for a query
+DEPTH = 100  # nearest documents that are kept for each query
 CUT = 10
-_QUERIES = 1024  # whose cosines with a chunk of documents are held at once
-_DECIMALS = 12  # of a cosine: beyond them is rounding noise, which would break the ties of equal texts
+_QUERIES = 1024  # queries whose cosines with a chunk of documents are in memory at once
+_DECIMALS = 12  # cosines are rounded to this many decimals; rounding noise would break ties of equal texts
 
 
 class Retrieval:
-    """nDCG@10, MRR@10 and recall at 10 and 100 of the documents that are nearest to each query, by cosine.
+    """nDCG@10, MRR@10, recall@10 and recall@100 of the documents nearest to each query, by cosine.
 
-    - nDCG@10 (Järvelin and Kekäläinen 2002): the sum of grade / log2(rank + 1) over the ten nearest, over what the
-      best order would have. The gain is the grade itself, as trec_eval and BEIR have it, not 2^grade - 1.
-    - MRR@10: one over the rank of the first relevant document, 0 where none is among ten.
+    - nDCG@10 (Järvelin and Kekäläinen 2002): the sum of grade / log2(rank + 1) over the ten nearest documents, divided
+      by that of the best possible order. The gain is the grade itself, as in trec_eval and BEIR, not 2^grade - 1.
+    - MRR@10: 1 / rank of the first relevant document; 0 if none is among the ten nearest.
     - recall@10, recall@100: the share of a query's relevant documents that are among the ten or hundred nearest.
 
-    All are means over the queries to which some document is relevant (a grade above 0), × 100. The others are counted
-    and left out. Documents at the same cosine stand in the order of their ids.
+    All are means × 100 over the queries with at least one relevant document (a grade above 0). Queries without one are
+    counted and left out. Documents with equal cosines are ranked by their ids.
 
-    Documents are encoded by length, a chunk at a time, and only the nearest hundred of each query are kept. An encoder
-    with prompts of the names "query" and "document" has them put before the texts.
+    Documents are sorted by length and encoded chunk by chunk; only the hundred nearest to each query are kept. If the
+    encoder has prompts named "query" and "document", they are used.
 
     Args:
         queries: `{id: text}`.
         documents: `{id: text}`.
         relevance: `{query id: {document id: grade}}`.
-        chunk_size: Documents that are encoded at a time, and whose embeddings are held.
+        chunk_size: The number of documents that are encoded, and whose embeddings are in memory, at a time.
 
     Raises:
-        InputError: Something is empty, a judgement names an unknown id, or no document is relevant to any query.
+        InputError: An argument is empty, a judgement names an unknown id, or no document is relevant to any query.
 
     Example:
         >>> Retrieval.from_files("queries.csv", "documents.csv", "relevance.csv")(encoder).primary  # doctest: +SKIP
@@ -88,13 +88,13 @@ class Retrieval:
         return retrieval
 
     def __call__(self, encoder: Any, **encode_arguments: Any) -> Result:
-        """Scores anything with `.encode(list[str])` that returns one row a text: arrays, tensors, lists, sparse rows.
+        """Evaluates any object with `.encode(list[str])` that returns one row per text, dense or sparse.
 
-        A collapsed encoder, to which all documents are equally near, counts as 0, with a warning and a line under
-        `provenance["undefined"]`: the order of ids would be scored otherwise.
+        If all cosines are equal (a collapsed encoder), all scores are 0, with a warning and an entry under
+        `provenance["undefined"]`; otherwise the order of the ids would be evaluated.
 
         Raises:
-            InputError: The encoder returned another number of rows than it was given texts, or NaN or infinite values.
+            InputError: The encoder did not return one row per text, or returned NaN or infinite values.
         """
         answered = self.collection.answered
         prompts = {side: _prompt(encoder, side, encode_arguments) for side in ("query", "document")}
@@ -108,7 +108,9 @@ class Retrieval:
         ]
         collapsed = flat and len(self.collection.documents) > 1
         if collapsed:
-            logger.warning("All cosines of queries and documents are equal: nothing is ranked, which counts as 0.")
+            logger.warning(
+                "All cosines of queries and documents are equal, so the documents have no order: all scores are 0."
+            )
         scores = {
             metric: 0.0 if collapsed else 100 * float(np.mean([entry[metric] for entry in by_query]))
             for metric in RETRIEVAL.rows
@@ -136,13 +138,13 @@ class Retrieval:
             },
             "undefined": [self.name] if collapsed else [],
             "encoder": describe(encoder),
-            "seed": None,  # of a training run, as in the STS results
+            "seed": None,  # the seed of a training run, as in the STS results
             "versions": library_versions(),
         }
         return Result({self.name: {"kind": RETRIEVAL.name, **scores}}, scores, provenance)
 
     def _nearest(self, encoder: Any, queries: Any, encode_arguments: Mapping[str, Any]) -> tuple[list[list[str]], bool]:
-        """The ids of the nearest documents of each query, the nearest first; and whether all cosines are equal."""
+        """The ids of the nearest documents for each query, the nearest first; and whether all cosines are equal."""
         from tqdm import tqdm
 
         documents = self.collection.documents
@@ -179,10 +181,10 @@ def score_ranking(ranking: Sequence[str], grades: Mapping[str, float]) -> dict[s
 
     Args:
         ranking: Document ids, the nearest first.
-        grades: Of the judged documents; above 0 is relevant, and one at least is.
+        grades: The grades of the judged documents; above 0 means relevant. At least one document must be relevant.
 
     Returns:
-        Numbers from 0 to 1 by the metrics of `RETRIEVAL`.
+        The metrics of `RETRIEVAL`, from 0 to 1.
 
     Example:
         >>> score_ranking(["a", "b"], {"b": 1})["mrr@10"]
@@ -204,13 +206,13 @@ def _discounted(gains: Sequence[float]) -> float:
 
 
 def _prompt(encoder: Any, side: str, encode_arguments: Mapping[str, Any]) -> dict[str, str]:
-    """The encoder's own prompt for queries or for documents, unless the caller names one."""
+    """The encoder's prompt for `side` as an argument of `encode`; empty if it has none or the caller gave a prompt."""
     known = getattr(encoder, "prompts", None) or {}
     return {"prompt_name": side} if side in known and not {"prompt", "prompt_name"} & set(encode_arguments) else {}
 
 
 def _unit(rows: Any) -> Any:
-    """Rows of length 1, dense or sparse; zero rows stay."""
+    """The rows scaled to length 1, dense or sparse; zero rows stay zero."""
     from sklearn.preprocessing import normalize
 
     return normalize(rows)
@@ -222,7 +224,7 @@ def _cosines(queries: Any, documents: Any) -> np.ndarray:
 
 
 def _best(scores: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The highest scores of each row with their places, in order; of equal scores the lower place comes first."""
+    """The highest scores of each row and their places, sorted; for equal scores the lower place comes first."""
     count = min(DEPTH, scores.shape[1])
     least = np.partition(scores, -count, axis=1)[:, -count]
     kept = np.empty((len(scores), count), dtype=int)

@@ -1,4 +1,7 @@
-"""textcl's evaluators in the trainer of sentence-transformers. Only who uses it pays for the import."""
+"""textcl's evaluators in the trainer of sentence-transformers.
+
+This is a module of its own because it imports sentence-transformers, which takes time.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,14 @@ from textcl.files import write_json
 
 
 class SentenceTransformersEvaluator(BaseEvaluator):
-    """Lets `SentenceTransformerTrainer(evaluator=…)` take an evaluator of textcl.
+    """Wraps a textcl evaluator for `SentenceTransformerTrainer(evaluator=…)`.
 
-    The metrics are the averages of its result, after its name: "stsb-dev_all", "stsb-dev_mean" and so on; the one to
-    choose by is "stsb-dev_primary". Where the trainer gives a folder, the whole result is written there as
-    `NAME-STEP.json`, with its provenance.
+    The metrics are the averages of the evaluator's result, with its name as prefix: "stsb-dev_all", "stsb-dev_mean" and
+    so on. The metric to select by is "stsb-dev_primary". If the trainer gives a folder, the whole result with its
+    provenance is written there as `NAME-STEP.json`.
 
     Args:
-        evaluator: Such as `STSBenchmark(split="dev")`, `Retrieval`, `Clustering` or `Transfer`.
+        evaluator: An evaluator of textcl, such as `STSBenchmark(split="dev")`, `Retrieval`, `Clustering` or `Transfer`.
 
     Example:
         >>> trainer = SentenceTransformerTrainer(  # doctest: +SKIP
@@ -47,5 +50,5 @@ class SentenceTransformersEvaluator(BaseEvaluator):
 
     @property
     def description(self) -> str:
-        """What the model card calls it."""
+        """The name of the evaluator in the model card."""
         return str(self.name)

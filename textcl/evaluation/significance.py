@@ -1,7 +1,7 @@
 """Whether one encoder is better than another: intervals over seeds, the bootstrap over pairs, Williams' test.
 
-Two questions are kept apart. Over seeds: would the method win again, trained anew? Over pairs: would these two encoders
-keep their order on other sentences of the same kind?
+There are two different questions. Over seeds: would the method win again if it were trained again? Over pairs: would
+the same encoder win on other sentences of the same kind?
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class Difference:
     """The difference of two encoders or methods, with its 95 % interval.
 
     Attributes:
-        mean: How much the second is ahead of the first, in points.
-        low: Lower end of the interval.
-        high: Upper end.
-        p_value: Two-sided, of no difference.
-        basis: What varies: "paired seeds", "seeds" or "pairs".
+        mean: The second score minus the first, in points.
+        low: The lower end of the interval.
+        high: The upper end of the interval.
+        p_value: The two-sided p-value of the hypothesis that there is no difference.
+        basis: What the interval is over: "paired seeds", "seeds" or "pairs".
     """
 
     mean: float
@@ -37,11 +37,11 @@ class Difference:
 
     @property
     def shown(self) -> bool:
-        """Whether the interval leaves out zero."""
+        """Whether a difference is shown: zero is outside the interval."""
         return self.low > 0 or self.high < 0
 
     def sentence(self, first: str, second: str) -> str:
-        """What can be said.
+        """The difference in one sentence.
 
         Example:
             >>> Difference(0.8, 0.5, 1.1, 0.001, "seeds").sentence("A", "B")
@@ -59,15 +59,15 @@ class Difference:
 def over_seeds(first: Mapping[int | None, float], second: Mapping[int | None, float]) -> Difference:
     """The difference of two methods' scores over the seeds that they were trained with.
 
-    With the same seeds on both sides, the interval is Student's for the differences seed by seed. With other seeds or
-    unequal numbers of them it is Welch's (1947). A side without seeds, as an untouched encoder, is one fixed value.
+    If both sides have the same seeds, the interval is Student's for the differences of equal seeds. Otherwise it is
+    Welch's (1947). A side without seeds, such as an untrained encoder, is one fixed value.
 
     Args:
-        first: Score by seed; `{None: score}` for what was not trained.
-        second: Likewise.
+        first: The first method's score for each seed; `{None: score}` for an encoder that was not trained.
+        second: The second method's score for each seed, in the same form.
 
     Raises:
-        InputError: If both sides have a single value, so that nothing says how much they vary.
+        InputError: A trained side has only one seed, or neither side has two values, so that the spread is unknown.
 
     Example:
         >>> over_seeds({1: 60.0, 2: 60.4}, {1: 61.0, 2: 61.5}).mean
@@ -80,7 +80,7 @@ def over_seeds(first: Mapping[int | None, float], second: Mapping[int | None, fl
     if max(len(one), len(two)) < 2 or any(
         len(x) < 2 and not is_fixed for x, is_fixed in zip((one, two), fixed, strict=True)
     ):
-        raise InputError("A difference over seeds needs at least two of them on each trained side: raise --seeds.")
+        raise InputError("A difference over seeds needs at least two seeds on each trained side: raise --seeds.")
     mean = float(two.mean() - one.mean())
     if set(first) == set(second):
         differences = np.array([second[seed] - first[seed] for seed in first])
@@ -105,28 +105,30 @@ def over_pairs(
     draws: int = 2000,
     seed: int = 0,
 ) -> Difference:
-    """The difference of two encoders' average Spearman correlation, by the paired bootstrap over tasks' pairs.
+    """The difference of two encoders' average Spearman correlation, by the paired bootstrap over the tasks' pairs.
 
-    Each draw takes as many pairs of each task as there are, with replacement, the same for both encoders (Efron and
-    Tibshirani 1993, chapter 16; on rank correlations of encoders, Deutsch, Dror and Roth 2021). The interval is that of
-    the percentiles; the p-value is twice the smaller tail.
+    Each draw resamples the pairs of each task with replacement, the same pairs for both encoders (Efron and Tibshirani
+    1993, chapter 16; on rank correlations of encoders, Deutsch, Dror and Roth 2021). The interval is the percentile
+    interval; the p-value is twice the smaller tail.
 
     Args:
-        gold: Human scores of the pairs of each task.
-        first: Cosines of the first encoder, the same shapes.
-        second: Those of the second.
-        draws: Of the bootstrap.
-        seed: Of the draws.
+        gold: For each task the human scores of its pairs.
+        first: For each task the first encoder's cosines, in the same shapes.
+        second: For each task the second encoder's cosines, in the same shapes.
+        draws: The number of bootstrap draws.
+        seed: The seed of the draws.
 
     Returns:
-        In points, that is correlation × 100.
+        The difference in points (correlation × 100).
 
     Raises:
-        InputError: If the shapes do not agree, or a task has fewer than ten pairs.
+        InputError: The shapes differ, or a task has fewer than ten pairs.
     """
     tasks = [tuple(np.asarray(side, dtype=float) for side in task) for task in zip(gold, first, second, strict=True)]
     if any(len({len(side) for side in task}) > 1 or len(task[0]) < 10 for task in tasks):
-        raise InputError("A bootstrap over pairs needs one score of each side for each pair, and ten pairs a task.")
+        raise InputError(
+            "A bootstrap over pairs needs a score of each encoder for each pair, and at least ten pairs per task."
+        )
     generator = np.random.default_rng(seed)
     observed = float(np.mean([spearman(b, g) - spearman(a, g) for g, a, b in tasks]))
     drawn = np.zeros(draws)
@@ -140,7 +142,7 @@ def over_pairs(
             golden, one, two = (each.among(counts) for each in ranks)
             drawn[start : start + at_once] += _correlation(golden, two, counts) - _correlation(golden, one, counts)
     drawn /= len(tasks)
-    # "weibull" alone leaves out 2.5 % a side whatever the number of draws
+    # only the method "weibull" leaves out 2.5 % on each side for any number of draws
     low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], method="weibull")
     tail = min((drawn <= 0).mean(), (drawn >= 0).mean())
     p_value = min(1.0, 2 * float(tail + 1 / draws))
@@ -148,22 +150,23 @@ def over_pairs(
 
 
 def williams_test(first: float, second: float, between: float, pairs: int, *, ranks: bool = False) -> float:
-    """The two-sided p-value of no difference between two correlations with the same variable.
+    """The two-sided p-value of the hypothesis that two correlations with the same variable are equal.
 
-    Williams 1959, as Steiger 1980 recommends it (eq. 7): of r(gold, first) and r(gold, second), knowing that the two
-    encoders' scores correlate. It is meant for Pearson correlations. Spearman's vary more, the more the higher they
-    are, so that the test as it stands finds a difference where there is none in up to 8 % of cases.
+    Williams 1959, as recommended by Steiger 1980 (eq. 7): compares r(gold, first) with r(gold, second) and takes into
+    account that the two encoders' scores correlate. The test is made for Pearson correlations. Spearman correlations
+    vary more, especially high ones; without a correction the test then finds a difference that does not exist in up to
+    8 % of cases.
 
     Args:
-        first: Correlation of the first encoder's scores with the gold ones, from −1 to 1.
-        second: That of the second's.
-        between: The correlation of the two encoders' scores.
-        pairs: How many there are.
-        ranks: The correlations are Spearman's: the variance of the difference is taken 1 + r²/3 times as large, r the
-            mean of the first two. `python -m benchmarks.significance` measures what that comes to.
+        first: The correlation of the first encoder's scores with the gold scores, from −1 to 1.
+        second: The correlation of the second encoder's scores with the gold scores.
+        between: The correlation of the two encoders' scores with each other.
+        pairs: The number of pairs.
+        ranks: The correlations are Spearman's: the variance of the difference is multiplied by 1 + r²/3, where r is the
+            mean of the first two. `python -m benchmarks.significance` measures the effect.
 
     Raises:
-        InputError: With fewer than four pairs.
+        InputError: There are fewer than four pairs.
 
     Example:
         >>> round(williams_test(0.4, 0.5, 0.6, 103), 4)
@@ -172,7 +175,7 @@ def williams_test(first: float, second: float, between: float, pairs: int, *, ra
     from scipy import stats
 
     if pairs < 4:
-        raise InputError(f"Williams' test needs four pairs at least, not {pairs}.")
+        raise InputError(f"Williams' test needs at least four pairs, not {pairs}.")
     determinant = 1 - first**2 - second**2 - between**2 + 2 * first * second * between
     mean = (first + second) / 2
     scale = 2 * determinant * (pairs - 1) / (pairs - 3) + mean**2 * (1 - between) ** 3
@@ -185,7 +188,7 @@ def williams_test(first: float, second: float, between: float, pairs: int, *, ra
 
 
 def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """The Spearman correlations of the rows of two arrays (..., pairs); ties at their mean rank, 0 for constants."""
+    """The Spearman correlation of each row of two arrays (..., pairs). Ties get their mean rank; constants give 0."""
     from scipy.stats import rankdata
 
     ranks = [rankdata(side, axis=-1) - (side.shape[-1] + 1) / 2 for side in (first, second)]
@@ -193,10 +196,10 @@ def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 class _Ranks:
-    """The ranks of values in samples of them, found by counting where sorting each sample would take ten times longer.
+    """Computes the ranks of values in bootstrap samples by counting, ten times faster than sorting each sample.
 
     Args:
-        values: `(pairs,)`.
+        values: The values, `(pairs,)`.
     """
 
     def __init__(self, values: np.ndarray) -> None:
@@ -205,10 +208,10 @@ class _Ranks:
         self.below, self.up_to = (np.searchsorted(ordered, values, side) for side in ("left", "right"))
 
     def among(self, counts: np.ndarray) -> np.ndarray:
-        """The rank of each value in samples that hold it so many times, ties at their mean rank, with mean 0.
+        """The rank of each value in each sample, `(draws, pairs)`. Ties get their mean rank; ranks have mean 0.
 
         Args:
-            counts: `(draws, pairs)`.
+            counts: How often each sample has each value, `(draws, pairs)`.
         """
         smaller = np.zeros((len(counts), counts.shape[1] + 1))
         np.cumsum(np.take(counts, self.order, axis=1), axis=1, out=smaller[:, 1:])
@@ -216,7 +219,7 @@ class _Ranks:
 
 
 def _correlation(first: np.ndarray, second: np.ndarray, weights: np.ndarray | float = 1.0) -> np.ndarray:
-    """Of centred rows (..., pairs); 0 for constants."""
+    """The weighted correlation of centred rows (..., pairs); 0 for constants."""
     product = (weights * first * second).sum(axis=-1)
     norm = np.sqrt((weights * first**2).sum(axis=-1) * (weights * second**2).sum(axis=-1))
     return np.divide(product, norm, out=np.zeros_like(product), where=norm > 0)

@@ -1,4 +1,4 @@
-"""Semantic textual similarity: how the cosine of two embeddings ranks pairs, beside how people rank them."""
+"""Semantic textual similarity: how well the ranking of pairs by cosine agrees with their ranking by people."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ logger = logging.getLogger("textcl")
 
 
 class STSSuite:
-    """The STS tasks of one column each in the papers: STS12 to STS16, STS-B test and SICK-R test.
+    """The seven STS tasks that papers report: STS12 to STS16, STS-B test and SICK-R test.
 
-    Each distinct sentence of all tasks together is encoded once, in one call of `encoder.encode`.
+    Each distinct sentence of all tasks is encoded once, in one call of `encoder.encode`.
 
     Args:
-        tasks: Some of `STS_TASKS`; "STSBenchmark-dev" and "SICKRelatedness-dev" (and "-train") name other splits.
-        data_dir: The data directory; by default `textcl.data.data_directory()`.
+        tasks: Names from `STS_TASKS`; "STSBenchmark-dev" and "SICKRelatedness-dev" (and "-train") are other splits.
+        data_dir: The data directory; default: `textcl.data.data_directory()`.
 
     Raises:
-        InputError: An unknown task, a set that is not installed or has a wrong number of pairs.
+        InputError: A task is unknown, or a set is not installed or has a wrong number of pairs.
 
     Example:
         >>> STSSuite()(encoder).table()  # doctest: +SKIP
@@ -47,21 +47,22 @@ class STSSuite:
             self.tasks[task.removesuffix("-test")] = read_sts(name, directory, split or "test")
 
     def __call__(self, encoder: Any, **encode_arguments: Any) -> Result:
-        """Scores anything with `.encode(list[str])` that returns one row a text: arrays, tensors, lists, sparse rows.
+        """Evaluates an encoder.
 
         Args:
-            encoder: The encoder.
-            **encode_arguments: Passed on to its `encode`.
+            encoder: Any object with `.encode(list[str])` that returns one row per text: an array, a tensor, a list or
+                a sparse matrix.
+            **encode_arguments: Passed on to `encoder.encode`.
         """
         return score(encoder, self.tasks, **encode_arguments)
 
 
 class STSBenchmark(STSSuite):
-    """STS-B (Cer et al. 2017) alone: `split="dev"` to select on, `split="test"` to report.
+    """Only STS-B (Cer et al. 2017): `split="dev"` to select by, `split="test"` to report.
 
     Args:
         split: "test", "dev" or "train".
-        data_dir: The data directory; by default `textcl.data.data_directory()`.
+        data_dir: The data directory; default: `textcl.data.data_directory()`.
     """
 
     def __init__(self, split: str = "test", data_dir: str | os.PathLike[str] | None = None) -> None:
@@ -70,16 +71,16 @@ class STSBenchmark(STSSuite):
 
 
 class LabelledPairs:
-    """A user's own scored pairs: three columns, text, text, score, in a .tsv or .csv file (or .gz, .xz of one).
+    """A user's own scored pairs: a .tsv or .csv file (also as .gz or .xz) with three columns: text, text, score.
 
-    A first row whose third cell is no number is taken for a header.
+    A first row whose third cell is not a number is a header and is skipped.
 
     Args:
-        path: The file.
+        path: The path of the file.
 
     Raises:
-        InputError: The file is missing or holds fewer than three pairs; or a row has not three cells or no number
-            in the third (the line is named).
+        InputError: The file is missing or has fewer than three pairs, all scores are equal, or a row does not have
+            three cells with a number in the third (the message names the line).
     """
 
     name = "pairs"
@@ -88,12 +89,14 @@ class LabelledPairs:
         file = Path(path)
         suffixes = [suffix.lower() for suffix in file.suffixes if suffix.lower() not in (".gz", ".xz")]
         if not suffixes or suffixes[-1] not in (".tsv", ".csv"):
-            raise InputError(f"{file} is no .tsv or .csv file (or .gz or .xz of one), as labelled pairs must be.")
+            raise InputError(
+                f"{file} is not a .tsv or .csv file (or .gz or .xz of one); give labelled pairs as one of these."
+            )
         subset = Subset(file.name, [], [], [])
         for row, (number, cells) in enumerate(csv_records(file, tabs=suffixes[-1] == ".tsv")):
             if len(cells) != 3:
                 raise InputError(
-                    f"{file}, line {number}: three cells are needed (text, text, score), and there are {len(cells)}."
+                    f"{file}, line {number}: the line must have three cells (text, text, score), but has {len(cells)}."
                 )
             if row == 0 and not _is_number(cells[2]):
                 continue
@@ -103,22 +106,22 @@ class LabelledPairs:
         if len(subset) < 3:
             raise InputError(f"{file} holds {len(subset)} scored pairs; a correlation needs at least three.")
         if len(set(subset.scores)) == 1:
-            raise InputError(f"{file}: all pairs have the score {subset.scores[0]:g}, so there is nothing to rank.")
+            raise InputError(f"{file}: all pairs have the score {subset.scores[0]:g}, so they have no ranking.")
         self.tasks = {"pairs": [subset]}
 
     def __call__(self, encoder: Any, **encode_arguments: Any) -> Result:
-        """As `STSSuite.__call__`."""
+        """Evaluates an encoder, like `STSSuite.__call__`."""
         return score(encoder, self.tasks, **encode_arguments)
 
 
 def score(encoder: Any, tasks: Mapping[str, Sequence[Subset]], **encode_arguments: Any) -> Result:
-    """Scores an encoder on tasks that consist of subsets of scored pairs.
+    """Evaluates an encoder on tasks, each a list of subsets of scored pairs.
 
-    A correlation that is undefined, because all cosines are equal, counts as 0, with a warning and a line under
-    `provenance["undefined"]`: a collapsed encoder ranks nothing, and a NaN would hide that in every average.
+    If all cosines of a subset are equal (a collapsed encoder), the correlation is undefined and counts as 0, with a
+    warning and an entry under `provenance["undefined"]`. A NaN would make every average NaN.
 
     Raises:
-        InputError: The encoder returned another number of rows than it was given texts, or NaN or infinite values.
+        InputError: The encoder did not return one row per text, or returned NaN or infinite values.
     """
     cosines, unique_texts = pair_cosines(encoder, tasks, **encode_arguments)
     undefined: list[str] = []
@@ -146,7 +149,7 @@ def score(encoder: Any, tasks: Mapping[str, Sequence[Subset]], **encode_argument
         "unique_texts": unique_texts,
         "undefined": undefined,
         "encoder": describe(encoder),
-        "seed": None,  # scoring draws nothing at random; a trainer puts the seed of its run here
+        "seed": None,  # evaluation is not random; a comparison puts the seed of the training run here
         "versions": library_versions(),
     }
     average = {kind: float(np.mean([entry[kind] for entry in results.values()])) for kind in STS.rows}
@@ -156,10 +159,10 @@ def score(encoder: Any, tasks: Mapping[str, Sequence[Subset]], **encode_argument
 def pair_cosines(
     encoder: Any, tasks: Mapping[str, Sequence[Subset]], **encode_arguments: Any
 ) -> tuple[dict[str, list[np.ndarray]], int]:
-    """The cosine of each pair, for the subsets of each task, `(pairs,)` each; and how many distinct texts there are.
+    """For each task and subset the cosines of its pairs, `(pairs,)`; and the number of distinct texts.
 
     Raises:
-        InputError: As `encode_distinct`.
+        InputError: In the same cases as `encode_distinct`.
     """
     texts = (text for subsets in tasks.values() for subset in subsets for text in (*subset.first, *subset.second))
     rows, row_of = encode_distinct(encoder, texts, **encode_arguments)

@@ -1,4 +1,4 @@
-"""Scoring encoders: `evaluate` for one call, evaluators for a trainer, baselines to compare with."""
+"""Evaluating an encoder on any of the tasks in one call: `evaluate` and `Suite`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from textcl.evaluation.results import Result, merge
 from textcl.evaluation.sts import STSSuite
 from textcl.evaluation.transfer import Transfer
 
-# What `evaluate` is asked for -> the STS tasks, clustering sets and transfer tasks that are scored for it.
+# From the names that `evaluate` accepts to STS tasks, clustering sets, transfer tasks and "geometry".
 TASKS: dict[str, tuple[str, ...]] = {
     "sts": STS_TASKS,
     **{task.lower(): (task,) for task in STS_TASKS[:5]},
@@ -55,36 +55,38 @@ def evaluate(
     setting: str = "test",
     cache: str | os.PathLike[str] | None = None,
 ) -> Result:
-    """Scores an encoder on tasks, each distinct sentence encoded once over all STS tasks.
+    """Evaluates an encoder on tasks. Each distinct sentence of all STS tasks is encoded once.
 
-    An encoder whose directory holds an `overlap.json`, as textcl's exports do, has the subsets that its training
-    corpus touches marked as transductive.
+    If the encoder's directory has an `overlap.json`, as textcl's exports do, the subsets whose texts were in the
+    training corpus are marked as transductive.
 
     Args:
         model: "bundled", an exported directory, a transformers or sentence-transformers directory, a hub name, or
-            anything with `.encode(list[str])`.
-        tasks: Keys of `TASKS`, as a list or with commas between them: "sts" is the seven tasks of the papers,
-            "clustering" the three sets of short texts, "transfer" the seven tasks of SentEval that the papers average,
-            "probing" those of the ten whose files are there, "geometry" what the embeddings of STS-B dev look like. All
-            kinds go together in one result. Empty where there are `evaluators` and nothing else is wanted.
-        evaluators: On own data, such as `Retrieval` and `LabelledPairs`, scored beside the tasks.
-        data_dir: The data directory; by default `textcl.data.data_directory()`.
-        batch_size: Passed on to `encode` where given.
-        pooling: Overrides the pooling of a model that is loaded here.
-        max_length: Overrides the maximal length of a model that is loaded here.
-        bf16: Load the weights of a model that is loaded here in bfloat16, where the machine has it.
-        mode: Of transfer tasks, see `Transfer`: "senteval" or "fast".
-        setting: Of transfer tasks: "test" or "dev".
-        cache: Of transfer tasks: a folder for embeddings and finished tasks, from which a killed run goes on.
+            any object with `.encode(list[str])`.
+        tasks: Keys of `TASKS`, as a list or separated by commas. "sts": the seven tasks that papers report;
+            "clustering": the three sets of short texts; "transfer": the seven tasks of SentEval that papers average;
+            "probing": those of the ten probing tasks whose files are installed; "geometry": how the embeddings of
+            STS-B dev are distributed. All kinds may be combined in one result. Empty: only the `evaluators`.
+        evaluators: Further evaluators on your own data, such as `Retrieval` and `LabelledPairs`.
+        data_dir: The data directory; default: `textcl.data.data_directory()`.
+        batch_size: Passed on to `encode` if given.
+        pooling: Replaces the pooling of the model, if `model` is a name or path.
+        max_length: Replaces the maximal length of the model, if `model` is a name or path.
+        bf16: Load the weights in bfloat16 if the machine supports it and `model` is a name or path.
+        mode: For transfer tasks, see `Transfer`: "senteval" or "fast".
+        setting: For transfer tasks: "test" or "dev".
+        cache: For transfer tasks: a folder for embeddings and finished tasks, from which an interrupted evaluation is
+            resumed.
 
     Raises:
-        InputError: An unknown task (the nearest is named), a directory that is no model, a set that is not installed.
+        InputError: A task is unknown (the message suggests the nearest), a directory is not a model, or a set is not
+            installed.
 
     Example:
         >>> evaluate("my-encoder", tasks="sts12,stsb").average["all"]  # doctest: +SKIP
         >>> evaluate("my-encoder", tasks="stackoverflow").results["StackOverflow"]["accuracy"]  # doctest: +SKIP
     """
-    # before the model is loaded: a typing error shows at once
+    # made before the model is loaded, so that a typing error in a task is reported at once
     suite = Suite(tasks, data_dir, evaluators=evaluators, mode=mode, setting=setting, cache=cache)
     if isinstance(model, (str, os.PathLike)):
         import torch
@@ -100,7 +102,7 @@ def evaluate(
         )
     elif pooling is not None or max_length is not None or bf16:
         raise InputError(
-            "pooling, max_length and bf16 apply where evaluate loads the model; set them on the encoder itself."
+            "pooling, max_length and bf16 apply only if evaluate loads the model; set them on the encoder itself."
         )
     else:
         encoder = model
@@ -113,22 +115,22 @@ def evaluate(
 
 
 class Suite:
-    """Scores encoders on any of `TASKS`, STS, clustering and transfer in one result.
+    """Evaluates encoders on any of `TASKS`; all kinds of task are in one result.
 
     Args:
-        tasks: As of `evaluate`.
-        data_dir: The data directory; by default `textcl.data.data_directory()`.
-        evaluators: As of `evaluate`.
-        mode: As of `evaluate`.
-        setting: As of `evaluate`.
-        cache: As of `evaluate`.
+        tasks: As in `evaluate`.
+        data_dir: The data directory; default: `textcl.data.data_directory()`.
+        evaluators: As in `evaluate`.
+        mode: As in `evaluate`.
+        setting: As in `evaluate`.
+        cache: As in `evaluate`.
 
     Attributes:
-        tasks: The names of the results, in their order, but for those of `evaluators`.
-        pairs: Those among them that are STS.
+        tasks: The names of the tasks in the result, in order, without those of `evaluators`.
+        pairs: The names of the STS tasks among them.
 
     Raises:
-        InputError: An unknown task (the nearest is named), a set that is not installed.
+        InputError: A task is unknown (the message suggests the nearest), or a set is not installed.
     """
 
     def __init__(
@@ -162,20 +164,20 @@ class Suite:
 
 
 def _present(names: Sequence[str], data_dir: str | os.PathLike[str] | None) -> list[str]:
-    """The names without the probing tasks whose files are missing, unless all ten are."""
+    """The names without the probing tasks whose files are missing; all names if all ten probing files are missing."""
     folder = (data_directory() if data_dir is None else Path(data_dir)) / "probing"
     present = [name for name, file in PROBING_TASKS.items() if (folder / file).is_file()]
     return [name for name in names if name in present or name not in PROBING_TASKS or not present]
 
 
 def task_names(tasks: str | Sequence[str]) -> list[str]:
-    """The names that results have for what was asked for.
+    """The names in a result for the given keys of `TASKS`.
 
     Args:
-        tasks: As of `evaluate`.
+        tasks: As in `evaluate`.
 
     Raises:
-        InputError: An unknown task (the nearest is named), or none.
+        InputError: A task is unknown (the message suggests the nearest), or none is given.
 
     Example:
         >>> task_names("sts16,stsb")
@@ -189,5 +191,5 @@ def task_names(tasks: str | Sequence[str]) -> list[str]:
             raise InputError(f"There is no task '{name}'; there are {', '.join(TASKS)}.{nearest(name, TASKS)}")
         chosen.update(dict.fromkeys(TASKS[known]))
     if not chosen:
-        raise InputError(f"There is no task to score; name some of {', '.join(TASKS)}.")
+        raise InputError(f"There is no task to evaluate; name some of {', '.join(TASKS)}.")
     return list(chosen)

@@ -1,4 +1,4 @@
-"""Transfer: how well a linear classifier on frozen embeddings tells the classes of SentEval's tasks apart.
+"""Transfer: how well a linear classifier on frozen embeddings predicts the classes of SentEval's tasks.
 
 The protocol is SentEval's (Conneau and Kiela 2018), with the settings of SimCSE (Gao et al. 2021).
 """
@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,37 +31,39 @@ from textcl.version import library_versions
 logger = logging.getLogger("textcl")
 
 SEED = 1111
-SETTINGS = {  # number of folds, and how SentEval's classifier is trained
+SETTINGS = {  # the number of folds, and how SentEval's classifier is trained
     "test": (10, Training("adam", batch_size=64, tenacity=5, passes=4)),
     "dev": (5, Training("rmsprop", batch_size=128, tenacity=3, passes=2)),
 }
 MODES = ("senteval", "fast")
 _REGRESSION = Training("adam", batch_size=64, tenacity=3, passes=50, most_passes=1000)
-_HELD_OUT = 0.05  # of the rows that a chosen classifier is trained on, to stop it by
+_HELD_OUT = 0.05  # share of the rows that the chosen classifier does not train on, for early stopping
 _WEIGHT_DECAYS = np.array([1e-5, 1e-4, 1e-3, 1e-2])
-# C in the scikit-learn branch of SentEval: for nested folds and for a dev split; for folds of a train split
+# C in the scikit-learn branch of SentEval: for nested folds and a dev split; for folds of a train split
 STRENGTHS, STRENGTHS_OF_FOLDS = 2.0 ** np.arange(-2, 4), 2.0 ** np.arange(-1, 6)
 
 
 class Transfer:
-    """A logistic regression on the embeddings of each task, its regularisation chosen on dev data.
+    """A logistic regression on the embeddings of each task; its regularisation is chosen on dev data.
 
-    Tasks without splits (MR, CR, SUBJ, MPQA) are scored by nested cross-validation, those with a test split (TREC,
-    MRPC) choose by cross-validation on the train split, the others on their dev split. A pair (u, v) is represented
-    by |u − v| and u · v.
+    Tasks without splits (MR, CR, SUBJ, MPQA) are evaluated by nested cross-validation. Tasks with only a train and a
+    test split (TREC, MRPC) choose the regularisation by cross-validation on the train split, the others on their dev
+    split. A pair (u, v) is represented by |u − v| and the elementwise product u · v.
 
     Args:
-        tasks: Some of `CLASSIFICATIONS` and `REGRESSIONS`, or own data: `{name: (texts, labels)}`, scored as MR is.
-        data_dir: The data directory; by default `textcl.data.data_directory()`.
-        mode: "senteval" trains as SentEval does, with early stopping; "fast" finds the optimum of each regression,
-            which draws nothing at random, and agrees with scikit-learn. The regressors know SentEval's way only.
-        setting: "test" reports test accuracy, from 10 folds. "dev", to select by, reports dev accuracy from 5 folds
-            and a quicker training; no test label is used.
-        cache: A folder for embeddings and finished tasks, so that a run goes on where another was killed.
+        tasks: Names from `CLASSIFICATIONS` and `REGRESSIONS`, or your own data as `{name: (texts, labels)}`, which is
+            evaluated like MR.
+        data_dir: The data directory; default: `textcl.data.data_directory()`.
+        mode: "senteval" trains as SentEval does, with early stopping. "fast" computes the optimum of each logistic
+            regression, without randomness, and agrees with scikit-learn. `REGRESSIONS` are always trained as in
+            SentEval.
+        setting: "test" reports test accuracy, with 10 folds. "dev", for model selection, reports dev accuracy with 5
+            folds and faster training, and uses no test label.
+        cache: A folder for embeddings and finished tasks, from which an interrupted evaluation is resumed.
 
     Raises:
-        InputError: An unknown or missing task, mode or setting; own data with one class only, or with another number
-            of labels than texts.
+        InputError: A task, mode or setting is unknown, or a set is not installed; or your own data has only one class,
+            or unequal numbers of texts and labels.
 
     Example:
         >>> Transfer(["MR", "TREC"], mode="fast")(encoder).results["MR"]["accuracy"]  # doctest: +SKIP
@@ -85,22 +88,23 @@ class Transfer:
             directory = None if data_dir is None else Path(data_dir)
             self.tasks = {name: read_transfer(name, directory) for name in tasks}
         if not self.tasks:
-            raise InputError("There is no transfer task to score.")
+            raise InputError("There is no transfer task to evaluate; name at least one.")
         self.mode, self.setting, self.cache = mode, setting, cache
         self.folds, self.training = SETTINGS[setting]
         self.name = "-".join(["transfer", *map(str.lower, self.tasks)]) if len(self.tasks) == 1 else "transfer"
 
     def __call__(self, encoder: Any, **encode_arguments: Any) -> Result:
-        """Scores anything with `.encode(list[str])` that returns one dense row a text: arrays, tensors, lists.
+        """Evaluates an encoder.
 
         Args:
-            encoder: The encoder; with a cache it needs a `fingerprint()` as well.
-            **encode_arguments: Passed on to its `encode`.
+            encoder: Any object with `.encode(list[str])` that returns one dense row per text: an array, a tensor or a
+                list. With a cache it also needs a method `fingerprint()`.
+            **encode_arguments: Passed on to `encoder.encode`.
 
         Raises:
-            InputError: The encoder returned another number of rows than it was given texts, NaN or infinite values,
-                or the same embedding for all texts of a task; a fold or split lacks a class; finished tasks in the
-                cache have another schema.
+            InputError: The encoder did not return one row per text, or returned NaN, infinite values or the same
+                embedding for all texts of a task; a fold or split lacks a class; or finished tasks in the cache have
+                another schema.
         """
         folder = None if self.cache is None else cache_folder(self.cache, encoder, encode_arguments)
         done = [] if folder is None else read_results(folder / FINISHED)
@@ -141,13 +145,13 @@ class Transfer:
                 "aggregation": "mean over tasks",
             },
             "encoder": describe(encoder),
-            "seed": None,  # of a training run, as in the STS results
+            "seed": None,  # the seed of a training run, as in the STS results
             "versions": library_versions(),
         }
         return Result(results, average, provenance)
 
     def _convention(self, name: str) -> dict[str, Any]:
-        """All that decides a score beside the embeddings and the data."""
+        """All settings that a score depends on, apart from the embeddings and the data."""
         if name in REGRESSIONS:
             return {
                 "setting": self.setting,
@@ -180,15 +184,12 @@ class Transfer:
         if name in REGRESSIONS:
             return {"kind": REGRESSION.name, **_regress(name, rows, labels, places)}
         task = _Task(self, name, rows, labels, int(labels.max()) + 1)
-        if "all" in places:
-            found = task.nested()
-        else:
-            found = task.split(places) if "dev" in places else task.folds(places)
-        return {"kind": TRANSFER.name, **found}
+        way = task.nested if "all" in places else partial(task.split if "dev" in places else task.folds, places)
+        return {"kind": TRANSFER.name, **way()}
 
 
 class _Task:
-    """One classification: the ways to choose the regularisation and to score."""
+    """One classification task: chooses the regularisation and computes the scores."""
 
     def __init__(self, transfer: Transfer, name: str, rows: Tensor, labels: np.ndarray, classes: int) -> None:
         self.transfer, self.name, self.rows, self.labels, self.classes = transfer, name, rows, labels, classes
@@ -234,7 +235,7 @@ class _Task:
         means = np.round(100 * accuracy[0], 2)
         best = means.argmax()
         scores = {"accuracy": means[best], "dev_accuracy": means[best]}
-        if "test" in places:  # SentEval trains once more, with the same seed on the same rows: these very weights
+        if "test" in places:  # SentEval trains again with the same seed and rows, which gives the same weights
             scores |= self._test(places["test"], weights[0, best])
         return {**_plain(scores), "chosen": float(grid[best])}
 
@@ -246,7 +247,7 @@ class _Task:
         return train(self.rows, targets, folds, grid, self.transfer.training, SEED, title=self.name)
 
     def _final(self, rows: np.ndarray) -> Fold:
-        """What the chosen classifier is trained on."""
+        """The fold that the chosen classifier is trained on."""
         if self.transfer.mode == "fast":
             return Fold.split(rows, rows, SEED)
         return Fold.held_out(rows, _HELD_OUT, SEED)
@@ -261,7 +262,7 @@ class _Task:
         return scores
 
     def _stratified(self, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Train and dev rows of each fold."""
+        """The train and dev rows of each fold."""
         from sklearn.model_selection import StratifiedKFold
 
         count = self.transfer.folds
@@ -273,13 +274,13 @@ class _Task:
         counts = np.bincount(self.labels[rows], minlength=self.classes)
         if counts.min() < least:
             raise InputError(
-                f"{self.name}: class {counts.argmin()} has {counts.min()} of {len(rows):,} texts, so {where} would be "
-                f"without it, and its score would mean nothing."
+                f"{self.name}: class {counts.argmin()} has {counts.min()} of {len(rows):,} texts, so {where} would "
+                f"have no text of this class, and the score would be meaningless."
             )
 
 
 def _grid(mode: str, *, folds_of_train: bool = False) -> np.ndarray:
-    """The strengths of regularisation that are tried: weight decays, or for "fast" values of C."""
+    """The strengths of regularisation to try: weight decays for "senteval", values of C for "fast"."""
     if mode == "senteval":
         return _WEIGHT_DECAYS
     return STRENGTHS_OF_FOLDS if folds_of_train else STRENGTHS
@@ -288,25 +289,25 @@ def _grid(mode: str, *, folds_of_train: bool = False) -> np.ndarray:
 def _own(name: str, texts: Sequence[str], labels: Sequence[Any]) -> Examples:
     if len(texts) != len(labels):
         raise InputError(f"{name} has {len(texts):,} texts and {len(labels):,} labels; each text needs one.")
-    # by type first, since labels of a table may be mixed: 1, 2, "other"
+    # sorted by type first, because labels may have several types: 1, 2, "other"
     ordered = sorted(set(labels), key=lambda label: (type(label).__name__, label))
     classes = {label: number for number, label in enumerate(ordered)}
     if len(classes) < 2:
-        raise InputError(f"{name} has {len(classes)} classes; there must be two at least to tell apart.")
+        raise InputError(f"{name} has {len(classes)} classes; a classification needs at least two.")
     return Examples.ordered([(text,) for text in texts], [classes[label] for label in labels])
 
 
 def _features(
     name: str, splits: dict[str, Examples], encoder: Any, folder: Path | None, encode_arguments: dict[str, Any]
 ) -> np.ndarray:
-    """One row for each example of all splits: its embedding, or both features of a pair."""
+    """One row for each example of all splits: its embedding or, for a pair, |u − v| and u · v."""
     first = [text for examples in splits.values() for text in examples.first]
     second = [text for examples in splits.values() for text in examples.second]
     rows, row_of = embed(encoder, (*first, *second), folder, **encode_arguments)
     if np.ptp(rows, axis=0).max() <= 1e-6 * np.abs(rows).max():
         raise InputError(
-            f"The encoder gives all {len(rows):,} texts of {name} the same embedding: it has collapsed, and no "
-            f"classifier could tell them apart."
+            f"The encoder returns the same embedding for all {len(rows):,} texts of {name}: it has collapsed, and no "
+            f"classifier can distinguish the texts."
         )
     left = rows[[row_of[text] for text in first]]
     if not second:
@@ -323,7 +324,7 @@ def _regress(name: str, rows: Tensor, scores: np.ndarray, places: dict[str, np.n
     targets = np.zeros((len(scores), 7))
     targets[np.arange(len(scores)), floor] = 1 - (scores - floor)
     targets[np.arange(len(scores)), floor + 1] = scores - floor
-    # STS-B has scores below 1, whose share of a class 0 SentEval drops
+    # STS-B has scores below 1; SentEval drops the share that belongs to class 0
     distribution = torch.as_tensor(targets[:, 1:6]).to(rows)
     fold = Fold.split(places["train"], places["dev"], SEED)
     weights, best = train(rows, distribution, [fold], np.zeros((1, 1)), _REGRESSION, SEED, gold=scores, title=name)

@@ -1,1 +1,1 @@
-"""Tables and plots for people to read."""
+"""Reports for readers: tables, plots and HTML pages."""

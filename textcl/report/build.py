@@ -1,4 +1,4 @@
-"""What a report says of a run, and of a comparison."""
+"""The content of the report on a run and of the report on a comparison."""
 
 import logging
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ from textcl.version import __version__
 
 logger = logging.getLogger("textcl")
 
-WIDTH = 160  # characters of a text that are shown
-MAP_WIDTH = 100  # of the thousands on a map
+WIDTH = 160  # longest text that is shown, in characters
+MAP_WIDTH = 100  # longest text on a map, which has thousands of texts
 STS_DEV = "STSBenchmark-dev"
 
 
@@ -38,45 +38,45 @@ def report(
 
     Args:
         source: The directory of a run, or the folder of a comparison.
-        output: The page; default: `report.html` in that directory.
-        texts: False leaves out every sentence of the corpus and of the evaluation sets.
-        tasks: Of a run: keys of `textcl.evaluation.TASKS` to score it and its untouched model on; default: STS-B dev,
-            if it is installed.
-        reference: Of a comparison: the row that differences are taken to; default: the first.
+        output: The file of the page; default: `report.html` in `source`.
+        texts: Whether to show sentences of the corpus and of the evaluation sets.
+        tasks: For a run: keys of `textcl.evaluation.TASKS` to evaluate the trained and the untouched model on; default:
+            STS-B dev, if it is installed.
+        reference: For a comparison: the row that the other rows are compared with; default: the first.
 
     Raises:
-        InputError: If there is no run and no comparison, a file of it is damaged or of another schema, a task is
-            unknown or not installed, or `textcl[viz]` is missing.
+        InputError: `source` is neither a run nor a comparison, one of its files is damaged or has another schema, a
+            task is unknown or not installed, or a library of `textcl[viz]` is not installed.
 
     Example:
         >>> textcl.report.build.report("runs/simcse")  # doctest: +SKIP
     """
     if is_comparison(source):
         if tasks:
-            raise InputError("A comparison's report shows the tasks that were compared; --tasks is for a single run.")
+            raise InputError("The report on a comparison shows its own tasks; --tasks is only for a single run.")
         page = comparison_page(read_comparison(source), reference)
     else:
         if reference:
-            raise InputError("A single run has no rows to refer to; --reference is for a comparison.")
+            raise InputError("A single run has no rows to compare; --reference can be used only for a comparison.")
         page = run_page(read_run(source), texts=texts, tasks=tasks)
     return page.save(output or Path(source) / "report.html")
 
 
 def run_page(run: Run, *, texts: bool = True, tasks: str | Sequence[str] | None = None) -> Page:
-    """The page on one run, see `report`."""
+    """The page on one run; arguments as in `report`."""
     method = run.recipe.get("method", "a method")
     page = Page(f"{run.name}: {method}", f"A report on a training run, by textcl {__version__}.")
     if run.record is None:
         last = max((entry["step"] for entry in run.log), default=0)
-        best = f" The best encoder so far is of step {run.best['step']}." if run.best else ""
+        best = f" The best encoder so far is that of step {run.best['step']}." if run.best else ""
         page.notes.append(
-            f"This run has not finished: it was killed, failed, or is still going. Its log ends at step {last}.{best}"
+            f"This run has not finished: it was killed, failed, or is still running. Its log ends at step {last}.{best}"
         )
     if not texts:
-        page.notes.append("Texts are left out, as was asked for.")
+        page.notes.append("Texts are not shown, because the report was made without them.")
     encoders = _encoders(run, page.notes)
     if tasks and not encoders:
-        raise InputError(f"{run.path} holds no encoder that could be scored.")
+        raise InputError(f"{run.path} has no encoder that could be evaluated.")
     pairs = _sts_dev(page.notes) if encoders else None
     if tasks is None:
         tasks = ["stsb-dev"] if pairs else []
@@ -93,27 +93,27 @@ def run_page(run: Run, *, texts: bool = True, tasks: str | Sequence[str] | None 
 
 
 def comparison_page(found: Comparison, reference: str | None = None) -> Page:
-    """The page on a comparison, see `report`."""
+    """The page on a comparison; arguments as in `report`."""
     name = found.path.resolve().name
     page = Page(f"{name}: a comparison", f"A report on runs of several recipes and seeds, by textcl {__version__}.")
     unfinished = [run.name for run in found.runs if run.record is None]
     if unfinished:
         page.notes.append(
-            f"Not finished: {', '.join(unfinished)}. They were killed, failed, or are still going; the tables lack "
-            "them, the curves show them."
+            f"Not finished: {', '.join(unfinished)}. They were killed, failed, or are still running. They are in the "
+            "curves, but not in the tables."
         )
     if found.replaced:
         page.notes.append(
-            f"The results hold earlier lines of {', '.join(found.replaced)}, of another recipe, model or corpus; the "
-            "last line of each counts. Rows may not be comparable."
+            f"The results have earlier lines of {', '.join(found.replaced)}, with another recipe, model or corpus. "
+            "Only the last line of each is shown. Rows may not be comparable."
         )
     if not found.lines:
-        page.notes.append("No run has been scored yet.")
+        page.notes.append("No run has been evaluated yet.")
     for lines in _by_tasks(found.lines):
         rows = {line["row"] for line in lines}
         page.sections.append(_comparison(lines, reference if reference in rows else None))
     if reference and reference not in {line["row"] for line in found.lines}:
-        comparison(found.lines, reference)  # says which there are
+        comparison(found.lines, reference)  # raises an error that lists the rows
     page.sections += _training({run.name: run for run in found.runs}, _rows_of(found))
     page.sections.append(_lines_provenance(found.lines))
     page.sections.append(_citation([run.recipe for run in found.runs]))
@@ -121,34 +121,34 @@ def comparison_page(found: Comparison, reference: str | None = None) -> Page:
 
 
 def _encoders(run: Run, notes: list[str]) -> dict[str, Encoder]:
-    """The encoder before and after, as far as they can be had."""
+    """The encoders before and after training, as far as they can be loaded; `notes` gets what is missing."""
     if run.encoder is None:
-        notes.append("There is no encoder of this run on disk, so that nothing of what it does to texts is shown.")
+        notes.append("This run has no encoder on disk, so nothing is shown that needs one.")
         return {}
     after = Encoder.from_pretrained(run.encoder)
     trained = {"trained": after} if run.record else {"best so far": after}
     if "model" not in run.recipe:
-        notes.append("The run has no recipe that names its model, so that there is nothing to compare it with.")
+        notes.append("The run has no recipe that names its first model, so the encoder cannot be compared with it.")
         return trained
     try:
         return {"untouched": examples.untouched(run.recipe, after), **trained}
     except (InputError, OSError) as error:
-        notes.append(f"The model that training started from cannot be loaded, so that it is not shown: {error}")
+        notes.append(f"The model that training started from is not shown, because it cannot be loaded: {error}")
         return trained
 
 
 def _sts_dev(notes: list[str]) -> Subset | None:
     if not verify(names=["STSBenchmark"])[0].usable:
         notes.append(
-            "STS-B is not installed, so that similarity by gold score and disagreements are left out; "
-            "`textcl data fetch STSBenchmark` installs it."
+            "STS-B is not installed, so similarity by gold score and disagreements are not shown. Install it with "
+            "`textcl data fetch STSBenchmark`."
         )
         return None
     return read_sts("STSBenchmark", split="dev")[0]
 
 
 def _scores(run: Run, encoders: dict[str, Encoder], tasks: str | Sequence[str]) -> Section:
-    """The scores that the run's comparison recorded, and those made now, before and after."""
+    """The scores that a comparison recorded for the run, and new scores of the encoders before and after training."""
     results: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in encoders} or {"trained": {}}
     paragraphs, provenance = [], None
     if recorded := recorded_results(run):
@@ -160,7 +160,7 @@ def _scores(run: Run, encoders: dict[str, Encoder], tasks: str | Sequence[str]) 
             results[name] |= result.results
             provenance = result.provenance
     if run.record and (dev := run.record.dev):
-        paragraphs.append(f"The checkpoint was chosen by {dev.set}, where it has {dev.score:.2f}.")
+        paragraphs.append(f"The checkpoint was chosen by {dev.set}; its score there is {dev.score:.2f}.")
     elif run.best:
         best = run.best
         paragraphs.append(f"Best so far on {best['metric'].removeprefix('eval_')}: {best['score']:.2f}.")
@@ -177,11 +177,11 @@ def _scores(run: Run, encoders: dict[str, Encoder], tasks: str | Sequence[str]) 
             shown = [None if value is None else f"{value:.2f}" for value in values]
             rows.append([short_name(task) + "*" * transductive, measure, *shown, change])
     if not rows:
-        return Section("Scores", paragraphs or ["No score was recorded, and none could be made here."])
+        return Section("Scores", paragraphs or ["There is no recorded score, and no task to evaluate here."])
     paragraphs.append(
         "STS: Spearman's correlation of cosine and gold score × 100. “all” is one correlation over the joined subsets, "
-        "“mean” and “wmean” are means over subsets. Accuracies and mutual information × 100; alignment and uniformity: "
-        "low is good."
+        "“mean” and “wmean” are means over subsets. Accuracies and mutual information are × 100. For alignment and "
+        "uniformity, low is good."
     )
     if marks:
         paragraphs.append("* transductive: texts of this set were in the training corpus.")
@@ -191,13 +191,13 @@ def _scores(run: Run, encoders: dict[str, Encoder], tasks: str | Sequence[str]) 
 
 
 def _training(runs: dict[str, Run], groups: dict[str, str] | None = None) -> list[Section]:
-    """Curves of all runs."""
+    """The training curves of all runs."""
     drawn = []
     dev = next((run.dev_set for run in runs.values() if run.dev_set), None)
     named = {
-        "loss": ("Loss", "Of training, a mean since the entry before."),
-        **({dev: (dev.removeprefix("eval_"), "What the checkpoint is chosen by; higher is better.")} if dev else {}),
-        "effective_rank": ("Effective rank", "Directions that the embeddings of a batch use; a fall is a collapse."),
+        "loss": ("Loss", "The mean training loss since the previous log entry."),
+        **({dev: (dev.removeprefix("eval_"), "This score chooses the checkpoint; higher is better.")} if dev else {}),
+        "effective_rank": ("Effective rank", "How many directions a batch's embeddings use; a collapse lowers it."),
     }
     for key, (title, note) in named.items():
         points = {name: series for name, run in runs.items() if (series := run.series(key))}
@@ -214,7 +214,7 @@ def _training(runs: dict[str, Run], groups: dict[str, str] | None = None) -> lis
 def _by_grade(pairs: Subset, cosines: dict[str, Any]) -> Section:
     grades = [float(int(score + 0.5)) for score in pairs.scores]
     plot = plots.similarity_by_grade({name: (grades, found.tolist()) for name, found in cosines.items()})
-    return Section("Similarity by gold score", ["STS-B dev, gold scores rounded to whole ones."], plots=[plot])
+    return Section("Similarity by gold score", ["STS-B dev, with gold scores rounded to integers."], plots=[plot])
 
 
 def _disagreements(pairs: Subset, cosines: dict[str, Any], texts: bool) -> Section:
@@ -226,12 +226,12 @@ def _disagreements(pairs: Subset, cosines: dict[str, Any], texts: bool) -> Secti
         rows[model > gold].append([shown, *figures, f"{pairs.scores[pair]:g}", f"{cosines[name][pair]:.2f}"])
     header = ["texts" if texts else "pair", "difference", "rank, people", "rank, model", "gold score", "cosine"]
     tables = [
-        Table(header, rows[True], "Too similar for the model"),
-        Table(header, rows[False], "Too different for it"),
+        Table(header, rows[True], "The model ranks them too similar"),
+        Table(header, rows[False], "The model ranks them too different"),
     ]
     how = (
-        f"The pairs of STS-B dev whose rank by the {name} encoder is farthest from their rank by people; 0 is the "
-        "least similar of all pairs, 100 the most."
+        f"The pairs of STS-B dev whose rank by the {name} encoder differs most from their rank by people. Rank 0 is "
+        "the least similar pair, rank 100 the most similar."
     )
     return Section("Where model and people disagree", [how], [table for table in tables if table.rows])
 
@@ -239,15 +239,15 @@ def _disagreements(pairs: Subset, cosines: dict[str, Any], texts: bool) -> Secti
 def _texts(
     run: Run, encoders: dict[str, Encoder], pairs: Subset | None, notes: list[str], texts: bool
 ) -> list[Section]:
-    """The map, and the neighbours of a few texts."""
+    """The map of texts, and the nearest neighbours of a few of them."""
     try:
         if not run.recipe.get("data"):
-            raise InputError("the run's recipe names none.")
+            raise InputError("the run's recipe names no corpus.")
         sample = examples.sample_corpus(run.recipe)
     except (InputError, OSError) as error:
-        notes.append(f"The training corpus is not at hand: {error}")
+        notes.append(f"The training corpus cannot be read: {error}")
         if pairs is None:
-            notes.append("There are no texts for a map and for neighbours, which are left out.")
+            notes.append("The map and the nearest neighbours are not shown, because there are no texts for them.")
             return []
         sample = examples.sample_pairs(pairs)
     rows = {name: examples.embed(encoder, sample.texts) for name, encoder in encoders.items()}
@@ -259,7 +259,7 @@ def _texts(
     for name, embeddings in rows.items():
         points, kept = examples.project(embeddings)
         shown = [_short(text, MAP_WIDTH) for text in sample.texts] if texts else None
-        note = f"Two principal components, which keep {100 * kept:.0f} % of the variance."
+        note = f"The first two principal components, which have {100 * kept:.0f} % of the variance."
         drawn.append(plots.sentence_map(points, groups, shown, name.capitalize(), note))
     on_hover = " Hover over or tap a point for its text." if texts else ""
     what = f"{len(sample.texts):,} texts of {sample.source}. {colour}{on_hover}"
@@ -273,7 +273,10 @@ def _texts(
             found = examples.neighbours(embeddings, query)
             lists.append((name, [f"{cosine:.2f}  {_short(sample.texts[place])}" for place, cosine in found]))
         cards.append(Card(_short(sample.texts[query]), lists))
-    how = "The nearest by cosine among the texts of the map, for a few of them, which are evenly spaced and not picked."
+    how = (
+        "The nearest texts of the map, by cosine, for a few of its texts. These are evenly spaced in the sample, not "
+        "selected by result."
+    )
     return [*sections, Section("Nearest neighbours", [how], cards=cards)]
 
 
@@ -290,7 +293,7 @@ def _comparison(lines: list[dict[str, Any]], reference: str | None) -> Section:
 
 
 def _by_tasks(lines: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Lines that were scored on the same tasks can stand in one table."""
+    """Groups lines by their tasks. Only lines with the same tasks can be in one table."""
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for line in lines:
         groups.setdefault(tuple(line["results"]), []).append(line)
@@ -298,7 +301,7 @@ def _by_tasks(lines: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 
 def _rows_of(found: Comparison) -> dict[str, str]:
-    """The row of each run: its recipe's name, which its directory bears before seed and fingerprint."""
+    """The row of each run: the recipe's name, which is the part of the directory's name before "-seed"."""
     return {run.name: run.name.rpartition("-seed")[0] or run.name for run in found.runs}
 
 
@@ -321,7 +324,7 @@ def _provenance(run: Run) -> Section:
             ("fingerprint", record.fingerprint),
         ]
     settings = [[key, _plain(value)] for key, value in sorted(run.recipe.items()) if value is not None]
-    folded = [Table(["flag", "value"], settings, "The recipe, every default spelled out")] if settings else []
+    folded = [Table(["flag", "value"], settings, "The recipe with all defaults")] if settings else []
     rows = [[name, _plain(value)] for name, value in facts if value is not None]
     return Section("Provenance", tables=[Table(["what", "value"], rows)], folded=folded)
 
@@ -347,7 +350,7 @@ def _citation(recipes: Sequence[dict[str, Any]]) -> Section:
 
 
 def _overlap(counts: dict[str, dict[str, dict[str, int]]]) -> str:
-    """Which subsets of evaluation sets the corpus touches."""
+    """The subsets of evaluation sets that have texts in the corpus, with the numbers of these texts."""
     touched = [
         f"{short_name(task)} {name}: {count['found']:,} of {count['total']:,}"
         for task, subsets in counts.items()

@@ -1,4 +1,4 @@
-"""Whether one of two past results is better: over seeds for rows of several runs, over pairs for two encoders."""
+"""Whether one of two past results is better: over seeds for rows with several runs, over pairs for two encoders."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,20 +25,20 @@ def compare_results(
     tasks: Sequence[str] = (),
     data_dir: str | Path | None = None,
 ) -> str:
-    """Says whether one of two is better, in a sentence.
+    """Compares two results, and says in a sentence whether one is better.
 
-    Two rows of which one at least was trained with several seeds are compared over seeds, by their average over the
-    tasks that all of their runs have. Two encoders are compared over the pairs of STS tasks, with Williams' p-value for
+    If at least one of two rows has several seeds, they are compared over seeds, by their average over the tasks that
+    all of their runs have. Otherwise two encoders are compared over the pairs of STS tasks, with Williams' p-value for
     each task.
 
     Args:
-        names: Each the name of a row, an encoder's directory, a run's directory, or "bundled".
-        results: From `find_results`.
-        tasks: Restricts the tasks; by default those that both have, or, over pairs, the seven STS tasks.
-        data_dir: Where the sets are.
+        names: Two names; each is the name of a row, an encoder's directory, a run's directory, or "bundled".
+        results: Past results from `find_results`.
+        tasks: The tasks to compare on; default: the tasks that both have or, over pairs, the seven STS tasks.
+        data_dir: The data directory.
 
     Raises:
-        InputError: If one is neither a row nor an encoder, or there is nothing that both could be compared on.
+        InputError: A name is neither a row nor an encoder, or the two have no task in common.
     """
     rows = by_row(results)
     seeds = [rows.get(name, {}) for name in names]
@@ -48,12 +48,12 @@ def compare_results(
 
 
 def pairs_csv(encoder: str | Path, tasks: Sequence[str] = (), data_dir: str | Path | None = None) -> str:
-    """The gold score and the cosine of every pair: task, subset, pair (from 1), gold, cosine.
+    """A csv with the gold score and the cosine of every pair: task, subset, pair (from 1), gold, cosine.
 
     Args:
-        encoder: As of `compare_results`.
-        tasks: STS tasks; by default the seven.
-        data_dir: Where the sets are.
+        encoder: An encoder's directory, a run's directory, or "bundled".
+        tasks: STS tasks; default: the seven that papers report.
+        data_dir: The data directory.
     """
     suite = STSSuite(_sts(tasks), data_dir)
     cosines, _ = pair_cosines(Encoder.from_pretrained(_encoder_of(str(encoder), {})), suite.tasks)
@@ -71,20 +71,22 @@ def _compare_seeds(names: tuple[str, str], seeds: Sequence[dict[int | None, Past
     common = [task for task in runs[0].results if all(task in run.results for run in runs)]
     common = [task for task in common if (task in tasks if tasks else not task.endswith("-dev"))]
     kinds = {kind_of(runs[0].results[task]).name for task in common}
-    if len(kinds) > 1 and not tasks:  # as the table of a comparison: STS first
+    if len(kinds) > 1 and not tasks:  # take the first kind, as the table of a comparison does
         chosen = next(kind for kind in KINDS if kind in kinds)
         common = [task for task in common if kind_of(runs[0].results[task]).name == chosen]
     elif len(kinds) > 1:
-        raise InputError(f"{', '.join(common)} are of several kinds, whose average means nothing; name tasks of one.")
+        raise InputError(
+            f"{', '.join(common)} are of several kinds, so that their average is meaningless; name tasks of one kind."
+        )
     if not common:
-        raise InputError(f"{names[0]} and {names[1]} have no task in common on which all of their runs were scored.")
+        raise InputError(f"{names[0]} and {names[1]} have no task in common on which all of their runs were evaluated.")
     first, second = (
         {seed: fmean(score(result.results[task]) for task in common) for seed, result in side.items()} for side in seeds
     )
     found = over_seeds(first, second)
     sizes = " and ".join(f"{len(side)} run{'s' * (len(side) > 1)}" for side in seeds)
     marked = sorted({short_name(task) for run in runs for task in run.transductive(common)})
-    note = f"\nTransductive, since evaluation texts were in a training corpus: {', '.join(marked)}." if marked else ""
+    note = f"\nTransductive (evaluation texts were in a training corpus): {', '.join(marked)}." if marked else ""
     what = f"Average of {', '.join(map(short_name, common))}; {sizes}; p = {found.p_value:.4f}."
     return f"{found.sentence(*names)}\n{what}{note}"
 
@@ -107,22 +109,25 @@ def _compare_encoders(
         p_value = williams_test(first, second, between, len(human), ranks=True)
         cells = [f"{100 * first:.2f}", f"{100 * second:.2f}", f"{100 * (second - first):+.2f}", f"{p_value:.4f}"]
         rows.append([short_name(task), *cells])
-    note = f"Spearman × 100, aggregation all; p: Williams' test of each task; p of the average: {found.p_value:.4f}."
+    note = (
+        f"Spearman × 100, aggregation all. p: Williams' test for each task; bootstrap for the average: "
+        f"p = {found.p_value:.4f}."
+    )
     return f"{found.sentence(*names)}\n\n{table(['', *names, 'difference', 'p'], rows)}\n\n{note}"
 
 
 def _encoder_of(name: str, rows: dict[str, dict[int | None, PastResult]]) -> str:
-    """Where the encoder lies that is named: by a row of one run, by its directory, or by that of its run."""
+    """The directory of an encoder that is named by a row with one run, by its directory, or by its run's directory."""
     if name in rows:
         exports = [result.export for result in rows[name].values() if result.export]
         if len(exports) != 1:
-            which = "is no encoder on disk" if not exports else "are several runs; name the export of one of them"
-            raise InputError(f"Of the row {name} there {which}.")
+            which = "has no encoder on disk" if not exports else "has several runs; name the export of one of them"
+            raise InputError(f"The row {name} {which}.")
         return str(exports[0])
     for folder in (BUNDLED if name == "bundled" else Path(name), Path(name) / "export"):
         if (folder / "config.json").is_file():
             return str(folder)
-    raise InputError(f"{name} is no row of the results and no directory of an encoder.{nearest(name, rows)}")
+    raise InputError(f"{name} is neither a row of the results nor the directory of an encoder.{nearest(name, rows)}")
 
 
 def _sts(tasks: Sequence[str]) -> Sequence[str]:

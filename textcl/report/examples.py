@@ -1,4 +1,4 @@
-"""What an encoder does to sentences, before and after training: similarities, a map, neighbours, disagreements."""
+"""Examples for a report: a sample of texts with their map and neighbours, and pairs that the model ranks wrongly."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ SAMPLE = 2000
 QUERIES = 8
 NEIGHBOURS = 3
 CLUSTERS = 8
-SHOWN_LABELS = 9  # so many of the most frequent have a colour; the others share one
+SHOWN_LABELS = 9  # the most frequent labels have a colour each; all others share one
 READING = ("column", "label_column", "limit")
 
 
 def untouched(recipe: dict[str, Any], after: Encoder) -> Encoder:
-    """The model that a recipe starts from, read as the trained encoder is: same pooling, length and prompt."""
+    """The model that a recipe starts from, with the trained encoder's pooling, maximal length and prompts."""
     return Encoder.from_pretrained(
         recipe["model"],
         pooling=after.pooling,
@@ -35,12 +35,12 @@ def untouched(recipe: dict[str, Any], after: Encoder) -> Encoder:
 
 @dataclass(frozen=True)
 class Sample:
-    """Distinct texts, drawn at random and the same at each call, in the order of their source.
+    """A random sample of distinct texts, the same at each call, in the order of their source.
 
     Attributes:
-        texts: At most `SAMPLE`.
-        labels: The label of each, where the source has them.
-        source: Where they are from.
+        texts: The texts, at most `SAMPLE`.
+        labels: The label of each text; None if the source has no labels.
+        source: A phrase that names the source.
     """
 
     texts: list[str]
@@ -52,7 +52,7 @@ def sample_corpus(recipe: dict[str, Any]) -> Sample:
     """A sample of the corpus that a recipe trains on.
 
     Raises:
-        InputError: If the corpus is no longer there, or cannot be read.
+        InputError: The corpus no longer exists, or cannot be read.
     """
     path: Path = find_corpus(recipe["data"])
     rows = training_rows(path, **{key: recipe.get(key) for key in READING})
@@ -62,7 +62,7 @@ def sample_corpus(recipe: dict[str, Any]) -> Sample:
 
 def sample_pairs(pairs: Subset) -> Sample:
     """A sample of the texts of scored pairs."""
-    return _draw([*pairs.first, *pairs.second], None, "STS-B dev, since the training corpus is not there")
+    return _draw([*pairs.first, *pairs.second], None, "STS-B dev, because the training corpus cannot be read")
 
 
 def _draw(texts: Sequence[str], labels: Sequence[str] | None, source: str) -> Sample:
@@ -91,12 +91,12 @@ def project(rows: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def grouping(sample: Sample, rows: np.ndarray) -> tuple[list[str], str]:
-    """What colours each text of a map, its label or its cluster, and a sentence on what it is."""
+    """The group (label or cluster) that colours each text of a map, and a sentence that explains the colours."""
     if sample.labels is not None:
         names, counts = np.unique(sample.labels, return_counts=True)
         shown = set(names[np.argsort(-counts, kind="stable")][:SHOWN_LABELS])
         groups = [f"label {label}" if label in shown else "other labels" for label in sample.labels]
-        return groups, "The colour is the label of the corpus; no label was used to place the points."
+        return groups, "The colour is the label in the corpus; labels were not used to place the points."
     number = min(CLUSTERS, len(np.unique(rows, axis=0)))
     if number < 2:
         return ["all texts"] * len(rows), "All embeddings are equal."
@@ -105,28 +105,28 @@ def grouping(sample: Sample, rows: np.ndarray) -> tuple[list[str], str]:
 
 
 def neighbours(rows: np.ndarray, query: int) -> list[tuple[int, float]]:
-    """The texts nearest to one of them, itself left out, and their cosines."""
+    """The texts nearest to text `query`, without itself, and their cosines."""
     cosines = rows @ rows[query]
     cosines[query] = -np.inf
     return [(int(place), float(cosines[place])) for place in np.argsort(-cosines, kind="stable")[:NEIGHBOURS]]
 
 
 def queries(sample: Sample) -> list[int]:
-    """The texts whose neighbours are shown: evenly spaced in the sample, not chosen by what they show."""
+    """The indices of the texts whose neighbours are shown: evenly spaced in the sample, not selected by result."""
     return list(dict.fromkeys(np.linspace(0, len(sample.texts) - 1, QUERIES).round().astype(int).tolist()))
 
 
 def disagreements(gold: Sequence[float], cosines: np.ndarray, most: int = 10) -> list[tuple[int, float, float]]:
-    """The pairs whose rank by the model is farthest from their rank by people.
+    """The pairs whose rank by the model differs most from their rank by people.
 
     Returns:
-        The number of the pair and its ranks by people and by the model, from 0 (least similar) to 100, ties at their
-        mean; first the `most` that the model holds for too similar, then those it holds for too different.
+        For each pair its index and its ranks by people and by the model, from 0 (least similar) to 100; ties get their
+        mean rank. First the `most` pairs that the model ranks too similar, then the `most` that it ranks too different.
     """
     from scipy.stats import rankdata
 
     if len(gold) < 2:
-        raise InputError("Ranks need two pairs at least.")
+        raise InputError("Disagreements can be found only among at least two pairs.")
     ranks = [100 * (rankdata(values) - 1) / (len(gold) - 1) for values in (gold, cosines)]
     ordered = np.argsort(ranks[0] - ranks[1], kind="stable")
     chosen = [*ordered[:most], *ordered[::-1][:most]]

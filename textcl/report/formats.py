@@ -1,4 +1,4 @@
-"""Past results as a table, as csv, as JSON and as a LaTeX table."""
+"""Past results as a Markdown table, csv, JSON or a LaTeX table."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from textcl.report.tables import mean_sd, table
 
 
 def results_table(results: Sequence[PastResult], tasks: Sequence[str] = ()) -> str:
-    """One row a result, as a Markdown table."""
+    """A Markdown table with one row per result."""
     columns = score_columns(results, tasks)
     rows = []
     for result in results:
@@ -22,14 +22,12 @@ def results_table(results: Sequence[PastResult], tasks: Sequence[str] = ()) -> s
         rows.append([result.name + star, result.method or "", seed, *cells, result.date[:10], result.folder])
     text = table(["name", "method", "seed", *columns, "date", "folder"], rows)
     if any(result.transductive(tasks) for result in results):
-        text += (
-            "\n\n* transductive: texts of some of its tasks were in the training corpus; --format json says of which."
-        )
+        text += "\n\n* transductive: texts of some of its tasks were in the training corpus; --format json shows which."
     return text
 
 
 def results_csv(results: Sequence[PastResult], tasks: Sequence[str] = ()) -> str:
-    """One row a result, with all digits; `transductive` names tasks, with spaces between them."""
+    """A csv with one row per result and all digits. `transductive` lists tasks, separated by spaces."""
     columns = score_columns(results, tasks)
     rows = [
         {**result.facts(), **result.scores(tasks), "transductive": " ".join(result.transductive(tasks))}
@@ -39,12 +37,12 @@ def results_csv(results: Sequence[PastResult], tasks: Sequence[str] = ()) -> str
 
 
 def results_json(results: Sequence[PastResult]) -> str:
-    """All that is known of each result."""
+    """JSON with everything that is known about each result."""
     return json.dumps([result.to_dict() for result in results], indent=2, ensure_ascii=False) + "\n"
 
 
 def results_latex(results: Sequence[PastResult], tasks: Sequence[str] = ()) -> str:
-    """Mean ± standard deviation (n - 1) over seeds, one line a row name, as a LaTeX table that needs booktabs."""
+    """A LaTeX table (needs booktabs): one line per row name, with mean ± standard deviation (n - 1) over seeds."""
     columns = score_columns(results, tasks)
     lines = [
         r"\begin{tabular}{l" + "r" * (len(columns) + 1) + "}",

@@ -1,6 +1,6 @@
-"""A report as one HTML file that opens from disk: everything it needs is in it, and it asks no network for anything.
+"""A report as one self-contained HTML file, which can be opened from disk and needs no network.
 
-Sections hold paragraphs, tables, plots and cards; `page.html` lays them out. Whatever is a text is escaped by jinja2.
+Sections contain paragraphs, tables, plots and cards; `page.html` is their template. jinja2 escapes all texts.
 """
 
 import base64
@@ -18,7 +18,7 @@ from textcl.files import atomic_write
 from textcl.report.plots import Plot
 
 _FIGURE = re.compile(r"[+−-]?\d[\d,.]*( ± [\d.]+)?\*?|–|")
-# Draws each chart from the JSON that stands beside it; a chart that fails leaves its table.
+# Draws each chart from the JSON next to it; if a chart fails, its table is still shown.
 _DRAW = """
 const dark = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
 for (const place of document.querySelectorAll(".chart")) {
@@ -30,14 +30,14 @@ for (const place of document.querySelectorAll(".chart")) {
 
 @dataclass(frozen=True)
 class Table:
-    """Cells are texts, numbers, None or, for several paragraphs, lists of texts."""
+    """A table. Cells are texts, numbers, None or, for several paragraphs, lists of texts."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[Any]]
     caption: str = ""
 
     def is_figure(self, column: int) -> bool:
-        """Whether a column holds nothing but numbers."""
+        """Whether a column has only numbers."""
         cells = [row[column] for row in self.rows]
         return all(
             cell is None or isinstance(cell, (int, float)) or (isinstance(cell, str) and _FIGURE.fullmatch(cell))
@@ -47,7 +47,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Card:
-    """A text with lists below it."""
+    """A title with lists below it, each list with its own heading."""
 
     title: str
     lists: Sequence[tuple[str, Sequence[str]]]
@@ -55,7 +55,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page; `folded` are tables that are shown when they are asked for."""
+    """A section of a page. `folded` are tables that are closed until the reader opens them."""
 
     title: str
     paragraphs: Sequence[str] = ()
@@ -67,7 +67,7 @@ class Section:
 
 @dataclass
 class Page:
-    """A report; `notes` stand on top of it: what the reader must know first, and what is missing and why."""
+    """A report. `notes` are shown at its top: what the reader must know first, and what is missing and why."""
 
     title: str
     subtitle: str
@@ -78,7 +78,7 @@ class Page:
         """Writes the page, atomically.
 
         Raises:
-            InputError: If jinja2 or vl-convert is not installed.
+            InputError: jinja2 or vl-convert is not installed.
         """
         with atomic_write(path) as temporary:
             temporary.write_text(render(self), encoding="utf-8")
@@ -95,7 +95,7 @@ def render(page: Page) -> str:
         raise InputError("A report needs altair, vl-convert and jinja2: pip install 'textcl[viz]'.") from error
     plotted = any(section.plots for section in page.sections)
     script = vl_convert.javascript_bundle(_DRAW) if plotted else ""
-    # the policy names the one script there is, so that a script in a text would not run even if it were not escaped
+    # the security policy allows only this script, so a script in a text would not run even without escaping
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_shown, trim_blocks=True)
     template = environment.from_string((Path(__file__).with_name("page.html")).read_text(encoding="utf-8"))
@@ -105,7 +105,7 @@ def render(page: Page) -> str:
 
 
 def printable(text: str) -> str:
-    """The text without what HTML must not hold: control characters and halves of surrogate pairs become U+FFFD.
+    """Replaces characters that HTML must not contain (control characters, halves of surrogate pairs) by U+FFFD.
 
     Example:
         >>> printable("a\\x00b")
@@ -123,11 +123,11 @@ def _embedded(plot: Plot) -> dict[str, Any]:
 
 
 def _shown(value: Any) -> Any:
-    """What jinja2 puts out for an expression."""
+    """The form in which jinja2 writes a value."""
     if value is None:
         return "–"
     if isinstance(value, float):
         return f"{value:.4g}" if math.isfinite(value) else str(value)
-    if type(value) is str:  # and not markup, which is escaped already
+    if type(value) is str:  # not Markup, which is escaped already
         return printable(value)
     return value

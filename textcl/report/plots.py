@@ -1,4 +1,4 @@
-"""Plots. One specification (Vega-Lite, made by altair) becomes a part of a page, a PNG or an SVG; without a browser.
+"""Plots. altair makes one Vega-Lite specification, which is shown in a page or drawn as PNG or SVG without a browser.
 
 altair and vl-convert come with `pip install textcl[viz]` and are imported when a plot is made.
 """
@@ -14,8 +14,8 @@ from textcl.errors import InputError
 from textcl.files import atomic_write
 
 COLOURS = ("#3f87c9", "#d9822b", "#2f9e6e", "#b85fb0", "#c9504c", "#8a7a3c", "#5f6fd6", "#1f9aa8", "#9a6a4f", "#808890")
-MOST_POINTS = 2000  # of all curves of a plot together; between them, steps are left out evenly
-_CURRENT = "currentColor"  # ink that follows the page, light or dark; black in a PNG
+MOST_POINTS = 2000  # of all curves of a plot together; longer curves are thinned evenly
+_CURRENT = "currentColor"  # the text colour of the page, light or dark; black in a PNG
 _AXIS = dict.fromkeys(("labelColor", "titleColor", "domainColor", "tickColor", "gridColor"), _CURRENT)
 _CONFIGURATION = {
     "background": "transparent",
@@ -30,13 +30,13 @@ _CONFIGURATION = {
 
 @dataclass(frozen=True)
 class Plot:
-    """A chart, and all that it shows as a table.
+    """A chart, with its values as a table.
 
     Attributes:
-        title: What is drawn.
-        note: How to read it.
-        rows: The figures, one dictionary a mark.
-        chart: The altair chart of them.
+        title: The title of the plot.
+        note: A sentence that explains how to read the plot.
+        rows: The values, one dictionary per mark.
+        chart: The altair chart of the values.
     """
 
     title: str
@@ -45,22 +45,22 @@ class Plot:
     chart: Any
 
     def specification(self, width: int | str = "container") -> dict[str, Any]:
-        """The Vega-Lite specification; a width of "container" follows the page."""
+        """The Vega-Lite specification. With width "container" the chart is as wide as its place on the page."""
         chart = self.chart.properties(width=width, description=f"{self.title}. {self.note}").configure(**_CONFIGURATION)
         return dict(chart.to_dict())
 
     def save(self, path: str | Path, width: int = 560) -> Path:
-        """Draws it as a .png (at twice the width in pixels, on white) or .svg file.
+        """Draws the plot as a .png file (with twice the width in pixels, on white) or as an .svg file.
 
         Raises:
-            InputError: If vl-convert is not installed, or the file has another ending.
+            InputError: vl-convert is not installed, or the file has another suffix.
         """
         import json
 
         converter = _library("vl_convert")
         ending = Path(path).suffix.lower()
         if ending not in (".png", ".svg"):
-            raise InputError(f"{path} is neither a .png nor an .svg file; a plot is drawn as one of them.")
+            raise InputError(f"{path} is neither a .png nor an .svg file; name one of these.")
         specification = {**self.specification(width), "title": self.title}
         if ending == ".png":
             specification["background"] = "white"
@@ -78,13 +78,13 @@ def curves(
     note: str = "",
     groups: Mapping[str, str] | None = None,
 ) -> Plot:
-    """How a figure goes on over the steps of runs, each a line.
+    """The curve of a value over the steps, one line per run.
 
     Args:
-        runs: Steps and values by the run's name.
-        title: Names the figure.
-        note: How to read it.
-        groups: What each run is coloured by; default: its name.
+        runs: From the name of a run to its (step, value) pairs.
+        title: The name of the value.
+        note: A sentence that explains how to read the plot.
+        groups: From the name of a run to the group that sets its colour; default: one colour per run.
     """
     rows = [{"run": run, "step": step, "value": value} for run, points in _thinned(runs) for step, value in points]
     return Plot(title, note, rows, _lines(rows, "step", "value", ("step", title), groups))
@@ -93,19 +93,19 @@ def curves(
 def alignment_uniformity(
     runs: Mapping[str, Sequence[tuple[float, float, float]]], groups: Mapping[str, str] | None = None
 ) -> Plot:
-    """The way of runs through the plane of alignment and uniformity (Wang and Isola 2020); good is below and left.
+    """The path of each run in the plane of alignment and uniformity (Wang and Isola 2020); low values are good.
 
     Args:
-        runs: Step, alignment and uniformity by the run's name.
-        groups: As of `curves`.
+        runs: From the name of a run to its (step, alignment, uniformity) triples.
+        groups: As in `curves`.
     """
     rows = [
         {"run": run, "step": step, "alignment": alignment, "uniformity": uniformity}
         for run, points in _thinned(runs)
         for step, alignment, uniformity in points
     ]
-    note = "Each point is a logged batch; the large one is the last. Positives near to one another lie left, "
-    note += "embeddings spread out evenly lie low."
+    note = "Each point is a logged batch; the large point is the last. Further left, positives are closer to each "
+    note += "other; further down, embeddings are spread more evenly."
     chart = _lines(rows, "uniformity", "alignment", ("uniformity", "alignment"), groups, ends=True)
     return Plot("Alignment and uniformity", note, rows, chart)
 
@@ -113,13 +113,13 @@ def alignment_uniformity(
 def similarity_by_grade(
     panels: Mapping[str, tuple[Sequence[float], Sequence[float]]], title: str = "Cosine by gold score"
 ) -> Plot:
-    """How the cosine of pairs is distributed in each grade of similarity, for one or several encoders.
+    """The distribution of the cosines of pairs for each grade of similarity, for one or several encoders.
 
-    Where an encoder is good, the boxes rise from the left to the right and overlap little.
+    For a good encoder the boxes rise from left to right and overlap little.
 
     Args:
-        panels: For each encoder's name the grade and the cosine of every pair.
-        title: Above the plot.
+        panels: From the name of an encoder to the grades and the cosines of all pairs.
+        title: The title of the plot.
     """
     alt = _library("altair")
     rows: list[dict[str, Any]] = []
@@ -141,21 +141,24 @@ def similarity_by_grade(
     boxes = base.mark_bar(opacity=0.75).encode(y=alt.Y("25 %:Q", title=""), y2="75 %:Q")
     median = base.mark_tick(color="currentColor", thickness=2).encode(y=alt.Y("median:Q", title=""))
     median = median.encode(color=alt.value("currentColor"))
-    note = "Boxes hold the middle half of the pairs, lines nine tenths. A good encoder's boxes rise and overlap little."
+    note = (
+        "Boxes show the middle half of the pairs, lines nine tenths of them. For a good encoder the boxes rise and "
+        "overlap little."
+    )
     return Plot(title, note, rows, alt.layer(whiskers, boxes, median).properties(height=280))
 
 
 def sentence_map(
     points: Any, groups: Sequence[str], texts: Sequence[str] | None = None, title: str = "Map", note: str = ""
 ) -> Plot:
-    """Sentences as points of the plane, coloured by group, with their text on hover.
+    """Sentences as points in the plane, coloured by group; the text of a point is shown on hover.
 
     Args:
-        points: (sentences, 2).
-        groups: The label or cluster of each.
-        texts: Left out where None.
-        title: Above the plot.
-        note: How to read it.
+        points: The coordinates, (sentences, 2).
+        groups: The label or cluster of each sentence.
+        texts: The text of each sentence; None: no text is shown.
+        title: The title of the plot.
+        note: A sentence that explains how to read the plot.
     """
     alt = _library("altair")
     rows: list[dict[str, Any]] = [
@@ -180,7 +183,7 @@ def sentence_map(
 
 
 def scores_by_row(scores: Mapping[str, Sequence[float]], measure: str) -> Plot:
-    """The score of each run of each row of a comparison, and their means."""
+    """The scores of all runs for each row of a comparison, and the mean of each row."""
     alt = _library("altair")
     rows = [{"row": row, "score": round(value, 4)} for row, values in scores.items() for value in values]
     base = alt.Chart(alt.Data(values=rows)).encode(
@@ -189,15 +192,15 @@ def scores_by_row(scores: Mapping[str, Sequence[float]], measure: str) -> Plot:
     )
     dots = base.mark_circle(size=60, opacity=0.7, color=COLOURS[0]).encode(tooltip=["row:N", "score:Q"])
     means = base.mark_tick(thickness=2, size=18, color="currentColor").encode(x=alt.X("mean(score):Q", title=measure))
-    note = "A dot is a run, the stroke the mean of a row's runs."
+    note = "A dot is a run; the stroke is the mean of the row's runs."
     return Plot(f"{measure} by row", note, rows, alt.layer(dots, means).properties(height=alt.Step(26)))
 
 
 def differences(figures: Mapping[str, Any]) -> Plot:
-    """The difference of each row of a comparison to its reference, with the interval where there is one.
+    """The difference of each row of a comparison to the reference row, with its interval if it has one.
 
     Args:
-        figures: Of `textcl.report.tables.comparison`.
+        figures: The result of `textcl.report.tables.comparison`.
     """
     alt = _library("altair")
     rows = [
@@ -213,7 +216,8 @@ def differences(figures: Mapping[str, Any]) -> Plot:
     dots = base.mark_circle(size=70, opacity=1, color=COLOURS[0]).encode(x="mean:Q", tooltip=fields)
     chart = alt.layer(zero.encode(x=alt.datum(0)), lines.transform_filter("isValid(datum.low)"), dots)
     note = (
-        "Of the averages, with the 95 % interval over seeds. An interval clear of the dashed line shows a difference."
+        "The difference of the averages, with its 95 % interval over seeds. If the interval does not contain the "
+        "dashed line, a difference is shown."
     )
     return Plot(title, note, rows, chart.properties(height=alt.Step(26)))
 
@@ -229,7 +233,7 @@ def _lines(
     groups: Mapping[str, str] | None,
     ends: bool = False,
 ) -> Any:
-    """Lines through the rows of each run, in their order of steps; with `ends` the last point of each is marked."""
+    """A line through the points of each run, ordered by step; with `ends` the last point of each run is marked."""
     alt = _library("altair")
     names = list(dict.fromkeys(row["run"] for row in rows))
     values = [{**row, "group": groups[row["run"]]} for row in rows] if groups else rows
@@ -252,7 +256,7 @@ def _lines(
 
 
 def _thinned(runs: Mapping[str, Sequence[Any]]) -> list[tuple[str, list[Any]]]:
-    """Runs with so few of their points, evenly spaced and the last among them, that all together can be drawn."""
+    """The runs with fewer points, evenly spaced and including the last, so that all together have `MOST_POINTS`."""
     most = max(2, MOST_POINTS // max(1, len(runs)))
     chosen = []
     for name, points in runs.items():

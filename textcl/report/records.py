@@ -1,4 +1,4 @@
-"""What a run or a comparison has left on disk, whether it ended well or was killed."""
+"""Reading the files of a run or a comparison, finished or not."""
 
 import json
 import math
@@ -13,14 +13,14 @@ from textcl.runs.record import RunRecord, holds_run
 
 @dataclass(frozen=True)
 class Run:
-    """A run's directory.
+    """The content of a run's directory.
 
     Attributes:
         path: The directory.
-        recipe: Its resolved recipe; empty for a run that was started from Python without one.
+        recipe: The resolved recipe; empty for a run that was started from Python without a recipe.
         record: The record of the run; None if it has not finished.
-        log: The entries of `log.jsonl`, in the order they were written.
-        best: What `best/best.json` holds, if there is one.
+        log: The entries of `log.jsonl`, in the order in which they were written.
+        best: The content of `best/best.json`; None if there is no such file.
     """
 
     path: Path
@@ -35,21 +35,21 @@ class Run:
 
     @property
     def encoder(self) -> Path | None:
-        """The export; of a run that has not finished the best encoder so far, or None."""
+        """The directory of the export or, for an unfinished run, of the best encoder so far; None if there is none."""
         folders = (self.path / "export", self.path / "best" / "encoder")
         return next((folder for folder in folders if (folder / "config.json").is_file()), None)
 
     @property
     def dev_set(self) -> str | None:
-        """The key of the log under which the figure lies that chooses the checkpoint."""
+        """The key in the log of the score that chooses the checkpoint."""
         if self.best:
             return str(self.best["metric"])
         return next((key for entry in self.log for key in entry if key.startswith("eval_")), None)
 
     def series(self, *keys: str) -> list[tuple[float, ...]]:
-        """Step and values of the entries that have all of these keys and finite values in them.
+        """The step and the values of all entries that have these keys with finite values.
 
-        A run that was resumed has made some steps twice: what it logged last counts.
+        A resumed run may have logged a step twice; the later entry is used.
         """
         found = {e["step"]: (e["step"], *(e[key] for key in keys)) for e in self.log if all(key in e for key in keys)}
         return [found[step] for step in sorted(found) if all(map(math.isfinite, found[step]))]
@@ -59,14 +59,14 @@ def read_run(path: str | Path) -> Run:
     """Reads a run's directory.
 
     Raises:
-        InputError: If it holds no run, or a file of it is damaged.
+        InputError: The directory has no run, or one of its files is damaged.
     """
     folder = Path(path)
     if not holds_run(folder):
         raise InputError(
-            f"{folder} holds neither a run (recipe.json, log.jsonl) nor a comparison (results.jsonl)."
+            f"{folder} has neither a run (recipe.json, log.jsonl) nor a comparison (results.jsonl)."
             if folder.is_dir()
-            else f"There is no directory {folder}; name that of a run or of a comparison."
+            else f"There is no directory {folder}; name the directory of a run or of a comparison."
         )
     begun, record = _read(folder / "recipe.json") or {}, RunRecord.read(folder)
     recipe = record.recipe if record else begun.get("recipe", {})
@@ -75,13 +75,13 @@ def read_run(path: str | Path) -> Run:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A comparison's folder.
+    """The content of a comparison's folder.
 
     Attributes:
         path: The folder.
-        lines: Of its results, see `textcl.training.compare`; the last of each row, seed and set of tasks.
-        runs: Every run that was begun, finished or not.
-        replaced: Rows and seeds of which an earlier line, of another recipe or other data, is left out.
+        lines: The lines of its results, see `textcl.runs.compare`; for each row, seed and set of tasks the last one.
+        runs: All runs that were started, finished or not.
+        replaced: The rows and seeds that have an earlier line with another recipe or other data, which is left out.
     """
 
     path: Path
@@ -91,7 +91,7 @@ class Comparison:
 
 
 def is_comparison(path: str | Path) -> bool:
-    """Whether a folder is what `textcl compare` writes to."""
+    """Whether a folder is the output of `textcl compare`."""
     folder = Path(path)
     return (folder / "results.jsonl").is_file() or ((folder / "runs").is_dir() and not holds_run(folder))
 
@@ -100,7 +100,7 @@ def read_comparison(path: str | Path) -> Comparison:
     """Reads a comparison's folder.
 
     Raises:
-        InputError: If its results have another schema, or a file is damaged.
+        InputError: The results have another schema, or a file is damaged.
     """
     folder = Path(path)
     lines: dict[tuple[Any, ...], dict[str, Any]] = {}
@@ -115,7 +115,7 @@ def read_comparison(path: str | Path) -> Comparison:
 
 
 def recorded_results(run: Run) -> dict[str, dict[str, Any]]:
-    """The scores that a run's comparison has recorded of it; empty for a run that belongs to none."""
+    """The scores of a run that its comparison recorded; empty if the run does not belong to a comparison."""
     folder = run.path.resolve().parent.parent
     if run.path.resolve().parent.name != "runs" or not is_comparison(folder):
         return {}
@@ -137,7 +137,7 @@ def _read(path: Path) -> Any:
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log; one that a kill has torn is left out."""
+    """The entries of a log; an incomplete line, as an interruption leaves it, is skipped."""
     entries = []
     for line in path.read_bytes().split(b"\n") if path.is_file() else []:
         try:

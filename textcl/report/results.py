@@ -1,4 +1,4 @@
-"""Past results: the runs and the lines of comparisons under some folders."""
+"""Past results: finding and selecting the runs and the lines of comparisons under some folders."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from textcl.runs.record import RUN_JSON, RunRecord
 
 logger = logging.getLogger("textcl")
 
-# Of each kind of task the column of its average, where that is not its name, and the figure that is averaged.
+# From the kind of task to the column of its average; it is the kind's name except for geometry.
 COLUMNS = {**{kind: kind for kind in KINDS}, GEOMETRY.name: "eff. rank"}
 DEV = "STS-B dev"
 FACTS = ("name", "method", "seed", "date", "folder")
-_PASSED_OVER = ("export", "best", "checkpoint-")  # directories that are large and hold no results
+_PASSED_OVER = ("export", "best", "checkpoint-")  # large directories without results
 
 
 @dataclass(frozen=True)
 class PastResult:
-    """A line of a comparison, or a run that belongs to none.
+    """A line of a comparison, or a run that does not belong to a comparison.
 
     Attributes:
-        name: The row's name; of a run, that of its directory.
-        method: None for a baseline.
-        seed: None for a baseline.
-        date: When it was scored, or the run finished; ISO 8601.
-        folder: Of the comparison or the run.
-        export: The encoder's directory, if it is there.
-        fingerprint: Of all that decides the scores.
-        results: By task, see `textcl.evaluation.Result`; empty for a run.
-        dev: Names of dev sets and the score of the chosen checkpoint.
-        provenance: Of a line, that of its result; of a run, its record.
+        name: The name of the row; for a run, the name of its directory.
+        method: The name of the method; None for a baseline.
+        seed: The seed; None for a baseline.
+        date: The date of the evaluation or, for a run, of its end; ISO 8601.
+        folder: The folder of the comparison or the run.
+        export: The directory of the encoder; None if it does not exist.
+        fingerprint: A hash of all settings that the scores depend on.
+        results: The scores of each task, see `textcl.evaluation.Result`; empty for a run.
+        dev: From the name of a dev set to the score of the chosen checkpoint.
+        provenance: For a line, the provenance of its result; for a run, its record.
     """
 
     name: str
@@ -55,9 +55,9 @@ class PastResult:
     provenance: dict[str, Any] = field(repr=False)
 
     def scores(self, tasks: Sequence[str] = ()) -> dict[str, float]:
-        """The columns of its row: averages and dev score, or the scores of the tasks that are named.
+        """The score columns of its row: averages and dev score or, if `tasks` are given, the scores of these tasks.
 
-        Correlations, accuracies and nDCG in points; STS by the aggregation "all".
+        Correlations, accuracies and nDCG are × 100; STS has the aggregation "all".
         """
         if tasks:
             return {short_name(task): score(self.results[task]) for task in tasks if task in self.results}
@@ -69,7 +69,7 @@ class PastResult:
         return {**averages, **self.dev}
 
     def transductive(self, tasks: Sequence[str] = ()) -> list[str]:
-        """Those tasks of which texts were in the training corpus."""
+        """The tasks that have texts in the training corpus."""
         return [task for task in tasks or self.results if self.results.get(task, {}).get("transductive")]
 
     def facts(self) -> dict[str, Any]:
@@ -77,7 +77,7 @@ class PastResult:
         return {**{name: getattr(self, name) for name in FACTS}, "folder": str(self.folder)}
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain JSON values."""
+        """The result as plain JSON values."""
         return {
             **self.facts(),
             "export": None if self.export is None else str(self.export),
@@ -90,24 +90,24 @@ class PastResult:
 
 
 def score(entry: dict[str, Any]) -> float:
-    """The one number of a task's result."""
+    """The main metric of a task's result."""
     return float(entry[kind_of(entry).figure])
 
 
 def find_results(paths: Sequence[str | Path]) -> list[PastResult]:
-    """All results below some folders, oldest first. A run that a comparison has scored stands there as its line alone.
+    """All results below some folders, oldest first. A run that belongs to a comparison appears only as its line.
 
     Args:
-        paths: Folders; of runs, of comparisons, or that hold some.
+        paths: Folders of runs or comparisons, or folders that contain these.
 
     Raises:
-        InputError: If there is no such folder, or results have another schema.
+        InputError: A folder does not exist, or results have another schema.
     """
     lines: list[PastResult] = []
     runs: list[PastResult] = []
     for folder, files in _folders(paths):
         if "results.jsonl" in files:
-            # a cache of evaluations keeps its lines in a file of this name as well
+            # the cache of an evaluation also has a results.jsonl, whose lines have no "row"
             lines += [_of_line(folder, line) for line in read_results(folder / "results.jsonl") if "row" in line]
         if RUN_JSON in files and (run := _of_run(folder)):
             runs.append(run)
@@ -125,23 +125,23 @@ def select(
     since: str | None = None,
     sort: str | None = None,
 ) -> list[PastResult]:
-    """Those of some methods, rows and tasks, not older than a date, in an order.
+    """Selects results by method, row, task and date, and sorts them.
 
     Args:
-        results: From `find_results`.
-        methods: Such as "simcse".
-        rows: Names.
-        tasks: Results that have at least one of them.
-        since: ISO 8601, such as "2026-01-31".
-        sort: A column; scores with the highest first.
+        results: Past results from `find_results`.
+        methods: Keep only results of these methods, such as "simcse".
+        rows: Keep only results with these names.
+        tasks: Keep only results that have at least one of these tasks.
+        since: Keep only results from this date on; ISO 8601, such as "2026-01-31".
+        sort: The column to sort by; scores are sorted with the highest first.
 
     Raises:
-        InputError: If `since` is no date, or there is no such column.
+        InputError: `since` is not a date, or there is no column `sort`.
     """
     try:
         oldest = None if since is None else _moment(since)
     except ValueError:
-        raise InputError(f"{since!r} is no date; give it as 2026-01-31.") from None
+        raise InputError(f"{since!r} is not a date; write it like 2026-01-31.") from None
     chosen = [
         result
         for result in results
@@ -163,17 +163,20 @@ def select(
 
 
 def score_columns(results: Sequence[PastResult], tasks: Sequence[str] = ()) -> list[str]:
-    """The scores that any of the results has, in their order."""
+    """The score columns that at least one of the results has, in the order of a table."""
     there = dict.fromkeys(column for result in results for column in result.scores(tasks))
     order = [short_name(task) for task in tasks] or [*COLUMNS.values(), DEV]
     return [column for column in order if column in there] + [column for column in there if column not in order]
 
 
 def by_row(results: Sequence[PastResult]) -> dict[str, dict[int | None, PastResult]]:
-    """Results by name and seed. Of lines with one fingerprint the tasks are joined; else the last counts, and is told.
+    """The results by name and seed.
+
+    If several results have the same name and seed, their tasks are joined if they have the same fingerprint; otherwise
+    the last result is used, with a warning.
 
     Args:
-        results: Oldest first.
+        results: Past results from `find_results`.
     """
     rows: dict[str, dict[int | None, PastResult]] = {}
     for result in sorted(results, key=lambda result: _moment(result.date)):
@@ -185,8 +188,8 @@ def by_row(results: Sequence[PastResult]) -> dict[str, dict[int | None, PastResu
         elif earlier:
             seed = "" if result.seed is None else f", seed {result.seed}"
             logger.warning(
-                "%s%s is there with another recipe, model or corpus as well, and the last result counts; name the "
-                "folder of one comparison to have its own.",
+                "%s%s has several results, with different recipes, models or corpora; the last one is used. Name the "
+                "folder of one comparison to use its result.",
                 result.name,
                 seed,
             )
@@ -195,11 +198,11 @@ def by_row(results: Sequence[PastResult]) -> dict[str, dict[int | None, PastResu
 
 
 def _folders(paths: Sequence[str | Path]) -> Iterator[tuple[Path, list[str]]]:
-    """Every folder once, without those that are large and hold no results."""
+    """Yields every folder once with its files, without large folders that have no results."""
     seen = set()
     for path in paths:
         if not Path(path).is_dir():
-            raise InputError(f"There is no folder {path}; name one that holds runs or comparisons.")
+            raise InputError(f"There is no folder {path}; name a folder with runs or comparisons.")
         for folder, folders, files in os.walk(path):
             folders[:] = sorted(name for name in folders if not name.startswith(_PASSED_OVER))
             if (real := Path(folder).resolve()) not in seen:
@@ -226,8 +229,8 @@ def _of_line(folder: Path, line: dict[str, Any]) -> PastResult:
 def _of_run(folder: Path) -> PastResult | None:
     try:
         record = RunRecord.read(folder)
-    except InputError as error:  # another program's file of this name, or a damaged one
-        logger.warning("%s It is left out.", error)
+    except InputError as error:  # a damaged file, or a file of another program with this name
+        logger.warning("%s The file is left out.", error)
         return None
     if record is None:
         return None
@@ -247,5 +250,5 @@ def _of_run(folder: Path) -> PastResult | None:
 
 
 def _moment(date: str) -> datetime:
-    """In local time where no zone is said."""
+    """Parses an ISO 8601 date; without a time zone it is local time."""
     return datetime.fromisoformat(date).astimezone()

@@ -1,4 +1,4 @@
-"""Plain tables that are Markdown as well."""
+"""Plain-text tables, which are also valid Markdown."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,7 +12,7 @@ from textcl.evaluation.significance import over_seeds
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Aligns cells in columns, as a Markdown table. Columns of numbers are flush right.
+    """A Markdown table with aligned columns; columns of numbers are right-aligned.
 
     Example:
         >>> print(table(["row", "score"], [["SimCSE", "61.2"]]))
@@ -33,7 +33,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def mean_sd(values: Sequence[float]) -> str:
-    """Mean ± standard deviation (n - 1) of runs; a single value stands alone.
+    """Mean ± standard deviation (n - 1) of runs; a single value has no deviation.
 
     Example:
         >>> mean_sd([60.0, 61.0, 62.0])
@@ -49,27 +49,27 @@ def _is_number(cell: str) -> bool:
 
 
 def comparison(lines: Sequence[dict[str, Any]], reference: str | None = None) -> dict[str, Any]:
-    """Mean and standard deviation over seeds for each row, and the paired difference to one of them.
+    """Mean and standard deviation over seeds for each row, and its difference to the reference row.
 
     Args:
-        lines: Of a results file, see `textcl.training.compare`.
-        reference: The row that differences are taken to; default: the first.
+        lines: Lines of a results file, see `textcl.runs.compare`.
+        reference: The row that the other rows are compared with; default: the first.
 
     Returns:
         `{"reference", "columns", "rows": {name: {"seeds", "columns": {column: {"mean", "sd", "values"}},
-        "difference": {"mean", "low", "high", "p_value", "basis", "shown", "sentence"}}}}`. A difference is that of the
-        averages, of STS if it was scored, with its 95 % interval over seeds, see `over_seeds`; of single runs it has
-        no interval.
+        "difference": {"mean", "low", "high", "p_value", "basis", "shown", "sentence"}}}}`. The difference is that of
+        the averages (over STS tasks if there are any), with its 95 % interval over seeds, see `over_seeds`. Between
+        single runs it has no interval.
 
     Raises:
-        InputError: If there is no such row.
+        InputError: There is no row `reference`.
     """
     groups: dict[str, list[dict[str, Any]]] = {}
     for line in lines:
         groups.setdefault(line["row"], []).append(line)
     reference = reference or next(iter(groups))
     if reference not in groups:
-        raise InputError(f"There is no row {reference!r} to take differences to; there are {', '.join(groups)}.")
+        raise InputError(f"There is no row {reference!r} to compare with; there are {', '.join(groups)}.")
     tasks = [task for task in lines[0]["results"] if task != "STSBenchmark-dev"]
     kinds = {task: kind_of(lines[0]["results"][task]) for task in tasks}
     rows: dict[str, Any] = {}
@@ -99,13 +99,13 @@ def comparison(lines: Sequence[dict[str, Any]], reference: str | None = None) ->
 
 
 def comparison_table(figures: dict[str, Any]) -> str:
-    """What `comparison` found, as one table with lines below it that say how to read it."""
+    """The result of `comparison` as a table, with lines below it that explain how to read it."""
     header, rows, notes = comparison_cells(figures)
     return f"{table(header, rows)}\n\n" + "\n".join(notes)
 
 
 def comparison_cells(figures: dict[str, Any]) -> tuple[list[str], list[list[object]], list[str]]:
-    """Header and rows of that table, and the lines below it."""
+    """The header and the rows of the table of a comparison, and the lines below it."""
     averages = ("Avg.", "Avg. ACC", "Avg. transfer")
     average = next((name for name in averages if name in figures["columns"]), "Pearson")
     header = ["", *figures["columns"], f"{average} − {figures['reference']}", "runs"]
@@ -123,7 +123,7 @@ def comparison_cells(figures: dict[str, Any]) -> tuple[list[str], list[list[obje
         measures.append("alignment, uniformity and effective rank on STS-B dev")
     if any(column.endswith(" regression") for column in figures["columns"]):
         measures.append("regressions: Pearson × 100")
-    how = "the difference with its 95 % interval over seeds, * where that leaves out zero"
+    how = "the difference has its 95 % interval over seeds, and * if zero is outside it"
     notes = [f"{'; '.join(measures)}; mean ± sd over seeds; {how}."]
     differences = [row["difference"] for row in figures["rows"].values() if row["difference"]]
     notes += [each["sentence"] for each in differences if each["low"] is not None]
@@ -131,12 +131,12 @@ def comparison_cells(figures: dict[str, Any]) -> tuple[list[str], list[list[obje
         f"{name}: {', '.join(row['transductive'])}" for name, row in figures["rows"].items() if row["transductive"]
     ]
     if marked:
-        notes.append(f"Transductive, since evaluation texts were in the training corpus: {'; '.join(marked)}.")
+        notes.append(f"Transductive (evaluation texts were in the training corpus): {'; '.join(marked)}.")
     return header, rows, notes
 
 
 def _difference(group: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """How far a row's averages are ahead of the reference's; without an interval where nothing was repeated."""
+    """The difference of a row's averages to those of the reference; without an interval if no row has two seeds."""
     own, other = ({line["seed"]: line["average"] for line in lines} for lines in (group, reference))
     try:
         found = over_seeds(other, own)

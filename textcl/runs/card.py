@@ -1,4 +1,4 @@
-"""What the model card of a run says: data, settings, scores with their convention, command, and whom to cite."""
+"""The model card of a run: data, settings, scores with their convention, command, and papers to cite."""
 
 import inspect
 from pathlib import Path
@@ -31,17 +31,17 @@ def write_card(export: str | Path, encoder: Encoder, record: RunRecord, result: 
     """Writes the README.md of a run's export.
 
     Args:
-        export: The directory.
-        encoder: What lies there.
-        record: The run's record.
-        result: Scores of the export, if there are some.
+        export: The directory of the export.
+        encoder: The exported encoder.
+        record: The record of the run.
+        result: The scores of the export, if it was evaluated.
     """
     recipe = record.recipe
     sections = {
         "Training": _training(record),
         "Scores": _scores(record, result),
         "How to make it again": f"```\n{record.command}\n```\n\n"
-        "Files are named without their folders; every flag that is not named has its default. "
+        "Files are named without their folders; every flag that is not in the command has its default. "
         f"Versions: {', '.join(f'{name} {version}' for name, version in record.versions.items())}.",
     }
     if cited := papers(recipe):
@@ -99,7 +99,7 @@ def _scores(record: RunRecord, result: Result | None) -> str:
                 rows.append((task, split, f"Spearman × 100, {measure}" if measure in STS.rows else measure, value))
     elif dev := record.dev:
         names = {"stsb-dev": ("STSBenchmark-dev", "dev", "Spearman × 100, all")}
-        rows.append((*names.get(dev.set, (dev.set, "", "its first figure")), dev.score))
+        rows.append((*names.get(dev.set, (dev.set, "", "its first score")), dev.score))
     cells = [
         [
             short_name(task) + "*" * (task in seen or bool(result and result.results[task].get("transductive"))),
@@ -116,8 +116,8 @@ def _scores(record: RunRecord, result: Result | None) -> str:
     lines = [f"| {' | '.join(map(str, line))} |" for line in (header, ["---"] * len(header), *cells)]
     text = ["\n".join(lines)] if cells else []
     if dev := record.dev:
-        text.append(f"The checkpoint was chosen by {code(dev.set)}, where it has {dev.score:.2f}.")
+        text.append(f"The checkpoint was chosen by {code(dev.set)}; its score there is {dev.score:.2f}.")
     if seen:
         named = ", ".join(map(short_name, seen))
-        text.append(f"Texts of {named} were in the training data: figures on them are transductive (*).")
-    return "\n\n".join(text) or "None was taken."
+        text.append(f"Texts of {named} were in the training data: scores on them are transductive (*).")
+    return "\n\n".join(text) or "The encoder was not evaluated."

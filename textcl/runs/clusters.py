@@ -1,4 +1,4 @@
-"""Training an encoder, by SCCL, on the texts that are to be clustered."""
+"""Training an encoder with SCCL on the texts that will be clustered."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,37 +27,37 @@ def train_for_clusters(
     learning_rate: float = 5e-5,
     seed: int = 0,
 ) -> SCCL:
-    """Trains an encoder by SCCL on the texts themselves, in virtual mode; no label is needed.
+    """Trains an encoder with SCCL on the texts themselves, in virtual mode (see `SCCL`). No labels are needed.
 
-    Every 50 steps it looks how many texts changed their cluster, and stops once they are no more than one in twenty.
-    All settings are those of the `standard-sccl-*` recipes, see there.
+    Every 50 steps the share of texts that changed their cluster is computed; training stops once it is at most 5 %. The
+    settings are those of the `standard-sccl-*` recipes.
 
     Args:
-        encoder: What is trained, in place.
-        texts: The texts; duplicates are fine.
-        clusters: How many; None: estimated before training, and said.
-        run: A directory for the log; it must not hold a run.
-        steps: The most that are made.
-        first_view: See `textcl.views`; dropout comes on top.
-        second_view: Likewise.
-        batch_size: Texts a step, at most all there are.
-        learning_rate: Of the encoder, constant; that of head and centres is twenty times as large.
-        seed: Of training and of k-means.
+        encoder: The encoder; it is trained in place.
+        texts: The texts; duplicates are allowed.
+        clusters: The number of clusters; None: it is estimated before training, and logged.
+        run: A directory for the log; it must not contain a run.
+        steps: The maximal number of training steps.
+        first_view: The first view, see `textcl.views`. Dropout is applied as well.
+        second_view: The second view, in the same form.
+        batch_size: The number of texts per step; at most all texts.
+        learning_rate: The learning rate of the encoder, constant; head and centres have twenty times this rate.
+        seed: The seed of training and of k-means.
 
     Returns:
-        The method: `encode` and `export` it, or take `len(centres)`, the number of clusters.
+        The trained method. Use its `encode` and `export`; `len(centres)` is the number of clusters.
 
     Raises:
-        InputError: If the directory holds a run, there are more clusters than distinct texts, or the views do not
+        InputError: The directory contains a run, there are more clusters than distinct texts, or the views do not
             differ because the model has no dropout.
 
     Example:
         >>> train_for_clusters(encoder, texts, 20, run="runs/adapted").export("my-encoder")  # doctest: +SKIP
     """
     if steps < 1:
-        raise InputError(f"Training takes one step at least, not {steps}.")
+        raise InputError(f"Training needs at least one step, not {steps}.")
     if holds_run(Path(run)):
-        raise InputError(f"{run} holds a run already; name another directory.")
+        raise InputError(f"{run} has a run already; name another directory.")
     args = ContrastiveTrainingArguments(
         str(run),
         max_steps=steps,
@@ -70,7 +70,7 @@ def train_for_clusters(
         save_strategy="no",
         seed=seed,
     )
-    set_seed(seed)  # the head is drawn before the trainer sets the seed
+    set_seed(seed)  # the head is initialised before the trainer sets the seed
     method = SCCL(
         encoder, clusters, first_view, second_view, alpha=10.0, head_learning_rate_factor=20.0, kmeans_seed=seed
     )

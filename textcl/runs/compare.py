@@ -1,8 +1,8 @@
-"""Recipes × seeds: one process a run, one line of results each, and finished runs are never repeated.
+"""Comparing recipes over several seeds: one process and one line of results per run. Finished runs are not repeated.
 
-The results file holds one JSON object a line. A line is written and synced once its run has been scored, so that a
-kill at any moment costs the run that was under way, and of that only what came after its last checkpoint. Two
-comparisons may write to one file at the same time.
+Each line of the results file is a JSON object. It is written and synced to disk once its run has been evaluated. So an
+interruption affects only the current run, which is resumed from its last checkpoint. Two comparisons may write to one
+file at the same time.
 """
 
 import ctypes
@@ -36,18 +36,18 @@ BASELINES = ("untouched", "sif", "whitening", "tfidf", "word-vectors")
 
 
 class RunFailed(Exception):
-    """One run of a comparison failed; the others go on."""
+    """One run of a comparison failed; the other runs continue."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the results file that is, or will be, there.
+    """A planned or finished line of the results file.
 
     Attributes:
-        name: The recipe's file name without its ending, or the baseline's name.
-        recipe: Its resolved recipe; for a baseline, the first recipe, whose model and corpus it takes.
-        seed: None for a baseline.
-        fingerprint: Of all that decides the scores.
+        name: The recipe's file name without its suffix, or the baseline's name.
+        recipe: The resolved recipe. For a baseline it is the first recipe, whose model and corpus the baseline uses.
+        seed: The seed of the run; None for a baseline.
+        fingerprint: A hash of all settings that the scores depend on.
     """
 
     name: str
@@ -66,25 +66,26 @@ def compare(
     tasks: Sequence[str] = ("sts",),
     data_dir: str | Path | None = None,
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Trains each recipe with several seeds, scores each export and the baselines, and returns all results.
+    """Trains each recipe with several seeds, evaluates each export and the baselines, and returns all results.
 
-    A run that fails does not stop the others.
+    A run that fails does not stop the other runs.
 
     Args:
-        recipes: Recipe files, or names of recipes that textcl ships.
-        output: The folder for `results.jsonl` and the runs. What it holds already is not done again.
-        seeds: The recipe's own seed and the seeds - 1 that follow it.
-        flags: Command-line flags for every run, such as `["--limit", "20000"]`; they win over the recipes.
-        baselines: "untouched" (the first recipe's model as it is; "untouched:mean" names the pooling), "tfidf",
-            "word-vectors" (the mean of the model's word embeddings), "whitening" (the untouched model, whitened on the
-            first recipe's corpus; it too takes a pooling).
-        tasks: Names in `textcl.evaluation.TASKS` (default: the seven of the papers). STS-B dev is scored beside them,
-            but not where none of them is an STS task.
-        data_dir: Where the sets are.
+        recipes: Recipe files, or names of recipes that come with textcl.
+        output: The folder for `results.jsonl` and the runs. Runs that it already has are not repeated.
+        seeds: The number of seeds: the recipe's seed and the following ones.
+        flags: Command-line flags for every run, such as `["--limit", "20000"]`; they take precedence over the recipes.
+        baselines: "untouched" (the first recipe's model without training; "untouched:mean" sets the pooling), "sif"
+            (the untouched model with frequent words down-weighted), "whitening" (the untouched model, whitened on the
+            first recipe's corpus), "tfidf", "word-vectors" (the mean of the model's word embeddings). A pooling can
+            also be set for "sif" and "whitening".
+        tasks: Names in `textcl.evaluation.TASKS` (default: the seven STS tasks that papers report). If one of them is
+            an STS task, STS-B dev is evaluated as well.
+        data_dir: The data directory.
 
     Returns:
-        A line of the results file for each baseline and each run that ended well, in the order given; and a sentence
-        for each run that did not.
+        The line of the results file for each baseline and each successful run, in the order given; and a sentence for
+        each failed run.
 
     Raises:
         InputError: For bad input of any kind, before the first run starts.
@@ -102,7 +103,7 @@ def compare(
         key = (row.name, row.fingerprint, *suite.tasks)
         title = f"[{number}/{len(rows)}] {row.name}" + ("" if row.seed is None else f", seed {row.seed}")
         if key in done:
-            logger.info("%s: done before", title)
+            logger.info("%s: finished earlier", title)
             lines.append(done[key])
             continue
         logger.info("%s ...", title)
@@ -131,7 +132,7 @@ def compare(
 
 
 def _plan(recipes: Sequence[str | Path], seeds: int, flags: Sequence[str], baselines: Sequence[str]) -> Iterator[Row]:
-    """Every row there will be. All recipes are read and checked here, before anything runs."""
+    """Yields all rows of the comparison. All recipes are read and checked before the first row is yielded."""
     if not recipes:
         raise InputError("There is nothing to compare: name at least one recipe.")
     if seeds < 1:
@@ -141,7 +142,7 @@ def _plan(recipes: Sequence[str | Path], seeds: int, flags: Sequence[str], basel
         content = load_recipe(path)
         name = recipe_file(path).stem  # type: ignore[union-attr]  # load_recipe has found it
         if name in loaded:
-            raise InputError(f"Two recipes are called {name}, and their rows could not be told apart; rename one.")
+            raise InputError(f"Two recipes are called {name}, so that their rows would have the same name; rename one.")
         loaded[name] = content
     resolved = {name: resolve(content, flags)[0] for name, content in loaded.items()}
     first = next(iter(resolved.values()))
@@ -157,7 +158,7 @@ def _plan(recipes: Sequence[str | Path], seeds: int, flags: Sequence[str], basel
 
 
 def _train(row: Row, folder: Path) -> dict[str, Any]:
-    """Runs `textcl train` in a process of its own, going on where an earlier one was killed; returns its record."""
+    """Runs `textcl train --resume` in a process of its own; returns the run's record with the path of its export."""
     output = folder / "runs" / f"{row.name}-seed{row.seed}-{row.fingerprint[:8]}"
     output.mkdir(parents=True, exist_ok=True)
     flags = {**row.recipe.to_dict(), "output": str(output)}
@@ -174,9 +175,9 @@ def _train(row: Row, folder: Path) -> dict[str, Any]:
             check=False,
         ).returncode
     if code != 0:
-        last = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+        last = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["there is no output"])[-1]
         raise RunFailed(f"{last.removeprefix('textcl: ')} (exit code {code}, {log})")
-    for checkpoint in output.glob("checkpoint-*"):  # a finished run needs them no longer, and they are large
+    for checkpoint in output.glob("checkpoint-*"):  # checkpoints are large, and a finished run does not need them
         shutil.rmtree(checkpoint)
     record = RunRecord.read(output)
     assert record is not None
@@ -184,7 +185,7 @@ def _train(row: Row, folder: Path) -> dict[str, Any]:
 
 
 def _die_with_parent() -> None:
-    """In the child: ask the kernel for a SIGKILL when the parent is gone, so that no orphan trains on unseen."""
+    """Asks the kernel to kill this child process when its parent ends, so that it does not train on unnoticed."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
@@ -193,7 +194,7 @@ def _baseline(row: Row) -> Any:
     flags = row.recipe.flags
     reading = {key: flags[key] for key in ("column", "label_column", "limit")}
     if kind in ("untouched", "sif", "whitening"):
-        template = None if pooling else flags.get("template")  # without one a text has no mask token to pool
+        template = None if pooling else flags.get("template")  # pooling "mask" needs the template's mask token
         pooling = pooling or flags["test_pooling"] or flags["pooling"]
         encoder = Encoder.from_pretrained(
             flags["model"],
@@ -221,7 +222,7 @@ def _line(row: Row, run: dict[str, Any] | None, result: Any) -> dict[str, Any]:
         "row": row.name,
         "seed": row.seed,
         "fingerprint": row.fingerprint,
-        "average": fmean(scores.values()) if scores else result.primary,  # of STS if any was scored
+        "average": fmean(scores.values()) if scores else result.primary,  # of the STS tasks if there are any
         "dev": dev,
         "results": result.results,
         "provenance": {**result.provenance, "seed": row.seed},

@@ -1,4 +1,4 @@
-"""What a run leaves on disk, and the one reader and writer of `run.json`."""
+"""The files that a run writes, and the only reader and writer of `run.json`."""
 
 import json
 import shutil
@@ -16,15 +16,16 @@ RUN_FILES = (RUN_JSON, "recipe.json", "log.jsonl", "export", "best")
 
 @dataclass(frozen=True)
 class DataRecord:
-    """What a run was trained on.
+    """The data that a run was trained on.
 
     Attributes:
-        file: The corpus.
-        sha256: Of its bytes.
-        rows: Rows trained on.
-        held_out: Texts that a criterion without labels saw, and training did not.
-        duplicates: Rows whose text an earlier row has.
-        duplicates_in_batches: Rows of the last logged step's batches so far whose text another row of their batch had.
+        file: The path of the corpus.
+        sha256: The SHA-256 of the file.
+        rows: The number of rows trained on.
+        held_out: The number of texts held out for a label-free criterion.
+        duplicates: The number of rows whose text also occurs in an earlier row.
+        duplicates_in_batches: The number of rows, up to the last logged step, whose text another row of the same batch
+            had.
         overlap: How many texts of each evaluation set are among the rows, see `textcl.evaluation.overlap`.
     """
 
@@ -39,11 +40,11 @@ class DataRecord:
 
 @dataclass(frozen=True)
 class DevRecord:
-    """What chose the checkpoint.
+    """The evaluator that chose the checkpoint, and its score.
 
     Attributes:
-        set: The evaluator's name.
-        score: The exported encoder's.
+        set: The name of the evaluator.
+        score: The score of the exported encoder.
     """
 
     set: str
@@ -55,24 +56,24 @@ class RunRecord:
     """The record of a finished run.
 
     Attributes:
-        started: Date and time, UTC.
-        finished: Date and time, UTC.
-        fingerprint: See `Recipe.fingerprint`.
-        recipe: See `Recipe.to_dict`.
-        command: The line that makes the run again.
-        seed: Its seed.
-        encoder: See `Encoder.describe`.
-        data: What it was trained on.
-        dev: What chose the checkpoint; None: nothing did.
-        steps: Optimizer steps.
-        train_loss: The mean over the steps since the run was last begun or resumed.
-        seconds: Training took, since then.
-        sentences_per_second: In training.
-        resumed: Whether it went on from a checkpoint.
-        processes: How many trained together.
-        device: The device of the process that wrote this.
-        precision: fp32, or the half type of autocast.
-        versions: See `textcl.version.library_versions`.
+        started: The date and time of the start, UTC.
+        finished: The date and time of the end, UTC.
+        fingerprint: The fingerprint of the recipe, see `Recipe.fingerprint`.
+        recipe: The resolved recipe, see `Recipe.to_dict`.
+        command: The command that repeats the run.
+        seed: The seed of the run.
+        encoder: The description of the encoder, see `Encoder.describe`.
+        data: The data that the run was trained on.
+        dev: The evaluator that chose the checkpoint; None: no evaluator did.
+        steps: The number of optimizer steps.
+        train_loss: The mean loss over the steps since the run was last started or resumed.
+        seconds: The duration of training since the run was last started or resumed, in seconds.
+        sentences_per_second: The speed of training.
+        resumed: Whether the run was resumed from a checkpoint.
+        processes: The number of processes that trained together.
+        device: The device of the process that wrote this record.
+        precision: "fp32", or the data type of autocast, such as "bf16 autocast".
+        versions: The versions of the libraries, see `textcl.version.library_versions`.
     """
 
     started: str
@@ -96,10 +97,10 @@ class RunRecord:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "RunRecord":
-        """The record that `to_dict` gave; further keys are ignored.
+        """Makes a record from the dictionary that `to_dict` returned. Further keys are ignored.
 
         Raises:
-            InputError: If a key is missing.
+            InputError: A key is missing.
         """
         try:
             known = {each.name: content[each.name] for each in fields(cls)}
@@ -114,7 +115,7 @@ class RunRecord:
         """The record in a run's directory; None if the run has not finished.
 
         Raises:
-            InputError: If `run.json` is damaged, or is not the record of a run.
+            InputError: `run.json` is damaged, or is not the record of a run.
         """
         path = run / RUN_JSON
         if not path.is_file():
@@ -133,12 +134,12 @@ class RunRecord:
 
 
 def holds_run(output: Path) -> bool:
-    """Whether a run was begun in this directory."""
+    """Whether a run was started in this directory."""
     return any(output.glob("checkpoint-*")) or any((output / name).exists() for name in RUN_FILES)
 
 
 def remove_run(output: Path) -> None:
-    """Removes what a run writes, and nothing else that may lie there."""
+    """Removes the files of a run from a directory, and keeps all other files there."""
     for path in [*output.glob("checkpoint-*"), *(output / name for name in RUN_FILES)]:
         if path.is_dir():
             shutil.rmtree(path)

@@ -39,11 +39,11 @@ logger = logging.getLogger("textcl")
 
 @dataclass
 class RunResult:
-    """What a finished run leaves.
+    """The result of a finished run.
 
     Attributes:
         output: The run's directory.
-        export: The exported encoder, a sentence-transformers directory.
+        export: The directory of the exported encoder, in the format of sentence-transformers.
         record: The content of `run.json`.
     """
 
@@ -53,15 +53,15 @@ class RunResult:
 
 
 def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> RunResult:
-    """Trains by a recipe, exports the encoder and writes `run.json`, in that order.
+    """Trains as a recipe says, exports the encoder and writes `run.json`, in this order.
 
     Args:
-        recipe: From `resolve`.
-        resume: Go on where a run in that directory stopped; a finished run is left as it is.
-        overwrite: Remove the run that the directory holds.
+        recipe: A recipe from `resolve`.
+        resume: Continue the run in the output directory; a finished run is not changed.
+        overwrite: Remove the run in the output directory first.
 
     Raises:
-        InputError: For bad input of any kind; nothing is written then. Also if the output directory holds a run and
+        InputError: For bad input of any kind, before anything is written; or if the output directory has a run and
             neither `resume` nor `overwrite` is given.
     """
     if not recipe.flags["data"]:
@@ -71,19 +71,19 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
     fingerprint = recipe.fingerprint(corpus.sha256)
     if resume:
         if finished := _finished(output, recipe, fingerprint):
-            logger.warning("The run in %s is finished; nothing is left to do.", output)
+            logger.warning("The run in %s is finished already; there is nothing to do.", output)
             return RunResult(output, output / "export", finished)
     elif holds_run(output) and not overwrite:
-        raise InputError(f"{output} holds a run already; go on with it by --resume, or replace it by --overwrite.")
+        raise InputError(f"{output} has a run already; continue it with --resume, or replace it with --overwrite.")
 
     started = datetime.now(UTC)
     trainer, held_out = make_trainer(recipe, corpus)
     file, sha256 = str(corpus), corpus.sha256
     del corpus  # the bytes are not needed any more
     args, method = trainer.args, trainer.method
-    dataset = cast(Any, trainer.train_dataset)  # the rows that the method takes of it
+    dataset = cast(Any, trainer.train_dataset)  # the corpus after the method's own selection of rows
 
-    args.distributed_state.wait_for_everyone()  # no process may find what another has begun to write
+    args.distributed_state.wait_for_everyone()  # all processes must have checked the directory before one writes to it
     if trainer.is_world_process_zero():
         if overwrite:
             remove_run(output)
@@ -142,10 +142,10 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
 
 
 def make_trainer(recipe: Recipe, corpus: ReadFile | None = None) -> tuple[ContrastiveTrainer, list[str]]:
-    """The trainer of a recipe, and the texts that it holds out; nothing is written yet.
+    """The trainer of a recipe, and the held-out texts. Nothing is written.
 
     Args:
-        recipe: From `resolve`.
+        recipe: A recipe from `resolve`.
         corpus: The recipe's corpus, if it was read already.
 
     Raises:
@@ -154,7 +154,7 @@ def make_trainer(recipe: Recipe, corpus: ReadFile | None = None) -> tuple[Contra
     arguments = only(ContrastiveTrainingArguments, recipe.flags)
     try:
         args = ContrastiveTrainingArguments(output_dir=str(recipe.flags["output"]), **arguments)
-    except ValueError as error:  # flags that exclude one another
+    except ValueError as error:  # flags that cannot be combined
         raise InputError(str(error)) from error
     dataset = training_rows(
         corpus or find_corpus(recipe.flags["data"]),
@@ -164,10 +164,10 @@ def make_trainer(recipe: Recipe, corpus: ReadFile | None = None) -> tuple[Contra
     held_out: list[str] = []
     if dev in CRITERIA:
         dataset, held_out = hold_out(dataset, recipe.flags["held_out"])
-        logger.info("%s texts are held out, by which %s chooses the checkpoint.", f"{len(held_out):,}", dev)
+        logger.info("%s texts are held out; %s on them chooses the checkpoint.", f"{len(held_out):,}", dev)
     elif recipe.flags["held_out"] is not None:
-        raise InputError(f"--held_out has a place only where --dev is one of {', '.join(CRITERIA)}.")
-    set_seed(args.seed)  # a new head is drawn before the trainer sets the seed
+        raise InputError(f"--held-out can be used only if --dev is one of {', '.join(CRITERIA)}.")
+    set_seed(args.seed)  # heads are initialised before the trainer sets the seed
     encoder = Encoder.from_pretrained(
         recipe.flags["model"], **{key: recipe.flags[key] for key in ("pooling", "max_length", "dropout")}
     )
@@ -178,31 +178,30 @@ def make_trainer(recipe: Recipe, corpus: ReadFile | None = None) -> tuple[Contra
         averages = [name for name, each in POOLINGS.items() if each.averages]
         if not {encoder.pooling, test_pooling} & set(averages):
             raise InputError(
-                f"--smooth_inverse_frequency says how much tokens count in an average, and pooling {encoder.pooling} "
-                f"takes none; give --pooling or --test_pooling one of {', '.join(averages)}."
+                f"--smooth-inverse-frequency sets the weights of tokens in an average, but pooling {encoder.pooling} "
+                f"is not an average; set --pooling or --test-pooling to one of {', '.join(averages)}."
             )
         encoder.weigh_tokens(dataset["text"], a)
     method = METHODS[recipe.method](encoder, **only(method_flags(recipe.method), recipe.flags))
     method.test_pooling = test_pooling
     if view := recipe.flags["text_view"]:
         if not method.takes_views:
-            raise InputError(f"{recipe.method} makes no views of a text, so that --text_view has no place in it.")
+            raise InputError(f"{recipe.method} makes no views of a text, so --text-view cannot be used with it.")
         rate, model = recipe.flags["text_view_rate"], recipe.flags["text_view_model"]
         dataset = augment(dataset, view, rate=rate, model=model, seed=args.seed)
     own = type(method).evaluators is not Method.evaluators
     evaluators = dev_evaluators("none" if own and dev is None else dev, held_out)
     trainer = ContrastiveTrainer(model=method, args=args, train_dataset=dataset, evaluators=evaluators)
-    trainer.remove_callback(PrinterCallback)  # without bars it would print dictionaries; they stand in log.jsonl
+    trainer.remove_callback(PrinterCallback)  # it would print the entries of log.jsonl as dictionaries
     return trainer, held_out
 
 
 def dev_evaluators(dev: str | None, held_out: Sequence[str] = ()) -> list[Any]:
-    """The evaluator that chooses the checkpoint, as a list of at most one.
+    """The evaluator that chooses the checkpoint, as a list of one; an empty list if there is none.
 
     Args:
-        dev: "stsb", a file of labelled pairs, a criterion of `LabelFree`, "none", or None for STS-B where it is
-            installed.
-        held_out: The texts that the criterion sees.
+        dev: "stsb", a file of labelled pairs, a criterion of `LabelFree`, "none", or None: STS-B if it is installed.
+        held_out: The held-out texts for a criterion of `LabelFree`.
     """
     if dev == "none":
         return []
@@ -210,8 +209,8 @@ def dev_evaluators(dev: str | None, held_out: Sequence[str] = ()) -> list[Any]:
         return [LabelFree(held_out, dev)]
     if dev is None and not verify(names=["STSBenchmark"])[0].usable:
         logger.warning(
-            "STS-B is not installed, so that no dev set chooses the checkpoint and the last one is exported; "
-            "`textcl data fetch STSBenchmark` installs it, --dev pairs.tsv takes your own pairs."
+            "STS-B is not installed, so no dev set chooses the checkpoint and the last one is exported. Install STS-B "
+            "with `textcl data fetch STSBenchmark`, or give your own pairs with --dev pairs.tsv."
         )
         return []
     if dev in (None, "stsb"):
@@ -223,10 +222,10 @@ _IN_BATCHES = "duplicates_in_batches"
 
 
 def _finished(output: Path, recipe: Recipe, fingerprint: str) -> RunRecord | None:
-    """The record of a finished run in that directory.
+    """The record of the finished run in `output`; None if there is no run or it is not finished.
 
     Raises:
-        InputError: If the directory's run has another recipe, which must not be continued.
+        InputError: The run in `output` has another recipe, so it must not be continued.
     """
     try:
         begun = json.loads((output / "recipe.json").read_text(encoding="utf-8"))
@@ -236,5 +235,7 @@ def _finished(output: Path, recipe: Recipe, fingerprint: str) -> RunRecord | Non
         now = recipe.to_dict()
         differ = sorted(k for k in now if now[k] != begun["recipe"].get(k) and k not in COSMETIC)
         what = f"in {', '.join(differ)}" if differ else "in the content of its data or its model"
-        raise InputError(f"The run in {output} was begun with another recipe (it differs {what}); use --overwrite.")
+        raise InputError(
+            f"The run in {output} was started with another recipe (it differs {what}); replace it with --overwrite."
+        )
     return RunRecord.read(output)

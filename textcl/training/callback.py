@@ -1,4 +1,4 @@
-"""Gives methods their hooks and marks checkpoints complete, under any `transformers.Trainer`."""
+"""A callback for any `transformers.Trainer` that calls the hooks of methods and marks checkpoints as complete."""
 
 import os
 from pathlib import Path
@@ -20,7 +20,7 @@ COMPLETE = "complete.json"
 
 
 class MethodCallback(TrainerCallback):
-    """Calls the hooks of a `Method` at their places in the training loop.
+    """Calls the hooks of a `Method` in the training loop.
 
     Example:
         >>> transformers.Trainer(model=method, args=args, data_collator=method.collator(), train_dataset=texts,
@@ -28,7 +28,7 @@ class MethodCallback(TrainerCallback):
     """
 
     def __init__(self) -> None:
-        self._keys: list[Tensor] = []  # of the micro-batches since the last optimizer step
+        self._keys: list[Tensor] = []  # the keys of all micro-batches since the last optimizer step
         self._handle: RemovableHandle | None = None
         self._learned: list[InfoNCE] = []
 
@@ -39,8 +39,8 @@ class MethodCallback(TrainerCallback):
     def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP") == "true" or is_deepspeed_zero3_enabled():
             raise InputError(
-                "textcl trains whole copies of a model on several GPUs (DistributedDataParallel). Under FSDP or "
-                "ZeRO-3 each holds a shard, of which a momentum encoder would average the wrong weights: leave it out."
+                "textcl trains a whole copy of the model on each GPU (DistributedDataParallel). With FSDP or ZeRO-3 "
+                "each GPU has only a shard, and a momentum encoder would average the wrong weights: turn them off."
             )
 
     def on_train_begin(
@@ -48,7 +48,7 @@ class MethodCallback(TrainerCallback):
     ) -> None:
         method: Method = kwargs["model"]
         method.hooked = True
-        self.on_train_end(args, state, control)  # of a run that was interrupted
+        self.on_train_end(args, state, control)  # removes the hook of an interrupted run
         self._keys.clear()
         self._handle = method.register_forward_hook(self._collect)
         self._learned = method.learned_temperatures
@@ -58,7 +58,7 @@ class MethodCallback(TrainerCallback):
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        # epoch is a float that counts the steps done, so it may lie a rounding error below the whole number
+        # epoch is a float computed from the steps done; a rounding error may put it just below the whole number
         kwargs["train_dataloader"].collate_fn.set_epoch(int((state.epoch or 0) + 1e-6))
 
     def on_pre_optimizer_step(
@@ -86,6 +86,6 @@ class MethodCallback(TrainerCallback):
 
 
 def newest_complete_checkpoint(run: str | Path) -> Path | None:
-    """The checkpoint with the most steps among those of a run that were written to the end."""
+    """The checkpoint of a run with the most steps, among those that were written completely; None if there is none."""
     folders = [path.parent for path in Path(run).glob(f"{PREFIX_CHECKPOINT_DIR}-*/{COMPLETE}")]
     return max(folders, key=lambda folder: int(folder.name.rsplit("-", 1)[1]), default=None)

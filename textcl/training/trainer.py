@@ -1,4 +1,4 @@
-"""A thin subclass of `transformers.Trainer`: evaluators, the best encoder, diagnostics, and errors that teach."""
+"""A thin subclass of `transformers.Trainer` with evaluators, the best encoder, diagnostics and helpful errors."""
 
 import json
 import logging
@@ -34,13 +34,13 @@ LEAST_DEVIATION = 0.05
 
 
 class Evaluation(Protocol):
-    """What an evaluator gives: a number to choose by, higher is better."""
+    """The result of an evaluator. `primary` is the number to select by; higher is better."""
 
     primary: float
 
 
 class Evaluator(Protocol):
-    """Anything that scores an object with `.encode(list[str])`."""
+    """A function that scores an object with `.encode(list[str])`, with the `name` of its score."""
 
     name: str
 
@@ -48,21 +48,22 @@ class Evaluator(Protocol):
 
 
 class ContrastiveTrainer(Trainer):
-    """Trains a method, scores its encoder every `eval_steps`, and ends with the best one.
+    """Trains a method, evaluates its encoder every `eval_steps`, and restores the best encoder at the end.
 
-    The run's directory holds `checkpoint-N/` (each with `complete.json`, written last), `best/` (an export of the best
-    encoder, its score in `best.json`, and the method's weights), and `log.jsonl`.
+    The run's directory contains `checkpoint-N/` (each with `complete.json`, written last), `best/` (an export of the
+    best encoder, its score in `best.json`, and the method's weights), and `log.jsonl`.
 
     Args:
         model: The method.
-        args: See `ContrastiveTrainingArguments`.
-        train_dataset: Rows with `text`, and with labels `positive` and `negative`; see the method's collator.
-        evaluators: Run every `eval_steps` and at the end; the first one's score chooses the best encoder. Those of the
-            method itself follow them.
-        callbacks: Further callbacks; `MethodCallback` is added.
+        args: The training arguments, see `ContrastiveTrainingArguments`.
+        train_dataset: Rows with `text` and, if the data has them, `positive` and `negative`; see the method's collator.
+        evaluators: They run every `eval_steps` and at the end. The score of the first chooses the best encoder. The
+            method's own evaluators are added after them.
+        callbacks: Further callbacks; `MethodCallback` is always added.
 
     Raises:
-        InputError: If several GPUs are visible to one process, or a batch would hold a single row.
+        InputError: Several GPUs are visible to one process, a batch would have only one row, or the corpus has fewer
+            rows than one batch.
 
     Example:
         >>> trainer = ContrastiveTrainer(method, args, texts, evaluators=[STSBenchmark(split="dev")])
@@ -82,9 +83,9 @@ class ContrastiveTrainer(Trainer):
     ) -> None:
         if args.n_gpu > 1:
             raise InputError(
-                f"{args.n_gpu} GPUs are visible to one process, which transformers would drive by DataParallel, and "
-                "that would split the batch's negatives. Start one process a GPU (torchrun --nproc_per_node "
-                f"{args.n_gpu} -m textcl train …), or show one GPU (CUDA_VISIBLE_DEVICES=0)."
+                f"{args.n_gpu} GPUs are visible to one process. transformers would use DataParallel, which splits the "
+                "batch and so its negatives. Start one process per GPU (torchrun --nproc_per_node "
+                f"{args.n_gpu} -m textcl train …), or use only one GPU (CUDA_VISIBLE_DEVICES=0)."
             )
         if args.gradient_cache:
             model.gradient_cache_enable()
@@ -100,17 +101,19 @@ class ContrastiveTrainer(Trainer):
         if args.dataloader_drop_last and len(train_dataset) < args.train_batch_size * args.world_size:
             raise InputError(
                 f"The corpus has {len(train_dataset)} rows, fewer than one batch of "
-                f"{args.train_batch_size * args.world_size}, so that no step could be made. Lower "
+                f"{args.train_batch_size * args.world_size}, so that there would be no training step. Lower "
                 "per_device_train_batch_size."
             )
         own_collator = model.collator(args.seed)
         with args.main_process_first(desc="tokenising"):
             train_dataset = own_collator.tokenized(train_dataset)
         if args.dataloader_num_workers:
-            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else it warns whenever a worker is forked
+            os.environ.setdefault(
+                "TOKENIZERS_PARALLELISM", "false"
+            )  # else tokenizers warns whenever a worker is forked
         collator = options.pop("data_collator", None) or own_collator
         rows = min(args.train_batch_size, len(train_dataset))
-        collator([train_dataset[row] for row in range(rows)])  # what it refuses, it refuses before anything is written
+        collator([train_dataset[row] for row in range(rows)])  # raises errors about the data before anything is written
         self.evaluators = [*evaluators, *model.evaluators(train_dataset, bf16=bool(args.bf16))]
         if self.evaluators and args.eval_strategy == "no":
             args.eval_strategy = "steps"
@@ -119,7 +122,7 @@ class ContrastiveTrainer(Trainer):
             args=args,
             data_collator=cast(Any, collator),
             train_dataset=train_dataset,
-            # transformers insists on a data set before it calls `evaluate`, which here asks the evaluators
+            # transformers requires a dataset before it calls `evaluate`, although `evaluate` here does not use it
             eval_dataset=train_dataset if self.evaluators else None,
             callbacks=[MethodCallback(), *callbacks],
             **options,
@@ -127,7 +130,7 @@ class ContrastiveTrainer(Trainer):
         self.method = model
         self._seen: dict[str, Tensor] = {}
         self._duplicates = torch.zeros((), dtype=torch.long, device=args.device)
-        self._unseen: tuple[int, Tensor] | None = None  # a step and its loss, before anybody looked at it
+        self._unseen: tuple[int, Tensor] | None = None  # the last step and its loss, until the loss is checked
 
     @property
     def run_directory(self) -> Path:
@@ -137,15 +140,15 @@ class ContrastiveTrainer(Trainer):
     def train(
         self, resume_from_checkpoint: str | bool | None = None, *options: Any, **named_options: Any
     ) -> TrainOutput:
-        """Trains, then restores the weights that scored best.
+        """Trains, then restores the weights with the best score.
 
         Args:
-            resume_from_checkpoint: True for the newest complete checkpoint of the run, or the path of one.
-            *options: Handed on to `transformers.Trainer.train`, as are those by name.
+            resume_from_checkpoint: True: the newest complete checkpoint of the run; or the path of a checkpoint.
+            *options: Passed on to `transformers.Trainer.train`, like the named options.
 
         Raises:
-            InputError: If there is no complete checkpoint to resume, it belongs to another method, the loss is not
-                finite, or saving fails. The last complete checkpoint stays.
+            InputError: There is no complete checkpoint to resume, or it belongs to another method; the loss is not
+                finite; or saving fails. The last complete checkpoint is kept.
         """
         checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
         try:
@@ -169,8 +172,10 @@ class ContrastiveTrainer(Trainer):
         try:
             loss = super().training_step(model, inputs, *args, **kwargs)
         except RuntimeError as error:
-            # Backward computes slices again and keeps their graphs, so that it is there that memory runs out. A step
-            # changes nothing until the optimizer has its turn, but other ranks and earlier micro-batches do not wait.
+            # Memory runs out in backward, because there the gradient cache recomputes slices with their graphs. The
+            # step can be repeated because nothing has changed before the optimizer step, but only with one process and
+            # without accumulation: other ranks would not repeat it, and gradients of earlier micro-batches would be
+            # lost.
             alone = self.args.gradient_cache and self.args.world_size * self.args.gradient_accumulation_steps == 1
             if not alone or not out_of_memory(error) or not self.method.halve_slices():
                 raise
@@ -178,7 +183,7 @@ class ContrastiveTrainer(Trainer):
         if loss is None:
             tokens = self.method.encoder.tokens_at_a_time
             logger.warning(
-                "Out of memory in step %d; it is made again with %d tokens at a time.",
+                "Out of memory in step %d; the step is repeated with slices of %d tokens.",
                 self.state.global_step + 1,
                 tokens,
             )
@@ -192,8 +197,10 @@ class ContrastiveTrainer(Trainer):
         return loss
 
     def _look_at_loss(self) -> None:
-        """Raises if the last loss is not finite. A GPU's is looked at a step later, when its step is done: to look at
-        once would keep the processor from going ahead."""
+        """Raises an error if the last loss is not finite.
+
+        On a GPU the loss is checked one step later, because checking it at once would make the CPU wait for the GPU.
+        """
         if self._unseen is None:
             return
         (step, loss), self._unseen = self._unseen, None
@@ -221,7 +228,7 @@ class ContrastiveTrainer(Trainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Runs the evaluators on the encoder as it is, logs their scores, and keeps it if it is the best so far."""
+        """Runs the evaluators on the current encoder, logs their scores, and saves the encoder if it is the best."""
         first, *others = self.evaluators
         candidates = [first(encoder).primary for encoder in self.method.candidates]
         best = max(range(len(candidates)), key=lambda number: candidates[number])
@@ -252,7 +259,7 @@ class ContrastiveTrainer(Trainer):
                 file.write(json.dumps({**logs, "step": self.state.global_step}) + "\n")
 
     def _diagnostics(self) -> dict[str, float]:
-        """The geometry of the last batch, as the encoder's embeddings have it; a collapse is warned of."""
+        """The geometry of the last batch's embeddings and projections; warns of a collapse."""
         seen, self._seen = self._seen, {}
         group, embeddings = seen.pop("group"), seen.pop("embeddings").float()
         view = on_host(seen.pop("view")).to(group.device)
@@ -278,7 +285,7 @@ class ContrastiveTrainer(Trainer):
                 )
         if parts.get("deviation", 1.0) < LEAST_DEVIATION:
             logger.warning(
-                "The projections are collapsing at step %d: their deviation is %.3f of what the loss asks for.",
+                "The projections are collapsing at step %d: their standard deviation is %.3f of the loss's target.",
                 self.state.global_step,
                 parts["deviation"],
             )
@@ -322,16 +329,16 @@ class ContrastiveTrainer(Trainer):
             return None
         folder = newest_complete_checkpoint(self.run_directory) if asked is True else Path(asked)
         if folder is None:
-            raise InputError(f"{self.run_directory} holds no complete checkpoint to resume from; start afresh.")
+            raise InputError(f"{self.run_directory} has no complete checkpoint to resume from; start a new run.")
         weights = folder / "model.safetensors"
         if not weights.is_file():
-            raise InputError(f"{folder} is no checkpoint of textcl: it holds no model.safetensors.")
-        with safe_open(weights, "pt") as file:  # transformers would pass over what is missing
+            raise InputError(f"{folder} is not a checkpoint of textcl: it has no model.safetensors.")
+        with safe_open(weights, "pt") as file:  # transformers would ignore missing parameters
             stored, wanted = set(file.keys()), set(self.method.state_dict())
         if stored != wanted:
             raise InputError(
-                f"{folder} belongs to another method or other options: {len(stored ^ wanted)} parameters are in one "
-                f"and not in the other, such as {min(stored ^ wanted)}."
+                f"{folder} belongs to another method or other options: {len(stored ^ wanted)} parameters are only in "
+                f"the checkpoint or only in the method, such as {min(stored ^ wanted)}."
             )
         return str(folder)
 
@@ -341,7 +348,7 @@ class ContrastiveTrainer(Trainer):
 
 
 def _positives(embeddings: Tensor, view: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of view 0 and, in the same order, their positives of view 1, where they have one; each (pairs, dim)."""
+    """Rows of view 0 that have a positive in view 1, and these positives in the same order; each (pairs, dim)."""
     first, second = (view == 0).nonzero()[:, 0], (view == 1).nonzero()[:, 0]
     first = first[torch.isin(group[first], group[second])]
     second = second[torch.isin(group[second], group[first])]

@@ -1,1 +1,1 @@
-"""A corpus as vectors on disk: encoded, read, searched."""
+"""The vectors of a corpus on disk: how they are encoded, read and searched."""

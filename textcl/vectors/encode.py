@@ -1,11 +1,11 @@
-"""Encoding a corpus to a directory of Parquet shards, of which a kill at any moment loses one at most.
+"""Encoding a corpus to a directory of Parquet shards. An interruption loses at most the current shard.
 
     manifest.json          the model, the settings and the corpus; written first
-    part-00000.parquet     id, text, vector and, for int8, scale; a shard is a window: read, encoded, written, forgotten
-    complete.json          how many texts and shards there are; written last
+    part-00000.parquet     one shard, the vectors of a window of texts: id, text, vector and, for int8, scale
+    complete.json          the number of texts and shards; written last
 
-The window that makes a shard is the same whoever encodes it, so that processes can share the work without talking to
-each other, and whoever comes after a kill makes the very shards that are missing.
+Each shard always holds the same window of texts. So several processes can share the work without communication, and
+after an interruption only the missing shards are encoded.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 logger = logging.getLogger("textcl")
 
-SHARD_ROWS = 32_768  # minutes of work on a processor; 50 MB of float32 vectors of 384 numbers
+SHARD_ROWS = 32_768  # takes minutes on a CPU; 50 MB of float32 vectors of dimension 384
 
 
 def encode_corpus(
@@ -61,38 +61,39 @@ def encode_corpus(
     bf16: bool = False,
     show_progress_bar: bool | None = None,
 ) -> Path:
-    """Encodes a corpus of any size to Parquet shards; killed and called again, it goes on.
+    """Encodes a corpus of any size to Parquet shards. The same call resumes the work after an interruption.
 
-    Memory holds the texts of two shards and the vectors of one. A text that occurs twice in a shard is encoded once.
-    The corpus is read once to know it, and once to encode it.
+    At any time the texts of two shards and the vectors of one are in memory. A text that occurs twice in a shard is
+    encoded once. The corpus is read twice: first to count and hash it, then to encode it.
 
-    Several processes share the shards where RANK and WORLD_SIZE say so, as `torchrun` does; each takes one GPU if there
-    are any, and whoever is last writes `complete.json`. A later call may have another number of them.
+    Several processes share the shards if RANK and WORLD_SIZE are set, as `torchrun` does. Each process uses one GPU if
+    there are any, and the process that finishes last writes `complete.json`. A later call may use another number of
+    processes.
 
     Args:
-        model: An encoder, or what `Encoder.from_pretrained` takes.
-        corpus: What `load_texts` takes. Blank texts are left out; the id of a text is its row, from 0, blank ones
-            counted.
-        output: The directory; made if it is not there.
-        dtype: How vectors are stored. "float16" keeps a number to 1 part in 2,048 (below 6e-5: to 3e-8). "int8" stores
-            round(number / scale) with one scale a vector, the largest absolute number of it / 127, in the column
-            `scale`: a number is off by scale / 2 at most.
-        column: The column to read, as `load_texts` has it.
-        limit: The first `limit` texts only.
-        shard_rows: Texts of a shard.
-        batch_size: As `Encoder.encode` has it, and so the next four.
-        normalize: Scale to length 1; default: as the encoder was saved.
-        prompt: Put before each text, or around it where it holds `{text}`.
+        model: An encoder, or a name or path that `Encoder.from_pretrained` takes.
+        corpus: A corpus that `load_texts` takes. Blank texts are left out. The id of a text is its row, counted from 0
+            with blank texts.
+        output: The directory to write; it is created if it does not exist.
+        dtype: The data type of the stored vectors. "float16" has a relative error of at most 1/2,048 (for numbers below
+            6e-5, an absolute error of 3e-8). "int8" stores round(number / scale), with one scale per vector in the
+            column `scale`: the vector's largest absolute number / 127. Its absolute error is at most scale / 2.
+        column: The column to read, as in `load_texts`.
+        limit: Encode only the first `limit` texts.
+        shard_rows: The number of texts in a shard.
+        batch_size: The number of texts in a batch, as in `Encoder.encode`.
+        normalize: Scale the vectors to length 1; default: the encoder's setting.
+        prompt: A prompt that is put before each text, or around it if the prompt contains `{text}`.
         prompt_name: The name of one of the encoder's prompts.
-        bf16: Compute in bfloat16, where the machine has it.
-        show_progress_bar: Default: on a terminal, when it takes over two seconds.
+        bf16: Compute in bfloat16 if the machine supports it.
+        show_progress_bar: Default: only on a terminal, and only if the work takes more than two seconds.
 
     Returns:
         The directory.
 
     Raises:
-        InputError: If the corpus holds no text or cannot be read; or the directory was written by another model, with
-            other settings or from another corpus, or is something else.
+        InputError: The corpus has no text or cannot be read; or the directory was written by another model, with other
+            settings or from another corpus, or is not a directory of vectors.
 
     Example:
         >>> encode_corpus("bundled", "texts.txt", "vectors", dtype="float16")  # doctest: +SKIP
@@ -102,11 +103,11 @@ def encode_corpus(
     if dtype not in ("float32", "float16", "int8"):
         raise InputError(f"Vectors are stored as float32, float16 or int8, not {dtype}.")
     if shard_rows < 1 or (limit is not None and limit < 1):
-        raise InputError(f"A shard and a limit are one text at least, not {min(shard_rows, limit or 1)}.")
-    # hidden files are those that another rank is writing, or left behind when it was killed
+        raise InputError(f"shard_rows and limit must be at least 1, not {min(shard_rows, limit or 1)}.")
+    # hidden files are temporary files of another rank that is running or was killed
     there = {path.name for path in output.glob("[!.]*")} if output.is_dir() else set()
     if output.is_file() or (there and "manifest.json" not in there):
-        raise InputError(f"{output} is there already and holds no vectors of textcl; name another directory.")
+        raise InputError(f"{output} already exists and does not hold vectors of textcl; name another directory.")
     rank, ranks = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
     silent = rank > 0 or (show_progress_bar is not None and not show_progress_bar)
     bars: dict[str, Any] = {"delay": 2, "disable": True if silent else None if show_progress_bar is None else False}
@@ -148,7 +149,9 @@ def encode_corpus(
             if number not in missing:
                 continue
             if hashlib.sha256(window_bytes(window)).digest() != survey.digests[number]:
-                raise InputError(f"{_name(corpus)} changes while it is read; encode it when it has come to rest.")
+                raise InputError(
+                    f"{_name(corpus)} changed while it was read; encode it again when it no longer changes."
+                )
             vectors = encoder.encode(
                 [text for _, text in window],
                 batch_size=batch_size,
@@ -167,13 +170,14 @@ def encode_corpus(
 
 
 class BatchEncoder:
-    """Encodes batches of columns: an actor for Ray Data's `map_batches`, or anything else that maps over dicts.
+    """Encodes batches that are dictionaries of columns, as Ray Data's `map_batches` passes them to an actor.
 
     Args:
-        model: What `Encoder.from_pretrained` takes; each actor loads it once, to its GPU if it was given one.
+        model: A name or path that `Encoder.from_pretrained` takes. Each actor loads the model once, to its GPU if it
+            has one.
         column: The column of the texts.
-        dtype: As `encode_corpus` stores vectors; "int8" adds the column `scale`.
-        **options: Handed on to `Encoder.encode`.
+        dtype: The data type of the vectors, as in `encode_corpus`; "int8" adds the column `scale`.
+        **options: Passed on to `Encoder.encode`.
 
     Example:
         >>> dataset.map_batches(  # doctest: +SKIP
@@ -190,12 +194,12 @@ class BatchEncoder:
         self.options = {"show_progress_bar": False, **options}
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The batch, (rows, …) each, with the columns `vector` (rows, dim) and perhaps `scale` (rows,) put to it."""
+        """Returns the batch with the columns `vector` (rows, dim) and, for "int8", `scale` (rows,) added."""
         return {**batch, **stored_columns(self.encoder.encode(list(batch[self.column]), **self.options), self.dtype)}
 
 
 def own_device() -> str | None:
-    """The GPU of this process among those of `torchrun`; None, which is any device, where there is no GPU."""
+    """The GPU of this process under `torchrun`, such as "cuda:1"; None (any device) if there is no GPU."""
     if not torch.cuda.is_available():
         return None
     rank = os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0"))
@@ -204,7 +208,7 @@ def own_device() -> str | None:
 
 @dataclass(frozen=True)
 class _Survey:
-    """What a corpus is: its texts, their hash, and the SHA-256 of each shard's rows."""
+    """The number of texts of a corpus, the SHA-256 of all of them, and the SHA-256 of each shard's rows."""
 
     texts: int
     sha256: str
@@ -223,7 +227,7 @@ def _survey(corpus: Any, column: str | None, limit: int | None, shard_rows: int,
     if not texts:
         raise InputError(f"{_name(corpus)} holds no text.")
     if blank := last + 1 - texts:
-        logger.warning("%s: %s rows are blank and were left out; the ids count them.", _name(corpus), f"{blank:,}")
+        logger.warning("%s: %s rows are blank and were left out; ids still count them.", _name(corpus), f"{blank:,}")
     return _Survey(texts, whole.hexdigest(), digests)
 
 
@@ -239,5 +243,5 @@ def _name(corpus: Any) -> str:
 
 
 def _lasting_name(encoder: Encoder) -> str:
-    """The name that loads the encoder again, from whatever directory."""
+    """A name that loads the encoder again from any working directory: a path is made absolute."""
     return str(Path(encoder.name).resolve()) if encoder.name and Path(encoder.name).is_dir() else encoder.name

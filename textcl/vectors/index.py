@@ -1,4 +1,4 @@
-"""Searching what `encode_corpus` wrote, by cosine, over an index of faiss that is kept beside the shards."""
+"""Searching the vectors that `encode_corpus` wrote, by cosine. The faiss index is saved in their directory."""
 
 import json
 import logging
@@ -16,13 +16,13 @@ from textcl.vectors.shards import iterate_vectors, read_complete, read_manifest,
 
 logger = logging.getLogger("textcl")
 
-EXACT_TEXTS = 200_000  # up to here every vector is compared, which takes less time than loading the encoder
-NEIGHBOURS = 32  # links of a vector in the graph of a larger index
-BUILD_BREADTH, SEARCH_BREADTH = 200, 128  # candidates that are kept while the graph is built, and searched
+EXACT_TEXTS = 200_000  # up to this many, all vectors are compared, which takes less time than loading the encoder
+NEIGHBOURS = 32  # links of each vector in the HNSW graph of a larger index
+BUILD_BREADTH, SEARCH_BREADTH = 200, 128  # efConstruction and efSearch: candidates kept while building and searching
 
 
 class Hit(NamedTuple):
-    """A text that was found: its cosine to the query, its row in the corpus, the text."""
+    """A text that was found: its cosine to the query (`score`), its row in the corpus (`id`), and the text."""
 
     score: float
     id: int
@@ -30,18 +30,18 @@ class Hit(NamedTuple):
 
 
 class CorpusIndex:
-    """The texts of a corpus that are nearest to a query.
+    """Finds the texts of a corpus that are nearest to a query.
 
-    Exact up to 200,000 texts; beyond, a graph (HNSW) finds nearly all of the nearest. The index holds four bytes a
-    number, is made at first use, and made again when a shard has changed.
+    The search is exact up to 200,000 texts. For more texts a graph (HNSW) finds nearly all of the nearest. The index
+    takes four bytes per number. It is built at first use and rebuilt when a shard has changed.
 
     Args:
-        directory: What `encode_corpus` wrote.
-        model: The encoder of the queries, or what `Encoder.from_pretrained` takes; default: the one that wrote the
-            directory, by its name.
+        directory: A directory that `encode_corpus` wrote.
+        model: The encoder for the queries, or a name or path that `Encoder.from_pretrained` takes; default: the model
+            that the directory's manifest names.
 
     Raises:
-        InputError: If faiss is missing, the directory is not complete, or the model is another one.
+        InputError: faiss is not installed, the directory is not complete, or the model is not the one that wrote it.
 
     Example:
         >>> index = CorpusIndex("vectors")  # doctest: +SKIP
@@ -64,21 +64,21 @@ class CorpusIndex:
         """The `top` nearest texts, the nearest first.
 
         Args:
-            query: A text.
-            top: How many are wanted.
-            prompt: Put before the query, or around it where it holds `{text}`; default: the encoder's prompt of the
-                name "query", else the prompt that the corpus was encoded with.
+            query: The query text.
+            top: How many texts to return.
+            prompt: A prompt that is put before the query, or around it if the prompt contains `{text}`; default: the
+                encoder's prompt named "query", else the prompt that the corpus was encoded with.
 
         Raises:
-            InputError: If the query is blank, or none is wanted.
+            InputError: The query is blank, or `top` is less than 1.
         """
         if not query.strip() or top < 1:
-            raise InputError("A query that is not blank is needed, and one result at least.")
+            raise InputError("The query must not be blank, and at least one result must be asked for.")
         if prompt is None:
             prompt = self.encoder.prompts.get("query", self.manifest["settings"]["prompt"])
         vector = _unit(self.encoder.encode([query.strip()], prompt=prompt))
         scores, places = self._index.search(vector, min(top, self.texts))
-        # the graph may reach fewer than were wanted, which is said by -1
+        # the graph may find fewer texts than wanted; faiss then fills the places with -1
         found = [(float(score), int(place)) for score, place in zip(scores[0], places[0], strict=True) if place >= 0]
         shards: dict[int, dict[str, np.ndarray]] = {}
         hits = []
@@ -93,7 +93,7 @@ class CorpusIndex:
         name = model or self.manifest["model"]["name"]
         settings = self.manifest["settings"]
         if not name:
-            raise InputError(f"{self.directory} does not say where its model lies; name the model.")
+            raise InputError(f"{self.directory} does not say where its model is; name the model.")
         if isinstance(name, Encoder):
             encoder = name
         else:
@@ -108,8 +108,8 @@ class CorpusIndex:
             or encoder.pooling != settings["pooling"]
         ):
             raise InputError(
-                f"{encoder.name} is not, or no longer, the model that wrote {self.directory}; name the one that did, "
-                "or encode again."
+                f"{encoder.name} is not the model that wrote {self.directory}, or has changed since; name the model "
+                "that wrote it, or encode again."
             )
         return encoder
 
@@ -138,6 +138,6 @@ class CorpusIndex:
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    """Vectors (rows, dim) scaled to length 1, but for those of length 0."""
+    """The vectors (rows, dim) scaled to length 1; vectors of length 0 stay as they are."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.ascontiguousarray(vectors / np.where(lengths > 0, lengths, 1), dtype=np.float32)

@@ -1,8 +1,8 @@
-"""What lies in a directory of vectors, and how it is read and written.
+"""The files in a directory of vectors, and how they are read and written.
 
 manifest.json          the model, the settings and the corpus; written first
-part-00000.parquet     id, text, vector and, for int8, scale; a shard is a window: read, encoded, written, forgotten
-complete.json          how many texts and shards there are; written last
+part-00000.parquet     one shard, the vectors of a window of texts: id, text, vector and, for int8, scale
+complete.json          the number of texts and shards; written last
 """
 
 import hashlib
@@ -30,10 +30,10 @@ Window = list[tuple[int, str]]  # (row of the corpus, text)
 
 
 def iterate_vectors(directory: str | os.PathLike[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields (ids (rows,) int64, vectors (rows, dim) float32) of one shard after another.
+    """Yields the shards in order, each as (ids (rows,) int64, vectors (rows, dim) float32).
 
     Raises:
-        InputError: If the directory holds no vectors, not yet all of them, or a damaged shard.
+        InputError: The directory has no vectors, is not complete yet, or has a damaged shard.
     """
     for number in range(read_complete(directory)["shards"]):
         columns = read_shard(directory, number, ["id", "vector", "scale"])
@@ -41,10 +41,10 @@ def iterate_vectors(directory: str | os.PathLike[str]) -> Iterator[tuple[np.ndar
 
 
 def load_vectors(directory: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
-    """All that `encode_corpus` wrote: (ids (texts,) int64, vectors (texts, dim) float32), in the corpus' order.
+    """All ids (texts,) int64 and vectors (texts, dim) float32 that `encode_corpus` wrote, in the order of the corpus.
 
     Raises:
-        InputError: As `iterate_vectors`.
+        InputError: In the same cases as `iterate_vectors`.
 
     Example:
         >>> ids, vectors = load_vectors("vectors")  # doctest: +SKIP
@@ -60,36 +60,42 @@ def load_vectors(directory: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndar
 
 
 def read_manifest(directory: str | os.PathLike[str]) -> dict[str, Any]:
-    """What `encode_corpus` says of a directory: schema, model, settings, corpus, dimension."""
+    """The manifest that `encode_corpus` wrote: schema, model, settings, corpus, dimension.
+
+    Raises:
+        InputError: There is no manifest, or it is damaged or has another schema.
+    """
     path = Path(directory) / "manifest.json"
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
         raise InputError(
-            f"{directory} holds no vectors: there is no {path.name}. Make it with textcl encode."
+            f"{directory} holds no vectors: there is no {path.name}. Make it with `textcl encode`."
         ) from None
     except ValueError:
         raise InputError(f"{path} is damaged; remove {directory} and encode again.") from None
     if manifest["schema"] != SCHEMA:
-        raise InputError(f"{directory} has schema {manifest['schema']}, and this textcl knows {SCHEMA}; encode again.")
+        raise InputError(
+            f"{directory} has schema {manifest['schema']}, but this textcl reads schema {SCHEMA}; encode again."
+        )
     return cast(dict[str, Any], manifest)
 
 
 def read_complete(directory: str | os.PathLike[str]) -> dict[str, int]:
-    """How many `texts` and `shards` a directory has, once it has all of them.
+    """The numbers of `texts` and `shards` of a complete directory.
 
     Raises:
-        InputError: If it has not.
+        InputError: The directory is not complete yet, or as in `read_manifest`.
     """
     read_manifest(directory)
     path = Path(directory) / "complete.json"
     if not path.is_file():
-        raise InputError(f"{directory} is not complete yet: give the same textcl encode again, and it goes on.")
+        raise InputError(f"{directory} is not complete yet: run the same `textcl encode` again to resume it.")
     return cast(dict[str, int], json.loads(path.read_text(encoding="utf-8")))
 
 
 def read_shard(directory: str | os.PathLike[str], number: int, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Those of the named columns that a shard has; `vector` as (rows, dim), as it is stored."""
+    """The named columns of a shard, without those that it lacks; `vector` is (rows, dim), in the stored data type."""
     import pyarrow
     import pyarrow.parquet
 
@@ -99,7 +105,7 @@ def read_shard(directory: str | os.PathLike[str], number: int, names: Sequence[s
             table = file.read([name for name in names if name in file.schema_arrow.names])
     except (OSError, pyarrow.ArrowException) as error:
         raise InputError(
-            f"{path} cannot be read ({str(error).splitlines()[0]}). Remove it and give the same textcl encode again."
+            f"{path} cannot be read ({str(error).splitlines()[0]}). Remove it and run the same `textcl encode` again."
         ) from None
     columns = {}
     for name in table.column_names:
@@ -114,15 +120,19 @@ def window_bytes(window: Window) -> bytes:
 
 
 def begin(output: Path, manifest: dict[str, Any]) -> None:
-    """Writes the manifest, or holds it against the one that is there; ranks may all do so at once."""
+    """Writes the manifest, or compares it with the existing one. All ranks may call this at the same time.
+
+    Raises:
+        InputError: The existing manifest has another model, other settings or another corpus.
+    """
     if not (output / "manifest.json").is_file():
         write_json(output / "manifest.json", manifest)
     there = read_manifest(output)
-    otherwise = "Encode with what wrote it, or name another directory."
+    otherwise = "Encode with the same model, settings and corpus, or name another directory."
     if there["model"]["sha256"] != manifest["model"]["sha256"]:
         raise InputError(
-            f"{output} was written by another model, {there['model']['name']}: weights, configuration or tokenizer of "
-            f"{manifest['model']['name']} differ from it. {otherwise}"
+            f"{output} was written by another model, {there['model']['name']}; the weights, the configuration or the "
+            f"tokenizer of {manifest['model']['name']} differ from it. {otherwise}"
         )
     for name, value in manifest["settings"].items():
         if there["settings"][name] != value:
@@ -131,13 +141,13 @@ def begin(output: Path, manifest: dict[str, Any]) -> None:
             )
     if there["corpus"]["sha256"] != manifest["corpus"]["sha256"]:
         raise InputError(
-            f"{output} was written from another corpus, or {manifest['corpus']['name']} has changed since: it had "
-            f"{there['corpus']['texts']:,} texts, and {manifest['corpus']['texts']:,} are here. {otherwise}"
+            f"{output} was written from another corpus, or {manifest['corpus']['name']} has changed since: the corpus "
+            f"had {there['corpus']['texts']:,} texts, and now has {manifest['corpus']['texts']:,}. {otherwise}"
         )
 
 
 def holds(path: Path, digest: bytes) -> bool:
-    """Whether a shard can be opened and has these ids and texts."""
+    """Whether the shard exists, can be read, and has the ids and texts with this SHA-256."""
     if not path.is_file():
         return False
     try:
@@ -160,26 +170,28 @@ def write_shard(path: Path, window: Window, vectors: np.ndarray, dtype: Storage)
         "vector": pyarrow.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
         **{name: pyarrow.array(values) for name, values in stored.items()},
     }
-    for left_over in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
+    for left_over in path.parent.glob(f".{path.name}.*.tmp"):  # temporary files of a killed process
         left_over.unlink()
     with atomic_write(path) as temporary:
         pyarrow.parquet.write_table(
             pyarrow.table(columns),
             temporary,
             compression="zstd",
-            use_dictionary=dtype == "int8",  # without it Parquet takes four bytes for each int8
+            use_dictionary=dtype == "int8",  # without a dictionary Parquet needs four bytes for each int8
             write_page_checksum=True,
         )
 
 
 def stored_columns(vectors: np.ndarray, dtype: Storage) -> dict[str, np.ndarray]:
-    """Vectors (rows, dim) as they are stored, with their scales (rows,) where they are int8."""
+    """The columns to store for vectors (rows, dim): `vector` and, for int8, `scale` (rows,)."""
     columns = {"vector": vectors.astype(np.float32)}
     if dtype == "float16":
         with np.errstate(over="ignore"):
             columns["vector"] = vectors.astype(np.float16)
     if not np.isfinite(columns["vector"]).all():
-        raise InputError(f"A vector holds numbers that are not finite in {dtype}; normalize, or store float32.")
+        raise InputError(
+            f"A vector has numbers that are not finite in {dtype}; normalize the vectors, or store float32."
+        )
     if dtype == "int8":
         scale = np.abs(vectors).max(axis=1, initial=0).astype(np.float32) / np.float32(127)
         quotients = np.rint(vectors / np.where(scale > 0, scale, 1)[:, None])

@@ -1,1 +1,1 @@
-"""How one text becomes several."""
+"""Views: how one text becomes several texts, token rows or inputs of the encoder."""

@@ -1,7 +1,7 @@
-"""Random numbers that are a pure function of what they are drawn for.
+"""Random numbers as a pure function of (seed, epoch, row, view, stream).
 
-A collator must not draw from a running generator: a resumed run, or one with other dataloader workers, would see other
-views. Here a row's numbers depend on nothing but (seed, epoch, row, view, stream), whatever else is in the batch.
+A collator must not draw from a running generator, because a resumed run or a run with another number of dataloader
+workers would then see other views. Here the numbers of a row do not depend on the other rows in the batch.
 """
 
 import hashlib
@@ -11,29 +11,29 @@ import torch
 from torch import Tensor
 
 MASKS = 0
-"""The stream of masked-word prediction; a view's operators take the streams from 1 on."""
+"""The stream of masked-word prediction. The operators of a view use streams 1, 2, …"""
 
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
 def text_id(text: str) -> int:
-    """A 64-bit content hash: what a text is known by, in a batch, across ranks and from run to run."""
+    """A 64-bit hash of a text. It identifies the text in a batch, across ranks and from run to run."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
 
 
 def uniform(seed: int, epoch: int, rows: Tensor, view: Tensor | int, count: int, stream: int = 0) -> Tensor:
-    """Numbers from [0, 1), the first of a row the same however many are asked for.
+    """Uniform random numbers from [0, 1). A larger `count` appends numbers to a row and keeps the earlier ones.
 
     Args:
-        seed: Of the run.
-        epoch: So that a text has other views in each.
-        rows: What a row is known by, whole numbers, (rows,).
-        view: The view's number, one or (rows,).
-        count: Numbers a row.
-        stream: Two uses in one view take different ones.
+        seed: The seed of the run.
+        epoch: The epoch; a text gets other numbers in each epoch.
+        rows: Integers that identify the rows, (rows,).
+        view: The number of the view, one for all rows or (rows,).
+        count: How many numbers each row gets.
+        stream: Different uses within one view take different streams.
 
     Returns:
-        (rows, count), float64.
+        The numbers, (rows, count), float64.
 
     Example:
         >>> uniform(42, 0, torch.tensor([7]), view=0, count=2)
@@ -47,7 +47,7 @@ def uniform(seed: int, epoch: int, rows: Tensor, view: Tensor | int, count: int,
 
 
 def _scramble(state: np.ndarray) -> np.ndarray:
-    """The output function of SplitMix64 (Steele, Lea and Flood 2014): every bit in decides every bit out."""
+    """The output function of SplitMix64 (Steele, Lea and Flood 2014): every input bit affects every output bit."""
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return state ^ (state >> np.uint64(31))

@@ -1,4 +1,4 @@
-"""Views by a masked language model: it replaces words, or inserts them."""
+"""Views made by a masked language model, which replaces or inserts words."""
 
 from __future__ import annotations
 
@@ -29,20 +29,21 @@ def contextual(
     top_k: int = 10,
     batch_size: int = 32,
 ) -> list[str]:
-    """Replaces words with what a masked language model expects in their place (Kobayashi 2018), never with themselves.
+    """Replaces words with other words that a masked language model predicts in their place (Kobayashi 2018).
 
-    All chosen words of a text are masked at once, and each is drawn from the `top_k` whole words that the model gives
-    the highest probability. Words behind the model's longest input stay. The network computes in batches, so that on
-    another machine or in other company a tie in the last digits may fall the other way; the draws do not change.
+    All chosen words of a text are masked at once. Each is replaced by a word drawn from the `top_k` whole words with
+    the highest probability, without the original word. Words after the model's maximal length stay as they are. The
+    random numbers depend only on text, seed and view, but probabilities may differ in the last digits on another
+    machine or in another batch, which can exchange nearly equal words.
 
     Args:
-        texts: In the model's language.
-        model: A directory, or a name on the hub.
-        rate: Probability that a word is replaced.
-        seed: Of the draws.
-        view: The view's number.
-        top_k: Words to draw from.
-        batch_size: Texts that the model sees at once.
+        texts: Texts in the model's language.
+        model: The directory of a masked language model, or its name on the hub.
+        rate: The probability that a word is replaced.
+        seed: The seed of the draws.
+        view: The number of the view.
+        top_k: How many of the most probable words to draw from.
+        batch_size: How many texts the model computes at once.
 
     Raises:
         InputError: The model cannot be loaded, or has no masked-word head or no mask token.
@@ -60,7 +61,7 @@ def contextual_insertion(
     top_k: int = 10,
     batch_size: int = 32,
 ) -> list[str]:
-    """Inserts what a masked language model expects, behind a word with probability `rate`; else as `contextual`."""
+    """Inserts a predicted word after each word with probability `rate`; arguments and errors as in `contextual`."""
     return _contextual(texts, model, rate, seed, view, top_k, batch_size, insert=True)
 
 
@@ -69,10 +70,10 @@ class _MaskedLanguageModel(NamedTuple):
     tokenizer: PreTrainedTokenizerBase
     network: PreTrainedModel
     ids: torch.Tensor
-    """Whole words of the vocabulary, (words,)."""
+    """The token ids of the whole words in the vocabulary, (words,)."""
     words: list[str]
     places: dict[str, list[int]]
-    """Where in `words` a lower-cased word stands."""
+    """From a lower-cased word to its indices in `words`."""
     max_length: int
 
 
@@ -95,7 +96,7 @@ def _contextual(
         chosen = np.flatnonzero(draws < rate)
         if len(chosen) and mask not in texts[row]:
             plan.append((row, pieces, chosen, draws[chosen] / rate))
-    plan.sort(key=lambda item: len(texts[item[0]]), reverse=True)  # little padding
+    plan.sort(key=lambda item: len(texts[item[0]]), reverse=True)  # texts of similar length need little padding
     for start in range(0, len(plan), batch_size):
         batch = plan[start : start + batch_size]
         masked = []
@@ -105,7 +106,7 @@ def _contextual(
                 text[word] = f"{text[word]} {mask}" if insert else mask
             masked.append("".join(text))
         for (row, pieces, chosen, draws), logits in zip(batch, _mask_logits(mlm, masked), strict=True):
-            for word, draw, scores in zip(chosen, draws, logits, strict=False):  # a long text's last masks are cut off
+            for word, draw, scores in zip(chosen, draws, logits, strict=False):  # a truncated text has fewer masks
                 original = pieces[2 * word + 1]
                 if insert:
                     pieces[2 * word + 1] += " " + mlm.words[_pick(scores, draw, top_k)]
@@ -117,7 +118,7 @@ def _contextual(
 
 
 def _mask_logits(mlm: _MaskedLanguageModel, masked: list[str]) -> list[torch.Tensor]:
-    """For each text (masks, words), float32: the scores of whole words at its masks."""
+    """For each text the logits of the whole words at its masks, (masks, words), float32, on the CPU."""
     inputs = mlm.tokenizer(masked, padding=True, truncation=True, max_length=mlm.max_length, return_tensors="pt")
     with torch.no_grad():
         logits = mlm.network(**inputs.to(mlm.network.device)).logits.float().cpu()
@@ -133,7 +134,7 @@ def _pick(scores: torch.Tensor, draw: float, top_k: int) -> int:
 
 @lru_cache(maxsize=1)
 def _load(model: str, state: tuple[Any, ...]) -> _MaskedLanguageModel:
-    """The model, once for all batches; `state` says whether its files are still the same."""
+    """Loads the model once for all batches. `state` makes the cache load it again when its files have changed."""
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
     with nlpaug_bridge.loading(model), without_bars():
@@ -141,19 +142,19 @@ def _load(model: str, state: tuple[Any, ...]) -> _MaskedLanguageModel:
         network, report = AutoModelForMaskedLM.from_pretrained(model, use_safetensors=True, output_loading_info=True)
     if tokenizer.mask_token is None or report["missing_keys"]:
         lacks = "mask token" if tokenizer.mask_token is None else "masked-word head"
-        raise InputError(f"{model} has no {lacks}; a masked language model, such as bert-base-uncased, is needed.")
+        raise InputError(f"{model} has no {lacks}; name a masked language model, such as bert-base-uncased.")
     words = wordnet.whole_words(tokenizer)
     places: dict[str, list[int]] = {}
     for place, word in enumerate(words.values()):
         places.setdefault(word.lower(), []).append(place)
-    # RoBERTa counts positions from its padding's id on, which takes two of them
+    # RoBERTa's position ids start after the id of its padding token, which costs two positions
     max_length = min(tokenizer.model_max_length, network.config.max_position_embeddings - 2)
     network = network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     return _MaskedLanguageModel(tokenizer, network, torch.tensor(list(words)), list(words.values()), places, max_length)
 
 
 def model_state(model: str | Path) -> tuple[Any, ...]:
-    """What tells whether the files of a model's directory have changed; nothing for a name on the hub."""
+    """Name, size and time of change of each file in a model's directory; empty for a name on the hub."""
     if not Path(model).is_dir():
         return ()
     files = sorted(path for path in Path(model).iterdir() if path.is_file())

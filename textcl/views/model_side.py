@@ -1,10 +1,10 @@
-"""Views made inside the encoder: of position ids, of the attention mask, and of what the embedding block gives.
+"""Views made inside the encoder: they change position ids, the attention mask or the output of the embedding block.
 
-ConSERT (Yan et al. 2021, arXiv 2105.11741), section 3.2, and its authors' code, which cuts off after the embedding
-block's LayerNorm and dropout, and leaves attention as it is: zeroed tokens are still attended to and pooled.
+ConSERT (Yan et al. 2021, arXiv 2105.11741), section 3.2. As in the authors' code, cutoff is applied after the embedding
+block's LayerNorm and dropout and does not change the attention mask: zeroed tokens are still attended to and pooled.
 
-Numbers come from torch's own generator, as those of dropout do, so that a checkpoint holds its place and a gradient
-cache can replay them.
+The random numbers come from torch's global generator, like those of dropout, because a checkpoint saves the state of
+that generator and a gradient cache can replay it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,21 +17,21 @@ from torch import Tensor, nn
 from textcl.dropout import kept
 
 Operator = Callable[[dict[str, Tensor]], dict[str, Tensor]]
-"""Takes and gives the rows of one view: `attention_mask` and `position_ids` (rows, length); for those that work on the
-embedding block's output also `embeddings` (rows, length, dim)."""
+"""Takes and returns the rows of one view: `attention_mask` and `position_ids`, (rows, length); operators on the output
+of the embedding block also get `embeddings`, (rows, length, dim)."""
 
 
 def shuffle(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Permutes the position ids of the tokens of each text; padding keeps its own."""
+    """Permutes the position ids of the tokens of each text; padding keeps its position ids."""
     mask = inputs["attention_mask"].bool()
-    keys = torch.rand(mask.shape, device=mask.device).masked_fill(~mask, 2.0)  # padding sorts last, in its order
+    keys = torch.rand(mask.shape, device=mask.device).masked_fill(~mask, 2.0)  # padding sorts last and keeps its order
     return {**inputs, "position_ids": inputs["position_ids"].gather(1, torch.argsort(keys, dim=1, stable=True))}
 
 
 def span(inputs: dict[str, Tensor], rate: float) -> dict[str, Tensor]:
-    """Keeps a contiguous span of max(⌊L(1 − rate)⌋, 1) tokens, and masks the others out.
+    """Keeps a contiguous span of max(⌊L(1 − rate)⌋, 1) of a text's L tokens and masks the other tokens out.
 
-    The authors' code computes its attention mask before it samples the span, so that there the mask has no effect.
+    In the authors' code the mask has no effect, because they compute the attention mask before they sample the span.
     """
     mask = inputs["attention_mask"]
     count = mask.sum(dim=1, keepdim=True)
@@ -42,9 +42,10 @@ def span(inputs: dict[str, Tensor], rate: float) -> dict[str, Tensor]:
 
 
 def template_alone(inputs: dict[str, Tensor], before: int, behind: int) -> dict[str, Tensor]:
-    """Hides the text of a template, which keeps its places: all but the first `before` and the last `behind` tokens.
+    """Masks out the text inside a template: all tokens but the first `before` and the last `behind`.
 
-    PromptBERT (Jiang et al. 2022, arXiv 2201.04337), section 3.3: what the template says without the text.
+    The tokens of the template keep their positions. PromptBERT (Jiang et al. 2022, arXiv 2201.04337), section 3.3:
+    the result is the embedding of the template without a text.
     """
     mask = inputs["attention_mask"]
     position = torch.arange(mask.shape[1], device=mask.device)
@@ -53,14 +54,14 @@ def template_alone(inputs: dict[str, Tensor], before: int, behind: int) -> dict[
 
 
 def token_cutoff(inputs: dict[str, Tensor], rate: float) -> dict[str, Tensor]:
-    """Zeroes the vectors of ⌊L · rate⌋ tokens of each text."""
+    """Sets the vectors of ⌊L · rate⌋ of the L tokens of each text to zero."""
     mask = inputs["attention_mask"]
     chosen = _choose(mask, (mask.sum(dim=1) * rate).long())
     return {**inputs, "embeddings": inputs["embeddings"].masked_fill(chosen[..., None], 0.0)}
 
 
 def feature_cutoff(inputs: dict[str, Tensor], rate: float) -> dict[str, Tensor]:
-    """Zeroes ⌊d · rate⌋ features, the same ones in all tokens of a text."""
+    """Sets ⌊d · rate⌋ of the d features to zero, the same ones in all tokens of a text."""
     rows, _, dimension = inputs["embeddings"].shape
     every = torch.ones(rows, dimension, device=inputs["embeddings"].device)
     chosen = _choose(every, torch.full((rows,), int(dimension * rate), device=every.device))
@@ -68,9 +69,9 @@ def feature_cutoff(inputs: dict[str, Tensor], rate: float) -> dict[str, Tensor]:
 
 
 def embedding_dropout(inputs: dict[str, Tensor], rate: float) -> dict[str, Tensor]:
-    """Zeroes elements of the token vectors with probability `rate`; the others are not scaled up.
+    """Sets elements of the token vectors to zero with probability `rate`; the others are not scaled up.
 
-    The authors' code draws exactly ⌊L · d · rate⌋ elements a text; here each is drawn by itself.
+    The authors' code chooses exactly ⌊L · d · rate⌋ elements per text; here each element is drawn independently.
     """
     embeddings = inputs["embeddings"]
     return {**inputs, "embeddings": embeddings * kept(embeddings, rate)}
@@ -83,15 +84,15 @@ def applied(
     on_inputs: Sequence[Sequence[Operator]],
     on_embeddings: Sequence[Sequence[Operator]],
 ) -> Iterator[dict[str, Tensor]]:
-    """Gives the inputs to call the backbone with; until the exit, the output of its embedding block is changed too.
+    """Yields the changed inputs for the backbone. Inside the context a hook also changes the embedding block's output.
 
     Args:
-        backbone: With an `embeddings` module, as the BERT family has.
-        inputs: The call's inputs, and `view` (rows,), the number of each row's view, on the CPU. `position_ids` must be
-            among them if an operator permutes them. A `perturbation` (rows, length, dim) is added to the output of the
-            embedding block.
-        on_inputs: For each view, the operators on the inputs, in their order.
-        on_embeddings: For each view, the operators on the output of the embedding block.
+        backbone: A backbone with an `embeddings` module, as the BERT family has.
+        inputs: The backbone's inputs, and `view` (rows,), the number of each row's view, on the CPU. They must include
+            `position_ids` if an operator permutes them. A `perturbation` (rows, length, dim), if given, is added to the
+            output of the embedding block.
+        on_inputs: For each view, the operators on the inputs, in the order of application.
+        on_embeddings: For each view, the operators on the output of the embedding block, in the order of application.
     """
     inputs = dict(inputs)
     view, perturbation = inputs.pop("view"), inputs.pop("perturbation", None)
@@ -133,6 +134,6 @@ def _by_view(tensors: dict[str, Tensor], view: Tensor, operators: Sequence[Seque
 
 
 def _choose(mask: Tensor, counts: Tensor) -> Tensor:
-    """`counts[i]` random positions among those of row i where `mask` is true, as a bool mask."""
+    """A bool mask that is true at `counts[i]` random positions of row i, chosen where `mask` is true."""
     keys = torch.rand(mask.shape, device=mask.device).masked_fill(mask == 0, 2.0)
     return keys.argsort(dim=1).argsort(dim=1) < counts[:, None]

@@ -1,8 +1,8 @@
-"""What textcl takes from nlpaug 1.1.11, with the mends that it needs.
+"""The augmenters that textcl uses from nlpaug 1.1.11, with the fixes that they need.
 
 nlpaug draws from the global generators, guesses a model's type from its path, and calls a method that transformers 5
-no longer has. Here every text is seeded by itself, so that its view depends on nothing else, and the state of the
-generators is put back.
+no longer has. Here each text has its own seed, so that its view does not depend on other texts, and the state of the
+global generators is restored afterwards.
 """
 
 import random
@@ -18,25 +18,25 @@ from textcl.errors import InputError
 from textcl.views import wordnet
 
 WORD = re.compile(r"(\w+(?:['’-]\w+)*)")
-"""A word; `split` gives what stands before the first one, that word, what stands between, and so on."""
+"""A word. `WORD.split(text)` alternates between the text outside words (even indices) and words (odd indices)."""
 
 
 def character_augmenter(kind: str, rate: float) -> Any:
-    """Typing errors in a share of the words: "keyboard" takes a neighbouring key, "random" any character."""
+    """Makes typing errors in a share `rate` of the words: with a neighbouring key ("keyboard") or any ("random")."""
     from nlpaug.augmenter import char
 
     makers = {"keyboard": char.KeyboardAug, "random": char.RandomCharAug}
     if kind not in makers:
         raise InputError(f"There is no character noise '{kind}'; there are {', '.join(makers)}.")
     augmenter = makers[kind](aug_word_p=rate, aug_word_max=None, **_keeping_spaces())
-    if kind == "keyboard":  # its neighbours of "u" hold " t", which would cut a word in two
+    if kind == "keyboard":  # nlpaug's neighbours of "u" include " t"; the space would split a word
         keys = augmenter.model.model
         keys |= {key: [near.strip() for near in nearby] for key, nearby in keys.items()}
     return augmenter
 
 
 def synonym_augmenter(rate: float) -> Any:
-    """WordNet synonyms of a word's part of speech, as NLTK's tagger sees it."""
+    """Replaces words with WordNet synonyms of the same part of speech, which NLTK's tagger determines."""
     wordnet.require("corpora/wordnet")
     wordnet.require("taggers/averaged_perceptron_tagger_eng")  # nlpaug would try to download it
     from nlpaug.augmenter.word import SynonymAug
@@ -45,7 +45,7 @@ def synonym_augmenter(rate: float) -> Any:
 
 
 def contextual_augmenter(model: str, rate: float) -> Any:
-    """Words that a masked language model predicts, one mask after the other."""
+    """Replaces words with predictions of a masked language model, one mask after the other."""
     from nlpaug.augmenter.word import ContextualWordEmbsAug
     from nlpaug.model import lang_models
     from transformers import AutoConfig
@@ -55,8 +55,8 @@ def contextual_augmenter(model: str, rate: float) -> Any:
         kind = AutoConfig.from_pretrained(model).model_type
     if kind not in makers:
         raise InputError(
-            f"nlpaug takes models of type {', '.join(makers)}, and {model} is of type {kind}. "
-            f"The view 'contextual' takes any masked language model."
+            f"nlpaug supports models of type {', '.join(makers)}, but {model} is of type {kind}. "
+            f"Use the view 'contextual', which takes any masked language model."
         )
 
     base: Any = makers[kind]
@@ -66,13 +66,13 @@ def contextual_augmenter(model: str, rate: float) -> Any:
             return self.tokenizer.convert_tokens_to_ids(token)
 
         def is_skip_candidate(self, candidate: str) -> bool:
-            # a mask that is predicted would be taken for the next word's
+            # nlpaug would confuse a predicted mask token with the mask of the next word
             return candidate in self.tokenizer.all_special_tokens or super().is_skip_candidate(candidate)
 
     class Augmenter(ContextualWordEmbsAug):
         @classmethod
         def get_model(cls, model_path: str, device: str, top_k: int, **unused: Any) -> LanguageModel:
-            # nlpaug's own function keeps a model under the last part of its path and confuses a/encoder, b/encoder
+            # nlpaug caches models by the last part of their path, so it confuses a/encoder with b/encoder
             return LanguageModel(model_path, device=device, top_k=top_k)
 
     with loading(model):
@@ -80,10 +80,10 @@ def contextual_augmenter(model: str, rate: float) -> Any:
 
 
 def translate_back(texts: Sequence[str], model: str, back_model: str, max_length: int) -> list[str]:
-    """Each text after a translation and a translation back."""
+    """Translates each text with `model` and translates the result back with `back_model`."""
     from nlpaug.augmenter.word import BackTranslationAug
 
-    BackTranslationAug.clear_cache()  # it would go on with what stood in these folders before
+    BackTranslationAug.clear_cache()  # else nlpaug uses its cached models although the files may have changed
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with loading(f"{model}, or {back_model},"):
         augmenter = BackTranslationAug(model, back_model, device=device, max_length=max_length)
@@ -92,9 +92,9 @@ def translate_back(texts: Sequence[str], model: str, back_model: str, max_length
 
 
 def apply(augmenter: Any, texts: Sequence[str], seeds: Sequence[int]) -> list[str]:
-    """One view of each text, drawn from its own seed; a text that nlpaug leaves nothing of stays as it is.
+    """One view of each text, drawn with the text's own seed. If nlpaug returns an empty text, the original is kept.
 
-    Texts go in one by one: in a batch, nlpaug compares all rows after the 32nd with the wrong words.
+    Texts are passed to nlpaug one by one because in a batch it compares all rows after the 32nd with the wrong words.
     """
     result = []
     with _generators_restored():
@@ -110,7 +110,7 @@ def apply(augmenter: Any, texts: Sequence[str], seeds: Sequence[int]) -> list[st
 
 @contextmanager
 def loading(model: str) -> Iterator[None]:
-    """Makes an InputError of what transformers raises where it cannot load `model`."""
+    """Turns the errors that transformers raises when it cannot load `model` into an InputError."""
     try:
         yield
     except (OSError, ValueError) as error:
@@ -129,7 +129,7 @@ def _generators_restored() -> Iterator[None]:
 
 
 def _keeping_spaces() -> dict[str, Any]:
-    """A tokenizer for nlpaug and its reverse, which puts back what stood between the words of the last text."""
+    """A tokenizer for nlpaug and its inverse, which restores the text between the words of the last text."""
     pieces: list[str] = []
 
     def tokenizer(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Views that nlpaug makes: typing errors, synonyms, contextual words, back-translation."""
+"""Views made by nlpaug: typing errors, synonyms, contextual words, back-translation."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ if TYPE_CHECKING:
 def character_noise(
     texts: Sequence[str], *, rate: float = 0.1, seed: int = 42, view: int = 0, kind: str = "keyboard"
 ) -> list[str]:
-    """Mistypes words of four letters or more, with nlpaug: by a neighbouring key ("keyboard") or any sign ("random").
+    """Makes typing errors in words of four or more letters, with nlpaug.
 
-    Of n words, ⌈rate · n⌉ are mistyped.
+    A character is replaced by that of a neighbouring key (`kind="keyboard"`) or by any character ("random"). Of n
+    words, ⌈rate · n⌉ are changed.
     """
     return _nlpaug(lambda: nlpaug_bridge.character_augmenter(kind, rate), texts, rate, seed, view)
 
 
 def nlpaug_synonyms(texts: Sequence[str], *, rate: float = 0.15, seed: int = 42, view: int = 0) -> list[str]:
-    """WordNet synonyms as nlpaug draws them: slower than `synonyms`, but of the word's part of speech.
+    """Replaces words with WordNet synonyms, with nlpaug. Slower than `synonyms`, but respects the part of speech.
 
-    Of n words, ⌈rate · n⌉ are tried; a synonym may be of several words.
+    Of n words, ⌈rate · n⌉ are tried. A synonym may have several words.
 
     Raises:
-        InputError: WordNet or NLTK's tagger is not on this machine; the message says how to bring it in.
+        InputError: WordNet or NLTK's tagger is not on this machine; the message says how to import it.
     """
     return _nlpaug(lambda: nlpaug_bridge.synonym_augmenter(rate), texts, rate, seed, view)
 
@@ -41,9 +42,10 @@ def nlpaug_synonyms(texts: Sequence[str], *, rate: float = 0.15, seed: int = 42,
 def nlpaug_contextual(
     texts: Sequence[str], *, model: str | Path, rate: float = 0.15, seed: int = 42, view: int = 0
 ) -> list[str]:
-    """Masked-language-model substitution as nlpaug does it: one word after the other, each seeing those before.
+    """Replaces words with predictions of a masked language model, with nlpaug.
 
-    The text comes back as the tokenizer decodes it, so its spaces, and its capitals with an uncased model, may differ.
+    Words are replaced one after the other, so that each prediction sees the earlier replacements. The result is decoded
+    by the tokenizer, so that spaces may differ, and capitals too if the model is uncased.
 
     Raises:
         InputError: The model is not of type bert, distilbert or roberta.
@@ -54,13 +56,13 @@ def nlpaug_contextual(
 def back_translation(
     texts: Sequence[str], *, model: str | Path, back_model: str | Path, max_length: int = 256
 ) -> list[str]:
-    """Translates and translates back, with nlpaug (Sennrich, Haddow and Birch 2016). It draws nothing.
+    """Translates texts and translates them back, with nlpaug (Sennrich, Haddow and Birch 2016). Nothing is random.
 
     Args:
-        texts: In the language that `model` reads.
-        model: A sequence-to-sequence model, a directory or a name on the hub.
-        back_model: One for the way back.
-        max_length: Tokens after which a translation is cut.
+        texts: Texts in the source language of `model`.
+        model: A sequence-to-sequence model that translates: a directory, or a name on the hub.
+        back_model: A model that translates back.
+        max_length: The maximal length of a translation, in tokens.
     """
     present = [text for text in texts if text.strip()]
     if not present:
@@ -72,7 +74,7 @@ def back_translation(
 
 def _nlpaug(make: Callable[[], Any], texts: Sequence[str], rate: float, seed: int, view: int) -> list[str]:
     check_rate(rate)
-    if rate == 0:  # nlpaug changes one word at least
+    if rate == 0:  # nlpaug would change at least one word
         return list(texts)
     draws = uniform(seed, 0, torch.tensor([text_id(text) for text in texts], dtype=torch.long), view, 1, STREAM)
     with without_bars():
@@ -81,7 +83,7 @@ def _nlpaug(make: Callable[[], Any], texts: Sequence[str], rate: float, seed: in
 
 @contextmanager
 def without_bars() -> Iterator[None]:
-    """Silences the bars that datasets and transformers show for work of any length, piped or not."""
+    """Turns off the progress bars of datasets and transformers, which appear even for short work and in pipes."""
     import datasets
     from transformers.utils import logging
 

@@ -1,4 +1,4 @@
-"""document -> spans: anchors, and positives that touch, overlap or lie within them.
+"""Spans of a document: anchors, and positives that are adjacent to them, overlap them or are inside them.
 
 DeCLUTR (Giorgi et al. 2021, arXiv 2006.03659), section 3.2.
 """
@@ -9,7 +9,7 @@ from typing import Literal
 from scipy.stats import beta
 
 Span = tuple[int, int]
-"""First token, and the one behind the last."""
+"""The index of the first token, and the index after the last token."""
 
 Positives = Literal["any", "subsuming", "adjacent"]
 
@@ -24,21 +24,25 @@ def sample_spans(
     longest: int,
     sampling: Positives = "any",
 ) -> list[tuple[Span, list[Span]]]:
-    """Anchors of a document, each with its positives.
+    """Samples anchors from a document, and positives for each anchor.
 
     Lengths are ⌊Beta · (longest − shortest) + shortest⌋, with Beta(4, 2) for anchors, which are long, and Beta(2, 4)
-    for positives. Anchors start at least 2 · longest apart, uniformly among all ways to do so (the paper; the authors'
-    code draws them in buckets). A positive starts uniformly between where it would end at its anchor's start and its
-    anchor's end, so that it is adjacent, overlaps, or lies within.
+    for positives. The starts of anchors are at least 2 · longest apart, and all such choices are equally likely (as in
+    the paper; the authors' code draws them in buckets). With `sampling="any"` the start of a positive is uniform
+    between (anchor start − length of the positive) and the anchor's end, so that the positive is adjacent to the
+    anchor, overlaps it or is inside it.
 
     Args:
-        tokens: Of the document, at least 2 · anchors · longest.
-        numbers: From [0, 1), 2 · anchors · (1 + positives) of them.
-        anchors: How many.
-        positives: How many an anchor.
-        shortest: Bounds of the lengths, in tokens.
-        longest: Likewise.
-        sampling: "any" as above; "subsuming": within the anchor; "adjacent": directly before or behind it.
+        tokens: The number of tokens of the document, at least 2 · anchors · longest.
+        numbers: 2 · anchors · (1 + positives) random numbers from [0, 1).
+        anchors: The number of anchors.
+        positives: The number of positives per anchor.
+        shortest: The shortest length of a span, in tokens.
+        longest: The longest length of a span, in tokens.
+        sampling: "any", as above; "subsuming": inside the anchor; "adjacent": directly before or after the anchor.
+
+    Returns:
+        For each anchor the anchor and its positives.
 
     Example:
         >>> sample_spans(100, [0.5] * 4, anchors=1, positives=1, shortest=4, longest=20)
@@ -78,5 +82,5 @@ def _positive(
 
 
 def _length(number: float, a: float, b: float, shortest: int, longest: int) -> int:
-    """Beta-distributed, by the inverse of its distribution function."""
+    """A Beta-distributed length, by the inverse of the distribution function."""
     return int(beta.ppf(number, a, b) * (longest - shortest) + shortest)

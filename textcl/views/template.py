@@ -12,17 +12,17 @@ PLACE = "{text}"
 
 @dataclass(frozen=True)
 class Template:
-    """Puts texts into a template, cut so that what follows them is not lost.
+    """Puts texts into a template. Long texts are truncated, so that the end of the template is kept.
 
     Jiang et al. 2022 (PromptBERT, arXiv 2201.04337), section 3.2.
 
     Attributes:
-        template: Holds `{text}`.
-        tokenizer: The encoder's.
-        max_length: Tokens of a text in its template, special tokens included.
+        template: The template; it contains `{text}` once.
+        tokenizer: The encoder's tokenizer.
+        max_length: The maximal number of tokens of the filled template, special tokens included.
 
     Raises:
-        InputError: If the template does not hold `{text}`, or leaves no room for a text.
+        InputError: The template does not contain `{text}` exactly once, or it leaves no room for a text.
     """
 
     template: str
@@ -31,17 +31,17 @@ class Template:
 
     def __post_init__(self) -> None:
         if self.template.count(PLACE) != 1:
-            raise InputError(f"A template holds {PLACE} once, where the text goes; {self.template!r} does not.")
+            raise InputError(f"A template must contain {PLACE} exactly once; {self.template!r} does not.")
         if sum(self.edges) >= self.max_length:
             raise InputError(
-                f"The template {self.template!r} takes {sum(self.edges)} tokens, and max_length {self.max_length} "
-                "leaves none for a text; raise max_length or take a shorter template."
+                f"The template {self.template!r} takes {sum(self.edges)} tokens, so that max_length {self.max_length} "
+                "leaves none for a text; raise max_length or use a shorter template."
             )
 
     @cached_property
     def edges(self) -> tuple[int, int]:
-        """Tokens before the text and behind it, special ones included."""
-        # around a text, since a space before it may belong to its first token
+        """The numbers of tokens before and after the text, special tokens included."""
+        # counted around a text, because the space before a text may belong to its first token
         offsets, place = self._offsets("a"), self.template.index(PLACE)
         of_text = [number for number, (start, end) in enumerate(offsets) if start <= place < end]
         return of_text[0], len(offsets) - 1 - of_text[-1]
@@ -49,17 +49,17 @@ class Template:
     def __call__(self, text: str) -> str:
         offsets = self._offsets(text)
         if len(offsets) > self.max_length:
-            last = self.max_length - self.edges[1] - 1  # the last token of the text that there is room for
-            end = min(offsets[last][1], offsets[last + 1][0])  # a character of several tokens is not cut in two
+            last = self.max_length - self.edges[1] - 1  # the last token of the text that fits
+            end = min(offsets[last][1], offsets[last + 1][0])  # do not split a character that has several tokens
             text = text[: max(0, end - self.template.index(PLACE))]
         return self.template.replace(PLACE, text)
 
     def _offsets(self, text: str) -> list[tuple[int, int]]:
-        """Where the tokens of a text in its template begin and end, in characters."""
+        """The (start, end) of each token of the filled template, in characters."""
         filled = self.template.replace(PLACE, text)
         return list(self.tokenizer(filled, return_offsets_mapping=True, verbose=False)["offset_mapping"])
 
 
 def in_prompt(prompt: str, tokenizer: Any, max_length: int) -> Callable[[str], str]:
-    """The function that puts a text behind a prompt or, if that holds `{text}`, into it."""
+    """A function that puts a text after a prompt, or inside it if the prompt contains `{text}`."""
     return Template(prompt, tokenizer, max_length) if PLACE in prompt else lambda text: prompt + text

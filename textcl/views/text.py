@@ -1,7 +1,8 @@
-"""Views of a text that are texts again, made once for a whole corpus.
+"""Text views: views that are texts again, made once for a whole corpus.
 
-Every function takes a list of texts and gives a list of as many. What it draws is a pure function of the text, the seed
-and the view's number, whatever else is in the list; a rate of 0 changes nothing, and no text becomes empty.
+Every function takes a list of texts and returns a list of the same length. Its random numbers are a pure function of
+the text, the seed and the number of the view, so they do not depend on the other texts. A rate of 0 changes nothing,
+and no text becomes empty.
 """
 
 from __future__ import annotations
@@ -53,25 +54,25 @@ def augment(
     batch_size: int = 1000,
     **options: Any,
 ) -> Dataset:
-    """Adds the columns `text_1` … `text_<copies>`, each another view of the column `text`.
+    """Adds the columns `text_1` … `text_<copies>`, each a different view of the column `text`.
 
-    The result is kept on disk under a name made from the view, its options, the seed, the model's files and the
-    dataset's fingerprint: the same call, in this process or another, reads it back.
+    The result is cached on disk under a name made from the view, its options, the seed, the model's files and the
+    dataset's fingerprint, so that the same call reads it back, also in another process.
 
     Args:
-        dataset: With a column "text".
+        dataset: A dataset with a column "text".
         view: A name in `TEXT_VIEWS`.
-        copies: Columns to add.
-        rate: How much is changed, as the view's function says; its default where not given.
-        seed: Of the draws.
-        model: For views that need one.
-        cache_dir: Where the result is kept; by default in the cache folder of `datasets`.
-        batch_size: Texts a view sees at once.
-        **options: What else the view's function takes.
+        copies: How many columns to add.
+        rate: How much is changed, see the view's function; default: the default of that function.
+        seed: The seed of the draws.
+        model: A model, for views that need one.
+        cache_dir: The folder of the cached result; default: a folder in the cache of `datasets`.
+        batch_size: How many texts a view gets at once.
+        **options: Further arguments of the view's function.
 
     Raises:
-        InputError: An unknown view or option (the nearest is named), a missing one, no column "text", or what the
-            view's function raises.
+        InputError: The view or an option is unknown (the message suggests the nearest name), a needed option is
+            missing, there is no column "text", or the view's function raises it.
 
     Example:
         >>> augment(load_texts("wiki.txt"), "deletion", rate=0.2).column_names  # doctest: +SKIP
@@ -82,7 +83,7 @@ def augment(
             f"There is no text view '{view}'; there are {', '.join(TEXT_VIEWS)}.{nearest(view, TEXT_VIEWS)}"
         )
     if "text" not in dataset.column_names:
-        raise InputError(f"A column 'text' is needed; the dataset has {dataset.column_names}.")
+        raise InputError(f"The dataset needs a column 'text'; it has {dataset.column_names}.")
     function = TEXT_VIEWS[view]
     takes = inspect.signature(function).parameters
     options |= {name: value for name, value in (("rate", rate), ("model", model)) if value is not None}
@@ -109,7 +110,7 @@ def augment(
         texts, numbers = batch["text"], range(1, copies + 1)
         if "view" in takes:
             columns = [function(texts, seed=seed, view=number, **options) for number in numbers]
-        else:  # nothing is drawn
+        else:  # the view is not random, so all copies are equal
             columns = [function(texts, **options)] * copies
         bar.update(len(texts))
         return {f"text_{number}": column for number, column in zip(numbers, columns, strict=True)}

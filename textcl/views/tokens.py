@@ -1,9 +1,9 @@
-"""ids -> ids: operators over a whole batch of token rows, without a loop over rows.
+"""Operators on token ids: each changes a whole batch of token rows without a loop over rows.
 
-CLEAR (Wu et al. 2020, arXiv 2012.15466), figure 2, has the four operators. Its rates, and the numbers and lengths of
-spans, come from memory of the paper and are unverified.
+The first four operators are those of CLEAR (Wu et al. 2020, arXiv 2012.15466), figure 2. CLEAR's rates, and its numbers
+and lengths of spans, come from memory of the paper and are unverified.
 
-What is random comes from `draw`, which the collator binds to the run's seed, the epoch, the rows and the view.
+Random numbers come from `draw`, which the collator binds to the run's seed, the epoch, the rows and the view.
 """
 
 from collections.abc import Callable
@@ -13,18 +13,18 @@ import torch
 from torch import Tensor
 
 Draw = Callable[[int], Tensor]
-"""`draw(count)` gives (rows, count) numbers from [0, 1), other ones at each call."""
+"""`draw(count)` returns (rows, count) random numbers from [0, 1), different ones at each call."""
 
 
 @dataclass(frozen=True)
 class TokenRows:
-    """Token rows as operators take and give them.
+    """A batch of token rows; operators take and return it.
 
     Attributes:
-        ids: (rows, length), padded on the right.
+        ids: Token ids, (rows, length), padded on the right.
         attention: (rows, length) bool, false on padding.
         ordinary: (rows, length) bool, false on padding and on the tokenizer's special tokens.
-        padding: The padding token.
+        padding: The id of the padding token.
     """
 
     ids: Tensor
@@ -34,11 +34,11 @@ class TokenRows:
 
     @property
     def body(self) -> tuple[Tensor, Tensor]:
-        """The first ordinary position of each row and how many there are, both (rows, 1)."""
+        """The first ordinary position of each row and the number of ordinary positions, both (rows, 1)."""
         return self.ordinary.int().argmax(dim=1, keepdim=True), self.ordinary.sum(dim=1, keepdim=True)
 
     def reordered(self, order: Tensor) -> "TokenRows":
-        """Position i of the result is position `order[:, i]` of this, (rows, length)."""
+        """The rows with their positions permuted: position i of the result is `order[:, i]`, (rows, length)."""
         return replace(
             self,
             ids=self.ids.gather(1, order),
@@ -47,7 +47,7 @@ class TokenRows:
         )
 
     def kept(self, keep: Tensor) -> "TokenRows":
-        """Only the positions where `keep` (rows, length) is true, padded to the longest row that is left."""
+        """The rows with only the positions where `keep` (rows, length) is true, padded to the longest new row."""
         keep = keep & self.attention
         moved = self.reordered(torch.argsort(~keep, dim=1, stable=True))
         longest = int(keep.sum(dim=1).max())
@@ -61,14 +61,14 @@ class TokenRows:
 
 
 def word_deletion(rows: TokenRows, draw: Draw, rate: float, deletion_token: int) -> TokenRows:
-    """Each token becomes [DEL] with probability `rate`; a run of them becomes one (figure 2a; rate 0.7 unverified)."""
+    """Replaces tokens by [DEL] with probability `rate`, and a run of [DEL] by one (figure 2a; rate 0.7 unverified)."""
     return _deleted(rows, draw(rows.ids.shape[1]) < rate, deletion_token)
 
 
 def span_deletion(rows: TokenRows, draw: Draw, rate: float, deletion_token: int, spans: int = 5) -> TokenRows:
-    """`spans` spans, together at most `rate` of the text, become one [DEL] each (figure 2b; 5 of 5 % unverified).
+    """Replaces `spans` spans, at most `rate` of the text in all, by one [DEL] each (figure 2b; 5 of 5 % unverified).
 
-    A span has one token at least, so that a short text has fewer of them.
+    A span has at least one token, so that a short text has fewer spans.
     """
     first, count = rows.body
     length = (count * rate / spans).floor().clamp(min=1)
@@ -80,9 +80,9 @@ def span_deletion(rows: TokenRows, draw: Draw, rate: float, deletion_token: int,
 
 
 def reordering(rows: TokenRows, draw: Draw, rate: float, pairs: int = 5) -> TokenRows:
-    """`pairs` times two spans change places; they may differ in length (figure 2c; 5 pairs of 5 % spans unverified).
+    """Exchanges two spans, `pairs` times; they may differ in length (figure 2c; 5 pairs of 5 % spans unverified).
 
-    A span has one token at least and `rate / pairs` of the text on average; in a short text fewer pairs are exchanged.
+    A span has at least one token, and on average `rate / pairs` of the text. In a short text fewer pairs are exchanged.
     """
     position = torch.arange(rows.ids.shape[1])[None]
     for pair in range(pairs):
@@ -97,7 +97,7 @@ def reordering(rows: TokenRows, draw: Draw, rate: float, pairs: int = 5) -> Toke
         end = start + length[:, :1]
         other_start = first + gap[:, 1:] + length[:, :1]
         other_end = other_start + length[:, 1:]
-        # the row falls into five parts, of which the second and the fourth change places
+        # the row has five parts; the second and the fourth are exchanged
         part = sum((position >= edge).long() for edge in (start, end, other_start, other_end))
         rows = rows.reordered(torch.argsort(torch.tensor([0, 3, 2, 1, 4])[part], dim=1, stable=True))
     return rows
@@ -106,16 +106,16 @@ def reordering(rows: TokenRows, draw: Draw, rate: float, pairs: int = 5) -> Toke
 def substitution(
     rows: TokenRows, draw: Draw, rate: float, table: Tensor, count: Tensor, continues: Tensor
 ) -> TokenRows:
-    """Each word with synonyms is replaced by one of them with probability `rate` (figure 2d; rate 0.3 unverified).
+    """Replaces each word that has synonyms by one of them with probability `rate` (figure 2d; rate 0.3 unverified).
 
-    A word of several tokens stays as it is.
+    A word of several tokens is not replaced.
 
     Args:
         rows: The rows.
-        draw: Of random numbers.
-        rate: Of the words that have synonyms.
-        table: Synonyms of each token, (vocabulary, most).
-        count: How many of them there are, (vocabulary,).
+        draw: The source of random numbers.
+        rate: The probability that a word with synonyms is replaced.
+        table: The synonyms of each token, (vocabulary, most).
+        count: The number of synonyms of each token, (vocabulary,).
         continues: Whether a token continues the word before it, (vocabulary,).
     """
     length = rows.ids.shape[1]
@@ -128,10 +128,11 @@ def substitution(
 
 
 def repetition(rows: TokenRows, draw: Draw, rate: float, longest: int | None = None) -> TokenRows:
-    """Says some tokens twice: from none to max(2, ⌊rate · L⌋) of a text's L, all numbers as likely, in random places.
+    """Repeats random tokens: from 0 to max(2, ⌊rate · L⌋) of a text's L tokens, each number with equal probability.
 
-    ESimCSE (Wu et al. 2022, arXiv 2109.04380), section 3.1, on subwords: the length of a text says less of its sense.
-    No row grows beyond `longest` tokens, for which the backbone has places.
+    ESimCSE (Wu et al. 2022, arXiv 2109.04380), section 3.1, applied to subwords. Its purpose is that texts of similar
+    length do not count as similar in meaning. No row becomes longer than `longest` tokens, the number of positions of
+    the backbone.
     """
     _, count = rows.body
     most = (count * rate).floor().clamp(min=2)
@@ -145,9 +146,9 @@ def repetition(rows: TokenRows, draw: Draw, rate: float, longest: int | None = N
 
 
 def crop_away(rows: TokenRows, draw: Draw, rate: float) -> TokenRows:
-    """Keeps a contiguous span of max(1, ⌊(1 − rate) · L⌋) of a text's L tokens, and the special ones around it.
+    """Keeps a contiguous span of max(1, ⌊(1 − rate) · L⌋) of a text's L tokens, and the special tokens.
 
-    The text's counterpart of an image's crop; short ones are that of SwAV's multi-crop.
+    For texts this corresponds to cropping an image. Short crops correspond to the small crops of SwAV's multi-crop.
     """
     first, count = rows.body
     length = (count * (1 - rate)).floor().clamp(min=1)
@@ -157,7 +158,7 @@ def crop_away(rows: TokenRows, draw: Draw, rate: float) -> TokenRows:
 
 
 def _as_many(count: Tensor, rate: float, most: int) -> Tensor:
-    """How many single tokens `rate` of a text's `count` allows, at least one and at most `most`, (rows, 1)."""
+    """⌊count · rate⌋, but at least 1 and at most `most`, (rows, 1): how many spans of one token fit into the rate."""
     return (count * rate).floor().clamp(1, most)
 
 

@@ -1,7 +1,7 @@
-"""The View protocol: how one text becomes several, on its tokens or inside the encoder.
+"""The View protocol: how one text becomes several, by changing its tokens or by changing values inside the encoder.
 
-A view is named by its operators, each with a rate if the default is not wanted: "plain", "shuffle",
-"token_cutoff:0.15", "word_deletion:0.5+reordering". "plain" changes nothing: two plain views differ by dropout.
+The name of a view lists its operators, each with a rate if it is not the default: "plain", "shuffle",
+"token_cutoff:0.15", "word_deletion:0.5+reordering". "plain" changes nothing: two plain views differ only by dropout.
 
 A rate is always the share that is changed or removed.
 """
@@ -23,14 +23,15 @@ DELETION_TOKEN = "[DEL]"
 
 @dataclass(frozen=True)
 class Operator:
-    """All that textcl knows of a view operator.
+    """A view operator: its function and how to use it.
 
     Attributes:
         function: Changes token rows, or the rows of one view inside the encoder.
         rate: The share that is changed or removed by default; None: the operator has no rate.
-        place: What it changes: "tokens" of a row, "inputs" of the backbone, or the backbone's "embeddings".
-        options: From the tokenizer and the longest row of the backbone to further arguments of the function.
-        deletes: Whether it puts [DEL] into rows, which the tokenizer must know.
+        place: What the operator changes: the "tokens" of a row, the "inputs" of the backbone, or the output of the
+            backbone's embedding block ("embeddings").
+        options: Computes further arguments of the function from the tokenizer and the backbone's longest row.
+        deletes: Whether the operator puts [DEL] into rows; the tokenizer must then have this token.
     """
 
     function: Callable[..., Any]
@@ -49,7 +50,7 @@ def _synonyms(tokenizer: Any, longest: int | None) -> dict[str, Any]:
     return {"table": table, "count": count, "continues": continues(tokenizer)}
 
 
-# Default rates are those of the papers (ConSERT §4.1; ESimCSE; CLEAR's are unverified).
+# The default rates are those of the papers (ConSERT §4.1; ESimCSE; those of CLEAR are unverified).
 OPERATORS: dict[str, Operator] = {
     "word_deletion": Operator(tokens.word_deletion, 0.7, "tokens", _deletion_token, deletes=True),
     "span_deletion": Operator(tokens.span_deletion, 0.25, "tokens", _deletion_token, deletes=True),
@@ -67,15 +68,15 @@ OPERATORS: dict[str, Operator] = {
 
 @dataclass(frozen=True)
 class View:
-    """One way to see a text.
+    """One view of a text, parsed from its name.
 
     Attributes:
-        name: What it was parsed from.
-        token_operators: Applied to the token rows, in order.
-        input_operators: Applied to the backbone's inputs, in order.
-        embedding_operators: Applied to the output of the backbone's embedding block, in order.
+        name: The name that the view was parsed from.
+        token_operators: The operators on the token rows, in order.
+        input_operators: The operators on the backbone's inputs, in order.
+        embedding_operators: The operators on the output of the backbone's embedding block, in order.
         shuffles_positions: Whether an input operator permutes position ids.
-        template: The template that the text is put into first.
+        template: The template into which the text is put first.
     """
 
     name: str = "plain"
@@ -90,21 +91,21 @@ PLAIN = View()
 
 
 def deletes_tokens(names: Iterable[str]) -> bool:
-    """Whether a view of these needs a tokenizer that knows `DELETION_TOKEN`."""
+    """Whether one of these views needs a tokenizer with `DELETION_TOKEN`."""
     found = (operator for name in names for operator, _, _ in _parts(name))
     return any(OPERATORS[operator].deletes for operator in found)
 
 
 def parse_view(name: str, tokenizer: Any, longest: int | None = None) -> View:
-    """The view that a name such as "word_deletion:0.5+reordering" means.
+    """Parses the name of a view, such as "word_deletion:0.5+reordering".
 
     Args:
-        name: Operators with plus signs between them, each perhaps with a colon and a rate from 0 to 1.
-        tokenizer: Tells the operators on tokens which token is [DEL], and which are words with synonyms.
-        longest: The most tokens of a row that the backbone has positions for, special ones included.
+        name: Operators joined by plus signs, each optionally followed by a colon and a rate from 0 to 1.
+        tokenizer: The encoder's tokenizer. Operators on tokens need it for the id of [DEL] and for synonyms.
+        longest: The longest row that the backbone has positions for, in tokens, special tokens included.
 
     Raises:
-        InputError: For an unknown operator (the nearest is suggested), or something that is not a rate.
+        InputError: An operator is unknown (the message suggests the nearest), or a rate is not valid.
     """
     placed: dict[str, list[Any]] = {"tokens": [], "inputs": [], "embeddings": []}
     for operator, given, part in _parts(name):
@@ -117,20 +118,22 @@ def parse_view(name: str, tokenizer: Any, longest: int | None = None) -> View:
 
 
 def _parts(name: str) -> Iterator[tuple[str, str, str]]:
-    """The operators of a view but "plain": name, rate as it was given, and both as they were written."""
+    """Yields each operator of a view but "plain": its name, its rate as written, and the whole part as written."""
     for part in name.split("+"):
         operator, _, given = part.strip().partition(":")
         if operator == "plain" and not given:
             continue
-        if operator == "crop":  # its rate was the share that was kept
+        if operator == "crop":  # an earlier version had "crop", whose rate was the share that is kept
             kept = _rate(given, 0.5, part)
             raise InputError(
-                f"The view {part.strip()!r} is spelled 'crop_away:{1 - (kept or 0.0):.3g}' now: a rate is the share "
-                "that is removed, here that which is cut away."
+                f"The view {part.strip()!r} is now spelled 'crop_away:{1 - (kept or 0.0):.3g}': its rate is the share "
+                "of the text that is cut away."
             )
         if operator not in OPERATORS:
             known = ["plain", *OPERATORS]
-            raise InputError(f"There is no view {operator!r}.{nearest(operator, known)} There are: {', '.join(known)}.")
+            raise InputError(
+                f"There is no view {operator!r}.{nearest(operator, known)} The views are: {', '.join(known)}."
+            )
         yield operator, given, part
 
 
@@ -143,5 +146,5 @@ def _rate(given: str, default: float | None, part: str) -> float | None:
         rate = -1.0
     if default is None or not 0 <= rate <= 1:
         takes = "takes no rate" if default is None else "takes a rate from 0 to 1"
-        raise InputError(f"The view {part.partition(':')[0]!r} {takes}, and {given!r} was given.")
+        raise InputError(f"The view {part.partition(':')[0]!r} {takes}, but {given!r} was given.")
     return rate

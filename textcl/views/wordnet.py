@@ -1,4 +1,4 @@
-"""WordNet 3.0, read from disk by NLTK: the synonyms of a word, and of the tokens of a vocabulary."""
+"""Synonyms of words and of the tokens of a vocabulary, from WordNet 3.0, which NLTK reads from disk."""
 
 import os
 import unicodedata
@@ -13,17 +13,17 @@ from textcl.data.catalogue import data_directory
 from textcl.errors import InputError
 
 MOST = 8
-"""Synonyms of a word that are drawn from, the most frequent ones."""
+"""A word is replaced by one of this many synonyms, the most frequent ones."""
 
 
 def require(resource: str) -> None:
-    """Makes NLTK find a resource on disk: in $NLTK_DATA, its own folders, or `nltk_data` in the data directory.
+    """Makes NLTK find a resource on disk: in $NLTK_DATA, in NLTK's folders, or in `nltk_data` in the data directory.
 
     Args:
-        resource: Its path in NLTK's layout, such as "corpora/wordnet".
+        resource: The resource's path in NLTK's layout, such as "corpora/wordnet".
 
     Raises:
-        InputError: It is in none of them, or NLTK is not installed.
+        InputError: The resource is in none of these folders, or NLTK is not installed.
     """
     try:
         import nltk.data
@@ -38,18 +38,18 @@ def require(resource: str) -> None:
     except LookupError:
         raise InputError(
             f"NLTK's {resource} is not on this machine: not in $NLTK_DATA, not in NLTK's own folders, not in {own}. "
-            f"Bring it in with `textcl data import nltk_data.tar.xz`, an archive or folder in NLTK's layout."
+            f"Import it with `textcl data import nltk_data.tar.xz`, an archive or folder in NLTK's layout."
         ) from None
 
 
 def synonyms(word: str) -> list[str]:
     """The single-word lemmas of all synsets of a word, lower-cased, without the word itself.
 
-    Those that occur most often in WordNet's sense-tagged texts, in the senses that they share with the word, come
-    first. Inflected words are looked up under their base form.
+    They are sorted by how often they occur in WordNet's sense-tagged texts, in the senses that they share with the
+    word; the most frequent comes first. An inflected word is looked up by its base form.
 
     Raises:
-        InputError: WordNet is not on this machine; the message says how to bring it in.
+        InputError: WordNet is not on this machine; the message says how to import it.
 
     Example:
         >>> synonyms("huge")  # doctest: +SKIP
@@ -59,31 +59,31 @@ def synonyms(word: str) -> list[str]:
 
 
 def substitutes(word: str) -> tuple[str, ...]:
-    """What a word may be replaced with: its `MOST` most frequent synonyms; nothing where it is a stop word.
+    """The `MOST` most frequent synonyms of a word, by which it may be replaced; none for a stop word.
 
-    As in EDA (Wei and Zou 2019), stop words stay: WordNet knows "in" as indium and "a" as ampere.
+    Stop words are not replaced, as in EDA (Wei and Zou 2019): in WordNet, "in" means indium and "a" ampere.
     """
     word = word.lower()
     return () if word in _stop_words() else _synonyms(word)[:MOST]
 
 
 def in_case_of(word: str, synonym: str) -> str:
-    """A synonym, written with capitals where the word has them."""
+    """The synonym with the word's capitals: all upper case, or with an upper-case first letter."""
     if word.isupper() and len(word) > 1:
         return synonym.upper()
     return synonym[:1].upper() + synonym[1:] if word[:1].isupper() else synonym
 
 
 def synonym_table(tokenizer: PreTrainedTokenizerBase, most: int = MOST) -> tuple[Tensor, Tensor]:
-    """The synonyms of every token that is a word by itself, as far as they are such tokens too.
+    """The synonyms of every token that is a whole word; only synonyms that are single tokens are included.
 
     Args:
-        tokenizer: With a WordPiece, byte-level BPE or SentencePiece vocabulary.
-        most: Synonyms a token, the most frequent ones.
+        tokenizer: A tokenizer with a WordPiece, byte-level BPE or SentencePiece vocabulary.
+        most: The largest number of synonyms per token; the most frequent ones are kept.
 
     Returns:
-        Their ids (vocabulary, most), int64, the token's own id where there are fewer; and how many there are
-        (vocabulary,), int64.
+        The ids of the synonyms, (vocabulary, most), int64, filled up with the token's own id; and the number of
+        synonyms of each token, (vocabulary,), int64.
 
     Raises:
         InputError: WordNet is not on this machine.
@@ -103,8 +103,8 @@ def synonym_table(tokenizer: PreTrainedTokenizerBase, most: int = MOST) -> tuple
 def continues(tokenizer: PreTrainedTokenizerBase) -> Tensor:
     """Which tokens continue a word, (vocabulary,), bool.
 
-    Punctuation and special tokens do not. In byte-level BPE the first word of a text bears no mark either, so what
-    stands first in a text begins a word whatever this says.
+    Punctuation and special tokens do not. In byte-level BPE the first token of a text has no mark, so this function
+    says that it continues a word; treat the first token of a text always as the beginning of a word.
     """
     vocabulary, mark = _vocabulary(tokenizer)
     result = torch.zeros(_size(tokenizer), dtype=torch.bool)
@@ -114,7 +114,7 @@ def continues(tokenizer: PreTrainedTokenizerBase) -> Tensor:
 
 
 def whole_words(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
-    """The tokens that are words of letters by themselves, id -> word."""
+    """The tokens that are whole words of letters: from token id to word."""
     vocabulary, mark = _vocabulary(tokenizer)
     begins = {index: token for token, index in vocabulary.items() if not _continues(token, mark)}
     words = {index: _written(token, tokenizer).removeprefix(mark).strip() for index, token in begins.items()}
@@ -135,7 +135,7 @@ def _synonyms(word: str) -> tuple[str, ...]:
 
 @cache
 def _reader() -> tuple[Any, dict[str, int]]:
-    """NLTK's reader, and how often each sense key occurs (read at once: NLTK would search the file for each)."""
+    """NLTK's reader and the count of each sense key. All counts are read once, since NLTK would search for each."""
     require("corpora/wordnet")
     from nltk.corpus import wordnet
     from nltk.corpus.reader.wordnet import WordNetError
@@ -145,7 +145,9 @@ def _reader() -> tuple[Any, dict[str, int]]:
         with wordnet.open("cntlist.rev") as lines:
             counts = {key: int(count) for key, _, count in map(str.split, lines)}
     except (OSError, ValueError, WordNetError) as error:
-        raise InputError(f"WordNet cannot be read; it has to be whole, and of files, not links: {error}") from None
+        raise InputError(
+            f"WordNet cannot be read; all its files must be present, and none may be a link: {error}"
+        ) from None
     return wordnet, counts
 
 
@@ -157,9 +159,9 @@ def _stop_words() -> frozenset[str]:
 
 
 def _vocabulary(tokenizer: PreTrainedTokenizerBase) -> tuple[dict[str, int], str]:
-    """The vocabulary without special tokens, and its mark: "##" continues a word, "Ġ" and "▁" begin one, "" is none.
+    """The vocabulary without special tokens, and its mark: "##" continues a word, "Ġ" and "▁" begin one, "": no mark.
 
-    The commonest is taken, since "##" is also a token of RoBERTa, where it has other uses.
+    The most frequent mark is taken, because RoBERTa has a token "##" too, with another meaning.
     """
     special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
     vocabulary = {token: index for token, index in tokenizer.get_vocab().items() if index not in special}
@@ -177,10 +179,10 @@ def _continues(token: str, mark: str) -> bool:
 
 
 def _written(token: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """A token as text: byte-level BPE writes what is not ASCII as bytes in disguise."""
+    """A token as text. Byte-level BPE writes the bytes of non-ASCII characters as other characters."""
     return token if token.isascii() else tokenizer.convert_tokens_to_string([token])
 
 
 def _is_punctuation(text: str) -> bool:
-    # U+FFFD stands for part of a character's bytes, which do continue a word.
+    # U+FFFD means an incomplete character; such bytes do continue a word
     return all(unicodedata.category(sign)[0] in "PSZC" and sign != "\ufffd" for sign in text)

@@ -16,22 +16,22 @@ from textcl.views.nlpaug_bridge import WORD
 if TYPE_CHECKING:
     pass
 
-STREAM = 1  # of the draws; 0 is that of masked-word prediction
+STREAM = 1  # the stream of the draws; masked-word prediction uses stream 0
 
-_WINDOW = 256  # texts whose draws are held at once
+_WINDOW = 256  # texts whose random numbers are in memory at once
 
 
 def synonyms(texts: Sequence[str], *, rate: float = 0.15, seed: int = 42, view: int = 0) -> list[str]:
-    """Replaces words with WordNet synonyms, as EDA does (Wei and Zou 2019): any words but stop words.
+    """Replaces words with WordNet synonyms, as in EDA (Wei and Zou 2019). Stop words are not replaced.
 
     Args:
-        texts: English.
-        rate: Share of the words that have a synonym which are replaced.
-        seed: Of the draws.
-        view: The view's number.
+        texts: English texts.
+        rate: The probability that a word that has a synonym is replaced.
+        seed: The seed of the draws.
+        view: The number of the view.
 
     Raises:
-        InputError: WordNet is not on this machine; the message says how to bring it in.
+        InputError: WordNet is not on this machine; the message says how to import it.
 
     Example:
         >>> synonyms(["A huge dog slept."], rate=1.0)  # doctest: +SKIP
@@ -42,7 +42,7 @@ def synonyms(texts: Sequence[str], *, rate: float = 0.15, seed: int = 42, view: 
         for word in np.flatnonzero(draws < rate):
             original = pieces[2 * word + 1]
             if found := wordnet.substitutes(original):
-                # below the rate, draw / rate is uniform again
+                # given draw < rate, draw / rate is uniform on [0, 1)
                 synonym = found[int(draws[word] / rate * len(found))]
                 pieces[2 * word + 1] = wordnet.in_case_of(original, synonym)
         result.append("".join(pieces))
@@ -50,7 +50,7 @@ def synonyms(texts: Sequence[str], *, rate: float = 0.15, seed: int = 42, view: 
 
 
 def deletion(texts: Sequence[str], *, rate: float = 0.1, seed: int = 42, view: int = 0) -> list[str]:
-    """Leaves out words, each with probability `rate`; where all would go, one stays.
+    """Deletes each word with probability `rate`; if all words would be deleted, one is kept.
 
     Example:
         >>> deletion(["A huge dog slept, and it snored."], rate=0.3)
@@ -66,7 +66,7 @@ def deletion(texts: Sequence[str], *, rate: float = 0.1, seed: int = 42, view: i
             gone[np.argmax(draws)] = False
         kept, between = [], pieces[0]
         for word, following, is_gone in zip(pieces[1::2], pieces[2::2], gone, strict=True):
-            if is_gone:  # of the spaces on its two sides, one goes along
+            if is_gone:  # delete the space on one side of the word too
                 between = between.rstrip() + following if between[-1:].isspace() else between + following.lstrip()
             else:
                 kept += [between, word]
@@ -76,13 +76,13 @@ def deletion(texts: Sequence[str], *, rate: float = 0.1, seed: int = 42, view: i
 
 
 def swap(texts: Sequence[str], *, rate: float = 0.1, seed: int = 42, view: int = 0) -> list[str]:
-    """Lets adjacent words change places; about a share `rate` of the words does, none twice.
+    """Exchanges adjacent words; about a share `rate` of the words is moved, none twice.
 
     Example:
         >>> swap(["A huge dog slept, and it snored."], rate=0.5)
         ['A huge dog slept, it and snored.']
     """
-    begins = rate / (2 - rate)  # a swap moves two words, and the second begins none
+    begins = rate / (2 - rate)  # a swap moves two words, and the second cannot begin another swap
     result = []
     for pieces, draws in drawn(texts, rate, seed, view):
         word = 0
@@ -97,7 +97,7 @@ def swap(texts: Sequence[str], *, rate: float = 0.1, seed: int = 42, view: int =
 
 
 def crop(texts: Sequence[str], *, rate: float = 0.3, seed: int = 42, view: int = 0) -> list[str]:
-    """Keeps a contiguous span of the words; `rate` is the share of them that is cut away.
+    """Keeps a contiguous span of the words; `rate` is the share of the words that is cut away.
 
     Example:
         >>> crop(["A huge dog slept, and it snored."], rate=0.5)
@@ -109,14 +109,14 @@ def crop(texts: Sequence[str], *, rate: float = 0.3, seed: int = 42, view: int =
         kept = max(1, round(words * (1 - rate)))
         start = int(draws[0] * (words - kept + 1)) if words else 0
         end = start + kept
-        # what stands before the first word and after the last goes with it
+        # the text before the first word and after the last word belongs to that word
         result.append("".join(pieces[2 * start + (start > 0) : 2 * end + (end >= words)]))
     return result
 
 
 # draws
 def drawn(texts: Sequence[str], rate: float, seed: int, view: int) -> Iterator[tuple[list[str], np.ndarray]]:
-    """For each text its pieces (words are those at odd places) and one number from [0, 1) for each of its words."""
+    """Yields for each text its pieces (words at odd indices) and one random number from [0, 1) for each word."""
     check_rate(rate)
     for start in range(0, len(texts), _WINDOW):
         window = texts[start : start + _WINDOW]
@@ -129,4 +129,4 @@ def drawn(texts: Sequence[str], rate: float, seed: int, view: int) -> Iterator[t
 
 def check_rate(rate: float) -> None:
     if not 0 <= rate <= 1:
-        raise InputError(f"A rate is a share from 0 to 1, not {rate}.")
+        raise InputError(f"A rate must be a share from 0 to 1, not {rate}.")
