@@ -226,7 +226,7 @@ class Encoder(nn.Module):
         return any(getattr(self.backbone.config, field, 0.0) for field in DROPOUT_FIELDS)
 
     def weigh_tokens(self, texts: Iterable[str], a: float = 1e-3) -> None:
-        """Gives frequent tokens of `texts` less weight in averages, see `smooth_inverse_frequency`."""
+        """Makes tokens that are frequent in `texts` count less in mean pooling, see `smooth_inverse_frequency`."""
         self.token_weights = smooth_inverse_frequency(self.tokenizer, texts, a).to(self.device)
 
     def embed(

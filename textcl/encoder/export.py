@@ -57,7 +57,8 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def expressible(settings: Settings) -> bool:
-    """Whether sentence-transformers can express the settings: it has no mask-token pooling or prompt around a text."""
+    """Whether a sentence-transformers directory can hold the settings. It can hold neither mask-token pooling nor a
+    prompt around a text."""
     return settings.pooling != "mask_token" and not any("{text}" in prompt for prompt in settings.prompts.values())
 
 

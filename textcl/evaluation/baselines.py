@@ -22,7 +22,8 @@ _WINDOW = 16_384  # texts whose embeddings are in memory while the covariance is
 class TfidfEncoder:
     """TF-IDF vectors over words, including one-letter words and punctuation marks, fitted on a corpus.
 
-    Punctuation marks are included because the STS sets are tokenised. A word that is not in the corpus is ignored.
+    In the STS sets, punctuation marks are words of their own, so they are included. A word that is not in the corpus is
+    ignored.
 
     Args:
         corpus: The texts for the vocabulary and the document frequencies.

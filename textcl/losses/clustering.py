@@ -1,4 +1,4 @@
-"""Deep embedded clustering: soft assignments to centres, sharpened batch by batch (Zhang et al. 2021)."""
+"""Deep embedded clustering (SCCL, Zhang et al. 2021): soft assignments of a batch, and sharpened ones as targets."""
 
 import torch
 from torch import Tensor

@@ -105,7 +105,7 @@ class InfoNCE(nn.Module):
 
     @torch.no_grad()
     def after_optimizer_step(self) -> None:
-        """Sets a learned temperature below 0.01 back to 0.01, because below it the gradient would stay zero."""
+        """Raises a learned temperature that fell below 0.01 to 0.01: below, it would get no gradient and stay there."""
         if self.log_scale_bias is not None:
             self.log_scale_bias.clamp_(max=math.log(LARGEST_SCALE))
 

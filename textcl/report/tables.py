@@ -136,7 +136,7 @@ def comparison_cells(figures: dict[str, Any]) -> tuple[list[str], list[list[obje
 
 
 def _difference(group: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """The difference of a row's averages to those of the reference; without an interval if no row has two seeds."""
+    """A row's mean average minus the reference row's, with an interval if one of the two has several seeds."""
     own, other = ({line["seed"]: line["average"] for line in lines} for lines in (group, reference))
     try:
         found = over_seeds(other, own)

@@ -54,7 +54,7 @@ def template_alone(inputs: dict[str, Tensor], before: int, behind: int) -> dict[
 
 
 def token_cutoff(inputs: dict[str, Tensor], rate: float) -> dict[str, Tensor]:
-    """Sets the vectors of ⌊L · rate⌋ of the L tokens of each text to zero."""
+    """Sets ⌊L · rate⌋ random token vectors of a text of L tokens to zero."""
     mask = inputs["attention_mask"]
     chosen = _choose(mask, (mask.sum(dim=1) * rate).long())
     return {**inputs, "embeddings": inputs["embeddings"].masked_fill(chosen[..., None], 0.0)}
