@@ -153,7 +153,7 @@ def test_held_out_texts_are_not_counted(bert: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_with_no_average_is_refused(bert: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"--smooth_inverse_frequency .* pooling cls takes none"):
+    with pytest.raises(InputError, match=r"--smooth-inverse-frequency .* pooling cls does not average"):
         a_run(bert, tmp_path, pooling="cls")
     assert not (tmp_path / "run").exists()
 

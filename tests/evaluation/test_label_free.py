@@ -301,7 +301,7 @@ def test_held_out_rows_are_never_trained_on(work, tmp_path):
     assert held_out == TEXTS[90:100]
     trainer, _ = make_trainer(recipe_of(work, tmp_path / "c", text_view="crop"))
     assert len(trainer.train_dataset) == len(TEXTS) - 40
-    with pytest.raises(InputError, match=r"--held_out has a place only where --dev is one of halves"):
+    with pytest.raises(InputError, match=r"--held-out works only if --dev is one of halves"):
         make_trainer(recipe_of(work, tmp_path / "d", dev="none"))
     with pytest.raises(InputError, match=r"halfs is no \.tsv"):
         make_trainer(recipe_of(work, tmp_path / "e", dev="halfs", held_out=None))

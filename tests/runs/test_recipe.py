@@ -230,7 +230,7 @@ def test_every_training_argument_and_every_method_parameter_is_a_flag() -> None:
         ("method: simsce\n", "no method 'simsce'. Did you mean 'simcse'"),
         ("method: simcse\ntraining:\n  learning_rate: 1\n", "flat"),
         ("- simcse\n", "mapping"),
-        ("method: [simcse\n", "no YAML"),
+        ("method: [simcse\n", "not YAML"),
         ("method: simcse\nlearning_rate: fast\n", "invalid float value: 'fast'"),
         ("method: simcse\nhead: kept\n", "invalid choice: 'kept'"),
     ],

@@ -36,6 +36,7 @@ class CTInBatch(TwoTowers):
     """
 
     name = "ct-in-batch"
+    family = "negatives"
 
     def __init__(
         self,

@@ -69,6 +69,9 @@ class Method(nn.Module):
 
     Attributes:
         name: The name of the method on the command line and in recipes.
+        family: How the method avoids collapse: negatives, clustering, asymmetry or redundancy reduction, see
+            docs/families.md.
+        needs: The rows that it trains on: sentences, documents, pairs, triplets.
         paper: Whom to cite.
         option_papers: Whom to cite as well, by the option that takes something from a further paper.
         takes_views: Whether rows may hold text views, `text_1` and `text_2`, in place of the method's own views.
@@ -79,6 +82,8 @@ class Method(nn.Module):
     """
 
     name: ClassVar[str] = ""
+    family: ClassVar[str] = ""
+    needs: ClassVar[str] = "sentences"
     paper: ClassVar[str] = ""
     option_papers: ClassVar[dict[str, str]] = {}
     takes_views: ClassVar[bool] = True
@@ -254,7 +259,7 @@ class Method(nn.Module):
         return True
 
     def gradient_checkpointing_enable(self, **options: Any) -> None:
-        """Trades compute for memory in every backbone; the Trainer calls it for `--gradient_checkpointing`."""
+        """Trades compute for memory in every backbone; the Trainer calls it for `--gradient-checkpointing`."""
         for encoder in self._encoders:
             encoder.backbone.gradient_checkpointing_enable(**options)
 

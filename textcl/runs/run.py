@@ -23,7 +23,8 @@ from textcl.errors import InputError
 from textcl.evaluation import LabelFree, LabelledPairs, STSBenchmark, overlap
 from textcl.evaluation.label_free import CRITERIA
 from textcl.files import write_json
-from textcl.methods import METHODS, Method
+from textcl.methods import Method
+from textcl.methods.find import find_method
 from textcl.runs.card import write_card
 from textcl.runs.flags import method_flags, only
 from textcl.runs.recipe import COSMETIC, Recipe
@@ -166,7 +167,7 @@ def make_trainer(recipe: Recipe, corpus: ReadFile | None = None) -> tuple[Contra
         dataset, held_out = hold_out(dataset, recipe.flags["held_out"])
         logger.info("%s texts are held out, by which %s chooses the checkpoint.", f"{len(held_out):,}", dev)
     elif recipe.flags["held_out"] is not None:
-        raise InputError(f"--held_out has a place only where --dev is one of {', '.join(CRITERIA)}.")
+        raise InputError(f"--held-out works only if --dev is one of {', '.join(CRITERIA)}.")
     set_seed(args.seed)  # a new head is drawn before the trainer sets the seed
     encoder = Encoder.from_pretrained(
         recipe.flags["model"], **{key: recipe.flags[key] for key in ("pooling", "max_length", "dropout")}
@@ -178,15 +179,15 @@ def make_trainer(recipe: Recipe, corpus: ReadFile | None = None) -> tuple[Contra
         averages = [name for name, each in POOLINGS.items() if each.averages]
         if not {encoder.pooling, test_pooling} & set(averages):
             raise InputError(
-                f"--smooth_inverse_frequency says how much tokens count in an average, and pooling {encoder.pooling} "
-                f"takes none; give --pooling or --test_pooling one of {', '.join(averages)}."
+                f"--smooth-inverse-frequency weighs tokens in an average, and pooling {encoder.pooling} "
+                f"does not average; give --pooling or --test-pooling one of {', '.join(averages)}."
             )
         encoder.weigh_tokens(dataset["text"], a)
-    method = METHODS[recipe.method](encoder, **only(method_flags(recipe.method), recipe.flags))
+    method = find_method(recipe.method)(encoder, **only(method_flags(recipe.method), recipe.flags))
     method.test_pooling = test_pooling
     if view := recipe.flags["text_view"]:
         if not method.takes_views:
-            raise InputError(f"{recipe.method} makes no views of a text, so that --text_view has no place in it.")
+            raise InputError(f"{recipe.method} does not make views of a text, so it cannot use --text-view.")
         rate, model = recipe.flags["text_view_rate"], recipe.flags["text_view_model"]
         dataset = augment(dataset, view, rate=rate, model=model, seed=args.seed)
     own = type(method).evaluators is not Method.evaluators
@@ -235,6 +236,6 @@ def _finished(output: Path, recipe: Recipe, fingerprint: str) -> RunRecord | Non
     if begun["fingerprint"] != fingerprint:
         now = recipe.to_dict()
         differ = sorted(k for k in now if now[k] != begun["recipe"].get(k) and k not in COSMETIC)
-        what = f"in {', '.join(differ)}" if differ else "in the content of its data or its model"
+        what = f"in {', '.join(differ)}" if differ else "in the content of its data or model, or in its method's code"
         raise InputError(f"The run in {output} was begun with another recipe (it differs {what}); use --overwrite.")
     return RunRecord.read(output)
