@@ -288,5 +288,5 @@ def test_the_checks_above_can_fail() -> None:
     assert not reason("textcl train simcse --data wiki.txt")
     assert commands("textcl a \\\n  --b c  # said\nmake d") == ["textcl a --b c"]
     assert expanded("a-{b,c}-{d,e}") == ["a-b-d", "a-b-e", "a-c-d", "a-c-e"]
-    with pytest.raises(InputError, match="There is no flag --temprature. Did you mean --temperature"):
+    with pytest.raises(InputError, match=r"There is no flag --temprature\. Did you mean --temperature"):
         resolve({"method": "simcse"}, ["--temprature", "1"])

@@ -177,7 +177,7 @@ BAD_INPUT = {
     "unknown task": (nothing, ["eval", "model", "--tasks", "sts17"], "sts17"),
     "unknown recipe": (nothing, ["train", "mine.yaml"], "mine.yaml"),
     "value of the wrong kind": (nothing, [*TRAIN, "--data", "texts.txt", "--seed", "x"], "invalid int value: 'x'"),
-    "no model": (nothing, [*TRAIN, "--data", "texts.txt", "--model", "empty"], "no model"),
+    "no model": (nothing, [*TRAIN, "--data", "texts.txt", "--model", "empty"], "is not a model"),
     "no dropout": (without_dropout, [*TRAIN, "--data", "texts.txt", "--model", "still"], "dropout"),
     "a batch of one": (nothing, [*TRAIN, "--data", "texts.txt", "--per_device_train_batch_size", "1"], "negatives"),
     "hostile archive": (
