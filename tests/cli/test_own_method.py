@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,15 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "texts.txt").write_text("\n".join(TEXTS[:48]) + "\n")
     (tmp_path / "own.yaml").write_text("method: mymethods:MyMethod\nmodel: model\ndata: texts.txt\nspread: 0.5\n")
     return tmp_path
+
+
+@pytest.fixture
+def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder as the current one of this process, which forgets afterwards what it imported there."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield folder
+    sys.modules.pop("mymethods", None)
 
 
 def test_an_own_method_is_trained(folder: Path) -> None:
@@ -130,11 +140,8 @@ def test_a_recipe_cannot_allow_its_own_code(folder: Path) -> None:
     ],
 )
 def test_an_own_method_that_cannot_be_found(
-    name: str, message: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, message: str, inside: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.delitem(sys.modules, "mymethods", raising=False)
     capsys.readouterr()
     assert main(["train", name, "--data", "texts.txt"]) == 2
     error = capsys.readouterr().err
@@ -142,19 +149,14 @@ def test_an_own_method_that_cannot_be_found(
     assert error.count("\n") == 1
 
 
-def test_what_is_missing_inside_a_module_is_not_taken_for_the_module(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    (folder / "broken.py").write_text("import no_such_library\n")
+def test_what_is_missing_inside_a_module_is_not_taken_for_the_module(inside: Path) -> None:
+    (inside / "broken.py").write_text("import no_such_library\n")
     with pytest.raises(ModuleNotFoundError, match="no_such_library"):
         find_method("broken:X")
 
 
-def test_a_report_does_not_import_the_method_of_a_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(folder)
+def test_a_report_does_not_import_the_method_of_a_run(inside: Path) -> None:
     assert papers({"method": "mymethods:MyMethod"}) == []
-    assert not (folder / "imported").exists()
+    assert not (inside / "imported").exists()
     assert imported_method("os:path") is None
     assert imported_method("textcl.methods.moco:MoCo") is find_method("moco") is MoCo
