@@ -109,6 +109,9 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "triplets.csv").write_text(f"sent0,sent1,hard_neg\n{triplets}")
     (folder / "my-recipe.yaml").write_text("method: simcse\ndata: wiki.txt\nmax_steps: 2\n")
     textcl.Encoder.from_pretrained("bundled").save(folder / "my-encoder")
+    page = (DOCS / "how-to" / "write-your-own-method.md").read_text(encoding="utf-8")
+    own = page.split("```python\n")[1].split("\n\n\nmethod = ")[0]  # the class, without what trains it
+    (folder / "mymethods.py").write_text(own + "\n", encoding="utf-8")
     return folder
 
 
@@ -195,7 +198,7 @@ def known_flags(capsys) -> set[str]:
             main([command, "--help"])
         flags |= set(re.findall(r"--[a-z][\w-]*", capsys.readouterr().out))
     flags |= {flag.replace("_", "-") for flag in flags}  # both spellings are understood
-    return flags | {"--resume", "--overwrite", "--help"}
+    return flags | {"--resume", "--overwrite", "--allow-code", "--help", "--help-all"}
 
 
 def test_every_flag_exists(capsys) -> None:
@@ -205,13 +208,14 @@ def test_every_flag_exists(capsys) -> None:
             assert flag in known or flag in FLAGS_OF_OTHERS, f"{name} speaks of {flag}"
 
 
-def test_every_command_is_understood() -> None:
+def test_every_command_is_understood(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of `textcl train` to their last flag, by the method that they name, whether they are run or not."""
+    monkeypatch.chdir(desk)
     for name, page in zip(NAMES, PAGES, strict=True):
         for code in (code for language, code, _ in steps(page) if not language):
             _, command, *arguments = shlex.split(code)
             assert command in COMMANDS, f"{name}: {code}"
-            if command == "train" and arguments[0] != "my-recipe.yaml" and "--help" not in arguments:
+            if command == "train" and arguments[0] != "my-recipe.yaml" and not {"--help", "--help-all"} & {*arguments}:
                 what, *flags = arguments
                 recipe = load_recipe(what) if what in SHIPPED else {"method": what}
                 parser = FlagParser(recipe["method"])
@@ -285,5 +289,5 @@ def test_the_checks_above_can_fail() -> None:
     assert not reason("textcl train simcse --data wiki.txt")
     assert commands("textcl a \\\n  --b c  # said\nmake d") == ["textcl a --b c"]
     assert expanded("a-{b,c}-{d,e}") == ["a-b-d", "a-b-e", "a-c-d", "a-c-e"]
-    with pytest.raises(InputError, match="There is no flag --temprature"):
+    with pytest.raises(InputError, match=r"There is no flag --temprature\. Did you mean --temperature"):
         resolve({"method": "simcse"}, ["--temprature", "1"])

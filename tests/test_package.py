@@ -41,6 +41,12 @@ def test_the_check_above_can_fail() -> None:
         ["encode", "--help"],
         ["search", "--help"],
         ["results", "--help"],
+        ["methods", "--help"],
+        ["recipes", "--help"],
+        ["compare", "--help"],
+        ["env", "--help"],
+        ["data", "list", "--help"],
+        ["data", "list", "--jsno"],
     ],
 )
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:

@@ -11,8 +11,33 @@ class InputError(ValueError):
     """
 
 
+class UnknownFlag(InputError):
+    """A flag that a command does not have. The message suggests the nearest one, spelled with dashes.
+
+    Args:
+        flag: The flag as it was given.
+        known: The flags of the command, in either spelling, with or without the leading dashes.
+        command: The command, whose help lists its flags.
+    """
+
+    def __init__(self, flag: str, known: Iterable[str], command: str) -> None:
+        self.flag, self.known = flag, list(known)
+        found = _closest(_dashed(flag), map(_dashed, self.known))
+        hint = f"Did you mean --{found}?" if found else f"{command} --help lists the flags."
+        super().__init__(f"There is no flag --{_dashed(flag)}. {hint}")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of an error message that asks whether the nearest known name was meant; empty if none is near."""
+    found = _closest(name, known)
+    return f" Did you mean '{found}'?" if found else ""
+
+
+def _closest(name: str, known: Iterable[str]) -> str | None:
     lowered = {candidate.lower(): candidate for candidate in known}
     found = difflib.get_close_matches(name.lower(), lowered, n=1)
-    return f" Did you mean '{lowered[found[0]]}'?" if found else ""
+    return lowered[found[0]] if found else None
+
+
+def _dashed(flag: str) -> str:
+    return flag.lstrip("-").replace("_", "-")

@@ -25,9 +25,14 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 EXACT = REPOSITORY / "tests" / "golden.json"
-COMMANDS = ("train", "compare", "eval", "encode", "search", "cluster", "results", "report", "data", "demo", "env")
+COMMANDS = (
+    *("train", "methods", "recipes", "compare", "eval", "encode", "search", "cluster", "results", "report", "data"),
+    *("demo", "env"),
+)
 BAD_INPUT = {
     "train": ["simcs"],
+    "methods": ["--no-such-flag"],
+    "recipes": ["no-such-argument"],
     "compare": ["no-such-recipe"],
     "eval": ["bundled", "--tasks", "no-such-task"],
     "encode": ["bundled", "no-such-file.txt", "--output", "vectors.npy"],

@@ -173,11 +173,11 @@ BAD_INPUT = {
     "unknown command": (nothing, ["trian"], "Did you mean 'train'"),
     "unknown method": (nothing, ["train", "simsce", "--data", "texts.txt"], "Did you mean 'simcse'"),
     "unknown pooling": (nothing, [*TRAIN, "--data", "texts.txt", "--pooling", "maen"], "Did you mean 'mean'"),
-    "unknown flag": (nothing, [*TRAIN, "--data", "texts.txt", "--learning_rat", "1"], "Did you mean 'learning_rate'"),
+    "unknown flag": (nothing, [*TRAIN, "--data", "texts.txt", "--learning_rat", "1"], "Did you mean --learning-rate?"),
     "unknown task": (nothing, ["eval", "model", "--tasks", "sts17"], "sts17"),
     "unknown recipe": (nothing, ["train", "mine.yaml"], "mine.yaml"),
     "value of the wrong kind": (nothing, [*TRAIN, "--data", "texts.txt", "--seed", "x"], "invalid int value: 'x'"),
-    "no model": (nothing, [*TRAIN, "--data", "texts.txt", "--model", "empty"], "no model"),
+    "no model": (nothing, [*TRAIN, "--data", "texts.txt", "--model", "empty"], "is not a model"),
     "no dropout": (without_dropout, [*TRAIN, "--data", "texts.txt", "--model", "still"], "dropout"),
     "a batch of one": (nothing, [*TRAIN, "--data", "texts.txt", "--per_device_train_batch_size", "1"], "negatives"),
     "hostile archive": (
@@ -191,7 +191,7 @@ BAD_INPUT = {
     "half an array": (
         nothing,
         ["encode", "model", "texts.txt", "--output", "v.npy", "--dtype", "float16"],
-        "--dtype has no meaning with a .npy file",
+        "--dtype works only with a directory",
     ),
     "numbers of no kind": (
         nothing,
@@ -222,7 +222,11 @@ BAD_INPUT = {
         ["cluster", "still", "texts.txt", "--output", "c.csv", "--clusters", "3", "--adapt", *PLAIN],
         "choose other views",
     ),
-    "steps of nothing": (nothing, [*CLUSTER, "texts.txt", "--save-encoder", "e"], "--save-encoder has no meaning"),
+    "steps of nothing": (
+        nothing,
+        [*CLUSTER, "texts.txt", "--save-encoder", "e"],
+        "--save-encoder works only with --adapt",
+    ),
     "no step": (nothing, [*CLUSTER, "texts.txt", "--adapt", "--steps", "0"], "at least one step, not 0"),
     "adapted to fewer texts": (
         write("a.txt", b"one\ntwo\ntwo\n"),

@@ -225,4 +225,4 @@ def test_the_command_as_a_user_gives_it(encoders: Path, tmp_path: Path) -> None:
     assert only["export"] == "runs/mine/export"
     none = textcl("results", "--method", "moco", cwd=tmp_path)
     assert none.returncode == 2
-    assert none.stderr == "textcl: None of the 1 results there was asked for.\n"
+    assert none.stderr == "textcl: None of the 1 results matches the flags; leave some flags out.\n"

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from support.tiny import TEXTS, tiny_encoder_directory
 
+from textcl.cli.train import help_page
 from textcl.data.training import training_rows
 from textcl.encoder import Encoder
 from textcl.encoder.card import file_name
@@ -222,7 +223,7 @@ def test_every_training_argument_and_every_method_parameter_is_a_flag() -> None:
     known = FlagParser("simcse").known_flags()
     assert {f.name for f in fields(ContrastiveTrainingArguments) if f.init} <= set(known)
     assert {"temperature", "head", "mlm_weight", "equal_dropout_masks", "chunk_size"} <= set(known)
-    assert "α" in FlagParser("simcse").format_help()  # the help of a method's flag is its docstring
+    assert "α" in help_page(FlagParser("simcse"))  # the help of a method's flag is its docstring
 
 
 @pytest.mark.parametrize(
@@ -232,7 +233,7 @@ def test_every_training_argument_and_every_method_parameter_is_a_flag() -> None:
         ("method: simsce\n", "no method 'simsce'. Did you mean 'simcse'"),
         ("method: simcse\ntraining:\n  learning_rate: 1\n", "flat"),
         ("- simcse\n", "mapping"),
-        ("method: [simcse\n", "no YAML"),
+        ("method: [simcse\n", "not YAML"),
         ("method: simcse\nlearning_rate: fast\n", "invalid float value: 'fast'"),
         ("method: simcse\nhead: kept\n", "invalid choice: 'kept'"),
     ],

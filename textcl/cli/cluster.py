@@ -1,4 +1,4 @@
-"""`textcl cluster MODEL FILE [--clusters 20] [--adapt] --output clusters.csv`"""
+"""`textcl cluster MODEL FILE [--clusters 20] [--adapt] --output clusters.csv [--json PATH|-]`"""
 
 import tempfile
 from collections.abc import Sequence
@@ -7,34 +7,46 @@ from pathlib import Path
 
 from textcl.cli.eval import add_model_flags
 from textcl.cli.main import Parser
+from textcl.cli.output import add_json_flag, in_one_line, show
 from textcl.errors import InputError
-
-WIDTH = 100  # characters of a text that are shown
 
 
 def main(arguments: Sequence[str]) -> None:
     parser = Parser(prog="textcl cluster", description="Cluster texts by k-means on their embeddings.")
     add_model_flags(parser)
-    parser.add_argument("texts", help="txt, csv, tsv, jsonl or parquet, also gz or xz; blank lines are left out")
-    parser.add_argument("--output", required=True, metavar="FILE.csv", help="text, cluster, confidence (0 to 1), rank")
-    parser.add_argument("--clusters", type=int, metavar="N", help="how many (default: estimated, by the silhouette)")
-    parser.add_argument("--nearest", type=int, default=5, metavar="TEXTS", help="texts shown of each cluster (5)")
+    parser.add_argument("texts", help="txt, csv, tsv, jsonl or parquet, also gz or xz; blank lines are skipped")
+    parser.add_argument(
+        "--output", required=True, metavar="FILE.csv", help="columns text, cluster, confidence (0 to 1), rank"
+    )
+    parser.add_argument(
+        "--clusters", type=int, metavar="N", help="how many clusters (default: estimated by the silhouette)"
+    )
+    parser.add_argument(
+        "--nearest", type=int, default=5, metavar="TEXTS", help="texts shown of each cluster (default: 5)"
+    )
     parser.add_argument("--column", help="the column of a csv, tsv, jsonl or parquet file")
-    parser.add_argument("--limit", type=int, help="the first LIMIT texts only")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--adapt", action="store_true", help="first train the encoder on the texts themselves, by SCCL")
+    parser.add_argument("--limit", type=int, help="read the first LIMIT texts only")
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
+    parser.add_argument("--adapt", action="store_true", help="first train the encoder on these texts by SCCL")
+    add_json_flag(parser)
     adapting = parser.add_argument_group("with --adapt")
     flags = [
-        adapting.add_argument("--steps", type=int, help="the most that are made; few changes stop it before (300)"),
-        adapting.add_argument("--first-view", metavar="VIEW", help="default: token_cutoff:0.2"),
-        adapting.add_argument("--second-view", metavar="VIEW", help="likewise"),
-        adapting.add_argument("--run", metavar="DIR", help="keep the log of training here (default: it is not kept)"),
+        adapting.add_argument(
+            "--steps", type=int, help="at most this many; stops early if few texts change cluster (default: 300)"
+        ),
+        adapting.add_argument("--first-view", metavar="VIEW", help="first view of a text (default: token_cutoff:0.2)"),
+        adapting.add_argument(
+            "--second-view", metavar="VIEW", help="second view of a text (default: token_cutoff:0.2)"
+        ),
+        adapting.add_argument("--run", metavar="DIR", help="keep the training log here (default: it is not kept)"),
         adapting.add_argument("--save-encoder", metavar="DIR", help="keep the adapted encoder here"),
     ]
     given = parser.parse_args(arguments)
     asked = {flag.dest: getattr(given, flag.dest) for flag in flags if getattr(given, flag.dest) is not None}
     if asked and not given.adapt:
-        raise InputError(f"--{next(iter(asked)).replace('_', '-')} has no meaning without --adapt.")
+        raise InputError(
+            f"--{next(iter(asked)).replace('_', '-')} works only with --adapt; add it, or leave that flag out."
+        )
     for path, kind in ((given.output, "file"), (given.save_encoder, "directory")):
         if path and Path(path).exists():
             raise InputError(f"{path} exists already; remove it or name another {kind}.")
@@ -58,10 +70,10 @@ def main(arguments: Sequence[str]) -> None:
     found = cluster_texts(encoder, texts, clusters, seed=given.seed, batch_size=given.batch_size)
     found.save(given.output)
     groups = list(found.groups(max(given.nearest, 0)))
-    estimated = "" if given.clusters else " (their number is estimated)"
-    print(f"{given.output}: {len(texts):,} texts in {len(groups)} clusters{estimated}")
+    estimated = "" if given.clusters else " (this number is estimated)"
+    lines = [f"{given.output}: {len(texts):,} texts in {len(groups)} clusters{estimated}"]
     for number, (size, nearest) in enumerate(groups):
-        print(f"\ncluster {number}: {size:,} texts")
-        for text in nearest:
-            line = " ".join(text.split())
-            print(f"  {line if len(line) <= WIDTH else line[: WIDTH - 1] + '…'}")
+        lines += [f"\ncluster {number}: {size:,} texts", *(f"  {in_one_line(text)}" for text in nearest)]
+    clusters_found = [{"size": size, "nearest": nearest} for size, nearest in groups]
+    result = {"output": given.output, "texts": len(texts), "estimated": found.estimated, "clusters": clusters_found}
+    show(result, "\n".join(lines), given.json)

@@ -10,17 +10,18 @@ def main(arguments: Sequence[str]) -> None:
     parser = Parser(
         prog="textcl demo",
         description="Train SimCSE on bundled text with the bundled encoder, show scores before and after, and write "
-        "encoder, table and picture. Offline, minutes. Any flag of `textcl train` is passed on.",
-        allow_abbrev=False,
+        "encoder, table and picture. It needs no network and takes minutes. Any flag of `textcl train` is passed on.",
+        passes_on=True,
     )
-    parser.add_argument("--output", default="demo", metavar="FOLDER", help="default: demo")
-    parser.add_argument("--overwrite", action="store_true", help="replace the run that the folder holds")
+    parser.add_argument("--output", default="demo", metavar="FOLDER", help="where all of it is written (default: demo)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run in that folder")
     given, flags = parser.parse_known_args(arguments)
 
-    logging.getLogger("textcl").info("Training SimCSE on WordNet glosses: some two minutes on two cores ...")
+    logging.getLogger("textcl").info("Training SimCSE on WordNet glosses: about two minutes on two cores ...")
     from textcl.demo import demo
 
-    shown = demo(given.output, overwrite=given.overwrite, flags=flags)
+    with parser.passing_on():
+        shown = demo(given.output, overwrite=given.overwrite, flags=flags)
     print(f"\n{shown.table}\n\n{shown.search}\n")
     print(
         f"trained: {shown.record.data.rows:,} glosses in {shown.record.seconds:.0f} s\n"

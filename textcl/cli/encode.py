@@ -1,4 +1,4 @@
-"""`textcl encode MODEL FILE --output DIRECTORY | FILE.npy`"""
+"""`textcl encode MODEL FILE --output DIRECTORY|FILE.npy [--json PATH|-]`"""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -7,35 +7,39 @@ from typing import Any
 
 from textcl.cli.eval import add_model_flags
 from textcl.cli.main import Parser
+from textcl.cli.output import add_json_flag, show
 from textcl.errors import InputError
 
 
 def main(arguments: Sequence[str]) -> None:
     parser = Parser(
         prog="textcl encode",
-        description="Write one vector a text: to a directory of Parquet shards, for corpora of any size, which goes on "
-        "where it was interrupted and is shared by the processes of torchrun; or to one float32 array (texts, dim).",
+        description="Write one vector for each text: to a directory of Parquet shards, for corpora of any size, or to "
+        "one float32 array (texts, dim). A directory resumes after an interruption; torchrun shares the work.",
     )
     add_model_flags(parser)
-    parser.add_argument("texts", help="txt, csv, tsv, jsonl or parquet, also gz or xz; blank lines are left out")
-    parser.add_argument("--output", required=True, metavar="DIRECTORY|FILE.npy")
+    parser.add_argument("texts", help="txt, csv, tsv, jsonl or parquet, also gz or xz; blank lines are skipped")
+    parser.add_argument("--output", required=True, metavar="DIRECTORY|FILE.npy", help="where vectors are written")
     parser.add_argument("--column", help="the column of a csv, tsv, jsonl or parquet file")
-    parser.add_argument("--limit", type=int, help="the first LIMIT texts only")
+    parser.add_argument("--limit", type=int, help="read the first LIMIT texts only")
     parser.add_argument("--normalize", action="store_true", help="scale vectors to length 1")
-    parser.add_argument("--prompt", help="put before each text, or around it where it holds {text}")
-    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster where the processor has it")
+    parser.add_argument("--prompt", help="put before each text, or around it if it contains {text}")
+    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster if the hardware supports it")
+    add_json_flag(parser)
     sharded = parser.add_argument_group("with a directory")
     flags = [
-        sharded.add_argument("--dtype", choices=["float32", "float16", "int8"], help="of stored numbers (float32)"),
-        sharded.add_argument("--shard-rows", type=int, metavar="TEXTS", help="texts of a shard (32,768)"),
+        sharded.add_argument(
+            "--dtype", choices=["float32", "float16", "int8"], help="type of the stored numbers (default: float32)"
+        ),
+        sharded.add_argument("--shard-rows", type=int, metavar="TEXTS", help="texts in a shard (default: 32,768)"),
     ]
     given = parser.parse_args(arguments)
     asked = {flag.dest: getattr(given, flag.dest) for flag in flags if getattr(given, flag.dest) is not None}
     output = Path(given.output)
     if output.suffix not in ("", ".npy") and not given.output.endswith("/") and not output.is_dir():
         raise InputError(
-            f"The output is a directory or a .npy file, and {given.output} looks like neither; write {given.output}/ "
-            "for a directory of that name."
+            f"The output must be a directory or a .npy file, and {given.output} is neither; write {given.output}/ for "
+            "a directory of that name."
         )
     options = {
         "batch_size": given.batch_size,
@@ -45,7 +49,9 @@ def main(arguments: Sequence[str]) -> None:
     }
     if output.suffix == ".npy" and not output.is_dir():
         if asked:
-            raise InputError(f"--{next(iter(asked)).replace('_', '-')} has no meaning with a .npy file.")
+            raise InputError(
+                f"--{next(iter(asked)).replace('_', '-')} works only with a directory, not with a .npy file."
+            )
         if output.exists():
             raise InputError(f"{given.output} exists already; remove it or name another file.")
         _write_array(given, output, options)
@@ -65,7 +71,9 @@ def _write_array(given: Namespace, output: Path, options: dict[str, Any]) -> Non
     vectors = encoder.encode(list(texts), **options)
     with atomic_write(output) as temporary, temporary.open("wb") as handle:
         numpy.save(handle, vectors)
-    print(f"{given.output}: {vectors.shape[0]:,} vectors of {vectors.shape[1]} numbers")
+    result = {"output": given.output, "texts": vectors.shape[0], "dimension": vectors.shape[1]}
+    text = f"{given.output}: {vectors.shape[0]:,} vectors of {vectors.shape[1]} numbers"
+    show(result, text, given.json)
 
 
 def _write_shards(given: Namespace, output: Path, options: dict[str, Any]) -> None:
@@ -78,8 +86,10 @@ def _write_shards(given: Namespace, output: Path, options: dict[str, Any]) -> No
     )
     encode_corpus(encoder, given.texts, output, column=given.column, limit=given.limit, **options)
     if not (output / "complete.json").is_file():
-        print(f"{given.output}: this process has made its shards; those of others are still missing")
+        text = f"{given.output}: this process has written its shards; those of other processes are still missing"
+        show({"output": given.output, "complete": False}, text, given.json)
         return
     made, dimension = read_complete(output), read_manifest(output)["dimension"]
     shards = f"{made['shards']:,} shard{'s' * (made['shards'] != 1)}"
-    print(f"{given.output}: {made['texts']:,} vectors of {dimension} numbers in {shards}")
+    result = {"output": given.output, "complete": True, **made, "dimension": dimension}
+    show(result, f"{given.output}: {made['texts']:,} vectors of {dimension} numbers in {shards}", given.json)

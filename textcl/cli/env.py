@@ -1,14 +1,17 @@
-"""`textcl env`: what a bug report should say, and what will be used."""
+"""`textcl env [--json PATH|-]`: what a bug report should say, and what will be used."""
 
 import os
 import platform
 from collections.abc import Sequence
 
 from textcl.cli.main import Parser
+from textcl.cli.output import add_json_flag, show
 
 
 def main(arguments: Sequence[str]) -> None:
-    Parser(prog="textcl env", description="Versions, device, bf16 support, cores, data found.").parse_args(arguments)
+    parser = Parser(prog="textcl env", description="Versions, device, bf16 support, cores and the data that is found.")
+    add_json_flag(parser)
+    given = parser.parse_args(arguments)
 
     from textcl.data import data_directory, verify
     from textcl.encoder.load import BUNDLED
@@ -17,8 +20,7 @@ def main(arguments: Sequence[str]) -> None:
     lines["bundled encoder"] = str(BUNDLED) if BUNDLED.is_dir() else "not in this installation"
     found = [status.name for status in verify() if status.usable]
     lines["data"] = f"{data_directory()}: {', '.join(found) or 'no sets; see textcl data --help'}"
-    for name, value in lines.items():
-        print(f"{name:<22}{value}")
+    show(lines, "\n".join(f"{name:<22}{value}" for name, value in lines.items()), given.json)
 
 
 def describe() -> dict[str, str]:
@@ -35,7 +37,7 @@ def describe() -> dict[str, str]:
         advice = "used in training" if speed > 1 else "used in training; --bf16 false is faster here"
         bf16 = f"yes, {advice} ({speed:.1f} times the speed of float32)"
     else:
-        bf16 = "not here; training computes in float32"
+        bf16 = "not supported here; training computes in float32"
     return {
         **library_versions(),
         "platform": platform.platform(),

@@ -1,44 +1,97 @@
-"""Finds the sub-command, runs it, and turns what a user can put right into one line and exit code 2."""
+"""Finds the sub-command, runs it, and turns an `InputError` into one line and exit code 2."""
 
 import argparse
 import errno
 import logging
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from textcl.errors import InputError, nearest
+from textcl.errors import InputError, UnknownFlag, nearest
 from textcl.version import __version__
 
 # Each is a module of this folder with `main(arguments) -> None`, imported only when it is called.
 COMMANDS = {
     "train": "train an encoder by a method or a recipe, and export it",
+    "methods": "list the methods that train can use",
+    "recipes": "list the recipes that textcl ships",
     "compare": "train several recipes with several seeds; one table of mean ± sd",
-    "eval": "score an encoder on STS12-16, STS-B and SICK-R, on clustering, on SentEval's transfer, or its geometry",
-    "encode": "turn a file of texts into vectors; goes on after a kill",
-    "search": "the texts nearest to a query, among those that encode wrote",
+    "eval": "score an encoder on STS, clustering, SentEval's transfer tasks or retrieval, or describe its geometry",
+    "encode": "turn a file of texts into vectors; resumes after an interruption",
+    "search": "find the texts nearest to a query, in what encode wrote",
     "cluster": "group a file of texts by meaning",
     "results": "list past runs and comparisons, export them, and say which of two is better",
-    "report": "one HTML page on a run or a comparison",
+    "report": "write one HTML page on a run or a comparison",
     "data": "list, fetch, import and verify the evaluation sets",
-    "demo": "train, score and show, offline on bundled data, in minutes",
-    "env": "what is here: versions, device, bf16, data",
+    "demo": "train and score on bundled data, offline, in minutes",
+    "env": "show versions, device, bf16 support and data",
 }
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser whose errors are `InputError`s: one sentence, no usage text above it."""
+    """The parser of every command.
+
+    It takes --max-length and --max_length, but no abbreviation of it. An unknown flag is answered with the nearest one.
+    Errors are `InputError`s: one sentence, without usage text above it.
+
+    Args:
+        passes_on: Leave unknown flags to the caller, who passes them on.
+        options: See `argparse.ArgumentParser`.
+    """
+
+    def __init__(self, *, passes_on: bool = False, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+        self.passes_on = passes_on
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message[0].upper()}{message[1:]} (see {self.prog} --help).")
 
+    @property
+    def flags(self) -> list[str]:
+        """The flags that this parser knows, as its usage names them."""
+        return ["--help", *re.findall(r"--[a-z][\w-]*", self.format_usage())]
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        arguments = [*_dashed(sys.argv[1:] if args is None else args)]
+        if not self.passes_on:
+            end = arguments.index("--") if "--" in arguments else len(arguments)
+            for flag in (argument.split("=")[0] for argument in arguments[:end] if argument.startswith("--")):
+                if flag not in self.flags and " " not in flag:  # with a space it is a text
+                    raise UnknownFlag(flag, self.flags, self.prog)
+        return super().parse_known_args(arguments, namespace)
+
+    @contextmanager
+    def passing_on(self) -> Iterator[None]:
+        """Where flags are passed on: the answer to an unknown one considers the flags of this parser as well."""
+        try:
+            yield
+        except UnknownFlag as error:
+            raise UnknownFlag(error.flag, [*error.known, *self.flags], self.prog) from None
+
+
+def _dashed(arguments: Sequence[str]) -> Iterator[str]:
+    """The arguments, with dashes in the names of flags: --max_length=32 becomes --max-length=32."""
+    names = True
+    for argument in arguments:
+        names = names and argument != "--"
+        flag, equals, value = argument.partition("=")
+        if names and re.fullmatch(r"--\w[\w-]*", flag):
+            yield flag.replace("_", "-") + equals + value
+        else:
+            yield argument
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns its exit code: 0, or 2 for what a user can put right."""
+    """Runs the command line and returns its exit code: 0, or 2 if the user has to change something."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        if not arguments:
+            _parser().print_help()
+            return 2
         _run(arguments)
     except InputError as error:
         return _fail(2, error)
@@ -53,18 +106,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _run(arguments: list[str]) -> None:
+def _parser() -> Parser:
     width = max(map(len, COMMANDS))
     listed = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
     parser = Parser(
         prog="textcl",
-        usage="textcl COMMAND ... (textcl COMMAND --help says more)",
-        description=f"Better sentence encoders by contrastive learning.\n\ncommands:\n{listed}",
+        usage="textcl COMMAND ... | --help | --version",
+        description=f"Better sentence encoders by contrastive learning.\n\ncommands:\n{listed}\n\n"
+        "textcl COMMAND --help lists the flags of a command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", metavar="COMMAND", help=argparse.SUPPRESS)
     parser.add_argument("--version", action="version", version=f"textcl {__version__}")
-    command = parser.parse_args(arguments[:1]).command
+    return parser
+
+
+def _run(arguments: list[str]) -> None:
+    command = _parser().parse_args(arguments[:1]).command
     if command not in COMMANDS:
         raise InputError(f"There is no command {command!r}.{nearest(command, COMMANDS)} See textcl --help.")
     quieten()
@@ -72,9 +130,9 @@ def _run(arguments: list[str]) -> None:
 
 
 def quieten() -> None:
-    """One line a message on standard error; from other libraries only what matters.
+    """One line for each message, on standard error; of other libraries, errors only.
 
-    Set before they are imported, since they read these variables then.
+    This has to happen before those libraries are imported, since they read these variables then.
     """
     logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING)
     logging.getLogger("textcl").setLevel(logging.INFO)

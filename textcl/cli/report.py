@@ -8,16 +8,20 @@ from textcl.cli.main import Parser
 def main(arguments: Sequence[str]) -> None:
     parser = Parser(
         prog="textcl report",
-        description="One HTML page on a run or a comparison, finished or not: scores, curves, what the encoder does to "
-        "texts, provenance. It opens from disk and needs no network.",
+        description="Write one HTML page on a run or a comparison, finished or not: scores, curves, examples and "
+        "provenance. The page needs no network.",
     )
-    parser.add_argument("source", metavar="DIRECTORY", help="of a run (runs/simcse) or of a comparison (runs/compare)")
-    parser.add_argument("--output", metavar="FILE.html", help="default: report.html in that directory")
+    parser.add_argument("source", metavar="DIRECTORY", help="a run (runs/simcse) or a comparison (runs/compare)")
+    parser.add_argument("--output", metavar="FILE.html", help="the page (default: report.html in that directory)")
     parser.add_argument(
-        "--no-texts", action="store_true", help="leave out all sentences, of corpus and evaluation sets"
+        "--no-texts", action="store_true", help="leave out all sentences of the corpus and of evaluation sets"
     )
-    parser.add_argument("--tasks", help="of a run: score it before and after, such as sts (default: stsb-dev)")
-    parser.add_argument("--reference", metavar="ROW", help="of a comparison: differences are taken to it (the first)")
+    parser.add_argument("--tasks", help="for a run: tasks to score before and after, such as sts (default: stsb-dev)")
+    parser.add_argument(
+        "--reference",
+        metavar="ROW",
+        help="for a comparison: the row that others are compared with (default: the first)",
+    )
     given = parser.parse_args(arguments)
 
     from textcl.report.build import report

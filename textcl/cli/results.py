@@ -1,9 +1,10 @@
-"""`textcl results [PATH...] [--method M] [--format csv] [--compare A B] [--pairs ENCODER]`"""
+"""`textcl results [PATH...] [--method M] [--format csv|json] [--compare A B] [--pairs ENCODER]`"""
 
 import sys
 from collections.abc import Sequence
 
 from textcl.cli.main import Parser
+from textcl.cli.output import add_json_flag, show
 from textcl.errors import InputError
 
 FORMATS = ("table", "csv", "latex", "json")
@@ -12,26 +13,34 @@ FORMATS = ("table", "csv", "latex", "json")
 def main(arguments: Sequence[str]) -> None:
     parser = Parser(
         prog="textcl results",
-        description="Past runs and comparisons: one row a result. Scores x 100; STS by the aggregation 'all'.",
+        description="Past runs and comparisons: one row for each result. Scores × 100; STS by the aggregation 'all'.",
     )
     parser.add_argument("paths", nargs="*", metavar="PATH", help="folders of runs and comparisons (default: runs)")
-    parser.add_argument("--method", action="append", default=[], help="such as simcse; may be given again")
-    parser.add_argument("--row", action="append", default=[], metavar="NAME", help="of a comparison's row, or a run")
-    parser.add_argument("--task", metavar="TASKS", help="show these and no averages, such as sts or sts16,mr")
-    parser.add_argument("--since", metavar="DATE", help="such as 2026-01-31")
-    parser.add_argument("--sort", metavar="COLUMN", help="such as STS or name (default: the oldest first)")
-    parser.add_argument("--format", choices=FORMATS, default="table", help="latex: mean ± sd of each row, for booktabs")
-    parser.add_argument("--output", metavar="FILE", help="default: standard output")
+    parser.add_argument("--method", action="append", default=[], help="such as simcse; can be repeated")
     parser.add_argument(
-        "--compare", nargs=2, metavar=("A", "B"), help="say whether B is better: rows over seeds, encoders over pairs"
+        "--row", action="append", default=[], metavar="NAME", help="the row of a comparison, or a run; can be repeated"
+    )
+    parser.add_argument("--task", metavar="TASKS", help="show these tasks and no averages, such as sts or sts16,mr")
+    parser.add_argument("--since", metavar="DATE", help="only results since then, such as 2026-01-31")
+    parser.add_argument("--sort", metavar="COLUMN", help="such as STS or name (default: oldest first)")
+    parser.add_argument(
+        "--format", choices=FORMATS, default="table", help="latex: mean ± sd of each row, with booktabs"
+    )
+    parser.add_argument("--output", metavar="FILE", help="where the list is written (default: standard output)")
+    add_json_flag(parser)
+    parser.add_argument(
+        "--compare",
+        nargs=2,
+        metavar=("A", "B"),
+        help="whether B is better than A: two rows over seeds, or two encoders over pairs",
     )
     parser.add_argument("--pairs", metavar="ENCODER", help="gold score and cosine of every STS pair, as csv")
-    parser.add_argument("--data-dir", metavar="FOLDER", help="where the sets are")
+    parser.add_argument("--data-dir", metavar="FOLDER", help="folder of the evaluation sets")
     given = parser.parse_args(arguments)
     if given.pairs and given.compare:
-        raise InputError("--pairs writes the scores of one encoder and --compare compares two; give one of them.")
-    if given.format != "table" and (given.pairs or given.compare):
-        raise InputError("--format is for the list of results: --pairs is csv, and --compare is text.")
+        raise InputError("--pairs writes the scores of one encoder, and --compare compares two; give one of them.")
+    if (given.format != "table" or given.json) and (given.pairs or given.compare):
+        raise InputError("--format and --json are for the list of results: --pairs is csv, and --compare is text.")
 
     from pathlib import Path
 
@@ -50,7 +59,9 @@ def main(arguments: Sequence[str]) -> None:
         chosen = select(found, methods=given.method, rows=given.row, tasks=shown, since=given.since, sort=given.sort)
         if not chosen and not (given.pairs or given.compare):
             raise InputError(
-                f"None of the {len(found)} results there was asked for." if found else "No result is there."
+                f"None of the {len(found)} results matches the flags; leave some flags out."
+                if found
+                else "There is no result there; textcl train and textcl compare write them."
             )
     if given.pairs:
         text = pairs_csv(given.pairs, tasks, given.data_dir)
@@ -67,5 +78,7 @@ def main(arguments: Sequence[str]) -> None:
     if given.output:
         with atomic_write(given.output) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    else:
+    if given.json:
+        show([result.to_dict() for result in chosen], text.removesuffix("\n"), given.json)
+    elif not given.output:
         sys.stdout.write(text)

@@ -40,6 +40,8 @@ class BarlowTwins(Method):
     """
 
     name = "barlow-twins"
+    family = "redundancy reduction"
+    needs = "sentences or pairs"
     paper = (
         "Zbontar, Jing, Misra, LeCun and Deny (2021). Barlow Twins: Self-Supervised Learning via Redundancy Reduction. "
         "ICML. arXiv 2103.03230"

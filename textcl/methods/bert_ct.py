@@ -44,6 +44,7 @@ class BertCT(TwoTowers):
     """
 
     name = "bert-ct"
+    family = "negatives"
 
     def __init__(
         self,

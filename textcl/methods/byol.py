@@ -43,6 +43,8 @@ class BYOL(Method):
     """
 
     name = "byol"
+    family = "asymmetry"
+    needs = "sentences or pairs"
     paper = (
         "Grill et al. (2020). Bootstrap Your Own Latent: A New Approach to Self-Supervised Learning. NeurIPS. arXiv "
         "2006.07733"

@@ -40,6 +40,7 @@ class CLEAR(Method):
     """
 
     name = "clear"
+    family = "negatives"
     paper = (
         "Wu, Wang, Gu, Khabsa, Sun and Ma (2020). CLEAR: Contrastive Learning for Sentence Representation. arXiv "
         "2012.15466"

@@ -58,6 +58,8 @@ class ConSERT(Method):
     """
 
     name = "consert"
+    family = "negatives"
+    needs = "sentences, or labelled pairs"
     paper = (
         "Yan, Li, Wang, Zhang, Wu and Xu (2021). ConSERT: A Contrastive Framework for Self-Supervised Sentence "
         "Representation Transfer. ACL. arXiv 2105.11741"

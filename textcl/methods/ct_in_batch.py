@@ -38,6 +38,7 @@ class CTInBatch(TwoTowers):
     """
 
     name = "ct-in-batch"
+    family = "negatives"
 
     def __init__(
         self,

@@ -57,6 +57,8 @@ class DeCLUTR(Method):
     """
 
     name = "declutr"
+    family = "negatives"
+    needs = "documents"
     paper = (
         "Giorgi, Nitski, Wang and Bader (2021). DeCLUTR: Deep Contrastive Learning for Unsupervised Textual "
         "Representations. ACL. arXiv 2006.03659"

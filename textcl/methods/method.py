@@ -70,6 +70,9 @@ class Method(nn.Module):
 
     Attributes:
         name: The name of the method on the command line and in recipes.
+        family: How the method avoids collapse: negatives, clustering, asymmetry or redundancy reduction, see
+            docs/families.md.
+        needs: The rows that it trains on: sentences, documents, pairs, triplets.
         paper: The paper to cite.
         option_papers: Further papers to cite, by the option that uses them.
         takes_views: Whether rows may hold text views, `text_1` and `text_2`, in place of the method's own views.
@@ -80,6 +83,8 @@ class Method(nn.Module):
     """
 
     name: ClassVar[str] = ""
+    family: ClassVar[str] = ""
+    needs: ClassVar[str] = "sentences"
     paper: ClassVar[str] = ""
     option_papers: ClassVar[dict[str, str]] = {}
     takes_views: ClassVar[bool] = True
@@ -256,7 +261,7 @@ class Method(nn.Module):
         return True
 
     def gradient_checkpointing_enable(self, **options: Any) -> None:
-        """Trades compute for memory in every backbone; the Trainer calls this for `--gradient_checkpointing`."""
+        """Trades compute for memory in every backbone; the Trainer calls this for `--gradient-checkpointing`."""
         for encoder in self._encoders:
             encoder.backbone.gradient_checkpointing_enable(**options)
 

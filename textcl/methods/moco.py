@@ -44,6 +44,8 @@ class MoCo(Method):
     """
 
     name = "moco"
+    family = "negatives"
+    needs = "sentences or pairs"
     paper = (
         "He, Fan, Wu, Xie and Girshick (2020). Momentum Contrast for Unsupervised Visual Representation Learning. "
         "CVPR. arXiv 1911.05722"

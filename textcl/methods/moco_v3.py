@@ -39,6 +39,8 @@ class MoCoV3(Method):
     """
 
     name = "moco-v3"
+    family = "negatives"
+    needs = "sentences or pairs"
     paper = (
         "Chen, Xie and He (2021). An Empirical Study of Training Self-Supervised Vision Transformers. ICCV. arXiv "
         "2104.02057"

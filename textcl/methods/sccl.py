@@ -68,6 +68,7 @@ class SCCL(Method):
     """
 
     name = "sccl"
+    family = "clustering"
     paper = (
         "Zhang, Nan, Wei, Li, Zhu, McKeown, Nallapati, Arnold and Xiang (2021). Supporting Clustering with Contrastive "
         "Learning. NAACL. arXiv 2103.12953"

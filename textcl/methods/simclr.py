@@ -35,6 +35,8 @@ class SimCLR(Method):
     """
 
     name = "simclr"
+    family = "negatives"
+    needs = "sentences or pairs"
     paper = (
         "Chen, Kornblith, Norouzi and Hinton (2020). A Simple Framework for Contrastive Learning of Visual "
         "Representations. ICML. arXiv 2002.05709"

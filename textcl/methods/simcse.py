@@ -51,6 +51,8 @@ class SimCSE(Method):
     """
 
     name = "simcse"
+    family = "negatives"
+    needs = "sentences, pairs or triplets"
     paper = (
         "Gao, Yao and Chen (2021). SimCSE: Simple Contrastive Learning of Sentence Embeddings. EMNLP. arXiv 2104.08821"
     )

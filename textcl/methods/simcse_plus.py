@@ -110,6 +110,7 @@ class SimCSEPlus(Method):
     """
 
     name = "simcse-plus"
+    family = "negatives"
     paper = (
         "Gao, Yao and Chen (2021). SimCSE: Simple Contrastive Learning of Sentence Embeddings. EMNLP. arXiv 2104.08821"
     )

@@ -32,6 +32,8 @@ class SimSiam(Method):
     """
 
     name = "simsiam"
+    family = "asymmetry"
+    needs = "sentences or pairs"
     paper = "Chen and He (2021). Exploring Simple Siamese Representation Learning. CVPR. arXiv 2011.10566"
 
     def __init__(

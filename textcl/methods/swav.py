@@ -59,6 +59,7 @@ class SwAV(Method):
     """
 
     name = "swav"
+    family = "clustering"
     paper = (
         "Caron, Misra, Mairal, Goyal, Bojanowski and Joulin (2020). Unsupervised Learning of Visual Features by "
         "Contrasting Cluster Assignments. NeurIPS. arXiv 2006.09882"

@@ -35,6 +35,8 @@ class VICReg(Method):
     """
 
     name = "vicreg"
+    family = "redundancy reduction"
+    needs = "sentences or pairs"
     paper = (
         "Bardes, Ponce and LeCun (2022). VICReg: Variance-Invariance-Covariance Regularization for Self-Supervised "
         "Learning. ICLR. arXiv 2105.04906"

@@ -10,7 +10,7 @@ from textcl.evaluation.kinds import STS
 from textcl.evaluation.overlap import is_transductive
 from textcl.evaluation.results import Result, measures, short_name
 from textcl.files import atomic_write
-from textcl.methods import METHODS
+from textcl.methods.find import find_method, imported_method
 from textcl.runs.record import RunRecord
 
 _TRAINING = (
@@ -56,11 +56,13 @@ def write_card(export: str | Path, encoder: Encoder, record: RunRecord, result: 
 def papers(recipe: dict[str, Any]) -> list[str]:
     """The papers that a recipe's method and options follow; none if the recipe is empty.
 
+    An own method is not imported for this, since a report on somebody else's run must not run code.
+
     Example:
         >>> [paper[:8] for paper in papers({"method": "simcse-plus", "queue_size": 160})]
         ['Gao, Yao', 'Wu, Gao,']
     """
-    method = METHODS.get(recipe.get("method", ""))
+    method = imported_method(recipe.get("method", ""))
     if method is None:
         return []
     further = [paper for option, paper in method.option_papers.items() if recipe.get(option)]
@@ -69,7 +71,7 @@ def papers(recipe: dict[str, Any]) -> list[str]:
 
 def _training(record: RunRecord) -> str:
     recipe, data = record.recipe, record.data
-    method = list(inspect.signature(METHODS[recipe["method"]]).parameters)[1:]  # the first is the encoder
+    method = list(inspect.signature(find_method(recipe["method"])).parameters)[1:]  # the first is the encoder
     facts = {
         "method": recipe["method"],
         "data": Path(data.file).name,

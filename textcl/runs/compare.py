@@ -26,6 +26,7 @@ from textcl.errors import InputError
 from textcl.evaluation import MeanWordVectors, Suite, TfidfEncoder, mark_transductive, whitening
 from textcl.evaluation.kinds import STS, kind_of
 from textcl.files import append_result, read_results
+from textcl.methods.find import is_own
 from textcl.runs.card import write_card
 from textcl.runs.recipe import Recipe, load_recipe, recipe_file, resolve
 from textcl.runs.record import RunRecord
@@ -65,6 +66,7 @@ def compare(
     baselines: Sequence[str] = ("untouched",),
     tasks: Sequence[str] = ("sts",),
     data_dir: str | Path | None = None,
+    allow_code: bool = False,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Trains each recipe with several seeds, evaluates each export and the baselines, and returns all results.
 
@@ -82,6 +84,7 @@ def compare(
         tasks: Names in `textcl.evaluation.TASKS` (default: the seven STS tasks that papers report). If one of them is
             an STS task, STS-B dev is evaluated as well.
         data_dir: The data directory.
+        allow_code: Whether recipes may name own methods, see `load_recipe`.
 
     Returns:
         The line of the results file for each baseline and each successful run, in the order given; and a sentence for
@@ -90,7 +93,7 @@ def compare(
     Raises:
         InputError: For bad input of any kind, before the first run starts.
     """
-    rows = list(_plan(recipes, seeds, flags, baselines))
+    rows = list(_plan(recipes, seeds, flags, baselines, allow_code))
     suite = Suite(tasks, data_dir)
     if suite.pairs:
         suite = Suite([*tasks, "stsb-dev"], data_dir)
@@ -131,7 +134,9 @@ def compare(
     return lines, failures
 
 
-def _plan(recipes: Sequence[str | Path], seeds: int, flags: Sequence[str], baselines: Sequence[str]) -> Iterator[Row]:
+def _plan(
+    recipes: Sequence[str | Path], seeds: int, flags: Sequence[str], baselines: Sequence[str], allow_code: bool
+) -> Iterator[Row]:
     """Yields all rows of the comparison. All recipes are read and checked before the first row is yielded."""
     if not recipes:
         raise InputError("There is nothing to compare: name at least one recipe.")
@@ -139,7 +144,7 @@ def _plan(recipes: Sequence[str | Path], seeds: int, flags: Sequence[str], basel
         raise InputError(f"A comparison needs at least one seed, not {seeds}.")
     loaded: dict[str, dict[str, Any]] = {}
     for path in recipes:
-        content = load_recipe(path)
+        content = load_recipe(path, allow_code=allow_code)
         name = recipe_file(path).stem  # type: ignore[union-attr]  # load_recipe has found it
         if name in loaded:
             raise InputError(f"Two recipes are called {name}, so that their rows would have the same name; rename one.")
@@ -165,9 +170,10 @@ def _train(row: Row, folder: Path) -> dict[str, Any]:
     recipe = output / "resolved.yaml"
     recipe.write_text(json.dumps({k: v for k, v in flags.items() if v is not None}), encoding="utf-8")  # JSON is YAML
     log = output / "train.log"
+    allow = ["--allow-code"] if is_own(row.recipe.method) else []  # `_plan` has checked that it was given
     with log.open("ab") as handle:
         code = subprocess.run(
-            [sys.executable, "-m", "textcl", "train", str(recipe), "--resume"],
+            [sys.executable, "-m", "textcl", "train", str(recipe), "--resume", *allow],
             stdin=subprocess.DEVNULL,
             stdout=handle,
             stderr=handle,

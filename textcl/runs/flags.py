@@ -10,9 +10,9 @@ from typing import Annotated, Any, NoReturn, get_args, get_type_hints
 from transformers import HfArgumentParser
 
 from textcl.encoder.load import ModelPath
-from textcl.errors import InputError, nearest
+from textcl.errors import InputError
 from textcl.evaluation.label_free import CRITERIA
-from textcl.methods import METHODS
+from textcl.methods.find import find_method
 from textcl.training.arguments import ContrastiveTrainingArguments
 
 CorpusPath = Annotated[str, ("path", "corpus")]
@@ -24,65 +24,74 @@ PairsPath = Annotated[str, ("path", "pairs")]
 class RunFlags:
     """The flags of a run that belong to neither the method nor the trainer.
 
-    The type of a flag that names something on disk says so: `CorpusPath`, `ModelPath` or `PairsPath`.
+    The type of a flag that names something on disk says so: `CorpusPath`, `ModelPath` or `PairsPath`. `--help` shows
+    the first sentences of a help text, as many as fit into a line; `--help-all` shows all of it.
     """
 
     _argument_group_name = "run"
 
     data: CorpusPath | None = field(
         default=None,
-        metadata={
-            "help": "the texts to train on: txt, csv, tsv, jsonl or parquet, also gz or xz; or 'bundled'",
-        },
+        metadata={"help": "The texts to train on: txt, csv, tsv, jsonl or parquet (also gz, xz), or 'bundled'."},
     )
-    output: str | None = field(default=None, metadata={"help": "the run's directory (default: runs/METHOD)"})
+    output: str | None = field(
+        default=None, metadata={"help": "The directory that the run writes to (default: runs/METHOD)."}
+    )
     model: ModelPath = field(
         default="bundled",
-        metadata={
-            "help": "'bundled', a hub name, a transformers or a sentence-transformers directory",
-        },
+        metadata={"help": "A hub name, a transformers or sentence-transformers directory, or 'bundled'."},
     )
-    pooling: str | None = field(default=None, metadata={"help": "default: what the model's directory says, else mean"})
+    pooling: str | None = field(
+        default=None,
+        metadata={"help": "How token vectors become one (default: as the model's directory says, or mean)."},
+    )
     test_pooling: str | None = field(
-        default=None, metadata={"help": "the pooling that is scored and exported, where it is not the one trained with"}
+        default=None, metadata={"help": "The pooling for evaluation and export (default: --pooling)."}
     )
     smooth_inverse_frequency: float | None = field(
         default=None,
         metadata={
-            "help": "tokens count a / (a + share of the corpus) where a pooling averages over them; this is a, such as "
-            "3e-4 (default: all count the same)"
+            "help": "Down-weight frequent tokens in poolings that average; try 3e-4. A token has the weight a / (a + "
+            "its share of the corpus), and this is a (default: all tokens have the same weight)."
         },
     )
-    max_length: int | None = field(default=None, metadata={"help": "tokens after which a text is cut"})
-    dropout: float | None = field(default=None, metadata={"help": "sets every dropout rate of the model"})
+    max_length: int | None = field(
+        default=None, metadata={"help": "Cut texts after this many tokens (default: the model's own limit)."}
+    )
+    dropout: float | None = field(
+        default=None, metadata={"help": "Set every dropout rate of the model (default: the model's own)."}
+    )
     column: str | None = field(
         default=None,
-        metadata={"help": "the column to read; two or three with commas between them for pairs or triplets"},
+        metadata={"help": "The column to read; two or three, with commas between them, for pairs or triplets."},
     )
     label_column: str | None = field(
-        default=None, metadata={"help": "the column with the label of each row, for methods and figures that want one"}
+        default=None, metadata={"help": "The column with the label of each row, for methods that use labels."}
     )
     text_view: str | None = field(
         default=None,
-        metadata={"help": "make two views of each text before training, such as synonyms, crop or contextual"},
+        metadata={"help": "Make two views of each text before training: synonyms, crop, contextual, …"},
     )
-    text_view_rate: float | None = field(default=None, metadata={"help": "how much a text view changes"})
+    text_view_rate: float | None = field(
+        default=None, metadata={"help": "The share of a text that a text view changes."}
+    )
     text_view_model: ModelPath | None = field(
-        default=None, metadata={"help": "the masked language model of a contextual text view"}
+        default=None, metadata={"help": "The masked language model of a contextual text view."}
     )
-    limit: int | None = field(default=None, metadata={"help": "train on the first LIMIT rows only"})
+    limit: int | None = field(default=None, metadata={"help": "Train on the first LIMIT rows only."})
     dev: PairsPath | None = field(
         default=None,
         metadata={
-            "help": "what chooses the checkpoint: 'stsb', a file of labelled pairs (text, text, score), a criterion on "
-            f"held-out texts ({', '.join(CRITERIA)}) or 'none' (default: the method's own figures where it has some, "
-            "else stsb where it is installed)"
+            "help": "What selects the checkpoint: stsb, a file of labelled pairs, a criterion or none. A file has "
+            f"text, text and score in a row; a criterion scores held-out texts without labels: {', '.join(CRITERIA)} "
+            "(default: the method's own evaluator if it has one, or else stsb if it is installed)."
         },
     )
     held_out: int | None = field(
         default=None,
         metadata={
-            "help": "rows at the end that such a criterion sees and training does not (default: 1,000, at most a tenth)"
+            "help": "Rows held out for a criterion of --dev (default: 1,000, at most a tenth). They are the last rows "
+            "of the data."
         },
     )
 
@@ -92,39 +101,53 @@ class TrainingFlags(ContrastiveTrainingArguments):
 
 
 class FlagParser(HfArgumentParser):
-    """Knows every flag of a method, and turns text into their types; raises `InputError` where argparse would exit."""
+    """Knows every flag of a method, and converts text to their types; raises `InputError` where argparse would exit."""
 
-    def __init__(self, method: str, **kwargs: Any) -> None:
+    def __init__(self, method: str, **options: Any) -> None:
         groups: list[Any] = [RunFlags, method_flags(method), TrainingFlags]
-        super().__init__(groups, allow_abbrev=False, **kwargs)
+        options = {"prog": f"textcl train {method}", "add_help": False, "allow_abbrev": False, **options}
+        super().__init__(groups, **options)
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(message[0].upper() + message[1:] + ".")
+        message = re.sub(r"--\w+/(?=--)", "", message)  # of the two spellings, the one with dashes
+        raise InputError(f"{message[0].upper()}{message[1:]}.")
 
     def known_flags(self) -> list[str]:
-        """The long options, with underscores."""
-        return [o.removeprefix("--") for o in self._option_string_actions if o.startswith("--") and "-" not in o[2:]]
+        """Every flag, with underscores and without the leading dashes."""
+        return [flag.replace("-", "_") for flag in re.findall(r"--([a-z][\w-]*)", self.format_usage())]
 
 
 def method_flags(name: str) -> Any:
-    """A dataclass whose fields are the parameters of a method's `__init__`, helped by its docstring."""
-    if name not in METHODS:
-        raise InputError(f"There is no method {name!r}.{nearest(name, METHODS)} There are: {', '.join(METHODS)}.")
-    method = METHODS[name]
+    """A dataclass whose fields are the parameters of a method's `__init__`, with help from its docstring.
+
+    Args:
+        name: See `find_method`.
+
+    Raises:
+        InputError: If there is no such method, or a parameter of it has no type.
+    """
+    method = find_method(name)
     hints = get_type_hints(method.__init__)
     helps = _argument_docs(f"{inspect.getdoc(method)}\n{inspect.getdoc(method.__init__)}")
-    fields: list[tuple[str, Any, Any]] = []
+    found: list[tuple[str, Any, Any]] = []
     for parameter in list(inspect.signature(method).parameters.values())[1:]:  # the first is the encoder
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        if parameter.name not in hints:
+            raise InputError(
+                f"The parameter {parameter.name} of {name} has no type; write one, such as {parameter.name}: float, so "
+                "that a flag can be made of it."
+            )
         default = MISSING if parameter.default is inspect.Parameter.empty else parameter.default
         text = helps.get(parameter.name, "").replace("%", "%%")
-        fields.append((parameter.name, hints[parameter.name], field(default=default, metadata={"help": text})))
-    return make_dataclass(method.__name__, fields, namespace={"_argument_group_name": name})
+        found.append((parameter.name, hints[parameter.name], field(default=default, metadata={"help": text})))
+    return make_dataclass(method.__name__, found, namespace={"_argument_group_name": name})
 
 
 def path_flags(method: str) -> dict[str, str]:
     """The flags of a method's run that name something on disk, each with its kind: corpus, model or pairs."""
     found = {}
-    for source in (RunFlags, METHODS[method].__init__):
+    for source in (RunFlags, find_method(method).__init__):
         for name, hint in get_type_hints(source, include_extras=True).items():
             for each in (hint, *get_args(hint)):  # also where it is one of several types
                 if marks := dict(getattr(each, "__metadata__", ())):
@@ -143,14 +166,15 @@ def _argument_docs(docstring: str) -> dict[str, str]:
 def as_arguments(flags: Mapping[str, Any]) -> Iterable[str]:
     """A recipe's items as command-line arguments, so that both are converted by the same rules."""
     for key, value in flags.items():
+        flag = f"--{key.replace('_', '-')}"
         if value is None or value == []:
             continue
         if isinstance(value, list):
-            yield from (f"--{key}", *map(str, value))
+            yield from (flag, *map(str, value))
         elif isinstance(value, dict):
-            yield f"--{key}={json.dumps(value)}"
+            yield f"{flag}={json.dumps(value)}"
         else:
-            yield f"--{key}={value}"
+            yield f"{flag}={value}"
 
 
 def only(group: Any, flags: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,8 +5,8 @@ parameters of the method's `__init__`, and the fields of `ContrastiveTrainingArg
 """
 
 import hashlib
+import inspect
 import json
-import logging
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,16 +18,15 @@ import yaml
 from textcl.data.training import find_corpus
 from textcl.encoder.card import file_name
 from textcl.encoder.load import BUNDLED
-from textcl.errors import InputError, nearest
+from textcl.errors import InputError, UnknownFlag, nearest
 from textcl.evaluation.label_free import CRITERIA
 from textcl.files import file_hash
+from textcl.methods.find import find_method, is_own
 from textcl.runs.flags import FlagParser, as_arguments, path_flags
-
-logger = logging.getLogger("textcl")
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
-# Where a run's output goes and how it is reported: two runs that differ in these alone have the same weights.
+# Flags that do not change the weights of a run: where its output goes, and how it is reported.
 COSMETIC = frozenset(
     {"output", "output_dir", "disable_tqdm", "report_to", "run_name", "project", "log_level", "log_level_replica"}
     | {"logging_first_step", "log_on_each_node", "resume_from_checkpoint", "hub_token", "save_total_limit"}
@@ -39,21 +38,21 @@ class Recipe:
     """A resolved recipe: the method's name and a value for every flag, defaults included.
 
     Attributes:
-        method: A name in `METHODS`.
-        flags: Every flag and its value, flat.
+        method: The method's name, see `find_method`.
+        flags: Every flag, with underscores, and its value.
     """
 
     method: str
     flags: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """As it is written to `run.json`: nothing but what JSON holds."""
+        """The recipe as `run.json` holds it: only values that JSON has."""
         return json.loads(json.dumps({"method": self.method, **self.flags}, default=str))
 
     def command(self) -> str:
-        """The line of `textcl train` that makes this run again: all that is not at its default, files without folders.
+        """The line of `textcl train` that repeats this run: the seed, and every flag that is not at its default.
 
-        The seed is always named.
+        Files are named without their folders.
         """
         defaults = resolve({"method": self.method})[0].flags
         kept = {k: v for k, v in self.flags.items() if k not in COSMETIC and (v != defaults[k] or k == "seed")}
@@ -63,13 +62,17 @@ class Recipe:
         return shlex.join(["textcl", "train", self.method, *as_arguments(kept)])
 
     def fingerprint(self, data_sha256: str | None = None) -> str:
-        """A hash of all that decides the run's weights: its flags, its data and the weights it starts from.
+        """A hash of what determines the run's weights: its flags, its data and the weights it starts from.
+
+        Of an own method, the file that defines it counts too, but not what that file imports.
 
         Args:
-            data_sha256: SHA-256 of the corpus, if it is known; else the corpus is read.
+            data_sha256: SHA-256 of the corpus, if it is known; otherwise the corpus is read.
         """
-        # what is not set decides nothing, so that a flag added later leaves the fingerprints of old runs as they are
+        # unset flags are left out, so that a flag added later does not change the fingerprints of old runs
         decisive = {k: v for k, v in self.to_dict().items() if k not in COSMETIC and v not in (None, [], {})}
+        if is_own(self.method):
+            decisive["method_sha256"] = file_hash(Path(inspect.getfile(find_method(self.method))))
         for key, kind in path_flags(self.method).items():
             value = decisive.get(key)
             if not value or value in ("stsb", "none", *CRITERIA):
@@ -86,31 +89,47 @@ class Recipe:
 
 
 def recipe_file(name: str | Path) -> Path | None:
-    """The file of a recipe that is named by its path or, if textcl ships it, by its stem."""
+    """The file of a recipe, from its path or from the name of a shipped recipe; None if there is no such file."""
     for path in (Path(name), RECIPES / f"{name}.yaml"):
         if path.is_file():
             return path
     return None
 
 
-def load_recipe(path: str | Path) -> dict[str, Any]:
-    """Reads a recipe file: a flat YAML mapping whose keys are flags. `method` is one of them.
+def shipped_recipes() -> list[str]:
+    """The names of the recipes that textcl ships."""
+    return sorted(recipe.stem for recipe in RECIPES.glob("*.yaml"))
+
+
+def load_recipe(path: str | Path, *, allow_code: bool = False) -> dict[str, Any]:
+    """Reads a recipe file: a flat YAML mapping whose keys are flags, and `method`.
+
+    Args:
+        path: The file, or the name of a shipped recipe.
+        allow_code: Whether the recipe may name an own method, package.module:ClassName. Its code is then run.
 
     Raises:
-        InputError: If there is no such file, or it holds anything but such a mapping.
+        InputError: If there is no such file, it does not hold such a mapping, or it names an own method without
+            `allow_code`.
     """
     file = recipe_file(path)
     if file is None:
-        shipped = sorted(recipe.stem for recipe in RECIPES.glob("*.yaml"))
-        raise InputError(f"There is no recipe {str(path)!r}.{nearest(str(path), shipped)}")
+        near = nearest(str(path), shipped_recipes()) or " textcl recipes lists those that textcl ships."
+        raise InputError(f"There is no recipe {str(path)!r}.{near}")
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} is no YAML: {error}.") from error
+        raise InputError(f"{file} is not YAML: {error}.") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise InputError(f"{file} is no recipe: it has to be a mapping of flags to values, such as 'method: simcse'.")
+        raise InputError(f"{file} is not a recipe: it must be a mapping of flags to values, such as 'method: simcse'.")
     if nested := [key for key, value in content.items() if isinstance(value, dict) and not key.endswith("_kwargs")]:
         raise InputError(f"{file}: a recipe is flat, but {nested[0]!r} holds a mapping.")
+    method = str(content.get("method", ""))
+    if is_own(method) and not allow_code:
+        raise InputError(
+            f"{file} names the method {method}, whose code would be run; read that code, and give --allow-code if you "
+            "trust it."
+        )
     return {key.replace("-", "_"): value for key, value in content.items()}
 
 
@@ -121,31 +140,30 @@ def resolve(
 
     Args:
         recipe: Flags and values; `method` names the method (default: simcse).
-        arguments: Command-line flags, which win over the recipe's.
-        parser: A parser of that method with further flags of its own.
+        arguments: Command-line flags, which override the recipe's.
+        parser: A parser of that method that has further flags.
 
     Returns:
         The recipe, and the values of those further flags.
 
     Raises:
-        InputError: For an unknown method or flag (the nearest is suggested), or a value of the wrong kind.
+        InputError: For an unknown method or flag (the nearest is suggested), or a value of the wrong type.
     """
     flags = dict(recipe)
     method = str(flags.pop("method", "simcse"))
     parser = parser or FlagParser(method)
-    known = parser.known_flags()
+    own = {f.name for group in parser.dataclass_types for f in group.__dataclass_fields__.values() if f.init}
     for key in flags:
-        if key not in known:
-            raise InputError(f"A recipe for {method} has no key {key!r}.{nearest(key, known)}")
+        if key not in own:
+            raise InputError(f"A recipe for {method} has no key {key!r}.{nearest(key, own)}")
     values, unknown = parser.parse_known_args([*as_arguments(flags), *arguments])
     if unknown:
         flag = unknown[0].split("=")[0]
         if not flag.startswith("-"):
-            raise InputError(f"{flag!r} belongs to no flag.")
-        raise InputError(f"There is no flag {flag}.{nearest(flag.lstrip('-').replace('-', '_'), known)}")
+            raise InputError(f"{flag!r} is not the value of a flag; flags begin with two dashes, as in --seed 3.")
+        raise UnknownFlag(flag, parser.known_flags(), parser.prog)
     resolved = vars(values)
-    own = {f.name for group in parser.dataclass_types for f in group.__dataclass_fields__.values() if f.init}
     further = {key: resolved.pop(key) for key in list(resolved) if key not in own}
     output = resolved.pop("output_dir", None)
-    resolved["output"] = resolved["output"] or output or f"runs/{method}"
+    resolved["output"] = resolved["output"] or output or f"runs/{method.replace(':', '-')}"
     return Recipe(method, resolved), further

@@ -23,7 +23,8 @@ from textcl.errors import InputError
 from textcl.evaluation import LabelFree, LabelledPairs, STSBenchmark, overlap
 from textcl.evaluation.label_free import CRITERIA
 from textcl.files import write_json
-from textcl.methods import METHODS, Method
+from textcl.methods import Method
+from textcl.methods.find import find_method
 from textcl.runs.card import write_card
 from textcl.runs.flags import method_flags, only
 from textcl.runs.recipe import COSMETIC, Recipe
@@ -182,7 +183,7 @@ def make_trainer(recipe: Recipe, corpus: ReadFile | None = None) -> tuple[Contra
                 f"is not an average; set --pooling or --test-pooling to one of {', '.join(averages)}."
             )
         encoder.weigh_tokens(dataset["text"], a)
-    method = METHODS[recipe.method](encoder, **only(method_flags(recipe.method), recipe.flags))
+    method = find_method(recipe.method)(encoder, **only(method_flags(recipe.method), recipe.flags))
     method.test_pooling = test_pooling
     if view := recipe.flags["text_view"]:
         if not method.takes_views:

@@ -1,0 +1,46 @@
+"""`textcl methods [--json PATH|-]`"""
+
+import shutil
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from textcl.cli.main import Parser
+from textcl.cli.output import add_json_flag, columns, show
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = Parser(
+        prog="textcl methods",
+        description="The methods: name, family (what avoids collapse), the rows that it needs, number of recipes and "
+        "their names. textcl train METHOD --help lists the flags of one.",
+    )
+    add_json_flag(parser)
+    given = parser.parse_args(arguments)
+
+    methods = list_methods()
+    width = max(shutil.get_terminal_size((120, 24)).columns, 80)
+    lines = columns([[each["name"], each["family"], each["needs"], str(len(each["recipes"]))] for each in methods])
+    text = "\n".join(
+        f"{line}  {textwrap.shorten(', '.join(each['recipes']), width - len(line) - 2, placeholder=' …')}"
+        for line, each in zip(lines.splitlines(), methods, strict=True)
+    )
+    show(methods, text, given.json)
+
+
+def list_methods() -> list[dict[str, Any]]:
+    """Each method with its family, the rows that it needs, its paper and the recipes that textcl ships for it."""
+    from textcl.cli.recipes import list_recipes
+    from textcl.methods import METHODS
+
+    recipes = list_recipes()
+    return [
+        {
+            "name": name,
+            "family": method.family,
+            "needs": method.needs,
+            "paper": method.paper,
+            "recipes": [recipe["name"] for recipe in recipes if recipe["method"] == name],
+        }
+        for name, method in METHODS.items()
+    ]

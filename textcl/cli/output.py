@@ -1,0 +1,47 @@
+"""What a command prints: text for people, or JSON for programs."""
+
+import json
+import sys
+from typing import Any
+
+from textcl.cli.main import Parser
+
+WIDTH = 100  # characters of a text that are shown
+
+
+def add_json_flag(parser: Parser) -> None:
+    parser.add_argument(
+        "--json", metavar="PATH", help="write the result to PATH as JSON; '-': print JSON, nothing else"
+    )
+
+
+def show(result: Any, text: str, path: str | None) -> None:
+    """Prints a command's result.
+
+    Args:
+        result: The result as JSON holds it.
+        text: The result as people read it.
+        path: What --json names: a file that `result` is written to, '-' to print `result` in place of `text`, or None.
+    """
+    if path == "-":
+        json.dump(result, sys.stdout, indent=2, ensure_ascii=False)
+        print()
+        return
+    if path:
+        from textcl.files import write_json
+
+        write_json(path, result)
+    print(text)
+
+
+def in_one_line(text: str, width: int = WIDTH) -> str:
+    """A text without line breaks, cut to `width` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else f"{line[: width - 1]}…"
+
+
+def columns(rows: list[list[str]]) -> str:
+    """Rows of cells as lines, each column as wide as its longest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
