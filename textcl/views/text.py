@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from textcl.errors import InputError, nearest
 from textcl.views.masked_words import contextual, contextual_insertion, model_state
 from textcl.views.nlpaug_views import (
+    AugmenterView,
     back_translation,
     character_noise,
     nlpaug_contextual,
@@ -60,14 +61,15 @@ def augment(
 
     Args:
         dataset: With a column "text".
-        view: A name in `TEXT_VIEWS`.
+        view: A name in `TEXT_VIEWS`, or "nlpaug:" and the name of one of nlpaug's augmenters, such as
+            "nlpaug:word.RandomWordAug".
         copies: Columns to add.
         rate: How much is changed, as the view's function says; its default where not given.
         seed: Of the draws.
         model: For views that need one.
         cache_dir: Where the result is kept; by default in the cache folder of `datasets`.
         batch_size: Texts a view sees at once.
-        **options: What else the view's function takes.
+        **options: What else the view's function takes, or nlpaug's augmenter.
 
     Raises:
         InputError: An unknown view or option (the nearest is named), a missing one, no column "text", or what the
@@ -77,13 +79,9 @@ def augment(
         >>> augment(load_texts("wiki.txt"), "deletion", rate=0.2).column_names  # doctest: +SKIP
         ['text', 'text_1', 'text_2']
     """
-    if view not in TEXT_VIEWS:
-        raise InputError(
-            f"There is no text view '{view}'; there are {', '.join(TEXT_VIEWS)}.{nearest(view, TEXT_VIEWS)}"
-        )
+    function = _view(view)
     if "text" not in dataset.column_names:
         raise InputError(f"A column 'text' is needed; the dataset has {dataset.column_names}.")
-    function = TEXT_VIEWS[view]
     takes = inspect.signature(function).parameters
     options |= {name: value for name, value in (("rate", rate), ("model", model)) if value is not None}
     for name in options:
@@ -98,7 +96,7 @@ def augment(
 
     from textcl.version import __version__
 
-    models = {name: model_state(value) for name, value in options.items() if name.endswith("model")}
+    models = {name: model_state(value) for name, value in options.items() if name.endswith(("model", "path"))}
     named = sorted((name, str(value)) for name, value in options.items())
     made_of = (__version__, view, copies, seed, named, models, dataset._fingerprint)
     fingerprint = hashlib.blake2b(repr(made_of).encode(), digest_size=16).hexdigest()
@@ -119,7 +117,18 @@ def augment(
             add,
             batched=True,
             batch_size=batch_size,
-            cache_file_name=str(folder / f"{view}-{fingerprint}.arrow"),
+            cache_file_name=str(folder / f"{view.replace(':', '-')}-{fingerprint}.arrow"),
             load_from_cache_file=True,
             new_fingerprint=fingerprint,
         )
+
+
+def _view(name: str) -> Callable[..., list[str]]:
+    if name.startswith("nlpaug:"):
+        return AugmenterView(name.removeprefix("nlpaug:"))
+    if name not in TEXT_VIEWS:
+        raise InputError(
+            f"There is no text view '{name}'; there are {', '.join(TEXT_VIEWS)}, and nlpaug's augmenters, such as "
+            f"nlpaug:word.RandomWordAug.{nearest(name, TEXT_VIEWS)}"
+        )
+    return TEXT_VIEWS[name]
