@@ -39,7 +39,7 @@ class Demo:
         table: Before and after, as a Markdown table with notes.
         search: Example queries with the nearest gloss before and after.
         export: The trained encoder.
-        picture: None where textcl[viz] is not installed.
+        picture: None where altair and vl-convert-python are not installed.
         record: The run's record.
     """
 
@@ -84,7 +84,7 @@ def demo(output: str | Path, *, overwrite: bool = False, flags: Sequence[str] = 
         title = "WordNet definitions: cosine by grade, before and after SimCSE"
         picture = similarity_by_grade(panels, title).save(Path(output) / "before-after.png")
     else:
-        logger.warning("No picture is drawn: altair and vl-convert are not installed (pip install 'textcl[viz]').")
+        logger.warning("No picture is drawn; it needs altair and vl-convert: pip install altair vl-convert-python")
     with atomic_write(Path(output) / "table.md") as temporary:
         temporary.write_text(f"{text}\n\n{search}\n", encoding="utf-8")
     figures = {

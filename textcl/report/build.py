@@ -46,7 +46,7 @@ def report(
 
     Raises:
         InputError: If there is no run and no comparison, a file of it is damaged or of another schema, a task is
-            unknown or not installed, or `textcl[viz]` is missing.
+            unknown or not installed, or altair, vl-convert or jinja2 is missing.
 
     Example:
         >>> textcl.report.build.report("runs/simcse")  # doctest: +SKIP
