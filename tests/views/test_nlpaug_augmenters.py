@@ -49,20 +49,22 @@ def test_an_augmenter_depends_on_text_seed_and_number_alone(name: str) -> None:
     assert view(["", " "]) == ["", " "]
 
 
-def test_other_processes_draw_the_same() -> None:
+def test_another_process_draws_the_same() -> None:
     """SpellingAug orders its words by Python's hash of strings, which differs between processes."""
     code = (
         "import json, sys; from textcl.views.nlpaug_views import AugmenterView; names, texts = json.load(sys.stdin);"
         "print(json.dumps({name: AugmenterView(name)(texts, rate=0.9) for name in names}))"
     )
     here = {name: AugmenterView(name)(LONG, rate=0.9) for name in NAMES}
-    for hash_seed in ("1", "2"):
-        variables = environment(PYTHONHASHSEED=hash_seed)
-        given = json.dumps([NAMES, LONG])
-        run = subprocess.run(
-            [sys.executable, "-c", code], input=given, env=variables, capture_output=True, text=True, check=True
-        )
-        assert json.loads(run.stdout) == here
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        input=json.dumps([NAMES, LONG]),
+        env=environment(PYTHONHASHSEED="1"),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(run.stdout) == here
 
 
 def test_a_rate_is_the_share_of_the_words_and_options_are_nlpaugs() -> None:
