@@ -1,5 +1,6 @@
 # Two commands are all that a fresh machine needs: `make demo` and `make test`. `make docs` builds the site.
-# Each makes its own .venv from the pinned versions of constraints.txt.
+# Each makes its own .venv from the pinned versions of constraints.txt. `make sdist-test` builds the source distribution and
+# runs a part of its tests; `make test-lowest` runs the fast tests with the lowest declared versions, in .venv-lowest.
 #
 #   PYTHON        the interpreter (3.11 or newer) that makes the .venv
 #   PIP_FLAGS     passed to pip; the README shows how to take the CPU build of torch on Linux
@@ -11,7 +12,7 @@ PYTEST_FLAGS ?=
 BIN := .venv/bin
 PINNED := pyproject.toml constraints.txt
 
-.PHONY: demo test test-all lint docs clean
+.PHONY: demo test test-all test-lowest sdist-test lint docs clean
 
 demo: .venv/.installed-demo
 	$(BIN)/textcl demo --overwrite
@@ -21,6 +22,13 @@ test: .venv/.installed-dev
 
 test-all: .venv/.installed-dev
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+# Of torch, transformers, sentence-transformers and datasets; the other libraries as they are today.
+test-lowest: .venv-lowest/.installed
+	.venv-lowest/bin/python -m pytest -m "not slow" $(PYTEST_FLAGS)
+
+sdist-test: .venv/.installed-dev
+	$(BIN)/python tools/sdist_test.py
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
@@ -33,7 +41,7 @@ docs: .venv/.installed-docs
 	@echo site/index.html
 
 clean:
-	rm -rf .venv build site *.egg-info
+	rm -rf .venv .venv-lowest build site *.egg-info
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -50,4 +58,9 @@ $(BIN)/python:
 
 .venv/.installed-docs: $(PINNED) | $(BIN)/python
 	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[docs]'
+	@touch $@
+
+.venv-lowest/.installed: pyproject.toml tools/lowest.py | $(BIN)/python
+	$(BIN)/python -m venv --clear .venv-lowest
+	.venv-lowest/bin/python -m pip install $(PIP_FLAGS) -e '.[dev,viz,aug,search,mteb,bench]' $$($(BIN)/python tools/lowest.py)
 	@touch $@

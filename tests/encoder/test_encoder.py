@@ -122,7 +122,7 @@ def test_mask_token_pooling_loads_with_textcl_alone_and_says_so(bert, tmp_path, 
     again = Encoder.from_pretrained(tmp_path / "export")
     assert again.pooling == "mask_token"
     assert np.array_equal(again.encode(SENTENCES), encoder.encode(SENTENCES))
-    with pytest.raises(ValueError, match="trust_remote_code"):
+    with pytest.raises((ValueError, AttributeError), match=r"trust_remote_code|no attribute 'load'"):  # the latter: 5.x
         SentenceTransformer(str(tmp_path / "export"))
 
 

@@ -227,6 +227,7 @@ def test_gradient_checkpointing_reaches_both_towers_and_changes_no_gradient(dire
         torch.manual_seed(1)  # of the dropout masks
         method(**method.collator()(rows(8)))["loss"].backward()
         gradients.append({name: p.grad for name, p in method.named_parameters() if p.grad is not None})
-    assert all(tower.backbone.is_activation_checkpointing for tower in (method.encoder, method.second))
+    for tower in (method.encoder, method.second):
+        assert any(getattr(module, "gradient_checkpointing", False) for module in tower.backbone.modules())
     for name, gradient in gradients[0].items():
         assert torch.allclose(gradient, gradients[1][name], atol=1e-7), name

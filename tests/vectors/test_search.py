@@ -153,7 +153,7 @@ def test_what_is_refused(
     with pytest.raises(InputError, match="is damaged"):
         CorpusIndex(directory)
     monkeypatch.setitem(sys.modules, "faiss", None)  # as where it is not installed
-    with pytest.raises(InputError, match=r"pip install 'textcl\[search\]'"):
+    with pytest.raises(InputError, match=r"pip install faiss-cpu"):
         CorpusIndex(vectors)
 
 

@@ -46,7 +46,7 @@ def report(
 
     Raises:
         InputError: `source` is neither a run nor a comparison, one of its files is damaged or has another schema, a
-            task is unknown or not installed, or a library of `textcl[viz]` is not installed.
+            task is unknown or not installed, or altair, vl-convert-python or jinja2 is not installed.
 
     Example:
         >>> textcl.report.build.report("runs/simcse")  # doctest: +SKIP

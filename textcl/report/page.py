@@ -92,7 +92,9 @@ def render(page: Page) -> str:
         from jinja2 import Environment, StrictUndefined
         from markupsafe import Markup
     except ImportError as error:
-        raise InputError("A report needs altair, vl-convert and jinja2: pip install 'textcl[viz]'.") from error
+        raise InputError(
+            "A report needs altair, vl-convert and jinja2: pip install altair vl-convert-python jinja2"
+        ) from error
     plotted = any(section.plots for section in page.sections)
     script = vl_convert.javascript_bundle(_DRAW) if plotted else ""
     # the security policy allows only this script, so a script in a text would not run even without escaping

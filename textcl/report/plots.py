@@ -1,6 +1,6 @@
 """Plots. altair makes one Vega-Lite specification, which is shown in a page or drawn as PNG or SVG without a browser.
 
-altair and vl-convert come with `pip install textcl[viz]` and are imported when a plot is made.
+altair and vl-convert are optional (pip install altair vl-convert-python) and imported when a plot is made.
 """
 
 from collections.abc import Mapping, Sequence
@@ -271,4 +271,4 @@ def _library(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        raise InputError("Plots need altair and vl-convert: pip install 'textcl[viz]'.") from error
+        raise InputError("Plots need altair and vl-convert: pip install altair vl-convert-python") from error

@@ -52,7 +52,7 @@ class CorpusIndex:
         try:
             import faiss
         except ImportError:
-            raise InputError("Searching needs faiss, which is not installed: pip install 'textcl[search]'") from None
+            raise InputError("Searching needs faiss, which is not installed: pip install faiss-cpu") from None
         self._faiss: Any = faiss
         self.directory = Path(directory)
         self.manifest = read_manifest(directory)

@@ -5,17 +5,39 @@ no longer has. Here each text has its own seed, so that its view does not depend
 global generators is restored afterwards.
 """
 
+import inspect
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from textcl.errors import InputError
+from textcl.errors import InputError, nearest
 from textcl.views import wordnet
+
+NAMES = {
+    "aug_p": "rate",
+    "aug_word_p": "rate",
+    "model_path": "model",
+    "model_dir": "model",
+    "from_model_name": "model",
+    "to_model_name": "back_model",
+}
+"""What textcl calls an option of an augmenter that has another name in nlpaug."""
+
+NOT_OPTIONS = {"name", "verbose", "include_detail", "device", "force_reload", "tokenizer", "reverse_tokenizer"}
+"""Options that a view does not have: they would change what comes back, or cannot be a part of a cache's name."""
+
+RESOURCES = {
+    "SynonymAug": ("corpora/wordnet", "taggers/averaged_perceptron_tagger_eng"),
+    "AntonymAug": ("corpora/wordnet", "taggers/averaged_perceptron_tagger_eng"),
+    "RandomSentAug": ("tokenizers/punkt_tab",),
+}
+"""What an augmenter reads through NLTK; nlpaug would try to download it."""
 
 WORD = re.compile(r"(\w+(?:['’-]\w+)*)")
 """A word. `WORD.split(text)` alternates between the text outside words (even indices) and words (odd indices)."""
@@ -37,15 +59,15 @@ def character_augmenter(kind: str, rate: float) -> Any:
 
 def synonym_augmenter(rate: float) -> Any:
     """Replaces words with WordNet synonyms of the same part of speech, which NLTK's tagger determines."""
-    wordnet.require("corpora/wordnet")
-    wordnet.require("taggers/averaged_perceptron_tagger_eng")  # nlpaug would try to download it
+    for resource in RESOURCES["SynonymAug"]:
+        wordnet.require(resource)
     from nlpaug.augmenter.word import SynonymAug
 
     return SynonymAug(aug_p=rate, aug_max=None, **_keeping_spaces())
 
 
-def contextual_augmenter(model: str, rate: float) -> Any:
-    """Replaces words with predictions of a masked language model, one mask after the other."""
+def contextual_augmenter(model: str, **options: Any) -> Any:
+    """Replaces words with predictions of a masked language model, one mask after the other; nlpaug gets `options`."""
     from nlpaug.augmenter.word import ContextualWordEmbsAug
     from nlpaug.model import lang_models
     from transformers import AutoConfig
@@ -76,7 +98,69 @@ def contextual_augmenter(model: str, rate: float) -> Any:
             return LanguageModel(model_path, device=device, top_k=top_k)
 
     with loading(model):
-        return Augmenter(model, kind, aug_p=rate, aug_max=None)
+        return Augmenter(model, kind, **options)
+
+
+def augmenter_class(name: str) -> type:
+    """The augmenter with this name in nlpaug, its module first: "word.RandomWordAug".
+
+    Raises:
+        InputError: There is none; the nearest name is named.
+    """
+    from nlpaug import Augmenter
+    from nlpaug.augmenter import char, sentence, word
+
+    known = {
+        f"{kind}.{each.__name__}": each
+        for kind, module in (("char", char), ("word", word), ("sentence", sentence))
+        for each in vars(module).values()
+        if isinstance(each, type) and issubclass(each, Augmenter) and not each.__name__.endswith("Augmenter")
+    }
+    del known["sentence.LambadaAug"]  # it writes texts for a label and does not read any
+    if name not in known:
+        raise InputError(f"nlpaug has no augmenter '{name}'.{nearest(name, known)} There are {', '.join(known)}.")
+    return known[name]
+
+
+def augmenter_options(kind: type) -> dict[str, inspect.Parameter]:
+    """What an augmenter takes, by the name in textcl. A model has no default: nlpaug's are names on a hub."""
+    found: dict[str, inspect.Parameter] = {}
+    takes = inspect.signature(kind).parameters
+    for name, own in _own_names(kind).items():
+        default = takes[own].default
+        if name in ("model", "back_model") and default is not None:
+            default = inspect.Parameter.empty
+        found[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+    return found
+
+
+def named_augmenter(kind: type, options: Mapping[str, Any]) -> Any:
+    """An augmenter with nlpaug's own defaults, but for `options`, which have the names of `augmenter_options`."""
+    for resource in RESOURCES.get(kind.__name__, ()):
+        wordnet.require(resource)
+    takes, names = inspect.signature(kind).parameters, _own_names(kind)
+    given = {names[name]: str(value) if isinstance(value, Path) else value for name, value in options.items()}
+    if "rate" in options:  # a rate is meant for texts of any length, and nlpaug changes ten words at most
+        given = {most: None for most in ("aug_max", "aug_word_max") if most in takes} | given
+    with usable(kind):
+        if kind.__name__ == "ContextualWordEmbsAug":
+            given.pop("model_type", None)  # it is read from the model
+            return contextual_augmenter(given.pop("model_path"), **given)
+        if "force_reload" in takes:  # nlpaug tells models apart by the last part of their path
+            given["force_reload"] = True
+        augmenter: Any = kind(**given)
+    if kind.__name__ == "SpellingAug":  # nlpaug orders them by a hash that differs from process to process
+        augmenter.model.dict = {word: sorted(others) for word, others in augmenter.model.dict.items()}
+    return augmenter
+
+
+def _own_names(kind: type) -> dict[str, str]:
+    """An augmenter's options: the name in textcl -> the name in nlpaug."""
+    found: dict[str, str] = {}
+    for own in inspect.signature(kind).parameters:
+        if own not in NOT_OPTIONS:
+            found.setdefault(NAMES.get(own, own), own)
+    return found
 
 
 def translate_back(texts: Sequence[str], model: str, back_model: str, max_length: int) -> list[str]:
@@ -115,6 +199,19 @@ def loading(model: str) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:
         raise InputError(f"{model} cannot be loaded: {str(error).strip().splitlines()[0]}") from None
+
+
+@contextmanager
+def usable(kind: type) -> Iterator[None]:
+    """Makes an InputError of what nlpaug raises where an option is wrong, or a library or a resource is missing."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (ImportError, LookupError, OSError, TypeError, ValueError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip(" *")]
+        reason = lines[0] if lines else type(error).__name__
+        raise InputError(f"nlpaug's {kind.__name__} cannot be used: {reason}") from error
 
 
 @contextmanager

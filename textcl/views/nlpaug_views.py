@@ -1,7 +1,8 @@
-"""Views made by nlpaug: typing errors, synonyms, contextual words, back-translation."""
+"""Views made by nlpaug: typing errors, synonyms, contextual words, back-translation, and any augmenter by name."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,7 +51,9 @@ def nlpaug_contextual(
     Raises:
         InputError: The model is not of type bert, distilbert or roberta.
     """
-    return _nlpaug(lambda: nlpaug_bridge.contextual_augmenter(str(model), rate), texts, rate, seed, view)
+    return _nlpaug(
+        lambda: nlpaug_bridge.contextual_augmenter(str(model), aug_p=rate, aug_max=None), texts, rate, seed, view
+    )
 
 
 def back_translation(
@@ -70,6 +73,42 @@ def back_translation(
     with without_bars():
         views = iter(nlpaug_bridge.translate_back(present, str(model), str(back_model), max_length))
     return [(next(views).strip() or text) if text.strip() else text for text in texts]
+
+
+class AugmenterView:
+    """The view that an augmenter of nlpaug makes, with nlpaug's defaults; each text is seeded by itself.
+
+    A rate is the share of the words that change (of the sentences, for an augmenter of sentences). A text that nlpaug
+    leaves nothing of stays as it is.
+
+    Args:
+        name: The augmenter's, its module first, such as "word.RandomWordAug".
+
+    Raises:
+        InputError: There is no such augmenter.
+
+    Example:
+        >>> AugmenterView("word.RandomWordAug")(["one two three"], action="swap")  # doctest: +SKIP
+        ['Two one three']
+    """
+
+    def __init__(self, name: str) -> None:
+        self.kind = nlpaug_bridge.augmenter_class(name)
+        shared = {name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in _SHARED}
+        self.__signature__ = inspect.Signature([*(shared | nlpaug_bridge.augmenter_options(self.kind)).values()])
+        self._made: tuple[dict[str, Any], Any] | None = None  # kept from batch to batch: some read a large model
+
+    def __call__(self, texts: Sequence[str], *, seed: int = 42, view: int = 0, **options: Any) -> list[str]:
+        def make() -> Any:
+            if self._made is None or self._made[0] != options:
+                self._made = options, nlpaug_bridge.named_augmenter(self.kind, options)
+            return self._made[1]
+
+        with nlpaug_bridge.usable(self.kind):
+            return _nlpaug(make, texts, options.get("rate", 1.0), seed, view)
+
+
+_SHARED = ("texts", "seed", "view")
 
 
 def _nlpaug(make: Callable[[], Any], texts: Sequence[str], rate: float, seed: int, view: int) -> list[str]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from textcl.errors import InputError, nearest
 from textcl.views.masked_words import contextual, contextual_insertion, model_state
 from textcl.views.nlpaug_views import (
+    AugmenterView,
     back_translation,
     character_noise,
     nlpaug_contextual,
@@ -61,14 +62,15 @@ def augment(
 
     Args:
         dataset: A dataset with a column "text".
-        view: A name in `TEXT_VIEWS`.
+        view: A name in `TEXT_VIEWS`, or "nlpaug:" and the name of an augmenter of nlpaug, such as
+            "nlpaug:word.RandomWordAug".
         copies: How many columns to add.
         rate: How much is changed, see the view's function; default: the default of that function.
         seed: The seed of the draws.
         model: A model, for views that need one.
         cache_dir: The folder of the cached result; default: a folder in the cache of `datasets`.
         batch_size: How many texts a view gets at once.
-        **options: Further arguments of the view's function.
+        **options: Further arguments of the view's function, or of nlpaug's augmenter.
 
     Raises:
         InputError: The view or an option is unknown (the message suggests the nearest name), a needed option is
@@ -78,13 +80,9 @@ def augment(
         >>> augment(load_texts("wiki.txt"), "deletion", rate=0.2).column_names  # doctest: +SKIP
         ['text', 'text_1', 'text_2']
     """
-    if view not in TEXT_VIEWS:
-        raise InputError(
-            f"There is no text view '{view}'; there are {', '.join(TEXT_VIEWS)}.{nearest(view, TEXT_VIEWS)}"
-        )
+    function = _view(view)
     if "text" not in dataset.column_names:
         raise InputError(f"The dataset needs a column 'text'; it has {dataset.column_names}.")
-    function = TEXT_VIEWS[view]
     takes = inspect.signature(function).parameters
     options |= {name: value for name, value in (("rate", rate), ("model", model)) if value is not None}
     for name in options:
@@ -99,7 +97,7 @@ def augment(
 
     from textcl.version import __version__
 
-    models = {name: model_state(value) for name, value in options.items() if name.endswith("model")}
+    models = {name: model_state(value) for name, value in options.items() if name.endswith(("model", "path"))}
     named = sorted((name, str(value)) for name, value in options.items())
     made_of = (__version__, view, copies, seed, named, models, dataset._fingerprint)
     fingerprint = hashlib.blake2b(repr(made_of).encode(), digest_size=16).hexdigest()
@@ -120,7 +118,18 @@ def augment(
             add,
             batched=True,
             batch_size=batch_size,
-            cache_file_name=str(folder / f"{view}-{fingerprint}.arrow"),
+            cache_file_name=str(folder / f"{view.replace(':', '-')}-{fingerprint}.arrow"),
             load_from_cache_file=True,
             new_fingerprint=fingerprint,
         )
+
+
+def _view(name: str) -> Callable[..., list[str]]:
+    if name.startswith("nlpaug:"):
+        return AugmenterView(name.removeprefix("nlpaug:"))
+    if name not in TEXT_VIEWS:
+        raise InputError(
+            f"There is no text view '{name}'; there are {', '.join(TEXT_VIEWS)}, and nlpaug's augmenters, such as "
+            f"nlpaug:word.RandomWordAug.{nearest(name, TEXT_VIEWS)}"
+        )
+    return TEXT_VIEWS[name]

@@ -28,7 +28,7 @@ def require(resource: str) -> None:
     try:
         import nltk.data
     except ImportError:
-        raise InputError("WordNet is read by NLTK, which is not here: pip install 'textcl[aug]'.") from None
+        raise InputError("WordNet is read by NLTK, which is not installed: pip install nltk") from None
     own = os.path.abspath(data_directory() / "nltk_data")
     for folder in (*os.environ.get("NLTK_DATA", "").split(os.pathsep), own):
         if folder and folder not in nltk.data.path:
