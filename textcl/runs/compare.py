@@ -133,7 +133,11 @@ def compare(
 
 
 def _plan(
-    recipes: Sequence[str | Path], seeds: int, flags: Sequence[str], baselines: Sequence[str], allow_code: bool
+    recipes: Sequence[str | Path],
+    seeds: int,
+    flags: Sequence[str],
+    baselines: Sequence[str],
+    allow_code: bool = False,
 ) -> Iterator[Row]:
     """Every row there will be. All recipes are read and checked here, before anything runs."""
     if not recipes:
