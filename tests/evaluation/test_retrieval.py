@@ -321,5 +321,5 @@ def test_the_command(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     for wrong in (flags[:4], [*flags, "--beir", str(tmp_path / "beir")]):
         assert main(["eval", str(model), *wrong]) == 2
         assert capsys.readouterr().err == (
-            "textcl: Retrieval needs --queries, --documents and --relevance together, or --beir alone.\n"
+            "textcl: Retrieval needs --queries, --documents and --relevance together, or only --beir.\n"
         )

@@ -495,5 +495,5 @@ def test_the_command_tells_a_rank_that_others_are_not_done(
     monkeypatch.setenv("WORLD_SIZE", "2")
     corpus, output = corpus_file(tmp_path, TEXTS[:40]), str(tmp_path / "v")
     assert main(["encode", str(model), str(corpus), "--output", output, "--shard-rows", "10"]) == 0
-    assert capsys.readouterr().out.endswith("those of others are still missing\n")
+    assert capsys.readouterr().out.endswith("those of other processes are still missing\n")
     assert [path.name for path in parts(tmp_path / "v")] == ["part-00001.parquet", "part-00003.parquet"]

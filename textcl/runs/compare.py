@@ -135,7 +135,11 @@ def compare(
 
 
 def _plan(
-    recipes: Sequence[str | Path], seeds: int, flags: Sequence[str], baselines: Sequence[str], allow_code: bool
+    recipes: Sequence[str | Path],
+    seeds: int,
+    flags: Sequence[str],
+    baselines: Sequence[str],
+    allow_code: bool = False,
 ) -> Iterator[Row]:
     """Yields all rows of the comparison. All recipes are read and checked before the first row is yielded."""
     if not recipes:
