@@ -155,7 +155,7 @@ def test_clustering_sets_that_are_missing_or_damaged(shared_data: Path, tmp_path
     file = tmp_path / "clustering" / "agnews.csv"
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join(lines[:-1]))
-    with pytest.raises(InputError, match=r"7,999 texts where 8,000 are expected.*textcl data import FILE"):
+    with pytest.raises(InputError, match=r"7,999 texts, but 8,000 are expected.*textcl data import FILE"):
         load_clustering("AgNews", tmp_path)
     assert verify(tmp_path, ["AgNews"])[0].state == "wrong count"
     for line in ("text without label\n", "one,label in words\n", "1,a,comma\n"):
@@ -165,7 +165,7 @@ def test_clustering_sets_that_are_missing_or_damaged(shared_data: Path, tmp_path
 
 
 def test_fetch_says_which_sets_can_only_be_imported(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"StackOverflow has no public address.*textcl data import FILE"):
+    with pytest.raises(InputError, match=r"StackOverflow cannot be fetched because it has no public address.*textcl data import FILE"):
         fetch(["stackoverflow"], tmp_path / "data")
     assert everything_under(tmp_path) == []
 
@@ -318,7 +318,7 @@ def test_a_wrong_count_leaves_what_was_there(tmp_path: Path, toy: dict) -> None:
     import_archive(make_tar(tmp_path / "good.tar", toy["content"]), data, manifest=toy["manifest"])
     before = {path: (data / path).read_bytes() for path in everything_under(data) if (data / path).is_file()}
     wrong = make_tar(tmp_path / "wrong.tar", {**toy["content"], "TOY/toy.txt": b"ONE\nTWO\n", "PAIR/b.csv": b"row\n"})
-    with pytest.raises(InputError, match=r"PAIR in .*wrong\.tar: PAIR.b\.csv has 1 rows where 3 are expected"):
+    with pytest.raises(InputError, match=r"PAIR in .*wrong\.tar: PAIR.b\.csv has 1 rows, but 3 are expected"):
         import_archive(wrong, data, manifest=toy["manifest"])
     assert {path: (data / path).read_bytes() for path in everything_under(data) if (data / path).is_file()} == before
 
@@ -523,6 +523,6 @@ def test_fetch_refuses_wrong_content(tmp_path: Path, server: Server, toy: dict) 
     archive = make_tar(tmp_path / "toys.tar", {**toy["content"], "TOY/toy.txt": b"one\n"})
     server.files["/toys.tar"] = archive.read_bytes()
     toy["manifest"]["archives"]["toys"]["url"] = server.url("/toys.tar")
-    with pytest.raises(InputError, match="has 1 rows where 2 are expected"):
+    with pytest.raises(InputError, match="has 1 rows, but 2 are expected"):
         fetch(None, tmp_path / "data", manifest=toy["manifest"])
     assert not list((tmp_path / "data").rglob("*.t*"))  # neither the set nor the archive stays

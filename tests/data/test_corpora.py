@@ -107,7 +107,7 @@ def test_invalid_utf8_names_file_and_line(tmp_path: Path, suffix: str) -> None:
         ("a.csv", "id,text\n1,x\n2\n", "line 3: this row has 1 cells, but the header has 2"),
         ("a.csv", 'text\n"x"y\nz\n', "line 2: this is not valid csv"),
         ("a.jsonl", '{"text": "x"}\n{"text": \n', "line 2: this is not valid JSON"),
-        ("a.jsonl", '{"text": "x"}\n{"body": "y"}\n', "line 2: there is no 'text'; there is 'body'"),
+        ("a.jsonl", '{"text": "x"}\n{"body": "y"}\n', "line 2: there is no field 'text'; the fields are 'body'"),
         ("a.jsonl", '{"text": "x"}\n{"text": 3}\n', "row 2: the cell must be a text, not a int"),
         ("a.jsonl", '{"text": "x"}\n{"text": "\\ud800"}\n', "row 2: the text holds half of a surrogate pair"),
         ("a.jsonl", '["x"]\n', "line 1: the line must be a JSON object"),
