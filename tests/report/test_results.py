@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr, ttest_rel
 from support.command import textcl
+from support.comparison import record_of
 from support.tiny import TEXTS, tiny_encoder_directory
 
 from textcl.cli.main import main
@@ -64,9 +65,7 @@ def runs(tmp_path: Path) -> Path:
 
 def record(folder: Path, seed: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    content = {"recipe": {"method": "simcse"}, "seed": seed, "finished": "2026-04-01T10:00:00+00:00"}
-    content |= {"fingerprint": "f", "dev": {"set": "stsb-dev", "score": 66.5}}
-    (folder / "run.json").write_text(json.dumps(content))
+    (folder / "run.json").write_text(json.dumps(record_of(seed)))
 
 
 def test_lines_and_runs_are_found_once_each_oldest_first(runs: Path) -> None:
@@ -149,7 +148,7 @@ def test_rows_of_several_runs_are_compared_over_seeds(runs: Path) -> None:
     )
     assert "Average of STS16, STS-B; 3 runs and 3 runs" in said
     assert f"p = {theirs.pvalue:.4f}" in said
-    assert said.endswith("training corpus: STS16.")
+    assert said.endswith("training corpus): STS16.")
     assert "b is better than untouched by 11.10" in compare_results(("untouched", "b"), found)
     assert "No difference between a_1 and a_1 is shown" in compare_results(("a_1", "a_1"), found)
     assert "Average of STS-B;" in compare_results(("a_1", "b"), found, ["STSBenchmark"])

@@ -131,7 +131,7 @@ def test_the_catalogue_imports_verifies_and_never_fetches_lexicons(
     assert [status.state for status in verify(tmp_path, names)] == ["missing", "missing"]
     data_command(["list", "--data-dir", str(lexicon)])
     assert re.search(r"\| WordNet +\| lexicon +\| +\| ok +\|", capsys.readouterr().out)
-    with pytest.raises(InputError, match=r"WordNet has no public address.*`textcl data import FILE`"):
+    with pytest.raises(InputError, match=r"WordNet cannot be fetched.*no public address.*`textcl data import FILE`"):
         data_command(["fetch", "wordnet", "--data-dir", str(tmp_path)])
     (lexicon / "nltk_data" / "corpora" / "wordnet" / "adv.exc").unlink()
     assert verify(lexicon, ["WordNet"])[0].state == "incomplete"
