@@ -98,7 +98,8 @@ def test_the_manifest_has_the_published_counts() -> None:
 def test_the_one_manifest_is_also_in_the_data_folder() -> None:
     link = REPOSITORY / "senteval_data" / "manifest.json"
     assert json.loads(link.read_text()) == load_manifest()
-    assert link.resolve() == Path(catalogue.__file__).with_name("manifest.json")
+    if link.is_symlink():  # a source distribution holds a copy
+        assert link.resolve() == Path(catalogue.__file__).with_name("manifest.json")
 
 
 def test_the_readme_states_the_manifest() -> None:
