@@ -376,5 +376,5 @@ def test_the_command_says_that_it_estimated(model: Path, tmp_path: Path) -> None
     (tmp_path / "texts.txt").write_text("\n".join([*TEXTS[:40], TEXTS[0]]) + "\n")
     run = textcl("cluster", model, "texts.txt", "--output", "c.csv", cwd=tmp_path)
     assert run.returncode == 0
-    assert "clusters (their number is estimated)" in run.stdout.splitlines()[0]
+    assert "clusters (this number is estimated)" in run.stdout.splitlines()[0]
     assert "the highest mean silhouette" in run.stderr

@@ -63,6 +63,7 @@ def test_a_rotation_changes_nothing_and_a_narrow_cone_is_seen(evaluation_sets):
     evaluator = Geometry(evaluation_sets)
     turn = np.linalg.qr(np.random.default_rng(1).standard_normal((24, 24)))[0]
     plain, turned = (evaluator(Words(turn=each)).results["geometry"] for each in (None, turn))
+    assert turned.pop("kind") == plain.pop("kind") == "geometry"
     assert turned == pytest.approx(plain, rel=1e-3)  # of neighbours at the same distance either may count
     cone = evaluator(Words(shift=1000.0)).results["geometry"]
     assert cone["anisotropy"] > 0.99 > plain["anisotropy"]

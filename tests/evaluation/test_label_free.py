@@ -183,8 +183,8 @@ def test_views_are_what_they_are_called():
     [
         (numbered(20), "halfs", "no criterion 'halfs'.*Did you mean 'halves'"),
         (numbered(LEAST_TEXTS - 1), "halves", "needs at least 10 different texts of at least 4 words, but only 9"),
-        (["the same text again"] * 50, "halves", "and 1 of those"),
-        (["three words only"] * 50, "halves", "and 0 of those"),
+        (["the same text again"] * 50, "halves", "only 1 of the held-out texts"),
+        (["three words only"] * 50, "halves", "only 0 of the held-out texts"),
     ],
 )
 def test_what_cannot_be_scored_is_refused(texts, criterion, message):

@@ -223,7 +223,7 @@ def test_result_is_saved_and_shown(evaluation_sets: Path, tmp_path: Path) -> Non
     saved = json.loads(result.save(tmp_path / "new" / "result.json").read_text())
     assert saved == result.to_dict()
     assert list(saved["results"]) == list(STS_TASKS)
-    assert set(saved["results"]["STS12"]) == {"all", "mean", "wmean", "pearson", "subsets"}
+    assert set(saved["results"]["STS12"]) == {"kind", "all", "mean", "wmean", "pearson", "subsets"}
     lines = result.table().split("\n")
     assert lines[0].split() == ["Spearman", "STS12", "STS13", "STS14", "STS15", "STS16", "STS-B", "SICK-R", "Avg."]
     assert [line.split()[0] for line in lines[1:]] == ["all", "mean", "wmean"]
