@@ -203,7 +203,7 @@ def test_texts_are_distinct_and_enough(tmp_path: Path) -> None:
     [
         (["info-ncee"], "There is no benchmark 'info-ncee'. Did you mean 'info-nce'?"),
         (["sts", "--rounds", "0"], "--rounds must be at least 1, not 0."),
-        (["--quik"], "Unrecognized arguments: --quik"),
+        (["--quik"], "There is no flag --quik. Did you mean --quick?"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

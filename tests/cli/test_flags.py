@@ -192,4 +192,4 @@ def test_messages_spell_flags_with_dashes(capsys: pytest.CaptureFixture[str]) ->
     assert main(["train", "simcse", "--max_length", "long"]) == 2
     assert "Argument --max-length: invalid int value: 'long'." in capsys.readouterr().err
     assert main(["train", "simcse", "--data", "bundled", "--held_out", "5"]) == 2
-    assert "--held-out works only if --dev is one of" in capsys.readouterr().err
+    assert "--held-out can be used only if --dev is one of" in capsys.readouterr().err

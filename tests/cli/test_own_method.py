@@ -113,11 +113,11 @@ def test_a_recipe_that_names_one_is_refused_without_allow_code_and_then_compared
 
     # another code is another run
     again = textcl(*compare, "--allow-code", cwd=folder, TEXTCL_DATA=str(evaluation_sets))
-    assert "done before" in again.stderr
+    assert "finished earlier" in again.stderr
     (folder / "mymethods.py").write_text(OWN.replace("self.spread *", "2 * self.spread *"))
     changed = textcl(*compare, "--allow-code", cwd=folder, TEXTCL_DATA=str(evaluation_sets))
     assert changed.returncode == 0, changed.stderr
-    assert "done before" not in changed.stderr
+    assert "finished earlier" not in changed.stderr
 
 
 def test_a_recipe_cannot_allow_its_own_code(folder: Path) -> None:

@@ -216,7 +216,7 @@ def test_sccl_is_compared_on_the_texts_that_it_was_trained_on(
     card = (Path("clusterings") / lines[2]["run"]["export"] / "README.md").read_text(encoding="utf-8")
     assert f"| AgNews* | all | accuracy | {lines[2]['average']:.2f} |" in card
     assert "Texts of AgNews were in the training data" in card
-    assert comparison_table(comparison(lines)).endswith("in the training corpus: sccl: AgNews.")
+    assert comparison_table(comparison(lines)).endswith("in the training corpus): sccl: AgNews.")
 
     results = work / "clusterings" / "results.jsonl"
     before = results.read_bytes()
