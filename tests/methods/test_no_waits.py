@@ -58,7 +58,7 @@ def step(name: str, rows: list[dict], gradient_cache: bool = False, chunk_size: 
     batch = on_device(made, torch.device("meta"))
     for encoder in (module for module in method.modules() if isinstance(module, Encoder)):
         encoder.slicing.token_budget = 8 * 32  # several slices
-        encoder.slicing.packs = True  # what is looked at once, on a processor
+        encoder.slicing.packs = True  # else the backbone would be probed, on the CPU
     with NoBlockingCopies():
         outputs = method(**batch)
         outputs["loss"].backward()

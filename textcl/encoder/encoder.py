@@ -62,7 +62,7 @@ class Encoder(nn.Module):
 
     Args:
         backbone: Any encoder that `AutoModel` loads.
-        tokenizer: Its tokenizer.
+        tokenizer: The tokenizer of the backbone.
         pooling: One of cls, pooler ([CLS] through a dense tanh layer), mean, max, last_token, first_last, last2 and
             mask_token.
         max_length: Tokens after which a text is cut, special tokens included.

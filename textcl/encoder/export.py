@@ -70,7 +70,7 @@ def save(
     Args:
         path: The directory.
         backbone: The transformer.
-        tokenizer: Its tokenizer.
+        tokenizer: The tokenizer of the backbone.
         settings: The settings, which `read_settings` reads again.
         card: Text of README.md.
     """

@@ -30,7 +30,7 @@ class Loaded:
 
     Attributes:
         backbone: The transformer.
-        tokenizer: Its tokenizer.
+        tokenizer: The tokenizer of the backbone.
         settings: Pooling, length, prompts and the layers behind the pooling.
         folder: The backbone's own directory.
     """

@@ -137,8 +137,8 @@ class Pooling:
 
     Attributes:
         function: From hidden states to (rows, dim).
-        modes: Its names in sentence-transformers: the legacy key of the configuration, and the name from release 5.4
-            on; None: sentence-transformers does not have this pooling.
+        modes: The names of the pooling in sentence-transformers: the legacy key of the configuration, and the name from
+            release 5.4 on; None: sentence-transformers does not have this pooling.
         layers: The layers that it reads, as results name them.
         hidden_states: The numbers of these layers; 0 is the embedding layer, −1 the last layer.
         averages: Whether it averages over all tokens of a text, so that `token_weights` apply.
