@@ -9,7 +9,6 @@ are right.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -20,8 +19,6 @@ from typing import Any, Literal
 
 from textcl.errors import InputError, nearest
 from textcl.files import file_hash
-
-logger = logging.getLogger("textcl")
 
 State = Literal["ok", "hash differs", "not verified", "wrong count", "incomplete", "missing"]
 

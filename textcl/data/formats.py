@@ -12,7 +12,6 @@ import gzip
 import hashlib
 import io
 import json
-import logging
 import lzma
 import sys
 import zlib
@@ -26,8 +25,6 @@ from textcl.errors import InputError, nearest
 
 if TYPE_CHECKING:
     import os
-
-logger = logging.getLogger("textcl")
 
 _COMPRESSED: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,8 +32,6 @@ from textcl.metrics.clustering import (
     pairwise,
 )
 from textcl.version import library_versions
-
-logger = logging.getLogger("textcl")
 
 
 class Clustering:

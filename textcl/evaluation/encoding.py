@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from textcl.errors import InputError
-
-logger = logging.getLogger("textcl")
 
 _DECIMALS = 12  # cosines are rounded to this many decimals, because noise would break ties of bag-of-words vectors
 

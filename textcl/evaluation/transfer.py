@@ -5,7 +5,6 @@ The protocol is SentEval's (Conneau and Kiela 2018), with the settings of SimCSE
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -27,8 +26,6 @@ from textcl.evaluation.logistic import Fold, Training, expected_class, predict, 
 from textcl.evaluation.results import Result
 from textcl.files import append_result, read_results
 from textcl.version import library_versions
-
-logger = logging.getLogger("textcl")
 
 SEED = 1111
 SETTINGS = {  # the number of folds, and how SentEval's classifier is trained

@@ -1,6 +1,5 @@
 """The content of the report on a run and of the report on a comparison."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,6 @@ from textcl.report.records import Comparison, Run, is_comparison, read_compariso
 from textcl.report.tables import comparison, comparison_cells
 from textcl.runs.card import papers
 from textcl.version import __version__
-
-logger = logging.getLogger("textcl")
 
 WIDTH = 160  # longest text that is shown, in characters
 MAP_WIDTH = 100  # longest text on a map, which has thousands of texts

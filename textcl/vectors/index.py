@@ -1,7 +1,6 @@
 """Searching the vectors that `encode_corpus` wrote, by cosine. The faiss index is saved in their directory."""
 
 import json
-import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +12,6 @@ from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.files import atomic_write, write_json
 from textcl.vectors.shards import iterate_vectors, read_complete, read_manifest, read_shard
-
-logger = logging.getLogger("textcl")
 
 EXACT_TEXTS = 200_000  # up to this many, all vectors are compared, which takes less time than loading the encoder
 NEIGHBOURS = 32  # links of each vector in the HNSW graph of a larger index

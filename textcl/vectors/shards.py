@@ -7,7 +7,6 @@ complete.json          the number of texts and shards; written last
 
 import hashlib
 import json
-import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,8 +19,6 @@ from textcl.files import atomic_write, write_json
 
 if TYPE_CHECKING:
     pass
-logger = logging.getLogger("textcl")
-
 SCHEMA = 1
 
 Storage = Literal["float32", "float16", "int8"]

@@ -65,7 +65,6 @@ def contextual_insertion(
     return _contextual(texts, model, rate, seed, view, top_k, batch_size, insert=True)
 
 
-# masked language models
 class _MaskedLanguageModel(NamedTuple):
     tokenizer: PreTrainedTokenizerBase
     network: PreTrainedModel
