@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -206,6 +207,30 @@ def test_early_stopping_waits_for_its_patience(directory, tmp_path):
     trainer = ContrastiveTrainer(method_of(directory), args, CORPUS, evaluators=[scripted])
     trainer.train()
     assert trainer.state.global_step == 16
+
+
+def test_of_two_evaluators_of_one_name_the_first_chooses(directory, tmp_path):
+    """As two files of labelled pairs are, which both are called "pairs"."""
+    first, second = Scripted(1.0, 3.0, 2.0), Scripted(1.0, 2.0, 90.0)
+    trainer = ContrastiveTrainer(
+        method_of(directory), arguments(tmp_path / "run", max_steps=12), CORPUS, evaluators=[first, second]
+    )
+    trainer.train()
+    best = json.loads((tmp_path / "run" / "best" / "best.json").read_text())
+    assert best == {"metric": "eval_scripted", "score": 3.0, "step": 8}
+    logged = [(e["eval_scripted"], e["eval_scripted-2"]) for e in trainer.state.log_history if "eval_scripted" in e]
+    assert logged == [(1.0, 1.0), (3.0, 2.0), (2.0, 90.0)]
+
+
+def test_a_score_of_nan_is_never_the_best_and_is_said(directory, tmp_path, caplog):
+    """Each comparison with NaN is false, so a NaN at the first evaluation must not block all later ones."""
+    scripted = Scripted(math.nan, 3.0, math.nan, 2.0)
+    args = arguments(tmp_path / "run", max_steps=16, early_stopping_patience=2)
+    ContrastiveTrainer(method_of(directory), args, CORPUS, evaluators=[scripted]).train()
+    best = json.loads((tmp_path / "run" / "best" / "best.json").read_text())
+    assert best == {"metric": "eval_scripted", "score": 3.0, "step": 8}
+    said = [record.getMessage() for record in caplog.records if "NaN" in record.getMessage()]
+    assert said == [f"The score eval_scripted is NaN at step {step}; NaN is never the best." for step in (4, 12)]
 
 
 # -- resume -----------------------------------------------------------------------------------------------------------

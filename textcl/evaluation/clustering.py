@@ -19,7 +19,7 @@ from textcl.data.clustering import CLUSTERING_SETS, load_clustering
 from textcl.errors import InputError
 from textcl.evaluation.encoding import describe, encode_distinct
 from textcl.evaluation.kinds import CLUSTERING
-from textcl.evaluation.results import Result
+from textcl.evaluation.results import Result, averages
 from textcl.files import atomic_write
 from textcl.metrics.clustering import (
     STARTS,
@@ -118,8 +118,7 @@ class Clustering:
             "seed": None,  # the seed of a training run, as in the STS results
             "versions": library_versions(),
         }
-        average = {metric: float(np.mean([entry[metric] for entry in results.values()])) for metric in CLUSTERING.rows}
-        return Result(results, average, provenance)
+        return Result(results, averages(results), provenance)
 
 
 @dataclass(frozen=True)

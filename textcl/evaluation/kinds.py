@@ -34,6 +34,10 @@ class TaskKind:
         """The name of the average of the main metric."""
         return self.rows[self.figure]
 
+    def has(self, entry: Mapping[str, Any]) -> bool:
+        """Whether a task's result is of this kind."""
+        return bool(entry["kind"] == self.name if "kind" in entry else self.mark in entry)
+
     def column(self, task: str, head: str) -> str:
         """The header of a task's column in a comparison."""
         return head if self is GEOMETRY else f"{task} {head}".strip()
@@ -88,6 +92,4 @@ KINDS = {kind.name: kind for kind in (STS, CLUSTERING, TRANSFER, REGRESSION, RET
 
 def kind_of(entry: Mapping[str, Any]) -> TaskKind:
     """The kind of a task's result."""
-    if "kind" in entry:
-        return KINDS[entry["kind"]]
-    return next(kind for kind in KINDS.values() if kind.mark in entry)
+    return next(kind for kind in KINDS.values() if kind.has(entry))

@@ -20,7 +20,7 @@ from textcl.data.clustering import CLUSTERING_SETS, load_clustering
 from textcl.data.sts import STS_TASKS, read_sts
 from textcl.data.transfer import CLASSIFICATIONS, PROBING_TASKS, REGRESSIONS, read_transfer
 from textcl.errors import InputError
-from textcl.evaluation.results import Result
+from textcl.evaluation.results import Result, unnumbered
 
 TRANSDUCTIVE_SHARE = 0.01  # of pairs or texts; a few common sentences such as "he said ." should not mark a task
 SPLITS = (*STS_TASKS, "STSBenchmark-dev", "SICKRelatedness-dev")
@@ -107,11 +107,13 @@ def mark_transductive(result: Result, counts: dict[str, dict[str, dict[str, int]
     texts. A transfer task is marked by the texts or pairs of the split that is evaluated, not of the split that its
     classifier is trained on. The counts of all splits are also in the provenance.
     """
-    setting = result.provenance.get("transfer", {}).get("setting", "test")
     marked: dict[str, dict[str, Any]] = deepcopy(result.results)
-    checked = {task: subsets for task, subsets in counts.items() if task in marked}
+    checked = {task: counts[unnumbered(task)] for task in marked if unnumbered(task) in counts}
     for task, subsets in checked.items():
-        if task in CLUSTERING_SETS or task in TRANSFER:
+        if unnumbered(task) in CLUSTERING_SETS or unnumbered(task) in TRANSFER:
+            # a task keeps its own convention if it was joined with a result of another convention
+            own = result.provenance.get("tasks", {}).get(task, {}).get("transfer")
+            setting = (own or result.provenance.get("transfer", {})).get("setting", "test")
             # folds are taken from all texts or, with setting "dev" and no dev split, from the train split
             scored = next(split for split in ("all", setting, "dev", "train") if split in subsets)
             marked[task] |= {"overlap": dict(subsets[scored]), "transductive": is_transductive(subsets[scored])}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from textcl.evaluation.kinds import KINDS, TaskKind, kind_of
+import numpy as np
+
+from textcl.evaluation.kinds import KINDS, TaskKind
 from textcl.files import write_json
 
 _SHORT_NAMES = {"STSBenchmark": "STS-B", "SICKRelatedness": "SICK-R", "SICKEntailment": "SICK-E"}
@@ -66,8 +69,7 @@ class Result:
         """
         blocks = [self._block(kind) for kind in KINDS.values() if kind.average in self.average]
         lines = ["\n\n".join("\n".join(block) for block in blocks)]
-        if "f1" in self.results.get("MRPC", {}):
-            lines.append(f"MRPC: F1 {self.results['MRPC']['f1']:.2f}")
+        lines += [f"{short_name(task)}: F1 {entry['f1']:.2f}" for task, entry in self.results.items() if "f1" in entry]
         for task, entry in self.results.items():
             for name, part in entry.get("subsets", {"": entry}).items():
                 if not part.get("transductive"):
@@ -88,7 +90,7 @@ class Result:
 
     def _block(self, kind: TaskKind) -> list[str]:
         title, rows = kind.title, kind.rows
-        tasks = {task: entry for task, entry in self.results.items() if kind_of(entry) is kind}
+        tasks = {task: entry for task, entry in self.results.items() if kind.has(entry)}
         names = [short_name(task) + "*" * bool(entry.get("transductive")) for task, entry in tasks.items()] + ["Avg."]
         widths = [max(len(name), 6) for name in names]
         left = max(map(len, (title, *rows))) + 2
@@ -100,11 +102,70 @@ class Result:
         return lines
 
 
-def merge(first: Result, second: Result) -> Result:
-    """Joins two results of the same encoder on different kinds of tasks."""
-    provenance = {**second.provenance, **first.provenance}
-    provenance["tasks"] = {**first.provenance["tasks"], **second.provenance["tasks"]}
-    return Result({**first.results, **second.results}, {**first.average, **second.average}, provenance)
+def averages(results: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """The means over the tasks of each kind, for all kinds of task in `results`."""
+    found: dict[str, float] = {}
+    for kind in KINDS.values():
+        if entries := [entry for entry in results.values() if kind.has(entry)]:
+            found |= {name: float(np.mean([entry[row] for entry in entries])) for row, name in kind.rows.items()}
+    return found
+
+
+def join(results: Sequence[Result]) -> Result:
+    """One result with all tasks of several results of the same encoder, and the averages over all of them.
+
+    Of tasks with equal names the second and later get a number: "pairs", "pairs-2". If the provenance of a later
+    result says something else than that of an earlier one, it is kept with each task of the later result.
+    """
+    if len(results) == 1:
+        return results[0]
+    names = iter(numbered([task for result in results for task in result.results]))
+    joined: dict[str, dict[str, Any]] = {}
+    own_averages: list[tuple[str, float]] = []  # of own evaluators, whose tasks are of no kind that is known here
+    provenance: dict[str, Any] = {"tasks": {}}
+    for result in results:
+        renamed = {task: next(names) for task in result.results}
+        joined |= {renamed[task]: entry for task, entry in result.results.items()}
+        of_kinds = averages(result.results)
+        own_averages += [(name, value) for name, value in result.average.items() if name not in of_kinds]
+        facts = {key: value for key, value in result.provenance.items() if key not in ("tasks", "undefined")}
+        differing = {key: value for key, value in facts.items() if provenance.setdefault(key, value) != value}
+        tasks = result.provenance.get("tasks", {})
+        provenance["tasks"] |= {name: {**tasks.get(task, {}), **differing} for task, name in renamed.items()}
+        if "undefined" in result.provenance:
+            undefined = [_renamed(what, renamed) for what in result.provenance["undefined"]]
+            provenance["undefined"] = [*provenance.get("undefined", ()), *undefined]
+    unique = numbered([*(average := averages(joined)), *(name for name, _ in own_averages)])[len(average) :]
+    average |= {name: value for name, (_, value) in zip(unique, own_averages, strict=True)}
+    return Result(joined, average, provenance)
+
+
+def numbered(names: Iterable[str]) -> list[str]:
+    """The names; of equal ones the second and later get a number.
+
+    Example:
+        >>> numbered(["pairs", "stsb-dev", "pairs"])
+        ['pairs', 'stsb-dev', 'pairs-2']
+    """
+    taken: dict[str, None] = {}
+    for name in names:
+        unique, number = name, 1
+        while unique in taken:
+            number += 1
+            unique = f"{name}-{number}"
+        taken[unique] = None
+    return list(taken)
+
+
+def _renamed(what: str, names: Mapping[str, str]) -> str:
+    """A task, or a task and its subset, such as "STS12 MSRpar", with the task's new name."""
+    task = max((task for task in names if f"{what} ".startswith(f"{task} ")), key=len, default="")
+    return names.get(task, "") + what[len(task) :]
+
+
+def unnumbered(task: str) -> str:
+    """The name of a task without the number that `numbered` gave it."""
+    return re.sub(r"-\d+$", "", task)
 
 
 def short_name(task: str) -> str:

@@ -15,7 +15,7 @@ from textcl.data.sts import STS_TASKS, Subset, hash_subsets, normalise_space, pa
 from textcl.errors import InputError
 from textcl.evaluation.encoding import cosine, describe, encode_distinct
 from textcl.evaluation.kinds import STS
-from textcl.evaluation.results import Result
+from textcl.evaluation.results import Result, averages
 from textcl.version import library_versions
 
 logger = logging.getLogger("textcl")
@@ -152,8 +152,7 @@ def score(encoder: Any, tasks: Mapping[str, Sequence[Subset]], **encode_argument
         "seed": None,  # evaluation is not random; a comparison puts the seed of the training run here
         "versions": library_versions(),
     }
-    average = {kind: float(np.mean([entry[kind] for entry in results.values()])) for kind in STS.rows}
-    return Result(results, average, provenance)
+    return Result(results, averages(results), provenance)
 
 
 def pair_cosines(

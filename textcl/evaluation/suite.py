@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from textcl.errors import InputError, nearest
 from textcl.evaluation.clustering import Clustering
 from textcl.evaluation.geometry import Geometry
 from textcl.evaluation.overlap import mark_transductive
-from textcl.evaluation.results import Result, merge
+from textcl.evaluation.results import Result, join
 from textcl.evaluation.sts import STSSuite
 from textcl.evaluation.transfer import Transfer
 
@@ -160,7 +159,16 @@ class Suite:
         ]
 
     def __call__(self, encoder: Any, **encode_arguments: Any) -> Result:
-        return reduce(merge, (evaluator(encoder, **encode_arguments) for evaluator in self.evaluators))
+        results = []
+        for evaluator in self.evaluators:
+            result = evaluator(encoder, **encode_arguments)
+            if not isinstance(result, Result):
+                raise InputError(
+                    f"The evaluator {type(evaluator).__name__} returned an object of type {type(result).__name__}; "
+                    f"evaluate joins only evaluators that return a textcl.evaluation.Result."
+                )
+            results.append(result)
+        return join(results)
 
 
 def _present(names: Sequence[str], data_dir: str | os.PathLike[str] | None) -> list[str]:

@@ -21,9 +21,9 @@ from textcl.data.transfer import REGRESSIONS, TRANSFER_TASKS, Examples, hash_exa
 from textcl.errors import InputError, nearest
 from textcl.evaluation.cache import FINISHED, cache_folder, embed
 from textcl.evaluation.encoding import describe
-from textcl.evaluation.kinds import REGRESSION, TRANSFER, kind_of
+from textcl.evaluation.kinds import REGRESSION, TRANSFER
 from textcl.evaluation.logistic import Fold, Training, expected_class, predict, solve, train, with_ones
-from textcl.evaluation.results import Result
+from textcl.evaluation.results import Result, averages
 from textcl.files import append_result, read_results
 from textcl.version import library_versions
 
@@ -116,10 +116,6 @@ class Transfer:
                     line = {**key, "scores": scores, "versions": library_versions(), "written": written}
                     append_result(folder / FINISHED, line)
             results[name] = scores
-        average: dict[str, float] = {}
-        for kind in (TRANSFER, REGRESSION):
-            if entries := [entry for entry in results.values() if kind_of(entry) is kind]:
-                average |= {name: _mean(entries, metric) for metric, name in kind.rows.items()}
         provenance = {
             "tasks": {
                 name: {
@@ -145,7 +141,7 @@ class Transfer:
             "seed": None,  # the seed of a training run, as in the STS results
             "versions": library_versions(),
         }
-        return Result(results, average, provenance)
+        return Result(results, averages(results), provenance)
 
     def _convention(self, name: str) -> dict[str, Any]:
         """All settings that a score depends on, apart from the embeddings and the data."""
@@ -334,10 +330,6 @@ def _regress(name: str, rows: Tensor, scores: np.ndarray, places: dict[str, np.n
             "dev_pearson": 100 * best[0, 0],
         }
     )
-
-
-def _mean(entries: Sequence[dict[str, Any]], metric: str) -> float:
-    return float(np.mean([entry[metric] for entry in entries]))
 
 
 def _plain(scores: dict[str, Any]) -> dict[str, float]:

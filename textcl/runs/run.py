@@ -31,7 +31,7 @@ from textcl.runs.recipe import COSMETIC, Recipe
 from textcl.runs.record import DataRecord, DevRecord, RunRecord, holds_run, remove_run
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.callback import newest_complete_checkpoint
-from textcl.training.trainer import ContrastiveTrainer
+from textcl.training.trainer import ContrastiveTrainer, or_lowest
 from textcl.version import library_versions
 from textcl.views.text import augment
 
@@ -121,7 +121,7 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
                 duplicates_in_batches=next((e[_IN_BATCHES] for e in reversed(history) if _IN_BATCHES in e), None),
                 overlap=seen,
             ),
-            dev=DevRecord(chosen.removeprefix("eval_"), max(scores) if args.select_best else scores[-1])
+            dev=DevRecord(chosen.removeprefix("eval_"), max(scores, key=or_lowest) if args.select_best else scores[-1])
             if scores
             else None,
             steps=trainer.state.global_step,

@@ -19,6 +19,7 @@ from textcl.collator.batch import rows_of_view
 from textcl.device import out_of_memory
 from textcl.encoder.batching import on_host
 from textcl.errors import InputError
+from textcl.evaluation.results import numbered
 from textcl.files import atomic_directory, write_json
 from textcl.methods import Method
 from textcl.metrics import geometry
@@ -58,7 +59,7 @@ class ContrastiveTrainer(Trainer):
         args: The training arguments, see `ContrastiveTrainingArguments`.
         train_dataset: Rows with `text` and, if the data has them, `positive` and `negative`; see the method's collator.
         evaluators: They run every `eval_steps` and at the end. The score of the first chooses the best encoder. The
-            method's own evaluators are added after them.
+            method's own evaluators are added after them. Of equal names the second and later are logged with a number.
         callbacks: Further callbacks; `MethodCallback` is always added.
 
     Raises:
@@ -230,19 +231,22 @@ class ContrastiveTrainer(Trainer):
     ) -> dict[str, float]:
         """Runs the evaluators on the current encoder, logs their scores, and saves the encoder if it is the best."""
         first, *others = self.evaluators
+        names = [f"{metric_key_prefix}_{name}" for name in numbered(each.name for each in self.evaluators)]
+        chosen = names[0]
         candidates = [first(encoder).primary for encoder in self.method.candidates]
-        best = max(range(len(candidates)), key=lambda number: candidates[number])
+        best = max(range(len(candidates)), key=lambda number: or_lowest(candidates[number]))
         self.method.choose(best)
-        chosen = f"{metric_key_prefix}_{first.name}"
         scores = {chosen: candidates[best]}
-        scores |= {f"{metric_key_prefix}_{each.name}": each(self.method.exported).primary for each in others}
-        history = [entry[chosen] for entry in self.state.log_history if chosen in entry]
-        if self.is_world_process_zero() and scores[chosen] > max(history, default=-math.inf):
+        scores |= {name: each(self.method.exported).primary for name, each in zip(names[1:], others, strict=True)}
+        for name in (name for name, score in scores.items() if math.isnan(score)):
+            logger.warning("The score %s is NaN at step %d; NaN is never the best.", name, self.state.global_step)
+        history = [or_lowest(entry[chosen]) for entry in self.state.log_history if chosen in entry]
+        if self.is_world_process_zero() and or_lowest(scores[chosen]) > max(history, default=-math.inf):
             self._keep_best(chosen, scores[chosen])
         self.log(dict(scores))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, scores)
         patience = self.args.early_stopping_patience
-        history.append(scores[chosen])
+        history.append(or_lowest(scores[chosen]))
         if patience and len(history) - 1 - history.index(max(history)) >= patience:
             self.control.should_training_stop = True
         if self.args.target_score is not None and scores[chosen] >= self.args.target_score:
@@ -345,6 +349,11 @@ class ContrastiveTrainer(Trainer):
     def _last_good(self) -> str:
         checkpoint = newest_complete_checkpoint(self.run_directory)
         return f"The last complete checkpoint is {checkpoint}." if checkpoint else "No checkpoint was complete yet."
+
+
+def or_lowest(score: float) -> float:
+    """The score to compare; −∞ for NaN, with which each comparison is false."""
+    return -math.inf if math.isnan(score) else score
 
 
 def _positives(embeddings: Tensor, view: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,132 @@
+"""Several evaluators in one call: no result overwrites another, and averages are over all tasks of a kind."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.tiny import HashedWords
+
+from textcl.errors import InputError
+from textcl.evaluation import Clustering, LabelFree, LabelledPairs, Result, Retrieval, Transfer, evaluate
+from textcl.evaluation.overlap import mark_transductive
+from textcl.evaluation.results import join, numbered, short_name
+
+
+class Table:
+    """Embeds each text as the row that it has in a table."""
+
+    def __init__(self, rows: dict[str, Sequence[float]]) -> None:
+        self.rows = rows
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        return np.array([self.rows[text] for text in texts], dtype=float)
+
+
+WORDS = ["cat", "dog", "car", "bus"]
+PLANE = Table({"cat": (1, 0), "dog": (0.9, 0.1), "car": (0, 1), "bus": (0.1, 0.9)})
+
+
+def test_the_average_of_two_clusterings_is_the_mean_of_both() -> None:
+    """By hand: k-means finds {cat, dog} and {car, bus}, which are the classes of a, and half right for b."""
+    a, b = Clustering({"a": (WORDS * 5, [0, 0, 1, 1] * 5)}), Clustering({"b": (WORDS * 5, [0, 1, 0, 1] * 5)})
+    result = evaluate(PLANE, "", evaluators=[a, b])
+    assert {task: entry["accuracy"] for task, entry in result.results.items()} == {"a": 100.0, "b": 50.0}
+    assert result.average["accuracy"] == result.primary == 75.0
+    assert result.table().splitlines()[1].split() == ["accuracy", "100.00", "50.00", "75.00"]
+    assert result.average["nmi"] == pytest.approx(50.0)
+    assert set(result.provenance["tasks"]) == {"a", "b"}
+
+
+def write_pairs(path: Path, scores: Sequence[float]) -> Path:
+    """Pairs with the cosines of 80, 60, 40 and 20 degrees."""
+    path.write_text("".join(f"0\t{angle}\t{score}\n" for angle, score in zip((80, 60, 40, 20), scores, strict=True)))
+    return path
+
+
+class Angles:
+    """Embeds "35" as the unit vector at 35 degrees."""
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        return np.array([[math.cos(math.radians(float(t))), math.sin(math.radians(float(t)))] for t in texts])
+
+
+def test_two_files_of_pairs_are_two_results(tmp_path: Path) -> None:
+    """By hand: ranks 1 2 3 4 beside 1 2 4 3, and beside 4 3 2 1."""
+    files = [write_pairs(tmp_path / "a.tsv", (1, 2, 4, 3)), write_pairs(tmp_path / "b.tsv", (4, 3, 2, 1))]
+    result = evaluate(Angles(), "", evaluators=[LabelledPairs(file) for file in files])
+    assert {task: entry["all"] for task, entry in result.results.items()} == pytest.approx(
+        {"pairs": 80.0, "pairs-2": -100.0}
+    )
+    assert result.average == pytest.approx({"all": -10.0, "mean": -10.0, "wmean": -10.0})
+    assert list(result.results["pairs"]["subsets"]) == ["a.tsv"]
+    assert list(result.results["pairs-2"]["subsets"]) == ["b.tsv"]
+    hashes = [result.provenance["tasks"][task]["data_sha256"] for task in ("pairs", "pairs-2")]
+    assert hashes[0] != hashes[1]
+    assert result.table().splitlines()[0].split() == ["Spearman", "pairs", "pairs", "2", "Avg."]
+
+
+def test_tasks_and_own_pairs_are_averaged_together(evaluation_sets: Path, tmp_path: Path) -> None:
+    (tmp_path / "p.tsv").write_text("a cat\ta kitten\t5\na cat\tthe stock market\t0\nrain\tsnow\t3\n")
+    pairs = LabelledPairs(tmp_path / "p.tsv")
+    result = evaluate(HashedWords(), "stsb-dev,sickr-dev", evaluators=[pairs], data_dir=evaluation_sets)
+    assert len(result.results) == 3
+    for name in ("all", "mean", "wmean"):
+        assert result.average[name] == pytest.approx(sum(entry[name] for entry in result.results.values()) / 3)
+
+
+def test_two_retrievals_keep_their_own_scores_and_provenance(caplog: pytest.LogCaptureFixture) -> None:
+    documents = {"a": "cat", "b": "car"}
+    found = Retrieval({"q": "dog"}, documents, {"q": {"a": 1}})
+    missed = Retrieval({"q": "dog"}, documents, {"q": {"b": 1}})
+    flat = Retrieval({"q": "dog"}, {"x": "bus", "y": "bus"}, {"q": {"x": 1}})
+    result = evaluate(PLANE, "", evaluators=[found, missed, flat])
+    assert {task: entry["mrr@10"] for task, entry in result.results.items()} == {
+        "retrieval": 100.0,
+        "retrieval-2": 50.0,
+        "retrieval-3": 0.0,
+    }
+    assert result.average["mrr@10"] == 50.0
+    assert result.provenance["undefined"] == ["retrieval-3"]
+    assert [facts["documents"] for facts in result.provenance["tasks"].values()] == [2, 2, 2]
+
+
+def test_the_provenance_of_each_result_is_kept() -> None:
+    own = {"mine": (WORDS * 20, [0, 0, 1, 1] * 20)}
+    slow, fast = Transfer(own, setting="dev"), Transfer(own, mode="fast", setting="dev")
+    tasks = evaluate(PLANE, "", evaluators=[slow, fast]).provenance
+    assert tasks["transfer"]["mode"] == "senteval"
+    assert "transfer" not in tasks["tasks"]["mine"]
+    assert tasks["tasks"]["mine-2"]["transfer"]["mode"] == "fast"
+    assert tasks["tasks"]["mine-2"]["convention"]["mode"] == "fast"
+
+
+def test_a_numbered_task_is_marked_like_the_task_itself() -> None:
+    entry = {"kind": "transfer", "accuracy": 70.0, "dev_accuracy": 70.0}
+    parts = [Result({"TREC": dict(entry)}, {}, {"transfer": {"setting": setting}}) for setting in ("test", "dev")]
+    clean, seen = {"found": 0, "total": 10}, {"found": 10, "total": 10}
+    marked = mark_transductive(join(parts), {"TREC": {"train": seen, "test": clean}})
+    assert [marked.results[task]["transductive"] for task in ("TREC", "TREC-2")] == [False, True]
+
+
+def test_results_of_own_evaluators_are_kept_too() -> None:
+    own = [Result({"mine": {"points": value}}, {"points": value}) for value in (1.0, 3.0)]
+    result = join([Result({"AgNews": {"kind": "clustering", "accuracy": 1.0, "nmi": 2.0, "ari": 3.0}}, {}), *own])
+    assert result.results["mine"] == {"points": 1.0}
+    assert result.results["mine-2"] == {"points": 3.0}
+    assert result.average == {"accuracy": 1.0, "nmi": 2.0, "ari": 3.0, "points": 1.0, "points-2": 3.0}
+    assert "100" not in result.table()
+
+
+def test_what_returns_no_result_is_refused() -> None:
+    texts = [f"the number {number} of some texts" for number in range(12)]
+    clusters = Clustering({"a": (WORDS, [0, 0, 1, 1])})
+    for wrong, kind in ((LabelFree(texts), "Scores"), (lambda encoder: {"accuracy": 3.0}, "dict")):
+        with pytest.raises(InputError, match=f"returned an object of type {kind}"):
+            evaluate(HashedWords(), "", evaluators=[clusters, wrong])
+
+
+def test_equal_names_are_numbered() -> None:
+    assert numbered(["pairs", "pairs", "pairs-2", "pairs"]) == ["pairs", "pairs-2", "pairs-2-2", "pairs-3"]
+    assert short_name("STSBenchmark-2") == "STS-B 2"
