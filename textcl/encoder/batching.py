@@ -33,6 +33,9 @@ class Tokens(TypedDict, total=False):
     gives it as a numpy array, which no trainer moves. Without `lengths` the mask is summed, which waits for a GPU."""
     view: np.ndarray | Tensor
     """The number of each row's view, (rows,). Stays on the CPU for the same reason."""
+    prompt_lengths: np.ndarray | Tensor
+    """Number of leading tokens of each row that the pooling skips, (rows,). Stays on the CPU. Present if the encoder
+    does not pool the tokens of its prompt (`Encoder.pool_prompt` is False)."""
 
 
 @dataclass
@@ -208,6 +211,15 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_leng
     asked = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
     ids = tokenizer(list(texts), truncation=max_length is not None, max_length=max_length, **asked)["input_ids"]
     return cast(list[list[int]], ids)
+
+
+def prompt_length(tokenizer: PreTrainedTokenizerBase, prompt: str, max_length: int) -> int:
+    """The number of leading tokens of a text that belong to the prompt in front of it, the start token included.
+
+    sentence-transformers counts the same: the tokens of the prompt alone, without the special token at their end.
+    """
+    (ids,) = token_ids(tokenizer, [prompt], max_length)
+    return len(ids) - (ids[-1] in tokenizer.all_special_ids)
 
 
 def pad(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]]) -> dict[str, Tensor]:

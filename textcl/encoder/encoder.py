@@ -1,8 +1,6 @@
 """The Encoder: a transformer backbone, a pooling and, if a method keeps one, a head. Only the encoder is exported."""
 
 import copy
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, cast
@@ -10,11 +8,8 @@ from typing import Any, Literal, Self, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from textcl.device import bf16_if_there
-from textcl.dropout import without_dropout
 from textcl.encoder import export
 from textcl.encoder.backbone import (
     DROPOUT_FIELDS,
@@ -24,34 +19,18 @@ from textcl.encoder.backbone import (
     pooler_head,
     prepare_backbone,
 )
-from textcl.encoder.batching import (
-    Slicing,
-    Tokens,
-    in_slices,
-    in_windows,
-    on_device,
-    on_host,
-    row_lengths,
-    take_rows,
-    to_device,
-    tokenize,
-)
+from textcl.encoder.batching import Slicing, Tokens, on_host
 from textcl.encoder.card import model_card
-from textcl.encoder.forward import embed_rows, embed_slice
+from textcl.encoder.encoding import encode_texts, tokenize_prompted
+from textcl.encoder.fingerprint import fingerprint
+from textcl.encoder.forward import embed_rows
 from textcl.encoder.load import head_of, load, projection_of
 from textcl.encoder.pooling import POOLINGS, DenseTanh, check_pooling, smooth_inverse_frequency
 from textcl.errors import InputError
-from textcl.views.template import in_prompt
 from textcl.views.view import DELETION_TOKEN, View, deletes_tokens, parse_view
 
 # Padded tokens in one slice. Small slices pad less and fit the cache of a CPU; a GPU wants large ones.
 TOKEN_BUDGET = {"cpu": 2048, "cuda": 131072}
-BATCH_SIZE = {"cpu": 32, "cuda": 512}  # of `encode`
-# Texts tokenised at a time in `encode`, which limits the memory of token lists. A GPU computes in the meantime.
-WINDOW = {"cpu": 16384, "cuda": 4096}
-# For the fingerprint: texts on which tokenizers differ, and configuration keys that only say where a model is from.
-_PROBES = ["The ÉCOLE's", "naïve  co-op", "$1,234.50", "ΑΒΓ", "東京", "עברית;", "ﬁne", "👩‍🚀\t", "<s>[MASK]"]
-_INCIDENTAL = ("_name_or_path", "architectures", "transformers_version", "output_hidden_states")
 
 
 class Encoder(nn.Module):
@@ -73,6 +52,7 @@ class Encoder(nn.Module):
         normalize: Whether `encode` scales vectors to length 1 by default.
         prompts: Named prompts. A prompt is put before the text or, if it holds `{text}`, around it.
         default_prompt_name: The prompt that `encode` takes if none is named.
+        pool_prompt: Whether the pooling reads the tokens of a prompt in front of the text; False as in INSTRUCTOR.
         name: The name or directory that the backbone came from; results record it.
 
     Raises:
@@ -97,6 +77,7 @@ class Encoder(nn.Module):
         normalize: bool = False,
         prompts: Mapping[str, str] | None = None,
         default_prompt_name: str | None = None,
+        pool_prompt: bool = True,
         name: str = "",
     ) -> None:
         super().__init__()
@@ -110,6 +91,7 @@ class Encoder(nn.Module):
         self.normalize = normalize
         self.prompts = dict(prompts or {})
         self.default_prompt_name = default_prompt_name
+        self.pool_prompt = pool_prompt
         self.name = name
         self.slicing = Slicing()
         self.source: Path | None = None  # the directory of the backbone, which may hold a masked-word head
@@ -162,6 +144,7 @@ class Encoder(nn.Module):
             normalize=settings.normalize,
             prompts={**settings.prompts, **(prompts or {})},
             default_prompt_name=default_prompt_name or settings.default_prompt_name,
+            pool_prompt=settings.pool_prompt,
             name=str(name_or_path),
         )
         encoder.source = loaded.folder
@@ -332,54 +315,34 @@ class Encoder(nn.Module):
             (256,)
         """
         single = isinstance(texts, str)
-        wrap = in_prompt(self.prompt_text(prompt, prompt_name), self.tokenizer, self.max_length)
-        unique: dict[str, int] = {}
-        which = [unique.setdefault(text, len(unique)) for text in ([str(texts)] if single else texts)]
-        distinct = sorted(unique, key=len, reverse=True)  # similar lengths together: more characters, more tokens
-        dtype = torch.promote_types(self.backbone.dtype, torch.float32)
-        embeddings = torch.empty(len(distinct), self.dimension, dtype=dtype, device=self.device)
-        bar = tqdm(
-            total=len(distinct),
-            desc="Encoding",
-            unit=" texts",
-            delay=2,
-            leave=None,  # disappears when done, if it is below the bar of a whole corpus
-            disable=None if show_progress_bar is None else not show_progress_bar,
+        embeddings = encode_texts(
+            self,
+            [str(texts)] if single else texts,
+            self.prompt_text(prompt, prompt_name),
+            batch_size=batch_size,
+            show_progress_bar=show_progress_bar,
+            bf16=bf16,
         )
-        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=bf16_if_there(bf16))
-        most = (batch_size or BATCH_SIZE.get(self.device.type, 32)) * 128
-        with without_dropout(self), bar, torch.no_grad(), autocast:
-            for window in in_windows(len(distinct), WINDOW.get(self.device.type, 4096)):
-                tokens = self.tokenize([wrap(distinct[i]) for i in window])
-                lengths = row_lengths(tokens)
-                tokens = on_device(tokens, self.device)
-
-                def embed(
-                    rows: Tensor, tokens: Tokens = tokens, lengths: Tensor = lengths, start: int = window.start
-                ) -> None:
-                    own, there = lengths[rows], to_device(rows, self.device)
-                    pooled, _ = embed_slice(
-                        self, take_rows(cast("dict[str, Tensor]", tokens), there, int(own.max())), own
-                    )
-                    embeddings[start + there] = pooled
-                    bar.update(len(rows))
-
-                in_slices(lengths, min(most, self.slicing.token_budget or most), embed, self.slicing)
         if self.normalize if normalize is None else normalize:
             embeddings = nn.functional.normalize(embeddings, dim=-1)
-        position = torch.empty(len(distinct), dtype=torch.long)
-        for row, text in enumerate(distinct):
-            position[unique[text]] = row
-        embeddings = embeddings[position[which].to(self.device)] if which else embeddings
         if single:
             embeddings = embeddings[0]
         if convert_to == "numpy":
             return np.asarray(embeddings.cpu())
         return list(embeddings) if convert_to == "list" else embeddings
 
-    def tokenize(self, texts: Sequence[str]) -> Tokens:
-        """Texts as token tensors (rows, length), cut at `max_length`, padded on the right."""
-        return cast(Tokens, tokenize(self.tokenizer, texts, self.max_length))
+    def tokenize(self, texts: Sequence[str], prompt: str = "") -> Tokens:
+        """Texts as token tensors (rows, length), cut at `max_length`, padded on the right.
+
+        Args:
+            texts: The texts.
+            prompt: Put before each text or, if it holds `{text}`, around it. If `pool_prompt` is False, the result
+                has `prompt_lengths`.
+
+        Raises:
+            InputError: If the prompt stands around the text, and `pool_prompt` is False.
+        """
+        return tokenize_prompted(self, texts, prompt)
 
     def settings(self) -> export.Settings:
         """The settings that an export holds in addition to backbone and tokenizer."""
@@ -392,6 +355,7 @@ class Encoder(nn.Module):
             normalize=self.normalize,
             prompts=self.prompts,
             default_prompt_name=self.default_prompt_name,
+            pool_prompt=self.pool_prompt,
         )
 
     def save(self, path: str | Path, *, card: str | None = None) -> Path:
@@ -427,14 +391,7 @@ class Encoder(nn.Module):
             settings: Whether to include pooling, length and the like (`describe`); False: only weights, configuration,
                 vocabulary and tokenisation.
         """
-        config = {k: v for k, v in self.backbone.config.to_dict().items() if k not in _INCIDENTAL}
-        words = [sorted(self.tokenizer.get_vocab().items()), self.tokenizer(_PROBES)["input_ids"]]
-        chosen = {**self.describe(), "model": None} if settings else None
-        digest = hashlib.sha256(json.dumps([config, words, chosen], sort_keys=True, default=str).encode())
-        for name, weight in sorted(self.state_dict().items()):
-            digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}\n".encode())
-            digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-        return digest.hexdigest()
+        return fingerprint(self, settings)
 
     def prompt_text(self, prompt: str | None = None, prompt_name: str | None = None) -> str:
         """The prompt that `encode` takes for these arguments; empty if there is none.

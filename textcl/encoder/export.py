@@ -40,6 +40,7 @@ class Settings:
     normalize: bool = False
     prompts: dict[str, str] = field(default_factory=dict)
     default_prompt_name: str | None = None
+    pool_prompt: bool = True
 
 
 @contextmanager
@@ -91,7 +92,10 @@ def save(
         )
         if not expressible(settings):
             modules = [("", ONLY_TEXTCL)]
-            _write(folder / "textcl.json", {"pooling": settings.pooling, "normalize": settings.normalize})
+            own = {"pooling": settings.pooling, "normalize": settings.normalize}
+            if not settings.pool_prompt:
+                own["pool_prompt"] = False
+            _write(folder / "textcl.json", own)
             if settings.token_weights is not None:
                 save_file({"token_weights": settings.token_weights}, folder / "token_weights.safetensors")
             if settings.head is not None:
@@ -120,7 +124,7 @@ def read_settings(folder: Path) -> Settings:
         return Settings()
     settings = Settings()
     prompts = _read(folder / "config_sentence_transformers.json")
-    settings.prompts = {name: prompt for name, prompt in (prompts.get("prompts") or {}).items() if prompt}
+    settings.prompts = {name: prompt or "" for name, prompt in (prompts.get("prompts") or {}).items()}
     settings.default_prompt_name = prompts.get("default_prompt_name")
     layers: list[float] = []
     for module in _read(folder / "modules.json"):
@@ -128,6 +132,7 @@ def read_settings(folder: Path) -> Settings:
         if module["type"] == ONLY_TEXTCL:
             own = _read(folder / "textcl.json")
             settings.pooling, settings.normalize = own["pooling"], own["normalize"]
+            settings.pool_prompt = own.get("pool_prompt", True)
             settings.max_length = _read(folder / "sentence_bert_config.json").get("max_seq_length")
             if (place := folder / "token_weights.safetensors").is_file():
                 settings.token_weights = load_file(place)["token_weights"]
@@ -144,7 +149,9 @@ def read_settings(folder: Path) -> Settings:
         elif kind == "WordWeights":
             settings.token_weights = _weights(place)["emb_layer.weight"][:, 0]
         elif kind == "Pooling":
-            settings.pooling = _pooling_name(_read(place / "config.json"), layers, folder)
+            config = _read(place / "config.json")
+            settings.pooling = _pooling_name(config, layers, folder)
+            settings.pool_prompt = config.get("include_prompt", True)
         elif kind == "Dense":
             config = _read(place / "config.json")
             linear = config["activation_function"].endswith("Identity")
@@ -221,7 +228,7 @@ def _save_modules(
     modes = {each.modes[0]: False for each in POOLINGS.values() if each.modes}
     assert pooling.modes is not None  # else it is not expressible
     modes[pooling.modes[0]] = True
-    add("Pooling", {"word_embedding_dimension": dimension, **modes, "include_prompt": True})
+    add("Pooling", {"word_embedding_dimension": dimension, **modes, "include_prompt": settings.pool_prompt})
     for layer, activation in ((settings.head, "activation.Tanh"), (settings.projection, "linear.Identity")):
         if layer is not None:
             outputs, inputs = layer["weight"].shape

@@ -81,6 +81,7 @@ def embed_rows(
         inputs["perturbation"] = perturbation
     lengths = row_lengths(tokens)
     view = on_host(tokens["view"]) if views else None
+    prompts = on_host(tokens["prompt_lengths"]) if "prompt_lengths" in tokens else None
     embeddings, asked = [], []
     cached = encoder.slicing.gradient_cache and torch.is_grad_enabled()
 
@@ -90,6 +91,8 @@ def embed_rows(
         of_slice = take_rows(inputs, to_device(rows, encoder.device), longest)
         if view is not None:
             of_slice["view"] = view[rows]
+        if prompts is not None:
+            of_slice["prompt_lengths"] = to_device(prompts[rows], encoder.device)
         given = (encoder, of_slice, own, views, dropout, labels is None, pooled)
         if cached:
             # With autocast's weight cache the gradients of all slices would add up in bf16, so cast again in each.
@@ -121,7 +124,7 @@ def embed_slice(
 
     Args:
         encoder: The encoder whose backbone and pooling are used.
-        tokens: The tensors of the slice, (rows, length) each.
+        tokens: The tensors of the slice, (rows, length) each, and perhaps `prompt_lengths`, (rows,).
         lengths: Tokens of each row, (rows,), on the CPU.
         views: The views of the rows; empty if no view works inside the backbone.
         dropout: False: no dropout.
@@ -133,7 +136,8 @@ def embed_slice(
     """
     if encoder.slicing.gradient_cache:
         encoder.slicing.kept.look()
-    pooling = POOLINGS[encoder.pooling]
+    prompts = tokens.get("prompt_lengths")
+    tokens = {name: tensor for name, tensor in tokens.items() if name != "prompt_lengths"}
     count = int(lengths.sum())
     padding = tokens["input_ids"].numel() - count
     plain = not views and "perturbation" not in tokens
@@ -159,19 +163,44 @@ def embed_slice(
             given = dict(inputs)
             if plain and padding == 0:  # so that the backbone does not look for padding
                 del given["attention_mask"]
-        output = encoder.backbone(**given, output_hidden_states=pooling.layers != "last")
+        output = encoder.backbone(**given, output_hidden_states=POOLINGS[encoder.pooling].layers != "last")
     if not pooled:
         return output[0].new_empty(0), output
+    ids, mask = given["input_ids"], inputs["attention_mask"]
+    return _pool(encoder, output, ids, mask, given["packed_from"] if packed else None, prompts), output
+
+
+def _pool(
+    encoder: "Encoder", output: Any, ids: Tensor, mask: Tensor, packed_from: Tensor | None, prompts: Tensor | None
+) -> Tensor:
+    """The embeddings (rows, dim) from the backbone's output.
+
+    Args:
+        encoder: The encoder whose pooling, head and projection are used.
+        output: The backbone's output for padded or packed rows.
+        ids: The tokens that the backbone was given, (rows, length), or packed (1, tokens).
+        mask: 1 where the padded rows have a token, else 0, (rows, length).
+        packed_from: If rows are packed, the position of each token in the padded rows, (tokens,).
+        prompts: Number of leading tokens of each row that are not pooled, (rows,); None: all tokens are pooled.
+    """
+    pooling = POOLINGS[encoder.pooling]
     hidden = [output[0]] if pooling.layers == "last" else [*output.hidden_states[:-1], output.last_hidden_state]
-    mask, ids = inputs["attention_mask"], given["input_ids"]
-    rows = Packed(mask.sum(dim=1)) if packed else Padded(mask)
+    skip = None if prompts is None else torch.arange(mask.shape[1], device=mask.device) < prompts[:, None]
+    if packed_from is None:
+        weights = mask if skip is None else mask * ~skip
+        rows: Packed | Padded = Padded(weights, skip)
+    else:
+        skip = None if skip is None else skip.flatten().index_select(0, packed_from)[None]
+        weights = torch.ones_like(ids) if skip is None else (~skip).to(ids.dtype)
+        rows = Packed(mask.sum(dim=1), skip)
     mask_tokens = ids == encoder.tokenizer.mask_token_id
+    if skip is not None:
+        mask_tokens = mask_tokens & ~skip
     if encoder.pooling == "mask_token" and not (rows.total(mask_tokens[..., None].float()) > 0).all():
         raise InputError(
             "Pooling mask_token needs a mask token in every text; give a prompt such as "
             f"'{{text}} means {encoder.tokenizer.mask_token}.'"
         )
-    weights = torch.ones_like(ids) if packed else mask
     if encoder.token_weights is not None and pooling.averages:
         weights = weights * encoder.token_weights[ids]
     vectors = pooling.function(hidden, rows, weights, mask_tokens)
@@ -181,7 +210,7 @@ def embed_slice(
     if encoder.projection is not None:
         with torch.autocast(encoder.device.type, enabled=False):  # small directions of a whitening need full precision
             vectors = encoder.projection(vectors)
-    return vectors, output
+    return vectors
 
 
 def takes_packed_rows(encoder: "Encoder") -> bool:

@@ -37,13 +37,17 @@ class Padded:
     """Rows of vectors, (rows, length, dim), padded on the right.
 
     Attributes:
-        mask: 1 where there is a token, else 0, (rows, length).
+        mask: 1 where a token is pooled, else 0, (rows, length).
+        skip: True at the tokens of a prompt that is not pooled, (rows, length); None: all tokens are pooled.
     """
 
     mask: Tensor
+    skip: Tensor | None = None
 
     def first(self, vectors: Tensor) -> Tensor:
-        return vectors[:, 0]
+        if self.skip is None:
+            return vectors[:, 0]
+        return vectors[torch.arange(len(vectors), device=vectors.device), self.mask.argmax(dim=1)]
 
     def last(self, vectors: Tensor) -> Tensor:
         last = (self.mask * torch.arange(self.mask.shape[1], device=self.mask.device)).argmax(dim=1)
@@ -63,12 +67,18 @@ class Packed:
 
     Attributes:
         lengths: Tokens of each row, (rows,).
+        skip: True at the tokens of a prompt that is not pooled, (1, tokens); None: all tokens are pooled.
     """
 
     lengths: Tensor
+    skip: Tensor | None = None
 
     def first(self, vectors: Tensor) -> Tensor:
-        return vectors[0].index_select(0, self.lengths.cumsum(dim=0) - self.lengths)
+        starts = self.lengths.cumsum(dim=0) - self.lengths
+        if self.skip is not None:
+            skipped = torch.segment_reduce(self.skip[0].float(), "sum", lengths=self.lengths, unsafe=True).long()
+            starts = starts + skipped.where(skipped < self.lengths, 0)
+        return vectors[0].index_select(0, starts)
 
     def last(self, vectors: Tensor) -> Tensor:
         return vectors[0].index_select(0, self.lengths.cumsum(dim=0) - 1)
@@ -77,6 +87,8 @@ class Packed:
         return self._reduced(vectors, "sum")
 
     def largest(self, vectors: Tensor) -> Tensor:
+        if self.skip is not None:
+            vectors = vectors.masked_fill(self.skip[..., None], float("-inf"))
         return self._reduced(vectors, "max")
 
     def _reduced(self, vectors: Tensor, how: str) -> Tensor:

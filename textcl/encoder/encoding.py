@@ -1,0 +1,98 @@
+"""Texts to vectors: tokenised in windows, each distinct text once, similar lengths together, slice by slice."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from textcl.device import bf16_if_there
+from textcl.dropout import without_dropout
+from textcl.encoder.batching import (
+    Tokens,
+    in_slices,
+    in_windows,
+    on_device,
+    on_host,
+    prompt_length,
+    row_lengths,
+    take_rows,
+    to_device,
+    tokenize,
+)
+from textcl.encoder.forward import embed_slice
+from textcl.errors import InputError
+from textcl.views.template import PLACE, in_prompt
+
+if TYPE_CHECKING:
+    from textcl.encoder.encoder import Encoder
+
+BATCH_SIZE = {"cpu": 32, "cuda": 512}
+# Texts tokenised at a time, which limits the memory of token lists. A GPU computes in the meantime.
+WINDOW = {"cpu": 16384, "cuda": 4096}
+
+
+def encode_texts(
+    encoder: "Encoder",
+    texts: Sequence[str],
+    prompt: str,
+    *,
+    batch_size: int | None,
+    show_progress_bar: bool | None,
+    bf16: bool,
+) -> Tensor:
+    """The embeddings of texts, (texts, dim), on the encoder's device. For the arguments see `Encoder.encode`."""
+    unique: dict[str, int] = {}
+    which = [unique.setdefault(text, len(unique)) for text in texts]
+    distinct = sorted(unique, key=len, reverse=True)  # similar lengths together: more characters, more tokens
+    device = encoder.device
+    dtype = torch.promote_types(encoder.backbone.dtype, torch.float32)
+    embeddings = torch.empty(len(distinct), encoder.dimension, dtype=dtype, device=device)
+    bar = tqdm(
+        total=len(distinct),
+        desc="Encoding",
+        unit=" texts",
+        delay=2,
+        leave=None,  # disappears when done, if it is below the bar of a whole corpus
+        disable=None if show_progress_bar is None else not show_progress_bar,
+    )
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=bf16_if_there(bf16))
+    most = (batch_size or BATCH_SIZE.get(device.type, 32)) * 128
+    with without_dropout(encoder), bar, torch.no_grad(), autocast:
+        for window in in_windows(len(distinct), WINDOW.get(device.type, 4096)):
+            tokens = tokenize_prompted(encoder, [distinct[i] for i in window], prompt)
+            lengths = row_lengths(tokens)
+            if "prompt_lengths" in tokens:
+                tokens["prompt_lengths"] = on_host(tokens["prompt_lengths"])
+            tokens = on_device(tokens, device)
+
+            def embed(
+                rows: Tensor, tokens: Tokens = tokens, lengths: Tensor = lengths, start: int = window.start
+            ) -> None:
+                own, there = lengths[rows], to_device(rows, device)
+                of_slice = take_rows(cast("dict[str, Tensor]", tokens), there, int(own.max()))
+                embeddings[start + there] = embed_slice(encoder, of_slice, own)[0]
+                bar.update(len(rows))
+
+            in_slices(lengths, min(most, encoder.slicing.token_budget or most), embed, encoder.slicing)
+    position = torch.empty(len(distinct), dtype=torch.long)
+    for row, text in enumerate(distinct):
+        position[unique[text]] = row
+    return embeddings[position[which].to(device)] if which else embeddings
+
+
+def tokenize_prompted(encoder: "Encoder", texts: Sequence[str], prompt: str) -> Tokens:
+    """Texts with a prompt as token tensors, see `Encoder.tokenize`."""
+    wrap = in_prompt(prompt, encoder.tokenizer, encoder.max_length)
+    tokens = cast(Tokens, tokenize(encoder.tokenizer, [wrap(text) for text in texts], encoder.max_length))
+    if prompt and not encoder.pool_prompt:
+        if PLACE in prompt:
+            raise InputError(
+                f"The prompt {prompt!r} stands around the text, but the encoder does not pool the tokens of its "
+                f"prompts, which works only for prompts in front of the text. Give a prompt without {PLACE}."
+            )
+        skipped = prompt_length(encoder.tokenizer, prompt, encoder.max_length)
+        tokens["prompt_lengths"] = np.full(len(texts), skipped)
+    return tokens
