@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import random
+import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from support.command import textcl
 from support.tiny import TEXTS, HashedWords, tiny_encoder_directory
 
 from textcl.cli.main import main
+from textcl.data.retrieval import Collection
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.evaluation import Retrieval, TfidfEncoder, evaluate
@@ -196,6 +198,16 @@ def test_queries_without_a_relevant_document_are_counted_and_left_out(caplog: py
     assert (counts["queries"], counts["queries_without_relevant"], counts["documents"]) == (32, 2, 288)
 
 
+class Table:
+    """Embeds each text as the row that it has in a table."""
+
+    def __init__(self, rows: dict[str, Sequence[float]]) -> None:
+        self.rows = rows
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        return np.array([self.rows[text] for text in texts], dtype=float)
+
+
 def test_a_collapsed_encoder_scores_zero_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     class Collapsed:
         def encode(self, texts: Sequence[str]) -> np.ndarray:
@@ -204,8 +216,202 @@ def test_a_collapsed_encoder_scores_zero_and_says_so(caplog: pytest.LogCaptureFi
     with caplog.at_level(logging.WARNING, "textcl"):
         result = Retrieval(QUERIES, DOCUMENTS, RELEVANCE, chunk_size=50)(Collapsed())
     assert set(result.average.values()) == {0.0}
-    assert "All cosines of queries and documents are equal" in caplog.text
-    assert result.provenance["undefined"] == ["retrieval"]
+    assert "All documents are equally near to 32 of 32 queries" in caplog.text
+    assert result.provenance["undefined"] == ["retrieval 32 of 32 queries"]
+
+
+@pytest.mark.parametrize("chunk_size", [1, 2, 100])
+def test_a_query_to_which_all_documents_are_equally_near_counts_as_zero(
+    chunk_size: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two queries, one of them at right angles to all documents. Over all queries there are three cosines."""
+    encoder = Table({"east": (1, 0, 0), "up": (0, 0, 1), "a": (1, 0, 0), "b": (3, 4, 0), "c": (0, 1, 0)})
+    documents = {name: name for name in "abc"}
+    relevance = {"q1": {"b": 1}, "q2": {"a": 1}}
+    with caplog.at_level(logging.WARNING, "textcl"):
+        result = Retrieval({"q1": "east", "q2": "up"}, documents, relevance, chunk_size=chunk_size)(encoder)
+    assert result.average["mrr@10"] == pytest.approx(100 * (1 / 2 + 0) / 2)
+    assert result.average["ndcg@10"] == pytest.approx(100 * (1 / math.log2(3) + 0) / 2)
+    assert result.average["recall@100"] == 50.0
+    assert "All documents are equally near to 1 of 2 queries" in caplog.text
+    assert result.provenance["undefined"] == ["retrieval 1 of 2 queries"]
+
+
+def test_documents_that_rounding_alone_tells_apart_are_equally_near() -> None:
+    class Collapsed(Vectors):
+        """Queries differ; documents are one vector but for the rounding of float32."""
+
+        def encode(self, texts: Sequence[str]) -> np.ndarray:
+            rows = super().encode(texts)
+            noise = 1e-8 * rows
+            return np.where([[text in documents.values()] for text in texts], np.full(rows.shape, 0.3) + noise, rows)
+
+    documents = {f"d{i}": f"document number {i}" for i in range(20)}
+    queries = {f"q{i}": "query " + "x" * i for i in range(5)}
+    found = Retrieval(queries, documents, {f"q{i}": {f"d{i}": 1} for i in range(5)})(Collapsed())
+    assert set(found.average.values()) == {0.0}
+
+
+def test_documents_that_a_long_prompt_makes_equal_have_no_order(model: Path) -> None:
+    long = "the old sailor mends a small boat and paints the red door "
+    encoder = Encoder.from_pretrained(model, max_length=8, prompts={"document": long})
+    documents = {f"d{i}": f"document number {i}" for i in range(20)}
+    queries = {f"q{i}": f"the {word}" for i, word in enumerate(("sailor", "teacher", "farmer", "brother", "player"))}
+    found = Retrieval(queries, documents, {f"q{i}": {f"d{i}": 1} for i in range(5)})(encoder)
+    assert set(found.average.values()) == {0.0}
+    assert found.provenance["undefined"] == ["retrieval 5 of 5 queries"]
+
+
+def test_a_single_document_needs_no_order() -> None:
+    assert Retrieval({"q": "a"}, {"d": "b"}, {"q": {"d": 1}})(Vectors()).average["mrr@10"] == 100
+
+
+# a document with a query's id
+
+# Cosines with "ask": 1, 0.8, 0.6 and 0.
+ARGUANA = Table({"Do  cats sleep?": (1, 0), "on cats do cats sleep?": (1, 0), "a": (4, 3), "b": (3, 4), "c": (0, 1)})
+
+
+def folder_of(path: Path, queries: list[dict], documents: list[dict], judged: dict[tuple[str, str], int]) -> Path:
+    (path / "qrels").mkdir(parents=True)
+    for name, rows in (("queries", queries), ("corpus", documents)):
+        (path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lines = [f"{query}\t{document}\t{grade}\n" for (query, document), grade in judged.items()]
+    (path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(lines))
+    return path
+
+
+def arguana(path: Path, judged: dict[tuple[str, str], int]) -> Path:
+    """The query is among the documents with its id, a title, and other case and spaces."""
+    documents = [{"_id": name, "title": "", "text": name} for name in "abc"]
+    own = {"_id": "q1", "title": "on cats", "text": "do cats sleep?"}
+    return folder_of(path, [{"_id": "q1", "text": "Do  cats sleep?"}], [own, *documents], judged)
+
+
+def test_a_query_does_not_find_itself_in_a_folder_of_beir(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = arguana(tmp_path, {("q1", "b"): 1})
+    left_out, kept = Retrieval.from_folder(folder), Retrieval.from_folder(folder, identical_ids="keep")
+    found = left_out(ARGUANA)
+    assert found.average["ndcg@10"] == pytest.approx(100 / math.log2(3))  # a, b, c
+    assert found.average["mrr@10"] == 50
+    assert kept(ARGUANA).average["ndcg@10"] == pytest.approx(100 / math.log2(4))  # q1, a, b, c
+    assert kept(ARGUANA).average["mrr@10"] == pytest.approx(100 / 3)
+    assert "1 of 1 queries have a document with the same id and text. It is left out" in caplog.text
+    assert found.provenance["tasks"]["retrieval"]["identical_ids_left_out"] == 1
+    assert found.provenance["retrieval"]["identical_ids"] == "drop if the texts are equal too"
+
+
+def test_only_its_own_document_is_left_out_of_a_ranking() -> None:
+    """Two queries that are documents too: each may find the other."""
+    encoder = Table({"one": (1, 0), "two": (4, 3), "three": (3, 4)})
+    texts = {"1": "one", "2": "two", "3": "three"}
+    options = {"identical_ids": None, "chunk_size": 2}
+    found = Retrieval({"1": "one", "2": "two"}, texts, {"1": {"3": 1}, "2": {"3": 1}}, **options)(encoder)
+    # of 1: 2 (0.8), 3 (0.6); of 2: 3 (0.96), 1 (0.8)
+    assert found.average["mrr@10"] == pytest.approx(100 * (1 / 2 + 1) / 2)
+
+
+def test_the_hundredth_document_is_still_found_if_one_is_left_out() -> None:
+    angles = {f"d{i:03}": (math.cos(i / 100), math.sin(i / 100)) for i in range(1, 131)}
+    encoder = Table({"q": (1, 0), **angles})
+    documents = {"q": "q", **{name: name for name in angles}}
+    for chunk_size in (7, 500):
+        for options, hit in (({"identical_ids": "drop"}, 100.0), ({"identical_ids": "keep"}, 0.0)):
+            retrieval = Retrieval({"q": "q"}, documents, {"q": {"d100": 1}}, chunk_size=chunk_size, **options)
+            assert retrieval(encoder).average["recall@100"] == hit
+
+
+def test_what_is_left_is_checked_for_collapse() -> None:
+    """Without the query itself, all documents are equally near."""
+    encoder = Table({"q": (1, 0), "x": (3, 4), "y": (3, 4)})
+    documents, relevance = {"q": "q", "a": "x", "b": "y"}, {"q": {"a": 1}}
+    assert Retrieval({"q": "q"}, documents, relevance, identical_ids="drop")(encoder).primary == 0
+    assert Retrieval({"q": "q"}, documents, relevance)(encoder).average["mrr@10"] == 50
+
+
+def test_numbers_that_agree_by_chance_leave_nothing_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As in Cranfield and NPL, which number queries and documents from 1."""
+    encoder = Table({"east": (1, 0), "title a": (1, 0), "b": (4, 3), "c": (0, 1)})
+    texts = {"1": ("title", "a"), "2": ("", "b"), "3": ("", "c")}
+    documents = [{"_id": name, "title": title, "text": text} for name, (title, text) in texts.items()]
+    folder = folder_of(tmp_path, [{"_id": "1", "text": "east"}], documents, {("1", "1"): 1, ("1", "2"): 2})
+    found = Retrieval.from_folder(folder)(encoder)
+    assert caplog.messages == [
+        "1 of 1 queries have the id of a document with another text. Nothing is left out for them; --identical-ids "
+        "drop leaves these documents out."
+    ]
+    best = 2 + 1 / math.log2(3)
+    assert found.average["ndcg@10"] == pytest.approx(100 * (1 + 2 / math.log2(3)) / best)
+    assert found.average["recall@10"] == 100
+    caplog.clear()
+    dropped = Retrieval.from_folder(folder, identical_ids="drop")(encoder)
+    assert dropped.average["ndcg@10"] == pytest.approx(100 * 2 / best)
+    assert dropped.average["recall@10"] == 50
+    assert caplog.messages == [
+        "1 of 1 queries have a document with the same id. It is left out of this query's ranking, as BEIR does (in 1 "
+        "cases although it is judged relevant); --identical-ids keep ranks it."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "title", "text", "same"),
+    [
+        ("Cats  SLEEP", "", "cats sleep", True),
+        ("cats sleep", "A title", "cats\nsleep", True),
+        ("a title cats sleep", "A title", "cats sleep", True),
+        ("cats", "", "cats sleep", False),
+        ("sleep", "cats", "all cats sleep", False),
+        ("A title", "A title", "", True),
+        ("", "", "", False),
+    ],
+)
+def test_texts_are_compared_without_case_spaces_and_title(query: str, title: str, text: str, same: bool) -> None:
+    documents = {"1": f"{title} {text}".strip(), "2": "x"}
+    titles = {"1": title} if title else {}
+    assert Collection({"1": query}, documents, {"1": {"2": 1}}, titles).own_documents() == {"1": same}
+
+
+def test_own_files_are_ranked_whole_and_it_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, rows in (("queries", "q,cats"), ("documents", "q,cats\nd,dogs"), ("relevance", "q,d")):
+        head = "query_id,document_id" if name == "relevance" else "id,text"
+        (tmp_path / f"{name}.csv").write_text(f"{head}\n{rows}\n")
+    files = [tmp_path / f"{name}.csv" for name in ("queries", "documents", "relevance")]
+    assert Retrieval.from_files(*files)(Vectors()).average["mrr@10"] == 50
+    assert "1 of 1 queries have a document with the same id and text, so that each can find itself" in caplog.text
+    assert Retrieval.from_files(*files, identical_ids="drop")(Vectors()).average["mrr@10"] == 100
+    with pytest.raises(InputError, match="must be 'drop', 'keep' or None, not 'dorp'"):
+        Retrieval.from_files(*files, identical_ids="dorp")
+
+
+def test_a_relevant_document_that_is_missing_is_counted_and_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in ArguAna, and as trec_eval counts it: the best order has the missing document too."""
+    folder = arguana(tmp_path, {("q1", "a"): 1, ("q1", "gone"): 1, ("q1", "unrelated"): 0})
+    found = Retrieval.from_folder(folder)(ARGUANA)
+    assert found.average["ndcg@10"] == pytest.approx(100 / (1 + 1 / math.log2(3)))
+    assert (found.average["mrr@10"], found.average["recall@10"], found.average["recall@100"]) == (100, 50, 50)
+    assert "not among the documents: 1 (the first is 'gone'). They count as relevant" in caplog.text
+    assert found.provenance["tasks"]["retrieval"]["relevant_documents_missing"] == 1
+
+
+@pytest.mark.parametrize(("name", "queries"), [("cranfield", 225), ("npl", 93)])
+def test_real_collections_that_number_from_one(
+    name: str, queries: int, shared_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with tarfile.open(shared_data / "retrieval.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    retrieval = Retrieval.from_folder(tmp_path / name)
+    said = [message for message in caplog.messages if "with another text" in message]
+    assert said == [
+        f"{queries} of {queries} queries have the id of a document with another text. Nothing is left out for them; "
+        "--identical-ids drop leaves these documents out."
+    ]
+    assert not retrieval.left_out
+    if name == "cranfield":
+        found = retrieval(HashedWords()).average
+        assert found == Retrieval.from_folder(tmp_path / name, identical_ids="keep")(HashedWords()).average
+        assert found != Retrieval.from_folder(tmp_path / name, identical_ids="drop")(HashedWords()).average
 
 
 # files
@@ -255,7 +461,7 @@ def test_files_and_folders_hold_the_same_collection(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("relevance", "query_id,document_id\nq0,d0\nq0,d999\n", "names the document 'd999', which is not among"),
+        ("relevance", "query_id,document_id\nq0,d998\nq0,d999\n", "None of the judged documents, such as 'd998', is"),
         ("relevance", "query_id,document_id\nq0,d0\nq999,d0\n", "names the query 'q999', which is not among"),
         ("relevance", "query_id,document_id,relevance\nq0,d0,0\n", "No document is relevant to any query"),
         ("relevance", "query_id,document_id,relevance\nq0,d0,much\n", "row 1: the relevance 'much' is not a number"),
@@ -320,6 +526,15 @@ def test_the_command(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert run.stdout.strip() == expected.table()
     assert main(["eval", str(model), "--beir", str(write_beir(tmp_path / "beir")), "--split", "dev"]) == 0
     assert capsys.readouterr().out == run.stdout
+    folder = arguana(tmp_path / "arguana", {("q1", "b"): 1})
+    documents = {}
+    for choice in ([], ["--identical-ids", "drop"], ["--identical-ids", "keep"]):
+        assert main(["eval", str(model), "--beir", str(folder), *choice, "--json", "-"]) == 0
+        facts = json.loads(capsys.readouterr().out)["provenance"]["tasks"]["retrieval"]
+        documents[tuple(choice)] = facts["identical_ids_left_out"]
+    assert list(documents.values()) == [1, 1, 0]
+    assert main(["eval", str(model), "--tasks", "stsb", "--identical-ids", "drop"]) == 2
+    assert "--identical-ids is for retrieval" in capsys.readouterr().err
     for wrong in (flags[:4], [*flags, "--beir", str(tmp_path / "beir")]):
         assert main(["eval", str(model), *wrong]) == 2
         assert capsys.readouterr().err == (

@@ -43,6 +43,12 @@ def main(arguments: Sequence[str]) -> None:
     own.add_argument("--relevance", metavar="FILE", help="columns query_id, document_id and, optionally, relevance")
     own.add_argument("--beir", metavar="FOLDER", help="has corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv")
     own.add_argument("--split", default="test", help="the SPLIT of --beir (default: test)")
+    own.add_argument(
+        "--identical-ids",
+        choices=("drop", "keep"),
+        help="leave a document with a query's id out of this query's ranking, or rank it (default: with --beir, leave "
+        "it out if its text is the query's too; else rank it)",
+    )
     add_json_flag(parser)
     given = parser.parse_args(arguments)
 
@@ -53,11 +59,14 @@ def main(arguments: Sequence[str]) -> None:
     from textcl.data.catalogue import cache_directory
     from textcl.evaluation import Retrieval, evaluate
 
+    if given.identical_ids and not (any(files) or given.beir):
+        raise InputError("--identical-ids is for retrieval; give --beir, or --queries, --documents and --relevance.")
+    options = {"identical_ids": given.identical_ids} if given.identical_ids else {}
     own_data = []
     if given.beir:
-        own_data = [Retrieval.from_folder(given.beir, given.split)]
+        own_data = [Retrieval.from_folder(given.beir, given.split, **options)]
     elif all(files):
-        own_data = [Retrieval.from_files(*files)]
+        own_data = [Retrieval.from_files(*files, **options)]
     result = evaluate(
         given.model,
         given.tasks or ("" if own_data else "sts"),

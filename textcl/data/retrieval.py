@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +28,19 @@ class Collection:
     Attributes:
         queries: From query id to text.
         documents: From document id to text.
-        relevance: From query id to its judged documents and their grades. A grade above 0 means relevant.
+        relevance: From query id to its judged documents and their grades. A grade above 0 means relevant. A judged
+            document may be missing among the documents, as in ArguAna.
+        titles: From document id to the title that its text begins with; documents without a title are left out.
 
     Raises:
-        InputError: One of the three is empty, a judgement names an unknown id or has a grade that is not a number, or
-            no document is relevant to any query.
+        InputError: One of the first three is empty, a judgement names an unknown query or has a grade that is not a
+            number, or no document is relevant to any query.
     """
 
     queries: Mapping[str, str]
     documents: Mapping[str, str]
     relevance: Mapping[str, Mapping[str, float]]
+    titles: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         for what, known in (("query", self.queries), ("document", self.documents), ("judgement", self.relevance)):
@@ -47,20 +50,39 @@ class Collection:
             if query not in self.queries:
                 raise InputError(f"A judgement names the query '{query}', which is not among the queries.")
             for document, grade in grades.items():
-                if document not in self.documents:
-                    raise InputError(
-                        f"A judgement of the query '{query}' names the document '{document}', which is not among the "
-                        "documents."
-                    )
                 if not math.isfinite(grade):
                     raise InputError(f"The grade of document '{document}' for query '{query}' is not a finite number.")
         if not self.answered:
             raise InputError("No document is relevant to any query (no grade is above 0), so nothing can be evaluated.")
+        if all(name not in self.documents for query in self.answered for name in self.relevance[query]):
+            raise InputError(
+                f"None of the judged documents, such as '{self.missing[0]}', is among the documents, such as "
+                f"'{next(iter(self.documents))}'; the ids in both must be the same."
+            )
 
     @property
     def answered(self) -> list[str]:
         """The ids of the queries that have at least one relevant document."""
         return [query for query in self.queries if any(grade > 0 for grade in self.relevance.get(query, {}).values())]
+
+    @property
+    def missing(self) -> list[str]:
+        """The ids of relevant documents that are not among the documents, each once."""
+        judged = (name for grades in self.relevance.values() for name, grade in grades.items() if grade > 0)
+        return [name for name in dict.fromkeys(judged) if name not in self.documents]
+
+    def own_documents(self) -> dict[str, bool]:
+        """For each answered query that has a document with the same id: whether their texts are the same too.
+
+        Upper and lower case and spaces do not count, and the document's title need not be in the query.
+        """
+        found: dict[str, bool] = {}
+        for query in self.answered:
+            if query in self.documents:
+                document, own = self.documents[query], _bare(self.queries[query])
+                body = document[len(self.titles.get(query, "")) :]
+                found[query] = own in (_bare(document), _bare(body)) and bool(own)
+        return found
 
     def hash(self) -> str:
         """SHA-256 of ids, texts and grades; it does not depend on their order in the files."""
@@ -88,12 +110,13 @@ def read_collection(
 
     Raises:
         InputError: A file is missing or empty, a column is missing (the message names those that exist), an id occurs
-            twice in one file, a judgement names an unknown id, or a grade is not a number.
+            twice in one file, a judgement names an unknown query, or a grade is not a number.
 
     Example:
         >>> read_collection("queries.csv", "documents.csv", "relevance.csv").answered[:3]  # doctest: +SKIP
     """
-    return Collection(_read_texts(Path(queries)), _read_texts(Path(documents)), _read_relevance(Path(relevance)))
+    (asked, _), (texts, titles) = _read_texts(Path(queries)), _read_texts(Path(documents))
+    return Collection(asked, texts, _read_relevance(Path(relevance)), titles)
 
 
 def read_beir(folder: str | os.PathLike[str], split: str = "test") -> Collection:
@@ -112,19 +135,23 @@ def read_beir(folder: str | os.PathLike[str], split: str = "test") -> Collection
     return read_collection(root / "queries.jsonl", root / "corpus.jsonl", root / "qrels" / f"{split}.tsv")
 
 
-def _read_texts(path: Path) -> dict[str, str]:
+def _read_texts(path: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """From id to text, which begins with the title if there is one; and from id to title."""
     present = column_names(path)
     columns = [_column(path, present, _ID), _column(path, present, ("text",))]
     if "title" in present:
         columns.append("title")
     texts: dict[str, str] = {}
+    titles: dict[str, str] = {}
     for number, (key, *parts) in enumerate(read_rows(path, columns), start=1):
         text, *title = (as_text(part, str(path), number) for part in parts)
         name = _name(key, path, number)
         if name in texts:
             raise InputError(f"{path}, row {number}: the id '{name}' occurs for the second time.")
         texts[name] = " ".join([*title, text]).strip()
-    return texts
+        if title and title[0].strip():
+            titles[name] = title[0].strip()
+    return texts, titles
 
 
 def _read_relevance(path: Path) -> dict[str, dict[str, float]]:
@@ -165,3 +192,7 @@ def _grade(value: Any, path: Path, number: int) -> float:
         return float(value)
     except (TypeError, ValueError):
         raise InputError(f"{path}, row {number}: the relevance '{value}' is not a number.") from None
+
+
+def _bare(text: str) -> str:
+    return " ".join(text.split()).casefold()

@@ -9,6 +9,7 @@ import numpy as np
 
 from textcl.errors import InputError
 
+ROUNDING = 1e-6  # cosines of float32 vectors that differ by no more are equal but for rounding
 _DECIMALS = 12  # cosines are rounded to this many decimals, because noise would break ties of bag-of-words vectors
 
 

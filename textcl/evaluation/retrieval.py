@@ -6,12 +6,13 @@ import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
 from textcl.data.retrieval import Collection, read_beir, read_collection
-from textcl.evaluation.encoding import describe, encode_distinct
+from textcl.errors import InputError
+from textcl.evaluation.encoding import ROUNDING, describe, encode_distinct
 from textcl.evaluation.kinds import RETRIEVAL
 from textcl.evaluation.results import Result
 from textcl.version import library_versions
@@ -33,7 +34,8 @@ class Retrieval:
     - recall@10, recall@100: the share of a query's relevant documents that are among the ten or hundred nearest.
 
     All are means × 100 over the queries with at least one relevant document (a grade above 0). Queries without one are
-    counted and left out. Documents with equal cosines are ranked by their ids.
+    counted and left out. Documents with equal cosines are ranked by their ids; a query to which all documents are
+    equally near counts as 0. A relevant document that is not among the documents cannot be found, and is reported.
 
     Documents are sorted by length and encoded chunk by chunk; only the hundred nearest to each query are kept. If the
     encoder has prompts named "query" and "document", they are used.
@@ -42,10 +44,16 @@ class Retrieval:
         queries: `{id: text}`.
         documents: `{id: text}`.
         relevance: `{query id: {document id: grade}}`.
+        titles: `{id: title}` of documents whose text begins with a title.
+        identical_ids: Of a document with the id of a query: "keep" ranks it; "drop" leaves it out of this query's
+            ranking, as BEIR does; None leaves it out if it has the query's text too, apart from case, spaces and title.
+            Some sets, such as ArguAna and Quora, have their queries among the documents; others number both from 1.
+            What is left out is reported.
         chunk_size: The number of documents that are encoded, and whose embeddings are in memory, at a time.
 
     Raises:
-        InputError: An argument is empty, a judgement names an unknown id, or no document is relevant to any query.
+        InputError: An argument is empty, a judgement names an unknown query, no document is relevant to any query, or
+            none of the judged documents is among the documents.
 
     Example:
         >>> Retrieval.from_files("queries.csv", "documents.csv", "relevance.csv")(encoder).primary  # doctest: +SKIP
@@ -59,13 +67,56 @@ class Retrieval:
         documents: Mapping[str, str],
         relevance: Mapping[str, Mapping[str, float]],
         *,
+        titles: Mapping[str, str] | None = None,
+        identical_ids: Literal["drop", "keep"] | None = "keep",
         chunk_size: int = 8192,
     ) -> None:
-        self.collection = Collection(queries, documents, relevance)
-        self.chunk_size = chunk_size
+        if identical_ids not in ("drop", "keep", None):
+            raise InputError(f"identical_ids must be 'drop', 'keep' or None, not {identical_ids!r}.")
+        self.collection = Collection(queries, documents, relevance, titles or {})
+        self.identical_ids, self.chunk_size = identical_ids, chunk_size
         self.split: str | None = None
         if without := len(queries) - len(self.collection.answered):
             logger.warning("%s of %s queries have no relevant document and are left out.", without, len(queries))
+        if missing := self.collection.missing:
+            logger.warning(
+                "Relevant documents that are not among the documents: %s (the first is '%s'). They count as relevant "
+                "and cannot be found.",
+                len(missing),
+                missing[0],
+            )
+        self.left_out = self._choose_left_out()
+
+    def _choose_left_out(self) -> frozenset[str]:
+        """The queries whose ranking does not have the document with their id; says what is left out and what is not."""
+        own, count = self.collection.own_documents(), len(self.collection.answered)
+        same = [query for query, is_same in own.items() if is_same]
+        left_out = frozenset({"drop": list(own), "keep": [], None: same}[self.identical_ids])
+        if left_out:
+            judged = sum(self.collection.relevance[query].get(query, 0) > 0 for query in left_out)
+            logger.warning(
+                "%s of %s queries have a document with the same id%s. It is left out of this query's ranking, as BEIR "
+                "does%s; --identical-ids keep ranks it.",
+                len(left_out),
+                count,
+                "" if self.identical_ids else " and text",
+                f" (in {judged} cases although it is judged relevant)" if judged else "",
+            )
+        if self.identical_ids is None and len(same) < len(own):
+            logger.warning(
+                "%s of %s queries have the id of a document with another text. Nothing is left out for them; "
+                "--identical-ids drop leaves these documents out.",
+                len(own) - len(same),
+                count,
+            )
+        if self.identical_ids == "keep" and same:
+            logger.warning(
+                "%s of %s queries have a document with the same id and text, so that each can find itself; "
+                "--identical-ids drop leaves these documents out.",
+                len(same),
+                count,
+            )
+        return left_out
 
     @classmethod
     def from_files(
@@ -75,23 +126,27 @@ class Retrieval:
         relevance: str | os.PathLike[str],
         **options: Any,
     ) -> Self:
-        """Reads three files, see `textcl.data.retrieval.read_collection`."""
+        """Reads three files, see `textcl.data.retrieval.read_collection`; `options` as in the constructor."""
         found = read_collection(queries, documents, relevance)
-        return cls(found.queries, found.documents, found.relevance, **options)
+        return cls(found.queries, found.documents, found.relevance, titles=found.titles, **options)
 
     @classmethod
     def from_folder(cls, folder: str | os.PathLike[str], split: str = "test", **options: Any) -> Self:
-        """Reads a folder in BEIR's layout, see `textcl.data.retrieval.read_beir`."""
+        """Reads a folder in BEIR's layout, see `textcl.data.retrieval.read_beir`; `options` as in the constructor.
+
+        By default a document that has the id and the text of a query is left out of this query's ranking.
+        """
         found = read_beir(folder, split)
-        retrieval = cls(found.queries, found.documents, found.relevance, **options)
+        options = {"identical_ids": None, **options}
+        retrieval = cls(found.queries, found.documents, found.relevance, titles=found.titles, **options)
         retrieval.split = split
         return retrieval
 
     def __call__(self, encoder: Any, **encode_arguments: Any) -> Result:
         """Evaluates any object with `.encode(list[str])` that returns one row per text, dense or sparse.
 
-        If all cosines are equal (a collapsed encoder), all scores are 0, with a warning and an entry under
-        `provenance["undefined"]`; otherwise the order of the ids would be evaluated.
+        A query to which all documents are equally near, as with a collapsed encoder, counts as 0, with a warning and an
+        entry under `provenance["undefined"]`; otherwise the order of the ids would be evaluated.
 
         Raises:
             InputError: The encoder did not return one row per text, or returned NaN or infinite values.
@@ -102,19 +157,20 @@ class Retrieval:
         rows, row_of = encode_distinct(encoder, texts, **encode_arguments, **prompts["query"])
         nearest, flat = self._nearest(encoder, _unit(rows)[[row_of[text] for text in texts]],
                                       {**encode_arguments, **prompts["document"]})  # fmt: skip
+        judged = [self.collection.relevance[query] for query in answered]
+        # a query without an order of documents has the scores of an empty ranking, which are 0
         by_query = [
-            score_ranking(found, self.collection.relevance[query])
-            for query, found in zip(answered, nearest, strict=True)
+            score_ranking([] if is_flat else found, grades)
+            for found, grades, is_flat in zip(nearest, judged, flat, strict=True)
         ]
-        collapsed = flat and len(self.collection.documents) > 1
-        if collapsed:
+        undefined = int(flat.sum())
+        if undefined:
             logger.warning(
-                "All cosines of queries and documents are equal, so the documents have no order: all scores are 0."
+                "All documents are equally near to %s of %s queries, so they have no order: these queries count as 0.",
+                undefined,
+                len(answered),
             )
-        scores = {
-            metric: 0.0 if collapsed else 100 * float(np.mean([entry[metric] for entry in by_query]))
-            for metric in RETRIEVAL.rows
-        }
+        scores = {metric: 100 * float(np.mean([entry[metric] for entry in by_query])) for metric in RETRIEVAL.rows}
         provenance = {
             "tasks": {
                 self.name: {
@@ -123,6 +179,8 @@ class Retrieval:
                     "queries_without_relevant": len(self.collection.queries) - len(answered),
                     "documents": len(self.collection.documents),
                     "judgements": sum(map(len, self.collection.relevance.values())),
+                    "relevant_documents_missing": len(self.collection.missing),
+                    "identical_ids_left_out": len(self.left_out),
                     "data_sha256": self.collection.hash(),
                 }
             },
@@ -132,19 +190,22 @@ class Retrieval:
                 "mrr@10": "one over the rank of the first relevant document among ten, in points",
                 "recall": "share of the relevant documents (grade above 0) that are found, in points",
                 "similarity": "cosine",
-                "ties": "in the order of ids",
+                "ties": "in the order of ids; a query to which all documents are equally near counts as 0",
+                "identical_ids": self.identical_ids or "drop if the texts are equal too",
                 "prompts": {side: prompt.get("prompt_name") for side, prompt in prompts.items()},
                 "aggregation": "mean over queries with a relevant document",
             },
-            "undefined": [self.name] if collapsed else [],
+            "undefined": [f"{self.name} {undefined} of {len(answered)} queries"] if undefined else [],
             "encoder": describe(encoder),
             "seed": None,  # the seed of a training run, as in the STS results
             "versions": library_versions(),
         }
         return Result({self.name: {"kind": RETRIEVAL.name, **scores}}, scores, provenance)
 
-    def _nearest(self, encoder: Any, queries: Any, encode_arguments: Mapping[str, Any]) -> tuple[list[list[str]], bool]:
-        """The ids of the nearest documents for each query, the nearest first; and whether all cosines are equal."""
+    def _nearest(
+        self, encoder: Any, queries: Any, encode_arguments: Mapping[str, Any]
+    ) -> tuple[list[list[str]], np.ndarray]:
+        """For each query the ids of the nearest documents, the nearest first, and whether all are equally near."""
         from tqdm import tqdm
 
         documents = self.collection.documents
@@ -152,8 +213,9 @@ class Retrieval:
         place_of = {name: place for place, name in enumerate(in_order)}
         by_length = sorted(documents, key=lambda name: (-len(documents[name]), documents[name]))
         count = queries.shape[0]
+        own = np.array([place_of[q] if q in self.left_out else -1 for q in self.collection.answered])
         scores, places = np.empty((count, 0)), np.empty((count, 0), dtype=int)
-        least, most = math.inf, -math.inf
+        least, most = np.full(count, np.inf), np.full(count, -np.inf)
         with tqdm(total=len(documents), desc="Ranking documents", unit=" texts", delay=2, disable=None) as bar:
             for start in range(0, len(by_length), self.chunk_size):
                 names = by_length[start : start + self.chunk_size]
@@ -164,16 +226,21 @@ class Retrieval:
                 for first in range(0, count, _QUERIES):
                     block = slice(first, first + _QUERIES)
                     cosines = _cosines(queries[block], chunk)
-                    least, most = min(least, cosines.min()), max(most, cosines.max())
+                    ranked = here != own[block, None]
+                    least[block] = np.minimum(least[block], cosines.min(axis=1, initial=np.inf, where=ranked))
+                    most[block] = np.maximum(most[block], cosines.max(axis=1, initial=-np.inf, where=ranked))
                     kept.append(
                         _best(
-                            np.concatenate([scores[block], cosines], axis=1),
+                            np.concatenate([scores[block], np.where(ranked, cosines, -np.inf)], axis=1),
                             np.concatenate([places[block], np.broadcast_to(here, cosines.shape)], axis=1),
                         )
                     )
                 scores, places = (np.concatenate(parts) for parts in zip(*kept, strict=True))
                 bar.update(len(names))
-        return [[in_order[place] for place in row] for row in places], bool(least == most)
+        flat = (most - least <= ROUNDING) & (len(documents) - (own >= 0) > 1)
+        return [
+            [in_order[place] for place in row[row != left_out]] for row, left_out in zip(places, own, strict=True)
+        ], flat
 
 
 def score_ranking(ranking: Sequence[str], grades: Mapping[str, float]) -> dict[str, float]:
