@@ -88,7 +88,7 @@ def test_two_retrievals_keep_their_own_scores_and_provenance(caplog: pytest.LogC
         "retrieval-3": 0.0,
     }
     assert result.average["mrr@10"] == 50.0
-    assert result.provenance["undefined"] == ["retrieval-3"]
+    assert result.provenance["undefined"] == ["retrieval-3 1 of 1 queries"]
     assert [facts["documents"] for facts in result.provenance["tasks"].values()] == [2, 2, 2]
 
 
