@@ -5,11 +5,15 @@
 #   PYTHON        the interpreter (3.11 or newer) that makes the .venv
 #   PIP_FLAGS     passed to pip; the README shows how to take the CPU build of torch on Linux
 #   PYTEST_FLAGS  passed to pytest
+#   WORKERS       test processes side by side, each with one thread and about 2 GB of memory
 PYTHON ?= python3
 PIP_FLAGS ?=
 PYTEST_FLAGS ?=
+WORKERS ?= 2
 
 BIN := .venv/bin
+PYTEST := -m pytest -n $(WORKERS) --dist worksteal
+ONE_THREAD := OMP_NUM_THREADS=1
 PINNED := pyproject.toml constraints.txt
 
 .PHONY: demo test test-all test-lowest sdist-test lint docs clean
@@ -18,14 +22,14 @@ demo: .venv/.installed-demo
 	$(BIN)/textcl demo --overwrite
 
 test: .venv/.installed-dev
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_FLAGS)
+	$(ONE_THREAD) $(BIN)/python $(PYTEST) -m "not slow" $(PYTEST_FLAGS)
 
 test-all: .venv/.installed-dev
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(ONE_THREAD) $(BIN)/python $(PYTEST) $(PYTEST_FLAGS)
 
 # Of torch, transformers, sentence-transformers and datasets; the other libraries as they are today.
 test-lowest: .venv-lowest/.installed
-	.venv-lowest/bin/python -m pytest -m "not slow" $(PYTEST_FLAGS)
+	$(ONE_THREAD) .venv-lowest/bin/python $(PYTEST) -m "not slow" $(PYTEST_FLAGS)
 
 sdist-test: .venv/.installed-dev
 	$(BIN)/python tools/sdist_test.py

@@ -15,7 +15,8 @@ from textcl.runs.recipe import RECIPES, load_recipe
 FAMILIES = {"negatives", "clustering", "asymmetry", "redundancy reduction"}
 
 
-def test_methods_are_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+def test_methods_are_a_line_each(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     assert main(["methods"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == [*METHODS]

@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> None:
     width = max(shutil.get_terminal_size((120, 24)).columns, 80)
     lines = columns([[each["name"], each["family"], each["needs"], str(len(each["recipes"]))] for each in methods])
     text = "\n".join(
-        f"{line}  {textwrap.shorten(', '.join(each['recipes']), width - len(line) - 2, placeholder=' …')}"
+        f"{line}  {_shortened(', '.join(each['recipes']), width - len(line) - 2)}"
         for line, each in zip(lines.splitlines(), methods, strict=True)
     )
     show(methods, text, given.json)
@@ -44,3 +44,8 @@ def list_methods() -> list[dict[str, Any]]:
         }
         for name, method in METHODS.items()
     ]
+
+
+def _shortened(text: str, width: int) -> str:
+    """The text, cut between names with an ellipsis if it is wider."""
+    return textwrap.shorten(text, width, placeholder=" …", break_on_hyphens=False)
