@@ -190,6 +190,6 @@ def test_a_flag_that_is_like_no_other(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_messages_spell_flags_with_dashes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "simcse", "--max_length", "long"]) == 2
-    assert "Argument --max-length: invalid int value: 'long'." in capsys.readouterr().err
+    assert "--max-length must be a whole number of at least 1, not long." in capsys.readouterr().err
     assert main(["train", "simcse", "--data", "bundled", "--held_out", "5"]) == 2
     assert "--held-out can be used only if --dev is one of" in capsys.readouterr().err

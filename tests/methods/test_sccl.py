@@ -354,7 +354,7 @@ def test_the_number_of_clusters_is_estimated_and_said(directory, tmp_path, caplo
 
 
 def test_what_cannot_be_clustered_is_refused(directory, tmp_path):
-    with pytest.raises(InputError, match="at least two clusters, not 1"):
+    with pytest.raises(InputError, match="clusters must be a whole number of at least 2, not 1"):
         method_of(directory, clusters=1)
     with pytest.raises(InputError, match="cannot make 6 clusters from 5 distinct texts"):
         method_of(directory, clusters=6).prepare_corpus(Dataset.from_dict({"text": [*TEXTS[:5], *TEXTS[:5]]}))

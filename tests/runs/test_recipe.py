@@ -234,7 +234,7 @@ def test_every_training_argument_and_every_method_parameter_is_a_flag() -> None:
         ("method: simcse\ntraining:\n  learning_rate: 1\n", "flat"),
         ("- simcse\n", "mapping"),
         ("method: [simcse\n", "not YAML"),
-        ("method: simcse\nlearning_rate: fast\n", "invalid float value: 'fast'"),
+        ("method: simcse\nlearning_rate: fast\n", "--learning-rate must be a finite number above 0, not fast."),
         ("method: simcse\nhead: kept\n", "invalid choice: 'kept'"),
     ],
 )
@@ -470,5 +470,5 @@ def test_a_teacher_that_was_trained_again_makes_another_run(work: Path, tmp_path
 def test_tiles_are_a_setting_of_the_trainer(work: Path, tmp_path: Path) -> None:
     trainer, _ = make_trainer(resolve(small(work, tmp_path / "run", chunk_size=3))[0])
     assert trainer.method.info_nce.chunk_size == 3
-    with pytest.raises(InputError, match="chunk_size must be 1 or more"):
+    with pytest.raises(InputError, match="chunk_size must be a whole number of at least 1, not 0"):
         make_trainer(resolve(small(work, tmp_path / "run", chunk_size=0))[0])

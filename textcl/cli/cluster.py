@@ -6,9 +6,10 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from textcl.cli.eval import add_model_flags
-from textcl.cli.main import Parser
+from textcl.cli.main import Parser, within
 from textcl.cli.output import add_json_flag, in_one_line, show
 from textcl.errors import InputError
+from textcl.ranges import Count, Seed, TwoOrMore, ZeroOrMore
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -19,20 +20,29 @@ def main(arguments: Sequence[str]) -> None:
         "--output", required=True, metavar="FILE.csv", help="columns text, cluster, confidence (0 to 1), rank"
     )
     parser.add_argument(
-        "--clusters", type=int, metavar="N", help="how many clusters (default: estimated by the silhouette)"
+        "--clusters",
+        type=within(TwoOrMore),
+        metavar="N",
+        help="how many clusters (default: estimated by the silhouette)",
     )
     parser.add_argument(
-        "--nearest", type=int, default=5, metavar="TEXTS", help="texts shown of each cluster (default: 5)"
+        "--nearest",
+        type=within(ZeroOrMore),
+        default=5,
+        metavar="TEXTS",
+        help="texts shown of each cluster (default: 5)",
     )
     parser.add_argument("--column", help="the column of a csv, tsv, jsonl or parquet file")
-    parser.add_argument("--limit", type=int, help="read the first LIMIT texts only")
-    parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
+    parser.add_argument("--limit", type=within(Count), help="read the first LIMIT texts only")
+    parser.add_argument("--seed", type=within(Seed), default=0, help="random seed (default: 0)")
     parser.add_argument("--adapt", action="store_true", help="first train the encoder on these texts by SCCL")
     add_json_flag(parser)
     adapting = parser.add_argument_group("with --adapt")
     flags = [
         adapting.add_argument(
-            "--steps", type=int, help="at most this many; stops early if few texts change cluster (default: 300)"
+            "--steps",
+            type=within(Count),
+            help="at most this many; stops early if few texts change cluster (default: 300)",
         ),
         adapting.add_argument("--first-view", metavar="VIEW", help="first view of a text (default: token_cutoff:0.2)"),
         adapting.add_argument(
@@ -69,7 +79,7 @@ def main(arguments: Sequence[str]) -> None:
         encoder, clusters = method.exported, len(method.centres)
     found = cluster_texts(encoder, texts, clusters, seed=given.seed, batch_size=given.batch_size)
     found.save(given.output)
-    groups = list(found.groups(max(given.nearest, 0)))
+    groups = list(found.groups(given.nearest))
     estimated = "" if given.clusters else " (this number is estimated)"
     lines = [f"{given.output}: {len(texts):,} texts in {len(groups)} clusters{estimated}"]
     for number, (size, nearest) in enumerate(groups):

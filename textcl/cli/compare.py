@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from textcl.cli.main import Parser
+from textcl.cli.main import Parser, within
 from textcl.cli.output import add_json_flag, show
 from textcl.errors import InputError
+from textcl.ranges import Count
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -17,7 +18,7 @@ def main(arguments: Sequence[str]) -> None:
         passes_on=True,
     )
     parser.add_argument("recipes", nargs="*", metavar="RECIPE", help="recipe files, or names of shipped recipes")
-    parser.add_argument("--seeds", type=int, default=3, help="how many runs of each recipe (default: 3)")
+    parser.add_argument("--seeds", type=within(Count), default=3, help="how many runs of each recipe (default: 3)")
     parser.add_argument(
         "--output",
         default="runs/compare",

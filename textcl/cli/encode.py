@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from textcl.cli.eval import add_model_flags
-from textcl.cli.main import Parser
+from textcl.cli.main import Parser, within
 from textcl.cli.output import add_json_flag, show
 from textcl.errors import InputError
+from textcl.ranges import Count
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("texts", help="txt, csv, tsv, jsonl or parquet, also gz or xz; blank lines are skipped")
     parser.add_argument("--output", required=True, metavar="DIRECTORY|FILE.npy", help="where vectors are written")
     parser.add_argument("--column", help="the column of a csv, tsv, jsonl or parquet file")
-    parser.add_argument("--limit", type=int, help="read the first LIMIT texts only")
+    parser.add_argument("--limit", type=within(Count), help="read the first LIMIT texts only")
     parser.add_argument("--normalize", action="store_true", help="scale vectors to length 1")
     parser.add_argument("--prompt", help="put before each text, or around it if it contains {text}")
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster if the hardware supports it")
@@ -31,7 +32,9 @@ def main(arguments: Sequence[str]) -> None:
         sharded.add_argument(
             "--dtype", choices=["float32", "float16", "int8"], help="type of the stored numbers (default: float32)"
         ),
-        sharded.add_argument("--shard-rows", type=int, metavar="TEXTS", help="texts in a shard (default: 32,768)"),
+        sharded.add_argument(
+            "--shard-rows", type=within(Count), metavar="TEXTS", help="texts in a shard (default: 32,768)"
+        ),
     ]
     given = parser.parse_args(arguments)
     asked = {flag.dest: getattr(given, flag.dest) for flag in flags if getattr(given, flag.dest) is not None}

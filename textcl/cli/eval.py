@@ -2,17 +2,20 @@
 
 from collections.abc import Sequence
 
-from textcl.cli.main import Parser
+from textcl.cli.main import Parser, within
 from textcl.cli.output import add_json_flag, show
 from textcl.errors import InputError
+from textcl.ranges import Count
 
 
 def add_model_flags(parser: Parser) -> None:
     """The flags about the encoder that `eval`, `encode` and `cluster` share."""
     parser.add_argument("model", help="an exported or transformers directory, a hub name, or 'bundled'")
     parser.add_argument("--pooling", help="default: as the model's directory says, or mean")
-    parser.add_argument("--max-length", type=int, metavar="TOKENS", help="cut texts after this many tokens")
-    parser.add_argument("--batch-size", type=int, metavar="TEXTS", help="texts at a time (default: 32, on a GPU 512)")
+    parser.add_argument("--max-length", type=within(Count), metavar="TOKENS", help="cut texts after this many tokens")
+    parser.add_argument(
+        "--batch-size", type=within(Count), metavar="TEXTS", help="texts at a time (default: 32, on a GPU 512)"
+    )
 
 
 def main(arguments: Sequence[str]) -> None:

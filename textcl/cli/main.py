@@ -6,12 +6,13 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, NoReturn
 
 from textcl.errors import InputError, UnknownFlag, nearest
+from textcl.ranges import range_of, with_values_attached
 from textcl.version import __version__
 
 # Each is a module of this folder with `main(arguments) -> None`, imported only when it is called.
@@ -48,6 +49,7 @@ class Parser(argparse.ArgumentParser):
         self.passes_on = passes_on
 
     def error(self, message: str) -> NoReturn:
+        message = re.sub(r"^argument (\S+): (?=must be)", r"\1 ", message)
         raise InputError(f"{message[0].upper()}{message[1:]} (see {self.prog} --help).")
 
     @property
@@ -56,7 +58,7 @@ class Parser(argparse.ArgumentParser):
         return ["--help", *re.findall(r"--[a-z][\w-]*", self.format_usage())]
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        arguments = [*_dashed(sys.argv[1:] if args is None else args)]
+        arguments = [*with_values_attached([*_dashed(sys.argv[1:] if args is None else args)])]
         if not self.passes_on:
             end = arguments.index("--") if "--" in arguments else len(arguments)
             for flag in (argument.split("=")[0] for argument in arguments[:end] if argument.startswith("--")):
@@ -71,6 +73,20 @@ class Parser(argparse.ArgumentParser):
             yield
         except UnknownFlag as error:
             raise UnknownFlag(error.flag, [*error.known, *self.flags], self.prog) from None
+
+
+def within(kind: Any) -> Callable[[str], float]:
+    """The `type` of a flag whose value is a number with a range, such as `Count` of `textcl.ranges`."""
+    allowed = range_of(kind)
+    assert allowed is not None
+
+    def read(text: str) -> float:
+        try:
+            return allowed.read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return read
 
 
 def _dashed(arguments: Sequence[str]) -> Iterator[str]:

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from textcl.cli.main import Parser
+from textcl.cli.main import Parser, within
 from textcl.cli.output import add_json_flag, in_one_line, show
+from textcl.ranges import Count
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -12,7 +13,9 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("directory", help="the output directory of textcl encode")
     parser.add_argument("query", help="the text to search for")
-    parser.add_argument("--top", type=int, default=10, metavar="TEXTS", help="how many texts are shown (default: 10)")
+    parser.add_argument(
+        "--top", type=within(Count), default=10, metavar="TEXTS", help="how many texts are shown (default: 10)"
+    )
     parser.add_argument("--model", help="the model, if it has moved since the texts were encoded")
     parser.add_argument("--prompt", help="put before the query (default: the model's prompt 'query', or the corpus')")
     add_json_flag(parser)

@@ -8,6 +8,7 @@ from textcl.encoder import Encoder
 from textcl.losses.redundancy import barlow_twins
 from textcl.methods.method import Method, Outputs
 from textcl.modules.heads import mlp
+from textcl.ranges import Count, NotNegative, Positive, checked
 
 
 class BarlowTwins(Method):
@@ -47,14 +48,15 @@ class BarlowTwins(Method):
         "ICML. arXiv 2103.03230"
     )
 
+    @checked
     def __init__(
         self,
         encoder: Encoder,
         first_view: str = "plain",
         second_view: str = "plain",
-        off_diagonal_weight: float = 0.0051,
-        projection_dimension: int = 8192,
-        loss_scale: float = 1.0,
+        off_diagonal_weight: NotNegative = 0.0051,
+        projection_dimension: Count = 8192,
+        loss_scale: Positive = 1.0,
     ) -> None:
         super().__init__(encoder)
         self.views = encoder.prepare_views(first_view, second_view)

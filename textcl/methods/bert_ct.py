@@ -12,6 +12,7 @@ from textcl.errors import InputError
 from textcl.losses.contrastive_tension import contrastive_tension
 from textcl.methods.method import Outputs
 from textcl.methods.two_towers import Keep, TwoTowers
+from textcl.ranges import Count, checked
 
 
 class BertCT(TwoTowers):
@@ -46,11 +47,12 @@ class BertCT(TwoTowers):
     name = "bert-ct"
     family = "negatives"
 
+    @checked
     def __init__(
         self,
         encoder: Encoder,
         negatives: Negatives = "independent",
-        negatives_per_positive: int = 7,
+        negatives_per_positive: Count = 7,
         reduction: Literal["mean", "sum"] = "mean",
         keep: Keep = "best_on_dev",
         dropout_in_training: bool = False,

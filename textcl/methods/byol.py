@@ -11,6 +11,7 @@ from textcl.losses.regression import cosine_regression
 from textcl.methods.method import Method, Outputs
 from textcl.modules.heads import mlp
 from textcl.modules.target import Target, cosine_momentum
+from textcl.ranges import Count, Share, checked
 
 
 class BYOL(Method):
@@ -50,14 +51,15 @@ class BYOL(Method):
         "2006.07733"
     )
 
+    @checked
     def __init__(
         self,
         encoder: Encoder,
         first_view: str = "plain",
         second_view: str = "plain",
-        momentum: float = 0.99,
-        projection_dimension: int = 256,
-        hidden_dimension: int = 4096,
+        momentum: Share = 0.99,
+        projection_dimension: Count = 256,
+        hidden_dimension: Count = 4096,
         target_dropout: bool = True,
         asymmetric: bool = True,
     ) -> None:

@@ -10,6 +10,7 @@ from textcl.methods.method import Method, Outputs
 from textcl.modules.heads import mlp
 from textcl.modules.info_nce import InfoNCE
 from textcl.modules.masked_language_model import MaskedLanguageModelHead
+from textcl.ranges import Count, NotNegative, Positive, Share, checked
 
 
 class CLEAR(Method):
@@ -46,16 +47,17 @@ class CLEAR(Method):
         "2012.15466"
     )
 
+    @checked
     def __init__(
         self,
         encoder: Encoder,
         first_view: str = "word_deletion",
         second_view: str = "word_deletion",
-        temperature: float = 0.1,
-        projection_dimension: int = 128,
+        temperature: Positive = 0.1,
+        projection_dimension: Count = 128,
         reduction: Literal["mean", "sum"] = "sum",
-        mlm_weight: float = 1.0,
-        mlm_probability: float = 0.15,
+        mlm_weight: NotNegative = 1.0,
+        mlm_probability: Share = 0.15,
         mask_duplicates: bool = False,
     ) -> None:
         super().__init__(encoder)

@@ -13,6 +13,7 @@ from textcl.errors import InputError
 from textcl.losses.classification import classification
 from textcl.methods.method import Method, Outputs
 from textcl.modules.info_nce import InfoNCE
+from textcl.ranges import Count, NotNegative, Positive, checked
 from textcl.views.view import PLAIN
 
 ADVERSARIAL = "adversarial"
@@ -65,16 +66,17 @@ class ConSERT(Method):
         "Representation Transfer. ACL. arXiv 2105.11741"
     )
 
+    @checked
     def __init__(
         self,
         encoder: Encoder,
         first_view: str = "feature_cutoff:0.2",
         second_view: str = "shuffle",
-        temperature: float = 0.1,
+        temperature: Positive = 0.1,
         objective: Literal["unsupervised", "supervised", "joint"] = "unsupervised",
-        contrastive_weight: float = 0.15,
-        classes: int = 3,
-        noise_norm: float = 1.0,
+        contrastive_weight: NotNegative = 0.15,
+        classes: Count = 3,
+        noise_norm: NotNegative = 1.0,
         dropout_in_training: bool = True,
         mask_duplicates: bool = False,
     ) -> None:

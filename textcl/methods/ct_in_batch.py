@@ -10,6 +10,7 @@ from textcl.encoder import Encoder
 from textcl.methods.method import Outputs
 from textcl.methods.two_towers import Keep, TwoTowers
 from textcl.modules.info_nce import InfoNCE
+from textcl.ranges import Positive, checked
 from textcl.views.view import PLAIN
 
 
@@ -40,10 +41,11 @@ class CTInBatch(TwoTowers):
     name = "ct-in-batch"
     family = "negatives"
 
+    @checked
     def __init__(
         self,
         encoder: Encoder,
-        temperature: float = 0.05,
+        temperature: Positive = 0.05,
         learn_temperature: bool = True,
         similarity: Literal["cosine", "dot"] = "cosine",
         keep: Keep = "best_on_dev",

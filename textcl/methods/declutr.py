@@ -13,6 +13,7 @@ from textcl.errors import InputError
 from textcl.methods.method import Method, Outputs
 from textcl.modules.info_nce import InfoNCE
 from textcl.modules.masked_language_model import MaskedLanguageModelHead
+from textcl.ranges import Count, NotNegative, Positive, Share, checked
 from textcl.views.spans import Positives
 
 logger = logging.getLogger("textcl")
@@ -66,19 +67,20 @@ class DeCLUTR(Method):
 
     takes_views = False
 
+    @checked
     def __init__(
         self,
         encoder: Encoder,
-        anchors: int = 2,
-        positives: int = 2,
-        shortest_span: int = 32,
-        longest_span: int = 512,
+        anchors: Count = 2,
+        positives: Count = 2,
+        shortest_span: Count = 32,
+        longest_span: Count = 512,
         sampling: Positives = "any",
-        min_length: int | None = None,
+        min_length: Count | None = None,
         scale_spans: bool = False,
-        temperature: float = 0.05,
-        mlm_weight: float = 1.0,
-        mlm_probability: float = 0.15,
+        temperature: Positive = 0.05,
+        mlm_weight: NotNegative = 1.0,
+        mlm_probability: Share = 0.15,
     ) -> None:
         super().__init__(encoder)
         room = encoder.max_length - encoder.tokenizer.num_special_tokens_to_add()

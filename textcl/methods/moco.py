@@ -12,6 +12,7 @@ from textcl.modules.heads import mlp
 from textcl.modules.info_nce import InfoNCE
 from textcl.modules.queue import Queue
 from textcl.modules.target import Target
+from textcl.ranges import Count, Positive, Share, ZeroOrMore, checked
 
 
 class MoCo(Method):
@@ -51,16 +52,17 @@ class MoCo(Method):
         "CVPR. arXiv 1911.05722"
     )
 
+    @checked
     def __init__(
         self,
         encoder: Encoder,
         first_view: str = "plain",
         second_view: str = "plain",
-        temperature: float = 0.2,
-        momentum: float = 0.999,
-        queue_size: int = 65536,
+        temperature: Positive = 0.2,
+        momentum: Share = 0.999,
+        queue_size: ZeroOrMore = 65536,
         in_batch_negatives: bool = False,
-        projection_dimension: int = 128,
+        projection_dimension: Count = 128,
         target_dropout: bool = True,
     ) -> None:
         super().__init__(encoder)

@@ -10,6 +10,7 @@ from textcl.methods.method import Method, Outputs
 from textcl.modules.heads import mlp
 from textcl.modules.info_nce import InfoNCE
 from textcl.modules.target import Target, cosine_momentum
+from textcl.ranges import Count, Positive, Share, checked
 
 
 class MoCoV3(Method):
@@ -46,15 +47,16 @@ class MoCoV3(Method):
         "2104.02057"
     )
 
+    @checked
     def __init__(
         self,
         encoder: Encoder,
         first_view: str = "plain",
         second_view: str = "plain",
-        temperature: float = 0.2,
-        momentum: float = 0.99,
-        projection_dimension: int = 256,
-        hidden_dimension: int = 4096,
+        temperature: Positive = 0.2,
+        momentum: Share = 0.99,
+        projection_dimension: Count = 256,
+        hidden_dimension: Count = 4096,
         target_dropout: bool = True,
     ) -> None:
         super().__init__(encoder)

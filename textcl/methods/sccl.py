@@ -25,6 +25,7 @@ from textcl.metrics.clustering import (
 )
 from textcl.modules.heads import mlp
 from textcl.modules.info_nce import InfoNCE
+from textcl.ranges import Count, NotNegative, Positive, Seed, TwoOrMore, checked
 from textcl.views.view import PLAIN
 
 logger = logging.getLogger("textcl")
@@ -76,23 +77,22 @@ class SCCL(Method):
 
     assignments: Tensor
 
+    @checked
     def __init__(
         self,
         encoder: Encoder,
-        clusters: int | None = None,
+        clusters: TwoOrMore | None = None,
         first_view: str = "plain",
         second_view: str = "plain",
-        temperature: float = 0.5,
-        eta: float = 10.0,
-        clustering_weight: float | None = None,
-        alpha: float = 1.0,
-        projection_dimension: int = 128,
-        head_learning_rate_factor: float = 100.0,
-        kmeans_seed: int = 0,
+        temperature: Positive = 0.5,
+        eta: NotNegative = 10.0,
+        clustering_weight: NotNegative | None = None,
+        alpha: Positive = 1.0,
+        projection_dimension: Count = 128,
+        head_learning_rate_factor: NotNegative = 100.0,
+        kmeans_seed: Seed = 0,
     ) -> None:
         super().__init__(encoder)
-        if clusters is not None and clusters < 2:
-            raise InputError(f"SCCL needs at least two clusters, not {clusters}.")
         self.views = encoder.prepare_views(first_view, second_view)
         dimension = encoder.dimension
         self.head = mlp([dimension, dimension, projection_dimension], batch_norm=False).to(encoder.device)

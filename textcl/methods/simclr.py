@@ -7,6 +7,7 @@ from textcl.encoder import Encoder
 from textcl.methods.method import Method, Outputs
 from textcl.modules.heads import mlp
 from textcl.modules.info_nce import InfoNCE
+from textcl.ranges import Count, Positive, checked
 
 
 class SimCLR(Method):
@@ -42,14 +43,15 @@ class SimCLR(Method):
         "Representations. ICML. arXiv 2002.05709"
     )
 
+    @checked
     def __init__(
         self,
         encoder: Encoder,
         first_view: str = "plain",
         second_view: str = "plain",
-        temperature: float = 0.1,
-        projection_dimension: int = 128,
-        hidden_dimension: int | None = None,
+        temperature: Positive = 0.1,
+        projection_dimension: Count = 128,
+        hidden_dimension: Count | None = None,
         mask_duplicates: bool = False,
     ) -> None:
         super().__init__(encoder)

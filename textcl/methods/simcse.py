@@ -13,6 +13,7 @@ from textcl.errors import InputError
 from textcl.methods.method import Method, Outputs
 from textcl.modules.info_nce import InfoNCE
 from textcl.modules.masked_language_model import MaskedLanguageModelHead
+from textcl.ranges import NotNegative, Positive, Share, checked
 
 
 class SimCSE(Method):
@@ -57,20 +58,21 @@ class SimCSE(Method):
         "Gao, Yao and Chen (2021). SimCSE: Simple Contrastive Learning of Sentence Embeddings. EMNLP. arXiv 2104.08821"
     )
 
+    @checked
     def __init__(
         self,
         encoder: Encoder,
         first_view: str = "plain",
         second_view: str = "plain",
-        temperature: float = 0.05,
+        temperature: Positive = 0.05,
         similarity: Literal["cosine", "dot"] = "cosine",
         learn_temperature: bool = False,
         head: Literal["train_only", "keep", "none"] = "train_only",
         hard_negative_log_weight: float = 0.0,
         mask_duplicates: bool = False,
         equal_dropout_masks: bool = False,
-        mlm_weight: float = 0.0,
-        mlm_probability: float = 0.15,
+        mlm_weight: NotNegative = 0.0,
+        mlm_probability: Share = 0.15,
     ) -> None:
         super().__init__(encoder)
         if head not in ("train_only", "keep", "none"):

@@ -23,6 +23,7 @@ from textcl.methods.method import Method, Outputs
 from textcl.modules.info_nce import InfoNCE
 from textcl.modules.queue import Queue
 from textcl.modules.target import Target
+from textcl.ranges import NotNegative, Positive, Share, ZeroOrMore, checked
 from textcl.views.model_side import template_alone
 from textcl.views.template import Template
 from textcl.views.view import View
@@ -125,27 +126,28 @@ class SimCSEPlus(Method):
         "teacher": _RANKCSE,
     }
 
+    @checked
     def __init__(
         self,
         encoder: Encoder,
         first_view: str = "plain",
         second_view: str = "plain",
-        temperature: float = 0.05,
-        queue_size: int = 0,
-        queue_momentum: float = 0.995,
-        noise_negatives: int = 0,
+        temperature: Positive = 0.05,
+        queue_size: ZeroOrMore = 0,
+        queue_momentum: Share = 0.995,
+        noise_negatives: ZeroOrMore = 0,
         template: str | None = None,
         second_template: str | None = None,
         denoise_templates: bool = False,
         off_dropout_negatives: bool = False,
-        dimension_weight: float = 0.0,
-        dimension_temperature: float = 0.05,
-        decorrelation_weight: float = 0.0,
-        off_diagonal_weight: float = 0.012,
-        ranking_weight: float = 0.0,
+        dimension_weight: NotNegative = 0.0,
+        dimension_temperature: Positive = 0.05,
+        decorrelation_weight: NotNegative = 0.0,
+        off_diagonal_weight: NotNegative = 0.012,
+        ranking_weight: NotNegative = 0.0,
         ranking: Literal["list_mle", "list_net"] = "list_mle",
-        ranking_temperature: float = 0.05,
-        consistency_weight: float = 0.0,
+        ranking_temperature: Positive = 0.05,
+        consistency_weight: NotNegative = 0.0,
         teacher: ModelPath | None = None,
         mask_duplicates: bool = False,
     ) -> None:

@@ -8,6 +8,7 @@ from textcl.encoder import Encoder
 from textcl.losses.regression import cosine_regression
 from textcl.methods.method import Method, Outputs
 from textcl.modules.heads import mlp
+from textcl.ranges import Count, checked
 
 
 class SimSiam(Method):
@@ -36,13 +37,14 @@ class SimSiam(Method):
     needs = "sentences or pairs"
     paper = "Chen and He (2021). Exploring Simple Siamese Representation Learning. CVPR. arXiv 2011.10566"
 
+    @checked
     def __init__(
         self,
         encoder: Encoder,
         first_view: str = "plain",
         second_view: str = "plain",
-        projection_dimension: int = 2048,
-        bottleneck_dimension: int = 512,
+        projection_dimension: Count = 2048,
+        bottleneck_dimension: Count = 512,
         stop_gradient: bool = True,
     ) -> None:
         super().__init__(encoder)

@@ -16,6 +16,7 @@ from textcl.methods.method import Method, Outputs
 from textcl.modules.heads import mlp
 from textcl.modules.prototypes import Prototypes
 from textcl.modules.queue import Queue
+from textcl.ranges import Count, Positive, ZeroOrMore, checked
 
 logger = logging.getLogger("textcl")
 
@@ -65,22 +66,23 @@ class SwAV(Method):
         "Contrasting Cluster Assignments. NeurIPS. arXiv 2006.09882"
     )
 
+    @checked
     def __init__(
         self,
         encoder: Encoder,
         first_view: str = "plain",
         second_view: str = "plain",
-        short_views: int = 0,
+        short_views: ZeroOrMore = 0,
         short_view: str = "crop_away:0.7",
-        prototypes: int = 3000,
-        temperature: float = 0.1,
-        epsilon: float = 0.05,
-        sinkhorn_iterations: int = 3,
-        frozen_steps: int = 313,
-        queue_size: int = 0,
-        queue_start: int = 0,
-        projection_dimension: int = 128,
-        hidden_dimension: int = 2048,
+        prototypes: Count = 3000,
+        temperature: Positive = 0.1,
+        epsilon: Positive = 0.05,
+        sinkhorn_iterations: Count = 3,
+        frozen_steps: ZeroOrMore = 313,
+        queue_size: ZeroOrMore = 0,
+        queue_start: ZeroOrMore = 0,
+        projection_dimension: Count = 128,
+        hidden_dimension: Count = 2048,
         equipartition: bool = True,
     ) -> None:
         super().__init__(encoder)

@@ -8,6 +8,7 @@ from textcl.encoder import Encoder
 from textcl.losses.redundancy import vicreg
 from textcl.methods.method import Method, Outputs
 from textcl.modules.heads import mlp
+from textcl.ranges import Count, NotNegative, Positive, checked
 
 
 class VICReg(Method):
@@ -42,16 +43,17 @@ class VICReg(Method):
         "Learning. ICLR. arXiv 2105.04906"
     )
 
+    @checked
     def __init__(
         self,
         encoder: Encoder,
         first_view: str = "plain",
         second_view: str = "plain",
-        invariance_weight: float = 25.0,
-        variance_weight: float = 25.0,
-        covariance_weight: float = 1.0,
-        projection_dimension: int = 8192,
-        loss_scale: float = 1.0,
+        invariance_weight: NotNegative = 25.0,
+        variance_weight: NotNegative = 25.0,
+        covariance_weight: NotNegative = 1.0,
+        projection_dimension: Count = 8192,
+        loss_scale: Positive = 1.0,
     ) -> None:
         super().__init__(encoder)
         self.views = encoder.prepare_views(first_view, second_view)

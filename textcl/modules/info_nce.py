@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from textcl import distributed
 from textcl.errors import InputError
 from textcl.losses.info_nce import NO_ID, Similarity, info_nce, nt_xent
+from textcl.ranges import Range
 
 LARGEST_SCALE = 100.0
 """The largest learned 1 / temperature, as in CLIP (Radford et al. 2021, arXiv 2103.00020), section 2.5."""
@@ -70,15 +71,15 @@ class InfoNCE(nn.Module):
         ):
             if value not in known:
                 raise InputError(f"The {name} of InfoNCE must be {known[0]!r} or {known[1]!r}, not {value!r}.")
-        if temperature <= 0 or (learn_temperature and temperature < 1 / LARGEST_SCALE):
-            least = "at least 0.01 when it is learned" if learn_temperature else "above 0"
-            raise InputError(f"The temperature of InfoNCE must be {least}, but it is {temperature}.")
+        (Range(at_least=1 / LARGEST_SCALE) if learn_temperature else Range(above=0)).check(
+            "A learned temperature" if learn_temperature else "temperature", temperature
+        )
         if not keys_are_negatives and (topology == "nt_xent" or symmetric):
             raise InputError("keys_are_negatives=False works only one-way: leave out symmetric=True and 'nt_xent'.")
         if topology == "nt_xent" and symmetric:
             raise InputError("NT-Xent is symmetric already: leave out symmetric=True.")
-        if chunk_size is not None and chunk_size < 1:
-            raise InputError(f"The chunk size of InfoNCE must be 1 or more, or None for no tiles; it is {chunk_size}.")
+        if chunk_size is not None:
+            Range(at_least=1, whole=True).check("chunk_size", chunk_size)
         self.similarity = similarity
         self.topology = topology
         self.symmetric = symmetric

@@ -13,7 +13,9 @@ from textcl.encoder.load import ModelPath
 from textcl.errors import InputError
 from textcl.evaluation.label_free import CRITERIA
 from textcl.methods.find import find_method
+from textcl.ranges import Count, Positive, Range, Share, ranges_of, with_values_attached
 from textcl.training.arguments import ContrastiveTrainingArguments
+from textcl.training.checks import RANGES
 
 CorpusPath = Annotated[str, ("path", "corpus")]
 PairsPath = Annotated[str, ("path", "pairs")]
@@ -48,17 +50,17 @@ class RunFlags:
     test_pooling: str | None = field(
         default=None, metadata={"help": "The pooling for evaluation and export (default: --pooling)."}
     )
-    smooth_inverse_frequency: float | None = field(
+    smooth_inverse_frequency: Positive | None = field(
         default=None,
         metadata={
             "help": "Down-weight frequent tokens in poolings that average; try 3e-4. A token has the weight a / (a + "
             "its share of the corpus), and this is a (default: all tokens have the same weight)."
         },
     )
-    max_length: int | None = field(
+    max_length: Count | None = field(
         default=None, metadata={"help": "Cut texts after this many tokens (default: the model's own limit)."}
     )
-    dropout: float | None = field(
+    dropout: Annotated[float, Range(at_least=0, below=1)] | None = field(
         default=None, metadata={"help": "Set every dropout rate of the model (default: the model's own)."}
     )
     column: str | None = field(
@@ -72,13 +74,13 @@ class RunFlags:
         default=None,
         metadata={"help": "Make two views of each text before training: synonyms, crop, contextual, …"},
     )
-    text_view_rate: float | None = field(
+    text_view_rate: Share | None = field(
         default=None, metadata={"help": "The share of a text that a text view changes."}
     )
     text_view_model: ModelPath | None = field(
         default=None, metadata={"help": "The masked language model of a contextual text view."}
     )
-    limit: int | None = field(default=None, metadata={"help": "Train on the first LIMIT rows only."})
+    limit: Count | None = field(default=None, metadata={"help": "Train on the first LIMIT rows only."})
     dev: PairsPath | None = field(
         default=None,
         metadata={
@@ -87,7 +89,7 @@ class RunFlags:
             "(default: the method's own evaluator if it has one, or else stsb if it is installed)."
         },
     )
-    held_out: int | None = field(
+    held_out: Count | None = field(
         default=None,
         metadata={
             "help": "Rows held out for a criterion of --dev (default: 1,000, at most a tenth). They are the last rows "
@@ -101,15 +103,29 @@ class TrainingFlags(ContrastiveTrainingArguments):
 
 
 class FlagParser(HfArgumentParser):
-    """Knows every flag of a method, and converts text to their types; raises `InputError` where argparse would exit."""
+    """Knows every flag of a method, converts text to their types and checks the ranges of numbers.
+
+    It raises `InputError` where argparse would exit.
+    """
 
     def __init__(self, method: str, **options: Any) -> None:
         groups: list[Any] = [RunFlags, method_flags(method), TrainingFlags]
         options = {"prog": f"textcl train {method}", "add_help": False, "allow_abbrev": False, **options}
         super().__init__(groups, **options)
+        self.ranges = {**RANGES, **ranges_of(RunFlags), **ranges_of(find_method(method).__init__)}
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        values, unknown = super().parse_known_args([*with_values_attached(args)], namespace)
+        for name, value in vars(values).items():
+            if name in self.ranges and value is not None:
+                self.ranges[name].check(f"--{name.replace('_', '-')}", value)
+        return values, unknown
 
     def error(self, message: str) -> NoReturn:
         message = re.sub(r"--\w+/(?=--)", "", message)  # of the two spellings, the one with dashes
+        number = re.fullmatch(r"argument --([\w-]+): invalid (?:int|float) value: '(.*)'", message)
+        if number and (allowed := self.ranges.get(number[1].replace("-", "_"))):
+            raise InputError(f"--{number[1]} must be {allowed}, not {number[2]}.")
         raise InputError(f"{message[0].upper()}{message[1:]}.")
 
     def known_flags(self) -> list[str]:
@@ -150,8 +166,9 @@ def path_flags(method: str) -> dict[str, str]:
     for source in (RunFlags, find_method(method).__init__):
         for name, hint in get_type_hints(source, include_extras=True).items():
             for each in (hint, *get_args(hint)):  # also where it is one of several types
-                if marks := dict(getattr(each, "__metadata__", ())):
-                    found[name] = str(marks["path"])
+                for mark in getattr(each, "__metadata__", ()):
+                    if isinstance(mark, tuple):  # ("path", its kind)
+                        found[name] = str(mark[1])
     return found
 
 

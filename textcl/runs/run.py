@@ -77,6 +77,9 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
     elif holds_run(output) and not overwrite:
         raise InputError(f"{output} has a run already; continue it with --resume, or replace it with --overwrite.")
 
+    checkpoint = recipe.flags["resume_from_checkpoint"]
+    if checkpoint and not Path(checkpoint).is_dir():
+        raise InputError(f"There is no checkpoint {checkpoint}; leave --resume-from-checkpoint out, or use --resume.")
     started = datetime.now(UTC)
     trainer, held_out = make_trainer(recipe, corpus)
     file, sha256 = str(corpus), corpus.sha256
@@ -89,7 +92,6 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
         if overwrite:
             remove_run(output)
         write_json(output / "recipe.json", {"fingerprint": fingerprint, "recipe": recipe.to_dict()})
-    checkpoint = recipe.flags["resume_from_checkpoint"]
     if checkpoint is None and resume:
         checkpoint = newest_complete_checkpoint(output)
     args.distributed_state.wait_for_everyone()
@@ -153,10 +155,7 @@ def make_trainer(recipe: Recipe, corpus: ReadFile | None = None) -> tuple[Contra
         InputError: For bad input of any kind.
     """
     arguments = only(ContrastiveTrainingArguments, recipe.flags)
-    try:
-        args = ContrastiveTrainingArguments(output_dir=str(recipe.flags["output"]), **arguments)
-    except ValueError as error:  # flags that cannot be combined
-        raise InputError(str(error)) from error
+    args = ContrastiveTrainingArguments(output_dir=str(recipe.flags["output"]), **arguments)
     dataset = training_rows(
         corpus or find_corpus(recipe.flags["data"]),
         **{key: recipe.flags[key] for key in ("column", "label_column", "limit")},

@@ -9,6 +9,10 @@ from transformers import TrainingArguments
 
 from textcl.device import has_bf16
 from textcl.errors import InputError
+from textcl.ranges import Range
+from textcl.training.checks import RANGES, check_meaning, dashed
+
+_STEP = Range(at_least=0, whole=True)
 
 
 @dataclass
@@ -103,17 +107,18 @@ class ContrastiveTrainingArguments(TrainingArguments):
         return begun[-1] / self.learning_rate if begun else 1.0
 
     def __post_init__(self) -> None:
+        for name, allowed in RANGES.items():
+            if (value := getattr(self, name)) is not None:
+                allowed.check(name, value)
+        check_meaning(self)
         try:
-            self._pieces = sorted(
-                (int(start), float(rate)) for start, rate in (p.split(":") for p in self.learning_rate_pieces)
-            )
+            pieces = [piece.split(":") for piece in self.learning_rate_pieces]
+            self._pieces = sorted((_STEP.read(start), RANGES["learning_rate"].read(rate)) for start, rate in pieces)
         except ValueError as error:
             raise InputError(
-                f"learning_rate_pieces are steps and rates, such as 500:8e-6, not "
+                f"learning_rate_pieces are steps of at least 0 and finite rates above 0, such as 500:8e-6, not "
                 f"{' '.join(self.learning_rate_pieces)}."
             ) from error
-        if self.chunk_size is not None and self.chunk_size < 1:
-            raise InputError(f"chunk_size must be 1 or more, or be left out; it is {self.chunk_size}.")
         if not torch.cuda.is_available() and not torch.backends.mps.is_available():
             self.use_cpu = True  # transformers takes bfloat16 on a CPU only when told to use it
         if self.bf16 is None:
@@ -127,4 +132,7 @@ class ContrastiveTrainingArguments(TrainingArguments):
         if self.save_total_limit is not None:
             # The oldest is removed before the newest is marked complete: with one, a kill in between would leave none.
             self.save_total_limit = max(2, self.save_total_limit)
-        super().__post_init__()
+        try:
+            super().__post_init__()
+        except (ValueError, ImportError, RuntimeError) as error:  # flags that cannot be combined, missing packages
+            raise InputError(dashed(str(error))) from error

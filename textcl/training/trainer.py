@@ -26,6 +26,7 @@ from textcl.metrics import geometry
 from textcl.modules import InfoNCE
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.callback import MethodCallback, newest_complete_checkpoint
+from textcl.training.checks import check_run
 
 logger = logging.getLogger("textcl")
 
@@ -116,6 +117,7 @@ class ContrastiveTrainer(Trainer):
         rows = min(args.train_batch_size, len(train_dataset))
         collator([train_dataset[row] for row in range(rows)])  # raises errors about the data before anything is written
         self.evaluators = [*evaluators, *model.evaluators(train_dataset, bf16=bool(args.bf16))]
+        check_run(args, model, len(train_dataset), self.evaluators)
         if self.evaluators and args.eval_strategy == "no":
             args.eval_strategy = "steps"
         super().__init__(

@@ -1,0 +1,78 @@
+"""What transformers would refuse later, or take without an effect, is one sentence before a run writes anything."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.tiny import TEXTS, tiny_encoder_directory
+
+from textcl.cli.main import main
+from textcl.training.arguments import ContrastiveTrainingArguments
+from textcl.training.checks import WITHOUT_MEANING
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checks")
+    tiny_encoder_directory(folder / "model")
+    (folder / "texts.txt").write_text("\n".join(TEXTS[:33]), encoding="utf-8")
+    return folder
+
+
+REFUSED: dict[str, tuple[list[str], str]] = {
+    "a reporter that is not installed": (["--report-to", "trackio"], "--report-to trackio cannot be used"),
+    "a reporter that does not exist": (["--report-to", "paper"], "--report-to paper cannot be used"),
+    "the hub": (["--push-to-hub", "true"], "--push-to-hub has no meaning in textcl"),
+    "a token is not shown": (["--hub-token", "secret"], "--hub-token has no meaning in textcl"),
+    "deepspeed": (["--deepspeed", "ds.json"], "--deepspeed has no meaning in textcl"),
+    "fsdp": (["--fsdp", "full_shard"], "--fsdp has no meaning in textcl"),
+    "saving the best": (["--save-strategy", "best"], "--save-strategy best has no meaning"),
+    "liger": (["--use-liger-kernel", "true"], "--use-liger-kernel has no meaning in textcl"),
+    "neftune": (["--neftune-noise-alpha", "5"], "--neftune-noise-alpha has no meaning in textcl"),
+    "smoothing": (["--label-smoothing-factor", "0.1"], "--label-smoothing-factor has no meaning in textcl"),
+    "length": (["--train-sampling-strategy", "group_by_length"], "--train-sampling-strategy group_by_length has no"),
+    "compile": (["--torch-compile", "true"], "--compile-layers compiles the layers"),
+    "debug": (["--debug", "underflow_overflow"], "--debug has no meaning in textcl"),
+    "columns": (["--remove-unused-columns", "true"], "--remove-unused-columns has no meaning in textcl"),
+    "evaluation at the start": (["--eval-on-start", "true"], "--eval-on-start needs something to evaluate with"),
+    "evaluation without a dev set": (["--eval-strategy", "epoch"], "--eval-strategy epoch needs something"),
+    "an optimizer of another package": (["--optim", "adamw_bnb_8bit"], "--optim adamw_bnb_8bit cannot be used"),
+    "a schedule by loss": (["--lr-scheduler-type", "greedy"], "need the loss of transformers' evaluation"),
+    "a schedule without its options": (["--lr-scheduler-type", "warmup_stable_decay"], "cannot be used with"),
+    "options of another schedule": (["--lr-scheduler-kwargs", '{"a": 1}'], "unexpected keyword argument 'a'"),
+    "workers that stay": (["--dataloader-persistent-workers", "true"], "needs --dataloader-num-workers of at least 1"),
+    "a fraction of a step": (["--save-steps", "2.5"], "--save-steps must be an integer if bigger than 1"),
+    "a last batch of one row": (["--dataloader-drop-last", "false"], "The last batch of an epoch would have one row"),
+    "a checkpoint that is not there": (["--resume-from-checkpoint", "nowhere"], "nowhere"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_it_is_one_sentence_before_anything_is_written(
+    case: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    flags, said = REFUSED[case]
+    command = ["train", "byol", "--model", "model", "--data", "texts.txt", "--output", "run", "--dev", "none"]
+    assert main([*command, "--projection-dimension", "8", "--per-device-train-batch-size", "16", *flags]) == 2
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert shown.startswith("textcl: ")
+    assert shown.count("\n") == 1
+    assert "secret" not in shown
+    assert not (folder / "run").exists()
+
+
+def test_a_last_batch_of_one_row_that_is_never_reached_is_no_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    command = ["train", "simcse", "--model", "model", "--data", "texts.txt", "--output", "short", "--dev", "none"]
+    flags = ["--per-device-train-batch-size", "16", "--dataloader-drop-last", "false", "--max-steps", "2"]
+    assert main([*command, *flags]) == 0
+
+
+def test_defaults_are_no_flags_without_a_meaning(folder: Path) -> None:
+    assert set(WITHOUT_MEANING) <= set(ContrastiveTrainingArguments.__dataclass_fields__)
+    unset: dict[str, Any] = {"hub_token": None, "label_smoothing_factor": 0.0, "fsdp": "", "do_train": False}
+    ContrastiveTrainingArguments(str(folder / "run"), **unset)

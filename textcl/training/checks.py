@@ -1,0 +1,182 @@
+"""What training arguments must satisfy: ranges, flags that have no meaning here, and what the Trainer would refuse.
+
+All of it is checked before a run writes its first file.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import MISSING, fields
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainingArguments, get_scheduler
+from transformers.integrations import get_available_reporting_integrations
+
+from textcl.errors import InputError
+from textcl.ranges import Range
+
+_COUNT = Range(at_least=1, whole=True)
+_ZERO_OR_MORE = Range(at_least=0, whole=True)
+_POSITIVE = Range(above=0)
+_NOT_NEGATIVE = Range(at_least=0)
+_SEED = Range(at_least=0, at_most=2**32 - 1, whole=True)
+
+RANGES = {
+    "per_device_train_batch_size": _COUNT,
+    "num_train_epochs": _POSITIVE,
+    "max_steps": Range(at_least=1, also=-1, whole=True),
+    "learning_rate": _POSITIVE,
+    "warmup_steps": _NOT_NEGATIVE,
+    "weight_decay": _NOT_NEGATIVE,
+    "adam_beta1": Range(at_least=0, below=1),
+    "adam_beta2": Range(at_least=0, below=1),
+    "adam_epsilon": _POSITIVE,
+    "gradient_accumulation_steps": _COUNT,
+    "max_grad_norm": _NOT_NEGATIVE,
+    "label_smoothing_factor": _NOT_NEGATIVE,
+    "neftune_noise_alpha": _NOT_NEGATIVE,
+    "torch_empty_cache_steps": _COUNT,
+    "logging_steps": _POSITIVE,
+    "eval_steps": _POSITIVE,
+    "eval_delay": _NOT_NEGATIVE,
+    "save_steps": _POSITIVE,
+    "per_device_eval_batch_size": _COUNT,
+    "eval_accumulation_steps": _COUNT,
+    "save_total_limit": _COUNT,
+    "seed": _SEED,
+    "data_seed": _SEED,
+    "dataloader_num_workers": _ZERO_OR_MORE,
+    "dataloader_prefetch_factor": _COUNT,
+    "ddp_bucket_cap_mb": _COUNT,
+    "ddp_timeout": _COUNT,
+    "local_rank": Range(at_least=-1, whole=True),
+    "chunk_size": _COUNT,
+    "early_stopping_patience": _ZERO_OR_MORE,
+    "target_score": Range(),
+}
+"""The allowed values of every training argument that is a number."""
+
+
+_HUB = "textcl uploads nothing; upload the export with `hf upload`"
+_SHARDS = (
+    "textcl trains a whole copy of the model on each GPU (DistributedDataParallel); a momentum encoder would average "
+    "the wrong weights of a shard"
+)
+_EVALUATION = "textcl's evaluators (--dev) score the encoder; transformers' evaluation loop is not used"
+_BEST = "--select-best keeps the weights with the best score of --dev"
+_COMPILE = "--compile-layers compiles the layers of the encoder"
+
+WITHOUT_MEANING = {
+    **dict.fromkeys(("push_to_hub", "hub_token", "hub_private_repo", "hub_model_id", "hub_strategy"), _HUB),
+    **dict.fromkeys(("hub_always_push", "hub_revision"), _HUB),
+    **dict.fromkeys(("fsdp", "fsdp_config", "deepspeed", "parallelism_config"), _SHARDS),
+    **dict.fromkeys(("prediction_loss_only", "eval_do_concat_batches", "eval_use_gather_object"), _EVALUATION),
+    **dict.fromkeys(("eval_accumulation_steps", "include_for_metrics", "batch_eval_metrics"), _EVALUATION),
+    **dict.fromkeys(("per_device_eval_batch_size", "bf16_full_eval", "fp16_full_eval"), _EVALUATION),
+    **dict.fromkeys(("do_train", "do_predict"), "a run trains, and --dev says what evaluates it"),
+    **dict.fromkeys(("load_best_model_at_end", "metric_for_best_model", "greater_is_better"), _BEST),
+    **dict.fromkeys(("torch_compile", "torch_compile_backend", "torch_compile_mode"), _COMPILE),
+    **dict.fromkeys(("use_liger_kernel", "liger_kernel_config"), "its kernels are for language models"),
+    "use_cache": "an encoder has no cache of keys and values",
+    "label_smoothing_factor": "it smooths the labels of classifiers, and methods have their own losses",
+    "label_names": "the batch of a method has its own names",
+    "neftune_noise_alpha": "the views of a text are its augmentation, such as --second-view embedding_dropout:0.1",
+    "remove_unused_columns": "the collator needs all columns",
+    "length_column_name": "batches are drawn at random, and slices are ordered by length within a batch",
+    "debug": "its hooks take only tensors of numbers, and a batch has masks",
+    "include_num_input_tokens_seen": "the views of a batch have several inputs",
+    "auto_find_batch_size": "a smaller batch has fewer negatives; --gradient-cache true bounds the memory of a batch",
+    "save_only_model": "a checkpoint without its optimizer cannot be resumed",
+}
+"""Flags of transformers that change nothing here or would do harm, and what to do instead. Only defaults are taken."""
+
+
+def check_meaning(args: TrainingArguments) -> None:
+    """Refuses flags without a meaning here, by name, before transformers acts on them.
+
+    Raises:
+        InputError: Such a flag has a value other than its default.
+    """
+    for field in fields(args):
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        unset: tuple[Any, ...] = (default, None, "", *([] if default is True else [False]))
+        if field.name in WITHOUT_MEANING and getattr(args, field.name) not in (*unset, []):
+            raise InputError(
+                f"{_flag(field.name)} has no meaning in textcl: {WITHOUT_MEANING[field.name]}. Leave it out."
+            )
+    if str(getattr(args.train_sampling_strategy, "value", args.train_sampling_strategy)) == "group_by_length":
+        raise InputError(
+            "--train-sampling-strategy group_by_length has no meaning in textcl: slices are ordered by length within a "
+            "batch already. Leave it out."
+        )
+    if str(getattr(args.save_strategy, "value", args.save_strategy)) == "best":
+        raise InputError(f"--save-strategy best has no meaning in textcl: {_BEST}. Use steps, epoch or no.")
+    if str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)) in ("reduce_lr_on_plateau", "greedy"):
+        raise InputError(
+            "--lr-scheduler-type reduce_lr_on_plateau and greedy need the loss of transformers' evaluation, which "
+            "textcl does not compute; use another schedule, such as linear, cosine or constant."
+        )
+    if not args.dataloader_num_workers:
+        for name in ("dataloader_persistent_workers", "dataloader_multiprocessing_context"):
+            if getattr(args, name):
+                raise InputError(f"{_flag(name)} needs --dataloader-num-workers of at least 1.")
+    available = {"none", "all", *get_available_reporting_integrations()}
+    for name in [args.report_to] if isinstance(args.report_to, str) else args.report_to or []:
+        if name not in available:
+            raise InputError(
+                f"--report-to {name} cannot be used: there is no such integration, or its package is not installed. "
+                f"Here are {', '.join(sorted(available))}. textcl report draws the curves of a run without any."
+            )
+
+
+def check_run(args: Any, model: Any, rows: int, evaluators: Sequence[Any]) -> None:
+    """Finds out before the first step what would end a run later.
+
+    Args:
+        args: The training arguments.
+        model: The method.
+        rows: The number of rows of the corpus.
+        evaluators: The evaluators of the run.
+
+    Raises:
+        InputError: The last batch would have one row, evaluation is asked for without evaluators, or the optimizer or
+            the schedule cannot be made.
+    """
+    if not args.dataloader_drop_last and args.world_size == 1 and rows % args.train_batch_size == 1:
+        batches = rows // args.train_batch_size + 1
+        if args.max_steps < 0 or args.max_steps * args.gradient_accumulation_steps >= batches:
+            raise InputError(
+                f"The last batch of an epoch would have one row, which has no negatives: {rows:,} rows in batches of "
+                f"{args.train_batch_size}. Set --dataloader-drop-last true, or another --per-device-train-batch-size."
+            )
+    if not evaluators and (args.eval_on_start or args.eval_strategy != "no"):
+        flag = "--eval-on-start" if args.eval_on_start else f"--eval-strategy {args.eval_strategy.value}"
+        raise InputError(f"{flag} needs something to evaluate with: give a dev set with --dev, or leave the flag out.")
+    try:
+        kind, options = Trainer.get_optimizer_cls_and_kwargs(args, model)
+        optimizer = kind([torch.nn.Parameter(torch.zeros(1))], **options)
+    except (ImportError, ValueError, TypeError, RuntimeError) as error:
+        raise InputError(f"--optim {args.optim.value} cannot be used: {dashed(str(error))}") from error
+    try:
+        get_scheduler(
+            args.lr_scheduler_type,
+            optimizer=optimizer,
+            num_warmup_steps=args.get_warmup_steps(100),
+            num_training_steps=100,
+            scheduler_specific_kwargs=args.lr_scheduler_kwargs,
+        )
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"--lr-scheduler-type {args.lr_scheduler_type.value} cannot be used with --lr-scheduler-kwargs "
+            f"{args.lr_scheduler_kwargs}: {error}"
+        ) from error
+
+
+def dashed(message: str) -> str:
+    """A message of transformers in one line, with its flags spelled with dashes."""
+    line = " ".join(message.split())
+    return re.sub(r"--\w+", lambda flag: flag[0].replace("_", "-"), line)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
