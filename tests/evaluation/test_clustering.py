@@ -193,6 +193,22 @@ def test_evaluator_scores_own_data() -> None:
     json.loads(json.dumps(result.to_dict(), allow_nan=False))
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-8])
+def test_a_collapsed_encoder_finds_one_cluster_and_it_is_said(noise: float, caplog: pytest.LogCaptureFixture) -> None:
+    """With rounding noise k-means would find clusters of noise. One cluster for 6 and 4 texts: accuracy 60, NMI 0."""
+
+    class Collapsed:
+        def encode(self, texts: list[str]) -> np.ndarray:
+            return 0.3 + noise * np.random.default_rng(0).normal(size=(len(texts), 8))
+
+    texts, labels = [f"text {number}" for number in range(10)], [0] * 6 + [1] * 4
+    with caplog.at_level(logging.WARNING, logger="textcl"):
+        result = Clustering({"mine": (texts, labels)})(Collapsed())
+    assert result.average == pytest.approx({"accuracy": 60.0, "nmi": 0.0, "ari": 0.0}, abs=1e-9)
+    assert result.provenance["undefined"] == ["mine"]
+    assert "returns the same embedding for all texts of mine" in caplog.text
+
+
 def test_figures_are_means_over_seeds() -> None:
     rows = np.random.default_rng(0).normal(size=(200, 5)).astype(np.float32)
     texts, labels = texts_of(rows), list(np.random.default_rng(1).integers(6, size=200))

@@ -71,6 +71,18 @@ def test_a_rotation_changes_nothing_and_a_narrow_cone_is_seen(evaluation_sets):
     assert cone["uniformity"] > plain["uniformity"]
 
 
+def test_a_collapse_is_said_and_its_hubs_are_no_figure(evaluation_sets, caplog):
+    class Collapsed:
+        def encode(self, texts):
+            return 0.3 + 1e-9 * np.random.default_rng(0).normal(size=(len(texts), 8))
+
+    result = Geometry(evaluation_sets)(Collapsed())
+    assert result.average["hubness"] == 0
+    assert result.average["effective_rank"] == pytest.approx(1, abs=1e-3)
+    assert "All sentences have the same embedding" in caplog.text
+    assert result.provenance["undefined"] == ["geometry"]
+
+
 def test_it_stands_beside_other_tasks_in_results_and_comparisons(evaluation_sets):
     suite = Suite("stsb,geometry", evaluation_sets)
     assert suite.tasks == ["STSBenchmark", "geometry"]

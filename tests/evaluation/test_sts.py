@@ -166,6 +166,43 @@ def test_a_collapsed_encoder_scores_zero_and_says_so(caplog: pytest.LogCaptureFi
     json.loads(json.dumps(result.to_dict(), allow_nan=False))
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-8])
+def test_a_subset_without_an_order_is_seen_beside_others(noise: float, caplog: pytest.LogCaptureFixture) -> None:
+    """One subset has one cosine, apart from rounding; the cosines of all pairs differ."""
+
+    class Rounded:
+        def encode(self, texts: list[str]) -> np.ndarray:
+            return Angles().encode(texts) + noise * np.random.default_rng(0).normal(size=(len(texts), 2))
+
+    flat = Subset("flat", ["10", "20", "30"], ["70", "80", "90"], [1.0, 2.0, 3.0])
+    result = score(Rounded(), {"toy": [FIRST, flat]})
+    entry = result.results["toy"]
+    assert entry["subsets"]["flat"] == {"pairs": 3, "spearman": 0.0, "pearson": 0.0}
+    assert entry["mean"] == pytest.approx((BY_HAND["first"] + 0) / 2, abs=1e-10)
+    assert entry["wmean"] == pytest.approx(4 * BY_HAND["first"] / 7, abs=1e-10)
+    assert entry["all"] > 0
+    assert result.provenance["undefined"] == ["toy flat"]
+    assert "All cosines (or all human scores) are equal on toy flat" in caplog.text
+
+
+def test_subsets_without_an_order_have_none_when_joined() -> None:
+    """Each subset has one cosine, another than the other subset: joined, only the subsets would be ranked."""
+    one = Subset("one", ["0", "10", "20"], ["60", "70", "80"], [1.0, 2.0, 3.0])
+    two = Subset("two", ["0", "10", "20"], ["30", "40", "50"], [4.0, 5.0, 4.5])
+    result = score(Angles(), {"toy": [one, two]})
+    assert {result.results["toy"][kind] for kind in ("all", "mean", "wmean")} == {0.0}
+    assert result.results["toy"]["pearson"] == {"all": 0.0, "mean": 0.0, "wmean": 0.0}
+    assert result.provenance["undefined"] == ["toy one", "toy two"]
+
+
+def test_equal_human_scores_are_no_order(caplog: pytest.LogCaptureFixture) -> None:
+    same = Subset("same", ["0"] * 3, ["70", "50", "30"], [2.0, 2.0, 2.0])
+    result = score(Angles(), {"toy": [FIRST, same]})
+    assert result.results["toy"]["subsets"]["same"]["spearman"] == 0.0
+    assert result.provenance["undefined"] == ["toy same"]
+    assert not math.isnan(result.primary)
+
+
 def test_what_an_encoder_must_not_return() -> None:
     class Returns:
         def __init__(self, value: object) -> None:

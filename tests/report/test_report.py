@@ -17,10 +17,11 @@ from support.command import environment, textcl
 from support.comparison import LINES
 from support.tiny import TEXTS, tiny_encoder_directory
 
+from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.files import append_result
 from textcl.report import examples, plots
-from textcl.report.build import report
+from textcl.report.build import _scores, report
 from textcl.report.page import Card, Page, Section, Table, printable, render
 from textcl.report.records import read_comparison, read_run
 from textcl.runs.recipe import resolve
@@ -247,6 +248,39 @@ def test_a_comparison_has_differences_with_intervals_and_the_curves_of_all_runs(
     assert "+1.17 ± 1.90" in against
 
 
+def test_rows_that_were_scored_on_different_data_are_not_compared_in_silence(tmp_path: Path) -> None:
+    for number, line in enumerate(LINES[:3]):
+        tasks = {"STS16": {"data_sha256": "new" if number == 2 else "old"}, "STSBenchmark-dev": {"data_sha256": "same"}}
+        provenance = {"encoder": {"pooling": "mean"}, "versions": {}, "tasks": tasks}
+        further = {"fingerprint": str(number), "provenance": provenance, "written": "today", "run": None}
+        append_result(tmp_path / "results.jsonl", line | further)
+    page = report(tmp_path).read_text(encoding="utf-8")
+    assert "Not comparable: the data of STS16 were not the same for all runs" in page
+    assert "data_sha256 old" in page
+    assert "data_sha256 new" in page
+    assert page.count("data_sha256 same") == 1
+
+
+def test_scores_computed_for_the_report_keep_marks_and_differ_from_recorded_ones_visibly(
+    work: Path, evaluation_sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEXTCL_DATA", str(evaluation_sets))
+    shutil.copytree(work / "run", tmp_path / "runs" / "a")
+    export = tmp_path / "runs" / "a" / "export"
+    seen = {"found": 5, "total": 10, "pairs_found": 5, "pairs": 10}
+    (export / "overlap.json").write_text(json.dumps({"STSBenchmark-dev": {"dev": seen}}))
+    recorded = {"STSBenchmark-dev": {"kind": "STS", "all": 99.0, "mean": 99.0, "wmean": 99.0, "subsets": {"dev": {}}}}
+    line = {**LINES[1], "results": recorded, "run": {"export": "runs/a/export"}}
+    append_result(tmp_path / "results.jsonl", line)
+    section = _scores(read_run(tmp_path / "runs" / "a"), {"trained": Encoder.from_pretrained(export)}, ["stsb-dev"])
+    (row,) = section.tables[0].rows
+    assert row[:2] == ["STS-B dev*", "all"]
+    assert float(row[2]) < 90
+    assert section.paragraphs[0] == (
+        "STS-B dev: the comparison recorded 99.00; the table has the score computed for this report."
+    )
+
+
 def test_what_is_no_run_is_refused(comparison_folder: Path, work: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="There is no directory"):
         report(tmp_path / "nowhere")
@@ -290,6 +324,16 @@ def test_plots_are_drawn_from_python_as_png_and_svg(tmp_path: Path) -> None:
     assert (tmp_path / "0.svg").read_text().count('aria-roledescription="bar"') == 3
     with pytest.raises(InputError, match="neither a"):
         boxes.save(tmp_path / "boxes.gif")
+
+
+def test_the_note_on_the_plane_names_its_axes_rightly() -> None:
+    """Uniformity is drawn from left to right and alignment from bottom to top; low is good for both."""
+    plot = plots.alignment_uniformity({"a": [(1, 0.5, -2.0), (2, 0.4, -2.5)]})
+    encoding = plot.chart.to_dict()["layer"][0]["encoding"]
+    assert (encoding["x"]["field"], encoding["y"]["field"]) == ("uniformity", "alignment")
+    left, down = plot.note.split("Further left, ")[1].split("; further down, ")
+    assert left == "embeddings are spread more evenly"
+    assert down == "positives are closer to each other."
 
 
 def test_long_curves_are_thinned_evenly_and_keep_their_ends() -> None:

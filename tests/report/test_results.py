@@ -22,7 +22,7 @@ from textcl.evaluation.significance import over_pairs
 from textcl.files import append_result
 from textcl.report.differences import compare_results
 from textcl.report.formats import results_csv, results_latex, results_table
-from textcl.report.results import find_results, score_columns, select
+from textcl.report.results import by_row, find_results, score_columns, select
 
 
 def sts(average: float, transductive: bool = False) -> dict:
@@ -168,6 +168,37 @@ def test_of_one_row_and_seed_the_last_counts_and_tasks_are_joined(runs: Path, ca
         add(runs / "two", "a_1", seed, sts(40.0), fingerprint="other", written="2026-07-01T10:00:00+00:00")
     assert "by 21.10 ±" in compare_results(("a_1", "b"), find_results([runs]))
     assert "a_1, seed 1 has several results, with different recipes" in caplog.text
+
+
+def test_scores_on_different_data_are_compared_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for row, hashes in (("a", ("old", "old")), ("b", ("old", "new"))):
+        for seed, mark in enumerate(hashes):
+            provenance = {"tasks": {"STS16": {"data_sha256": mark}, "STSBenchmark": {"data_sha256": "same"}}}
+            add(tmp_path, row, seed, sts(60.0 + seed), provenance=provenance)
+    said = compare_results(("a", "b"), find_results([tmp_path]))
+    assert said.splitlines()[-1].startswith("Not comparable: the data of STS16 were not the same for all runs")
+    assert "STS16" not in compare_results(("a", "b"), find_results([tmp_path]), ["STSBenchmark"])
+    assert caplog.messages == []
+
+
+def test_a_row_keeps_the_provenance_of_tasks_that_were_scored_at_another_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    provenance = {name: {"tasks": {name: {"data_sha256": name}}} for name in ("STS16", "geometry")}
+    add(tmp_path, "a", 1, {"STS16": {"all": 1.0}}, provenance=provenance["STS16"])
+    later = {"written": "2026-06-01T10:00:00+00:00"}
+    add(tmp_path, "a", 1, {"geometry": {"effective_rank": 9.0}}, provenance=provenance["geometry"], **later)
+    joined = by_row(find_results([tmp_path]))["a"][1]
+    assert list(joined.results) == ["STS16", "geometry"]
+    assert {task: facts["data_sha256"] for task, facts in joined.provenance["tasks"].items()} == {
+        "STS16": "STS16",
+        "geometry": "geometry",
+    }
+    assert caplog.messages == []
+    again = {"tasks": {"STS16": {"data_sha256": "another"}}}
+    add(tmp_path, "a", 1, {"STS16": {"all": 5.0}}, provenance=again, written="2026-07-01T10:00:00+00:00")
+    assert by_row(find_results([tmp_path]))["a"][1].results["STS16"]["all"] == 5.0
+    assert caplog.messages == ["a was scored twice on STS16, with different data; the last score is used."]
 
 
 @pytest.fixture(scope="module")

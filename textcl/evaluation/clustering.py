@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ from textcl.metrics.clustering import (
     pairwise,
 )
 from textcl.version import library_versions
+
+logger = logging.getLogger("textcl")
 
 
 class Clustering:
@@ -76,6 +79,9 @@ class Clustering:
     def __call__(self, encoder: Any, **encode_arguments: Any) -> Result:
         """Evaluates an encoder.
 
+        Texts that all have the same embedding (a collapsed encoder) are one cluster, with a warning and an entry under
+        `provenance["undefined"]`.
+
         Args:
             encoder: Any object with `.encode(list[str])` that returns one row per text: an array, a tensor, a list or
                 a sparse matrix.
@@ -85,9 +91,13 @@ class Clustering:
             InputError: The encoder did not return one row per text, or returned NaN or infinite values.
         """
         results: dict[str, dict[str, Any]] = {}
+        undefined: list[str] = []
         for name, (texts, labels) in self.sets.items():
             embeddings = _embed(encoder, texts, encode_arguments)
             found = [cluster(embeddings, len(set(labels)), seed).assignments for seed in self.seeds]
+            if not any(assignments.any() for assignments in found):  # all in cluster 0
+                logger.warning("The encoder returns the same embedding for all texts of %s: it has collapsed.", name)
+                undefined.append(name)
             by_seed = {
                 metric: [100 * function(labels, assignments) for assignments in found]
                 for metric, function in zip(CLUSTERING.rows, _FUNCTIONS, strict=True)
@@ -114,6 +124,7 @@ class Clustering:
                 "seeds": list(self.seeds),
                 "aggregation": "mean over seeds",
             },
+            "undefined": undefined,
             "encoder": describe(encoder),
             "seed": None,  # the seed of a training run, as in the STS results
             "versions": library_versions(),

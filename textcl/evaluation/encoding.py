@@ -31,6 +31,9 @@ def encode_distinct(encoder: Any, texts: Iterable[str], **encode_arguments: Any)
 def cosine(first: Any, second: Any) -> np.ndarray:
     """The cosine of each row of `first` with the same row of `second`, (n,), in float64; 0 for a zero row.
 
+    Cosines that all differ by no more than `ROUNDING`, as those of a collapsed encoder do, are returned as equal,
+    because rounding has no meaning as an order.
+
     Both inputs are `(n, dim)`; both may be scipy sparse matrices.
     """
     if hasattr(first, "multiply"):
@@ -40,7 +43,8 @@ def cosine(first: Any, second: Any) -> np.ndarray:
         dots = np.einsum("nd,nd->n", first, second)
         norms = [np.sqrt(np.einsum("nd,nd->n", side, side)) for side in (first, second)]
     product = norms[0] * norms[1]
-    return np.divide(dots, product, out=np.zeros_like(dots), where=product > 0).round(_DECIMALS)
+    cosines = np.divide(dots, product, out=np.zeros_like(dots), where=product > 0).round(_DECIMALS)
+    return np.full_like(cosines, cosines[0]) if len(cosines) and np.ptp(cosines) <= ROUNDING else cosines
 
 
 def describe(encoder: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ from torch import Tensor
 
 from textcl.data.sts import hash_subsets, read_sts
 from textcl.errors import InputError
-from textcl.evaluation.encoding import describe, encode_distinct
+from textcl.evaluation.encoding import ROUNDING, describe, encode_distinct
 from textcl.evaluation.kinds import GEOMETRY
 from textcl.evaluation.results import Result
 from textcl.metrics import geometry
 from textcl.version import library_versions
+
+logger = logging.getLogger("textcl")
 
 NEIGHBOURS = 10
 LEAST_SCORE = 4.0  # pairs with a human score above this are positives (Gao et al. 2021, footnote 3)
@@ -30,6 +33,8 @@ class Geometry:
     - anisotropy: the mean cosine of two different sentences; 0 means isotropic (Ethayarajh 2019).
     - hubness: the skewness of how often a sentence is among the ten nearest neighbours of others; 0 without hubs
       (Radovanović, Nanopoulos and Ivanović 2010).
+
+    Of a collapsed encoder, with one embedding for all sentences, hubness is undefined and counts as 0, with a warning.
 
     All are computed on embeddings scaled to length 1. The human scores are used only to choose the positives.
 
@@ -73,6 +78,13 @@ class Geometry:
             "anisotropy": geometry.mean_cosine(rows),
             "hubness": hubness(rows),
         }
+        collapsed = bool(values["anisotropy"] >= 1 - ROUNDING)
+        if collapsed:
+            logger.warning(
+                "All sentences have the same embedding: the encoder has collapsed, and hubness, which is undefined, "
+                "counts as 0."
+            )
+            values["hubness"] = torch.zeros(())
         scores = {name: float(values[name]) for name in GEOMETRY.rows}
         provenance = {
             "tasks": {
@@ -83,6 +95,7 @@ class Geometry:
                     "data_sha256": hash_subsets(self.subsets),
                 }
             },
+            "undefined": [self.name] if collapsed else [],
             "encoder": describe(encoder),
             "seed": None,
             "versions": library_versions(),

@@ -117,8 +117,10 @@ class LabelledPairs:
 def score(encoder: Any, tasks: Mapping[str, Sequence[Subset]], **encode_arguments: Any) -> Result:
     """Evaluates an encoder on tasks, each a list of subsets of scored pairs.
 
-    If all cosines of a subset are equal (a collapsed encoder), the correlation is undefined and counts as 0, with a
-    warning and an entry under `provenance["undefined"]`. A NaN would make every average NaN.
+    If all cosines of a subset are equal (a collapsed encoder) or all its human scores are, the correlation is undefined
+    and counts as 0, with a warning and an entry under `provenance["undefined"]`. A NaN would make every average NaN. If
+    this is so for every subset of a task, all aggregations of the task are 0: the joined pairs are then ordered by
+    their subset alone.
 
     Raises:
         InputError: The encoder did not return one row per text, or returned NaN or infinite values.
@@ -128,7 +130,8 @@ def score(encoder: Any, tasks: Mapping[str, Sequence[Subset]], **encode_argument
     results = {task: _aggregate(task, subsets, cosines[task], undefined) for task, subsets in tasks.items()}
     if undefined:
         logger.warning(
-            "All cosines are equal on %s: the correlation is undefined and counts as 0.", ", ".join(undefined)
+            "All cosines (or all human scores) are equal on %s: the correlation is undefined and counts as 0.",
+            ", ".join(undefined),
         )
     provenance = {
         "tasks": {
@@ -181,7 +184,10 @@ def _aggregate(
     weights = [len(subset) for subset in subsets]
     joined = np.concatenate(list(cosines))
     gold = np.concatenate([np.asarray(subset.scores) for subset in subsets])
-    flat = {subset.name: np.ptp(values) == 0 for subset, values in zip(subsets, cosines, strict=True)}
+    flat = {
+        subset.name: np.ptp(values) == 0 or np.ptp(subset.scores) == 0
+        for subset, values in zip(subsets, cosines, strict=True)
+    }
     undefined.extend(f"{task} {name}" for name, is_flat in flat.items() if is_flat)
 
     aggregated: dict[str, dict[str, float]] = {}
@@ -192,7 +198,7 @@ def _aggregate(
             each[subset.name][metric] = 100 * value
         scores = [each[subset.name][metric] for subset in subsets]
         aggregated[metric] = {
-            "all": 0.0 if np.ptp(joined) == 0 else 100 * float(correlate(joined, gold).statistic),
+            "all": 0.0 if all(flat.values()) else 100 * float(correlate(joined, gold).statistic),
             "mean": float(np.mean(scores)),
             "wmean": float(np.average(scores, weights=weights)),
         }

@@ -106,7 +106,11 @@ def evaluate(
     else:
         encoder = model
     arguments = {} if batch_size is None else {"batch_size": batch_size}
-    result = suite(encoder, **arguments)
+    return mark_by_record(suite(encoder, **arguments), encoder)
+
+
+def mark_by_record(result: Result, encoder: Any) -> Result:
+    """The result, with marks of transductive tasks if the encoder's directory has an `overlap.json`."""
     source = getattr(encoder, "source", None)
     if source is not None and (record := Path(source) / "overlap.json").is_file():
         return mark_transductive(result, json.loads(record.read_text(encoding="utf-8")))

@@ -18,6 +18,7 @@ from textcl.errors import InputError
 logger = logging.getLogger("textcl")
 
 STARTS = 10
+_ROUNDING = 1e-6  # relative to the largest coordinate
 
 
 def clustering_accuracy(labels: Sequence[Any] | np.ndarray, clusters: Sequence[Any] | np.ndarray) -> float:
@@ -115,6 +116,9 @@ def cluster(embeddings: Any, clusters: int, seed: int = 0) -> Clusters:
     from sklearn.exceptions import ConvergenceWarning
 
     check_number(clusters, embeddings.shape[0], "rows")
+    if isinstance(embeddings, np.ndarray) and np.ptp(embeddings, axis=0).max() <= _ROUNDING * np.abs(embeddings).max():
+        # a collapsed encoder's rows differ by rounding alone, which has no meaning as clusters
+        embeddings = np.repeat(embeddings[:1], len(embeddings), axis=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters: logged below
         means = KMeans(clusters, n_init=STARTS, random_state=seed).fit(embeddings)

@@ -11,15 +11,18 @@ from textcl.errors import InputError
 from textcl.evaluation import Suite
 from textcl.evaluation.results import measures, short_name
 from textcl.evaluation.sts import pair_cosines
+from textcl.evaluation.suite import mark_by_record
 from textcl.report import examples, plots
 from textcl.report.page import Card, Page, Section, Table
 from textcl.report.records import Comparison, Run, is_comparison, read_comparison, read_run, recorded_results
+from textcl.report.results import score
 from textcl.report.tables import comparison, comparison_cells
 from textcl.runs.card import papers
 from textcl.version import __version__
 
 WIDTH = 160  # longest text that is shown, in characters
 MAP_WIDTH = 100  # longest text on a map, which has thousands of texts
+DIFFERENT = 0.05  # points by which a score computed again may differ from the recorded one without a note
 STS_DEV = "STSBenchmark-dev"
 
 
@@ -148,14 +151,21 @@ def _scores(run: Run, encoders: dict[str, Encoder], tasks: str | Sequence[str]) 
     """The scores that a comparison recorded for the run, and new scores of the encoders before and after training."""
     results: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in encoders} or {"trained": {}}
     paragraphs, provenance = [], None
-    if recorded := recorded_results(run):
-        results[list(results)[-1]] |= recorded
+    recorded = recorded_results(run)
+    trained = results[list(results)[-1]]
+    trained |= recorded
     if tasks:
         suite = Suite(tasks)
         for name, encoder in encoders.items():
-            result = suite(encoder)
+            result = mark_by_record(suite(encoder), encoder)
             results[name] |= result.results
             provenance = result.provenance
+    paragraphs += [
+        f"{short_name(task)}: the comparison recorded {score(entry):.2f}; the table has the score computed for this "
+        "report."
+        for task, entry in recorded.items()
+        if abs(score(trained[task]) - score(entry)) > DIFFERENT
+    ]
     if run.record and (dev := run.record.dev):
         paragraphs.append(f"The checkpoint was chosen by {dev.set}; its score there is {dev.score:.2f}.")
     elif run.best:
@@ -334,8 +344,8 @@ def _lines_provenance(lines: list[dict[str, Any]]) -> Section:
         cells = [line["row"], line["seed"], _facts(provenance["encoder"]), line["fingerprint"], line["written"]]
         rows.append([*cells, _facts(provenance["versions"])])
     if lines:
-        sets = {task: facts for line in lines for task, facts in line["provenance"]["tasks"].items()}
-        cells = [[short_name(task), _facts(facts)] for task, facts in sets.items()]
+        scored = [(task, _facts(facts)) for line in lines for task, facts in line["provenance"]["tasks"].items()]
+        cells = [[short_name(task), facts] for task, facts in dict.fromkeys(scored)]
         folded = [Table(["set", "what was scored"], cells, "Evaluation sets")]
     header = ["row", "seed", "encoder", "fingerprint", "written", "versions"]
     return Section("Provenance", tables=[Table(header, rows)] if rows else [], folded=folded)

@@ -1,5 +1,6 @@
 """Whether one of two past results is better: over seeds for rows with several runs, over pairs for two encoders."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -16,7 +17,9 @@ from textcl.evaluation.significance import over_pairs, over_seeds, spearman, wil
 from textcl.evaluation.sts import STSSuite, pair_cosines
 from textcl.report.formats import as_csv
 from textcl.report.results import PastResult, by_row, score
-from textcl.report.tables import table
+from textcl.report.tables import differing_data, on_differing_data, table
+
+logger = logging.getLogger("textcl")
 
 
 def compare_results(
@@ -87,6 +90,8 @@ def _compare_seeds(names: tuple[str, str], seeds: Sequence[dict[int | None, Past
     sizes = " and ".join(f"{len(side)} run{'s' * (len(side) > 1)}" for side in seeds)
     marked = sorted({short_name(task) for run in runs for task in run.transductive(common)})
     note = f"\nTransductive (evaluation texts were in a training corpus): {', '.join(marked)}." if marked else ""
+    if differing := differing_data([run.provenance for run in runs], common):
+        note += f"\n{on_differing_data(differing)}"
     what = f"Average of {', '.join(map(short_name, common))}; {sizes}; p = {found.p_value:.4f}."
     return f"{found.sentence(*names)}\n{what}{note}"
 
@@ -100,6 +105,13 @@ def _compare_encoders(
         cosines, _ = pair_cosines(Encoder.from_pretrained(folder), suite.tasks)
         sides.append([[value for subset in subsets for value in subset] for subsets in cosines.values()])
     gold = [[value for subset in subsets for value in subset.scores] for subsets in suite.tasks.values()]
+    for name, side in zip(names, sides, strict=True):
+        if flat := [short_name(task) for task, values in zip(suite.tasks, side, strict=True) if np.ptp(values) == 0]:
+            logger.warning(
+                "All cosines of %s are equal on %s: the correlation is undefined and counts as 0.",
+                name,
+                ", ".join(flat),
+            )
     found = over_pairs(gold, sides[0], sides[1])
     rows = []
     for task, human, one, two in zip(suite.tasks, gold, *sides, strict=True):

@@ -104,8 +104,8 @@ def alignment_uniformity(
         for run, points in _thinned(runs)
         for step, alignment, uniformity in points
     ]
-    note = "Each point is a logged batch; the large point is the last. Further left, positives are closer to each "
-    note += "other; further down, embeddings are spread more evenly."
+    note = "Each point is a logged batch; the large point is the last. Further left, embeddings are spread more "
+    note += "evenly; further down, positives are closer to each other."
     chart = _lines(rows, "uniformity", "alignment", ("uniformity", "alignment"), groups, ends=True)
     return Plot("Alignment and uniformity", note, rows, chart)
 

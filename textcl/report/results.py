@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from statistics import fmean
@@ -15,6 +15,7 @@ from textcl.errors import InputError, nearest
 from textcl.evaluation.kinds import GEOMETRY, KINDS, kind_of
 from textcl.evaluation.results import short_name
 from textcl.files import read_results
+from textcl.report.tables import differing_data
 from textcl.runs.record import RUN_JSON, RunRecord
 
 logger = logging.getLogger("textcl")
@@ -183,8 +184,19 @@ def by_row(results: Sequence[PastResult]) -> dict[str, dict[int | None, PastResu
         seeds = rows.setdefault(result.name, {})
         earlier = seeds.get(result.seed)
         if earlier and earlier.fingerprint == result.fingerprint:
-            joined = {**result.__dict__, "results": {**earlier.results, **result.results}}
-            result = PastResult(**{**joined, "dev": {**earlier.dev, **result.dev}})
+            if changed := differing_data([earlier.provenance, result.provenance], list(result.results)):
+                logger.warning(
+                    "%s was scored twice on %s, with different data; the last score is used.",
+                    result.name,
+                    ", ".join(changed),
+                )
+            tasks = {**earlier.provenance.get("tasks", {}), **result.provenance.get("tasks", {})}
+            result = replace(
+                result,
+                results={**earlier.results, **result.results},
+                dev={**earlier.dev, **result.dev},
+                provenance={**result.provenance, **({"tasks": tasks} if tasks else {})},
+            )
         elif earlier:
             seed = "" if result.seed is None else f", seed {result.seed}"
             logger.warning(

@@ -1,6 +1,6 @@
 """Plain-text tables, which are also valid Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from statistics import fmean, stdev
 from typing import Any
@@ -57,7 +57,8 @@ def comparison(lines: Sequence[dict[str, Any]], reference: str | None = None) ->
 
     Returns:
         `{"reference", "columns", "rows": {name: {"seeds", "columns": {column: {"mean", "sd", "values"}},
-        "difference": {"mean", "low", "high", "p_value", "basis", "shown", "sentence"}}}}`. The difference is that of
+        "difference": {"mean", "low", "high", "p_value", "basis", "shown", "sentence"}}}, "differing_data": [task]}`,
+        where the last are tasks that were scored on different data in some lines. The difference is that of
         the averages (over STS tasks if there are any), with its 95 % interval over seeds, see `over_seeds`. Between
         single runs it has no interval.
 
@@ -95,7 +96,12 @@ def comparison(lines: Sequence[dict[str, Any]], reference: str | None = None) ->
             "transductive": sorted({t for line in group for t in tasks if line["results"][t].get("transductive")}),
             "difference": None if name == reference else _difference(group, groups[reference]),
         }
-    return {"reference": reference, "columns": list(rows[reference]["columns"]), "rows": rows}
+    return {
+        "reference": reference,
+        "columns": list(rows[reference]["columns"]),
+        "rows": rows,
+        "differing_data": differing_data([line.get("provenance", {}) for line in lines], list(lines[0]["results"])),
+    }
 
 
 def comparison_table(figures: dict[str, Any]) -> str:
@@ -132,7 +138,24 @@ def comparison_cells(figures: dict[str, Any]) -> tuple[list[str], list[list[obje
     ]
     if marked:
         notes.append(f"Transductive (evaluation texts were in the training corpus): {'; '.join(marked)}.")
+    if figures["differing_data"]:
+        notes.append(on_differing_data(figures["differing_data"]))
     return header, rows, notes
+
+
+def differing_data(provenances: Sequence[Mapping[str, Any]], tasks: Sequence[str]) -> list[str]:
+    """The tasks whose data had another hash in some of the results than in others."""
+    facts = [provenance.get("tasks", {}) for provenance in provenances]
+    hashes = {task: {each[task].get("data_sha256") for each in facts if task in each} - {None} for task in tasks}
+    return [task for task in tasks if len(hashes[task]) > 1]
+
+
+def on_differing_data(tasks: Sequence[str]) -> str:
+    """A sentence that warns of results on different data."""
+    return (
+        f"Not comparable: the data of {', '.join(map(short_name, tasks))} were not the same for all runs (another "
+        "SHA-256)."
+    )
 
 
 def _difference(group: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]]) -> dict[str, Any] | None:

@@ -13,6 +13,8 @@ from textcl.runs.record import holds_run
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.trainer import ContrastiveTrainer
 
+UNCHANGED = 95.0  # percentage of texts in the same cluster as at the previous check, at which training stops
+
 
 def train_for_clusters(
     encoder: Encoder,
@@ -65,7 +67,7 @@ def train_for_clusters(
         learning_rate=learning_rate,
         lr_scheduler_type="constant",
         eval_steps=50,
-        target_score=95.0,
+        target_score=UNCHANGED,
         select_best=False,
         save_strategy="no",
         seed=seed,
