@@ -1,5 +1,6 @@
 """Intervals and tests against scipy, closed forms, and simulations under the null and under a known difference."""
 
+import math
 from functools import partial
 
 import numpy as np
@@ -182,3 +183,48 @@ def test_the_bootstrap_finds_a_difference_and_is_paired():
     assert (same.low, same.high, same.p_value) == (0.0, 0.0, 1.0)
     with pytest.raises(InputError, match="a score of each encoder"):
         over_pairs([gold], [first], [second[:-1]])
+
+
+def test_scores_that_are_no_numbers_are_refused():
+    """A NaN would be compared as a correlation of 0, or make every figure NaN."""
+    scores = list(np.arange(20.0))
+    for wrong in (math.nan, math.inf):
+        with pytest.raises(InputError, match="cannot be compared; leave out the run"):
+            over_seeds({1: wrong, 2: 60.0}, {1: 61.0, 2: 62.0})
+        with pytest.raises(InputError, match="the pairs have no ranking"):
+            over_pairs([scores], [[wrong, *scores[1:]]], [scores])
+
+
+def test_what_cannot_be_resampled_is_refused():
+    scores = list(np.arange(20.0))
+    for gold, first, second, draws in (
+        ([], [], [], 10),
+        ([scores], [scores], [scores, scores], 10),
+        ([scores], [scores], [scores], 0),
+        ([scores[:1]], [scores[:1]], [scores[:1]], 10),
+    ):
+        with pytest.raises(InputError, match="A bootstrap over pairs needs"):
+            over_pairs(gold, first, second, draws)
+
+
+def test_equal_scores_are_no_difference_and_a_missing_spread_is_said(caplog):
+    same = over_seeds({1: 60.1, 2: 60.2}, {1: 60.1, 2: 60.2})
+    assert (same.mean, same.low, same.high, same.p_value, same.shown) == (0, 0, 0, 1, False)
+    assert caplog.messages == []
+    apart = over_seeds({1: 60.1, 2: 60.2}, {1: 61.1, 2: 61.2})  # 1.0 twice, apart from rounding
+    assert (apart.low, apart.high) == (apart.mean, apart.mean)
+    assert apart.mean == pytest.approx(1)
+    assert "All seeds give the same difference, so that there is no spread" in caplog.text
+    scores = list(np.arange(20.0))
+    equal = over_pairs([scores], [scores], [scores], 100)
+    assert (equal.mean, equal.low, equal.high, equal.p_value) == (0, 0, 0, 1)
+
+
+def test_williams_test_at_its_limits():
+    assert williams_test(0.5, 0.5, 1.0, 10) == 1  # the same encoder twice
+    assert williams_test(1.0, -1.0, -1.0, 10) == 0  # the opposite order
+    for impossible in ((0.5, 0.4, -1.0), (2.0, 0.5, 0.5), (0.5, 0.6, math.nan)):
+        with pytest.raises(InputError, match="cannot be the correlations of three variables"):
+            williams_test(*impossible, 10)
+    with pytest.raises(InputError, match="at least four pairs, not 3"):
+        williams_test(0.1, 0.2, 0.3, 3)

@@ -224,6 +224,12 @@ def test_what_an_encoder_must_not_return() -> None:
             score(Returns(value), {"toy": [FIRST]})
 
 
+@pytest.mark.parametrize("encoder", [None, 3, "bundled"])
+def test_what_does_not_encode_is_no_encoder(encoder: object) -> None:
+    with pytest.raises(InputError, match=f"object with a method encode.*, not {encoder!r}"):
+        score(encoder, {"toy": [FIRST]})
+
+
 def test_provenance_says_what_was_measured(evaluation_sets: Path) -> None:
     class Described(HashedWords):
         def describe(self) -> dict:

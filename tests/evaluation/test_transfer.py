@@ -634,6 +634,35 @@ def test_a_split_without_a_class_is_refused() -> None:
         task(Points(rows))
 
 
+def test_a_split_of_one_embedding_is_refused_though_others_differ() -> None:
+    """The classifier is trained on one split: texts of another split do not help it."""
+    task = Transfer({"mine": (numbers(60), [0, 1] * 30)}, mode="fast")
+    examples = task.tasks["mine"]["all"]
+    parts = {"train": slice(0, 30), "test": slice(30, 60)}
+    task.tasks = {
+        "mine": {name: Examples(examples.first[part], [], examples.labels[part]) for name, part in parts.items()}
+    }
+    places = [int(text) for text in examples.first]
+    for name, part in parts.items():
+        rows = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+        rows[places[part]] = 0.5
+        with pytest.raises(InputError, match=f"the same embedding for all 30 texts of mine, {name}: it has collapsed"):
+            task(Points(rows))
+
+
+def test_few_texts_are_said_to_be_too_few_for_sentevals_training(caplog: pytest.LogCaptureFixture) -> None:
+    """Two classes that one dimension separates: its training stops before it has learnt them."""
+    rows = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
+    rows[:, 0] = np.where(np.arange(100) % 2, 1, -1)
+    data = {"mine": (numbers(100), [number % 2 for number in range(100)])}
+    assert Transfer(data, mode="fast")(Points(rows)).primary == 100
+    assert caplog.messages == []
+    assert Transfer(data)(Points(rows)).primary < 95
+    (said,) = caplog.messages
+    assert said.startswith("mine has 100 texts. SentEval's training, made for thousands of texts, may stop")
+    assert "mode='fast' finds the optimum" in said
+
+
 def test_damaged_files_are_refused(evaluation_sets: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="TREC is not installed"):
         Transfer(["TREC"], tmp_path)

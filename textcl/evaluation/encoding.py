@@ -13,6 +13,12 @@ ROUNDING = 1e-6  # cosines of float32 vectors that differ by no more are equal b
 _DECIMALS = 12  # cosines are rounded to this many decimals, because noise would break ties of bag-of-words vectors
 
 
+def check_encoder(encoder: Any) -> None:
+    """Raises an InputError if `encoder` is not an object that encodes; a str has a method `encode` of its own."""
+    if isinstance(encoder, (str, type)) or not callable(getattr(encoder, "encode", None)):
+        raise InputError(f"An encoder must be an object with a method encode(list of texts), not {encoder!r}.")
+
+
 def encode_distinct(encoder: Any, texts: Iterable[str], **encode_arguments: Any) -> tuple[Any, dict[str, int]]:
     """Encodes each distinct text once, in one call of `encoder.encode`.
 
@@ -20,8 +26,10 @@ def encode_distinct(encoder: Any, texts: Iterable[str], **encode_arguments: Any)
         The embeddings in float64, dense or sparse, `(distinct, dim)`, and for each text its row in them.
 
     Raises:
-        InputError: The encoder did not return one row per text, or returned NaN or infinite values.
+        InputError: The encoder has no method `encode`, did not return one row per text, or returned NaN or infinite
+            values.
     """
+    check_encoder(encoder)
     # sorted by length for little padding; longest first, so that out-of-memory errors occur at once
     distinct = sorted(set(texts), key=lambda text: (-len(text), text))
     rows = _as_rows(encoder.encode(distinct, **encode_arguments), distinct)

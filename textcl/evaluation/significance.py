@@ -6,6 +6,7 @@ the same encoder win on other sentences of the same kind?
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
@@ -14,7 +15,10 @@ import numpy as np
 
 from textcl.errors import InputError
 
+logger = logging.getLogger("textcl")
+
 CONFIDENCE = 0.95
+_ROUNDING = 1e-9  # points; smaller spreads are rounding
 
 
 @dataclass(frozen=True)
@@ -60,14 +64,16 @@ def over_seeds(first: Mapping[int | None, float], second: Mapping[int | None, fl
     """The difference of two methods' scores over the seeds that they were trained with.
 
     If both sides have the same seeds, the interval is Student's for the differences of equal seeds. Otherwise it is
-    Welch's (1947). A side without seeds, such as an untrained encoder, is one fixed value.
+    Welch's (1947). A side without seeds, such as an untrained encoder, is one fixed value. If equal scores leave no
+    spread, as with seeds that change nothing, a warning says so.
 
     Args:
         first: The first method's score for each seed; `{None: score}` for an encoder that was not trained.
         second: The second method's score for each seed, in the same form.
 
     Raises:
-        InputError: A trained side has only one seed, or neither side has two values, so that the spread is unknown.
+        InputError: A trained side has only one seed, neither side has two values, so that the spread is unknown, or a
+            score is NaN or infinite.
 
     Example:
         >>> over_seeds({1: 60.0, 2: 60.4}, {1: 61.0, 2: 61.5}).mean
@@ -81,6 +87,8 @@ def over_seeds(first: Mapping[int | None, float], second: Mapping[int | None, fl
         len(x) < 2 and not is_fixed for x, is_fixed in zip((one, two), fixed, strict=True)
     ):
         raise InputError("A difference over seeds needs at least two seeds on each trained side: raise --seeds.")
+    if not np.isfinite([*one, *two]).all():
+        raise InputError("A score is NaN or infinite, so that it cannot be compared; leave out the run that has it.")
     mean = float(two.mean() - one.mean())
     if set(first) == set(second):
         differences = np.array([second[seed] - first[seed] for seed in first])
@@ -93,8 +101,14 @@ def over_seeds(first: Mapping[int | None, float], second: Mapping[int | None, fl
         freedom = sum(parts) ** 2 / max(
             sum(part**2 / (len(side) - 1) for part, side in zip(parts, (one, two), strict=True) if part), 1e-300
         )
+    error = error if error > _ROUNDING else 0.0
+    if not error and abs(mean) > _ROUNDING:
+        logger.warning(
+            "All seeds give the same difference, so that there is no spread and the interval over seeds has no width. "
+            "It says nothing if the seeds change nothing in these runs."
+        )
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error if error else 0.0
-    p_value = float(2 * stats.t.sf(abs(mean) / error, freedom)) if error else float(mean == 0)
+    p_value = float(2 * stats.t.sf(abs(mean) / error, freedom)) if error else float(abs(mean) <= _ROUNDING)
     return Difference(mean, mean - half, mean + half, p_value, basis)
 
 
@@ -122,13 +136,18 @@ def over_pairs(
         The difference in points (correlation × 100).
 
     Raises:
-        InputError: The shapes differ, or a task has fewer than ten pairs.
+        InputError: There is no task, the shapes differ, a task has fewer than ten pairs, a score or cosine is NaN or
+            infinite, or there is no draw.
     """
+    if not 0 < len(gold) == len(first) == len(second) or draws < 1:
+        raise InputError("A bootstrap over pairs needs the scores of both encoders for each task, and at least a draw.")
     tasks = [tuple(np.asarray(side, dtype=float) for side in task) for task in zip(gold, first, second, strict=True)]
     if any(len({len(side) for side in task}) > 1 or len(task[0]) < 10 for task in tasks):
         raise InputError(
             "A bootstrap over pairs needs a score of each encoder for each pair, and at least ten pairs per task."
         )
+    if not all(np.isfinite(side).all() for task in tasks for side in task):
+        raise InputError("A score or cosine is NaN or infinite, so that the pairs have no ranking.")
     generator = np.random.default_rng(seed)
     observed = float(np.mean([spearman(b, g) - spearman(a, g) for g, a, b in tasks]))
     drawn = np.zeros(draws)
@@ -166,7 +185,7 @@ def williams_test(first: float, second: float, between: float, pairs: int, *, ra
             mean of the first two. `python -m benchmarks.significance` measures the effect.
 
     Raises:
-        InputError: There are fewer than four pairs.
+        InputError: There are fewer than four pairs, or no three variables can have these correlations.
 
     Example:
         >>> round(williams_test(0.4, 0.5, 0.6, 103), 4)
@@ -177,10 +196,13 @@ def williams_test(first: float, second: float, between: float, pairs: int, *, ra
     if pairs < 4:
         raise InputError(f"Williams' test needs at least four pairs, not {pairs}.")
     determinant = 1 - first**2 - second**2 - between**2 + 2 * first * second * between
+    # the determinant of a matrix of correlations is not negative; the negation refuses NaN too
+    if not (determinant > -1e-9 and max(abs(first), abs(second), abs(between)) <= 1 + 1e-9):
+        raise InputError(f"{first}, {second} and {between} cannot be the correlations of three variables.")
     mean = (first + second) / 2
     scale = 2 * determinant * (pairs - 1) / (pairs - 3) + mean**2 * (1 - between) ** 3
-    if scale <= 0:
-        return 1.0  # the two encoders' scores are the same
+    if scale <= 0:  # the two encoders' scores are the same, or opposite
+        return float(first == second)
     statistic = (second - first) * sqrt((pairs - 1) * (1 + between) / scale)
     if ranks:
         statistic /= sqrt(1 + mean**2 / 3)
@@ -188,9 +210,15 @@ def williams_test(first: float, second: float, between: float, pairs: int, *, ra
 
 
 def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """The Spearman correlation of each row of two arrays (..., pairs). Ties get their mean rank; constants give 0."""
+    """The Spearman correlation of each row of two arrays (..., pairs). Ties get their mean rank; constants give 0.
+
+    Raises:
+        InputError: A value is NaN, which has no rank.
+    """
     from scipy.stats import rankdata
 
+    if np.isnan(first).any() or np.isnan(second).any():
+        raise InputError("A value is NaN, so that it has no rank and there is no correlation.")
     ranks = [rankdata(side, axis=-1) - (side.shape[-1] + 1) / 2 for side in (first, second)]
     return _correlation(*ranks)
 

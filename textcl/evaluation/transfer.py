@@ -5,6 +5,7 @@ The protocol is SentEval's (Conneau and Kiela 2018), with the settings of SimCSE
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -27,12 +28,15 @@ from textcl.evaluation.results import Result, averages
 from textcl.files import append_result, read_results
 from textcl.version import library_versions
 
+logger = logging.getLogger("textcl")
+
 SEED = 1111
 SETTINGS = {  # the number of folds, and how SentEval's classifier is trained
     "test": (10, Training("adam", batch_size=64, tenacity=5, passes=4)),
     "dev": (5, Training("rmsprop", batch_size=128, tenacity=3, passes=2)),
 }
 MODES = ("senteval", "fast")
+FEW = 1000  # texts: two separable classes with fewer texts than this may get a random accuracy in mode "senteval"
 _REGRESSION = Training("adam", batch_size=64, tenacity=3, passes=50, most_passes=1000)
 _HELD_OUT = 0.05  # share of the rows that the chosen classifier does not train on, for early stopping
 _WEIGHT_DECAYS = np.array([1e-5, 1e-4, 1e-3, 1e-2])
@@ -52,7 +56,8 @@ class Transfer:
             evaluated like MR.
         data_dir: The data directory; default: `textcl.data.data_directory()`.
         mode: "senteval" trains as SentEval does, with early stopping. "fast" computes the optimum of each logistic
-            regression, without randomness, and agrees with scikit-learn. `REGRESSIONS` are always trained as in
+            regression, without randomness, and agrees with scikit-learn; use it for fewer than a thousand texts, on
+            which SentEval's training may stop too early (a warning says so). `REGRESSIONS` are always trained as in
             SentEval.
         setting: "test" reports test accuracy, with 10 folds. "dev", for model selection, reports dev accuracy with 5
             folds and faster training, and uses no test label.
@@ -84,6 +89,14 @@ class Transfer:
         else:
             directory = None if data_dir is None else Path(data_dir)
             self.tasks = {name: read_transfer(name, directory) for name in tasks}
+        for name, splits in self.tasks.items() if isinstance(tasks, Mapping) and mode == "senteval" else ():
+            if len(splits["all"]) < FEW:
+                logger.warning(
+                    "%s has %s texts. SentEval's training, made for thousands of texts, may stop on so few before it "
+                    "has learnt anything; mode='fast' finds the optimum.",
+                    name,
+                    len(splits["all"]),
+                )
         if not self.tasks:
             raise InputError("There is no transfer task to evaluate; name at least one.")
         self.mode, self.setting, self.cache = mode, setting, cache
@@ -251,7 +264,7 @@ class _Task:
         found = predict(self.rows[rows], weights)
         scores = {"accuracy": round(100 * (found == self.labels[rows]).mean(), 2)}
         if self.name == "MRPC":
-            scores["f1"] = round(100 * f1_score(self.labels[rows], found), 2)
+            scores["f1"] = round(100 * f1_score(self.labels[rows], found, zero_division=0), 2)
         return scores
 
     def _stratified(self, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -297,11 +310,15 @@ def _features(
     first = [text for examples in splits.values() for text in examples.first]
     second = [text for examples in splits.values() for text in examples.second]
     rows, row_of = embed(encoder, (*first, *second), folder, **encode_arguments)
-    if np.ptp(rows, axis=0).max() <= 1e-6 * np.abs(rows).max():
-        raise InputError(
-            f"The encoder returns the same embedding for all {len(rows):,} texts of {name}: it has collapsed, and no "
-            f"classifier can distinguish the texts."
-        )
+    for split, examples in splits.items():
+        places = [row_of[text] for text in dict.fromkeys((*examples.first, *examples.second))]
+        found = rows[places]
+        if len(places) > 1 and np.ptp(found, axis=0).max() <= 1e-6 * np.abs(found).max():
+            where = name if split == "all" else f"{name}, {split}"
+            raise InputError(
+                f"The encoder returns the same embedding for all {len(places):,} texts of {where}: it has collapsed, "
+                f"and no classifier can distinguish the texts."
+            )
     left = rows[[row_of[text] for text in first]]
     if not second:
         return left
@@ -323,10 +340,13 @@ def _regress(name: str, rows: Tensor, scores: np.ndarray, places: dict[str, np.n
     weights, best = train(rows, distribution, [fold], np.zeros((1, 1)), _REGRESSION, SEED, gold=scores, title=name)
     scored = places["test" if "test" in places else "dev"]
     found = expected_class(rows[scored] @ weights[0, 0].T)
+    constant = np.ptp(found) == 0
+    if constant:
+        logger.warning("All predictions on %s are equal: the correlation is undefined and counts as 0.", name)
     return _plain(
         {
-            "pearson": 100 * pearsonr(found, scores[scored]).statistic,
-            "spearman": 100 * spearmanr(found, scores[scored]).statistic,
+            "pearson": 0.0 if constant else 100 * pearsonr(found, scores[scored]).statistic,
+            "spearman": 0.0 if constant else 100 * spearmanr(found, scores[scored]).statistic,
             "dev_pearson": 100 * best[0, 0],
         }
     )
