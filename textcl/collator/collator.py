@@ -1,5 +1,6 @@
 """Turns dataset rows into one flat batch of token tensors that holds all their views."""
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from itertools import count
@@ -14,6 +15,8 @@ from transformers import PreTrainedTokenizerBase
 from textcl.collator.batch import Batch, Tensors, finished
 from textcl.collator.token_cache import tokenizer_digest, with_tokens
 from textcl.data.catalogue import cache_directory
+from textcl.data.rows import cell_text, has_transform, without_format
+from textcl.data.training import check_number
 from textcl.encoder.batching import input_names, pad, padding_token, row_lengths, token_ids
 from textcl.errors import InputError
 from textcl.views.draws import MASKS, text_id, uniform
@@ -49,6 +52,8 @@ class Collator:
 
     All random numbers are a pure function of (seed, epoch, text, view number), so a resumed run draws the same ones.
 
+    With `needs_labels` (an attribute) a row without a label is an error.
+
     Args:
         tokenizer: The encoder's tokenizer.
         max_length: Tokens after which a text is cut.
@@ -77,6 +82,7 @@ class Collator:
         self.views = views
         self.blocks = blocks
         self.dropout_views = dropout_views
+        self.needs_labels = False
         self.mask_probability = mask_probability
         self.seed = seed
         self._special = torch.tensor(tokenizer.all_special_ids)
@@ -96,7 +102,7 @@ class Collator:
         self._epoch.fill_(epoch)
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> Batch:
-        blocks = self._blocks(rows[0])
+        blocks = self._blocks(rows)
         columns = self._columns(blocks)
         texts = [text for column, _ in columns for text in texts_of(rows, column)]
         ids = [ids for column, template in columns for ids in self._token_ids(rows, column, template)]
@@ -106,8 +112,8 @@ class Collator:
         view = torch.arange(len(blocks)).repeat_interleave(len(rows))
         group = torch.arange(len(rows)).repeat(len(blocks))
         batch = self.flat_batch(texts, ids, which, view, group)
-        if "label" in rows[0]:
-            batch["label"] = torch.tensor([row["label"] for row in rows])
+        if self.needs_labels or any("label" in row for row in rows):
+            batch["label"] = torch.tensor(labels_of(rows))
         if "teacher" in rows[0]:
             batch["teacher"] = torch.tensor([row["teacher"] for row in rows])
         if self.mask_probability:
@@ -121,17 +127,21 @@ class Collator:
     def tokenized(self, dataset: Any, folder: Path | None = None) -> Any:
         """Adds columns with the tokens of the texts; batches are then made from these tokens.
 
-        Tokens are made once and kept for later epochs and runs. If the rows are not a `datasets.Dataset`, or the
-        tokenizer is written in Python, the rows are returned unchanged, and texts are tokenised batch by batch.
+        Tokens are made once and kept for later epochs and runs. If the rows are not a `datasets.Dataset` or have a
+        transform, or the tokenizer is written in Python, the rows are returned unchanged, and texts are tokenised batch
+        by batch.
 
         Args:
             dataset: The rows.
             folder: The folder where tokens are kept; None: in the user's cache.
         """
         folder = folder or cache_directory() / "tokens"
-        if not isinstance(dataset, Dataset) or len(dataset) == 0 or self._digest is None:
+        if not isinstance(dataset, Dataset) or has_transform(dataset):
             return dataset
-        for column, template in self._columns(self._blocks(dataset[0])):
+        dataset = without_format(dataset)
+        if len(dataset) == 0 or self._digest is None:
+            return dataset
+        for column, template in self._columns(self._blocks([dataset[0]])):
             texts_of([dataset[0]], column)  # raises if the rows do not have the column
             name = self._column_of_tokens(column, template)
             if name not in dataset.column_names:
@@ -204,13 +214,22 @@ class Collator:
     def _digest(self) -> str | None:
         return tokenizer_digest(self.tokenizer)
 
-    def _blocks(self, row: Mapping[str, Any]) -> Sequence[Block]:
+    def _blocks(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Block]:
         if self.blocks:
             return self.blocks
-        columns = [column for column in COLUMNS if column in row]
-        if len(columns) > 1:
-            return [(column, PLAIN) for column in columns]
-        if "text_1" in row:
+        present = set().union(*rows)
+        text_views = sorted(name for name in present if re.fullmatch(r"text_\d+", str(name)))
+        if "negative" in present and "positive" not in present:
+            raise InputError(
+                "A column 'negative' needs a column 'positive': a hard negative belongs to a pair of text and positive."
+            )
+        if "positive" in present:
+            if text_views:
+                raise InputError(
+                    f"The rows hold both a positive and a view of the text, {text_views[0]!r}; leave one of them out."
+                )
+            return [(column, PLAIN) for column in COLUMNS if column in present or column == "text"]
+        if text_views:
             return [(f"text_{number}", view) for number, view in enumerate(self.views, start=1)]
         if not self.dropout_views and all(view == PLAIN for view in self.views):
             raise InputError(
@@ -246,10 +265,27 @@ class Collator:
 
 
 def texts_of(rows: Sequence[Mapping[str, Any]], column: str) -> list[str]:
-    """The texts of a column; an empty cell becomes a space, because the tokenizer needs some text."""
-    if column not in rows[0]:
-        raise InputError(f"A training row needs a column {column!r}; this one has {sorted(rows[0])}.")
-    return [row[column] or " " for row in rows]
+    """The texts of a column; an empty cell becomes a space, because the tokenizer needs some text.
+
+    Raises:
+        InputError: A row lacks the column, or holds something else than a text there.
+    """
+    for row in rows:
+        if column not in row:
+            raise InputError(f"A training row needs a column {column!r}; this one has {sorted(map(str, row))}.")
+    return [cell_text(row[column], f"A training row, column {column!r}") or " " for row in rows]
+
+
+def labels_of(rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """The label of each row.
+
+    Raises:
+        InputError: A row has no label, or one that is not a whole number from 0.
+    """
+    for row in rows:
+        if "label" not in row:
+            raise InputError(f"A training row needs a label; this one has {sorted(map(str, row))}.")
+    return [check_number(row["label"], f"The training row {str(row.get('text'))[:60]!r}") for row in rows]
 
 
 def _widened(rows: Tensor, length: int, value: int) -> Tensor:

@@ -6,13 +6,18 @@ to the manifest's paths in a temporary folder; and a set is moved into place by 
 
 from __future__ import annotations
 
+import glob
+import gzip
 import logging
+import lzma
 import os
+import platform
 import shutil
 import sys
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -22,6 +27,10 @@ from textcl.data.catalogue import SetStatus, data_directory, sets_of, status_of
 from textcl.errors import InputError
 
 logger = logging.getLogger("textcl")
+
+_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError)
+_MOST_UNKNOWN = 1 << 30  # bytes of a file whose size the manifest does not name
+_CHUNK = 1 << 20
 
 
 def import_archive(
@@ -45,8 +54,9 @@ def import_archive(
         The status of each set that was imported.
 
     Raises:
-        InputError: The archive does not exist, is damaged, has a member that would be written outside the folder (an
-            absolute path, "..", a link, a device), holds no complete set, or a set has a wrong row count.
+        InputError: The archive does not exist, is damaged or encrypted, has a member that would be written outside the
+            folder (an absolute path, "..", a link, a device), holds no complete set, or a set has a wrong row count or
+            a file of more than twice the known size.
 
     Example:
         >>> import_archive("senteval_downstream.tar.xz", "senteval_data")  # doctest: +SKIP
@@ -57,8 +67,10 @@ def import_archive(
     with staging(root) as stage:
         try:
             found = _copy_known(source, stage, sets)
-        except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
-            if isinstance(error, InputError):
+        except _DAMAGED as error:
+            raise InputError(f"{source} cannot be unpacked: {error}. It may be damaged or incomplete.") from error
+        except OSError as error:
+            if error.errno is not None:  # of a file or a disk: it may be full
                 raise
             raise InputError(f"{source} cannot be unpacked: {error}. It may be damaged or incomplete.") from error
         if not found:
@@ -69,10 +81,17 @@ def import_archive(
 # importing
 @contextmanager
 def staging(root: Path) -> Iterator[Path]:
-    """A temporary folder in `root`. If `root` was created for it and is empty at the end, `root` is removed too."""
+    """A temporary folder in `root`. If `root` was created for it and is empty at the end, `root` is removed too.
+
+    Those that processes of this machine left there when they were killed are removed first.
+    """
     made = [folder for folder in (root, *root.parents) if not folder.exists()]
     root.mkdir(parents=True, exist_ok=True)
-    stage = Path(tempfile.mkdtemp(prefix=".import-", dir=root))
+    own = f".import-{platform.node()}-"
+    for left in root.glob(f"{glob.escape(own)}*"):
+        if _is_dead(left.name.removeprefix(own).split("-")[0]):
+            shutil.rmtree(left, ignore_errors=True)
+    stage = Path(tempfile.mkdtemp(prefix=f"{own}{os.getpid()}-", dir=root))
     try:
         yield stage
     finally:
@@ -83,12 +102,26 @@ def staging(root: Path) -> Iterator[Path]:
             folder.rmdir()
 
 
+def _is_dead(process: str) -> bool:
+    """Whether no process of this machine has this id."""
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except (ValueError, OSError):  # not an id, or a process of another user
+        return False
+    return False
+
+
 def _copy_known(source: Path, stage: Path, sets: Mapping[str, Any]) -> set[str]:
     """Copies the files that the manifest names to the temporary folder; returns the names of the sets found."""
-    owners = {}  # path in the layout -> set
+    owners, most = {}, {}  # path in the layout -> set, largest size
     for name, entry in sets.items():
-        for file in (*(file["name"] for file in entry["files"]), *entry.get("notices", ())):
+        known_sizes = {file["name"]: file.get("bytes") for file in entry["files"]}
+        for file in (*known_sizes, *entry.get("notices", ())):
             owners[f"{entry['folder']}/{file}"] = name
+            size = known_sizes.get(file)
+            most[f"{entry['folder']}/{file}"] = _MOST_UNKNOWN if size is None else 2 * size
     found: dict[str, int] = {}  # path in the layout -> number of leading folders it was found under
     for parts, opened in _members(source):
         for start in range(len(parts)):
@@ -99,9 +132,18 @@ def _copy_known(source: Path, stage: Path, sets: Mapping[str, Any]) -> set[str]:
                     target = stage / known
                     target.parent.mkdir(parents=True, exist_ok=True)
                     with opened() as content, target.open("wb") as copy:
-                        shutil.copyfileobj(content, copy)
+                        _copy(content, copy, most[known], f"{known} in {source}")
                 break
     return {owners[known] for known in found}
+
+
+def _copy(content: IO[bytes], target: IO[bytes], most: int, name: str) -> None:
+    """Copies bytes; more than `most` of them are an error, so that a small archive cannot fill the disk."""
+    while chunk := content.read(min(_CHUNK, most + 1)):
+        most -= len(chunk)
+        if most < 0:
+            raise InputError(f"{name} is much larger than the known file. Nothing was imported.")
+        target.write(chunk)
 
 
 def _members(source: Path) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -119,18 +161,33 @@ def _members(source: Path) -> Iterator[tuple[tuple[str, ...], Any]]:
                 kind = (info.external_attr >> 16) & 0o170000  # the Unix file type, 0 if none was stored
                 _check_member(source, info.orig_filename, plain=kind in (0, 0o100000, 0o040000))
             for info in infos:
-                if not info.is_dir():
-                    yield PurePosixPath(info.filename).parts, lambda info=info: bundle.open(info)
+                if not info.is_dir() and not info.filename.endswith("\\"):
+                    yield _parts(info.filename), lambda info=info: _open(bundle, info)
     elif tarfile.is_tarfile(source):
         with tarfile.open(source) as tape:
             for member in tape:
                 _check_member(source, member.name, plain=member.isreg() or member.isdir())
+                if member.issparse():
+                    raise InputError(f"{source} has the sparse member '{member.name}'. Nothing was imported.")
         with tarfile.open(source) as tape:
             for member in tape:
                 if member.isreg():
-                    yield PurePosixPath(member.name).parts, lambda member=member: _extract(tape, member)
+                    yield _parts(member.name), lambda member=member: _extract(tape, member)
     else:
         raise InputError(f"{source} is neither a folder nor a tar or zip archive (.tar, .tar.gz, .tar.xz, .zip).")
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    return PurePosixPath(name.replace("\\", "/")).parts  # some programs for Windows write backslashes
+
+
+def _open(bundle: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
+    try:
+        return bundle.open(info)
+    except (RuntimeError, NotImplementedError) as error:  # it is encrypted, or compressed in a way that Python lacks
+        raise InputError(
+            f"{bundle.filename} cannot be unpacked: {error}. Pack it again without a password, as .zip or .tar.xz."
+        ) from error
 
 
 def _extract(tape: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:

@@ -9,6 +9,7 @@ are right.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,8 @@ from typing import Any, Literal
 
 from textcl.errors import InputError, nearest
 from textcl.files import file_hash
+
+logger = logging.getLogger("textcl")
 
 State = Literal["ok", "hash differs", "not verified", "wrong count", "incomplete", "missing"]
 
@@ -84,7 +87,7 @@ def data_directory() -> Path:
     The folder may not exist yet; `import_archive` and `fetch` create it.
     """
     if chosen := os.environ.get("TEXTCL_DATA"):
-        return Path(chosen)
+        return Path(os.path.expanduser(chosen))  # the shell leaves "~" as it is if the variable comes from a file
     local = Path("senteval_data")
     if any(
         (local / entry["folder"] / file["name"]).is_file()
@@ -128,7 +131,7 @@ def verify(
 
 
 def require(name: str, file: str, directory: Path) -> Path:
-    """The path of one file of a set.
+    """The path of one file of a set. A warning is logged, once for each set, if its bytes are not the known ones.
 
     Raises:
         InputError: The file does not exist; the message says how to get it.
@@ -142,7 +145,22 @@ def require(name: str, file: str, directory: Path) -> Path:
             f"{name} is not installed: there is no file {path}. Run {fetching}`textcl data import FILE` with "
             f"{archive}, or set TEXTCL_DATA to the folder that contains the sets."
         )
+    known = next((each.get("sha256") for each in entry["files"] if each["name"] == file), None)
+    if known is not None and file_hash(path) != known:
+        _say_unknown(name, path.parent)
     return path
+
+
+@cache
+def _say_unknown(name: str, folder: Path) -> None:
+    """Logs, once for each set, that a file of it is not the known one."""
+    logger.warning(
+        "%s: a file in %s is not the known one (its SHA-256 differs), so scores on this set may differ from published "
+        "ones. `textcl data verify %s` names the file.",
+        name,
+        folder,
+        name,
+    )
 
 
 # the manifest

@@ -1,22 +1,17 @@
-"""Readers of training texts: txt, csv, tsv, jsonl and parquet, plain or as .gz or .xz, `datasets.Dataset`, lists.
-
-Only a line feed ends a line. `str.splitlines` would also split at \\x85 and \\u2028, which occur inside sentences of
-real corpora; the lines of two parallel files would then no longer match.
-"""
+"""Training texts, pairs, triplets and labelled rows, from files, datasets, data frames, lists and generators."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from textcl.data.formats import as_file, csv_rows, format_of, pick_columns, read_lines, read_rows
+from textcl.data.rows import cell_text, open_table
 from textcl.errors import InputError
+from textcl.metrics.labels import check_label, has_no_label, number_labels, plain_label
 
 if TYPE_CHECKING:
-    import os
-
     from datasets import Dataset
 logger = logging.getLogger("textcl")
 
@@ -25,54 +20,57 @@ HELD_OUT = 1000  # rows; a tenth of the corpus if it has fewer than ten times as
 LONG_TEXT = 100_000  # characters; longer texts cause a warning, since the tokenizer keeps only their beginning
 
 
-def load_texts(
-    source: str | os.PathLike[str] | Dataset | Sequence[str], *, column: str | None = None, limit: int | None = None
-) -> Dataset:
+def load_texts(source: Any, *, column: str | None = None, limit: int | None = None, at_least: int = 2) -> Dataset:
     """Reads a corpus, one text per row.
 
     Blank texts are dropped. Duplicates and texts over 100,000 characters are kept. A warning gives the number of each.
 
     Args:
         source: A path (.txt has one text per line; .csv, .tsv, .jsonl and .parquet have columns; each also as .gz or
-            .xz), a `datasets.Dataset`, or a list of strings. In a .tsv a quotation mark is an ordinary character.
+            .xz), a `datasets.Dataset` or stream, a pandas DataFrame or Series, a numpy array, or a list or generator of
+            strings or of dicts. In a .tsv a quotation mark is an ordinary character. A transform of a dataset is
+            applied.
         column: The column to read; default: "text", else "sentence", else the only column.
         limit: Read at most this many texts.
+        at_least: The number of texts that are needed; training compares texts and needs two.
 
     Returns:
         A dataset with one column, "text".
 
     Raises:
-        InputError: The file is missing or empty, has only one text, is not valid UTF-8 (the message names the line),
-            has an unknown suffix, or lacks the column (the message names the columns that it has).
+        InputError: The source is of another kind or holds no text; a file is missing, has an unknown suffix or is not
+            valid UTF-8 (the message names the line); a row lacks the column (the message names the columns that it
+            has) or has something else than a text there.
 
     Example:
         >>> load_texts(["A first sentence.", "A second one."])["text"][1]
         'A second one.'
     """
-    name, values = _named_values(source, column)
+    check_limit(limit)
+    table = open_table(source)
     texts: list[str] = []
     blank = 0
-    for number, value in enumerate(values, 1):
-        if limit is not None and len(texts) == limit:
-            break
-        text = as_text(value, name, number).strip()
+    for number, (value,) in table.cells([column]):
+        text = cell_text(value, table.at(number)).strip()
         if text:
             texts.append(text)
         else:
             blank += 1
-    _check_size(len(texts), name)
-    _warn(blank, "blank line was dropped", "blank lines were dropped", name)
+        if len(texts) == limit:
+            break
+    _check_size(len(texts), table.name, at_least)
+    _warn(blank, "blank line was dropped", "blank lines were dropped", table.name)
     _warn(
         len(texts) - len(set(texts)),
         "text is a duplicate of an earlier one",
         "texts are duplicates of earlier ones",
-        name,
+        table.name,
     )
-    _warn_long(texts, name)
+    _warn_long(texts, table.name)
     return _dataset({"text": texts})
 
 
-def read_texts(source: str | os.PathLike[str] | Dataset | Sequence[str], *, column: str | None = None) -> Iterator[str]:
+def read_texts(source: Any, *, column: str | None = None) -> Iterator[str]:
     """Yields the texts of a corpus one by one, as `load_texts` reads them, without loading the whole corpus.
 
     A blank text is yielded as "", so that the n-th text is always that of the n-th row.
@@ -80,16 +78,13 @@ def read_texts(source: str | os.PathLike[str] | Dataset | Sequence[str], *, colu
     Raises:
         InputError: As in `load_texts`, but only when the faulty row is reached. An empty corpus yields nothing.
     """
-    name, values = _named_values(source, column)
-    for number, value in enumerate(values, 1):
-        yield as_text(value, name, number).strip()
+    table = open_table(source)
+    for number, (value,) in table.cells([column]):
+        yield cell_text(value, table.at(number)).strip()
 
 
 def load_triplets(
-    source: str | os.PathLike[str] | Dataset,
-    *,
-    columns: Sequence[str] = ("sent0", "sent1", "hard_neg"),
-    limit: int | None = None,
+    source: Any, *, columns: Sequence[str] = ("sent0", "sent1", "hard_neg"), limit: int | None = None
 ) -> Dataset:
     """Reads (text, positive, hard negative) rows, or (text, positive) rows when two columns are named.
 
@@ -97,7 +92,7 @@ def load_triplets(
     cells are all empty are dropped.
 
     Args:
-        source: The path of a .csv, .tsv, .jsonl or .parquet file, also as .gz or .xz; or a `datasets.Dataset`.
+        source: As in `load_texts`, with columns.
         columns: The names of the text, the positive and, optionally, the negative column.
         limit: Read at most this many rows.
 
@@ -113,66 +108,57 @@ def load_triplets(
     """
     if isinstance(columns, str) or len(columns) not in (2, 3):
         raise InputError(f"load_triplets takes two or three column names, not {columns!r}.")
-    if _is_path(source):
-        path = as_file(cast("str | os.PathLike[str]", source))
-        name = str(path)
-        if format_of(path) == ".txt":
-            raise InputError(
-                f"{name} is a text file and has no columns; give pairs and triplets as .csv, .tsv, .jsonl or .parquet."
-            )
-        rows: Iterator[tuple[Any, ...]] = read_rows(path, columns)
-    elif hasattr(source, "column_names"):
-        dataset = cast("Dataset", source)
-        name = "the dataset"
-        pick_columns(dataset.column_names, columns, name)
-        rows = zip(*(dataset[column] for column in columns), strict=True)
-    else:
-        raise InputError(f"load_triplets takes a path or a datasets.Dataset, not a {type(source).__name__}.")
-
+    check_limit(limit)
+    table = open_table(source)
     kept: list[tuple[str, ...]] = []
     blank = 0
-    for number, row in enumerate(rows, 1):
-        if limit is not None and len(kept) == limit:
-            break
-        cells = [as_text(value, name, number).strip() for value in row]
+    for number, row in table.cells(columns):
+        cells = [cell_text(value, table.at(number)).strip() for value in row]
         if any(cells):
             kept.append(tuple(cell or " " for cell in cells))
         else:
             blank += 1
-    _check_size(len(kept), name)
-    _warn(blank, "blank row was dropped", "blank rows were dropped", name)
+        if len(kept) == limit:
+            break
+    _check_size(len(kept), table.name)
+    _warn(blank, "blank row was dropped", "blank rows were dropped", table.name)
     _warn(
-        len(kept) - len(set(kept)), "row is a duplicate of an earlier one", "rows are duplicates of earlier ones", name
+        len(kept) - len(set(kept)),
+        "row is a duplicate of an earlier one",
+        "rows are duplicates of earlier ones",
+        table.name,
     )
-    _warn_long(list(chain.from_iterable(kept)), name)
+    _warn_long(list(chain.from_iterable(kept)), table.name)
     names = ("text", "positive", "negative")[: len(columns)]
     return _dataset({key: list(values) for key, values in zip(names, zip(*kept, strict=True), strict=True)})
 
 
 def load_labelled(
-    source: str | os.PathLike[str],
+    source: Any,
     *,
     columns: Sequence[str] = ("text",),
     label_column: str = "label",
     limit: int | None = None,
+    drop_unlabelled: bool = False,
 ) -> Dataset:
     """Reads rows of one or two texts with a label, for example sentence pairs with an entailment label.
 
     Rows whose texts are all blank are dropped.
 
     Args:
-        source: The path of a .csv, .tsv, .jsonl or .parquet file, also as .gz or .xz. A .txt file is read as a .tsv,
-            because SICK's files are tab-separated.
+        source: As in `load_texts`, with columns. A .txt file is read as a .tsv, because SICK's files are tab-separated.
         columns: The names of the text and, optionally, the positive column.
         label_column: The column of the labels, which may be words or numbers.
         limit: Read at most this many rows.
+        drop_unlabelled: Leave out rows without a label, and log how many; otherwise such a row is an error. A label is
+            missing if it is blank, null or NaN, or -1 in a dataset whose labels have names (`ClassLabel`).
 
     Returns:
         A dataset with the columns "text", "positive" (if two columns were read) and "label". Labels are integers from
-        0, in the order of the sorted label names.
+        0: see `textcl.metrics.labels.number_labels`.
 
     Raises:
-        InputError: In the same cases as `load_texts`.
+        InputError: In the same cases as `load_texts`; or a row has no label, or one that is neither word nor number.
 
     Example:
         >>> columns = ("sentence_A", "sentence_B")
@@ -180,25 +166,39 @@ def load_labelled(
     """
     if isinstance(columns, str) or len(columns) not in (1, 2):
         raise InputError(f"load_labelled takes one or two text columns, not {columns!r}.")
-    path = as_file(source)
-    wanted = [*columns, label_column]
-    rows = csv_rows(path, wanted, tabs=True) if format_of(path) == ".txt" else read_rows(path, wanted)
-    kept: list[tuple[list[str], str]] = []
-    for number, row in enumerate(rows, 1):
-        if limit is not None and len(kept) == limit:
+    check_limit(limit)
+    table = open_table(source, txt_has_tabs=True)
+    named = hasattr(getattr(source, "features", None), "get") and hasattr(source.features.get(label_column), "int2str")
+    kept: list[list[str]] = []
+    labels: list[Any] = []
+    dropped = 0
+    for number, row in table.cells([*columns, label_column]):
+        texts = [cell_text(value, table.at(number)).strip() for value in row[:-1]]
+        if not any(texts):
+            continue
+        label = plain_label(row[-1])
+        if has_no_label(label) or (named and label == -1):
+            if not drop_unlabelled:
+                raise InputError(
+                    f"{table.at(number)}: the label is missing. Give the row a label, or leave out rows without one "
+                    "(--drop-unlabelled; drop_unlabelled=True in Python)."
+                )
+            dropped += 1
+            continue
+        check_label(label, table.at(number))
+        kept.append([text or " " for text in texts])
+        labels.append(label)
+        if len(kept) == limit:
             break
-        texts = [as_text(value, str(path), number).strip() for value in row[:-1]]
-        if any(texts):
-            kept.append(([text or " " for text in texts], str(row[-1]).strip()))
-    _check_size(len(kept), str(path))
-    found = {label for _, label in kept}
-    names = sorted(found, key=int) if all(name.isdecimal() for name in found) else sorted(found)
-    logger.info("%s: %d labels, %s.", path, len(names), ", ".join(names[:5]) + (", …" if len(names) > 5 else ""))
-    number_of = {name: number for number, name in enumerate(names)}
+    _warn(dropped, "row without a label was dropped", "rows without a label were dropped", table.name)
+    _check_size(len(kept), table.name)
+    numbers, classes = number_labels(labels)
+    shown = ", ".join(map(str, classes[:5])) + (", …" if len(classes) > 5 else "")
+    logger.info("%s: %d labels, %s.", table.name, len(classes), shown)
     of_column = {
-        key: [texts[index] for texts, _ in kept] for index, key in enumerate(("text", "positive")[: len(columns)])
+        key: [texts[place] for texts in kept] for place, key in enumerate(("text", "positive")[: len(columns)])
     }
-    return _dataset({**of_column, "label": [number_of[label] for _, label in kept]})
+    return _dataset({**of_column, "label": numbers})
 
 
 def hold_out(dataset: Dataset, rows: int | None = None) -> tuple[Dataset, list[str]]:
@@ -233,50 +233,16 @@ def hold_out(dataset: Dataset, rows: int | None = None) -> tuple[Dataset, list[s
     return kept, texts
 
 
-def _named_values(
-    source: str | os.PathLike[str] | Dataset | Sequence[str], column: str | None
-) -> tuple[str, Iterator[Any]]:
-    """The name of a corpus for error messages, and the cells of its text column."""
-    if _is_path(source):
-        path = as_file(cast("str | os.PathLike[str]", source))
-        name = str(path)
-        if format_of(path) == ".txt":
-            if column is not None:
-                raise InputError(
-                    f"{name} is a text file and has no columns, so column '{column}' cannot be read from it."
-                )
-            return name, (line for _, line in read_lines(path))
-        return name, (row[0] for row in read_rows(path, None if column is None else [column]))
-    if isinstance(source, Sequence):
-        return "the list of texts", iter(source)
-    dataset = cast("Dataset", source)
-    (chosen,) = pick_columns(dataset.column_names, None if column is None else [column], "the dataset")
-    return "the dataset", iter(dataset[chosen])
+def check_limit(limit: int | None) -> None:
+    """Raises an `InputError` if a limit of rows is below 1."""
+    if limit is not None and limit < 1:
+        raise InputError(f"limit must be at least 1, not {limit}.")
 
 
-def _is_path(source: Any) -> bool:
-    return isinstance(source, str) or hasattr(source, "__fspath__")
-
-
-def as_text(value: Any, name: str, number: int) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise InputError(f"{name}, row {number}: the cell must be a text, not a {type(value).__name__}.")
-    if not value.isascii():
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError:  # JSON can contain half of a surrogate pair; tokenizers refuse it
-            raise InputError(
-                f"{name}, row {number}: the text holds half of a surrogate pair, which is not a valid character."
-            ) from None
-    return value
-
-
-def _check_size(count: int, name: str) -> None:
+def _check_size(count: int, name: str, at_least: int = 2) -> None:
     if count == 0:
         raise InputError(f"{name} holds no text.")
-    if count == 1:
+    if count < at_least:
         raise InputError(f"{name} holds only one text; contrastive training compares texts and needs at least two.")
 
 

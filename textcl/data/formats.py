@@ -1,4 +1,4 @@
-"""Rows of txt, csv, tsv, jsonl and parquet files, plain or as .gz or .xz.
+"""Reading txt, csv, tsv, jsonl and parquet files, plain or as .gz or .xz.
 
 Only a line feed ends a line. `str.splitlines` would also split at \\x85 and \\u2028, which occur inside sentences of
 real corpora; the lines of two parallel files would then no longer match.
@@ -13,15 +13,15 @@ import hashlib
 import io
 import json
 import lzma
-import sys
+import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any
 
-from textcl.errors import InputError, nearest
+from textcl.errors import InputError
 
 if TYPE_CHECKING:
     import os
@@ -30,7 +30,10 @@ _COMPRESSED: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
 
 _FORMATS = (".txt", ".csv", ".tsv", ".jsonl", ".parquet")
 
-_TEXT_COLUMNS = ("text", "sentence")
+LONGEST_LINE = 1 << 28  # bytes; a longer line is not a text, and reading it could exhaust the memory
+_CSV_LIMIT = threading.Lock()  # the limit of a cell is one for all readers of the csv module
+
+LARGEST_PARQUET = 1 << 32  # bytes of a decompressed .parquet.gz or .parquet.xz, all of which are in memory
 
 
 class ReadFile:
@@ -43,9 +46,13 @@ class ReadFile:
         path: The path of the file.
         content: The bytes of the file.
         sha256: The SHA-256 of the bytes.
+
+    Raises:
+        InputError: There is no such file, or it is a directory, a pipe or a device.
     """
 
     def __init__(self, path: Path) -> None:
+        check_file(path)
         self.path = path
         self.name, self.suffix = path.name, path.suffix
         self.content = path.read_bytes()
@@ -63,17 +70,52 @@ def as_file(source: str | os.PathLike[str] | ReadFile) -> Path | ReadFile:
     return source if isinstance(source, ReadFile) else Path(source)
 
 
+def check_file(path: Path) -> None:
+    """Checks that a path is a file, which can be read several times.
+
+    Raises:
+        InputError: It does not exist (a similar name is suggested), or is a directory, a pipe or a device.
+    """
+    if path.is_file():
+        return
+    if path.is_dir():
+        raise InputError(f"{path} is a directory; a file is needed.")
+    if path.exists():
+        raise InputError(
+            f"{path} is a pipe or a device, which can be read only once, but texts are read several times. Write them "
+            "to a file first, such as texts.txt, and name that file."
+        )
+    if path.is_symlink():
+        raise InputError(f"{path} is a link to {path.readlink()}, which does not exist.")
+    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    similar = difflib.get_close_matches(path.name, siblings, n=1)
+    hint = f" Did you mean {path.with_name(similar[0])}?" if similar else ""
+    raise InputError(f"There is no file {path}.{hint}")
+
+
 def read_lines(path: str | os.PathLike[str] | ReadFile, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
     """Yields (line number from 1, line without its end) of a text file, plain or as .gz or .xz.
 
     Raises:
-        InputError: The file is missing, or a line is not valid in `encoding` (the message names file and line).
+        InputError: The file is missing, or a line is not valid in `encoding`, holds a NUL byte, or is longer than
+            `LONGEST_LINE` (the message names file and line).
     """
     path = as_file(path)
     with open_file(path) as handle:
-        for number, raw in enumerate(handle, 1):  # a binary file is split only at b"\n"
+        lines = iter(lambda: handle.readline(LONGEST_LINE + 1), b"")  # a binary file is split only at b"\n"
+        for number, raw in enumerate(lines, 1):
             if number == 1:
-                raw = raw.removeprefix(b"\xef\xbb\xbf")
+                raw = _checked_beginning(raw, path, whole=b"\r" in raw.rstrip(b"\r\n") and not handle.peek(1))
+            if b"\0" in raw:
+                raise InputError(
+                    f"{path}, line {number} holds a NUL byte, so the file is UTF-16 or not text. Convert UTF-16 with "
+                    "iconv -f UTF-16 -t UTF-8."
+                )
+            if len(raw) > LONGEST_LINE:
+                raise InputError(
+                    f"{path}, line {number} is longer than {LONGEST_LINE:,} bytes. Put each text into a line of its "
+                    "own."
+                )
             try:
                 line = raw.decode(encoding)
             except UnicodeDecodeError as error:
@@ -84,68 +126,52 @@ def read_lines(path: str | os.PathLike[str] | ReadFile, encoding: str = "utf-8")
             yield number, line.removesuffix("\n").removesuffix("\r")
 
 
+def _checked_beginning(raw: bytes, path: Path | ReadFile, *, whole: bool) -> bytes:
+    """The first line without a byte order mark of UTF-8; `whole`: it is the whole file and holds carriage returns."""
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise InputError(f"{path} is UTF-16. Convert it to UTF-8 with iconv -f UTF-16 -t UTF-8.")
+    if whole and b"\0" not in raw:
+        raise InputError(
+            f"{path} ends its lines with carriage returns alone, so it would be one text. Convert it, for example with "
+            "tr '\\r' '\\n'."
+        )
+    return raw.removeprefix(b"\xef\xbb\xbf")
+
+
 @contextmanager
-def open_file(path: Path | ReadFile) -> Iterator[BinaryIO]:
+def open_file(path: Path | ReadFile) -> Iterator[io.BufferedReader]:
     """Opens `path` to read bytes, decompressed if its last suffix is .gz or .xz."""
-    if isinstance(path, Path) and not path.is_file():
-        if path.is_dir():
-            raise InputError(f"{path} is a directory; a file is needed.")
-        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        similar = difflib.get_close_matches(path.name, siblings, n=1)
-        hint = f" Did you mean {path.with_name(similar[0])}?" if similar else ""
-        raise InputError(f"There is no file {path}.{hint}")
+    if isinstance(path, Path):
+        check_file(path)
     opener = _COMPRESSED.get(path.suffix.lower())
     try:
         raw = path.open("rb") if isinstance(path, Path) else io.BytesIO(path.content)
-        with raw, opener(raw, "rb") if opener else raw as handle:
-            yield cast(BinaryIO, handle)
+        with raw, opener(raw, "rb") if opener else raw as handle, io.BufferedReader(handle, 1 << 16) as buffered:
+            yield buffered
     except (gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError) as error:
         raise InputError(
             f"{path} cannot be decompressed: {error}. It is damaged or was downloaded only in part."
         ) from None
 
 
-def column_names(path: Path | ReadFile) -> list[str]:
-    """The column names of a .csv, .tsv, .jsonl (those of its first row) or .parquet file, plain or compressed.
+def format_of(path: Path | ReadFile) -> str:
+    """The suffix that gives the format of the (decompressed) file, such as ".csv".
 
     Raises:
-        InputError: The file is missing or empty, or has another suffix.
+        InputError: The suffix is unknown, or the path is a pipe or a device.
     """
-    suffix = format_of(path)
-    if suffix == ".parquet":
-        with parquet_file(path) as file:
-            return list(file.schema_arrow.names)
-    if suffix == ".jsonl":
-        names = next((list(row) for _, row in _json_objects(path)), [])
-    else:
-        _, names = next(csv_records(path, tabs=suffix == ".tsv"), (0, []))
-    if not names:
-        raise InputError(f"{path} is empty.")
-    return names
-
-
-def format_of(path: Path | ReadFile) -> str:
-    """The suffix that gives the format of the (decompressed) file, such as ".csv"."""
     name = path.name.lower()
     for suffix in _COMPRESSED:
         name = name.removesuffix(suffix)
     suffix = Path(name).suffix
     if suffix not in _FORMATS:
+        if isinstance(path, Path) and path.exists() and not path.is_dir():
+            check_file(path)  # a pipe often has no suffix, and that is not why it cannot be read
         raise InputError(
-            f"{path} has the suffix '{suffix}'; textcl reads {', '.join(_FORMATS)}, each also as .gz or .xz."
+            f"{path} has {f'the suffix {suffix!r}' if suffix else 'no suffix'}; textcl reads {', '.join(_FORMATS)}, "
+            "each also as .gz or .xz."
         )
     return suffix
-
-
-def read_rows(path: Path | ReadFile, columns: Sequence[str] | None) -> Iterator[tuple[Any, ...]]:
-    """Yields the cells of the wanted columns, row by row; None means the default text column."""
-    suffix = format_of(path)
-    if suffix == ".parquet":
-        yield from _parquet_rows(path, columns)
-    elif suffix == ".jsonl":
-        yield from _jsonl_rows(path, columns)
-    else:
-        yield from csv_rows(path, columns, tabs=suffix == ".tsv")
 
 
 def csv_records(path: Path | ReadFile, *, tabs: bool) -> Iterator[tuple[int, list[str]]]:
@@ -163,97 +189,89 @@ def csv_records(path: Path | ReadFile, *, tabs: bool) -> Iterator[tuple[int, lis
             if line.strip():
                 yield last, line[:-1].split("\t")
         return
-    limit = csv.field_size_limit(sys.maxsize)  # the default limit of 131,072 characters would refuse a long text
-    try:
-        for record in csv.reader(source(), strict=True):
-            if record:
-                yield last, record
-    except csv.Error as error:
-        raise InputError(f"{path}, line {last}: this is not valid csv: {error}.") from None
-    finally:
-        csv.field_size_limit(limit)
+    records = csv.reader(source(), strict=True)
+    while True:
+        with _CSV_LIMIT:
+            limit = csv.field_size_limit(LONGEST_LINE)  # the default, 131,072 characters, would refuse a long text
+            try:
+                record = next(records, None)
+            except csv.Error as error:
+                raise InputError(f"{path}, line {last}: this is not valid csv: {error}.") from None
+            finally:
+                csv.field_size_limit(limit)
+        if record is None:
+            return
+        if record:
+            yield last, record
 
 
-def csv_rows(path: Path | ReadFile, columns: Sequence[str] | None, *, tabs: bool) -> Iterator[tuple[str, ...]]:
-    records = csv_records(path, tabs=tabs)
-    header = next(records, None)
-    if header is None:
-        raise InputError(f"{path} is empty.")
-    present = header[1]
-    wanted = [present.index(column) for column in pick_columns(present, columns, str(path))]
-    for number, cells in records:
-        if len(cells) != len(present):
-            raise InputError(
-                f"{path}, line {number}: this row has {len(cells)} cells, but the header has {len(present)}."
-            )
-        yield tuple(cells[index] for index in wanted)
-
-
-def _jsonl_rows(path: Path | ReadFile, columns: Sequence[str] | None) -> Iterator[tuple[Any, ...]]:
-    chosen: list[str] | None = None
-    for number, row in _json_objects(path):
-        if chosen is None:
-            chosen = pick_columns(list(row), columns, str(path))
-        missing = [column for column in chosen if column not in row]
-        if missing:
-            raise InputError(f"{path}, line {number}: there is no field '{missing[0]}'; the fields are {_listed(row)}.")
-        yield tuple(row[column] for column in chosen)
-
-
-def _json_objects(path: Path | ReadFile) -> Iterator[tuple[int, dict[str, Any]]]:
+def json_objects(path: Path | ReadFile) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields (line number, object) for each line of a .jsonl file that is not blank."""
     for number, line in read_lines(path):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}, line {number}: this is not valid JSON: {error.msg}.") from None
+        except (ValueError, RecursionError) as error:  # RecursionError: a value that is nested too deeply
+            hint = " The file is one JSON array; a .jsonl has one object in each line." if line.strip() == "[" else ""
+            reason = getattr(error, "msg", str(error))
+            raise InputError(f"{path}, line {number}: this is not valid JSON: {reason}.{hint}") from None
         if not isinstance(row, dict):
-            raise InputError(f"{path}, line {number}: the line must be a JSON object, not a {type(row).__name__}.")
+            raise InputError(
+                f"{path}, line {number}: the line must be a JSON object, not a {type(row).__name__}; a .jsonl has one "
+                "object in each line."
+            )
         yield number, row
 
 
-def _parquet_rows(path: Path | ReadFile, columns: Sequence[str] | None) -> Iterator[tuple[Any, ...]]:
-    with parquet_file(path) as file:
-        chosen = pick_columns(file.schema_arrow.names, columns, str(path))
-        for batch in file.iter_batches(columns=chosen):
-            yield from zip(*(batch.column(column).to_pylist() for column in chosen), strict=True)
+def parquet_columns(path: Path | ReadFile) -> list[str]:
+    """The names of the columns of a .parquet file."""
+    with _parquet(path) as file:
+        return list(file.schema_arrow.names)
+
+
+def parquet_rows(path: Path | ReadFile, columns: Sequence[str]) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """Yields (row number from 1, cells of the columns) of a .parquet file."""
+    import pyarrow
+
+    number = 0
+    with _parquet(path) as file:
+        batches = file.iter_batches(columns=list(columns))
+        while True:
+            try:
+                batch = next(batches, None)
+                cells = [] if batch is None else [batch.column(column).to_pylist() for column in columns]
+            except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+                raise InputError(f"{path} cannot be read behind row {number:,}: {error}. It is damaged.") from None
+            if batch is None:
+                return
+            for row in zip(*cells, strict=True):
+                number += 1
+                yield number, row
 
 
 @contextmanager
-def parquet_file(path: Path | ReadFile) -> Iterator[Any]:
+def _parquet(path: Path | ReadFile) -> Iterator[Any]:
     import pyarrow
     import pyarrow.parquet
 
     with open_file(path) as handle:
-        try:
+        if handle.peek(4)[:4] != b"PAR1":
+            raise InputError(f"{path} is not a valid parquet file: it does not begin with PAR1.")
+        source: Any = handle
+        if path.suffix.lower() in _COMPRESSED:
             # parquet needs to seek, which a compressed stream cannot do well, so all its bytes are read first
-            file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(handle.read()) if _compressed(path) else handle)
-        except pyarrow.ArrowInvalid as error:
+            content = handle.read(LARGEST_PARQUET + 1)
+            if len(content) > LARGEST_PARQUET:
+                raise InputError(f"{path} holds more than {LARGEST_PARQUET:,} bytes; decompress it first.")
+            source = pyarrow.BufferReader(content)
+        try:
+            file = pyarrow.parquet.ParquetFile(source)
+        except (pyarrow.ArrowException, OSError) as error:
             raise InputError(f"{path} is not a valid parquet file: {error}") from None
         yield file
 
 
-def _compressed(path: Path | ReadFile) -> bool:
-    return path.suffix.lower() in _COMPRESSED
-
-
-def pick_columns(present: Sequence[str], columns: Sequence[str] | None, name: str) -> list[str]:
-    """The wanted columns, after checking that they exist. Default: "text", else "sentence", else the only column."""
-    if columns is None:
-        for candidate in (*_TEXT_COLUMNS, *(present if len(present) == 1 else ())):
-            if candidate in present:
-                return [candidate]
-        raise InputError(
-            f"{name} has the columns {_listed(present)}, but neither 'text' nor 'sentence': name the column to read."
-        )
-    for column in columns:
-        if column not in present:
-            raise InputError(
-                f"{name} has no column '{column}'; its columns are {_listed(present)}.{nearest(column, present)}"
-            )
-    return list(columns)
-
-
-def _listed(names: Any) -> str:
+def listed(names: Any) -> str:
+    """The first twenty names in quotation marks, for messages."""
     return ", ".join(f"'{name}'" for name in islice(names, 20)) or "none"

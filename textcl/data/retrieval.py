@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from textcl.data.corpora import as_text
-from textcl.data.formats import column_names, read_rows
+from textcl.data.rows import ABSENT, cell_text, open_table
 from textcl.errors import InputError
+from textcl.texts import check_text, described
 
 # Accepted column names: textcl's name first, then the name in BEIR's files.
 _ID = ("id", "_id")
@@ -33,8 +33,8 @@ class Collection:
         titles: From document id to the title that its text begins with; documents without a title are left out.
 
     Raises:
-        InputError: One of the first three is empty, a judgement names an unknown query or has a grade that is not a
-            number, or no document is relevant to any query.
+        InputError: One of the first three is empty, a query or document is not a text, a judgement names an unknown
+            query or has a grade that is not a number, or no document is relevant to any query.
     """
 
     queries: Mapping[str, str]
@@ -46,6 +46,9 @@ class Collection:
         for what, known in (("query", self.queries), ("document", self.documents), ("judgement", self.relevance)):
             if not known:
                 raise InputError(f"There is no {what}; retrieval needs queries, documents and judgements.")
+        for what, texts in (("query", self.queries), ("document", self.documents)):
+            for name, text in texts.items():
+                check_text(text, f"The {what} '{name}'")
         for query, grades in self.relevance.items():
             if query not in self.queries:
                 raise InputError(f"A judgement names the query '{query}', which is not among the queries.")
@@ -137,61 +140,52 @@ def read_beir(folder: str | os.PathLike[str], split: str = "test") -> Collection
 
 def _read_texts(path: Path) -> tuple[dict[str, str], dict[str, str]]:
     """From id to text, which begins with the title if there is one; and from id to title."""
-    present = column_names(path)
-    columns = [_column(path, present, _ID), _column(path, present, ("text",))]
-    if "title" in present:
-        columns.append("title")
+    table = open_table(path)
     texts: dict[str, str] = {}
     titles: dict[str, str] = {}
-    for number, (key, *parts) in enumerate(read_rows(path, columns), start=1):
-        text, *title = (as_text(part, str(path), number) for part in parts)
-        name = _name(key, path, number)
+    for number, (key, text, given) in table.cells([_ID, "text"], optional=["title"]):
+        where = table.at(number)
+        name = _name(key, where)
         if name in texts:
-            raise InputError(f"{path}, row {number}: the id '{name}' occurs for the second time.")
-        texts[name] = " ".join([*title, text]).strip()
-        if title and title[0].strip():
-            titles[name] = title[0].strip()
+            raise InputError(f"{where}: the id '{name}' occurs for the second time.")
+        title = "" if given is ABSENT else cell_text(given, where)
+        texts[name] = f"{title} {cell_text(text, where)}".strip()
+        if title.strip():
+            titles[name] = title.strip()
     return texts, titles
 
 
 def _read_relevance(path: Path) -> dict[str, dict[str, float]]:
-    present = column_names(path)
-    columns = [_column(path, present, _QUERY), _column(path, present, _DOCUMENT)]
-    columns += [name for name in _RELEVANCE if name in present][:1]
+    table = open_table(path)
     relevance: dict[str, dict[str, float]] = {}
-    for number, (query, document, *grades) in enumerate(read_rows(path, columns), start=1):
-        judged = relevance.setdefault(_name(query, path, number), {})
-        name = _name(document, path, number)
-        grade = _grade(grades[0], path, number) if grades else 1.0
+    for number, (query, document, given) in table.cells([_QUERY, _DOCUMENT], optional=[_RELEVANCE]):
+        where = table.at(number)
+        judged = relevance.setdefault(_name(query, where), {})
+        name = _name(document, where)
+        grade = 1.0 if given is ABSENT else _grade(given, where)
         if judged.get(name, grade) != grade:
-            raise InputError(
-                f"{path}, row {number}: document '{name}' has another grade for this query in an earlier row."
-            )
+            raise InputError(f"{where}: document '{name}' has another grade for this query in an earlier row.")
         judged[name] = grade
     return relevance
 
 
-def _column(path: Path, present: Sequence[str], names: Sequence[str]) -> str:
-    for name in names:
-        if name in present:
-            return name
-    raise InputError(
-        f"{path} has no column {' or '.join(map(repr, names))}; its columns are {', '.join(map(repr, present))}."
-    )
-
-
-def _name(value: Any, path: Path, number: int) -> str:
-    name = "" if value is None else str(value).strip()
+def _name(value: Any, where: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise InputError(f"{where}: an id must be a word or a whole number, not {described(value)}.")
+    name = check_text(str(value).strip(), where)
     if not name:
-        raise InputError(f"{path}, row {number}: the id is empty.")
+        raise InputError(f"{where}: the id is empty.")
     return name
 
 
-def _grade(value: Any, path: Path, number: int) -> float:
+def _grade(value: Any, where: str) -> float:
     try:
-        return float(value)
+        grade = float(value)
     except (TypeError, ValueError):
-        raise InputError(f"{path}, row {number}: the relevance '{value}' is not a number.") from None
+        grade = math.nan
+    if not math.isfinite(grade):
+        raise InputError(f"{where}: the relevance '{value}' is not a finite number.")
+    return grade
 
 
 def _bare(text: str) -> str:

@@ -1,18 +1,31 @@
-"""Reading the rows that a run trains on."""
+"""The rows that a run trains on: read from a file, or given to a trainer in Python."""
 
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from textcl.data.catalogue import data_directory
 from textcl.data.corpora import load_labelled, load_texts, load_triplets
-from textcl.data.formats import ReadFile, csv_records
+from textcl.data.formats import ReadFile, check_file, csv_records
+from textcl.data.rows import has_transform, open_table, without_format
 from textcl.errors import InputError
+from textcl.metrics.labels import plain_label
+from textcl.texts import check_text, described, is_missing
 
 BUNDLED_TEXTS = Path(__file__).parents[1] / "assets" / "wordnet" / "glosses.txt"
 
+_TEXTS = re.compile(r"text(_\d+)?|positive|negative")  # the columns that hold texts
+
 
 def training_rows(
-    path: Path | ReadFile, column: str | None = None, label_column: str | None = None, limit: int | None = None
+    path: Path | ReadFile,
+    column: str | None = None,
+    label_column: str | None = None,
+    limit: int | None = None,
+    drop_unlabelled: bool = False,
 ) -> Any:
     """Reads texts, pairs or triplets from a file.
 
@@ -24,22 +37,94 @@ def training_rows(
         column: One column name, or two or three separated by commas (text, positive, hard negative).
         label_column: A column of labels to read as well, with one text column (default "text") or two.
         limit: Read only the first `limit` rows.
+        drop_unlabelled: Leave out rows without a label, and log how many.
+
+    Raises:
+        InputError: As in `load_texts`; or `drop_unlabelled` is given without a label column.
     """
     columns = tuple(column.split(",")) if column else _triplet_columns(path)
     if label_column is not None:
-        return load_labelled(path, columns=columns or ("text",), label_column=label_column, limit=limit)
+        return load_labelled(
+            path,
+            columns=columns or ("text",),
+            label_column=label_column,
+            limit=limit,
+            drop_unlabelled=drop_unlabelled,
+        )
+    if drop_unlabelled:
+        raise InputError("--drop-unlabelled leaves out rows without a label; name the labels with --label-column.")
     if len(columns) > 1:
         return load_triplets(path, columns=columns, limit=limit)
     return load_texts(path, column=column, limit=limit)
 
 
-def _triplet_columns(path: Path | ReadFile) -> tuple[str, ...]:
-    """SimCSE's columns (sent0, sent1 and, if present, hard_neg) if the file has them, else none."""
-    suffixes = path.name.lower().split(".")[1:]
-    if "csv" not in suffixes and "tsv" not in suffixes:
-        return ()
-    _, header = next(csv_records(path, tabs="tsv" in suffixes), (0, []))
-    return tuple(name for name in ("sent0", "sent1", "hard_neg") if name in header) if "sent1" in header else ()
+def as_training_rows(source: Any) -> Any:
+    """The rows that a trainer was given, checked.
+
+    Args:
+        source: A `datasets.Dataset` (with a transform: its rows are read anew in each epoch); a stream, which is read
+            to its end; a pandas DataFrame; a list or generator of dicts or of texts; or any other object with
+            `len(rows)` and `rows[number]`, which is not changed.
+
+    Returns:
+        A `datasets.Dataset`, or the object with `len` and `[]`.
+
+    Raises:
+        InputError: The source is of another kind; or a row lacks a column that other rows have, holds something else
+            than texts in "text", "positive" or "negative", or something else than a number from 0 in "label".
+    """
+    import pyarrow
+    from datasets import Dataset
+
+    if isinstance(source, (str, Path)):
+        raise InputError("train_dataset must be rows, not a path; read them with textcl.load_texts.")
+    if isinstance(source, Dataset):
+        if has_transform(source):
+            return source
+        dataset = without_format(source)
+        strings = {name for name, kind in dataset.features.items() if getattr(kind, "dtype", "") == "string"}
+        names = [name for name in dataset.column_names if _is_read(name) and (name == "label" or name not in strings)]
+        if names:
+            rows = open_table(dataset).read(names)
+            _check((number, dict(zip(names, row, strict=True))) for number, row in rows)
+        return dataset
+    map_style = hasattr(source, "__len__") and hasattr(source, "__getitem__")
+    if map_style and not isinstance(source, (list, tuple, Mapping)) and not hasattr(source, "ndim"):
+        return source
+    given = list(_dicts(source))
+    if not given:
+        raise InputError("train_dataset holds no row.")
+    names = list(dict.fromkeys(name for row in given for name in row))
+    for number, row in enumerate(given, start=1):
+        if missing := [name for name in names if name not in row and _is_read(name)]:
+            raise InputError(f"Training rows, row {number}: there is no {missing[0]!r}, which other rows have.")
+    _check(enumerate(given, start=1))
+    columns = {name: [None if is_missing(row.get(name)) else row[name] for row in given] for name in names}
+    try:
+        return Dataset.from_dict(columns)
+    except pyarrow.ArrowException as error:  # a column that holds values of several types
+        raise InputError(f"The training rows cannot be put into a table: {error}.") from None
+
+
+def whole_corpus(rows: Any, reader: str) -> Any:
+    """`rows`, if they can be read as a whole before training.
+
+    Args:
+        rows: Training rows.
+        reader: What reads them, for the message.
+
+    Raises:
+        InputError: They are not a `datasets.Dataset`, or have a transform, which may change them in each epoch.
+    """
+    from datasets import Dataset
+
+    if not isinstance(rows, Dataset) or has_transform(rows):
+        kind = "a dataset with a transform" if isinstance(rows, Dataset) else f"a {type(rows).__name__}"
+        raise InputError(
+            f"{reader} reads the whole corpus before training, so it needs a datasets.Dataset without a transform or a "
+            f"list of rows, not {kind}."
+        )
+    return rows
 
 
 def find_corpus(name: str) -> Path:
@@ -53,4 +138,57 @@ def find_corpus(name: str) -> Path:
     for path in (Path(name), data_directory() / name):
         if path.is_file():
             return path
+        if path.exists() or path.is_symlink():
+            check_file(path)  # says what it is
     raise InputError(f"There is no file {name}, neither in the working directory nor in {data_directory()}.")
+
+
+def _triplet_columns(path: Path | ReadFile) -> tuple[str, ...]:
+    """SimCSE's columns (sent0, sent1 and, if present, hard_neg) if the file has them, else none."""
+    suffixes = path.name.lower().split(".")[1:]
+    if "csv" not in suffixes and "tsv" not in suffixes:
+        return ()
+    _, header = next(csv_records(path, tabs="tsv" in suffixes), (0, []))
+    return tuple(name for name in ("sent0", "sent1", "hard_neg") if name in header) if "sent1" in header else ()
+
+
+def _is_read(name: Any) -> bool:
+    return isinstance(name, str) and (name == "label" or _TEXTS.fullmatch(name) is not None)
+
+
+def _dicts(source: Any) -> Iterator[dict[str, Any]]:
+    """Rows as dicts: of a table, or of texts."""
+    table = open_table(source)
+    if table.columns:
+        for _, row in table.read(table.columns):
+            yield dict(zip(table.columns, row, strict=True))
+        return
+    for number, row in table.read([]):
+        yield dict(row) if isinstance(row, Mapping) else {"text": check_text(row, f"Training rows, row {number}")}
+
+
+def _check(rows: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
+    """Checks the texts and labels of (number, row)."""
+    for number, row in rows:
+        for name in filter(_is_read, row):
+            value, where = row[name], f"Training rows, row {number}, column '{name}'"
+            if name == "label":
+                check_number(value, where)
+            elif not is_missing(value):
+                check_text(value, where)
+
+
+def check_number(label: Any, where: str) -> int:
+    """The label of a training row, a whole number from 0.
+
+    Raises:
+        InputError: It is something else.
+    """
+    number = plain_label(label)
+    if not isinstance(number, int) or number < 0:
+        shown = repr(number) if isinstance(number, (str, int)) else described(number)
+        raise InputError(
+            f"{where}: a label must be a whole number from 0, not {shown}. textcl.load_labelled numbers labels, and "
+            "can leave out rows without one."
+        )
+    return number

@@ -27,6 +27,7 @@ from textcl.encoder.forward import embed_rows
 from textcl.encoder.load import head_of, load, projection_of
 from textcl.encoder.pooling import POOLINGS, DenseTanh, check_pooling, smooth_inverse_frequency
 from textcl.errors import InputError
+from textcl.texts import as_texts, check_text
 from textcl.views.view import DELETION_TOKEN, View, deletes_tokens, parse_view
 
 # Padded tokens in one slice. Small slices pad less and fit the cache of a CPU; a GPU wants large ones.
@@ -296,7 +297,7 @@ class Encoder(nn.Module):
         If memory runs out, a warning is logged, and this encoder uses half as many tokens per slice from then on.
 
         Args:
-            texts: One text, or several.
+            texts: One text, or several: a list, numpy array, pandas Series or generator of strings.
             batch_size: Limits the memory: a slice holds at most batch_size × 128 tokens, so it holds more
                 texts if they are short. Default: 32, or 512 on a GPU.
             normalize: Whether to scale vectors to length 1; default: the setting of the encoder.
@@ -308,7 +309,7 @@ class Encoder(nn.Module):
             bf16: Compute in bfloat16 if the machine supports it; the vectors are still float32.
 
         Raises:
-            InputError: If the prompt is unknown, or pooling is mask_token and a text holds no mask token.
+            InputError: If a text is not a string, a prompt is unknown, or a text holds no mask token for mask_token.
 
         Example:
             >>> encoder.encode("A cat sleeps.").shape
@@ -317,7 +318,7 @@ class Encoder(nn.Module):
         single = isinstance(texts, str)
         embeddings = encode_texts(
             self,
-            [str(texts)] if single else texts,
+            as_texts([texts] if single else texts),
             self.prompt_text(prompt, prompt_name),
             batch_size=batch_size,
             show_progress_bar=show_progress_bar,
@@ -325,8 +326,7 @@ class Encoder(nn.Module):
         )
         if self.normalize if normalize is None else normalize:
             embeddings = nn.functional.normalize(embeddings, dim=-1)
-        if single:
-            embeddings = embeddings[0]
+        embeddings = embeddings[0] if single else embeddings
         if convert_to == "numpy":
             return np.asarray(embeddings.cpu())
         return list(embeddings) if convert_to == "list" else embeddings
@@ -404,4 +404,4 @@ class Encoder(nn.Module):
             if name not in self.prompts:
                 raise InputError(f"There is no prompt {name!r}; the encoder has {sorted(self.prompts) or 'none'}.")
             prompt = self.prompts[name]
-        return prompt or ""
+        return check_text(prompt or "", "The prompt")

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from textcl.errors import InputError, nearest
+from textcl.texts import each_text
 
 HiddenStates = Sequence[Tensor]
 
@@ -214,7 +215,7 @@ def smooth_inverse_frequency(tokenizer: Any, texts: Iterable[str], a: float = 1e
     if not a > 0:
         raise InputError(f"The a of smooth inverse frequency must be a positive number such as 1e-3, not {a}.")
     counts = torch.zeros(len(tokenizer), dtype=torch.float64)
-    stream = iter(texts)
+    stream = each_text(texts)
     while window := list(islice(stream, 8192)):
         ids = [torch.tensor(row) for row in tokenizer(window, verbose=False)["input_ids"]]
         counts += torch.bincount(torch.cat(ids), minlength=len(counts))

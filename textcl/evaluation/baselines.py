@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 from textcl.errors import InputError
+from textcl.texts import as_texts, each_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +29,9 @@ class TfidfEncoder:
     Args:
         corpus: The texts for the vocabulary and the document frequencies.
 
+    Raises:
+        InputError: The corpus holds something else than texts, or no word.
+
     Example:
         >>> TfidfEncoder(["a cat sleeps", "a dog barks"]).encode(["a cat barks"]).shape
         (1, 5)
@@ -37,11 +41,15 @@ class TfidfEncoder:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         self._vectorizer = TfidfVectorizer(token_pattern=r"\w+|[^\w\s]", sublinear_tf=True)
-        self._documents = self._vectorizer.fit_transform(corpus).shape[0]
+        texts = as_texts(corpus, "The corpus")
+        try:
+            self._documents = self._vectorizer.fit_transform(texts).shape[0]
+        except ValueError as error:  # scikit-learn's "empty vocabulary"
+            raise InputError(f"The corpus of {len(texts):,} texts has no word, so there are no frequencies.") from error
 
     def encode(self, texts: Sequence[str]) -> csr_matrix:
         """Sparse rows of length 1, `(len(texts), words)`; a text without a known word gets a zero row."""
-        return self._vectorizer.transform(texts)
+        return self._vectorizer.transform(as_texts(texts))
 
     def describe(self) -> dict[str, Any]:
         """The description of this encoder for a result's provenance."""
@@ -72,7 +80,7 @@ class MeanWordVectors:
         import torch
         from torch.nn.functional import embedding_bag
 
-        tokenizer = self._encoder.tokenizer
+        texts, tokenizer = as_texts(texts), self._encoder.tokenizer
         weight = self._weight().detach().float().cpu()
         rows = []
         for start in range(0, len(texts), _SLICE):
@@ -134,7 +142,7 @@ def whitening(
         raise InputError(f"{encoder.name} already ends with a linear layer; whiten the encoder without it.")
     count, total, products = 0, np.zeros(encoder.dimension), np.zeros((encoder.dimension, encoder.dimension))
     origin = None  # a point near the mean; subtracting it keeps the sums small, which reduces rounding errors
-    stream = iter(texts)
+    stream = each_text(texts)
     while window := list(islice(stream, _WINDOW)):
         rows = encoder.encode(window, normalize=False, **encode_arguments).astype(np.float64)
         origin = rows.mean(axis=0) if origin is None else origin

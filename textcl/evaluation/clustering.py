@@ -32,6 +32,8 @@ from textcl.metrics.clustering import (
     normalized_mutual_information,
     pairwise,
 )
+from textcl.metrics.labels import number_labels
+from textcl.texts import as_texts
 from textcl.version import library_versions
 
 logger = logging.getLogger("textcl")
@@ -49,8 +51,8 @@ class Clustering:
         seeds: The seeds of k-means.
 
     Raises:
-        InputError: A set is unknown or not installed; or your own data has only one class, or unequal numbers of texts
-            and labels.
+        InputError: A set is unknown or not installed; or your own data has a text that is not a string, a missing label
+            (see `textcl.metrics.labels.number_labels`), only one class, or unequal numbers of texts and labels.
 
     Example:
         >>> Clustering({"mine": (texts, labels)})(encoder).results["mine"]["accuracy"]  # doctest: +SKIP
@@ -68,11 +70,16 @@ class Clustering:
         else:
             directory = None if data_dir is None else Path(data_dir)
             self.sets = {name: load_clustering(name, directory) for name in sets}
+        self.classes: dict[str, int] = {}
         for name, (texts, labels) in self.sets.items():
-            if len(texts) != len(labels):
-                raise InputError(f"{name} has {len(texts):,} texts and {len(labels):,} labels; each text needs one.")
-            if len(set(labels)) < 2:
-                raise InputError(f"{name} has {len(set(labels))} classes; clustering needs at least two.")
+            numbers, classes = number_labels(labels, f"{name}, labels")
+            self.sets[name] = as_texts(texts, f"{name}, texts"), numbers
+            if len(self.sets[name][0]) != len(numbers):
+                found = len(self.sets[name][0])
+                raise InputError(f"{name} has {found:,} texts and {len(numbers):,} labels; each text needs one.")
+            if len(classes) < 2:
+                raise InputError(f"{name} has {len(classes)} classes; clustering needs at least two.")
+            self.classes[name] = len(classes)
         self.seeds = tuple(seeds)
         self.name = "-".join(["clustering", *map(str.lower, self.sets)]) if len(self.sets) == 1 else "clustering"
 
@@ -94,7 +101,7 @@ class Clustering:
         undefined: list[str] = []
         for name, (texts, labels) in self.sets.items():
             embeddings = _embed(encoder, texts, encode_arguments)
-            found = [cluster(embeddings, len(set(labels)), seed).assignments for seed in self.seeds]
+            found = [cluster(embeddings, self.classes[name], seed).assignments for seed in self.seeds]
             if not any(assignments.any() for assignments in found):  # all in cluster 0
                 logger.warning("The encoder returns the same embedding for all texts of %s: it has collapsed.", name)
                 undefined.append(name)
@@ -109,7 +116,7 @@ class Clustering:
                 name: {
                     "split": "all",
                     "texts": len(texts),
-                    "clusters": len(set(labels)),
+                    "clusters": self.classes[name],
                     "data_sha256": _hash(texts, labels),
                 }
                 for name, (texts, labels) in self.sets.items()
@@ -189,12 +196,13 @@ def cluster_texts(
         **encode_arguments: Passed on to `encode`.
 
     Raises:
-        InputError: `clusters` is less than two or more than the number of distinct texts, or there are too few texts
-            to estimate the number of clusters.
+        InputError: A text is not a string, `clusters` is less than two or more than the number of distinct texts, or
+            there are too few texts to estimate the number of clusters.
 
     Example:
         >>> cluster_texts(encoder, texts, 20).save("clusters.csv")  # doctest: +SKIP
     """
+    texts = as_texts(texts)
     if clusters is not None:  # check before the texts are encoded, which takes long
         check_number(clusters, len(set(texts)), "distinct texts")
     embeddings = _embed(encoder, texts, encode_arguments)
@@ -207,7 +215,7 @@ def cluster_texts(
     rank = np.empty(len(texts), dtype=int)
     for members in (np.flatnonzero(found.assignments == k) for k in range(number)):
         rank[members[np.argsort(own[members], kind="stable")]] = np.arange(1, len(members) + 1)
-    return ClusteredTexts(list(texts), found.assignments, confidence, rank, clusters is None)
+    return ClusteredTexts(texts, found.assignments, confidence, rank, clusters is None)
 
 
 _FUNCTIONS = (

@@ -20,6 +20,7 @@ from textcl.evaluation.encoding import cosine, encode_distinct
 from textcl.evaluation.significance import spearman
 from textcl.losses.info_nce import nt_xent
 from textcl.metrics import geometry
+from textcl.texts import each_text
 
 LEAST_WORDS = 4  # shorter texts are left out; each half then has at least two words
 MOST_WORDS = 64  # only the first 64 words of a text are used, so that an encoder does not truncate the second half
@@ -160,7 +161,9 @@ class LabelFree:
                     f"There is no criterion {name!r}; there are {', '.join(CRITERIA)}.{nearest(name, CRITERIA)}"
                 )
         self.name = self.criteria[0]
-        words = [kept for text in dict.fromkeys(texts) if len(kept := text.split()[:MOST_WORDS]) >= LEAST_WORDS]
+        words = [
+            kept for text in dict.fromkeys(each_text(texts)) if len(kept := text.split()[:MOST_WORDS]) >= LEAST_WORDS
+        ]
         if len(words) < LEAST_TEXTS:
             raise InputError(
                 f"A label-free criterion needs at least {LEAST_TEXTS} different texts of at least {LEAST_WORDS} words, "

@@ -19,6 +19,7 @@ from textcl.evaluation.overlap import mark_transductive
 from textcl.evaluation.results import Result, join
 from textcl.evaluation.sts import STSSuite
 from textcl.evaluation.transfer import Transfer
+from textcl.texts import described
 
 # From the names that `evaluate` accepts to STS tasks, clustering sets, transfer tasks and "geometry".
 TASKS: dict[str, tuple[str, ...]] = {
@@ -85,6 +86,8 @@ def evaluate(
         >>> evaluate("my-encoder", tasks="sts12,stsb").average["all"]  # doctest: +SKIP
         >>> evaluate("my-encoder", tasks="stackoverflow").results["StackOverflow"]["accuracy"]  # doctest: +SKIP
     """
+    if not isinstance(model, (str, os.PathLike)) and not hasattr(model, "encode"):
+        raise InputError(f"The model must be a name, a path or an object with `encode`, not {described(model)}.")
     # made before the model is loaded, so that a typing error in a task is reported at once
     suite = Suite(tasks, data_dir, evaluators=evaluators, mode=mode, setting=setting, cache=cache)
     if isinstance(model, (str, os.PathLike)):

@@ -26,6 +26,8 @@ from textcl.evaluation.kinds import REGRESSION, TRANSFER
 from textcl.evaluation.logistic import Fold, Training, expected_class, predict, solve, train, with_ones
 from textcl.evaluation.results import Result, averages
 from textcl.files import append_result, read_results
+from textcl.metrics.labels import number_labels
+from textcl.texts import as_texts
 from textcl.version import library_versions
 
 logger = logging.getLogger("textcl")
@@ -64,8 +66,9 @@ class Transfer:
         cache: A folder for embeddings and finished tasks, from which an interrupted evaluation is resumed.
 
     Raises:
-        InputError: A task, mode or setting is unknown, or a set is not installed; or your own data has only one class,
-            or unequal numbers of texts and labels.
+        InputError: A task, mode or setting is unknown, or a set is not installed; or your own data has a text that is
+            not a string, a missing label (see `textcl.metrics.labels.number_labels`), only one class, or unequal
+            numbers of texts and labels.
 
     Example:
         >>> Transfer(["MR", "TREC"], mode="fast")(encoder).results["MR"]["accuracy"]  # doctest: +SKIP
@@ -293,14 +296,13 @@ def _grid(mode: str, *, folds_of_train: bool = False) -> np.ndarray:
 
 
 def _own(name: str, texts: Sequence[str], labels: Sequence[Any]) -> Examples:
-    if len(texts) != len(labels):
-        raise InputError(f"{name} has {len(texts):,} texts and {len(labels):,} labels; each text needs one.")
-    # sorted by type first, because labels may have several types: 1, 2, "other"
-    ordered = sorted(set(labels), key=lambda label: (type(label).__name__, label))
-    classes = {label: number for number, label in enumerate(ordered)}
+    numbers, classes = number_labels(labels, f"{name}, labels")
+    texts = as_texts(texts, f"{name}, texts")
+    if len(texts) != len(numbers):
+        raise InputError(f"{name} has {len(texts):,} texts and {len(numbers):,} labels; each text needs one.")
     if len(classes) < 2:
         raise InputError(f"{name} has {len(classes)} classes; a classification needs at least two.")
-    return Examples.ordered([(text,) for text in texts], [classes[label] for label in labels])
+    return Examples.ordered([(text,) for text in texts], numbers)
 
 
 def _features(

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from textcl.collator.batch import Batch, where_views_are
 from textcl.collator.collator import Block, Collator
+from textcl.data.training import whole_corpus
 from textcl.distributed import mean
 from textcl.encoder import Encoder
 from textcl.errors import InputError
@@ -95,6 +96,23 @@ class ConSERT(Method):
         supervised = objective != "unsupervised"
         self.classifier = nn.Linear(4 * encoder.dimension, classes).to(encoder.device) if supervised else None
 
+    def prepare_corpus(self, dataset: Any) -> Any:
+        """Checks the labels, if the objective needs them."""
+        if self.classifier is None:
+            return dataset
+        dataset, classes = whole_corpus(dataset, "ConSERT's supervised term"), self.classifier.out_features
+        for column in ("positive", "label"):
+            if column not in dataset.column_names:
+                raise InputError(
+                    f"ConSERT's supervised term needs a column {column!r}; the rows have {dataset.column_names}. Name "
+                    "two text columns with --column and the labels with --label-column."
+                )
+        if (largest := max(dataset["label"])) >= classes:
+            raise InputError(
+                f"The labels go from 0 to {largest}, and ConSERT has {classes} classes; set --classes to {largest + 1}."
+            )
+        return dataset
+
     @property
     def blocks(self) -> list[Block]:
         """The blocks of a batch, in order: each is a column of the dataset and its view."""
@@ -110,6 +128,7 @@ class ConSERT(Method):
         collator.dropout_views &= self.dropout_in_training
         if self.classifier is not None:
             collator.blocks = self.blocks
+            collator.needs_labels = True
         return collator
 
     def embed(self, batch: Batch) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from textcl.collator.batch import Batch
 from textcl.collator.spans import SpanCollator
+from textcl.data.training import whole_corpus
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.methods.method import Method, Outputs
@@ -105,7 +106,7 @@ class DeCLUTR(Method):
     def prepare_corpus(self, dataset: Any) -> Any:
         """Skips documents that are too short, and shrinks the spans if `scale_spans` is set."""
         collator = self.collator()
-        dataset = collator.tokenized(dataset)
+        dataset = collator.tokenized(whole_corpus(dataset, "DeCLUTR"))
         lengths = collator.document_lengths(dataset)
         enough = 2 * self.anchors * self.longest
         least = self.min_length or (min(lengths) if self.scale_spans else enough)

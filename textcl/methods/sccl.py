@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from textcl import distributed
 from textcl.collator.batch import Batch
 from textcl.collator.collator import Collator
+from textcl.data.training import whole_corpus
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.losses.clustering import clustering_divergence, log_assignments, target_distribution
@@ -112,6 +113,7 @@ class SCCL(Method):
 
     def prepare_corpus(self, dataset: Any) -> Any:
         """Looks for text views in the rows, and estimates the number of clusters if it was not given."""
+        dataset = whole_corpus(dataset, "SCCL")
         self.explicit = {"text_1", "text_2"} <= set(dataset.column_names)
         if len(self.centres) == 0:
             embeddings = self.clustered(list(dataset["text"]))

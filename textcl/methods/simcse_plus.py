@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from textcl.collator.batch import Batch, rows_of_view, where_views_are
+from textcl.data.training import whole_corpus
 from textcl.distributed import broadcast, gather, mean, rank, row_counts
 from textcl.encoder import Encoder
 from textcl.encoder.batching import input_names, on_host, row_lengths, to_device
@@ -190,6 +191,7 @@ class SimCSEPlus(Method):
         """Adds the teacher's embedding of each text in a column `teacher`."""
         if self.teacher is None:
             return dataset
+        dataset = whole_corpus(dataset, "RankCSE")
         embeddings = Encoder.from_pretrained(self.teacher).encode(list(dataset["text"]), normalize=True)
         return dataset.add_column("teacher", list(embeddings))
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from textcl.errors import InputError
+from textcl.metrics.labels import number_labels
 
 logger = logging.getLogger("textcl")
 
@@ -35,7 +36,7 @@ def clustering_accuracy(labels: Sequence[Any] | np.ndarray, clusters: Sequence[A
         A number from 0 to 1.
 
     Raises:
-        InputError: If there are no texts, or the numbers of labels and assignments differ.
+        InputError: If there are no texts, a label is missing, or the numbers of labels and assignments differ.
 
     Example:
         >>> clustering_accuracy(["a", "a", "b", "b"], [1, 1, 0, 1])
@@ -44,8 +45,7 @@ def clustering_accuracy(labels: Sequence[Any] | np.ndarray, clusters: Sequence[A
     from scipy.optimize import linear_sum_assignment
     from sklearn.metrics.cluster import contingency_matrix
 
-    _check_lengths(labels, clusters)
-    counts = contingency_matrix(labels, clusters)
+    counts = contingency_matrix(*_numbers(labels, clusters))
     named = linear_sum_assignment(counts, maximize=True)
     return float(counts[named].sum() / len(labels))
 
@@ -58,12 +58,11 @@ def normalized_mutual_information(labels: Sequence[Any] | np.ndarray, clusters: 
         clusters: The cluster of each text, (texts,).
 
     Raises:
-        InputError: If there are no texts, or the numbers of labels and assignments differ.
+        InputError: If there are no texts, a label is missing, or the numbers of labels and assignments differ.
     """
     from sklearn.metrics import normalized_mutual_info_score
 
-    _check_lengths(labels, clusters)
-    return float(normalized_mutual_info_score(labels, clusters, average_method="arithmetic"))
+    return float(normalized_mutual_info_score(*_numbers(labels, clusters), average_method="arithmetic"))
 
 
 def adjusted_rand_index(labels: Sequence[Any] | np.ndarray, clusters: Sequence[Any] | np.ndarray) -> float:
@@ -74,12 +73,11 @@ def adjusted_rand_index(labels: Sequence[Any] | np.ndarray, clusters: Sequence[A
         clusters: The cluster of each text, (texts,).
 
     Raises:
-        InputError: If there are no texts, or the numbers of labels and assignments differ.
+        InputError: If there are no texts, a label is missing, or the numbers of labels and assignments differ.
     """
     from sklearn.metrics import adjusted_rand_score
 
-    _check_lengths(labels, clusters)
-    return float(adjusted_rand_score(labels, clusters))
+    return float(adjusted_rand_score(*_numbers(labels, clusters)))
 
 
 @dataclass(frozen=True)
@@ -217,8 +215,10 @@ def check_number(clusters: int, available: int, what: str) -> None:
         raise InputError(f"{clusters:,} clusters were asked for, but there are only {available:,} {what}.")
 
 
-def _check_lengths(labels: Sequence[Any] | np.ndarray, clusters: Sequence[Any] | np.ndarray) -> None:
+def _numbers(labels: Sequence[Any] | np.ndarray, clusters: Sequence[Any] | np.ndarray) -> tuple[list[int], list[int]]:
+    """The classes and the clusters of the texts as numbers, one notion of equality for both, see `number_labels`."""
     if not 0 < len(labels) == len(clusters):
         raise InputError(
             f"There are {len(labels):,} labels and {len(clusters):,} assignments, but each text needs both."
         )
+    return number_labels(labels)[0], number_labels(clusters, "The assignments")[0]

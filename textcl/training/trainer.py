@@ -16,6 +16,7 @@ from transformers import Trainer
 from transformers.trainer_utils import TrainOutput
 
 from textcl.collator.batch import rows_of_view
+from textcl.data.training import as_training_rows
 from textcl.device import out_of_memory
 from textcl.encoder.batching import on_host
 from textcl.errors import InputError
@@ -24,6 +25,7 @@ from textcl.files import atomic_directory, write_json
 from textcl.methods import Method
 from textcl.metrics import geometry
 from textcl.modules import InfoNCE
+from textcl.texts import described
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.callback import MethodCallback, newest_complete_checkpoint
 from textcl.training.checks import check_run
@@ -58,14 +60,15 @@ class ContrastiveTrainer(Trainer):
     Args:
         model: The method.
         args: The training arguments, see `ContrastiveTrainingArguments`.
-        train_dataset: Rows with `text` and, if the data has them, `positive` and `negative`; see the method's collator.
+        train_dataset: Rows with `text` and, if the data has them, `positive` and `negative`; see the method's collator,
+            and `textcl.data.training.as_training_rows` for the kinds that are taken.
         evaluators: They run every `eval_steps` and at the end. The score of the first chooses the best encoder. The
             method's own evaluators are added after them. Of equal names the second and later are logged with a number.
         callbacks: Further callbacks; `MethodCallback` is always added.
 
     Raises:
-        InputError: Several GPUs are visible to one process, a batch would have only one row, or the corpus has fewer
-            rows than one batch.
+        InputError: The rows are of another kind or one of them is wrong, several GPUs are visible to one process, a
+            batch would have only one row, or the corpus has fewer rows than one batch.
 
     Example:
         >>> trainer = ContrastiveTrainer(method, args, texts, evaluators=[STSBenchmark(split="dev")])
@@ -83,6 +86,10 @@ class ContrastiveTrainer(Trainer):
         callbacks: Sequence[Any] = (),
         **options: Any,
     ) -> None:
+        if not isinstance(args, ContrastiveTrainingArguments):
+            raise InputError(f"args must be ContrastiveTrainingArguments, not {described(args)}.")
+        if options.pop("eval_dataset", None) is not None:
+            raise InputError("There is no eval_dataset: scores come from evaluators, see textcl.evaluation.")
         if args.n_gpu > 1:
             raise InputError(
                 f"{args.n_gpu} GPUs are visible to one process. transformers would use DataParallel, which splits the "
@@ -97,7 +104,7 @@ class ContrastiveTrainer(Trainer):
             for module in model.modules():
                 if isinstance(module, InfoNCE):
                     module.chunk_size = args.chunk_size
-        train_dataset = model.prepare_corpus(train_dataset)
+        train_dataset = model.prepare_corpus(as_training_rows(train_dataset))
         if args.per_device_train_batch_size * args.world_size < 2:
             raise InputError("A batch of one row has no negatives; set per_device_train_batch_size to 2 or more.")
         if args.dataloader_drop_last and len(train_dataset) < args.train_batch_size * args.world_size:

@@ -11,21 +11,22 @@ after an interruption only the missing shards are encoded.
 import hashlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from textcl.data.corpora import read_texts
+from textcl.data.corpora import check_limit, read_texts
 from textcl.device import bf16_if_there, give_back_freed_memory
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.files import write_json
+from textcl.texts import as_texts
 from textcl.vectors.shards import (
     SCHEMA,
     Storage,
@@ -38,8 +39,6 @@ from textcl.vectors.shards import (
     write_shard,
 )
 
-if TYPE_CHECKING:
-    from datasets import Dataset
 logger = logging.getLogger("textcl")
 
 SHARD_ROWS = 32_768  # takes minutes on a CPU; 50 MB of float32 vectors of dimension 384
@@ -47,7 +46,7 @@ SHARD_ROWS = 32_768  # takes minutes on a CPU; 50 MB of float32 vectors of dimen
 
 def encode_corpus(
     model: Encoder | str | Path,
-    corpus: "str | os.PathLike[str] | Dataset | Sequence[str]",
+    corpus: Any,
     output: str | os.PathLike[str],
     *,
     dtype: Storage = "float32",
@@ -72,8 +71,8 @@ def encode_corpus(
 
     Args:
         model: An encoder, or a name or path that `Encoder.from_pretrained` takes.
-        corpus: A corpus that `load_texts` takes. Blank texts are left out. The id of a text is its row, counted from 0
-            with blank texts.
+        corpus: A corpus that `load_texts` takes; a generator is read into memory first. Blank texts are left out. The
+            id of a text is its row, counted from 0 with blank texts.
         output: The directory to write; it is created if it does not exist.
         dtype: The data type of the stored vectors. "float16" has a relative error of at most 1/2,048 (for numbers below
             6e-5, an absolute error of 3e-8). "int8" stores round(number / scale), with one scale per vector in the
@@ -102,8 +101,11 @@ def encode_corpus(
     output = Path(output)
     if dtype not in ("float32", "float16", "int8"):
         raise InputError(f"Vectors are stored as float32, float16 or int8, not {dtype}.")
-    if shard_rows < 1 or (limit is not None and limit < 1):
-        raise InputError(f"shard_rows and limit must be at least 1, not {min(shard_rows, limit or 1)}.")
+    if shard_rows < 1:
+        raise InputError(f"shard_rows must be at least 1, not {shard_rows}.")
+    check_limit(limit)
+    if isinstance(corpus, Iterator):
+        corpus = list(corpus)  # it is read twice
     # hidden files are temporary files of another rank that is running or was killed
     there = {path.name for path in output.glob("[!.]*")} if output.is_dir() else set()
     if output.is_file() or (there and "manifest.json" not in there):
@@ -194,8 +196,15 @@ class BatchEncoder:
         self.options = {"show_progress_bar": False, **options}
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Returns the batch with the columns `vector` (rows, dim) and, for "int8", `scale` (rows,) added."""
-        return {**batch, **stored_columns(self.encoder.encode(list(batch[self.column]), **self.options), self.dtype)}
+        """Returns the batch with the columns `vector` (rows, dim) and, for "int8", `scale` (rows,) added.
+
+        Raises:
+            InputError: The batch lacks the column, or a row of it is not a text.
+        """
+        if self.column not in batch:
+            raise InputError(f"The batch has no column '{self.column}'; its columns are {', '.join(map(repr, batch))}.")
+        texts = as_texts(batch[self.column], f"The column '{self.column}'")
+        return {**batch, **stored_columns(self.encoder.encode(texts, **self.options), self.dtype)}
 
 
 def own_device() -> str | None:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.files import atomic_write, write_json
+from textcl.texts import check_text
 from textcl.vectors.shards import iterate_vectors, read_complete, read_manifest, read_shard
 
 EXACT_TEXTS = 200_000  # up to this many, all vectors are compared, which takes less time than loading the encoder
@@ -67,9 +68,9 @@ class CorpusIndex:
                 encoder's prompt named "query", else the prompt that the corpus was encoded with.
 
         Raises:
-            InputError: The query is blank, or `top` is less than 1.
+            InputError: The query is blank or not a valid text, or `top` is less than 1.
         """
-        if not query.strip() or top < 1:
+        if not check_text(query, "The query").strip() or top < 1:
             raise InputError("The query must not be blank, and at least one result must be asked for.")
         if prompt is None:
             prompt = self.encoder.prompts.get("query", self.manifest["settings"]["prompt"])

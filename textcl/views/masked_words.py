@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from textcl.errors import InputError
+from textcl.texts import as_texts
 from textcl.views import nlpaug_bridge, wordnet
 from textcl.views.nlpaug_views import without_bars
 from textcl.views.words import drawn
@@ -87,6 +88,7 @@ def _contextual(
     *,
     insert: bool,
 ) -> list[str]:
+    texts = as_texts(texts)
     mlm = _load(str(model), model_state(model))
     mask = str(mlm.tokenizer.mask_token)
     result = list(texts)

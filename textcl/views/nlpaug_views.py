@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from textcl.texts import as_texts
 from textcl.views import nlpaug_bridge
 from textcl.views.draws import text_id, uniform
 from textcl.views.words import STREAM, check_rate
@@ -67,6 +68,7 @@ def back_translation(
         back_model: A model that translates back.
         max_length: The maximal length of a translation, in tokens.
     """
+    texts = as_texts(texts)
     present = [text for text in texts if text.strip()]
     if not present:
         return list(texts)
@@ -112,6 +114,7 @@ _SHARED = ("texts", "seed", "view")
 
 
 def _nlpaug(make: Callable[[], Any], texts: Sequence[str], rate: float, seed: int, view: int) -> list[str]:
+    texts = as_texts(texts)
     check_rate(rate)
     if rate == 0:  # nlpaug would change at least one word
         return list(texts)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textcl.errors import InputError, nearest
+from textcl.texts import described
 from textcl.views.masked_words import contextual, contextual_insertion, model_state
 from textcl.views.nlpaug_views import (
     AugmenterView,
@@ -61,7 +62,7 @@ def augment(
     dataset's fingerprint, so that the same call reads it back, also in another process.
 
     Args:
-        dataset: A dataset with a column "text".
+        dataset: A dataset with a column "text" and without a transform.
         view: A name in `TEXT_VIEWS`, or "nlpaug:" and the name of an augmenter of nlpaug, such as
             "nlpaug:word.RandomWordAug".
         copies: How many columns to add.
@@ -80,7 +81,18 @@ def augment(
         >>> augment(load_texts("wiki.txt"), "deletion", rate=0.2).column_names  # doctest: +SKIP
         ['text', 'text_1', 'text_2']
     """
+    from datasets import Dataset, config
+    from tqdm.auto import tqdm
+
+    from textcl.version import __version__
+
     function = _view(view)
+    if not isinstance(dataset, Dataset) or dataset.format["type"] == "custom":
+        kind = "a dataset with a transform" if isinstance(dataset, Dataset) else described(dataset)
+        raise InputError(
+            f"Text views are made once for a datasets.Dataset without a transform, not for {kind}; textcl.load_texts "
+            "makes one of a list or a file."
+        )
     if "text" not in dataset.column_names:
         raise InputError(f"The dataset needs a column 'text'; it has {dataset.column_names}.")
     takes = inspect.signature(function).parameters
@@ -91,11 +103,6 @@ def augment(
     for name, parameter in takes.items():
         if parameter.default is parameter.empty and name not in ("texts", *options):
             raise InputError(f"The view '{view}' needs '{name}'.")
-
-    from datasets import config
-    from tqdm.auto import tqdm
-
-    from textcl.version import __version__
 
     models = {name: model_state(value) for name, value in options.items() if name.endswith(("model", "path"))}
     named = sorted((name, str(value)) for name, value in options.items())

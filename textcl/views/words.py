@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from textcl.errors import InputError
+from textcl.texts import as_texts
 from textcl.views import wordnet
 from textcl.views.draws import text_id, uniform
 from textcl.views.nlpaug_bridge import WORD
-
-if TYPE_CHECKING:
-    pass
 
 STREAM = 1  # the stream of the draws; masked-word prediction uses stream 0
 
@@ -37,6 +34,7 @@ def synonyms(texts: Sequence[str], *, rate: float = 0.15, seed: int = 42, view: 
         >>> synonyms(["A huge dog slept."], rate=1.0)  # doctest: +SKIP
         ['A brobdingnagian bounder kip.']
     """
+    texts = as_texts(texts)
     result = []
     for pieces, draws in drawn(texts, rate, seed, view):
         for word in np.flatnonzero(draws < rate):
@@ -56,6 +54,7 @@ def deletion(texts: Sequence[str], *, rate: float = 0.1, seed: int = 42, view: i
         >>> deletion(["A huge dog slept, and it snored."], rate=0.3)
         ['A huge dog slept, it.']
     """
+    texts = as_texts(texts)
     result = []
     for text, (pieces, draws) in zip(texts, drawn(texts, rate, seed, view), strict=True):
         gone = draws < rate
@@ -83,6 +82,7 @@ def swap(texts: Sequence[str], *, rate: float = 0.1, seed: int = 42, view: int =
         ['A huge dog slept, it and snored.']
     """
     begins = rate / (2 - rate)  # a swap moves two words, and the second cannot begin another swap
+    texts = as_texts(texts)
     result = []
     for pieces, draws in drawn(texts, rate, seed, view):
         word = 0
@@ -103,6 +103,7 @@ def crop(texts: Sequence[str], *, rate: float = 0.3, seed: int = 42, view: int =
         >>> crop(["A huge dog slept, and it snored."], rate=0.5)
         ['huge dog slept, and']
     """
+    texts = as_texts(texts)
     result = []
     for pieces, draws in drawn(texts, rate, seed, view):
         words = len(draws)

@@ -1,0 +1,284 @@
+"""Everything that holds texts becomes rows here, and columns are looked up by name in each row.
+
+What is taken: files (txt, csv, tsv, jsonl, parquet, plain or compressed), a `datasets.Dataset` (with a transform, or
+one split of a `DatasetDict`), a streaming `IterableDataset`, a pandas DataFrame or Series, a numpy array, and lists,
+tuples and generators of strings or of dicts.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textcl.data.formats import (
+    ReadFile,
+    as_file,
+    csv_records,
+    format_of,
+    json_objects,
+    listed,
+    parquet_columns,
+    parquet_rows,
+    read_lines,
+)
+from textcl.errors import InputError, nearest
+from textcl.texts import check_text, described, is_missing, items, names_of_columns
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+logger = logging.getLogger("textcl")
+
+Names = str | tuple[str, ...]
+"""The name of a column, or the names that it may have; the first that is found counts."""
+
+TEXT: tuple[str, ...] = ("text", "sentence")
+"""The default text column; if there is neither and only one column, that one."""
+
+ABSENT: Any = object()
+"""The cell of an optional column that a row does not have."""
+
+_BATCH = 1000  # rows of a dataset that are read at once
+_WORD = re.compile(r"\w+(?:[-_.]\w+)*")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of any source, with the names of their columns.
+
+    Attributes:
+        name: The name of the source in messages.
+        unit: What the numbers of rows count: "line" or "row".
+        columns: The names of the columns, the same for all rows; None: each row names its own (a mapping), or is a
+            text; empty: the rows are texts.
+        read: Yields (number, row). With columns, a row is the tuple of the cells of the columns that were asked for.
+    """
+
+    name: str
+    unit: str
+    columns: list[str] | None
+    read: Callable[[list[str]], Iterable[tuple[int, Any]]]
+
+    def at(self, number: int) -> str:
+        """The place of a row in messages."""
+        return f"{self.name}, {self.unit} {number}"
+
+    def cells(self, wanted: Sequence[Names | None], optional: Sequence[Names] = ()) -> Iterator[tuple[int, Any]]:
+        """Yields (number, cells of the wanted columns and of the optional ones).
+
+        Args:
+            wanted: The columns that each row must have; None: the default text column.
+            optional: Columns that may be missing in some rows or in all; the cell is then `ABSENT`.
+
+        Raises:
+            InputError: A column is missing; the message names those that exist.
+        """
+        if self.columns is None or (not self.columns and tuple(wanted) == (None,)):
+            yield from self._by_row(wanted, optional)
+            return
+        if not self.columns:
+            column = next(names for names in wanted if names is not None)
+            raise InputError(
+                f"{self.name} is a text file and has no columns, so column {_either(column)} cannot be read from it. "
+                "Give pairs, triplets and labels as .csv, .tsv, .jsonl or .parquet."
+            )
+        chosen = [
+            self._default(self.columns, self.name) if names is None else self._named(names, self.columns, self.name)
+            for names in wanted
+        ]
+        there = [found for names in optional if (found := _first(names, self.columns)) is not None]
+        for name in (*chosen, *there):
+            if self.columns.count(name) > 1:
+                raise InputError(f"{self.name} has several columns with the name '{name}'; rename all but one.")
+        places = [there.index(found) if (found := _first(names, self.columns)) else None for names in optional]
+        count = len(chosen)
+        for number, row in self.read([*chosen, *there]):
+            yield number, (*row[:count], *(ABSENT if place is None else row[count + place] for place in places))
+
+    def _by_row(self, wanted: Sequence[Names | None], optional: Sequence[Names]) -> Iterator[tuple[int, Any]]:
+        default: str | None = None
+        for number, row in self.read([]):
+            if not isinstance(row, Mapping):
+                if wanted[0] is not None or len(wanted) > 1:
+                    names = [_either(each) for each in wanted if each is not None]
+                    raise InputError(
+                        f"{self.at(number)}: a row with the columns {', '.join(names)} is needed, not {described(row)}."
+                    )
+                yield number, (row, *(ABSENT for _ in optional))
+                continue
+            if None in wanted:
+                default = self._same_default(default, row, self.at(number))
+            cells = [row[default if names is None else self._named(names, row, self.at(number))] for names in wanted]
+            found = [_first(names, row) for names in optional]
+            yield number, (*cells, *(ABSENT if name is None else row[name] for name in found))
+
+    def _default(self, present: Sequence[str], where: str) -> str:
+        if found := _first(TEXT, present):
+            return found
+        if len(present) != 1:
+            raise InputError(
+                f"{where} has the columns {listed(present)}, but neither 'text' nor 'sentence': name the column to "
+                "read."
+            )
+        (only,) = present
+        if self.unit == "line" and self.columns and not _WORD.fullmatch(only):
+            raise InputError(
+                f"{where}: the first line, '{only[:60]}', is the header, but it does not look like the name of a "
+                "column. Add a header such as 'text', save the file as .txt if it has one text per line, or name the "
+                "column."
+            )
+        say_once(f"{self.name}: the only column, '{only}', is read.")
+        return only
+
+    def _same_default(self, before: str | None, row: Mapping[str, Any], where: str) -> str:
+        """The text column of a row; it must be the same in all rows."""
+        if before is None:
+            return self._default(list(row), where)
+        self._named(before, row, where)
+        if (found := _first(TEXT, row)) not in (before, None):
+            raise InputError(
+                f"{where}: there is a column '{found}', but the rows before have their text in '{before}'; name the "
+                "column to read."
+            )
+        return before
+
+    def _named(self, names: Names, present: Iterable[str], where: str) -> str:
+        if (found := _first(names, present)) is not None:
+            return found
+        near = nearest(names if isinstance(names, str) else names[0], map(str, present))
+        raise InputError(f"{where} has no column {_either(names)}; its columns are {listed(present)}.{near}")
+
+
+def open_table(source: Any, *, txt_has_tabs: bool = False) -> Table:
+    """The rows of any source.
+
+    Args:
+        source: A path, or one of the kinds that the module names.
+        txt_has_tabs: Read a .txt file as a .tsv.
+
+    Raises:
+        InputError: The source is of another kind, or is a file that cannot be opened.
+    """
+    if isinstance(source, str) or hasattr(source, "__fspath__"):
+        return _file(as_file(source), txt_has_tabs)
+    if hasattr(source, "with_format") and not isinstance(source, Mapping):  # of the library `datasets`
+        if hasattr(source, "__len__"):
+            return _dataset(source)
+        return Table("the stream", "row", None, lambda _: enumerate(source, start=1))
+    if hasattr(source, "iloc") and (columns := [str(name) for name in names_of_columns(source)]):
+
+        def of_frame(chosen: list[str]) -> Iterator[tuple[int, Any]]:
+            read = (source.iloc[:, columns.index(name)] for name in chosen)
+            return enumerate(zip(*read, strict=True), start=1)
+
+        return Table("the DataFrame", "row", columns, of_frame)
+    name = "the list of texts" if isinstance(source, list) else f"the {type(source).__name__}"
+    values = items(source, f"T{name[1:]}")
+    return Table(name, "row", None, lambda _: enumerate(values, start=1))
+
+
+def _file(path: Path | ReadFile, txt_has_tabs: bool) -> Table:
+    suffix, name = format_of(path), str(path)
+    if suffix == ".txt" and not txt_has_tabs:
+        return Table(name, "line", [], lambda _: read_lines(path))
+    if suffix == ".jsonl":
+        return Table(name, "line", None, lambda _: json_objects(path))
+    if suffix == ".parquet":
+        return Table(name, "row", parquet_columns(path), lambda chosen: parquet_rows(path, chosen))
+    tabs = suffix != ".csv"
+    _, header = next(csv_records(path, tabs=tabs), (0, None))
+    if header is None:
+        raise InputError(f"{path} is empty.")
+    (only, *more) = header
+    other = next((mark for mark in (";|," if tabs else "\t;|,") if mark in only), None)
+    if not more and other:
+        between, shown = ("tabs", ".tsv") if tabs else ("commas", ".csv")
+        mark = "a tab" if other == "\t" else f"'{other}'"
+        raise InputError(
+            f"{path}: the header '{only[:60]}' holds {mark}, but the cells of a {shown} are separated by {between}. "
+            f"Save the file with {between} between its cells{', or as .tsv' if other == chr(9) else ''}."
+        )
+    return Table(name, "line", header, lambda chosen: _separated(path, header, chosen, tabs))
+
+
+def _separated(
+    path: Path | ReadFile, header: Sequence[str], chosen: Sequence[str], tabs: bool
+) -> Iterator[tuple[int, tuple[str, ...]]]:
+    records = csv_records(path, tabs=tabs)
+    next(records, None)
+    places = [header.index(name) for name in chosen]
+    said = False
+    for number, cells in records:
+        if len(cells) != len(header):
+            raise InputError(
+                f"{path}, line {number}: this row has {len(cells)} cells, but the header has {len(header)}."
+            )
+        row = tuple(cells[place] for place in places)
+        if tabs and not said and any(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in row):
+            said = True
+            say_once(
+                f"{path}, line {number}: a cell stands in quotation marks. In a .tsv they are a part of the text; save "
+                "the file as .csv if they are not."
+            )
+        yield number, row
+
+
+def _dataset(dataset: Any) -> Table:
+    dataset = without_format(dataset)
+
+    def of_columns(chosen: list[str]) -> Iterator[tuple[int, Any]]:
+        batches = dataset.select_columns(chosen).iter(_BATCH)
+        return enumerate((row for batch in batches for row in zip(*(batch[name] for name in chosen), strict=True)), 1)
+
+    def of_transform(_: list[str]) -> Iterator[tuple[int, Any]]:
+        rows = ((batch, row) for batch in dataset.iter(_BATCH) for row in zip(*batch.values(), strict=True))
+        return enumerate((dict(zip(names, row, strict=True)) for names, row in rows), 1)
+
+    if has_transform(dataset):
+        return Table("the dataset", "row", None, of_transform)
+    return Table("the dataset", "row", list(dataset.column_names), of_columns)
+
+
+def has_transform(dataset: Any) -> bool:
+    """Whether the rows of a `datasets.Dataset` pass through a function each time that they are read."""
+    return getattr(dataset, "format", {}).get("type") == "custom"
+
+
+def without_format(dataset: Dataset) -> Dataset:
+    """A dataset whose rows hold Python values; a transform stays, and so do the columns that a format leaves."""
+    chosen = dataset.format
+    if chosen["type"] == "custom":
+        return dataset
+    plain = dataset if chosen["type"] is None else dataset.with_format(None)
+    if chosen["output_all_columns"] or chosen["columns"] == dataset.column_names:
+        return plain
+    return plain.with_format(None).select_columns(chosen["columns"])
+
+
+def cell_text(value: Any, where: str) -> str:
+    """The text of a cell; a missing one is empty.
+
+    Raises:
+        InputError: The cell holds something else, or half of a surrogate pair.
+    """
+    if type(value) is str and value.isascii():
+        return value
+    return "" if is_missing(value) else check_text(value, where)
+
+
+@cache
+def say_once(message: str) -> None:
+    """Logs a warning, once in a process: a corpus is often read twice."""
+    logger.warning("%s", message)
+
+
+def _first(names: Names, present: Iterable[str]) -> str | None:
+    return next((name for name in ([names] if isinstance(names, str) else names) if name in present), None)
+
+
+def _either(names: Names) -> str:
+    return f"'{names}'" if isinstance(names, str) else " or ".join(f"'{name}'" for name in names)
