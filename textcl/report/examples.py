@@ -19,7 +19,7 @@ QUERIES = 8
 NEIGHBOURS = 3
 CLUSTERS = 8
 SHOWN_LABELS = 9  # the most frequent labels have a colour each; all others share one
-READING = ("column", "label_column", "limit")
+READING = ("column", "label_column", "limit", "drop_unlabelled")
 
 
 def untouched(recipe: dict[str, Any], after: Encoder) -> Encoder:
@@ -55,7 +55,7 @@ def sample_corpus(recipe: dict[str, Any]) -> Sample:
         InputError: The corpus no longer exists, or cannot be read.
     """
     path: Path = find_corpus(recipe["data"])
-    rows = training_rows(path, **{key: recipe.get(key) for key in READING})
+    rows = training_rows(path, **{key: recipe[key] for key in READING if key in recipe})
     labels = [str(label) for label in rows["label"]] if recipe.get("label_column") else None
     return _draw(list(rows["text"]), labels, f"the training corpus, {path.name}")
 

@@ -202,7 +202,7 @@ def _die_with_parent() -> None:
 def _baseline(row: Row) -> Any:
     kind, _, pooling = row.name.partition(":")
     flags = row.recipe.flags
-    reading = {key: flags[key] for key in ("column", "label_column", "limit")}
+    reading = {key: flags[key] for key in ("column", "label_column", "limit", "drop_unlabelled")}
     if kind in ("untouched", "sif", "whitening"):
         template = None if pooling else flags.get("template")  # pooling "mask" needs the template's mask token
         pooling = pooling or flags["test_pooling"] or flags["pooling"]

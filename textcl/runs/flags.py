@@ -70,6 +70,9 @@ class RunFlags:
     label_column: str | None = field(
         default=None, metadata={"help": "The column with the label of each row, for methods that use labels."}
     )
+    drop_unlabelled: bool = field(
+        default=False, metadata={"help": "Leave out rows without a label, and count them (default: an error)."}
+    )
     text_view: str | None = field(
         default=None,
         metadata={"help": "Make two views of each text before training: synonyms, crop, contextual, …"},

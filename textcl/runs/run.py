@@ -158,7 +158,7 @@ def make_trainer(recipe: Recipe, corpus: ReadFile | None = None) -> tuple[Contra
     args = ContrastiveTrainingArguments(output_dir=str(recipe.flags["output"]), **arguments)
     dataset = training_rows(
         corpus or find_corpus(recipe.flags["data"]),
-        **{key: recipe.flags[key] for key in ("column", "label_column", "limit")},
+        **{key: recipe.flags[key] for key in ("column", "label_column", "limit", "drop_unlabelled")},
     )
     dev = recipe.flags["dev"]
     held_out: list[str] = []
