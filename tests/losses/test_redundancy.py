@@ -1,4 +1,4 @@
-"""Barlow Twins and VICReg: oracles from the equations, closed forms, gradients, invariances, precision."""
+"""Barlow Twins, VICReg and SimCSE++'s dimensions: oracles from the equations, closed forms, gradients, precision."""
 
 import itertools
 import math
@@ -8,10 +8,16 @@ import pytest
 import torch
 from oracles import slow_barlow_twins, slow_vicreg
 
-from textcl.losses.redundancy import barlow_twins, vicreg
+from textcl.losses.redundancy import barlow_twins, dimension_contrast, vicreg
 
 # zero mean, population deviation 1, no two columns correlated
 WHITE = torch.tensor(list(itertools.product([1.0, -1.0], repeat=3)), dtype=torch.float64)
+
+LOSSES = {
+    "barlow": barlow_twins,
+    "vicreg": lambda x, y: torch.stack(vicreg(x, y)),
+    "dimensions": dimension_contrast,
+}
 
 
 def views(rows=7, dim=4, seed=0):
@@ -60,6 +66,24 @@ def test_vicreg_is_that_of_numpys_covariances():
     assert variance > 0.1, "a hinge that is not reached would compare nothing"
 
 
+def test_dimension_contrast_of_a_small_example_computed_by_hand():
+    """Means 7/3, 1 and 8/3, 5/3; variances 14/9, 2/3 and 14/9, 26/9. So c = [[0.185713, 0.167725], [−0.130929,
+    0.048038]] at temperature 5, and the two rows cost ln(1 + e^−0.017988) and ln(1 + e^−0.178967)."""
+    first = torch.tensor([[1.0, 2.0], [2.0, 0.0], [4.0, 1.0]], dtype=torch.float64)
+    second = torch.tensor([[1.0, 1.0], [3.0, 0.0], [4.0, 4.0]], dtype=torch.float64)
+    by_hand = (math.log1p(math.exp(-0.017988)) + math.log1p(math.exp(-0.178967))) / 2
+    assert by_hand == pytest.approx(0.645928, abs=1e-6)
+    assert dimension_contrast(first, second).item() == pytest.approx(0.645928, abs=1e-6)
+    assert dimension_contrast(first, second, temperature=10.0).item() == pytest.approx(0.669033, abs=1e-6)
+
+
+def test_dimension_contrast_is_that_of_numpys_correlations():
+    first, second = views()
+    scores = np.corrcoef(first.T.numpy(), second.T.numpy())[:4, 4:] / 0.2
+    expected = (np.log(np.exp(scores).sum(axis=1)) - np.diag(scores)).mean()
+    assert dimension_contrast(first, second, 0.2, epsilon=0.0).item() == pytest.approx(expected, abs=1e-10)
+
+
 # -- closed forms -----------------------------------------------------------------------------------------------------
 
 
@@ -71,6 +95,16 @@ def test_closed_forms_of_barlow_twins():
     assert loss(WHITE, -WHITE) == pytest.approx(4 * 3, abs=1e-10)
     same = WHITE[:, :1].expand(-1, 5)
     assert loss(same, same) == pytest.approx(0.3 * 5 * 4, abs=1e-10)
+
+
+def test_closed_forms_of_dimension_contrast():
+    def loss(first, second):
+        return dimension_contrast(first, second, 0.5, epsilon=0.0).item()
+
+    assert loss(WHITE, WHITE) == pytest.approx(math.log(1 + 2 * math.exp(-2)), abs=1e-10)
+    assert loss(WHITE, -WHITE) == pytest.approx(math.log(1 + 2 * math.exp(2)), abs=1e-10)
+    same = WHITE[:, :1].expand(-1, 5)
+    assert loss(same, same) == pytest.approx(math.log(5), abs=1e-10)
 
 
 def test_closed_forms_of_vicreg():
@@ -88,7 +122,7 @@ def test_closed_forms_of_vicreg():
 # -- gradients and invariances ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("loss", [barlow_twins, vicreg])
+@pytest.mark.parametrize("loss", [barlow_twins, vicreg, dimension_contrast])
 def test_gradients_are_those_of_finite_differences(loss):
     assert torch.autograd.gradcheck(loss, [view.requires_grad_() for view in views()])
 
@@ -128,7 +162,7 @@ def test_vicreg_ignores_a_shift_and_not_a_scale():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("loss", [barlow_twins, lambda x, y: torch.stack(vicreg(x, y))], ids=["barlow", "vicreg"])
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 def test_half_types_are_computed_in_float32(loss, dtype):
     """A square of 300 overflows float16."""
     first, second = (300 * view.to(dtype) for view in views())
@@ -139,7 +173,7 @@ def test_half_types_are_computed_in_float32(loss, dtype):
     torch.testing.assert_close(got.double(), exact, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("loss", [barlow_twins, lambda x, y: torch.stack(vicreg(x, y))], ids=["barlow", "vicreg"])
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 def test_autocast_does_not_reach_inside(loss):
     first, second = (view.float() for view in views())
     expected = loss(first, second)

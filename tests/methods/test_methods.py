@@ -47,6 +47,7 @@ THE_REST = {
     "off_dropout_negatives": True,
     "dimension_weight": 1.0,
     "decorrelation_weight": 0.01,
+    "decorrelation_dimension": 16,
     "consistency_weight": 1.0,
 }
 TAUGHT = [{"text": text, "teacher": [len(text) / 9, number % 7.0, 1.0]} for number, text in enumerate(TEXTS)]

@@ -106,19 +106,23 @@ def cosine(x, y):
     return sum(a * b for a, b in zip(x, y, strict=True)) / norms
 
 
-def slow_off_dropout(first, second, without, temperature, ids):
-    """The own key, and of the others what is seen without dropout; of the same text, nothing."""
+def slow_off_dropout(first, second, without, temperature, ids, further=()):
+    """SimCSE++, section 3: positives have dropout; negatives have none, neither the query nor the other text."""
     total = 0.0
-    for i, query in enumerate(first.tolist()):
-        own = math.exp(cosine(query, second[i].tolist()) / temperature)
-        others = [j for j in range(len(ids)) if ids[j] != ids[i]]
-        total -= math.log(own / (own + sum(math.exp(cosine(query, without[j].tolist()) / temperature) for j in others)))
+    for i, query in enumerate(without.tolist()):
+        own = math.exp(cosine(first[i].tolist(), second[i].tolist()) / temperature)
+        others = [without[j].tolist() for j in range(len(ids)) if ids[j] != ids[i]]
+        others += [row.tolist() for row in further]
+        total -= math.log(own / (own + sum(math.exp(cosine(query, other) / temperature) for other in others)))
     return total / len(ids)
 
 
 @pytest.mark.parametrize("mask_duplicates", [False, True])
-def test_off_dropout_negatives_are_the_others_without_dropout(directory, mask_duplicates):
-    method = build(directory, dropout=0.1, off_dropout_negatives=True, mask_duplicates=mask_duplicates)
+def test_off_dropout_negatives_have_no_dropout_on_either_side(directory, mask_duplicates):
+    options = {"off_dropout_negatives": True, "mask_duplicates": mask_duplicates, "queue_size": 3}
+    method = build(directory, dropout=0.1, **options)
+    queue = torch.randn(3, 32, dtype=torch.float64)
+    method.queue.push(queue)
     batch = batch_of(method, [*SENTENCES, SENTENCES[2]])
     torch.manual_seed(5)
     outputs = method(**batch)
@@ -128,7 +132,7 @@ def test_off_dropout_negatives_are_the_others_without_dropout(directory, mask_du
     torch.testing.assert_close(without, exact, rtol=0, atol=1e-12)
     assert not torch.allclose(first, without)
     ids = [0, 1, 2, 3, 4, 2] if mask_duplicates else range(6)
-    close(outputs["loss"], slow_off_dropout(first, second, without, 0.05, ids))
+    close(outputs["loss"], slow_off_dropout(first, second, without, 0.05, ids, queue))
     assert len(outputs["embeddings"]) == 12
 
 
@@ -146,17 +150,61 @@ def scores(rows, columns, temperature=0.05):
     )
 
 
-def test_the_term_between_dimensions_is_info_nce_of_the_transposed_views(directory):
+def slow_dimension_contrast(first, second, temperature):
+    """The authors' code: batch norm without scale and shift over the rows, c = z1ᵀ z2 / n / τ, and over its rows
+    mean(−diagonal + logsumexp)."""
+    rows, dimensions = first.shape
+
+    def column(view, d):
+        values = [view[i, d].item() for i in range(rows)]
+        mean = sum(values) / rows
+        deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / rows + 1e-5)
+        return [(value - mean) / deviation for value in values]
+
+    total = 0.0
+    for i in range(dimensions):
+        correlations = [
+            sum(x * y for x, y in zip(column(first, i), column(second, j), strict=True)) / rows / temperature
+            for j in range(dimensions)
+        ]
+        total += math.log(sum(math.exp(each) for each in correlations)) - correlations[i]
+    return total / dimensions
+
+
+def test_the_term_between_dimensions_is_info_nce_of_the_standardised_transposed_views(directory):
     method = build(directory, dimension_weight=0.3, dimension_temperature=0.2)
     batch = batch_of(method)
     first, second = views_of(method, batch)
     outputs = method(**batch)
-    close(outputs["dimension"], 0.3 * slow_info_nce(first.T, second.T, temperature=0.2) / 32)
+    close(outputs["dimension"], 0.3 * slow_dimension_contrast(first, second, 0.2))
     close(outputs["loss"], (outputs["contrastive"] + outputs["dimension"]).item())
 
 
-def test_the_decorrelation_is_barlow_twins_of_the_two_views(directory):
-    method = build(directory, decorrelation_weight=0.3)
+def test_the_decorrelation_is_barlow_twins_behind_a_projector_on_the_embeddings(directory):
+    """Three linear layers, batch norm and ReLU behind the first two, for each view by itself; the head is not read."""
+    method = build(directory, decorrelation_weight=0.3, decorrelation_dimension=6)
+    batch = batch_of(method)
+    outputs = method(**batch)
+
+    def projected(view):
+        rows = method.encoder.embed(rows_of_view(batch, view))
+        first, scale, _, second, other_scale, _, third = method.projector
+        for linear, norm in ((first, scale), (second, other_scale)):
+            rows = torch.nn.functional.batch_norm(rows @ linear.weight.T, None, None, norm.weight, norm.bias, True)
+            rows = rows.clamp(min=0)
+        assert third.bias is None
+        return rows @ third.weight.T
+
+    close(outputs["decorrelation"], 0.3 * slow_barlow_twins(projected(0), projected(1), 0.012, 1e-5))
+    close(outputs["loss"], (outputs["contrastive"] + outputs["decorrelation"]).item())
+
+
+def test_a_method_without_decorrelation_has_no_projector(directory):
+    assert not [name for name in build(directory).state_dict() if "projector" in name]
+
+
+def test_without_projector_the_decorrelation_is_barlow_twins_of_the_two_views(directory):
+    method = build(directory, decorrelation_weight=0.3, decorrelation_dimension=0)
     batch = batch_of(method)
     outputs = method(**batch)
     close(outputs["decorrelation"], 0.3 * slow_barlow_twins(*views_of(method, batch), 0.012, 1e-5))

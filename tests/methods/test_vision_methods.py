@@ -248,10 +248,51 @@ def test_the_target_gets_no_gradient_and_follows_after_the_step(directory, kind,
     assert all(parameter.grad is None for parameter in method.target.parameters())
     before = [parameter.clone() for parameter in method.target.parameters()]
     originals = [*method.encoder.parameters(), *method.projector.parameters()]
-    method.after_optimizer_step(5, 10, [outputs["keys"]] if "keys" in outputs else [])
+    done = 6 if kind is BYOL else 5
+    method.after_optimizer_step(done, 10, [outputs["keys"]] if "keys" in outputs else [])
     momentum = 0.9 if kind is MoCo else 0.95  # constant, or half way up
     for own, old, original in zip(method.target.parameters(), before, originals, strict=True):
         torch.testing.assert_close(own, momentum * old + (1 - momentum) * original, rtol=0, atol=1e-12)
+
+
+# 1 − 0.1 (1 + cos(π step/4))/2 for the steps 0 to 3, by hand
+MOMENTA = (0.9, 1 - 0.1 * (1 + 0.5**0.5) / 2, 0.95, 1 - 0.1 * (1 - 0.5**0.5) / 2)
+WEIGHTS = (3.0, -2.0, 5.0, 1.0)
+"""The online weight after each of four optimizer steps; it starts at 1."""
+
+
+def as_byols_authors_do():
+    """byol_experiment.py: `_update_fn` of step i, from 0, is the optimizer's update, then the target's with m(i)."""
+    target = 1.0
+    for momentum, weight in zip(MOMENTA, WEIGHTS, strict=True):
+        target = momentum * target + (1 - momentum) * weight
+        yield target
+
+
+def as_moco_v3s_authors_do():
+    """moco/builder.py: `forward` of step i, from 0, updates the copy with m(i), then makes keys; then the optimizer."""
+    target = online = 1.0
+    for number, momentum in enumerate(MOMENTA):
+        target = momentum * target + (1 - momentum) * online
+        if number:
+            yield target  # the keys of this step; those of step 0 are the encoder's own
+        online = WEIGHTS[number]
+
+
+@pytest.mark.parametrize(("kind", "authors"), [(BYOL, as_byols_authors_do), (MoCoV3, as_moco_v3s_authors_do)])
+def test_the_target_moves_as_in_the_authors_code(directory, kind, authors):
+    """Each target that a step of a run of four sees: the momentum schedule starts at the step it starts at there."""
+    method = build(kind, directory, momentum=0.9, **SMALL)
+    online, copied = method.projector[0].weight, method.target.projector[0].weight
+    with torch.no_grad():
+        copied.fill_(1.0)
+        seen = []
+        for done, weight in enumerate(WEIGHTS, start=1):
+            online.fill_(weight)
+            method.after_optimizer_step(done, len(WEIGHTS), [])
+            seen.append(copied[0, 0].item())
+    expected = list(authors())
+    assert seen[: len(expected)] == pytest.approx(expected, abs=1e-12)
 
 
 def test_mocos_keys_enter_the_queue_after_the_step_in_the_order_of_the_micro_batches(directory, tmp_path):

@@ -1,4 +1,4 @@
-"""Redundancy reduction: the dimensions of an embedding become uncorrelated (Barlow Twins, VICReg).
+"""Redundancy reduction: the dimensions of an embedding become uncorrelated (Barlow Twins, VICReg, SimCSE++).
 
 Statistics are computed over the given rows. On several ranks these must be the rows of all ranks, gathered with
 gradient: each rank then computes the same loss, and the averaged gradient is that of one process.
@@ -6,6 +6,8 @@ gradient: each rank then computes the same loss, and the averaged gradient is th
 
 import torch
 from torch import Tensor
+
+from textcl.losses.info_nce import info_nce
 
 
 def barlow_twins(first: Tensor, second: Tensor, off_diagonal_weight: float = 0.0051, epsilon: float = 1e-5) -> Tensor:
@@ -74,6 +76,36 @@ def vicreg(first: Tensor, second: Tensor, epsilon: float = 1e-4) -> tuple[Tensor
             variance = variance + (1 - deviation).clamp(min=0).mean() / 2
             covariance = covariance + _off_diagonal(matrix).square().sum() / view.shape[1]
         return invariance, variance, covariance
+
+
+def dimension_contrast(first: Tensor, second: Tensor, temperature: float = 5.0, epsilon: float = 1e-5) -> Tensor:
+    r"""InfoNCE between dimensions: each dimension of one view must find itself among all dimensions of the other.
+
+    .. math:: -\frac1d \sum_i \log \frac{e^{C_{ii}/\tau}}{\sum_j e^{C_{ij}/\tau}}
+
+    SimCSE++ (Xu et al. 2023, arXiv 2305.13192), section 4, as in the authors' code. C is the cross-correlation matrix
+    of Barlow Twins: each dimension is standardised over the rows by its population standard deviation.
+
+    Args:
+        first: ``(rows, dim)``, the first view's embeddings of all ranks, not normalised.
+        second: ``(rows, dim)``, the second view's embeddings of the same rows.
+        temperature: softmax temperature tau, which divides the correlations: lower makes the dimensions less
+            correlated. In the authors' code 5 with negatives without dropout, and 10 without.
+        epsilon: added to the variances.
+
+    Returns:
+        Scalar, float32 or float64.
+
+    Example:
+        >>> rows = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+        >>> dimension_contrast(rows, rows, temperature=1.0, epsilon=0.0)      # ln(1 + 1 / e)
+        tensor(0.3133)
+    """
+    first, second = _full_precision(first, second)
+    with torch.autocast(first.device.type, enabled=False):
+        first, second = _standardised(first, epsilon), _standardised(second, epsilon)
+        total = info_nce(first.T, second.T, temperature=temperature * len(first), similarity="dot")
+        return total / first.shape[1]
 
 
 def _full_precision(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

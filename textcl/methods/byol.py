@@ -29,7 +29,7 @@ class BYOL(Method):
             dropout. See textcl.views.view.
         second_view: The second view of a text.
         momentum: Initial momentum τ of the target: higher makes it follow the encoder more slowly. The paper uses 0.996
-            for a thousand epochs and 0.99 for up to three hundred. It rises to 1 along a cosine (section 3.3).
+            for a thousand epochs and 0.99 for up to three hundred. It rises towards 1 along a cosine (section 3.3).
         projection_dimension: Output dimension of projector and predictor.
         hidden_dimension: Hidden dimension of projector and predictor.
         target_dropout: Whether the target uses dropout, which makes its two plain views differ.
@@ -86,4 +86,5 @@ class BYOL(Method):
 
     def after_optimizer_step(self, step: int, total: int, keys: Sequence[Tensor]) -> None:
         if self.target is not None:
-            self.target.update(self.encoder, self.projector, cosine_momentum(self.momentum, step, total))
+            # the authors update after the optimizer too, and count steps from 0: the first update has the momentum τ
+            self.target.update(self.encoder, self.projector, cosine_momentum(self.momentum, step - 1, total))

@@ -78,4 +78,6 @@ class MoCoV3(Method):
         return {"loss": 2 * self.temperature * loss}
 
     def after_optimizer_step(self, step: int, total: int, keys: Sequence[Tensor]) -> None:
+        # The authors' step number i, from 0, begins with an update with momentum m(i). That of step 0 changes nothing,
+        # because the copy is still equal; that of step i is the one after optimizer step i here.
         self.target.update(self.encoder, self.projector, cosine_momentum(self.momentum, step, total))

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Literal, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from textcl.collator.batch import Batch, rows_of_view, where_views_are
@@ -17,10 +17,10 @@ from textcl.encoder.batching import input_names, on_host, row_lengths, to_device
 from textcl.encoder.load import ModelPath
 from textcl.encoder.pooling import DenseTanh
 from textcl.errors import InputError
-from textcl.losses.info_nce import info_nce
 from textcl.losses.ranking import jensen_shannon, list_mle, list_net
-from textcl.losses.redundancy import barlow_twins
+from textcl.losses.redundancy import barlow_twins, dimension_contrast
 from textcl.methods.method import Method, Outputs
+from textcl.modules.heads import mlp
 from textcl.modules.info_nce import InfoNCE
 from textcl.modules.queue import Queue
 from textcl.modules.target import Target
@@ -61,10 +61,11 @@ class SimCSEPlus(Method):
     - Smoothed InfoNCE (Wu et al. 2022, arXiv 2109.04321; 77.63): `noise_negatives`, random directions as negatives.
     - PromptBERT (Jiang et al. 2022, arXiv 2201.04337; 78.54 ± 0.15): pooling mask_token, `template`s, and
       `denoise_templates`, which subtracts the embedding of the empty template from each embedding in training (§3.3).
-    - SimCSE++ (Xu et al. 2023, arXiv 2305.13192; 1.8 more than SimCSE): `off_dropout_negatives`, the other texts
-      embedded without dropout as negatives in place of the other keys; `dimension_weight`, InfoNCE between the
-      dimensions of the two views.
-    - SCD (Klein and Nabi 2022, arXiv 2203.07847; 74.19, without InfoNCE): `decorrelation_weight`, Barlow Twins' term.
+    - SimCSE++ (Xu et al. 2023, arXiv 2305.13192; 1.8 more than SimCSE): `off_dropout_negatives`, negatives whose both
+      sides are embedded without dropout, in place of the other keys; `dimension_weight`, InfoNCE between the
+      standardised dimensions of the two views.
+    - SCD (Klein and Nabi 2022, arXiv 2203.07847; 74.19, without InfoNCE): `decorrelation_weight`, Barlow Twins' term
+      behind a projector of its own.
     - RankCSE (Liu et al. 2023, arXiv 2305.16726; 80.36 with two stronger teachers): `ranking_weight`, to rank the other
       texts as a teacher does; `consistency_weight`, to rank them alike in both views.
 
@@ -85,12 +86,16 @@ class SimCSEPlus(Method):
         second_template: The template of the second view; None: the same.
         denoise_templates: Subtract the embedding of the template without a text from each embedding, in training
             (PromptBERT).
-        off_dropout_negatives: Use the other texts, embedded without dropout, as negatives in place of the other keys
-            (SimCSE++).
-        dimension_weight: Weight of InfoNCE between the dimensions of the two views (SimCSE++); 0: no such term.
-        dimension_temperature: Softmax temperature of InfoNCE between dimensions: lower makes similar dimensions count
-            more.
+        off_dropout_negatives: Compare a text with the other texts without dropout on either side, in place of the other
+            keys (SimCSE++). The positives are the two views with dropout.
+        dimension_weight: Weight of InfoNCE between the dimensions of the two views (SimCSE++); 0.1 in the authors'
+            code, 0: no such term.
+        dimension_temperature: Softmax temperature of InfoNCE between dimensions, which divides their correlations: 5 in
+            the authors' code with negatives without dropout, 10 without.
         decorrelation_weight: Weight of Barlow Twins' term (SCD); 0: no such term.
+        decorrelation_dimension: Output dimension of each of the three layers of the projector of Barlow Twins' term
+            (SCD), which reads the embeddings; 4096 in the authors' code with batches of 192. 0: no projector, the term
+            reads the outputs of the MLP.
         off_diagonal_weight: Weight λ of the off-diagonal elements in Barlow Twins' term: higher makes the dimensions
             less correlated.
         ranking_weight: Weight of the term that learns the teacher's ranking of the other texts (RankCSE); 0: no such
@@ -142,8 +147,9 @@ class SimCSEPlus(Method):
         denoise_templates: bool = False,
         off_dropout_negatives: bool = False,
         dimension_weight: NotNegative = 0.0,
-        dimension_temperature: Positive = 0.05,
+        dimension_temperature: Positive = 5.0,
         decorrelation_weight: NotNegative = 0.0,
+        decorrelation_dimension: ZeroOrMore = 4096,
         off_diagonal_weight: NotNegative = 0.012,
         ranking_weight: NotNegative = 0.0,
         ranking: Literal["list_mle", "list_net"] = "list_mle",
@@ -165,10 +171,14 @@ class SimCSEPlus(Method):
             ]
             self.views = tuple(replace(view, template=of) for view, of in zip(self.views, templates, strict=True))
         self.head = DenseTanh(encoder.dimension).to(encoder.device)
+        self.projector: nn.Module | None = None
+        if decorrelation_weight and (width := decorrelation_dimension):
+            self.projector = mlp([encoder.dimension, width, width, width], last="no_bias").to(encoder.device)
         self.target = Target(encoder, self.head, dropout=False) if queue_size else None
         self.queue = Queue(queue_size, encoder.dimension).to(encoder.device)
         self.info_nce = InfoNCE(
             temperature,
+            similarity="dot" if off_dropout_negatives else "cosine",  # `_off_dropout` normalises
             hard_negative_log_weight=-torch.inf if off_dropout_negatives else 0.0,
             keys_are_negatives=not off_dropout_negatives,
             mask_duplicates=mask_duplicates,
@@ -209,7 +219,8 @@ class SimCSEPlus(Method):
         if self.dimension_weight:
             terms["dimension"] = self.dimension_weight * self._between_dimensions(first, second)
         if self.decorrelation_weight:
-            terms["decorrelation"] = self.decorrelation_weight * self._decorrelation(first, second)
+            read = (first, second) if self.projector is None else map(self.projector, embeddings.split(rows)[:2])
+            terms["decorrelation"] = self.decorrelation_weight * self._decorrelation(*read)
         if self.consistency_weight or self.ranking_weight:
             scores = self._scores(first, second)
         if self.consistency_weight:
@@ -228,20 +239,15 @@ class SimCSEPlus(Method):
     def _contrastive(self, first: Tensor, second: Tensor, without_dropout: list[Tensor], ids: Tensor) -> Tensor:
         """InfoNCE between the two views, each (batch, dim).
 
-        Negatives are the other keys or, in SimCSE++ (Xu et al. 2023, §3), the other texts embedded without dropout.
-        Further negatives are the rows of the queue (ESimCSE, Wu et al. 2022, §3.2) and random noise (smoothed InfoNCE,
-        Wu et al. 2022).
+        Negatives are the other keys or, in SimCSE++, the other texts without dropout. Further negatives are the rows of
+        the queue (ESimCSE, Wu et al. 2022, §3.2) and random noise (smoothed InfoNCE, Wu et al. 2022).
         """
         noise = torch.randn(self.noise_negatives, first.shape[1], dtype=first.dtype, device=first.device)
         broadcast(noise)
         further = torch.cat([self.queue.read().to(first.dtype), noise])
-        return self.info_nce(
-            first,
-            second,
-            hard_negatives=without_dropout[0] if without_dropout else None,
-            extra_negatives=further if len(further) else None,
-            text_id=torch.cat([ids, ids[: len(first)]]) if without_dropout else ids,
-        )
+        if without_dropout:
+            return self._off_dropout(first, second, without_dropout[0], further, ids)
+        return self.info_nce(first, second, extra_negatives=further if len(further) else None, text_id=ids)
 
     def after_optimizer_step(self, step: int, total: int, keys: Sequence[Tensor]) -> None:
         """ESimCSE: updates the momentum encoder, and pushes its keys of this step into the queue."""
@@ -250,12 +256,27 @@ class SimCSEPlus(Method):
         for of_batch in keys:
             self.queue.push(of_batch)
 
-    # SimCSE++ (Xu et al. 2023, §4)
+    # SimCSE++ (Xu et al. 2023, §3 and §4)
+
+    def _off_dropout(self, first: Tensor, second: Tensor, without: Tensor, further: Tensor, ids: Tensor) -> Tensor:
+        """InfoNCE with the cosines of the two views as positives, and cosines without dropout as negatives.
+
+        With rows of length 1, the dot product of [first, without] with [second, 0] is the positive, and with
+        [0, without] the negative, so that one InfoNCE has both.
+        """
+        dtype = torch.promote_types(first.dtype, torch.float32)
+        first, second, without, further = (normalize(rows.to(dtype)) for rows in (first, second, without, further))
+        return self.info_nce(
+            torch.cat([first, without], dim=1),
+            torch.cat([second, torch.zeros_like(second)], dim=1),
+            hard_negatives=torch.cat([torch.zeros_like(without), without], dim=1),
+            extra_negatives=torch.cat([torch.zeros_like(further), further], dim=1) if len(further) else None,
+            text_id=torch.cat([ids, ids[: len(first)]]),
+        )
 
     def _between_dimensions(self, first: Tensor, second: Tensor) -> Tensor:
         """InfoNCE over dimensions: each dimension of the first view must find itself in the second view."""
-        term = info_nce(gather(first).T, gather(second).T, temperature=self.dimension_temperature)
-        return term / first.shape[1]
+        return dimension_contrast(gather(first), gather(second), self.dimension_temperature)
 
     # SCD (Klein and Nabi 2022)
 

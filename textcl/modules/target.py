@@ -53,5 +53,11 @@ class Target(nn.Module):
 
 
 def cosine_momentum(base: float, step: int, total: int) -> float:
-    """m = 1 − (1 − base)(1 + cos(π step/total))/2, from `base` up to 1 (BYOL, Grill et al. 2020, section 3.3)."""
+    """m = 1 − (1 − base)(1 + cos(π step/total))/2, from `base` up to 1 (BYOL, Grill et al. 2020, section 3.3).
+
+    Args:
+        base: The momentum at step 0.
+        step: The step, from 0.
+        total: The step at which the momentum is 1.
+    """
     return 1 - (1 - base) * (1 + math.cos(math.pi * step / total)) / 2
