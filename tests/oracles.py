@@ -29,6 +29,7 @@ def slow_info_nce(
     key_ids=None,
     hard_negative_ids=None,
     extra_ids=None,
+    all_query_ids=None,
     keys_are_negatives=True,
 ):
     """SimCSE eq. 5 with the weight of section 6.3, a set of masked columns, and MoCo's keys, which are no negatives."""
@@ -36,8 +37,13 @@ def slow_info_nce(
     for i, query in enumerate(queries.tolist()):
         own = offset + i
 
-        def duplicate(ids, j, i=i, own=own):
-            return query_ids is not None and ids is not None and ids[j] in (query_ids[i], key_ids[own])
+        known = set()
+        if query_ids is not None:
+            known = {int(query_ids[i]), int(key_ids[own])}
+            known |= related(all_query_ids, key_ids, int(query_ids[i]), int(key_ids[own]))
+
+        def duplicate(ids, j, known=known):
+            return ids is not None and int(ids[j]) in known
 
         denominator = 0.0
         for j, key in enumerate(keys.tolist()):
@@ -56,6 +62,16 @@ def slow_info_nce(
     return total
 
 
+def related(queries, keys, query, key):
+    """Both texts of every pair that has the same query or the same key."""
+    found = set()
+    if queries is not None:
+        for other_query, other_key in zip(queries.tolist(), keys.tolist(), strict=True):
+            if other_query == query or other_key == key:
+                found |= {other_query, other_key}
+    return found
+
+
 def slow_nt_xent(
     first,
     second,
@@ -67,6 +83,7 @@ def slow_nt_xent(
     similarity="cosine",
     first_ids=None,
     second_ids=None,
+    pairs=False,
 ):
     """SimCLR eq. 1 and algorithm 1, for the rows at ``offset`` of each view."""
     columns = all_first.tolist() + all_second.tolist()
@@ -77,8 +94,11 @@ def slow_nt_xent(
         for i, row in enumerate(local.tolist()):
             itself, partner = view * half + offset + i, (1 - view) * half + offset + i
             denominator = 0.0
+            known = set() if ids is None else {ids[itself], ids[partner]}
+            if pairs:
+                known |= related(first_ids, second_ids, ids[offset + i], ids[half + offset + i])
             for j, column in enumerate(columns):
-                same_text = ids is not None and ids[j] in (ids[itself], ids[partner])
+                same_text = ids is not None and ids[j] in known
                 if j == partner or (j != itself and not same_text):
                     denominator += math.exp(score(row, column, temperature, similarity))
             total -= math.log(math.exp(score(row, columns[partner], temperature, similarity)) / denominator)

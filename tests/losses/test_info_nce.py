@@ -32,6 +32,9 @@ OTHER_KEY_IDS = torch.tensor(
 HARD_IDS = torch.tensor([9, 7, 3, 3, 3])  # 0 doubles row 2; 1 is row 0's own hard negative and doubles row 0
 EXTRA_IDS = torch.tensor([5, 9])
 
+# Queries, keys and hard negatives. Rows 0 and 1 share a query, rows 2 and 4 a key. Hard negative 3 is the key of row 0.
+SHARED = (torch.tensor([1, 1, 2, 3, 4]), torch.tensor([5, 6, 7, 8, 7]), torch.tensor([9, 10, 11, 5, 12]))
+
 # Warm, but for the first, so that every column weighs in the sum.
 ONE_WAY = {
     "plain": {},
@@ -58,6 +61,14 @@ ONE_WAY = {
         "key_ids": KEY_IDS,
         "hard_negative_ids": HARD_IDS,
         "extra_ids": EXTRA_IDS,
+    },
+    "masked pairs": {
+        "hard_negatives": random(5, seed=3),
+        "query_ids": SHARED[0][1:4],
+        "key_ids": SHARED[1],
+        "hard_negative_ids": SHARED[2],
+        "all_query_ids": SHARED[0],
+        "temperature": 0.5,
     },
     "lone keys": {"keys_are_negatives": False, "extra_negatives": random(2, seed=4), "temperature": 0.5},
     "lone keys, others' hard negatives": {
@@ -91,6 +102,7 @@ NT_XENT = {
         "second_ids": torch.tensor([6, 7, 3, 1, 7]),
         "temperature": 0.5,
     },
+    "masked pairs": {"first_ids": SHARED[0], "second_ids": SHARED[1], "pairs": True, "temperature": 0.5},
 }
 
 
@@ -489,7 +501,8 @@ def test_module_masks_duplicates():
     module = InfoNCE(0.5, mask_duplicates=True)
 
     def slow(query_ids, key_ids, **options):
-        return slow_info_nce(first, second, query_ids=query_ids, key_ids=key_ids, temperature=0.5, **options) / 4
+        options |= {"query_ids": query_ids, "key_ids": key_ids, "all_query_ids": query_ids}
+        return slow_info_nce(first, second, temperature=0.5, **options) / 4
 
     one_text = module(first, second, text_id=of_queries)
     assert one_text.item() == pytest.approx(slow(of_queries, of_queries), rel=1e-12)
@@ -503,13 +516,40 @@ def test_module_masks_duplicates():
 
     ids = torch.cat([of_queries, of_keys])
     symmetric = InfoNCE(0.5, mask_duplicates=True, symmetric=True)(first, second, text_id=ids)
-    back = slow_info_nce(second, first, query_ids=of_keys, key_ids=of_queries, temperature=0.5) / 4
+    back = {"query_ids": of_keys, "key_ids": of_queries, "all_query_ids": of_keys, "temperature": 0.5}
+    back = slow_info_nce(second, first, **back) / 4
     assert symmetric.item() == pytest.approx((slow(of_queries, of_keys) + back) / 2, rel=1e-12)
     views = InfoNCE(0.5, mask_duplicates=True, topology="nt_xent")(first, second, text_id=ids)
-    expected = slow_nt_xent(first, second, first, second, temperature=0.5, first_ids=of_queries, second_ids=of_keys) / 8
+    expected = {"first_ids": of_queries, "second_ids": of_keys, "pairs": True, "temperature": 0.5}
+    expected = slow_nt_xent(first, second, first, second, **expected) / 8
     assert views.item() == pytest.approx(expected, rel=1e-12)
     # off, ids change nothing
     assert torch.equal(InfoNCE(0.5)(first, second, text_id=ids), InfoNCE(0.5)(first, second))
+
+
+def test_pairs_that_share_a_text_are_no_negatives_of_each_other():
+    """By hand, with orthogonal columns that each query has the cosine 0 to: a row's loss is ln(1 + k / e^(1/τ)), with k
+    columns left. Rows 0 and 1 share their query: key 1 and, as key 0 is also a hard negative of row 3, that one."""
+    rows = torch.eye(10, dtype=torch.float64)
+    queries = keys = rows[:5]
+    hard = rows[5:]
+    module = InfoNCE(1.0, mask_duplicates=True)
+    loss = module(queries, keys, hard_negatives=hard, text_id=torch.cat(SHARED))
+    # of the 4 other keys and 5 hard negatives, masked are: row 0: key 1, hard 3; 1: key 0, hard 3; 2: key 4; 4: key 2
+    left = [9 - 2, 9 - 2, 9 - 1, 9, 9 - 1]
+    assert loss.item() == pytest.approx(sum(math.log(1 + k / math.e) for k in left) / 5, abs=1e-12)
+    # without hard negatives in both directions, the same keys and queries are masked
+    both = InfoNCE(1.0, mask_duplicates=True, symmetric=True)(queries, keys, text_id=torch.cat(SHARED[:2]))
+    assert both.item() == pytest.approx(sum(math.log(1 + k / math.e) for k in (3, 3, 3, 4, 3)) / 5, abs=1e-12)
+
+
+def test_without_a_choice_only_pairs_are_masked():
+    first, second, ids = random(5, seed=1), random(5, seed=2), torch.cat(SHARED[:2])
+    on, off, by_rows = (InfoNCE(0.5, mask_duplicates=choice) for choice in (True, False, None))
+    assert on(first, second, text_id=ids).item() < off(first, second, text_id=ids).item() - 1e-3
+    assert torch.equal(by_rows(first, second, text_id=ids, pairs=True), on(first, second, text_id=ids))
+    assert torch.equal(by_rows(first, second, text_id=ids, pairs=False), off(first, second))
+    assert torch.equal(by_rows(first, second), off(first, second))
 
 
 def test_learned_temperature():
@@ -606,7 +646,7 @@ class Model(nn.Module):
     def forward(self, views, extra, ids):
         first, second, *hard = [self.encoder(view).tanh() for view in views]
         return self.objective(
-            first, second, hard_negatives=hard[0] if hard else None, extra_negatives=extra, text_id=ids
+            first, second, hard_negatives=hard[0] if hard else None, extra_negatives=extra, text_id=ids, pairs=True
         )
 
 
@@ -620,6 +660,9 @@ TOGETHER = {
     "nt-xent, masked": {"topology": "nt_xent", "mask_duplicates": True},
     "hard": {"hard_negative_log_weight": 0.6, "learn_temperature": True},
     "hard, extra, masked": {"hard_negative_log_weight": 0.6, "mask_duplicates": True, "learn_temperature": True},
+    "hard, masked pairs": {"mask_duplicates": None},
+    "nt-xent, masked pairs": {"topology": "nt_xent", "mask_duplicates": None},
+    "symmetric, masked pairs": {"symmetric": True, "mask_duplicates": None},
     "hard, extra, lone keys": {"hard_negative_log_weight": -math.inf, "keys_are_negatives": False},
 }
 
@@ -629,6 +672,9 @@ def model_inputs(name):
     views = [random(8, 4, seed=seed) for seed in range(3 if "hard" in name else 2)]
     extra = random(4, seed=9) if "extra" in name else None
     ids = torch.stack([torch.tensor([1, 2, 3, 4, 1, 5, 6, 3]) + 10 * (view % 2) for view in range(len(views))])
+    if "pairs" in name:  # the keys of rows that share a query differ, and a hard negative is the key of another row
+        ids[1] = torch.tensor([11, 12, 13, 14, 15, 16, 12, 18])
+        ids[2:] = torch.tensor([15, 20, 21, 22, 23, 24, 25, 13])
     return views, extra, ids
 
 

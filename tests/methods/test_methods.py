@@ -24,6 +24,9 @@ DOCUMENTS = [{"text": " ".join(TEXTS[start : start + 12])} for start in range(0,
 CLASSES = [{"text": text, "label": number % 4} for number, text in enumerate(TEXTS)]
 VIEWED = [{"text": text, "text_1": text[3:], "text_2": text[:-3]} for text in TEXTS]
 TRIPLETS = [{"text": TEXTS[i], "positive": TEXTS[i + 40], "negative": TEXTS[i + 80]} for i in range(64)]
+for row, other in ((5, 1), (9, 2)):  # rows 1 and 5 share their anchor, 2 and 9 their positive, on different ranks
+    TRIPLETS[row]["text" if row == 5 else "positive"] = TRIPLETS[other]["text" if row == 5 else "positive"]
+TRIPLETS[7]["negative"] = TRIPLETS[5]["positive"]
 PAIRS = [{"text": row["text"], "positive": row["positive"]} for row in TRIPLETS]
 LABELLED = [{"text": TEXTS[i], "positive": TEXTS[-i - 1], "label": i % 3} for i in range(64)]
 
@@ -67,9 +70,9 @@ CASES = {
     "sccl, explicit": ("sccl", {"clusters": 4, "alpha": 10.0}, VIEWED),
     "simcse-plus, queue": ("simcse-plus", {**TOKEN_VIEWS, "queue_size": 80, "noise_negatives": 5}, SENTENCES),
     "simcse-plus, the rest": ("simcse-plus", THE_REST, TAUGHT),
-    "simclr": ("simclr", TOKEN_VIEWS, SENTENCES),
+    "simclr": ("simclr", {}, PAIRS),
     "moco": ("moco", {**TOKEN_VIEWS, "queue_size": 80}, SENTENCES),
-    "moco-v3": ("moco-v3", {**TOKEN_VIEWS, "hidden_dimension": 16, "projection_dimension": 8}, SENTENCES),
+    "moco-v3": ("moco-v3", {"hidden_dimension": 16, "projection_dimension": 8}, PAIRS),
     "swav": ("swav", SWAV, SENTENCES),
     "byol": ("byol", {**TOKEN_VIEWS, "hidden_dimension": 16, "projection_dimension": 8}, SENTENCES),
     "simsiam": ("simsiam", {**TOKEN_VIEWS, "projection_dimension": 16, "bottleneck_dimension": 4}, SENTENCES),

@@ -8,7 +8,7 @@ from support.tiny import TEXTS, tiny_encoder_directory
 
 from textcl.encoder import Encoder
 from textcl.errors import InputError
-from textcl.methods import SimCSE
+from textcl.methods import MoCo, SimCLR, SimCSE, SimCSEPlus, SwAV
 
 TRIPLETS = [{"text": TEXTS[i], "positive": TEXTS[i + 40], "negative": TEXTS[i + 80]} for i in range(5)]
 
@@ -119,6 +119,90 @@ def test_duplicates_can_be_masked(directory):
     cosine[1, 2] = cosine[2, 1] = -torch.inf
     expected = torch.nn.functional.cross_entropy(cosine, torch.arange(4)).item()
     assert masking(**batch)["loss"].item() == pytest.approx(expected, abs=1e-10)
+
+
+SHARING = [
+    {"text": "a cat", "positive": "a pet", "negative": "a car"},
+    {"text": "a cat", "positive": "an animal", "negative": "a tree"},  # the anchor of the first
+    {"text": "a boat", "positive": "a ship", "negative": "an animal"},  # its hard negative is the second's positive
+    {"text": "a raft", "positive": "a ship", "negative": "a red stone"},  # the positive of the third
+    {"text": "the old garden", "positive": "a park", "negative": "a raft"},
+]
+
+
+def slow_supervised(z, rows, temperature):
+    """Equation 5, where no column is a negative of a row if its text is the anchor or the positive of a row with the
+    same anchor or the same positive."""
+    first, second, third = (torch.nn.functional.normalize(view, dim=1).tolist() for view in z)
+
+    def scaled(x, y):
+        return math.exp(sum(a * b for a, b in zip(x, y, strict=True)) / temperature)
+
+    total = 0.0
+    for i, row in enumerate(rows):
+        known = set()
+        for other in rows:
+            if other["text"] == row["text"] or other["positive"] == row["positive"]:
+                known |= {other["text"], other["positive"]}
+        own = scaled(first[i], second[i])
+        others = [second[j] for j, other in enumerate(rows) if other["positive"] not in known]
+        others += [third[j] for j, other in enumerate(rows) if other["negative"] not in known]
+        total -= math.log(own / (own + sum(scaled(first[i], other) for other in others)))
+    return total / len(rows)
+
+
+@pytest.mark.parametrize("chunk_size", [None, 2])
+def test_rows_that_share_an_anchor_or_a_positive_are_no_negatives_of_each_other(directory, chunk_size):
+    """The default for triplets; False: the paper's equation, in which they are negatives."""
+    method, paper = (
+        SimCSE(Encoder.from_pretrained(directory, pooling="cls").double(), temperature=0.5, mask_duplicates=choice)
+        .double()
+        .eval()
+        for choice in (None, False)
+    )
+    paper.load_state_dict(method.state_dict())
+    method.info_nce.chunk_size = chunk_size
+    batch = method.collator()(SHARING)
+    assert batch["column"].tolist() == [0] * 5 + [1] * 5 + [2] * 5
+    z = method.head(method.embed(batch)).unflatten(0, (3, 5))
+    expected = slow_supervised(z, SHARING, 0.5)
+    assert method(**batch)["loss"].item() == pytest.approx(expected, abs=1e-10)
+    assert paper(**batch)["loss"].item() == pytest.approx(oracle(z, 0.5), abs=1e-10)
+    assert oracle(z, 0.5) > expected + 1e-3
+
+
+def test_single_texts_are_negatives_of_their_duplicates_unless_asked_otherwise(directory):
+    """The paper's default for single texts."""
+    losses = {}
+    for choice in (None, False, True):
+        method = SimCSE(Encoder.from_pretrained(directory, pooling="cls"), mask_duplicates=choice)
+        torch.manual_seed(3)
+        torch.nn.init.normal_(method.head.dense.weight)
+        torch.nn.init.zeros_(method.head.dense.bias)
+        batch = method.collator()(rows(0, 9, 30, 0))
+        assert not batch["column"].any()
+        losses[choice] = method.eval()(**batch)["loss"].item()
+    assert losses[None] == losses[False] > losses[True] + 1e-3
+
+
+def test_a_method_without_hard_negatives_refuses_triplets(directory):
+    """Its two views would be cut out of three blocks."""
+    for kind in (SimCLR, MoCo, SimCSEPlus, SwAV):
+        with pytest.raises(InputError, match="no hard negatives"):
+            kind(Encoder.from_pretrained(directory)).collator()(TRIPLETS)
+
+
+def test_text_views_are_known_by_their_text(directory):
+    """So that equal texts are found although their views differ."""
+    method = SimCSE(Encoder.from_pretrained(directory))
+    texts = ["a boat", "a raft", "a boat"]
+    words = ["red", "old", "new"]
+    views = [{"text": t, "text_1": f"{w} {t}", "text_2": f"the {w} {t}"} for w, t in zip(words, texts, strict=True)]
+    batch = method.collator()(views)
+    plain = method.collator()([{"text": text} for text in texts])
+    assert torch.equal(batch["text_id"], plain["text_id"])
+    assert not batch["column"].any()
+    assert not torch.equal(batch["input_ids"][0], batch["input_ids"][1])
 
 
 def test_needing_hooks_and_not_getting_them_raises(directory):

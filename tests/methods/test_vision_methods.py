@@ -1,5 +1,6 @@
 """SimCLR, MoCo, SwAV, BYOL, SimSiam, Barlow Twins and VICReg: losses by loops, state that moves, two ranks."""
 
+import inspect
 import logging
 
 import pytest
@@ -20,7 +21,9 @@ from torch.nn.functional import normalize
 from torch.nn.parallel import DistributedDataParallel
 
 from textcl.encoder import Encoder
-from textcl.methods import BYOL, METHODS, BarlowTwins, MoCo, MoCoV3, SimCLR, SimSiam, SwAV, VICReg
+from textcl.errors import InputError
+from textcl.methods import BYOL, METHODS, BarlowTwins, MoCo, MoCoV3, SimCLR, SimCSEPlus, SimSiam, SwAV, VICReg
+from textcl.runs.recipe import load_recipe, resolve
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.trainer import ContrastiveTrainer
 
@@ -104,6 +107,45 @@ def test_moco_v3_is_twice_the_temperature_of_both_directions(directory):
     keys = [method.target.projector(view) for view in views_of(method.target.encoder, batch)]
     expected = slow_info_nce(queries[0], keys[1], temperature=0.3) + slow_info_nce(queries[1], keys[0], temperature=0.3)
     close(method(**batch)["loss"], 2 * 0.3 * expected / ROWS)
+
+
+PAIRS = [
+    {"text": "a cat", "positive": "a pet"},
+    {"text": "a cat", "positive": "an animal"},
+    {"text": "a boat", "positive": "a ship"},
+    {"text": "a raft", "positive": "a ship"},
+    {"text": "the garden", "positive": "the old park"},
+]
+QUERY_IDS, KEY_IDS = torch.tensor([1, 1, 2, 3, 4]), torch.tensor([5, 6, 7, 7, 8])
+ONE_WAY = {"query_ids": QUERY_IDS, "key_ids": KEY_IDS, "all_query_ids": QUERY_IDS, "temperature": 0.3}
+BACK = {"query_ids": KEY_IDS, "key_ids": QUERY_IDS, "all_query_ids": KEY_IDS, "temperature": 0.3}
+
+
+def test_pairs_that_share_a_text_are_no_negatives_of_each_other_in_any_method_with_negatives(directory):
+    method = build(SimCLR, directory, temperature=0.3)
+    batch = method.collator()(PAIRS)
+    first, second = method.projector(torch.cat(views_of(method.encoder, batch))).chunk(2)
+    ids = {"first_ids": QUERY_IDS, "second_ids": KEY_IDS, "pairs": True, "temperature": 0.3}
+    close(method(**batch)["loss"], slow_nt_xent(first, second, first, second, **ids) / 10)
+
+    method = build(MoCoV3, directory, temperature=0.3, **SMALL)
+    queries = [method.predictor(method.projector(view)) for view in views_of(method.encoder, batch)]
+    keys = [method.target.projector(view) for view in views_of(method.target.encoder, batch)]
+    expected = slow_info_nce(queries[0], keys[1], **ONE_WAY) + slow_info_nce(queries[1], keys[0], **BACK)
+    close(method(**batch)["loss"], 2 * 0.3 * expected / 5)
+
+    method = build(MoCo, directory, temperature=0.3, queue_size=4, projection_dimension=8, in_batch_negatives=True)
+    queries = method.projector(views_of(method.encoder, batch)[0])
+    keys = method.target.projector(views_of(method.target.encoder, batch)[1])
+    close(method(**batch)["loss"], slow_info_nce(queries, keys, **ONE_WAY) / 5)
+
+
+def test_rows_with_fewer_columns_than_the_method_has_views_are_refused(directory):
+    """SwAV's short views of a pair, or of two text views: there are none."""
+    method = build(SwAV, directory, prototypes=4, short_views=2, **SMALL)
+    for rows in (PAIRS, [{**row, "text_1": "a", "text_2": "b"} for row in SENTENCES[:3]]):
+        with pytest.raises(InputError, match="--short-views 0"):
+            method.collator()(rows)
 
 
 def slow_swav(method, batch, queues=(None, None)):
@@ -375,6 +417,47 @@ def test_swav_warns_of_more_prototypes_than_rows_can_fill(directory, caplog):
         with caplog.at_level(logging.WARNING, "textcl"):
             build(SwAV, directory, prototypes=prototypes, queue_size=18, **SMALL).on_fit_start(SENTENCES, 12)
         assert ("31 prototypes, more than the 30 rows" in caplog.text) == warned
+
+
+def test_sizes_that_corpus_or_batch_cannot_fill_are_warned_of_with_their_flag(directory, caplog):
+    """The paper's sizes on a corpus of 256 texts in batches of 64, and the sizes that fit."""
+
+    def said(kind, **options):
+        caplog.clear()
+        method = kind(Encoder.from_pretrained(directory, device="cpu"), **options)
+        with caplog.at_level(logging.WARNING, "textcl"):
+            method.on_fit_start([{"text": "a"}] * 256, 64)
+        return caplog.text
+
+    assert "--queue-size is 65,536, but the corpus has only 256 rows" in said(MoCo, queue_size=65536)
+    assert "--queue-size is 193" in said(MoCo, queue_size=193)
+    assert not said(MoCo, queue_size=192)
+    assert "--queue-size is 256" in said(SwAV)
+    assert "--queue-size is 500" in said(SimCSEPlus, queue_size=500)
+    assert not said(SimCSEPlus)
+    assert "Lower --prototypes" in said(SwAV, prototypes=3000, queue_size=100)
+    assert not said(SwAV, queue_size=100)
+    for kind in (BarlowTwins, VICReg):
+        assert "--projection-dimension is 1,025, but a batch has only 64 rows" in said(kind, projection_dimension=1025)
+        assert not said(kind)
+    decorrelation = {"decorrelation_weight": 0.1, "decorrelation_dimension": 1025}
+    assert "--decorrelation-dimension is 1,025" in said(SimCSEPlus, **decorrelation)
+
+
+def test_the_sizes_of_papers_on_images_default_to_those_of_the_standard_runs():
+    """In the constructor and in the flags alike; what clips no gradient in the recipe clips none by default."""
+    sizes = {"projection_dimension", "hidden_dimension", "bottleneck_dimension", "queue_size", "queue_start"}
+    sizes |= {"prototypes", "frozen_steps", "max_grad_norm"}
+    for name in ("simclr", "moco", "moco-v3", "swav", "byol", "simsiam", "barlow-twins", "vicreg"):
+        defaults, standard = resolve({"method": name})[0].flags, load_recipe(f"standard-{name}")
+        found = sizes & standard.keys()
+        assert {key: defaults[key] for key in found} == {key: standard[key] for key in found}, name
+        for parameter in inspect.signature(METHODS[name]).parameters.values():
+            if parameter.name in sizes:
+                assert parameter.default == defaults[parameter.name]
+    assert resolve({"method": "barlow-twins"})[0].flags["max_grad_norm"] == 0.0
+    assert resolve({"method": "barlow-twins"}, ["--max-grad-norm", "1"])[0].flags["max_grad_norm"] == 1.0
+    assert resolve({"method": "byol"})[0].flags["max_grad_norm"] == 1.0
 
 
 # -- two ranks --------------------------------------------------------------------------------------------------------

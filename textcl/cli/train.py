@@ -90,7 +90,7 @@ def help_page(parser: Any, *, everything: bool = False) -> str:
     width = max(shutil.get_terminal_size((120, 24)).columns, 80) - COLUMN
     lines = [USAGE, "", "Flags are shown with their defaults; those without one are followed by their type."]
     for group in parser.dataclass_types:
-        entries = [_entry(field) for field in fields(group) if field.init and field.name not in hidden]
+        entries = [_entry(field, parser) for field in fields(group) if field.init and field.name not in hidden]
         if group._argument_group_name == "run":
             entries += [(f"--{name.replace('_', '-')}", text) for name, text in FLAGS.items()]
         lines += ["", f"{group._argument_group_name}:"] if entries else []
@@ -100,9 +100,9 @@ def help_page(parser: Any, *, everything: bool = False) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _entry(field: Any) -> tuple[str, str]:
-    """A flag with its default or type, and its help text."""
-    default = field.default if field.default_factory is MISSING else field.default_factory()
+def _entry(field: Any, parser: Any) -> tuple[str, str]:
+    """A flag with its default, that of the method if it has its own, or its type, and its help text."""
+    default = parser.get_default(field.name)
     if default in (MISSING, None, "", []):
         value = "true|false" if bool in get_args(field.type) else TYPES.get(field.type, "TEXT")
     else:

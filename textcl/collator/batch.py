@@ -12,15 +12,17 @@ from textcl.encoder.batching import Tokens, on_host, row_lengths
 class Batch(Tokens, total=False):
     """Token rows of all views, view by view: all rows of view 0, then all of view 1, and so on.
 
-    `lengths`, `view`, `mlm_labels` and `mlm_lengths` decide the shapes of a step. They are numpy arrays, which stay on
-    the CPU when a trainer moves the batch; reading them does not wait for the GPU. `embed` and `objective` of a method
-    read the keys below and those of `Tokens`.
+    `lengths`, `view`, `column`, `mlm_labels` and `mlm_lengths` decide the shapes of a step or what it computes. They
+    are numpy arrays, which stay on the CPU when a trainer moves the batch; reading them does not wait for the GPU.
+    `embed` and `objective` of a method read the keys below and those of `Tokens`.
     """
 
     group: Tensor
     """A number that is equal for rows that are positives of each other, (rows,)."""
     text_id: Tensor
     """A hash of each row's text before any view, (rows,). Equal texts have equal hashes, also on other ranks."""
+    column: np.ndarray
+    """The column of each row's text, (rows,): 0 text, 1 positive, 2 negative. Stays on the CPU."""
     label: Tensor
     """The label of each dataset row, (batch,), if the dataset has labels."""
     teacher: Tensor
@@ -44,7 +46,7 @@ class Batch(Tokens, total=False):
 Tensors = dict[str, Tensor]
 """A batch before `finished`: all its values are tensors."""
 
-_ON_HOST = ("view", "mlm_labels", "mlm_lengths")
+_ON_HOST = ("view", "column", "mlm_labels", "mlm_lengths")
 
 
 def finished(tensors: Tensors) -> Batch:
@@ -66,6 +68,11 @@ def rows_of_view(batch: Batch, number: int) -> Batch:
     rows, count = where_views_are(batch)[number], len(batch["view"])
     values = cast("dict[str, Any]", batch).items()
     return cast(Batch, {name: each[rows] for name, each in values if len(each) == count})
+
+
+def holds_pairs(batch: Batch) -> bool | None:
+    """Whether the rows are pairs or triplets, not views of single texts; None: the collator does not say."""
+    return bool(batch["column"].any()) if "column" in batch else None
 
 
 def masked_copies(batch: Batch) -> Tokens:

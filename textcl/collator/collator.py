@@ -41,7 +41,7 @@ class Collator:
     The batch is block-major: all rows of block 0, then all of block 1, and so on. It holds (see `Batch`):
 
     - `input_ids`, `attention_mask` and the tokenizer's other tensors, each (blocks · batch, length);
-    - `lengths`, and `view`, the number of the block, each (blocks · batch,);
+    - `lengths`, `view`, the number of the block, and `column`, that of its column, each (blocks · batch,);
     - `group`, equal for rows that are positives of each other, and `text_id`, a hash of the text before any view;
     - `label` (batch,) and `teacher` (batch, dim of the teacher), if the rows have them;
     - with `mask_probability`, masked copies of the rows as they were before any operator: `mlm_input_ids`,
@@ -61,6 +61,7 @@ class Collator:
         blocks: The blocks of the batch; None: two views of `text`, or each labelled column once.
         dropout_views: Whether the model has the dropout that makes two views of equal tokens; if not, such views are
             an error.
+        triplets: Whether rows may hold hard negatives; if not, a column `negative` is an error.
         mask_probability: Share of the tokens that are chosen for masked-word prediction; 0: no masked copies.
         seed: Seed of views and masks.
     """
@@ -73,6 +74,7 @@ class Collator:
         views: Sequence[View] = (PLAIN, PLAIN),
         blocks: Sequence[Block] | None = None,
         dropout_views: bool = True,
+        triplets: bool = True,
         mask_probability: float = 0.0,
         seed: int = 42,
     ) -> None:
@@ -83,6 +85,7 @@ class Collator:
         self.blocks = blocks
         self.dropout_views = dropout_views
         self.needs_labels = False
+        self.triplets = triplets
         self.mask_probability = mask_probability
         self.seed = seed
         self._special = torch.tensor(tokenizer.all_special_ids)
@@ -104,14 +107,20 @@ class Collator:
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> Batch:
         blocks = self._blocks(rows)
         columns = self._columns(blocks)
-        texts = [text for column, _ in columns for text in texts_of(rows, column)]
+        originals = [  # a text view is known by the text that it was made of
+            text
+            for column, _ in columns
+            for text in texts_of(rows, "text" if column not in COLUMNS and "text" in rows[0] else column)
+        ]
         ids = [ids for column, template in columns for ids in self._token_ids(rows, column, template)]
         which = torch.cat(
             [torch.arange(len(rows)) + columns.index((column, view.template)) * len(rows) for column, view in blocks]
         )
         view = torch.arange(len(blocks)).repeat_interleave(len(rows))
         group = torch.arange(len(rows)).repeat(len(blocks))
-        batch = self.flat_batch(texts, ids, which, view, group)
+        batch = self.flat_batch(originals, ids, which, view, group)
+        numbers = [COLUMNS.index(column) if column in COLUMNS else 0 for column, _ in blocks]
+        batch["column"] = torch.tensor(numbers).repeat_interleave(len(rows))
         if self.needs_labels or any("label" in row for row in rows):
             batch["label"] = torch.tensor(labels_of(rows))
         if "teacher" in rows[0]:
@@ -228,8 +237,11 @@ class Collator:
                 raise InputError(
                     f"The rows hold both a positive and a view of the text, {text_views[0]!r}; leave one of them out."
                 )
-            return [(column, PLAIN) for column in COLUMNS if column in present or column == "text"]
+            columns = [column for column in COLUMNS if column in present or column == "text"]
+            self._check_columns(columns)
+            return [(column, PLAIN) for column in columns]
         if text_views:
+            self._check_columns(text_views)
             return [(f"text_{number}", view) for number, view in enumerate(self.views, start=1)]
         if not self.dropout_views and all(view == PLAIN for view in self.views):
             raise InputError(
@@ -237,6 +249,19 @@ class Collator:
                 "dropout rate to 0). Set dropout=0.1, choose other views, or train on pairs."
             )
         return [("text", view) for view in self.views]
+
+    def _check_columns(self, columns: Sequence[str]) -> None:
+        """Raises if there are more columns than the method reads, or fewer than it has views."""
+        if "negative" in columns and not self.triplets:
+            raise InputError(
+                "This method has no hard negatives, but the rows have a column 'negative'. Leave that column out "
+                "(--column with two columns), or train simcse, which has hard negatives."
+            )
+        if len(columns) < len(self.views):
+            raise InputError(
+                f"The method takes {len(self.views)} views of a text, but these rows already hold {len(columns)} of "
+                f"them ({', '.join(columns)}). Set short_views to 0 (--short-views 0), or train on single texts."
+            )
 
     def _operated(self, batch: Tensors, views: Sequence[View]) -> Tensors:
         """Applies the token operators of the views, which may change the lengths of the rows."""

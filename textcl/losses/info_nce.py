@@ -8,7 +8,7 @@ These are pure functions. Rows are those of this rank, columns those of all rank
 rank's first row. ``textcl.modules.InfoNCE`` gathers, holds the temperature and takes the mean.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -19,6 +19,9 @@ Similarity = Literal["cosine", "dot"]
 
 NO_ID = torch.iinfo(torch.int64).min
 """The id of a column whose text is unknown; such a column is never a duplicate."""
+
+_MIX = 0x1E3779B97F4A7C15
+_ROWS_AT_A_TIME = 1024
 
 
 def info_nce(
@@ -35,6 +38,7 @@ def info_nce(
     key_ids: Tensor | None = None,
     hard_negative_ids: Tensor | None = None,
     extra_ids: Tensor | None = None,
+    all_query_ids: Tensor | None = None,
     keys_are_negatives: bool = True,
     chunk_size: int | None = None,
 ) -> Tensor:
@@ -62,6 +66,9 @@ def info_nce(
         key_ids: ``(columns,)``, ids of the keys' texts.
         hard_negative_ids: ``(columns,)``, ids of the hard negatives' texts; None: hard negatives are not masked.
         extra_ids: ``(any number,)``, ids of the extra negatives' texts; None: extra negatives are not masked.
+        all_query_ids: ``(columns,)``, ids of the texts of the queries of all ranks, if a query and its key show
+            different texts. With them a column is also masked if its text is the query or the key of a row with the
+            same query or the same key as this row.
         keys_are_negatives: False: a key is the positive of its own row, and is not in any other row's denominator.
         chunk_size: None: compute all ``(batch, columns)`` scores at once. A number: compute tiles of that many rows and
             columns, with memory linear in the batch; backward computes the scores again.
@@ -96,7 +103,9 @@ def info_nce(
             ]
         )
     lone_keys = 0 if keys_are_negatives else keys.shape[0]
-    pairing = _Pairing(positive, shifts, query_ids if ids is not None else None, ids, lone_keys)
+    pairing = _Pairing(positive, shifts, column_ids=ids, lone_keys=lone_keys)
+    if ids is not None and query_ids is not None and key_ids is not None:
+        pairing = replace(pairing, texts=(query_ids, key_ids[positive]), pairs=_pairs(all_query_ids, key_ids))
     return _row_losses(queries, torch.cat(columns), pairing, temperature, similarity, chunk_size)
 
 
@@ -111,6 +120,7 @@ def nt_xent(
     similarity: Similarity = "cosine",
     first_ids: Tensor | None = None,
     second_ids: Tensor | None = None,
+    pairs: bool = False,
     chunk_size: int | None = None,
 ) -> Tensor:
     r"""NT-Xent, summed over the rows of both views: each row must find its other view among all other rows.
@@ -131,6 +141,8 @@ def nt_xent(
         first_ids: ``(columns,)``, ids of the texts of ``all_first``. With ``first_ids`` and ``second_ids`` duplicates
             are masked as in ``info_nce``.
         second_ids: ``(columns,)``, ids of the texts of ``all_second``.
+        pairs: whether the two views show different texts. If so, a row's columns are also masked as with
+            ``all_query_ids`` in ``info_nce``.
         chunk_size: see ``info_nce``.
 
     Returns:
@@ -144,13 +156,14 @@ def nt_xent(
     own_first = offset + torch.arange(first.shape[0], device=first.device)
     own_second = all_first.shape[0] + own_first
     itself = torch.cat([own_first, own_second])
-    ids = torch.cat([first_ids, second_ids]) if first_ids is not None and second_ids is not None else None
-    pairing = _Pairing(
-        positive=torch.cat([own_second, own_first]),
-        shifts=[(itself, -torch.inf)],
-        row_ids=None if ids is None else ids[itself],
-        column_ids=ids,
-    )
+    pairing = _Pairing(positive=torch.cat([own_second, own_first]), shifts=[(itself, -torch.inf)])
+    if first_ids is not None and second_ids is not None:
+        pairing = replace(
+            pairing,
+            texts=(first_ids[own_first].repeat(2), second_ids[own_first].repeat(2)),
+            column_ids=torch.cat([first_ids, second_ids]),
+            pairs=_pairs(first_ids if pairs else None, second_ids),
+        )
     rows, columns = torch.cat([first, second]), torch.cat([all_first, all_second])
     return _row_losses(rows, columns, pairing, temperature, similarity, chunk_size)
 
@@ -164,15 +177,18 @@ class _Pairing:
         shifts: ``(index, value)`` pairs, where ``index`` is ``(rows,)``: ``value`` is added to each row's score at
             column ``index``. It is the log weight of a row's own hard negative, or minus infinity to remove a row's
             score with itself.
-        row_ids: ``(rows,)``, ids of the rows' texts; None: duplicates are not masked.
+        texts: the ids of the two texts of each row's pair, query and key, each ``(rows,)``; None: duplicates are not
+            masked.
         column_ids: ``(columns,)``, ids of the columns' texts; None: duplicates are not masked.
+        pairs: the pairs of all ranks, see ``_pairs``; None: a row's query and key show one text.
         lone_keys: the first ``lone_keys`` columns count only for the row whose positive they are.
     """
 
     positive: Tensor
     shifts: list[tuple[Tensor, float]]
-    row_ids: Tensor | None
-    column_ids: Tensor | None
+    texts: tuple[Tensor, Tensor] | None = None
+    column_ids: Tensor | None = None
+    pairs: Tensor | None = None
     lone_keys: int = 0
 
     def scores(self, rows: Tensor, columns: Tensor, row: slice, column: slice) -> Tensor:
@@ -180,15 +196,37 @@ class _Pairing:
         scores = rows[row] @ columns[column].T
         for index, value in self.shifts:
             _add_at(scores, index[row] - column.start, value)
-        if self.row_ids is not None and self.column_ids is not None:
+        if self.texts is not None and self.column_ids is not None:
             ids = self.column_ids[column]
-            same = (ids == self.row_ids[row, None]) | (ids == self.column_ids[self.positive[row], None])
             number = torch.arange(column.start, column.start + ids.shape[0], device=ids.device)
-            scores.masked_fill_(same & (number != self.positive[row, None]), -torch.inf)
+            for part in _slices(scores.shape[0], _ROWS_AT_A_TIME):  # the 64-bit codes of a whole tile would be large
+                query, key, positive = (each[row][part, None] for each in (*self.texts, self.positive))
+                same = self._related(query, key, ids) & (number != positive)
+                scores[part].masked_fill_(same, -torch.inf)
         if column.start < self.lone_keys:
             number = torch.arange(column.start, column.start + scores.shape[1], device=scores.device)
             scores.masked_fill_((number < self.lone_keys) & (number != self.positive[row, None]), -torch.inf)
         return scores
+
+    def _related(self, query: Tensor, key: Tensor, ids: Tensor) -> Tensor:
+        """Whether each column's text belongs to a row's pair, or to a pair with the same query or the same key."""
+        related = (ids == query) | (ids == key)
+        if self.pairs is None:
+            return related
+        for codes in (_codes(query, ids), _codes(ids, key)):
+            place = torch.searchsorted(self.pairs, codes).clamp(max=len(self.pairs) - 1)
+            related |= self.pairs[place] == codes
+        return related
+
+
+def _pairs(query_ids: Tensor | None, key_ids: Tensor) -> Tensor | None:
+    """The pairs of texts of all rows of all ranks, as sorted codes; None if query and key show one text."""
+    return None if query_ids is None else _codes(query_ids, key_ids).sort().values
+
+
+def _codes(query_ids: Tensor, key_ids: Tensor) -> Tensor:
+    """One number for each pair of ids, a hash as the ids are: the product wraps around at 64 bits."""
+    return query_ids * _MIX + key_ids
 
 
 def _row_losses(

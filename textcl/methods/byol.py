@@ -31,7 +31,8 @@ class BYOL(Method):
         momentum: Initial momentum τ of the target: higher makes it follow the encoder more slowly. The paper uses 0.996
             for a thousand epochs and 0.99 for up to three hundred. It rises towards 1 along a cosine (section 3.3).
         projection_dimension: Output dimension of projector and predictor.
-        hidden_dimension: Hidden dimension of projector and predictor.
+        hidden_dimension: Hidden dimension of projector and predictor; 4096 in the paper. The default is that of the
+            standard run.
         target_dropout: Whether the target uses dropout, which makes its two plain views differ.
         asymmetric: False: remove predictor and target, and pull both views together with gradient on both sides. A
             control that collapses.
@@ -59,7 +60,7 @@ class BYOL(Method):
         second_view: str = "plain",
         momentum: Share = 0.99,
         projection_dimension: Count = 256,
-        hidden_dimension: Count = 4096,
+        hidden_dimension: Count = 1024,
         target_dropout: bool = True,
         asymmetric: bool = True,
     ) -> None:

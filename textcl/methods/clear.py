@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from textcl.collator.batch import Batch
+from textcl.collator.batch import Batch, holds_pairs
 from textcl.encoder import Encoder
 from textcl.methods.method import Method, Outputs
 from textcl.modules.heads import mlp
@@ -31,7 +31,8 @@ class CLEAR(Method):
         reduction: "sum": add the loss over the pairs (eq. 2); "mean": average it.
         mlm_weight: Weight of the masked-word term; 0: no such term.
         mlm_probability: Share of the tokens that are masked for the masked-word term.
-        mask_duplicates: Do not use rows with the same text as each other's negatives; the paper uses them.
+        mask_duplicates: Do not use rows with the same text, nor pairs that share one of their texts, as each other's
+            negatives. None: yes for pairs, no for single texts; the paper uses all of them.
 
     Example:
         >>> method = CLEAR(Encoder.from_pretrained("bundled", pooling="cls"), "span_deletion+reordering", "reordering")
@@ -58,7 +59,7 @@ class CLEAR(Method):
         reduction: Literal["mean", "sum"] = "sum",
         mlm_weight: NotNegative = 1.0,
         mlm_probability: Share = 0.15,
-        mask_duplicates: bool = False,
+        mask_duplicates: bool | None = None,
     ) -> None:
         super().__init__(encoder)
         self.views = encoder.prepare_views(first_view, second_view)
@@ -76,7 +77,7 @@ class CLEAR(Method):
 
     def objective(self, embeddings: Tensor, batch: Batch) -> Outputs:
         first, second = self.head(embeddings).chunk(2)
-        loss = self.info_nce(first, second, text_id=batch["text_id"])
+        loss = self.info_nce(first, second, text_id=batch["text_id"], pairs=holds_pairs(batch))
         if self.mlm_head is None:
             return {"loss": loss}
         mlm = self.mlm_head.on_copies(self.encoder, batch)

@@ -72,9 +72,11 @@ class Method(nn.Module):
         name: The name of the method on the command line and in recipes.
         family: How the method avoids collapse: negatives, clustering, asymmetry or redundancy reduction, see
             docs/families.md.
-        needs: The rows that it trains on: sentences, documents, pairs, triplets.
+        needs: The rows that it trains on: sentences, documents, pairs, triplets. Rows with hard negatives are refused
+            unless it names triplets.
         paper: The paper to cite.
         option_papers: Further papers to cite, by the option that uses them.
+        argument_defaults: Training arguments whose flags have another default for this method.
         takes_views: Whether rows may hold text views, `text_1` and `text_2`, in place of the method's own views.
         views: The views of an unlabelled text, see `textcl.views.view`. Two plain views differ by dropout.
         mask_probability: Share of the tokens that are predicted in masked copies of the rows, for a masked-word term.
@@ -87,6 +89,7 @@ class Method(nn.Module):
     needs: ClassVar[str] = "sentences"
     paper: ClassVar[str] = ""
     option_papers: ClassVar[dict[str, str]] = {}
+    argument_defaults: ClassVar[dict[str, Any]] = {}
     takes_views: ClassVar[bool] = True
     accepts_loss_kwargs = False  # the loss is a mean over its batch, so the Trainer must divide it under accumulation
 
@@ -117,6 +120,7 @@ class Method(nn.Module):
             self.encoder.max_length,
             views=self.views,
             dropout_views=self.encoder.has_dropout,
+            triplets="triplets" in self.needs,
             mask_probability=self.mask_probability,
             seed=seed,
         )
@@ -167,6 +171,10 @@ class Method(nn.Module):
             dataset: The training rows.
             batch_size: Number of rows of a batch over all ranks.
         """
+        self.check_sizes(len(dataset), batch_size)
+
+    def check_sizes(self, rows: int, batch_size: int) -> None:
+        """Warns of sizes that a corpus of so many rows, or a batch over all ranks, cannot fill."""
 
     def before_optimizer_step(self, step: int) -> None:
         """Called when gradients are final, before the optimizer step; `step` steps were done before."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from textcl.collator.batch import Batch, rows_of_view
+from textcl.collator.batch import Batch, holds_pairs, rows_of_view
 from textcl.encoder import Encoder
 from textcl.methods.method import Method, Outputs
 from textcl.modules.heads import mlp
@@ -32,10 +32,12 @@ class MoCo(Method):
         temperature: Softmax temperature τ: lower makes hard negatives count more; 0.2 in version 2 (table 1 there).
         momentum: Momentum m of the copy: higher makes it follow the encoder more slowly (table in section 4.1).
         queue_size: Number of keys in the queue. The paper's 65,536 need a corpus many times larger; otherwise the queue
-            holds the same texts as the batch.
+            holds the same texts as the batch. The default is that of the standard run.
         in_batch_negatives: Use the keys of other rows of the batch as negatives too, as ESimCSE and MoCoSE do on text.
         projection_dimension: Output dimension of the projector.
         target_dropout: Whether keys are made with dropout.
+        mask_duplicates: Do not use the keys of rows with the same text, nor of pairs that share a text, as in-batch
+            negatives. None: yes for pairs, no for single texts. Keys in the queue are not masked.
 
     Example:
         >>> method = MoCo(Encoder.from_pretrained("bundled"), queue_size=256)
@@ -60,10 +62,11 @@ class MoCo(Method):
         second_view: str = "plain",
         temperature: Positive = 0.2,
         momentum: Share = 0.999,
-        queue_size: ZeroOrMore = 65536,
+        queue_size: ZeroOrMore = 1024,
         in_batch_negatives: bool = False,
         projection_dimension: Count = 128,
         target_dropout: bool = True,
+        mask_duplicates: bool | None = None,
     ) -> None:
         super().__init__(encoder)
         self.views = encoder.prepare_views(first_view, second_view)
@@ -71,8 +74,11 @@ class MoCo(Method):
         self.projector = mlp([dimension, dimension, projection_dimension], batch_norm=False).to(encoder.device)
         self.target = Target(encoder, self.projector, dropout=target_dropout)
         self.queue = Queue(queue_size, projection_dimension).to(encoder.device)
-        self.info_nce = InfoNCE(temperature, keys_are_negatives=in_batch_negatives)
+        self.info_nce = InfoNCE(temperature, keys_are_negatives=in_batch_negatives, mask_duplicates=mask_duplicates)
         self.momentum = momentum
+
+    def check_sizes(self, rows: int, batch_size: int) -> None:
+        self.queue.check_size(rows, batch_size)
 
     def embed(self, batch: Batch) -> Tensor:
         return self.encoder.embed(rows_of_view(batch, 0), views=self.views)
@@ -81,7 +87,8 @@ class MoCo(Method):
         queries = self.projector(embeddings)
         of_target = self.target.embed(rows_of_view(batch, 1), self.views)
         keys = self.target.projector(of_target)
-        loss = self.info_nce(queries, keys, extra_negatives=self.queue.read())
+        ids, pairs = batch["text_id"], holds_pairs(batch)
+        loss = self.info_nce(queries, keys, extra_negatives=self.queue.read(), text_id=ids, pairs=pairs)
         return {"loss": loss, "keys": keys, "embeddings": torch.cat([embeddings.detach(), of_target])}
 
     def after_optimizer_step(self, step: int, total: int, keys: Sequence[Tensor]) -> None:

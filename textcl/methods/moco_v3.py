@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from textcl.collator.batch import Batch
+from textcl.collator.batch import Batch, holds_pairs
 from textcl.encoder import Encoder
 from textcl.methods.method import Method, Outputs
 from textcl.modules.heads import mlp
@@ -29,8 +29,11 @@ class MoCoV3(Method):
         momentum: Initial momentum m of the copy: higher makes it follow the encoder more slowly. It rises to 1 along a
             cosine.
         projection_dimension: Output dimension of projector and predictor.
-        hidden_dimension: Hidden dimension of projector and predictor.
+        hidden_dimension: Hidden dimension of projector and predictor; 4096 in the authors' code. The default is that of
+            the standard run.
         target_dropout: Whether keys are made with dropout.
+        mask_duplicates: Do not use rows with the same text, nor pairs that share one of their texts, as each other's
+            negatives. None: yes for pairs, no for single texts; the paper uses all of them.
 
     Example:
         >>> method = MoCoV3(Encoder.from_pretrained("bundled"))
@@ -56,8 +59,9 @@ class MoCoV3(Method):
         temperature: Positive = 0.2,
         momentum: Share = 0.99,
         projection_dimension: Count = 256,
-        hidden_dimension: Count = 4096,
+        hidden_dimension: Count = 1024,
         target_dropout: bool = True,
+        mask_duplicates: bool | None = None,
     ) -> None:
         super().__init__(encoder)
         self.views = encoder.prepare_views(first_view, second_view)
@@ -66,7 +70,7 @@ class MoCoV3(Method):
         self.projector = mlp([encoder.dimension, hidden, hidden, output], last="batch_norm").to(encoder.device)
         self.predictor = mlp([output, hidden, output], last="batch_norm").to(encoder.device)
         self.target = Target(encoder, self.projector, dropout=target_dropout)
-        self.info_nce = InfoNCE(temperature)
+        self.info_nce = InfoNCE(temperature, mask_duplicates=mask_duplicates)
         self.temperature = temperature
         self.momentum = momentum
 
@@ -74,7 +78,9 @@ class MoCoV3(Method):
         first, second = (self.predictor(self.projector(view)) for view in embeddings.chunk(2))
         of_target = self.target.embed(batch, self.views)
         first_keys, second_keys = (self.target.projector(view) for view in of_target.chunk(2))
-        loss = self.info_nce(first, second_keys) + self.info_nce(second, first_keys)
+        ids, pairs = batch["text_id"], holds_pairs(batch)
+        loss = self.info_nce(first, second_keys, text_id=ids, pairs=pairs)
+        loss = loss + self.info_nce(second, first_keys, text_id=ids.roll(len(first)), pairs=pairs)
         return {"loss": 2 * self.temperature * loss}
 
     def after_optimizer_step(self, step: int, total: int, keys: Sequence[Tensor]) -> None:

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from textcl.collator.batch import Batch
+from textcl.collator.batch import Batch, holds_pairs
 from textcl.encoder import Encoder
 from textcl.methods.method import Method, Outputs
 from textcl.modules.heads import mlp
@@ -24,9 +24,11 @@ class SimCLR(Method):
         second_view: The second view of a text.
         temperature: Softmax temperature τ: lower makes hard negatives count more. The paper uses 0.1 with its large
             batches and 0.5 with small ones (table 5, on images).
-        projection_dimension: Output dimension of the projector (section 4.2: 128; larger ones change little).
+        projection_dimension: Output dimension of the projector (section 4.2: 128; larger ones change little), as in the
+            standard run.
         hidden_dimension: Hidden dimension of the projector; None: the encoder's dimension.
-        mask_duplicates: Do not use rows with the same text as each other's negatives; the paper uses them.
+        mask_duplicates: Do not use rows with the same text, nor pairs that share one of their texts, as each other's
+            negatives. None: yes for pairs, no for single texts; the paper uses all of them.
 
     Example:
         >>> method = SimCLR(Encoder.from_pretrained("bundled"), second_view="token_cutoff")
@@ -52,7 +54,7 @@ class SimCLR(Method):
         temperature: Positive = 0.1,
         projection_dimension: Count = 128,
         hidden_dimension: Count | None = None,
-        mask_duplicates: bool = False,
+        mask_duplicates: bool | None = None,
     ) -> None:
         super().__init__(encoder)
         self.views = encoder.prepare_views(first_view, second_view)
@@ -62,4 +64,4 @@ class SimCLR(Method):
 
     def objective(self, embeddings: Tensor, batch: Batch) -> Outputs:
         first, second = self.projector(embeddings).chunk(2)
-        return {"loss": self.info_nce(first, second, text_id=batch["text_id"])}
+        return {"loss": self.info_nce(first, second, text_id=batch["text_id"], pairs=holds_pairs(batch))}

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from textcl.collator.batch import Batch, rows_of_view, where_views_are
+from textcl.collator.batch import Batch, holds_pairs, rows_of_view, where_views_are
 from textcl.collator.collator import Collator
 from textcl.encoder import Encoder
 from textcl.encoder.pooling import DenseTanh
@@ -35,7 +35,8 @@ class SimCSE(Method):
         head: The MLP (dense layer and tanh) behind the pooling. "train_only": dropped at export, as in the unsupervised
             models (table 6); "keep": exported, as in the supervised models; "none": no MLP.
         hard_negative_log_weight: log α: higher makes a row's own hard negative count more.
-        mask_duplicates: Do not use rows with the same text as each other's negatives; the paper uses them.
+        mask_duplicates: Do not use rows with the same text, nor pairs that share one of their texts, as each other's
+            negatives. None: yes for pairs and triplets, no for single texts; the paper uses all of them.
         equal_dropout_masks: Give both views the same dropout mask: no augmentation, only repulsion. A control.
         mlm_weight: Weight λ of the masked-word term (§4 and table D.2; 0.1 there), which takes a second pass over
             masked copies of all views; 0: no such term.
@@ -69,7 +70,7 @@ class SimCSE(Method):
         learn_temperature: bool = False,
         head: Literal["train_only", "keep", "none"] = "train_only",
         hard_negative_log_weight: float = 0.0,
-        mask_duplicates: bool = False,
+        mask_duplicates: bool | None = None,
         equal_dropout_masks: bool = False,
         mlm_weight: NotNegative = 0.0,
         mlm_probability: Share = 0.15,
@@ -118,6 +119,7 @@ class SimCSE(Method):
             second,
             hard_negatives=hard_negatives[0] if hard_negatives else None,
             text_id=batch["text_id"],
+            pairs=holds_pairs(batch),
         )
         if self.mlm_head is None:
             return {"loss": loss}

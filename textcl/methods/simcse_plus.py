@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from textcl.collator.batch import Batch, rows_of_view, where_views_are
+from textcl.collator.batch import Batch, holds_pairs, rows_of_view, where_views_are
 from textcl.data.training import whole_corpus
 from textcl.distributed import broadcast, gather, mean, rank, row_counts
 from textcl.encoder import Encoder
@@ -20,7 +20,7 @@ from textcl.errors import InputError
 from textcl.losses.ranking import jensen_shannon, list_mle, list_net
 from textcl.losses.redundancy import barlow_twins, dimension_contrast
 from textcl.methods.method import Method, Outputs
-from textcl.modules.heads import mlp
+from textcl.modules.heads import check_dimensions, mlp
 from textcl.modules.info_nce import InfoNCE
 from textcl.modules.queue import Queue
 from textcl.modules.target import Target
@@ -104,7 +104,8 @@ class SimCSEPlus(Method):
         ranking_temperature: Temperature that divides the cosines in the ranking and consistency terms.
         consistency_weight: Weight of the divergence between the two views' rankings (RankCSE); 0: no such term.
         teacher: The encoder whose ranking is learned: a name or directory that `Encoder.from_pretrained` takes.
-        mask_duplicates: Do not use rows with the same text as each other's negatives; the papers use them.
+        mask_duplicates: Do not use rows with the same text, nor pairs that share one of their texts, as each other's
+            negatives. None: yes for pairs, no for single texts; the papers use all of them.
 
     Raises:
         InputError: If options do not go together.
@@ -156,7 +157,7 @@ class SimCSEPlus(Method):
         ranking_temperature: Positive = 0.05,
         consistency_weight: NotNegative = 0.0,
         teacher: ModelPath | None = None,
-        mask_duplicates: bool = False,
+        mask_duplicates: bool | None = None,
     ) -> None:
         super().__init__(encoder)
         if template is None and (second_template or denoise_templates):
@@ -190,6 +191,7 @@ class SimCSEPlus(Method):
         self.dimension_weight = dimension_weight
         self.dimension_temperature = dimension_temperature
         self.decorrelation_weight = decorrelation_weight
+        self.decorrelation_dimension = decorrelation_dimension
         self.off_diagonal_weight = off_diagonal_weight
         self.ranking_weight = ranking_weight
         self.ranking = {"list_mle": list_mle, "list_net": list_net}[ranking]
@@ -205,6 +207,11 @@ class SimCSEPlus(Method):
         embeddings = Encoder.from_pretrained(self.teacher).encode(list(dataset["text"]), normalize=True)
         return dataset.add_column("teacher", list(embeddings))
 
+    def check_sizes(self, rows: int, batch_size: int) -> None:
+        self.queue.check_size(rows, batch_size)
+        if self.projector is not None:
+            check_dimensions("--decorrelation-dimension", self.decorrelation_dimension, batch_size)
+
     def embed(self, batch: Batch) -> Tensor:
         embeddings = self._embed(batch, self.encoder.embed)
         if self.off_dropout_negatives:
@@ -215,7 +222,7 @@ class SimCSEPlus(Method):
     def objective(self, embeddings: Tensor, batch: Batch) -> Outputs:
         rows = where_views_are(batch)[0].stop
         first, second, *without_dropout = self.head(embeddings).split(rows)
-        terms = {"contrastive": self._contrastive(first, second, without_dropout, batch["text_id"][: 2 * rows])}
+        terms = {"contrastive": self._contrastive(first, second, without_dropout, batch)}
         if self.dimension_weight:
             terms["dimension"] = self.dimension_weight * self._between_dimensions(first, second)
         if self.decorrelation_weight:
@@ -236,7 +243,7 @@ class SimCSEPlus(Method):
 
     # SimCSE's term (Gao et al. 2021, eq. 4), and the further negatives of three papers
 
-    def _contrastive(self, first: Tensor, second: Tensor, without_dropout: list[Tensor], ids: Tensor) -> Tensor:
+    def _contrastive(self, first: Tensor, second: Tensor, without_dropout: list[Tensor], batch: Batch) -> Tensor:
         """InfoNCE between the two views, each (batch, dim).
 
         Negatives are the other keys or, in SimCSE++, the other texts without dropout. Further negatives are the rows of
@@ -246,8 +253,10 @@ class SimCSEPlus(Method):
         broadcast(noise)
         further = torch.cat([self.queue.read().to(first.dtype), noise])
         if without_dropout:
-            return self._off_dropout(first, second, without_dropout[0], further, ids)
-        return self.info_nce(first, second, extra_negatives=further if len(further) else None, text_id=ids)
+            return self._off_dropout(first, second, without_dropout[0], further, batch)
+        negatives = further if len(further) else None
+        ids, pairs = batch["text_id"], holds_pairs(batch)
+        return self.info_nce(first, second, extra_negatives=negatives, text_id=ids, pairs=pairs)
 
     def after_optimizer_step(self, step: int, total: int, keys: Sequence[Tensor]) -> None:
         """ESimCSE: updates the momentum encoder, and pushes its keys of this step into the queue."""
@@ -258,7 +267,7 @@ class SimCSEPlus(Method):
 
     # SimCSE++ (Xu et al. 2023, §3 and §4)
 
-    def _off_dropout(self, first: Tensor, second: Tensor, without: Tensor, further: Tensor, ids: Tensor) -> Tensor:
+    def _off_dropout(self, first: Tensor, second: Tensor, without: Tensor, further: Tensor, batch: Batch) -> Tensor:
         """InfoNCE with the cosines of the two views as positives, and cosines without dropout as negatives.
 
         With rows of length 1, the dot product of [first, without] with [second, 0] is the positive, and with
@@ -271,7 +280,8 @@ class SimCSEPlus(Method):
             torch.cat([second, torch.zeros_like(second)], dim=1),
             hard_negatives=torch.cat([torch.zeros_like(without), without], dim=1),
             extra_negatives=torch.cat([torch.zeros_like(further), further], dim=1) if len(further) else None,
-            text_id=torch.cat([ids, ids[: len(first)]]),
+            text_id=torch.cat([batch["text_id"], batch["text_id"][: len(first)]]),
+            pairs=holds_pairs(batch),
         )
 
     def _between_dimensions(self, first: Tensor, second: Tensor) -> Tensor:

@@ -21,8 +21,10 @@ class SimSiam(Method):
         first_view: The first view of a text, such as "plain" or "token_cutoff:0.15"; two plain views differ by
             dropout. See textcl.views.view.
         second_view: The second view of a text.
-        projection_dimension: Output dimension of each of the projector's three layers and of the predictor.
-        bottleneck_dimension: Hidden dimension of the predictor, a quarter of `projection_dimension` (section 4.4).
+        projection_dimension: Output dimension of each of the projector's three layers and of the predictor; 2048 in the
+            paper. The default is that of the standard run.
+        bottleneck_dimension: Hidden dimension of the predictor, a quarter of `projection_dimension` (section 4.4); 512
+            in the paper.
         stop_gradient: False: let the gradient through on both sides. A control that collapses (section 4.1).
 
     Example:
@@ -43,8 +45,8 @@ class SimSiam(Method):
         encoder: Encoder,
         first_view: str = "plain",
         second_view: str = "plain",
-        projection_dimension: Count = 2048,
-        bottleneck_dimension: Count = 512,
+        projection_dimension: Count = 512,
+        bottleneck_dimension: Count = 128,
         stop_gradient: bool = True,
     ) -> None:
         super().__init__(encoder)

@@ -3,7 +3,6 @@
 import itertools
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +38,8 @@ class SwAV(Method):
         second_view: The second view of a text.
         short_views: Number of additional short views.
         short_view: The view that makes short views; "crop_away:0.7" keeps a span of 30 % of the text.
-        prototypes: Number K of prototypes; 3000 in the paper, with batches of 4096.
+        prototypes: Number K of prototypes; 3000 in the paper, with batches of 4096. The default is that of the standard
+            run, as those of the other sizes are.
         temperature: Softmax temperature τ of the predictions: lower makes them sharper.
         epsilon: Entropy weight ε of the codes: lower makes them sharper.
         sinkhorn_iterations: Number of Sinkhorn iterations that compute the codes.
@@ -47,9 +47,10 @@ class SwAV(Method):
             batches of 4096.
         queue_size: Number of projections of earlier batches, for each of the first two views, that are assigned
             together with the batch once the queue is full; 3840 in the paper for small batches; 0: no queue.
-        queue_start: The step after which the queue fills; starting too early disturbs training.
+        queue_start: The step after which the queue fills; starting too early disturbs training. The authors' code
+            starts after 15 epochs.
         projection_dimension: Output dimension of the projector.
-        hidden_dimension: Hidden dimension of the projector.
+        hidden_dimension: Hidden dimension of the projector; 2048 in the authors' code.
         equipartition: False: use the softmax as code, without equal shares. A control that collapses.
 
     Example:
@@ -74,15 +75,15 @@ class SwAV(Method):
         second_view: str = "plain",
         short_views: ZeroOrMore = 0,
         short_view: str = "crop_away:0.7",
-        prototypes: Count = 3000,
+        prototypes: Count = 128,
         temperature: Positive = 0.1,
         epsilon: Positive = 0.05,
         sinkhorn_iterations: Count = 3,
-        frozen_steps: ZeroOrMore = 313,
-        queue_size: ZeroOrMore = 0,
-        queue_start: ZeroOrMore = 0,
+        frozen_steps: ZeroOrMore = 50,
+        queue_size: ZeroOrMore = 256,
+        queue_start: ZeroOrMore = 50,
         projection_dimension: Count = 128,
-        hidden_dimension: Count = 2048,
+        hidden_dimension: Count = 512,
         equipartition: bool = True,
     ) -> None:
         super().__init__(encoder)
@@ -98,14 +99,15 @@ class SwAV(Method):
         self.queue_start = queue_start
         self.equipartition = equipartition
 
-    def on_fit_start(self, dataset: Any, batch_size: int) -> None:
-        rows, prototypes = batch_size + len(self.first_queue.rows), len(self.prototypes.unit_norm)
-        if prototypes > rows:
+    def check_sizes(self, rows: int, batch_size: int) -> None:
+        self.first_queue.check_size(rows, batch_size)
+        filled, prototypes = batch_size + len(self.first_queue.rows), len(self.prototypes.unit_norm)
+        if prototypes > filled:
             logger.warning(
                 "SwAV has %d prototypes, more than the %d rows of batch and queue can fill: each prototype gets less "
-                "than one row. Lower prototypes, or raise per_device_train_batch_size or queue_size.",
+                "than one row. Lower --prototypes, or raise --per-device-train-batch-size or --queue-size.",
                 prototypes,
-                rows,
+                filled,
             )
 
     def objective(self, embeddings: Tensor, batch: Batch) -> Outputs:

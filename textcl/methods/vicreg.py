@@ -7,7 +7,7 @@ from textcl.distributed import gather
 from textcl.encoder import Encoder
 from textcl.losses.redundancy import vicreg
 from textcl.methods.method import Method, Outputs
-from textcl.modules.heads import mlp
+from textcl.modules.heads import check_dimensions, mlp
 from textcl.ranges import Count, NotNegative, Positive, checked
 
 
@@ -25,7 +25,8 @@ class VICReg(Method):
         invariance_weight: Weight λ of the invariance term, which pulls the two views together.
         variance_weight: Weight μ of the variance term, which makes each dimension vary; 0 is a control that collapses.
         covariance_weight: Weight ν of the covariance term, which decorrelates the dimensions.
-        projection_dimension: Output dimension of each of the expander's three layers.
+        projection_dimension: Output dimension of each of the expander's three layers; 8192 in the paper, with batches
+            of 2048. The default is that of the standard run.
         loss_scale: Factor that the loss is multiplied by.
 
     Example:
@@ -43,6 +44,8 @@ class VICReg(Method):
         "Learning. ICLR. arXiv 2105.04906"
     )
 
+    argument_defaults = {"max_grad_norm": 0.0}  # noqa: RUF012
+
     @checked
     def __init__(
         self,
@@ -52,17 +55,20 @@ class VICReg(Method):
         invariance_weight: NotNegative = 25.0,
         variance_weight: NotNegative = 25.0,
         covariance_weight: NotNegative = 1.0,
-        projection_dimension: Count = 8192,
+        projection_dimension: Count = 512,
         loss_scale: Positive = 1.0,
     ) -> None:
         super().__init__(encoder)
         self.views = encoder.prepare_views(first_view, second_view)
-        output = projection_dimension
+        self.projection_dimension = output = projection_dimension
         self.expander = mlp([encoder.dimension, output, output, output], last="no_bias").to(encoder.device)
         self.invariance_weight = invariance_weight
         self.variance_weight = variance_weight
         self.covariance_weight = covariance_weight
         self.loss_scale = loss_scale
+
+    def check_sizes(self, rows: int, batch_size: int) -> None:
+        check_dimensions("--projection-dimension", self.projection_dimension, batch_size)
 
     def objective(self, embeddings: Tensor, batch: Batch) -> Outputs:
         first, second = (gather(self.expander(view)) for view in embeddings.chunk(2))

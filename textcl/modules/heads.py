@@ -1,5 +1,6 @@
 """Train-only heads: layers between the encoder and the loss that the export leaves out."""
 
+import logging
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
@@ -9,6 +10,25 @@ from torch import Tensor, nn
 
 from textcl import distributed
 from textcl.errors import InputError
+
+logger = logging.getLogger("textcl")
+
+DIMENSIONS_PER_ROW = 16
+"""With more dimensions per row of a batch, `check_dimensions` warns; Barlow Twins has 4 on images."""
+
+
+def check_dimensions(flag: str, dimension: int, batch_size: int) -> None:
+    """Warns if a batch has far fewer rows than dimensions, so that the correlations of its dimensions are noise."""
+    if dimension > DIMENSIONS_PER_ROW * batch_size:
+        logger.warning(
+            "%s is %s, but a batch has only %s rows: the correlations between so many dimensions are mostly noise. "
+            "Lower %s to %s or less, or raise --per-device-train-batch-size.",
+            flag,
+            f"{dimension:,}",
+            f"{batch_size:,}",
+            flag,
+            f"{DIMENSIONS_PER_ROW * batch_size:,}",
+        )
 
 
 class BatchNorm(nn.Module):

@@ -38,7 +38,8 @@ class InfoNCE(nn.Module):
         symmetric: for one-way, average with the direction from keys to queries (CLIP), which has no further negatives.
         reduction: ``"mean"`` over the rows of all ranks (both views' rows for NT-Xent), or their ``"sum"``.
         hard_negative_log_weight: added to the score of a row's own hard negative.
-        mask_duplicates: do not use rows with the same text as each other's negatives; needs ``text_id`` in ``forward``.
+        mask_duplicates: do not use rows with the same text as each other's negatives, nor rows of pairs that share one
+            of their texts; needs ``text_id`` in ``forward``. None: only where ``forward`` is told that rows are pairs.
         keys_are_negatives: False: only the hard and the extra negatives are negatives (MoCo); only one-way.
         chunk_size: compute the scores in tiles of that many rows and columns: memory is linear in the batch, and scores
             are computed twice. ``None``: in tiles from 4,096 × 4,096 scores on, and at once below.
@@ -59,7 +60,7 @@ class InfoNCE(nn.Module):
         symmetric: bool = False,
         reduction: Literal["mean", "sum"] = "mean",
         hard_negative_log_weight: float = 0.0,
-        mask_duplicates: bool = False,
+        mask_duplicates: bool | None = False,
         keys_are_negatives: bool = True,
         chunk_size: int | None = None,
     ) -> None:
@@ -118,6 +119,7 @@ class InfoNCE(nn.Module):
         hard_negatives: Tensor | None = None,
         extra_negatives: Tensor | None = None,
         text_id: Tensor | None = None,
+        pairs: bool | None = None,
     ) -> Tensor:
         """The loss of this rank's rows; its average over the ranks is the loss of the global batch.
 
@@ -129,6 +131,9 @@ class InfoNCE(nn.Module):
             extra_negatives: ``(any number, dim)``, not gathered, so they must be the same on all ranks; only one-way.
             text_id: integers that are equal for equal texts, for ``mask_duplicates``: ``(batch,)`` if query and key
                 come from one text, else those of the queries, then of the keys, then of the hard negatives.
+            pairs: whether query and key show different texts; None: they do if ``text_id`` has more than one number for
+                each query. A column is then no negative of a row if its text is the query or the key of a row that has
+                the same query or the same key.
 
         Returns:
             Scalar, float32 or float64.
@@ -136,7 +141,10 @@ class InfoNCE(nn.Module):
         Raises:
             InputError: if shapes do not agree, an option needs an argument that is missing, or there is no negative.
         """
-        self._check(queries, keys, hard_negatives, extra_negatives, text_id)
+        masked = bool(pairs) if self.mask_duplicates is None else self.mask_duplicates
+        if not masked:
+            text_id = None
+        self._check(queries, keys, hard_negatives, extra_negatives, text_id, masked)
         counts = distributed.row_counts(queries)
         offset, columns, batch = sum(counts[: distributed.rank()]), sum(counts), queries.shape[0]
         if columns == 1 and self.keys_are_negatives and hard_negatives is None and extra_negatives is None:
@@ -144,6 +152,8 @@ class InfoNCE(nn.Module):
                 "InfoNCE takes its negatives from the batch, but the batch has a single row: "
                 "use a batch size of 2 or more, or drop the last incomplete batch (dataloader_drop_last=True)."
             )
+        if pairs is None:
+            pairs = text_id is not None and len(text_id) > batch
         query_ids, key_ids, hard_ids = self._ids(text_id, batch)
         all_query_ids, all_key_ids, all_hard_ids = (
             None if ids is None else distributed.gather(ids, counts) for ids in (query_ids, key_ids, hard_ids)
@@ -160,7 +170,7 @@ class InfoNCE(nn.Module):
         }
         if self.topology == "nt_xent":
             all_queries = distributed.gather(queries, counts)
-            settings |= {"first_ids": all_query_ids, "second_ids": all_key_ids}
+            settings |= {"first_ids": all_query_ids, "second_ids": all_key_ids, "pairs": pairs}
             total = nt_xent(queries, keys, all_queries, all_keys, **settings)
             return self._reduce(total, 2 * batch)
 
@@ -173,12 +183,14 @@ class InfoNCE(nn.Module):
             query_ids=query_ids,
             key_ids=all_key_ids,
             hard_negative_ids=all_hard_ids,
+            all_query_ids=all_query_ids if pairs else None,
             keys_are_negatives=self.keys_are_negatives,
             **settings,
         )
         if self.symmetric:
             all_queries = distributed.gather(queries, counts)
-            back = info_nce(keys, all_queries, query_ids=key_ids, key_ids=all_query_ids, **settings)
+            ids = {"query_ids": key_ids, "key_ids": all_query_ids, "all_query_ids": all_key_ids if pairs else None}
+            back = info_nce(keys, all_queries, **ids, **settings)
             total = (total + back) / 2
         return self._reduce(total, batch)
 
@@ -187,7 +199,7 @@ class InfoNCE(nn.Module):
 
         Missing ids are filled with ``NO_ID``, because all ranks must gather the same tensors.
         """
-        if text_id is None or not self.mask_duplicates:
+        if text_id is None:
             return None, None, None
         blocks = list(text_id.split(batch)) if batch else [text_id]
         unknown = torch.full_like(blocks[0], NO_ID)
@@ -205,6 +217,7 @@ class InfoNCE(nn.Module):
         hard_negatives: Tensor | None,
         extra_negatives: Tensor | None,
         text_id: Tensor | None,
+        masked: bool,
     ) -> None:
         batch = queries.shape[0]
         for name, tensor in (("keys", keys), ("hard_negatives", hard_negatives)):
@@ -215,9 +228,9 @@ class InfoNCE(nn.Module):
                 )
         if self.topology == "nt_xent" and not (hard_negatives is None and extra_negatives is None):
             raise InputError("NT-Xent takes two views and nothing else: use topology='one_way' for further negatives.")
-        if self.mask_duplicates and text_id is None:
+        if masked and text_id is None:
             raise InputError("mask_duplicates=True needs text_id, a number for each text: pass it to forward.")
-        if self.mask_duplicates and text_id is not None:
+        if text_id is not None:
             most = 2 if hard_negatives is None else 3
             if text_id.shape not in [(batch * blocks,) for blocks in range(1, most + 1)]:
                 raise InputError(

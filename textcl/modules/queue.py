@@ -1,9 +1,13 @@
 """A first-in-first-out queue of rows, which is saved in checkpoints."""
 
+import logging
+
 import torch
 from torch import Tensor, nn
 
 from textcl.distributed import gather
+
+logger = logging.getLogger("textcl")
 
 
 class Queue(nn.Module):
@@ -39,6 +43,18 @@ class Queue(nn.Module):
     def read(self) -> Tensor:
         """A copy of the rows in the queue, (at most size, dim), in no particular order."""
         return self.rows[: self.pushed].clone()
+
+    def check_size(self, rows: int, batch_size: int) -> None:
+        """Warns if the corpus has so few rows that the queue would hold the texts of the batch itself."""
+        size = len(self.rows)
+        if size and size + batch_size > rows:
+            logger.warning(
+                "--queue-size is %s, but the corpus has only %s rows: the queue would also hold the texts of the batch "
+                "itself. Lower --queue-size to less than %s.",
+                f"{size:,}",
+                f"{rows:,}",
+                f"{max(rows - batch_size, 1):,}",
+            )
 
     @property
     def is_full(self) -> bool:

@@ -115,6 +115,7 @@ class FlagParser(HfArgumentParser):
         groups: list[Any] = [RunFlags, method_flags(method), TrainingFlags]
         options = {"prog": f"textcl train {method}", "add_help": False, "allow_abbrev": False, **options}
         super().__init__(groups, **options)
+        self.set_defaults(**find_method(method).argument_defaults)
         self.ranges = {**RANGES, **ranges_of(RunFlags), **ranges_of(find_method(method).__init__)}
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
