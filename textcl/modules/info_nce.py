@@ -189,8 +189,8 @@ class InfoNCE(nn.Module):
         )
         if self.symmetric:
             all_queries = distributed.gather(queries, counts)
-            ids = {"query_ids": key_ids, "key_ids": all_query_ids, "all_query_ids": all_key_ids if pairs else None}
-            back = info_nce(keys, all_queries, **ids, **settings)
+            settings |= {"query_ids": key_ids, "key_ids": all_query_ids}
+            back = info_nce(keys, all_queries, all_query_ids=all_key_ids if pairs else None, **settings)
             total = (total + back) / 2
         return self._reduce(total, batch)
 
