@@ -241,7 +241,8 @@ class Collator:
             self._check_columns(columns)
             return [(column, PLAIN) for column in columns]
         if text_views:
-            self._check_columns(text_views)
+            if len(text_views) > 1:  # a column that is missing has a sentence of its own
+                self._check_columns(text_views)
             return [(f"text_{number}", view) for number, view in enumerate(self.views, start=1)]
         if not self.dropout_views and all(view == PLAIN for view in self.views):
             raise InputError(
