@@ -155,6 +155,16 @@ def test_the_text_column_of_a_jsonl_is_the_same_in_all_rows(tmp_path: Path) -> N
             load_texts(path)
 
 
+def test_pairs_come_from_two_columns(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "q,a\nb,c\nd,e\n")
+    assert training_rows(path, "q, a")["positive"][:] == ["c", "e"]
+    assert training_rows(path, " a")["text"][:] == ["c", "e"]
+    with pytest.raises(InputError, match="come from two columns, not from one twice: q, q"):
+        training_rows(path, "q,q")
+    with pytest.raises(InputError, match="has no column ''; its columns are 'q', 'a'"):
+        training_rows(path, "q,")
+
+
 def beir(folder: Path, corpus: str, qrels: str = "query-id\tcorpus-id\tscore\nq\tz1\t1\n") -> Path:
     (folder / "qrels").mkdir(parents=True)
     write(folder / "corpus.jsonl", corpus)

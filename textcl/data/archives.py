@@ -6,6 +6,7 @@ to the manifest's paths in a temporary folder; and a set is moved into place by 
 
 from __future__ import annotations
 
+import errno
 import glob
 import gzip
 import logging
@@ -13,6 +14,7 @@ import lzma
 import os
 import platform
 import shutil
+import struct
 import sys
 import tarfile
 import tempfile
@@ -28,7 +30,11 @@ from textcl.errors import InputError
 
 logger = logging.getLogger("textcl")
 
-_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError)
+# What the libraries raise for a damaged archive. Damaged headers give the last four.
+_DAMAGED = (
+    *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError),
+    *(NotImplementedError, UnicodeError, OverflowError, struct.error),
+)
 _MOST_UNKNOWN = 1 << 30  # bytes of a file whose size the manifest does not name
 _CHUNK = 1 << 20
 
@@ -70,7 +76,7 @@ def import_archive(
         except _DAMAGED as error:
             raise InputError(f"{source} cannot be unpacked: {error}. It may be damaged or incomplete.") from error
         except OSError as error:
-            if error.errno is not None:  # of a file or a disk: it may be full
+            if error.errno not in (None, errno.EINVAL):  # of a disk, which may be full; EINVAL: an impossible offset
                 raise
             raise InputError(f"{source} cannot be unpacked: {error}. It may be damaged or incomplete.") from error
         if not found:
@@ -163,18 +169,37 @@ def _members(source: Path) -> Iterator[tuple[tuple[str, ...], Any]]:
             for info in infos:
                 if not info.is_dir() and not info.filename.endswith("\\"):
                     yield _parts(info.filename), lambda info=info: _open(bundle, info)
-    elif tarfile.is_tarfile(source):
+    elif _is_tar(source):
         with tarfile.open(source) as tape:
-            for member in tape:
+            for member in _headers(tape):
                 _check_member(source, member.name, plain=member.isreg() or member.isdir())
                 if member.issparse():
                     raise InputError(f"{source} has the sparse member '{member.name}'. Nothing was imported.")
         with tarfile.open(source) as tape:
-            for member in tape:
+            for member in _headers(tape):
                 if member.isreg():
                     yield _parts(member.name), lambda member=member: _extract(tape, member)
     else:
         raise InputError(f"{source} is neither a folder nor a tar or zip archive (.tar, .tar.gz, .tar.xz, .zip).")
+
+
+def _is_tar(source: Path) -> bool:
+    try:
+        return tarfile.is_tarfile(source)
+    except ValueError as error:  # a number in the first header
+        raise tarfile.ReadError(str(error)) from error
+
+
+def _headers(tape: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    members = iter(tape)
+    while True:
+        try:
+            member = next(members, None)
+        except ValueError as error:  # a number in a header
+            raise tarfile.ReadError(str(error)) from error
+        if member is None:
+            return
+        yield member
 
 
 def _parts(name: str) -> tuple[str, ...]:

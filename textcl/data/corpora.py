@@ -108,6 +108,8 @@ def load_triplets(
     """
     if isinstance(columns, str) or len(columns) not in (2, 3):
         raise InputError(f"load_triplets takes two or three column names, not {columns!r}.")
+    if len(set(columns)) < len(columns):
+        raise InputError(f"A text and its positive come from two columns, not from one twice: {', '.join(columns)}.")
     check_limit(limit)
     table = open_table(source)
     kept: list[tuple[str, ...]] = []

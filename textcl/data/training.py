@@ -42,7 +42,7 @@ def training_rows(
     Raises:
         InputError: As in `load_texts`; or `drop_unlabelled` is given without a label column.
     """
-    columns = tuple(column.split(",")) if column else _triplet_columns(path)
+    columns = tuple(name.strip() for name in column.split(",")) if column else _triplet_columns(path)
     if label_column is not None:
         return load_labelled(
             path,
@@ -55,7 +55,7 @@ def training_rows(
         raise InputError("--drop-unlabelled leaves out rows without a label; name the labels with --label-column.")
     if len(columns) > 1:
         return load_triplets(path, columns=columns, limit=limit)
-    return load_texts(path, column=column, limit=limit)
+    return load_texts(path, column=columns[0] if columns else None, limit=limit)
 
 
 def as_training_rows(source: Any) -> Any:
