@@ -73,6 +73,31 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def safetensors_files(folder: Path) -> list[Path]:
+    """The files of a model's weights: model.safetensors, or those that model.safetensors.index.json names; else none.
+
+    Raises:
+        InputError: If the index cannot be read, or names a file that is not a safetensors file of the same folder.
+    """
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if whole.is_file() or not index.is_file():
+        return [whole] if whole.is_file() else []
+    try:
+        content = json.loads(index.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{index} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+    files = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(files, dict):
+        raise InputError(f"{index} is damaged: it must hold an object with a weight_map.")
+    for name in files.values():
+        if not isinstance(name, str) or not name.endswith(".safetensors") or Path(name).name != name or "\\" in name:
+            raise InputError(
+                f"{index} names the file {name!r}. Weights are loaded only from .safetensors files of the same folder, "
+                "for safety."
+            )
+    return [folder / name for name in sorted(set(files.values()))]
+
+
 def append_result(path: str | os.PathLike[str], line: dict[str, Any]) -> None:
     """Adds a line to a file of results and waits until it is on disk.
 

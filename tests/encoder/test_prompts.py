@@ -86,10 +86,14 @@ def test_a_prompt_around_the_text_is_refused_if_it_is_not_pooled(bert: Path) -> 
 
 def test_whether_a_prompt_is_pooled_is_part_of_the_fingerprint(bert: Path) -> None:
     encoder = Encoder.from_pretrained(bert, device="cpu", prompts={"q": PROMPT})
-    before, weights = encoder.fingerprint(), encoder.fingerprint(settings=False)
+    before, model = encoder.fingerprint(), encoder.fingerprint(settings=False)
     encoder.pool_prompt = False
     assert encoder.fingerprint() != before
-    assert encoder.fingerprint(settings=False) == weights
+    assert encoder.fingerprint(settings=False) != model  # the directory decides it, not the caller
+    encoder.pool_prompt = True
+    encoder.prompts["q"] = "another "
+    assert encoder.fingerprint() != before
+    assert encoder.fingerprint(settings=False) == model
 
 
 def test_an_empty_prompt_is_a_prompt(bert: Path, tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ from textcl.encoder.card import model_card
 from textcl.encoder.encoding import encode_texts, tokenize_prompted
 from textcl.encoder.fingerprint import fingerprint
 from textcl.encoder.forward import embed_rows
-from textcl.encoder.load import head_of, load, projection_of
+from textcl.encoder.layers import dimension_behind, further_layers, layers_read
+from textcl.encoder.load import head_of, in_float32, load, projection_of
 from textcl.encoder.pooling import POOLINGS, DenseTanh, check_pooling, smooth_inverse_frequency
 from textcl.errors import InputError
 from textcl.texts import as_texts, check_text
@@ -50,6 +51,9 @@ class Encoder(nn.Module):
         token_weights: The weight of each token of the vocabulary, (vocabulary,), in poolings that average over tokens
             (mean, first_last, last2), see `smooth_inverse_frequency`; None: equal weights.
         projection: A linear layer behind pooling and head, which may change the dimension; `whitening` makes one.
+        layers: Further layers behind them, in order, see `textcl.encoder.layers`.
+        token_layers: Layers on the vectors of tokens, before the pooling.
+        layer_weights: The weight of each hidden state, (blocks + 1,); the pooling then reads their weighted mean.
         normalize: Whether `encode` scales vectors to length 1 by default.
         prompts: Named prompts. A prompt is put before the text or, if it holds `{text}`, around it.
         default_prompt_name: The prompt that `encode` takes if none is named.
@@ -75,6 +79,9 @@ class Encoder(nn.Module):
         token_weights: Tensor | None = None,
         head: DenseTanh | None = None,
         projection: nn.Linear | None = None,
+        layers: Iterable[nn.Module] = (),
+        token_layers: Iterable[nn.Module] = (),
+        layer_weights: Tensor | None = None,
         normalize: bool = False,
         prompts: Mapping[str, str] | None = None,
         default_prompt_name: str | None = None,
@@ -98,8 +105,12 @@ class Encoder(nn.Module):
         self.source: Path | None = None  # the directory of the backbone, which may hold a masked-word head
         self.token_weights: Tensor | None
         self.register_buffer("token_weights", token_weights)
+        self.layer_weights: Tensor | None
+        self.register_buffer("layer_weights", layer_weights)
         self.head = head
         self.projection = projection
+        self.layers = nn.ModuleList(layers)
+        self.token_layers = nn.ModuleList(token_layers)
         if pooling == "pooler" and head is None:
             self.head = pooler_head(backbone, name)
 
@@ -142,6 +153,9 @@ class Encoder(nn.Module):
             token_weights=settings.token_weights,
             head=head_of(settings, dtype),
             projection=projection_of(settings, dtype),
+            layers=in_float32(settings.layers, dtype),
+            token_layers=in_float32(settings.token_layers, dtype),
+            layer_weights=settings.layer_weights,
             normalize=settings.normalize,
             prompts={**settings.prompts, **(prompts or {})},
             default_prompt_name=default_prompt_name or settings.default_prompt_name,
@@ -162,7 +176,8 @@ class Encoder(nn.Module):
         """A copy with other settings. It shares weights and slicing with this encoder, so training changes both.
 
         Args:
-            pooling: If it is another pooling, head and projection are dropped: they were trained behind this one.
+            pooling: If it is another pooling, the layers before and behind it are dropped: they were trained with this
+                one.
             max_length: Tokens after which a text is cut.
             normalize: Whether `encode` scales vectors to length 1 by default.
             default_prompt_name: The prompt that `encode` takes if none is named.
@@ -171,12 +186,14 @@ class Encoder(nn.Module):
             InputError: If the pooling is unknown, or is "pooler", whose dense layer this encoder does not have.
         """
         changed = copy.copy(self)
-        changed._modules = dict(self._modules)  # copy.copy shares the dictionary of modules, so copy it too
+        # copy.copy shares the dictionaries of modules and buffers, so copy them too
+        changed._modules, changed._buffers = dict(self._modules), dict(self._buffers)
         if pooling is not None and pooling != self.pooling:
             check_pooling(pooling)
             if pooling == "pooler":
                 raise InputError("Pooling pooler has a dense layer of its own; load the encoder with pooling='pooler'.")
             changed.pooling, changed.head, changed.projection = pooling, None, None
+            changed.layers, changed.token_layers, changed.layer_weights = nn.ModuleList(), nn.ModuleList(), None
         if max_length is not None:
             changed.max_length = min(max_length, longest_input(self.backbone, self.tokenizer))
         if normalize is not None:
@@ -188,7 +205,8 @@ class Encoder(nn.Module):
     @property
     def dimension(self) -> int:
         """Size of an embedding."""
-        return int(self.backbone.config.hidden_size if self.projection is None else self.projection.out_features)
+        size = dimension_behind(self.token_layers, int(self.backbone.config.hidden_size))
+        return dimension_behind(self.layers, size if self.projection is None else self.projection.out_features)
 
     @property
     def word_embeddings(self) -> nn.Embedding:
@@ -349,9 +367,12 @@ class Encoder(nn.Module):
         return export.Settings(
             pooling=self.pooling,
             max_length=self.max_length,
+            layer_weights=self.layer_weights,
             token_weights=self.token_weights if POOLINGS[self.pooling].averages else None,
+            token_layers=list(self.token_layers),
             head=None if self.head is None else self.head.dense.state_dict(),
             projection=None if self.projection is None else self.projection.state_dict(),
+            layers=list(self.layers),
             normalize=self.normalize,
             prompts=self.prompts,
             default_prompt_name=self.default_prompt_name,
@@ -374,7 +395,7 @@ class Encoder(nn.Module):
         return {
             "model": self.name,
             "pooling": self.pooling,
-            "layers": POOLINGS[self.pooling].layers,
+            "layers": layers_read(self),
             "max_length": self.max_length,
             "dimension": self.dimension,
             "dtype": str(self.backbone.dtype).removeprefix("torch."),
@@ -382,6 +403,7 @@ class Encoder(nn.Module):
             "prompt": self.prompts.get(self.default_prompt_name or ""),
             **({"token_weights": "by token"} if self.settings().token_weights is not None else {}),
             **({} if self.projection is None else {"projection": f"linear, from {self.projection.in_features}"}),
+            **further_layers(self),
         }
 
     def fingerprint(self, *, settings: bool = True) -> str:

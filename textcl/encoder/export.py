@@ -1,42 +1,71 @@
 """The export: a directory that `SentenceTransformer(path)`, plain `AutoModel` and `Encoder` all load.
 
 Module references are the legacy ones (`sentence_transformers.models.…`), which releases from 2.0 to 6.2 understand.
-Weights are safetensors. The directory holds no pickle and names no remote code.
+Weights are safetensors. The directory holds no pickle and names no remote code. `directory.py` reads it.
 """
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import save_file
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from textcl.encoder.layers import Dense, FirstDimensions, Norm, dimension_behind
 from textcl.encoder.pooling import POOLINGS
-from textcl.errors import InputError
 from textcl.files import atomic_directory
 
 logger = logging.getLogger("textcl")
 
+REQUIREMENTS = {"transformers": ">=5.4", "sentence-transformers": ">=5.4"}
+"""The lowest versions that textcl is tested with; `SentenceTransformer` (from 6) and `Encoder` refuse lower ones."""
+
 ONLY_TEXTCL = "textcl.Encoder"  # an unknown module makes sentence-transformers raise instead of pooling wrongly
+_LEGACY = "sentence_transformers.models"
 
 
 @dataclass
 class Settings:
-    """The settings in a model directory, in addition to the backbone's weights."""
+    """The settings in a model directory, in addition to the backbone's weights.
+
+    Attributes:
+        backbone: The backbone's folder in the directory.
+        pooling: The name of the pooling.
+        max_length: Tokens after which a text is cut.
+        length_of_tokenizer: Whether the directory leaves the length to its tokenizer.
+        tokenizer_options: The sides on which the tokenizer cuts and pads, if the directory names them.
+        lower_case: Whether texts are lower-cased first.
+        layer_weights: The weight of each hidden state, (blocks + 1,).
+        token_weights: The weight of each token of the vocabulary, (vocabulary,).
+        token_layers: Layers on the vectors of tokens, before the pooling.
+        head: The dense tanh layer behind the pooling.
+        projection: The linear layer behind pooling and head.
+        layers: Further layers behind them, in order.
+        normalize: Whether vectors have length 1.
+        prompts: The prompts by name.
+        default_prompt_name: The prompt that is taken if none is named.
+        pool_prompt: Whether the tokens of a prompt are pooled.
+    """
 
     backbone: str = ""
     pooling: str | None = None
     max_length: int | None = None
+    length_of_tokenizer: bool = False
+    tokenizer_options: dict[str, str] = field(default_factory=dict)
+    lower_case: bool = False
+    layer_weights: Tensor | None = None
     token_weights: Tensor | None = None
+    token_layers: list[nn.Module] = field(default_factory=list)
     head: dict[str, Tensor] | None = None
     projection: dict[str, Tensor] | None = None
+    layers: list[nn.Module] = field(default_factory=list)
     normalize: bool = False
     prompts: dict[str, str] = field(default_factory=dict)
     default_prompt_name: str | None = None
@@ -58,9 +87,14 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def expressible(settings: Settings) -> bool:
-    """Whether a sentence-transformers directory can hold the settings. It can hold neither mask-token pooling nor a
-    prompt around a text."""
-    return settings.pooling != "mask_token" and not any("{text}" in prompt for prompt in settings.prompts.values())
+    """Whether a sentence-transformers directory can hold the settings.
+
+    It can hold neither mask-token pooling nor a prompt around a text. If tokens have weights, sentence-transformers
+    divides by the weights of all tokens, also those of a prompt that is not pooled.
+    """
+    around = any("{text}" in prompt for prompt in settings.prompts.values())
+    weighted = settings.token_weights is not None and not settings.pool_prompt
+    return settings.pooling != "mask_token" and not around and not weighted
 
 
 def save(
@@ -72,15 +106,16 @@ def save(
         path: The directory.
         backbone: The transformer.
         tokenizer: The tokenizer of the backbone.
-        settings: The settings, which `read_settings` reads again.
+        settings: The settings, which `directory.read_settings` reads again.
         card: Text of README.md.
     """
     assert settings.pooling is not None
+    layers, truncate = _split_truncation(settings)
     with atomic_directory(path) as folder:
         _save_backbone(backbone, tokenizer, settings, folder)
         _write(
             folder / "sentence_bert_config.json",
-            {"max_seq_length": settings.max_length, "do_lower_case": False},
+            {"max_seq_length": settings.max_length, "do_lower_case": False},  # lower-casing is in the tokenizer
         )
         _write(
             folder / "config_sentence_transformers.json",
@@ -88,95 +123,38 @@ def save(
                 "prompts": settings.prompts,
                 "default_prompt_name": settings.default_prompt_name,
                 "similarity_fn_name": "cosine",
+                **({} if truncate is None else {"truncate_dim": truncate}),
+                "requirements": REQUIREMENTS,
             },
         )
-        if not expressible(settings):
-            modules = [("", ONLY_TEXTCL)]
-            own = {"pooling": settings.pooling, "normalize": settings.normalize}
-            if not settings.pool_prompt:
-                own["pool_prompt"] = False
-            _write(folder / "textcl.json", own)
-            if settings.token_weights is not None:
-                save_file({"token_weights": settings.token_weights}, folder / "token_weights.safetensors")
-            if settings.head is not None:
-                save_file(_dense_weights(settings.head), folder / "head.safetensors")
-            if settings.projection is not None:
-                save_file(_dense_weights(settings.projection), folder / "projection.safetensors")
+        modules = _Modules(folder, int(backbone.config.hidden_size))
+        if expressible(settings):
+            modules.before_pooling(settings, backbone.config.num_hidden_layers, tokenizer)
+            modules.pooling(settings)
+            modules.head_and_projection(settings)
+            modules.layers(layers)
+            if settings.normalize:
+                modules.add("Normalize", {})
+            named = modules.named
+        else:
+            _save_own(folder, modules, settings, layers)
+            named = [{"path": "", "type": ONLY_TEXTCL}]
             logger.warning(
-                "sentence-transformers cannot express pooling %s with a prompt around the text: only textcl.Encoder "
-                "loads %s.",
+                "sentence-transformers cannot express pooling %s with its prompt: only textcl.Encoder loads %s.",
                 settings.pooling,
                 path,
             )
-        else:
-            modules = _save_modules(backbone, tokenizer, settings, folder)
-        _write(
-            folder / "modules.json",
-            [{"idx": i, "name": str(i), "path": name, "type": kind} for i, (name, kind) in enumerate(modules)],
-        )
+        _write(folder / "modules.json", [{"idx": i, "name": str(i), **module} for i, module in enumerate(named)])
         (folder / "README.md").write_text(card, encoding="utf-8")
     return path
 
 
-def read_settings(folder: Path) -> Settings:
-    """Reads pooling, head, length and prompts of a directory; a plain transformers directory gives the defaults."""
-    if not (folder / "modules.json").is_file():
-        return Settings()
-    settings = Settings()
-    prompts = _read(folder / "config_sentence_transformers.json")
-    settings.prompts = {name: prompt or "" for name, prompt in (prompts.get("prompts") or {}).items()}
-    settings.default_prompt_name = prompts.get("default_prompt_name")
-    layers: list[float] = []
-    for module in _read(folder / "modules.json"):
-        kind, place = module["type"].rsplit(".", 1)[-1], folder / module["path"]
-        if module["type"] == ONLY_TEXTCL:
-            own = _read(folder / "textcl.json")
-            settings.pooling, settings.normalize = own["pooling"], own["normalize"]
-            settings.pool_prompt = own.get("pool_prompt", True)
-            settings.max_length = _read(folder / "sentence_bert_config.json").get("max_seq_length")
-            if (place := folder / "token_weights.safetensors").is_file():
-                settings.token_weights = load_file(place)["token_weights"]
-            if (place := folder / "head.safetensors").is_file():
-                settings.head = _dense(load_file(place))
-            if (place := folder / "projection.safetensors").is_file():
-                settings.projection = _dense(load_file(place))
-        elif kind == "Transformer":
-            settings.backbone = module["path"]
-            config = _read(place / "sentence_bert_config.json")
-            settings.max_length = config.get("max_seq_length") or config.get("model_max_length")
-        elif kind == "WeightedLayerPooling":
-            layers = _weights(place)["layer_weights"].tolist()
-        elif kind == "WordWeights":
-            settings.token_weights = _weights(place)["emb_layer.weight"][:, 0]
-        elif kind == "Pooling":
-            config = _read(place / "config.json")
-            settings.pooling = _pooling_name(config, layers, folder)
-            settings.pool_prompt = config.get("include_prompt", True)
-        elif kind == "Dense":
-            config = _read(place / "config.json")
-            linear = config["activation_function"].endswith("Identity")
-            tanh = config["activation_function"].endswith("Tanh") and config["in_features"] == config["out_features"]
-            after_another = settings.projection is not None or (tanh and settings.head is not None)
-            if not (linear or tanh) or after_another or config.get("use_residual"):
-                raise InputError(
-                    f"{folder} has dense layers other than a square one with tanh, a linear one, or both in this "
-                    "order. textcl does not support them."
-                )
-            weights = _dense(_weights(place))
-            if linear:
-                settings.projection = weights
-            else:
-                settings.head = weights
-                settings.pooling = "pooler" if settings.pooling == "cls" else settings.pooling
-        elif kind == "Normalize":
-            settings.normalize = True
-        else:
-            raise InputError(f"{folder} uses the module {module['type']}, which textcl does not support.")
-    if settings.token_weights is not None and not POOLINGS[settings.pooling or "mean"].averages:
-        raise InputError(
-            f"{folder} weighs tokens and then pools with {settings.pooling}, which textcl does not support."
-        )
-    return settings
+def _split_truncation(settings: Settings) -> tuple[list[nn.Module], int | None]:
+    """The layers behind the pooling without a truncation at their end, and the number of dimensions that it keeps."""
+    last = settings.layers[-1] if settings.layers else None
+    if isinstance(last, FirstDimensions) and not settings.normalize:
+        return settings.layers[:-1], last.count
+    return settings.layers, None
 
 
 def _save_backbone(
@@ -186,7 +164,8 @@ def _save_backbone(
     if settings.pooling == "pooler" and settings.head is not None and pooler is not None:
         pooler.load_state_dict(settings.head)  # published SimCSE checkpoints keep their head there
     # WeightedLayerPooling reads the hidden states of all layers
-    backbone.config.output_hidden_states = POOLINGS[settings.pooling or "mean"].layers != "last"
+    several = POOLINGS[settings.pooling or "mean"].layers != "last" or settings.layer_weights is not None
+    backbone.config.output_hidden_states = several
     try:
         with quiet_transformers():
             backbone.save_pretrained(folder)
@@ -195,96 +174,111 @@ def _save_backbone(
     tokenizer.save_pretrained(folder)
 
 
-def _save_modules(
-    backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Settings, folder: Path
-) -> list[tuple[str, str]]:
-    modules = [("", "sentence_transformers.models.Transformer")]
-    dimension = int(backbone.config.hidden_size)
-    pooling = POOLINGS[settings.pooling or "mean"]
+def _save_own(folder: Path, modules: "_Modules", settings: Settings, layers: Sequence[nn.Module]) -> None:
+    """Writes what sentence-transformers cannot express, for textcl alone."""
+    own: dict[str, Any] = {"pooling": settings.pooling, "normalize": settings.normalize}
+    if not settings.pool_prompt:
+        own["pool_prompt"] = False
+    if settings.token_weights is not None:
+        save_file({"token_weights": settings.token_weights}, folder / "token_weights.safetensors")
+    if settings.head is not None:
+        save_file(_dense_weights(settings.head), folder / "head.safetensors")
+    if settings.projection is not None:
+        save_file(_dense_weights(settings.projection), folder / "projection.safetensors")
+    if settings.layer_weights is not None:
+        modules.layer_weights(settings.layer_weights.tolist())
+    modules.layers(settings.token_layers, of_tokens=True)
+    before = len(modules.named)
+    modules.layers(layers)
+    for name, named in (("before_pooling", modules.named[1:before]), ("behind_pooling", modules.named[before:])):
+        if named:
+            own[name] = named
+    _write(folder / "textcl.json", own)
 
-    def add(name: str, config: dict[str, Any], weights: dict[str, Tensor] | None = None) -> None:
-        place = folder / f"{len(modules)}_{name}"
+
+class _Modules:
+    """Writes the folders of modules, and collects what modules.json says of them."""
+
+    def __init__(self, folder: Path, dimension: int) -> None:
+        self.folder = folder
+        self.dimension = dimension
+        self.named = [{"path": "", "type": f"{_LEGACY}.Transformer"}]
+
+    def add(self, name: str, config: dict[str, Any], weights: dict[str, Tensor] | None = None) -> None:
+        place = self.folder / f"{len(self.named)}_{name}"
         place.mkdir()
         _write(place / "config.json", config)
         if weights:
             save_file(weights, place / "model.safetensors")
-        modules.append((place.name, f"sentence_transformers.models.{name}"))
+        self.named.append({"path": place.name, "type": f"{_LEGACY}.{name}"})
 
-    if pooling.layers != "last":
-        weights = pooling.layer_weights(backbone.config.num_hidden_layers)
-        add(
+    def layer_weights(self, weights: list[float]) -> None:
+        self.add(
             "WeightedLayerPooling",
-            {"word_embedding_dimension": dimension, "layer_start": 0, "num_hidden_layers": len(weights) - 1},
+            {"word_embedding_dimension": self.dimension, "layer_start": 0, "num_hidden_layers": len(weights) - 1},
             {"layer_weights": torch.tensor(weights)},
         )
-    if (token_weights := settings.token_weights) is not None:
-        vocabulary = tokenizer.convert_ids_to_tokens(list(range(len(token_weights))))
-        weights_of = dict(zip(vocabulary, token_weights.tolist(), strict=True))
-        add(
-            "WordWeights",
-            {"vocab": vocabulary, "word_weights": weights_of, "unknown_word_weight": 1.0},
-            {"emb_layer.weight": token_weights[:, None].contiguous()},
-        )
-    modes = {each.modes[0]: False for each in POOLINGS.values() if each.modes}
-    assert pooling.modes is not None  # else it is not expressible
-    modes[pooling.modes[0]] = True
-    add("Pooling", {"word_embedding_dimension": dimension, **modes, "include_prompt": settings.pool_prompt})
-    for layer, activation in ((settings.head, "activation.Tanh"), (settings.projection, "linear.Identity")):
-        if layer is not None:
-            outputs, inputs = layer["weight"].shape
-            add(
-                "Dense",
-                {
-                    "in_features": inputs,
-                    "out_features": outputs,
-                    "bias": "bias" in layer,
-                    "activation_function": f"torch.nn.modules.{activation}",
-                },
-                _dense_weights(layer),
+
+    def before_pooling(self, settings: Settings, blocks: int, tokenizer: PreTrainedTokenizerBase) -> None:
+        pooling = POOLINGS[settings.pooling or "mean"]
+        if settings.layer_weights is not None:
+            self.layer_weights(settings.layer_weights.tolist())
+        elif pooling.layers != "last":
+            self.layer_weights(pooling.layer_weights(blocks))
+        if (token_weights := settings.token_weights) is not None:
+            vocabulary = tokenizer.convert_ids_to_tokens(list(range(len(token_weights))))
+            weights_of = dict(zip(vocabulary, token_weights.tolist(), strict=True))
+            self.add(
+                "WordWeights",
+                {"vocab": vocabulary, "word_weights": weights_of, "unknown_word_weight": 1.0},
+                {"emb_layer.weight": token_weights[:, None].contiguous()},
             )
-    if settings.normalize:
-        add("Normalize", {})
-    return modules
+        self.layers(settings.token_layers, of_tokens=True)
 
+    def pooling(self, settings: Settings) -> None:
+        pooling = POOLINGS[settings.pooling or "mean"]
+        modes = {each.modes[0]: False for each in POOLINGS.values() if each.modes}
+        assert pooling.modes is not None  # else it is not expressible
+        modes[pooling.modes[0]] = True
+        self.dimension = dimension_behind(settings.token_layers, self.dimension)
+        self.add(
+            "Pooling", {"word_embedding_dimension": self.dimension, **modes, "include_prompt": settings.pool_prompt}
+        )
 
-def _pooling_name(config: dict[str, Any], layers: list[float], folder: Path) -> str:
-    named = config.get("pooling_mode")
-    modes = [named] if isinstance(named, str) else named or []
-    modes = list(modes) + [key for key, value in config.items() if key.startswith("pooling_mode_") and value]
-    # several poolings share a mode; the first of them is the plain one
-    names = {mode: name for name, each in reversed(POOLINGS.items()) for mode in each.modes or ()}
-    if len(modes) != 1 or modes[0] not in names:
-        raise InputError(f"{folder} pools with {modes}, but textcl supports one of {sorted(set(names.values()))}.")
-    if not layers:
-        return names[modes[0]]
-    for name, each in POOLINGS.items():
-        several = each.layers != "last" and modes[0] in (each.modes or ())
-        if several and layers == each.layer_weights(len(layers) - 1):
-            return name
-    raise InputError(f"{folder} weighs its layers by {layers}, but textcl supports only first_last and last2.")
+    def head_and_projection(self, settings: Settings) -> None:
+        for layer, activation in ((settings.head, "activation.Tanh"), (settings.projection, "linear.Identity")):
+            if layer is not None:
+                self.dimension, inputs = layer["weight"].shape
+                self.dense(inputs, "bias" in layer, f"torch.nn.modules.{activation}", {}, _dense_weights(layer))
+
+    def layers(self, layers: Sequence[nn.Module], of_tokens: bool = False) -> None:
+        place = {"module_input_name": "token_embeddings"} if of_tokens else {}
+        for layer in layers:
+            weights = {name: value.contiguous() for name, value in layer.state_dict().items()}
+            if isinstance(layer, Dense):
+                kind = type(layer.activation)
+                more = {**({"use_residual": True} if layer.adds_input else {}), **place}
+                bias = layer.linear.bias is not None
+                self.dense(layer.linear.in_features, bias, f"{kind.__module__}.{kind.__name__}", more, weights)
+            elif isinstance(layer, Norm):
+                norm = {f"norm.{name}": value for name, value in weights.items()}
+                self.add("LayerNorm", {"dimension": layer.normalized_shape[0]}, norm)
+            elif isinstance(layer, FirstDimensions):  # only the last layer can be truncate_dim
+                first = {"linear.weight": torch.eye(self.dimension)[: layer.count].contiguous()}
+                self.dense(self.dimension, False, "torch.nn.modules.linear.Identity", place, first)
+            else:
+                self.add("Normalize", place)
+            self.dimension = dimension_behind([layer], self.dimension)
+
+    def dense(self, inputs: int, bias: bool, activation: str, more: dict[str, Any], weights: dict[str, Tensor]) -> None:
+        outputs = len(weights["linear.weight"])
+        config = {"in_features": inputs, "out_features": outputs, "bias": bias, "activation_function": activation}
+        self.add("Dense", {**config, **more}, weights)
 
 
 def _dense_weights(layer: dict[str, Tensor]) -> dict[str, Tensor]:
     return {f"linear.{name}": value.contiguous() for name, value in layer.items()}
 
 
-def _weights(module: Path) -> dict[str, Tensor]:
-    path = module / "model.safetensors"
-    if not path.is_file():
-        raise InputError(
-            f"{module} holds no {path.name}: weights in a pickle file are not loaded, for safety. Load and save the "
-            "model once with a recent sentence-transformers, which writes safetensors."
-        )
-    return load_file(path)
-
-
-def _dense(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix("linear."): value for name, value in weights.items()}
-
-
 def _write(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from transformers import PreTrainedTokenizerBase
+
+from textcl.encoder.layers import further_layers
 
 if TYPE_CHECKING:
     from textcl.encoder.encoder import Encoder
@@ -16,13 +18,12 @@ _INCIDENTAL = ("_name_or_path", "architectures", "transformers_version", "output
 
 
 def fingerprint(encoder: "Encoder", settings: bool) -> str:
-    """SHA-256 of weights, configuration and tokenisation and, with `settings`, of the encoder's settings."""
+    """SHA-256 of weights, configuration, layers and tokenisation and, with `settings`, of the encoder's settings."""
     config = {k: v for k, v in encoder.backbone.config.to_dict().items() if k not in _INCIDENTAL}
-    chosen = None
+    own = [config, _tokenisation(encoder.tokenizer), further_layers(encoder)]
     if settings:
-        chosen = {**encoder.describe(), "model": None, "prompts": encoder.prompts, "pool_prompt": encoder.pool_prompt}
-    words = _tokenisation(encoder.tokenizer)
-    digest = hashlib.sha256(json.dumps([config, words, chosen], sort_keys=True, default=str).encode())
+        own += [{**encoder.describe(), "model": None}, encoder.prompts]
+    digest = hashlib.sha256(json.dumps(own, sort_keys=True, default=str).encode())
     for name, weight in sorted(encoder.state_dict().items()):
         digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}\n".encode())
         digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
@@ -30,4 +31,11 @@ def fingerprint(encoder: "Encoder", settings: bool) -> str:
 
 
 def _tokenisation(tokenizer: PreTrainedTokenizerBase) -> list[Any]:
-    return [sorted(tokenizer.get_vocab().items()), tokenizer(_PROBES)["input_ids"], tokenizer.truncation_side]
+    """Everything that decides the tokens of a text. A fast tokenizer's own file says more than any probe."""
+    whole: dict[str, Any] = {}
+    if tokenizer.is_fast:
+        whole = json.loads(cast(Any, tokenizer).backend_tokenizer.to_str())
+        del whole["truncation"], whole["padding"]  # the last call set them
+    else:
+        whole = {"vocabulary": sorted(tokenizer.get_vocab().items())}
+    return [whole, tokenizer(_PROBES)["input_ids"], tokenizer.truncation_side]

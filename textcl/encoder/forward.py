@@ -39,6 +39,7 @@ from textcl.encoder.batching import (
     unpack,
     words_asked_for,
 )
+from textcl.encoder.layers import apply_layers
 from textcl.encoder.pooling import POOLINGS, Packed, Padded
 from textcl.errors import InputError
 from textcl.views.model_side import applied
@@ -163,7 +164,7 @@ def embed_slice(
             given = dict(inputs)
             if plain and padding == 0:  # so that the backbone does not look for padding
                 del given["attention_mask"]
-        output = encoder.backbone(**given, output_hidden_states=POOLINGS[encoder.pooling].layers != "last")
+        output = encoder.backbone(**given, output_hidden_states=_reads_layers(encoder))
     if not pooled:
         return output[0].new_empty(0), output
     ids, mask = given["input_ids"], inputs["attention_mask"]
@@ -184,7 +185,11 @@ def _pool(
         prompts: Number of leading tokens of each row that are not pooled, (rows,); None: all tokens are pooled.
     """
     pooling = POOLINGS[encoder.pooling]
-    hidden = [output[0]] if pooling.layers == "last" else [*output.hidden_states[:-1], output.last_hidden_state]
+    hidden = [*output.hidden_states[:-1], output.last_hidden_state] if _reads_layers(encoder) else [output[0]]
+    if encoder.layer_weights is not None:
+        weighted = zip(encoder.layer_weights, hidden, strict=True)
+        hidden = [sum((weight * layer for weight, layer in weighted)) / encoder.layer_weights.sum()]
+    hidden = [apply_layers(encoder.token_layers, layer) for layer in hidden]
     skip = None if prompts is None else torch.arange(mask.shape[1], device=mask.device) < prompts[:, None]
     if packed_from is None:
         weights = mask if skip is None else mask * ~skip
@@ -210,7 +215,12 @@ def _pool(
     if encoder.projection is not None:
         with torch.autocast(encoder.device.type, enabled=False):  # small directions of a whitening need full precision
             vectors = encoder.projection(vectors)
-    return vectors
+    return apply_layers(encoder.layers, vectors)
+
+
+def _reads_layers(encoder: "Encoder") -> bool:
+    """Whether the pooling reads other layers than the last."""
+    return POOLINGS[encoder.pooling].layers != "last" or encoder.layer_weights is not None
 
 
 def takes_packed_rows(encoder: "Encoder") -> bool:

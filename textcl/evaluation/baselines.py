@@ -138,8 +138,8 @@ def whitening(
     import numpy as np
     import torch
 
-    if encoder.projection is not None:
-        raise InputError(f"{encoder.name} already ends with a linear layer; whiten the encoder without it.")
+    if encoder.projection is not None or len(encoder.layers):
+        raise InputError(f"{encoder.name} already ends with a linear layer or others; whiten the encoder without them.")
     count, total, products = 0, np.zeros(encoder.dimension), np.zeros((encoder.dimension, encoder.dimension))
     origin = None  # a point near the mean; subtracting it keeps the sums small, which reduces rounding errors
     stream = each_text(texts)
@@ -176,9 +176,12 @@ def whitening(
         token_weights=encoder.token_weights,
         head=encoder.head,
         projection=layer.to(encoder.device),
+        token_layers=encoder.token_layers,
+        layer_weights=encoder.layer_weights,
         normalize=encoder.normalize,
         prompts=encoder.prompts,
         default_prompt_name=encoder.default_prompt_name,
+        pool_prompt=encoder.pool_prompt,
         name=f"{encoder.name}, whitened on {count:,} texts",
     )
     whitened.source = encoder.source

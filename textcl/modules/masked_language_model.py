@@ -1,17 +1,16 @@
 """The masked-word head: transform, bias, and the backbone's own word embeddings as output layer."""
 
 from collections.abc import Callable
-from typing import cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForMaskedLM, PreTrainedModel
+from transformers import MODEL_FOR_MASKED_LM_MAPPING, AutoModelForMaskedLM, PreTrainedModel
 from transformers.activations import ACT2FN
 
 from textcl.collator.batch import Batch, masked_copies
 from textcl.distributed import mean
 from textcl.encoder import Encoder
-from textcl.encoder.export import quiet_transformers
+from textcl.encoder.load import load_config, load_model
 from textcl.errors import InputError
 
 
@@ -46,14 +45,10 @@ class MaskedLanguageModelHead(nn.Module):
         """
         if encoder.source is None:
             raise InputError("A masked-word term needs an encoder loaded from a checkpoint with its masked-word head.")
-        with quiet_transformers():
-            try:
-                model, loading = AutoModelForMaskedLM.from_pretrained(
-                    encoder.source, dtype=torch.float32, use_safetensors=True, output_loading_info=True
-                )
-            except ValueError as error:
-                raise InputError(f"The architecture of {encoder.name} has no masked-word model.") from error
-        model = cast(PreTrainedModel, model)
+        config = load_config(encoder.source)
+        if type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
+            raise InputError(f"The architecture of {encoder.name} has no masked-word model.")
+        model, loading = load_model(AutoModelForMaskedLM, encoder.source, config, torch.float32)
         decoder = model.get_output_embeddings()
         own = [key for key in loading["missing_keys"] if not key.startswith(model.base_model_prefix)]
         if lost := [key for key in own if not key.endswith(("decoder.weight", "decoder.bias"))]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from textcl.errors import InputError
+from textcl.files import safetensors_files
 from textcl.texts import as_texts
 from textcl.views import nlpaug_bridge, wordnet
 from textcl.views.nlpaug_views import without_bars
@@ -136,11 +137,15 @@ def _pick(scores: torch.Tensor, draw: float, top_k: int) -> int:
 @lru_cache(maxsize=1)
 def _load(model: str, state: tuple[Any, ...]) -> _MaskedLanguageModel:
     """Loads the model once for all batches. `state` makes the cache load it again when its files have changed."""
-    from transformers import AutoModelForMaskedLM, AutoTokenizer
+    from transformers import AutoModelForMaskedLM
 
+    if Path(model).is_dir():
+        safetensors_files(Path(model))  # refuses an index that names other files
     with nlpaug_bridge.loading(model), without_bars():
-        tokenizer = AutoTokenizer.from_pretrained(model)
-        network, report = AutoModelForMaskedLM.from_pretrained(model, use_safetensors=True, output_loading_info=True)
+        config, tokenizer = nlpaug_bridge.config_and_tokenizer(model)
+        network, report = AutoModelForMaskedLM.from_pretrained(
+            model, config=config, use_safetensors=True, output_loading_info=True, trust_remote_code=False
+        )
     if tokenizer.mask_token is None or report["missing_keys"]:
         lacks = "mask token" if tokenizer.mask_token is None else "masked-word head"
         raise InputError(f"{model} has no {lacks}; name a masked language model, such as bert-base-uncased.")

@@ -70,11 +70,10 @@ def contextual_augmenter(model: str, **options: Any) -> Any:
     """Replaces words with predictions of a masked language model, one mask after the other; nlpaug gets `options`."""
     from nlpaug.augmenter.word import ContextualWordEmbsAug
     from nlpaug.model import lang_models
-    from transformers import AutoConfig
 
     makers = {"bert": lang_models.Bert, "distilbert": lang_models.DistilBert, "roberta": lang_models.Roberta}
     with loading(model):
-        kind = AutoConfig.from_pretrained(model).model_type
+        kind = config_and_tokenizer(model)[0].model_type
     if kind not in makers:
         raise InputError(
             f"nlpaug supports models of type {', '.join(makers)}, but {model} is of type {kind}. "
@@ -170,6 +169,8 @@ def translate_back(texts: Sequence[str], model: str, back_model: str, max_length
     BackTranslationAug.clear_cache()  # else nlpaug uses its cached models although the files may have changed
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with loading(f"{model}, or {back_model},"):
+        for each in (model, back_model):
+            config_and_tokenizer(each)
         augmenter = BackTranslationAug(model, back_model, device=device, max_length=max_length)
     with _generators_restored():
         return augmenter.augment(list(texts))
@@ -190,6 +191,18 @@ def apply(augmenter: Any, texts: Sequence[str], seeds: Sequence[int]) -> list[st
             view = "".join(augmenter.augment(core)[:1]) if core else ""
             result.append(text.replace(core, view, 1) if view.strip() else text)
     return result
+
+
+def config_and_tokenizer(model: str) -> tuple[Any, Any]:
+    """Configuration and tokenizer of a model, without code or an attention kernel that its files name.
+
+    Call it before nlpaug loads the model: nlpaug does not say that no code of the model may run.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    config = AutoConfig.from_pretrained(model, trust_remote_code=False)
+    config._attn_implementation = None
+    return config, AutoTokenizer.from_pretrained(model, trust_remote_code=False)
 
 
 @contextmanager
