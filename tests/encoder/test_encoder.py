@@ -210,6 +210,9 @@ def test_encode_gives_what_a_sentence_transformers_user_expects(bert):
     assert encoder.encode([]).shape == (0, 32)
     assert isinstance(encoder.encode(SENTENCES, convert_to="tensor"), torch.Tensor)
     assert len(encoder.encode(SENTENCES, convert_to="list")) == len(SENTENCES)
+    for wrong in ("np", "torch", None):
+        with pytest.raises(InputError, match=f"must be 'numpy', 'tensor' or 'list', not {wrong!r}"):
+            encoder.encode(SENTENCES, convert_to=wrong)
     assert np.allclose(np.linalg.norm(encoder.encode(SENTENCES, normalize=True), axis=1), 1, atol=1e-6)
     assert np.allclose(encoder.encode(SENTENCES, batch_size=1), encoder.encode(SENTENCES), atol=1e-6)
     half = encoder.encode(SENTENCES, bf16=True)

@@ -1,13 +1,16 @@
 """Several evaluators in one call: no result overwrites another, and averages are over all tasks of a kind."""
 
 import math
+import shutil
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support.tiny import HashedWords
+from support.tiny import HashedWords, tiny_encoder_directory
 
+from textcl.cli.main import main
 from textcl.errors import InputError
 from textcl.evaluation import Clustering, LabelFree, LabelledPairs, Result, Retrieval, Transfer, evaluate
 from textcl.evaluation.overlap import mark_transductive
@@ -130,3 +133,33 @@ def test_what_returns_no_result_is_refused() -> None:
 def test_equal_names_are_numbered() -> None:
     assert numbered(["pairs", "pairs", "pairs-2", "pairs"]) == ["pairs", "pairs-2", "pairs-2-2", "pairs-3"]
     assert short_name("STSBenchmark-2") == "STS-B 2"
+
+
+def test_a_set_with_other_bytes_is_scored_with_a_line(
+    evaluation_sets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """500 human scores are set to 0. The number of pairs is right, so the set can be scored."""
+    model = tiny_encoder_directory(tmp_path / "model")
+    folder = tmp_path / "sets" / "STS" / "STSBenchmark"
+    shutil.copytree(evaluation_sets / "STS" / "STSBenchmark", folder)
+    command = ["eval", str(model), "--tasks", "stsb-dev", "--data-dir", str(tmp_path / "sets"), "--max-length", "8"]
+    assert main(command) == 0
+    right = capsys.readouterr().out
+    assert caplog.messages == []
+    lines = (folder / "sts-dev.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    cells = [line.split("\t") for line in lines[:500]]
+    damaged = ["\t".join([*row[:4], "0.0", *row[5:]]) for row in cells]
+    (folder / "sts-dev.csv").write_text("".join([*damaged, *lines[500:]]), encoding="utf-8")
+    assert main(command) == 0
+    assert capsys.readouterr().out != right
+    (said,) = caplog.messages
+    assert said.startswith(f"STSBenchmark: a file in {folder} is not the known one (its SHA-256 differs)")
+
+
+@pytest.mark.parametrize("evaluator", [Clustering, Transfer])
+def test_labels_that_are_fractions_are_classes_without_warnings(evaluator: type) -> None:
+    own = {"mine": (WORDS * 10, [0.5, 0.5, 1.5, 1.5] * 10)}
+    options = {"mode": "fast", "setting": "dev"} if evaluator is Transfer else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert evaluator(own, **options)(PLANE).primary == 100

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -253,6 +254,18 @@ def test_lines_of_before_clusterings_are_still_done(work: Path, evaluation_sets:
 
 
 @pytest.mark.slow
+def test_two_rows_never_have_one_name(work: Path, tmp_path: Path) -> None:
+    """A baseline named twice is one row, and a recipe must not be called like a baseline."""
+    from textcl.runs.compare import _plan
+
+    flags = ["--model", str(work / "model"), "--data", str(work / "texts.txt")]
+    rows = list(_plan([work / "plain.yaml"], 1, flags, ["untouched", "untouched", "tfidf"]))
+    assert [row.name for row in rows] == ["untouched", "tfidf", "plain"]
+    shutil.copy(work / "plain.yaml", tmp_path / "tfidf.yaml")
+    with pytest.raises(InputError, match="A recipe and a baseline are both called tfidf; rename the recipe's file"):
+        list(_plan([tmp_path / "tfidf.yaml"], 1, flags, ["tfidf"]))
+
+
 def test_a_flag_is_passed_to_every_run_and_a_failed_run_does_not_stop_the_others(
     work: Path, evaluation_sets: Path
 ) -> None:

@@ -333,6 +333,8 @@ class Encoder(nn.Module):
             >>> encoder.encode("A cat sleeps.").shape
             (256,)
         """
+        if convert_to not in ("numpy", "tensor", "list"):
+            raise InputError(f"convert_to must be 'numpy', 'tensor' or 'list', not {convert_to!r}.")
         single = isinstance(texts, str)
         embeddings = encode_texts(
             self,

@@ -153,9 +153,11 @@ def _plan(
         if name in loaded:
             raise InputError(f"Two recipes are called {name}, so that their rows would have the same name; rename one.")
         loaded[name] = content
+    if shared := [name for name in loaded if name in baselines]:
+        raise InputError(f"A recipe and a baseline are both called {shared[0]}; rename the recipe's file.")
     resolved = {name: resolve(content, flags)[0] for name, content in loaded.items()}
     first = next(iter(resolved.values()))
-    for baseline in baselines:
+    for baseline in dict.fromkeys(baselines):
         kind = baseline.partition(":")[0]
         if kind not in BASELINES:
             raise InputError(f"There is no baseline {baseline!r}; there are {', '.join(BASELINES)}.")
