@@ -10,7 +10,10 @@ from support.command import REPOSITORY
 
 PACKAGE = REPOSITORY / "textcl"
 # Data walks through the rooms in this order; a room imports only from rooms before it, and from itself.
-GROUND = ("errors", "texts", "ranges", "files", "version", "device", "dropout", "distributed")
+GROUND = (
+    *("errors", "texts", "ranges", "files", "terminal", "environment"),
+    *("version", "device", "dropout", "distributed"),
+)
 ROOMS = (
     *(("metrics", "data", "views", "encoder", "collator", "losses", "modules", "methods", "vectors", "evaluation")),
     *(("training", "runs", "adaptation", "report", "demo", "cli", "__main__")),

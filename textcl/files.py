@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import platform
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -145,3 +146,9 @@ def read_results(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 def _beside(target: Path, ending: str) -> Path:
     """A hidden name next to the target that only this process uses, even if several machines share a disk."""
     return target.with_name(f".{target.name}.{platform.node()}.{os.getpid()}.{ending}")
+
+
+def target_of(path: str) -> str:
+    """The path whose temporary name this is, for messages; another path unchanged."""
+    named = re.fullmatch(rf"\.(.+)\.{re.escape(platform.node())}\.\d+\.(tmp|old)", Path(path).name)
+    return str(Path(path).with_name(named[1])) if named else path

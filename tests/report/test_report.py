@@ -22,10 +22,11 @@ from textcl.errors import InputError
 from textcl.files import append_result
 from textcl.report import examples, plots
 from textcl.report.build import _scores, report
-from textcl.report.page import Card, Page, Section, Table, printable, render
+from textcl.report.page import Card, Page, Section, Table, render
 from textcl.report.records import read_comparison, read_run
 from textcl.runs.recipe import resolve
 from textcl.runs.run import run_recipe
+from textcl.terminal import printable
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SECRET = "zyzzyva"

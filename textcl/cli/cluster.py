@@ -35,6 +35,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--column", help="the column of a csv, tsv, jsonl or parquet file")
     parser.add_argument("--limit", type=within(Count), help="read the first LIMIT texts only")
     parser.add_argument("--seed", type=within(Seed), default=0, help="random seed (default: 0)")
+    parser.add_argument(
+        "--safe-csv", action="store_true", help="put ' before texts that a spreadsheet would run as formulas"
+    )
     parser.add_argument("--adapt", action="store_true", help="first train the encoder on these texts by SCCL")
     add_json_flag(parser)
     adapting = parser.add_argument_group("with --adapt")
@@ -78,7 +81,7 @@ def main(arguments: Sequence[str]) -> None:
             method.export(save)
         encoder, clusters = method.exported, len(method.centres)
     found = cluster_texts(encoder, texts, clusters, seed=given.seed, batch_size=given.batch_size)
-    found.save(given.output)
+    found.save(given.output, safe=given.safe_csv)
     groups = list(found.groups(given.nearest))
     estimated = "" if given.clusters else " (this number is estimated)"
     lines = [f"{given.output}: {len(texts):,} texts in {len(groups)} clusters{estimated}"]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from textcl.cli.main import Parser, within
 from textcl.cli.output import add_json_flag, show
+from textcl.environment import launched
 from textcl.errors import InputError
 from textcl.ranges import Count
 
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str]) -> None:
     )
     add_json_flag(parser)
     given, flags = parser.parse_known_args(arguments)
+    if launched().ranks > 1:
+        raise InputError("textcl compare starts a process for each run; start it without torchrun.")
 
     from textcl.files import atomic_write
     from textcl.report.tables import comparison, comparison_table

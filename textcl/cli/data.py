@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from textcl.cli.main import Parser
-from textcl.cli.output import add_json_flag, show
+from textcl.cli.output import add_json_flag, say, show
 from textcl.errors import InputError
 
 
@@ -68,7 +68,7 @@ def _print(statuses: list) -> None:
     from textcl.report.tables import table
 
     rows = [[s.name, s.state, _rows(s.rows), " ".join(s.notes[:1])] for s in statuses]
-    print(table(["set", "state", "rows", "note"], rows))
+    say(table(["set", "state", "rows", "note"], rows))
 
 
 def _rows(counts: dict[str, int]) -> str:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from textcl.cli.main import Parser
+from textcl.cli.output import say
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -22,8 +23,8 @@ def main(arguments: Sequence[str]) -> None:
 
     with parser.passing_on():
         shown = demo(given.output, overwrite=given.overwrite, flags=flags)
-    print(f"\n{shown.table}\n\n{shown.search}\n")
-    print(
+    say(f"\n{shown.table}\n\n{shown.search}\n")
+    say(
         f"trained: {shown.record.data.rows:,} glosses in {shown.record.seconds:.0f} s\n"
         f"encoder: {shown.export}\npicture: {shown.picture or 'none'}"
     )

@@ -8,6 +8,7 @@ from typing import Any
 from textcl.cli.eval import add_model_flags
 from textcl.cli.main import Parser, within
 from textcl.cli.output import add_json_flag, show
+from textcl.environment import launched
 from textcl.errors import InputError
 from textcl.ranges import Count
 
@@ -57,7 +58,8 @@ def main(arguments: Sequence[str]) -> None:
             )
         if output.exists():
             raise InputError(f"{given.output} exists already; remove it or name another file.")
-        _write_array(given, output, options)
+        if launched().rank == 0:  # only a directory can be shared by several processes
+            _write_array(given, output, options)
     else:
         _write_shards(given, output, {**options, **asked})
 

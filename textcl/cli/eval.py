@@ -1,11 +1,16 @@
 """`textcl eval MODEL [--tasks sts,stsb-dev] [--mode fast] [--queries FILE …] [--beir FOLDER] [--json PATH|-]`"""
 
+import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 from textcl.cli.main import Parser, within
 from textcl.cli.output import add_json_flag, show
+from textcl.environment import cache_directory, is_writable
 from textcl.errors import InputError
 from textcl.ranges import Count
+
+logger = logging.getLogger("textcl")
 
 
 def add_model_flags(parser: Parser) -> None:
@@ -59,7 +64,6 @@ def main(arguments: Sequence[str]) -> None:
     if any(files) and (given.beir or not all(files)):
         raise InputError("Retrieval needs --queries, --documents and --relevance together, or only --beir.")
 
-    from textcl.data.catalogue import cache_directory
     from textcl.evaluation import Retrieval, evaluate
 
     if given.identical_ids and not (any(files) or given.beir):
@@ -81,6 +85,15 @@ def main(arguments: Sequence[str]) -> None:
         bf16=given.bf16,
         mode=given.mode,
         setting=given.setting,
-        cache=given.cache or cache_directory() / "transfer",
+        cache=given.cache or _own_cache(),
     )
     show(result.to_dict(), result.table(), given.json)
+
+
+def _own_cache() -> Path | None:
+    """The folder for embeddings in the user's cache; None, with a warning, if nothing can be written there."""
+    folder = cache_directory() / "transfer"
+    if is_writable(folder):
+        return folder
+    logger.warning("%s cannot be written, so an interrupted evaluation cannot be resumed; see --cache.", folder)
+    return None

@@ -2,17 +2,22 @@
 
 import argparse
 import errno
+import io
 import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout, suppress
 from importlib import import_module
 from typing import Any, NoReturn
 
+from textcl.environment import cache_directory, home, launched
 from textcl.errors import InputError, UnknownFlag, nearest
+from textcl.files import target_of
 from textcl.ranges import range_of, with_values_attached
+from textcl.terminal import printable
 from textcl.version import __version__
 
 # Each is a module of this folder with `main(arguments) -> None`, imported only when it is called.
@@ -31,6 +36,9 @@ COMMANDS = {
     "demo": "train and score on bundled data, offline, in minutes",
     "env": "show versions, device, bf16 support and data",
 }
+
+# Their work is shared by the processes that torchrun starts.
+SHARED = ("train", "demo", "cluster", "encode")
 
 
 class Parser(argparse.ArgumentParser):
@@ -104,22 +112,65 @@ def _dashed(arguments: Sequence[str]) -> Iterator[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code: 0, or 2 if the user has to change something."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    _open_streams()
     try:
+        for argument in arguments:
+            _check_characters(argument)
         if not arguments:
             _parser().print_help()
             return 2
         _run(arguments)
+        sys.stdout.flush()
     except InputError as error:
         return _fail(2, error)
     except KeyboardInterrupt:
         return _fail(130, "interrupted")
     except BrokenPipeError:  # `textcl eval ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_output()
     except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        return _fail(2, f"The disk is full; what was complete before is kept ({error}).")
+        try:
+            sys.stdout.flush()
+        except OSError:  # standard output itself cannot be written; Python would try it again at its exit
+            _close_output()
+        return _fail(2, reason(error))
     return 0
+
+
+def _open_streams() -> None:
+    """Makes standard output and standard error take any text, also where the locale has few characters.
+
+    A stream that was closed (`textcl ... 2>&-`) is None in Python; then everything is written to nowhere.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _close_output() -> None:
+    with suppress(io.UnsupportedOperation):  # it is not a file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _check_characters(argument: str) -> None:
+    """Raises an InputError if an argument is not valid UTF-8: texts and names are written to files as UTF-8."""
+    try:
+        argument.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"The argument {argument!r} is not UTF-8 from character {error.start + 1} on. Type it in a terminal that "
+            "uses UTF-8, or rename the file."
+        ) from None
+
+
+def reason(error: OSError) -> str:
+    """An error of the operating system as a sentence: the file, and what is wrong with it."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"The disk is full; what was complete before is kept ({error})."
+    what = error.strerror or str(error) or type(error).__name__
+    return f"{target_of(os.fsdecode(error.filename))}: {what}." if error.filename else f"{what}."
 
 
 def _parser() -> Parser:
@@ -142,7 +193,12 @@ def _run(arguments: list[str]) -> None:
     if command not in COMMANDS:
         raise InputError(f"There is no command {command!r}.{nearest(command, COMMANDS)} See textcl --help.")
     quieten()
-    import_module(f"textcl.cli.{command}").main(arguments[1:])
+    other = launched().rank > 0  # under torchrun one process does what cannot be shared, and prints
+    if other and command not in SHARED:
+        return
+    muted = other and command != "encode"
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere if muted else sys.stdout):
+        import_module(f"textcl.cli.{command}").main(arguments[1:])
 
 
 def quieten() -> None:
@@ -150,8 +206,14 @@ def quieten() -> None:
 
     This has to happen before those libraries are imported, since they read these variables then.
     """
-    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("%(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("textcl").setLevel(logging.INFO)
+    if not sys.warnoptions:  # python -W shows them
+        warnings.simplefilter("ignore")
+    if home() is None:  # else the libraries make a folder that is named ~
+        os.environ.setdefault("HF_HOME", str(cache_directory() / "huggingface"))
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if not sys.stderr.isatty():
@@ -160,6 +222,11 @@ def quieten() -> None:
         os.environ.setdefault("TQDM_DISABLE", "1")
 
 
+class _OneLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(" ".join(super().format(record).split()))
+
+
 def _fail(code: int, message: object) -> int:
-    print("textcl:", " ".join(str(message).split()), file=sys.stderr)
+    print("textcl:", printable(" ".join(str(message).split())), file=sys.stderr)
     return code

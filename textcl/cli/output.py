@@ -1,10 +1,10 @@
 """What a command prints: text for people, or JSON for programs."""
 
 import json
-import sys
 from typing import Any
 
 from textcl.cli.main import Parser
+from textcl.terminal import json_escaped, printable
 
 WIDTH = 100  # characters of a text that are shown
 
@@ -24,14 +24,18 @@ def show(result: Any, text: str, path: str | None) -> None:
         path: What --json names: a file that `result` is written to, '-' to print `result` in place of `text`, or None.
     """
     if path == "-":
-        json.dump(result, sys.stdout, indent=2, ensure_ascii=False)
-        print()
+        print(json_escaped(json.dumps(result, indent=2, ensure_ascii=False)))
         return
     if path:
         from textcl.files import write_json
 
         write_json(path, result)
-    print(text)
+    say(text)
+
+
+def say(text: str) -> None:
+    """Prints text; what would control the terminal is replaced. Commands print by this function or by `show`."""
+    print(printable(text))
 
 
 def in_one_line(text: str, width: int = WIDTH) -> str:

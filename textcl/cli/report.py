@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from textcl.cli.main import Parser
+from textcl.cli.output import say
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -27,4 +28,4 @@ def main(arguments: Sequence[str]) -> None:
     from textcl.report.build import report
 
     page = report(given.source, given.output, texts=not given.no_texts, tasks=given.tasks, reference=given.reference)
-    print(f"{page}: {page.stat().st_size / 1e6:.1f} MB")
+    say(f"{page}: {page.stat().st_size / 1e6:.1f} MB")

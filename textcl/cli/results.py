@@ -1,10 +1,9 @@
 """`textcl results [PATH...] [--method M] [--format csv|json] [--compare A B] [--pairs ENCODER]`"""
 
-import sys
 from collections.abc import Sequence
 
 from textcl.cli.main import Parser
-from textcl.cli.output import add_json_flag, show
+from textcl.cli.output import add_json_flag, say, show
 from textcl.errors import InputError
 
 FORMATS = ("table", "csv", "latex", "json")
@@ -81,4 +80,4 @@ def main(arguments: Sequence[str]) -> None:
     if given.json:
         show([result.to_dict() for result in chosen], text.removesuffix("\n"), given.json)
     elif not given.output:
-        sys.stdout.write(text)
+        say(text.removesuffix("\n"))

@@ -1,6 +1,5 @@
 """`textcl train METHOD|RECIPE [flags]`"""
 
-import os
 import re
 import shutil
 import textwrap
@@ -8,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from typing import Any, Literal, get_args, get_origin
 
+from textcl.cli.output import say
 from textcl.errors import InputError, nearest
 
 USAGE = """\
@@ -33,11 +33,11 @@ COLUMN = 38  # where help texts begin
 
 def main(arguments: Sequence[str]) -> None:
     if not arguments:
-        print(USAGE)
+        say(USAGE)
         raise InputError("Name a method or a recipe, as in: textcl train simcse --data wiki.txt.")
     what, *flags = arguments
     if what in ("-h", "--help", "--help-all"):
-        print(USAGE)
+        say(USAGE)
         return
     if what.startswith("-"):
         raise InputError("Name the method or the recipe first, as in: textcl train simcse --data wiki.txt.")
@@ -59,19 +59,16 @@ def main(arguments: Sequence[str]) -> None:
     for name, text in FLAGS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=text)
     if {"-h", "--help", "--help-all"} & {*flags}:
-        print(help_page(parser, everything="--help-all" in flags))
+        say(help_page(parser, everything="--help-all" in flags))
         return
     resolved, further = resolve(recipe, flags, parser)
     del further["allow_code"]
     if further["resume"] and further["overwrite"]:
         raise InputError("--resume continues a run and --overwrite replaces it; give one of them.")
     result = run_recipe(resolved, **further)
-    if os.environ.get("RANK", "0") != "0":  # under torchrun one process prints
-        return
-
     record = result.record
     dev = f", {record.dev.set} {record.dev.score:.2f}" if record.dev else ""
-    print(
+    say(
         f"{record.data.rows:,} rows, {record.steps:,} steps, {record.seconds:.0f} s{dev}\n"
         f"encoder: {result.export}\nrecord:  {result.output / 'run.json'}"
     )

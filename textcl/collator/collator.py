@@ -14,10 +14,10 @@ from transformers import PreTrainedTokenizerBase
 
 from textcl.collator.batch import Batch, Tensors, finished
 from textcl.collator.token_cache import tokenizer_digest, with_tokens
-from textcl.data.catalogue import cache_directory
 from textcl.data.rows import cell_text, has_transform, without_format
 from textcl.data.training import check_number
 from textcl.encoder.batching import input_names, pad, padding_token, row_lengths, token_ids
+from textcl.environment import cache_directory
 from textcl.errors import InputError
 from textcl.views.draws import MASKS, text_id, uniform
 from textcl.views.template import Template

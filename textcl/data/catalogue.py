@@ -11,13 +11,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from textcl.environment import cache_directory
 from textcl.errors import InputError, nearest
 from textcl.files import file_hash
 
@@ -190,15 +190,6 @@ def _expected(entry: Mapping[str, Any]) -> dict[str, int]:
         if "rows" in file:
             rows[file["split"]] = rows.get(file["split"], 0) + file["rows"]
     return rows
-
-
-def cache_directory() -> Path:
-    """textcl's folder in the user's cache; it may not exist yet."""
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "textcl"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "textcl"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "textcl"
 
 
 # verifying

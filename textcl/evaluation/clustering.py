@@ -139,6 +139,9 @@ class Clustering:
         return Result(results, averages(results), provenance)
 
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet runs
+
+
 @dataclass(frozen=True)
 class ClusteredTexts:
     """Texts with their clusters.
@@ -165,17 +168,23 @@ class ClusteredTexts:
             ordered = members[np.argsort(self.rank[members])]
             yield len(members), list(dict.fromkeys(self.texts[row] for row in ordered))[:nearest]
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, safe: bool = False) -> None:
         """Writes a csv file with the columns text, cluster, confidence and rank, in the order of the texts.
 
         The file is written atomically.
+
+        Args:
+            path: The file.
+            safe: Put an apostrophe before texts that a spreadsheet would run as formulas (those that begin with =, +,
+                -, @, a tab or a carriage return).
         """
         with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as handle:
             # quote every text, because csv would not quote a text with only a carriage return
             writer = csv.writer(handle, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
             writer.writerow(["text", "cluster", "confidence", "rank"])
             columns = (self.clusters.tolist(), self.confidence.round(4).tolist(), self.rank.tolist())
-            writer.writerows(zip(self.texts, *columns, strict=True))
+            texts = [f"'{text}" if safe and text.startswith(_FORMULA) else text for text in self.texts]
+            writer.writerows(zip(texts, *columns, strict=True))
 
 
 def cluster_texts(

@@ -7,7 +7,6 @@ import base64
 import hashlib
 import math
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from textcl.errors import InputError
 from textcl.files import atomic_write
 from textcl.report.plots import Plot
+from textcl.terminal import printable
 
 _FIGURE = re.compile(r"[+−-]?\d[\d,.]*( ± [\d.]+)?\*?|–|")
 # Draws each chart from the JSON next to it; if a chart fails, its table is still shown.
@@ -104,18 +104,6 @@ def render(page: Page) -> str:
     sections = [{**vars(section), "plots": [_embedded(plot) for plot in section.plots]} for section in page.sections]
     content = {**vars(page), "sections": sections}
     return template.render(page=content, script=Markup(script), digest=digest)
-
-
-def printable(text: str) -> str:
-    """Replaces characters that HTML must not contain (control characters, halves of surrogate pairs) by U+FFFD.
-
-    Example:
-        >>> printable("a\\x00b")
-        'a\\ufffdb'
-    """
-    return "".join(
-        "\ufffd" if unicodedata.category(sign) in ("Cc", "Cs") and sign not in "\n\t" else sign for sign in text
-    )
 
 
 def _embedded(plot: Plot) -> dict[str, Any]:

@@ -7,6 +7,7 @@ parameters of the method's `__init__`, and the fields of `ContrastiveTrainingArg
 import hashlib
 import inspect
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,12 +25,48 @@ from textcl.files import file_hash
 from textcl.methods.find import find_method, is_own
 from textcl.runs.flags import FlagParser, as_arguments, path_flags
 
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 without aliases: `042` is 42, and `no`, `on`, `1:30` and `2026-01-31` are texts.
+
+    Aliases are refused since a few lines of them can stand for billions of values, and no recipe needs one.
+    """
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012, as in the class that it extends
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.MarkedYAMLError(problem="a recipe takes no aliases", problem_mark=self.peek_event().start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"{key.value!r} stands twice", problem_mark=key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return super().construct_mapping(node, deep)
+
+
+for _kind, _pattern, _starts in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("int", r"[-+]?\d+", "-+0123456789"),
+    ("float", r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_pattern})$"), list(_starts))
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
+
 RECIPES = Path(__file__).parents[1] / "recipes"
 
-# Flags that do not change the weights of a run: where its output goes, and how it is reported.
+# Flags that do not change the weights of a run: where its output goes, how it is reported, and how batches are loaded.
 COSMETIC = frozenset(
     {"output", "output_dir", "disable_tqdm", "report_to", "run_name", "project", "log_level", "log_level_replica"}
     | {"logging_first_step", "log_on_each_node", "resume_from_checkpoint", "hub_token", "save_total_limit"}
+    | {"logging_steps", "logging_strategy", "save_steps", "save_strategy", "save_on_each_node", "skip_memory_metrics"}
+    | {"dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor", "dataloader_in_order"}
+    | {"dataloader_persistent_workers", "dataloader_multiprocessing_context", "enable_jit_checkpoint"}
+    | {"trackio_space_id", "trackio_bucket_id", "trackio_static_space_id", "torch_empty_cache_steps", "ddp_timeout"}
 )
 
 
@@ -117,20 +154,29 @@ def load_recipe(path: str | Path, *, allow_code: bool = False) -> dict[str, Any]
         near = nearest(str(path), shipped_recipes()) or " textcl recipes lists those that textcl ships."
         raise InputError(f"There is no recipe {str(path)!r}.{near}")
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = yaml.load(file.read_text(encoding="utf-8"), _Loader)
+    except yaml.MarkedYAMLError as error:
+        where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise InputError(f"{file}{where} is not YAML of a recipe: {error.problem or error.context}.") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # bytes, numbers and depths that Python cannot hold
         raise InputError(f"{file} is not YAML: {error}.") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise InputError(f"{file} is not a recipe: it must be a mapping of flags to values, such as 'method: simcse'.")
     if nested := [key for key, value in content.items() if isinstance(value, dict) and not key.endswith("_kwargs")]:
         raise InputError(f"{file}: a recipe is flat, but {nested[0]!r} holds a mapping.")
+    listed = [cell for value in content.values() if isinstance(value, list) for cell in value]
+    if any(isinstance(cell, (list, dict)) for cell in listed):
+        raise InputError(f"{file}: a recipe is flat, but one of its lists holds a list or a mapping.")
     method = str(content.get("method", ""))
     if is_own(method) and not allow_code:
         raise InputError(
             f"{file} names the method {method}, whose code would be run; read that code, and give --allow-code if you "
             "trust it."
         )
-    return {key.replace("-", "_"): value for key, value in content.items()}
+    recipe = {key.replace("-", "_"): value for key, value in content.items()}
+    if len(recipe) < len(content):
+        raise InputError(f"{file} names a flag twice, with dashes and with underscores.")
+    return recipe
 
 
 def resolve(

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -234,8 +235,20 @@ def _finished(output: Path, recipe: Recipe, fingerprint: str) -> RunRecord | Non
     if begun["fingerprint"] != fingerprint:
         now = recipe.to_dict()
         differ = sorted(k for k in now if now[k] != begun["recipe"].get(k) and k not in COSMETIC)
-        what = f"in {', '.join(differ)}" if differ else "in the content of its data or its model"
+        if not differ:
+            raise InputError(
+                f"The data or the model of the run in {output} has another content than when it was started. Restore "
+                "it, name another --output, or replace the run with --overwrite, which removes its checkpoints."
+            )
+        flags = ", ".join(f"--{key.replace('_', '-')} {_shown(begun['recipe'].get(key))}" for key in differ)
+        values = ", ".join(_shown(now[key]) for key in differ)
         raise InputError(
-            f"The run in {output} was started with another recipe (it differs {what}); replace it with --overwrite."
+            f"The run in {output} was started with {flags}, not {values}. Give these flags to continue it, name "
+            "another --output, or replace the run with --overwrite, which removes its checkpoints."
         )
     return RunRecord.read(output)
+
+
+def _shown(value: Any) -> str:
+    """A flag's value as the command line takes it."""
+    return "unset" if value in (None, "", []) else shlex.join(map(str, value if isinstance(value, list) else [value]))

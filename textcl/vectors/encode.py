@@ -24,6 +24,7 @@ from tqdm import tqdm
 from textcl.data.corpora import check_limit, read_texts
 from textcl.device import bf16_if_there, give_back_freed_memory
 from textcl.encoder import Encoder
+from textcl.environment import launched
 from textcl.errors import InputError
 from textcl.files import write_json
 from textcl.texts import as_texts
@@ -110,7 +111,7 @@ def encode_corpus(
     there = {path.name for path in output.glob("[!.]*")} if output.is_dir() else set()
     if output.is_file() or (there and "manifest.json" not in there):
         raise InputError(f"{output} already exists and does not hold vectors of textcl; name another directory.")
-    rank, ranks = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
+    rank, ranks = launched().rank, launched().ranks
     silent = rank > 0 or (show_progress_bar is not None and not show_progress_bar)
     bars: dict[str, Any] = {"delay": 2, "disable": True if silent else None if show_progress_bar is None else False}
     encoder = model if isinstance(model, Encoder) else Encoder.from_pretrained(model, device=own_device())
@@ -211,8 +212,7 @@ def own_device() -> str | None:
     """The GPU of this process under `torchrun`, such as "cuda:1"; None (any device) if there is no GPU."""
     if not torch.cuda.is_available():
         return None
-    rank = os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0"))
-    return f"cuda:{int(rank) % torch.cuda.device_count()}"
+    return f"cuda:{launched().local_rank % torch.cuda.device_count()}"
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from textcl.environment import is_writable
 from textcl.errors import InputError, nearest
 from textcl.texts import described
 from textcl.views.masked_words import contextual, contextual_insertion, model_state
@@ -29,6 +31,8 @@ from textcl.views.words import crop, deletion, swap, synonyms
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+logger = logging.getLogger("textcl")
 
 TEXT_VIEWS: dict[str, Callable[..., list[str]]] = {
     "synonyms": synonyms,
@@ -109,7 +113,13 @@ def augment(
     made_of = (__version__, view, copies, seed, named, models, dataset._fingerprint)
     fingerprint = hashlib.blake2b(repr(made_of).encode(), digest_size=16).hexdigest()
     folder = Path(cache_dir) if cache_dir is not None else Path(config.HF_DATASETS_CACHE) / "textcl-views"
-    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{view.replace(':', '-')}-{fingerprint}.arrow"
+    kept: dict[str, Any] = {"cache_file_name": str(file), "load_from_cache_file": True}
+    if cache_dir is None and not is_writable(folder):
+        logger.warning("%s cannot be written, so the view is made again in each run.", folder)
+        kept = {"keep_in_memory": True}
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
 
     def add(batch: dict[str, list[str]]) -> dict[str, list[str]]:
         texts, numbers = batch["text"], range(1, copies + 1)
@@ -125,9 +135,8 @@ def augment(
             add,
             batched=True,
             batch_size=batch_size,
-            cache_file_name=str(folder / f"{view.replace(':', '-')}-{fingerprint}.arrow"),
-            load_from_cache_file=True,
             new_fingerprint=fingerprint,
+            **kept,
         )
 
 
