@@ -67,7 +67,8 @@ def test_help_all_shows_the_flags_of_transformers_too(capsys: pytest.CaptureFixt
     assert shown - known == {"resume", "overwrite", "allow-code"}
     for name in method_flags("simcse").__dataclass_fields__:  # with their defaults
         default = inspect.signature(METHODS["simcse"]).parameters[name].default
-        assert f"--{name.replace('_', '-')} {str(default).lower()}  " in text
+        value = "true|false" if default is None else str(default).lower()
+        assert f"--{name.replace('_', '-')} {value}  " in text
 
 
 @pytest.mark.parametrize("call", CALLS, ids=" ".join)
