@@ -31,7 +31,6 @@ from textcl.evaluation.label_free import (
 )
 from textcl.files import append_result, file_hash
 from textcl.runs.recipe import resolve
-from textcl.runs.record import DevRecord
 from textcl.runs.run import make_trainer, run_recipe
 
 # effective rank sees a collapse alone, and what is left of a collapsed encoder may still weigh words well
@@ -273,20 +272,23 @@ def test_a_run_is_chosen_by_a_criterion_and_says_so(work, tmp_path):
     result = run_recipe(recipe_of(work, tmp_path / "run"))
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     scores = [line["eval_halves"] for line in log if "eval_halves" in line]
-    assert len(scores) == 3
-    assert result.record.dev == DevRecord("halves", max(scores))
+    assert len(scores) == 4
+    dev = result.record.dev
+    assert (dev.set, dev.before, dev.highest) == ("halves", scores[0], max(scores[1:]))
+    assert dev.score == scores[dev.step // 4]
+    assert "halves follows neither clusters nor search" in dev.sentence()
     assert (result.record.data.rows, result.record.data.held_out) == (len(TEXTS) - 40, 40)
     again = LabelFree(TEXTS[-40:], "halves")(Encoder.from_pretrained(result.export, device="cpu")).primary
-    assert again == pytest.approx(max(scores), abs=1e-4)
+    assert again == pytest.approx(dev.score, abs=1e-4)
 
 
 def test_early_stopping_waits_for_the_criterion(work, tmp_path):
-    """At a ruinous rate the first evaluation is the best, whichever way it is measured."""
+    """At a ruinous rate the untouched encoder is the best, whichever way it is measured."""
     recipe = recipe_of(work, tmp_path / "run", learning_rate=0.5, max_steps=40, early_stopping_patience=2)
     record = run_recipe(recipe).record
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     scores = [line["eval_halves"] for line in log if "eval_halves" in line]
-    assert record.steps == 4 * len(scores) < 40
+    assert record.steps == 4 * (len(scores) - 1) < 40
     assert len(scores) - 1 - scores.index(max(scores)) == 2
 
 
@@ -316,7 +318,7 @@ def test_the_criterion_and_its_texts_decide_the_fingerprint(work, tmp_path):
 
 
 def test_resume_keeps_the_choice(work, tmp_path):
-    """Stopped after the best checkpoint, which is the first, and gone on with to the same choice and weights."""
+    """Stopped after the best encoder, which is the untouched one, and gone on with to the same choice and weights."""
 
     class StopAt6(transformers.TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
@@ -330,7 +332,7 @@ def test_resume_keeps_the_choice(work, tmp_path):
     trainer.train()
     resumed = run_recipe(recipe, resume=True)
     assert resumed.record.resumed
-    assert json.loads((tmp_path / "run" / "best" / "best.json").read_text())["step"] == 4
+    assert json.loads((tmp_path / "run" / "best" / "best.json").read_text())["step"] == 0
     assert resumed.record.dev == whole.record.dev
     assert file_hash(resumed.export / "model.safetensors") == file_hash(whole.export / "model.safetensors")
 

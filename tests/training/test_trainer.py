@@ -192,7 +192,7 @@ def test_the_best_weights_come_back_and_their_export_lies_apart(directory, tmp_p
 
     method = method_of(directory)
     args = arguments(tmp_path / "run", max_steps=12)
-    ContrastiveTrainer(method, args, CORPUS, evaluators=[Scripted(1.0, 3.0, 2.0)], callbacks=[Keep()]).train()
+    ContrastiveTrainer(method, args, CORPUS, evaluators=[Scripted(0.0, 1.0, 3.0, 2.0)], callbacks=[Keep()]).train()
     assert_equal(weights(method), kept[8])
     assert any(not torch.equal(kept[8][name], kept[12][name]) for name in kept[8])
     best = json.loads((tmp_path / "run" / "best" / "best.json").read_text())
@@ -202,7 +202,7 @@ def test_the_best_weights_come_back_and_their_export_lies_apart(directory, tmp_p
 
 
 def test_early_stopping_waits_for_its_patience(directory, tmp_path):
-    scripted = Scripted(1.0, 3.0, 2.0, 2.0, 5.0)
+    scripted = Scripted(0.0, 1.0, 3.0, 2.0, 2.0, 5.0)
     args = arguments(tmp_path / "run", max_steps=40, early_stopping_patience=2)
     trainer = ContrastiveTrainer(method_of(directory), args, CORPUS, evaluators=[scripted])
     trainer.train()
@@ -211,7 +211,7 @@ def test_early_stopping_waits_for_its_patience(directory, tmp_path):
 
 def test_of_two_evaluators_of_one_name_the_first_chooses(directory, tmp_path):
     """As two files of labelled pairs are, which both are called "pairs"."""
-    first, second = Scripted(1.0, 3.0, 2.0), Scripted(1.0, 2.0, 90.0)
+    first, second = Scripted(0.0, 1.0, 3.0, 2.0), Scripted(0.0, 1.0, 2.0, 90.0)
     trainer = ContrastiveTrainer(
         method_of(directory), arguments(tmp_path / "run", max_steps=12), CORPUS, evaluators=[first, second]
     )
@@ -219,12 +219,12 @@ def test_of_two_evaluators_of_one_name_the_first_chooses(directory, tmp_path):
     best = json.loads((tmp_path / "run" / "best" / "best.json").read_text())
     assert best == {"metric": "eval_scripted", "score": 3.0, "step": 8}
     logged = [(e["eval_scripted"], e["eval_scripted-2"]) for e in trainer.state.log_history if "eval_scripted" in e]
-    assert logged == [(1.0, 1.0), (3.0, 2.0), (2.0, 90.0)]
+    assert logged == [(0.0, 0.0), (1.0, 1.0), (3.0, 2.0), (2.0, 90.0)]
 
 
 def test_a_score_of_nan_is_never_the_best_and_is_said(directory, tmp_path, caplog):
     """Each comparison with NaN is false, so a NaN at the first evaluation must not block all later ones."""
-    scripted = Scripted(math.nan, 3.0, math.nan, 2.0)
+    scripted = Scripted(0.0, math.nan, 3.0, math.nan, 2.0)
     args = arguments(tmp_path / "run", max_steps=16, early_stopping_patience=2)
     ContrastiveTrainer(method_of(directory), args, CORPUS, evaluators=[scripted]).train()
     best = json.loads((tmp_path / "run" / "best" / "best.json").read_text())

@@ -67,10 +67,9 @@ def main(arguments: Sequence[str]) -> None:
         raise InputError("--resume continues a run and --overwrite replaces it; give one of them.")
     result = run_recipe(resolved, **further)
     record = result.record
-    dev = f", {record.dev.set} {record.dev.score:.2f}" if record.dev else ""
     say(
-        f"{record.data.rows:,} rows, {record.steps:,} steps, {record.seconds:.0f} s{dev}\n"
-        f"encoder: {result.export}\nrecord:  {result.output / 'run.json'}"
+        f"{record.data.rows:,} rows, {record.steps:,} steps, {record.seconds:.0f} s\n"
+        f"encoder: {result.export}\nrecord:  {result.output / 'run.json'}\n{record.verdict()}"
     )
 
 

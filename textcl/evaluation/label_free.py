@@ -17,7 +17,13 @@ from torch import Tensor
 from textcl.errors import InputError, nearest
 from textcl.evaluation.baselines import TfidfEncoder
 from textcl.evaluation.encoding import cosine, encode_distinct
-from textcl.evaluation.significance import spearman
+from textcl.evaluation.significance import (
+    bootstrap_error,
+    mean_of_samples,
+    resamples,
+    spearman,
+    spearman_of_samples,
+)
 from textcl.losses.info_nce import nt_xent
 from textcl.metrics import geometry
 from textcl.texts import each_text
@@ -44,6 +50,11 @@ def retrieval(first: Tensor, second: Tensor) -> float:
         >>> retrieval(torch.eye(4), torch.eye(4))
         100.0
     """
+    return 100 * float(reciprocal_ranks(first, second).mean())
+
+
+def reciprocal_ranks(first: Tensor, second: Tensor) -> Tensor:
+    """What `retrieval` is the mean of: the mean of both directions for each text, from 0 to 1, (rows,)."""
     found = []
     for queries, keys in ((first, second), (second, first)):
         own = (queries * keys).sum(dim=1, keepdim=True)
@@ -52,7 +63,7 @@ def retrieval(first: Tensor, second: Tensor) -> float:
             cosines = (queries[rows] @ keys.T).scatter_(1, torch.arange(len(queries))[rows, None], -torch.inf)
             above, level = (cosines > own[rows] + _ROUNDING).sum(1), ((cosines - own[rows]).abs() <= _ROUNDING).sum(1)
             found.append(1 / (1 + above + level / 2))
-    return 100 * float(torch.cat(found).mean())
+    return torch.cat(found).view(2, -1).mean(dim=0)
 
 
 def alignment_uniformity(first: Tensor, second: Tensor) -> float:
@@ -89,19 +100,99 @@ def word_weights(whole: Tensor, shortened: Tensor, by_words: np.ndarray, share: 
     return agreement(whole, shortened, by_words) - agreement(whole, shortened, share)
 
 
-# For each criterion the views that it compares, and the function of their embeddings. Higher is better.
-CRITERIA: dict[str, tuple[tuple[str, ...], Callable[..., float]]] = {
-    "halves": (("first_half", "second_half"), retrieval),
-    "unlike_halves": (("first_half", "unlike_half"), retrieval),
-    "dropped_words": (("text", "some_words"), retrieval),
-    "neighbours": (("even", "odd"), retrieval),
-    "overlap": (("left", "right"), agreement),
-    "word_weights": (("text", "shortened"), word_weights),
-    "loss": (("first_half", "second_half"), contrastive_loss),
-    "alignment_uniformity": (("first_half", "second_half"), alignment_uniformity),
-    "effective_rank": (("text",), lambda rows: float(geometry.effective_rank(rows))),
-}
+# -- the same scores in bootstrap samples of the texts ----------------------------------------------------------------
+
+
+def _reciprocal_ranks(first: Tensor, second: Tensor) -> np.ndarray:
+    return 100 * reciprocal_ranks(first, second).double().numpy()
+
+
+def _losses(first: Tensor, second: Tensor) -> np.ndarray:
+    """What `contrastive_loss` is the mean of, (texts,)."""
+    rows = [slice(row, row + 1) for row in range(len(first))]
+    losses = [nt_xent(first[i], second[i], first, second, offset=i.start, temperature=TEMPERATURE) for i in rows]
+    return -torch.stack(losses).double().numpy() / 2
+
+
+def _cosines(first: Tensor, second: Tensor) -> np.ndarray:
+    return cosine(first.double().numpy(), second.double().numpy())
+
+
+def _both(*views: Tensor) -> np.ndarray:
+    """The embeddings of all views, (texts, views, dim)."""
+    return torch.stack(views, dim=1).numpy()
+
+
+def _agreements(items: np.ndarray, counts: np.ndarray, by_words: np.ndarray) -> np.ndarray:
+    """A text is drawn with all its pairs: (texts,) counts are repeated for further rounds of pairs."""
+    counts = np.tile(counts, len(items) // counts.shape[1])
+    return 100 * spearman_of_samples(items, by_words, counts)
+
+
+def _word_weights(items: np.ndarray, counts: np.ndarray, by_words: np.ndarray, share: np.ndarray) -> np.ndarray:
+    return _agreements(items, counts, by_words) - _agreements(items, counts, share)
+
+
+def _alignments_uniformities(items: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Two draws of one text are not a pair, since their distance would be 0 for any encoder."""
+    rows = torch.from_numpy(items).double()
+    distances = (rows[:, 0] - rows[:, 1]).square().sum(dim=1).numpy()
+    rows, weights = rows.transpose(0, 1).flatten(0, 1), torch.from_numpy(np.tile(counts, 2)).double()
+    kernel = torch.zeros(len(weights), dtype=torch.float64)
+    for start in range(0, len(rows), CHUNK):
+        own = slice(start, start + CHUNK)
+        near = (4 * (rows[own] @ rows.T - 1)).exp()
+        near[:, own].fill_diagonal_(0)
+        kernel += (weights[:, own] * (weights @ near.T)).sum(dim=1)
+    pairs = weights.sum(dim=1) ** 2 - (weights**2).sum(dim=1)
+    return -(mean_of_samples(distances, counts) + (kernel / pairs).log().numpy())
+
+
+def _effective_ranks(items: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The singular values of rows that are repeated are the roots of the eigenvalues of their weighted products."""
+    rows = torch.from_numpy(items[:, 0]).double()
+    found = []
+    for weights in torch.from_numpy(counts).double():
+        weighted = rows * weights.sqrt()[:, None]
+        products = weighted.T @ weighted if rows.shape[0] > rows.shape[1] else weighted @ weighted.T
+        values = torch.linalg.eigvalsh(products).clamp(min=0).sqrt()
+        found.append(torch.special.entr(values / values.sum()).sum().exp())
+    return torch.stack(found).numpy()
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A label-free criterion. Higher is better.
+
+    Attributes:
+        views: The names of the views that it compares.
+        score: The score from the embeddings of these views, each (rows, dim), and the words' values if it needs them.
+        items: From the same embeddings what `of_samples` needs of each text, (texts, …).
+        of_samples: The score in bootstrap samples, (samples,), from the items, from how often each sample has each text
+            (samples, texts), and from the words' values.
+    """
+
+    views: tuple[str, ...]
+    score: Callable[..., float]
+    items: Callable[..., np.ndarray]
+    of_samples: Callable[..., np.ndarray]
+
+
 _ROUNDING = 1e-6  # cosines that differ by less than this are tied
+
+_HALVES = ("first_half", "second_half")
+_RETRIEVAL = (retrieval, _reciprocal_ranks, mean_of_samples)
+CRITERIA: dict[str, Criterion] = {
+    "halves": Criterion(_HALVES, *_RETRIEVAL),
+    "unlike_halves": Criterion(("first_half", "unlike_half"), *_RETRIEVAL),
+    "dropped_words": Criterion(("text", "some_words"), *_RETRIEVAL),
+    "neighbours": Criterion(("even", "odd"), *_RETRIEVAL),
+    "overlap": Criterion(("left", "right"), agreement, _cosines, _agreements),
+    "word_weights": Criterion(("text", "shortened"), word_weights, _cosines, _word_weights),
+    "loss": Criterion(_HALVES, contrastive_loss, _losses, mean_of_samples),
+    "alignment_uniformity": Criterion(_HALVES, alignment_uniformity, _both, _alignments_uniformities),
+    "effective_rank": Criterion(("text",), lambda rows: float(geometry.effective_rank(rows)), _both, _effective_ranks),
+}
 
 
 @dataclass(frozen=True)
@@ -110,9 +201,11 @@ class Scores:
 
     Attributes:
         scores: The score of each criterion, in the order in which they were given; higher is better.
+        items: What the first criterion's bootstrap needs of each text, see `Criterion`.
     """
 
     scores: dict[str, float]
+    items: np.ndarray
 
     @property
     def primary(self) -> float:
@@ -190,16 +283,31 @@ class LabelFree:
         Raises:
             InputError: The encoder did not return one row per text, or returned NaN or infinite values.
         """
-        needed = {view: self._views[view] for name in self.criteria for view in CRITERIA[name][0]}
+        needed = {view: self._views[view] for name in self.criteria for view in CRITERIA[name].views}
         found, row_of = encode_distinct(encoder, (t for texts in needed.values() for t in texts), **encode_arguments)
         rows = torch.as_tensor(found.toarray() if hasattr(found, "toarray") else found, dtype=torch.float32)
         rows = torch.nn.functional.normalize(rows, dim=1)
         embedded = {view: rows[[row_of[text] for text in texts]] for view, texts in needed.items()}
         scores = {}
         for name in self.criteria:
-            views, measure = CRITERIA[name]
-            scores[name] = measure(*(embedded[view] for view in views), *self._given.get(name, ()))
-        return Scores(scores)
+            given = self._given.get(name, ())
+            scores[name] = CRITERIA[name].score(*(embedded[view] for view in CRITERIA[name].views), *given)
+        first = CRITERIA[self.name]
+        return Scores(scores, first.items(*(embedded[view] for view in first.views)))
+
+    def error_of_difference(self, before: np.ndarray, after: np.ndarray) -> float:
+        """The standard error of the difference of two scores (first criterion), by the paired bootstrap over texts.
+
+        Each sample draws as many of the held-out texts, with replacement, the same texts for both encoders. For
+        criteria that retrieve, and for `loss`, the texts among which one is searched stay the same.
+
+        Args:
+            before: The items of the first result, see `Scores`.
+            after: The items of the second result.
+        """
+        criterion, given = CRITERIA[self.name], self._given.get(self.name, ())
+        counts = resamples(len(self._views[criterion.views[0]]) // (2 if self.name == "overlap" else 1))
+        return bootstrap_error(*(criterion.of_samples(items, counts, *given) for items in (before, after)))
 
 
 def _views(words: Sequence[Sequence[str]], tfidf: TfidfEncoder, generator: np.random.Generator) -> dict[str, list[str]]:

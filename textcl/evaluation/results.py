@@ -38,11 +38,14 @@ class Result:
             `regression_spearman` for regressions; for retrieval and geometry their metrics.
         provenance: Tasks with split, number of pairs and data hash; aggregation; encoder (pooling, layers, maximal
             length, data type); library versions; seed; overlap with the training corpus if it was checked.
+        items: What the primary score was computed from, one entry for each pair or query, such as the cosines of STS
+            pairs; None if the evaluator has no bootstrap. It is not saved.
     """
 
     results: dict[str, dict[str, Any]]
     average: dict[str, float]
     provenance: dict[str, Any] = field(default_factory=dict)
+    items: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
     def primary(self) -> float:

@@ -15,6 +15,7 @@ from textcl.errors import InputError
 from textcl.evaluation.encoding import ROUNDING, describe, encode_distinct
 from textcl.evaluation.kinds import RETRIEVAL
 from textcl.evaluation.results import Result
+from textcl.evaluation.significance import bootstrap_error, mean_of_samples, resamples
 from textcl.version import library_versions
 
 logger = logging.getLogger("textcl")
@@ -200,7 +201,18 @@ class Retrieval:
             "seed": None,  # the seed of a training run, as in the STS results
             "versions": library_versions(),
         }
-        return Result({self.name: {"kind": RETRIEVAL.name, **scores}}, scores, provenance)
+        items = np.array([0.0 if collapsed else 100 * entry["ndcg@10"] for entry in by_query])
+        return Result({self.name: {"kind": RETRIEVAL.name, **scores}}, scores, provenance, items)
+
+    def error_of_difference(self, before: np.ndarray, after: np.ndarray) -> float:
+        """The standard error of the difference of two results' nDCG@10, by the paired bootstrap over queries.
+
+        Args:
+            before: The nDCG@10 of each query in the first result (`Result.items`), (queries,).
+            after: The nDCG@10 of each query in the second result, (queries,).
+        """
+        counts = resamples(len(before))
+        return bootstrap_error(mean_of_samples(before, counts), mean_of_samples(after, counts))
 
     def _nearest(
         self, encoder: Any, queries: Any, encode_arguments: Mapping[str, Any]

@@ -16,6 +16,7 @@ from textcl.errors import InputError
 from textcl.evaluation.encoding import cosine, describe, encode_distinct
 from textcl.evaluation.kinds import STS
 from textcl.evaluation.results import Result, averages
+from textcl.evaluation.significance import SAMPLES, bootstrap_error, resamples, spearman_of_samples
 from textcl.version import library_versions
 
 logger = logging.getLogger("textcl")
@@ -55,6 +56,10 @@ class STSSuite:
             **encode_arguments: Passed on to `encoder.encode`.
         """
         return score(encoder, self.tasks, **encode_arguments)
+
+    def error_of_difference(self, before: np.ndarray, after: np.ndarray) -> float:
+        """The bootstrap error of the difference of two results, see `error_of_difference`."""
+        return error_of_difference(self.tasks, before, after)
 
 
 class STSBenchmark(STSSuite):
@@ -113,6 +118,10 @@ class LabelledPairs:
         """Evaluates an encoder, like `STSSuite.__call__`."""
         return score(encoder, self.tasks, **encode_arguments)
 
+    def error_of_difference(self, before: np.ndarray, after: np.ndarray) -> float:
+        """The bootstrap error of the difference of two results, see `error_of_difference`."""
+        return error_of_difference(self.tasks, before, after)
+
 
 def score(encoder: Any, tasks: Mapping[str, Sequence[Subset]], **encode_arguments: Any) -> Result:
     """Evaluates an encoder on tasks, each a list of subsets of scored pairs.
@@ -155,7 +164,27 @@ def score(encoder: Any, tasks: Mapping[str, Sequence[Subset]], **encode_argument
         "seed": None,  # evaluation is not random; a comparison puts the seed of the training run here
         "versions": library_versions(),
     }
-    return Result(results, averages(results), provenance)
+    items = np.concatenate([values for task in tasks for values in cosines[task]])
+    return Result(results, averages(results), provenance, items)
+
+
+def error_of_difference(tasks: Mapping[str, Sequence[Subset]], before: np.ndarray, after: np.ndarray) -> float:
+    """The standard error of the difference of two primary scores, by the paired bootstrap over pairs.
+
+    Each sample draws as many pairs as each task has, with replacement, the same pairs for both encoders.
+
+    Args:
+        tasks: The tasks that both results are on.
+        before: The cosines of the first result (`Result.items`), (pairs of all tasks,).
+        after: The cosines of the second result, (pairs of all tasks,).
+    """
+    golds = [np.concatenate([subset.scores for subset in subsets]) for subsets in tasks.values()]
+    ends = np.cumsum([len(gold) for gold in golds])[:-1]
+    scores = np.zeros((2, SAMPLES))
+    for gold, *cosines in zip(golds, np.split(before, ends), np.split(after, ends), strict=True):
+        counts = resamples(len(gold))
+        scores += [spearman_of_samples(gold, values, counts) for values in cosines]
+    return bootstrap_error(*(100 * scores / len(tasks)))
 
 
 def pair_cosines(

@@ -228,10 +228,14 @@ class ClusterProgress:
 
 @dataclass
 class _Figure:
-    """One score of a `ClusterProgress` as an evaluator; the first evaluator computes all scores."""
+    """One score of a `ClusterProgress` as an evaluator; the first evaluator computes all scores.
+
+    None of them says whether training has made the encoder better, so the untouched encoder is not a candidate.
+    """
 
     name: str
     progress: ClusterProgress
+    measures_quality: bool = False
 
     def __call__(self, encoder: Any) -> SimpleNamespace:
         if self.name == "unchanged":

@@ -166,8 +166,8 @@ def _scores(run: Run, encoders: dict[str, Encoder], tasks: str | Sequence[str]) 
         for task, entry in recorded.items()
         if abs(score(trained[task]) - score(entry)) > DIFFERENT
     ]
-    if run.record and (dev := run.record.dev):
-        paragraphs.append(f"The checkpoint was chosen by {dev.set}; its score there is {dev.score:.2f}.")
+    if run.record:
+        paragraphs.append(f"{run.record.verdict().removesuffix('.')}.")
     elif run.best:
         best = run.best
         paragraphs.append(f"Best so far on {best['metric'].removeprefix('eval_')}: {best['score']:.2f}.")

@@ -117,9 +117,8 @@ def _scores(record: RunRecord, result: Result | None) -> str:
     header = ["task", "split", "measure", "score", "pooling", "dtype", "seed"]
     lines = [f"| {' | '.join(map(str, line))} |" for line in (header, ["---"] * len(header), *cells)]
     text = ["\n".join(lines)] if cells else []
-    if dev := record.dev:
-        text.append(f"The checkpoint was chosen by {code(dev.set)}; its score there is {dev.score:.2f}.")
+    text.append(f"{record.verdict().removesuffix('.')}.")
     if seen:
         named = ", ".join(map(short_name, seen))
         text.append(f"Texts of {named} were in the training data: scores on them are transductive (*).")
-    return "\n\n".join(text) or "The encoder was not evaluated."
+    return "\n\n".join(text)

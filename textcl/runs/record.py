@@ -9,8 +9,10 @@ from typing import Any
 
 from textcl.errors import InputError
 from textcl.files import write_json
+from textcl.training.selection import Selection
 
 RUN_JSON = "run.json"
+_OF_SELECTION = {each.name for each in fields(Selection)}
 RUN_FILES = (RUN_JSON, "recipe.json", "log.jsonl", "export", "best")
 
 
@@ -39,19 +41,6 @@ class DataRecord:
 
 
 @dataclass(frozen=True)
-class DevRecord:
-    """The evaluator that chose the checkpoint, and its score.
-
-    Attributes:
-        set: The name of the evaluator.
-        score: The score of the exported encoder.
-    """
-
-    set: str
-    score: float
-
-
-@dataclass(frozen=True)
 class RunRecord:
     """The record of a finished run.
 
@@ -64,7 +53,7 @@ class RunRecord:
         seed: The seed of the run.
         encoder: The description of the encoder, see `Encoder.describe`.
         data: The data that the run was trained on.
-        dev: The evaluator that chose the checkpoint; None: no evaluator did.
+        dev: The encoder that was kept and its score before and after; None: nothing was scored.
         steps: The number of optimizer steps.
         train_loss: The mean loss over the steps since the run was last started or resumed.
         seconds: The duration of training since the run was last started or resumed, in seconds.
@@ -84,7 +73,7 @@ class RunRecord:
     seed: int
     encoder: dict[str, Any]
     data: DataRecord
-    dev: DevRecord | None
+    dev: Selection | None
     steps: int
     train_loss: float | None
     seconds: float
@@ -105,7 +94,8 @@ class RunRecord:
         try:
             known = {each.name: content[each.name] for each in fields(cls)}
             data = DataRecord(**{each.name: known["data"][each.name] for each in fields(DataRecord)})
-            dev = known["dev"] and DevRecord(known["dev"]["set"], known["dev"]["score"])
+            # records of earlier versions have only the set and the score
+            dev = known["dev"] and Selection(**{k: v for k, v in known["dev"].items() if k in _OF_SELECTION})
         except (KeyError, TypeError) as error:
             raise InputError(f"This is not the record of a run: {error} is missing.") from None
         return cls(**{**known, "data": data, "dev": dev})
@@ -124,6 +114,12 @@ class RunRecord:
             return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
         except ValueError as error:
             raise InputError(f"{path} is not the record of a run: {error}") from None
+
+    def verdict(self) -> str:
+        """One sentence: the score before and after training, or that nothing was measured."""
+        if self.dev is not None:
+            return self.dev.sentence()
+        return f"Nothing was measured: the export is the encoder after the last step ({self.steps:,})."
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `run.json`."""

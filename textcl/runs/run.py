@@ -29,10 +29,10 @@ from textcl.methods.find import find_method
 from textcl.runs.card import write_card
 from textcl.runs.flags import method_flags, only
 from textcl.runs.recipe import COSMETIC, Recipe
-from textcl.runs.record import DataRecord, DevRecord, RunRecord, holds_run, remove_run
+from textcl.runs.record import DataRecord, RunRecord, holds_run, remove_run
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.callback import newest_complete_checkpoint
-from textcl.training.trainer import ContrastiveTrainer, or_lowest
+from textcl.training.trainer import ContrastiveTrainer
 from textcl.version import library_versions
 from textcl.views.text import augment
 
@@ -105,8 +105,6 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
         seen = overlap(chain.from_iterable(dataset[column] for column in COLUMNS if column in dataset.column_names))
         write_json(export / "overlap.json", seen)
         history = trainer.state.log_history
-        chosen = f"eval_{trainer.evaluators[0].name}" if trainer.evaluators else ""
-        scores = [entry[chosen] for entry in history if chosen in entry]
         record = RunRecord(
             started=started.isoformat(timespec="seconds"),
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -124,9 +122,7 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
                 duplicates_in_batches=next((e[_IN_BATCHES] for e in reversed(history) if _IN_BATCHES in e), None),
                 overlap=seen,
             ),
-            dev=DevRecord(chosen.removeprefix("eval_"), max(scores, key=or_lowest) if args.select_best else scores[-1])
-            if scores
-            else None,
+            dev=trainer.selection,
             steps=trainer.state.global_step,
             train_loss=outcome.metrics.get("train_loss"),
             seconds=round(seconds, 1),

@@ -5,46 +5,55 @@ import logging
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import Trainer
-from transformers.trainer_utils import TrainOutput
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from textcl.collator.batch import rows_of_view
 from textcl.data.training import as_training_rows
 from textcl.device import out_of_memory
-from textcl.encoder.batching import on_host
 from textcl.errors import InputError
 from textcl.evaluation.results import numbered
 from textcl.files import atomic_directory, write_json
 from textcl.methods import Method
-from textcl.metrics import geometry
 from textcl.modules import InfoNCE
 from textcl.texts import described
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.callback import MethodCallback, newest_complete_checkpoint
 from textcl.training.checks import check_run
+from textcl.training.diagnostics import diagnostics
+from textcl.training.selection import ERROR, START, Selection, or_lowest, select, start_of, take_over_best
 
 logger = logging.getLogger("textcl")
 
-LEAST_RANK_SHARE = 0.05
-LARGEST_MEAN_COSINE = 0.99
-LEAST_DEVIATION = 0.05
+LEAST_LOSS = 0.01  # of InfoNCE; if it is below from the first step on, there is nothing to learn
+FIRST_STEPS = 10
 
 
 class Evaluation(Protocol):
-    """The result of an evaluator. `primary` is the number to select by; higher is better."""
+    """The result of an evaluator. `primary` is the number to select by; higher is better.
+
+    `items` are needed for a bootstrap error only: an array with what the score was computed from.
+    """
 
     primary: float
 
 
 class Evaluator(Protocol):
-    """A function that scores an object with `.encode(list[str])`, with the `name` of its score."""
+    """A function that scores an object with `.encode(list[str])`, with the `name` of its score.
+
+    It may have two further attributes. `error_of_difference(before, after)` returns the standard error of the
+    difference of two results from their `items`; without it, any higher score is better. `measures_quality = False`
+    says that the score follows training and says nothing of the encoder, so that the untouched encoder has none.
+    """
 
     name: str
 
@@ -53,6 +62,9 @@ class Evaluator(Protocol):
 
 class ContrastiveTrainer(Trainer):
     """Trains a method, evaluates its encoder every `eval_steps`, and restores the best encoder at the end.
+
+    The untouched encoder is scored first, at step 0. A checkpoint replaces it only if it is better by more than the
+    standard error of the difference; otherwise the untouched weights are restored, and a warning says so.
 
     The run's directory contains `checkpoint-N/` (each with `complete.json`, written last), `best/` (an export of the
     best encoder, its score in `best.json`, and the method's weights), and `log.jsonl`.
@@ -65,6 +77,10 @@ class ContrastiveTrainer(Trainer):
         evaluators: They run every `eval_steps` and at the end. The score of the first chooses the best encoder. The
             method's own evaluators are added after them. Of equal names the second and later are logged with a number.
         callbacks: Further callbacks; `MethodCallback` is always added.
+
+    Attributes:
+        selection: After training: the encoder that was kept, with its score and that of the untouched encoder; None:
+            nothing was scored.
 
     Raises:
         InputError: The rows are of another kind or one of them is wrong, several GPUs are visible to one process, a
@@ -127,6 +143,7 @@ class ContrastiveTrainer(Trainer):
         check_run(args, model, len(train_dataset), self.evaluators)
         if self.evaluators and args.eval_strategy == "no":
             args.eval_strategy = "steps"
+        self._quality = bool(self.evaluators) and getattr(self.evaluators[0], "measures_quality", True)
         super().__init__(
             model=model,
             args=args,
@@ -138,6 +155,9 @@ class ContrastiveTrainer(Trainer):
             **options,
         )
         self.method = model
+        self.selection: Selection | None = None
+        self._start: np.ndarray | None = None  # the items of the untouched encoder's score
+        self._first_losses: list[Tensor] | None = None
         self._seen: dict[str, Tensor] = {}
         self._duplicates = torch.zeros((), dtype=torch.long, device=args.device)
         self._unseen: tuple[int, Tensor] | None = None  # the last step and its loss, until the loss is checked
@@ -161,9 +181,18 @@ class ContrastiveTrainer(Trainer):
                 finite; or saving fails. The last complete checkpoint is kept.
         """
         checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
+        contrasts = any(isinstance(module, InfoNCE) for module in self.method.modules())
+        self._first_losses = [] if contrasts and not checkpoint else None
+        if self._quality:
+            self.args.eval_on_start = not checkpoint  # a checkpoint has the start's score
+        if checkpoint:
+            self._start = start_of(Path(checkpoint))
+            if self.is_world_process_zero() and self.args.select_best:
+                take_over_best(Path(checkpoint), self.run_directory)
         try:
             output = super().train(checkpoint, *options, **named_options)
             self._look_at_loss()
+            self._look_at_first_losses()
         except (OSError, SafetensorError, RuntimeError) as error:
             if not isinstance(error, (OSError, SafetensorError)) and "PytorchStreamWriter" not in str(error):
                 raise
@@ -172,12 +201,27 @@ class ContrastiveTrainer(Trainer):
                 f"({str(error).splitlines()[0]}). {self._last_good()}"
             ) from error
         self.accelerator.wait_for_everyone()  # rank 0 may still be renaming the best encoder into place
-        if self.args.select_best and (self.run_directory / "best" / "best.json").is_file():
-            self.method.load_state_dict(load_file(self.run_directory / "best" / "method.safetensors"))
+        self._restore_best()
         return output
+
+    def _restore_best(self) -> None:
+        """Loads the weights with the best score, and notes which they are."""
+        metric = f"eval_{self._names[0]}" if self.evaluators else ""
+        if not any(metric in entry for entry in self.state.log_history):
+            return
+        selected = select(self.state.log_history, metric, best=self.args.select_best, quality=self._quality)
+        best = self.run_directory / "best"
+        if self.args.select_best:
+            kept = json.loads((best / "best.json").read_text(encoding="utf-8"))
+            selected = replace(selected, score=kept["score"], step=kept["step"])
+            self.method.load_state_dict(load_file(best / "method.safetensors"))
+        self.selection = selected
+        if selected.untouched:
+            logger.warning("Training did not help: %s", selected.sentence())
 
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
         self._look_at_loss()
+        self._look_at_first_losses()
         duplicates = self._duplicates.clone()
         try:
             loss = super().training_step(model, inputs, *args, **kwargs)
@@ -220,14 +264,31 @@ class ContrastiveTrainer(Trainer):
                 f"{self._last_good()}"
             )
 
+    def _look_at_first_losses(self) -> None:
+        """Warns once if InfoNCE was low from the first step on."""
+        if self._first_losses and self.state.global_step >= FIRST_STEPS:
+            if torch.stack(self._first_losses).max().item() < LEAST_LOSS:
+                logger.warning(
+                    "InfoNCE was below %g in the first %d steps: the encoder separates these texts already, and this "
+                    "method has nothing to teach it.",
+                    LEAST_LOSS,
+                    FIRST_STEPS,
+                )
+            self._first_losses = None
+
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         self._look_at_loss()
         super()._save_checkpoint(*args, **kwargs)
+        if self._start is not None and self.is_world_process_zero():
+            checkpoint = self.run_directory / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            save_file({"items": torch.from_numpy(self._start)}, checkpoint / START)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         outputs = model(**inputs)
+        if self._first_losses is not None and self.state.global_step < FIRST_STEPS:
+            self._first_losses.append(outputs.get("contrastive", outputs["loss"]).detach())
         with torch.no_grad():
             ids = rows_of_view(inputs, 0)["text_id"].sort().values
             self._duplicates += (ids[1:] == ids[:-1]).sum()
@@ -240,80 +301,56 @@ class ContrastiveTrainer(Trainer):
     ) -> dict[str, float]:
         """Runs the evaluators on the current encoder, logs their scores, and saves the encoder if it is the best."""
         first, *others = self.evaluators
-        names = [f"{metric_key_prefix}_{name}" for name in numbered(each.name for each in self.evaluators)]
-        chosen = names[0]
-        candidates = [first(encoder).primary for encoder in self.method.candidates]
-        best = max(range(len(candidates)), key=lambda number: or_lowest(candidates[number]))
+        chosen, *names = (f"{metric_key_prefix}_{name}" for name in self._names)
+        found = [first(encoder) for encoder in self.method.candidates]
+        best = max(range(len(found)), key=lambda number: or_lowest(found[number].primary))
         self.method.choose(best)
-        scores = {chosen: candidates[best]}
-        scores |= {name: each(self.method.exported).primary for name, each in zip(names[1:], others, strict=True)}
+        scores = {chosen: found[best].primary, **self._error(chosen, found[best])}
+        scores |= {name: each(self.method.exported).primary for name, each in zip(names, others, strict=True)}
         for name in (name for name, score in scores.items() if math.isnan(score)):
             logger.warning("The score %s is NaN at step %d; NaN is never the best.", name, self.state.global_step)
-        history = [or_lowest(entry[chosen]) for entry in self.state.log_history if chosen in entry]
-        if self.is_world_process_zero() and or_lowest(scores[chosen]) > max(history, default=-math.inf):
+        history = [entry for entry in self.state.log_history if chosen in entry]
+        before = select(history, chosen).step if history else None
+        history.append({**scores, "step": self.state.global_step})
+        if self.is_world_process_zero() and select(history, chosen).step != before:
             self._keep_best(chosen, scores[chosen])
         self.log(dict(scores))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, scores)
         patience = self.args.early_stopping_patience
-        history.append(or_lowest(scores[chosen]))
-        if patience and len(history) - 1 - history.index(max(history)) >= patience:
+        ranked = [or_lowest(entry[chosen]) for entry in history]
+        if patience and len(ranked) - 1 - ranked.index(max(ranked)) >= patience:
             self.control.should_training_stop = True
-        if self.args.target_score is not None and scores[chosen] >= self.args.target_score:
+        target = self.args.target_score
+        if target is not None and self.state.global_step > 0 and scores[chosen] >= target:
             self.control.should_training_stop = True
         return scores
 
+    @property
+    def _names(self) -> list[str]:
+        """The names of the evaluators; of equal ones the second and later have a number."""
+        return numbered(each.name for each in self.evaluators)
+
+    def _error(self, metric: str, found: Evaluation) -> dict[str, float]:
+        """The standard error of the difference from the untouched encoder; empty for that encoder itself."""
+        items = getattr(found, "items", None)
+        if not self._quality or items is None or not hasattr(self.evaluators[0], "error_of_difference"):
+            return {}
+        if self.state.global_step == 0:
+            self._start = np.ascontiguousarray(items)
+            return {}
+        if self._start is None:
+            return {}
+        return {metric + ERROR: self.evaluators[0].error_of_difference(self._start, items)}
+
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs and self._seen:
-            logs |= self._diagnostics()
+            seen, self._seen = self._seen, {}
+            logs |= diagnostics(seen, self.state.global_step) | {"duplicates_in_batches": int(self._duplicates)}
         super().log(logs, *args, **kwargs)
         if self.is_world_process_zero():
             self.run_directory.mkdir(parents=True, exist_ok=True)
             with (self.run_directory / "log.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps({**logs, "step": self.state.global_step}) + "\n")
-
-    def _diagnostics(self) -> dict[str, float]:
-        """The geometry of the last batch's embeddings and projections; warns of a collapse."""
-        seen, self._seen = self._seen, {}
-        group, embeddings = seen.pop("group"), seen.pop("embeddings").float()
-        view = on_host(seen.pop("view")).to(group.device)
-        first, second = _positives(embeddings, view, group)
-        watched = {"embeddings": first}
-        if "projections" in seen:
-            watched["projections"] = seen.pop("projections").float()
-        parts = {name: float(value) for name, value in seen.items()}
-        if len(first) < 2:
-            return parts
-        ranks = {name: float(geometry.effective_rank(rows)) for name, rows in watched.items()}
-        cosines = {name: float(geometry.mean_cosine(rows)) for name, rows in watched.items()}
-        for name, rows in watched.items():
-            rank, cosine = ranks[name], cosines[name]
-            if rank < LEAST_RANK_SHARE * min(rows.shape) or cosine > LARGEST_MEAN_COSINE:
-                logger.warning(
-                    "The %s are collapsing at step %d: effective rank %.1f of %d, mean cosine %.3f.",
-                    name,
-                    self.state.global_step,
-                    rank,
-                    min(rows.shape),
-                    cosine,
-                )
-        if parts.get("deviation", 1.0) < LEAST_DEVIATION:
-            logger.warning(
-                "The projections are collapsing at step %d: their standard deviation is %.3f of the loss's target.",
-                self.state.global_step,
-                parts["deviation"],
-            )
-        if "projections" in watched:
-            parts["projection_rank"] = ranks["projections"]
-            parts["projection_cosine"] = cosines["projections"]
-        return {
-            **parts,
-            "alignment": float(geometry.alignment(first, second)),
-            "uniformity": float(geometry.uniformity(first)),
-            "positive_cosine": float(geometry.positive_cosine(first, second)),
-            "negative_cosine": float(geometry.negative_cosine(first, second)),
-            "effective_rank": ranks["embeddings"],
-            "duplicates_in_batches": int(self._duplicates),
-        }
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None and self.method.learning_rate_factors:
@@ -358,16 +395,3 @@ class ContrastiveTrainer(Trainer):
     def _last_good(self) -> str:
         checkpoint = newest_complete_checkpoint(self.run_directory)
         return f"The last complete checkpoint is {checkpoint}." if checkpoint else "No checkpoint was complete yet."
-
-
-def or_lowest(score: float) -> float:
-    """The score to compare; −∞ for NaN, with which each comparison is false."""
-    return -math.inf if math.isnan(score) else score
-
-
-def _positives(embeddings: Tensor, view: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of view 0 that have a positive in view 1, and these positives in the same order; each (pairs, dim)."""
-    first, second = (view == 0).nonzero()[:, 0], (view == 1).nonzero()[:, 0]
-    first = first[torch.isin(group[first], group[second])]
-    second = second[torch.isin(group[second], group[first])]
-    return embeddings[first[group[first].argsort()]], embeddings[second[group[second].argsort()]]
