@@ -12,9 +12,9 @@ from textcl.encoder.batching import Tokens, on_host, row_lengths
 class Batch(Tokens, total=False):
     """Token rows of all views, view by view: all rows of view 0, then all of view 1, and so on.
 
-    `lengths`, `view`, `column`, `mlm_labels` and `mlm_lengths` decide the shapes of a step or what it computes. They
-    are numpy arrays, which stay on the CPU when a trainer moves the batch; reading them does not wait for the GPU.
-    `embed` and `objective` of a method read the keys below and those of `Tokens`.
+    `lengths`, `view`, `column`, `prompt_lengths`, `mlm_labels` and `mlm_lengths` decide the shapes of a step or what it
+    computes. They are numpy arrays, which stay on the CPU when a trainer moves the batch; reading them does not wait
+    for the GPU. `embed` and `objective` of a method read the keys below and those of `Tokens`.
     """
 
     group: Tensor
@@ -41,12 +41,14 @@ class Batch(Tokens, total=False):
     """Zeros, if the backbone needs token types, (rows, length)."""
     mlm_lengths: np.ndarray
     """The lengths of the masked rows, (rows,); views may change the lengths of the other rows. Stays on the CPU."""
+    mlm_prompt_lengths: np.ndarray
+    """The `prompt_lengths` of the masked rows, (rows,). Stays on the CPU."""
 
 
 Tensors = dict[str, Tensor]
 """A batch before `finished`: all its values are tensors."""
 
-_ON_HOST = ("view", "column", "mlm_labels", "mlm_lengths")
+_ON_HOST = ("view", "column", "mlm_labels", "mlm_lengths", "prompt_lengths", "mlm_prompt_lengths")
 
 
 def finished(tensors: Tensors) -> Batch:

@@ -1,6 +1,7 @@
 """Turns dataset rows into one flat batch of token tensors that holds all their views."""
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from itertools import count
@@ -13,22 +14,25 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from textcl.collator.batch import Batch, Tensors, finished
+from textcl.collator.prompts import Prompts, prompt_edges
 from textcl.collator.token_cache import tokenizer_digest, with_tokens
 from textcl.data.rows import cell_text, has_transform, without_format
 from textcl.data.training import check_number
-from textcl.encoder.batching import input_names, pad, padding_token, row_lengths, token_ids
+from textcl.encoder.batching import input_names, pad, padding_token, prompt_length, row_lengths, token_ids
 from textcl.environment import cache_directory
 from textcl.errors import InputError
 from textcl.views.draws import MASKS, text_id, uniform
-from textcl.views.template import Template
+from textcl.views.template import PLACE, Template, in_prompt
 from textcl.views.tokens import Draw, TokenRows
 from textcl.views.view import PLAIN, View
 
 COLUMNS = ("text", "positive", "negative")
 
 Block = tuple[str, View]
-
 """A column of the dataset, and the view that is applied to its texts."""
+
+Source = tuple[str, str | Template]
+"""A column of the dataset, and the prompt or template that its texts are put into."""
 
 
 class Collator:
@@ -50,6 +54,9 @@ class Collator:
     `lengths`, `view` and `mlm_labels` decide the shapes of a step. They are numpy arrays, which stay on the CPU when a
     trainer moves the batch to a GPU; reading them does not wait for the GPU.
 
+    Each text is tokenised as `Encoder.encode` tokenises it: with its prompt, see `Prompts`, or in the view's template.
+    Operators on tokens do not change the prompt; masks for masked-word prediction may.
+
     All random numbers are a pure function of (seed, epoch, text, view number), so a resumed run draws the same ones.
 
     With `needs_labels` (an attribute) a row without a label is an error.
@@ -63,6 +70,7 @@ class Collator:
             an error.
         triplets: Whether rows may hold hard negatives; if not, a column `negative` is an error.
         mask_probability: Share of the tokens that are chosen for masked-word prediction; 0: no masked copies.
+        prompts: The prompt of each column; None: no prompts.
         seed: Seed of views and masks.
     """
 
@@ -76,6 +84,7 @@ class Collator:
         dropout_views: bool = True,
         triplets: bool = True,
         mask_probability: float = 0.0,
+        prompts: Prompts | None = None,
         seed: int = 42,
     ) -> None:
         self.tokenizer = tokenizer
@@ -87,6 +96,7 @@ class Collator:
         self.needs_labels = False
         self.triplets = triplets
         self.mask_probability = mask_probability
+        self.prompts = prompts or Prompts()
         self.seed = seed
         self._special = torch.tensor(tokenizer.all_special_ids)
         # Shared memory, so that dataloader workers that live longer than an epoch see the new epoch.
@@ -106,19 +116,19 @@ class Collator:
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> Batch:
         blocks = self._blocks(rows)
-        columns = self._columns(blocks)
+        of_blocks = self._sources(blocks)
+        sources = list(dict.fromkeys(of_blocks))
         originals = [  # a text view is known by the text that it was made of
             text
-            for column, _ in columns
+            for column, _ in sources
             for text in texts_of(rows, "text" if column not in COLUMNS and "text" in rows[0] else column)
         ]
-        ids = [ids for column, template in columns for ids in self._token_ids(rows, column, template)]
-        which = torch.cat(
-            [torch.arange(len(rows)) + columns.index((column, view.template)) * len(rows) for column, view in blocks]
-        )
+        ids = [ids for source in sources for ids in self._token_ids(rows, *source)]
+        which = torch.cat([torch.arange(len(rows)) + sources.index(source) * len(rows) for source in of_blocks])
         view = torch.arange(len(blocks)).repeat_interleave(len(rows))
         group = torch.arange(len(rows)).repeat(len(blocks))
         batch = self.flat_batch(originals, ids, which, view, group)
+        batch |= self._prompt_lengths([prompt for _, prompt in of_blocks], view)
         numbers = [COLUMNS.index(column) if column in COLUMNS else 0 for column, _ in blocks]
         batch["column"] = torch.tensor(numbers).repeat_interleave(len(rows))
         if self.needs_labels or any("label" in row for row in rows):
@@ -126,11 +136,12 @@ class Collator:
         if "teacher" in rows[0]:
             batch["teacher"] = torch.tensor([row["teacher"] for row in rows])
         if self.mask_probability:
-            batch |= {f"mlm_{name}": batch[name] for name in input_names(self.tokenizer) if name in batch}
+            copied = [*input_names(self.tokenizer), "prompt_lengths"]
+            batch |= {f"mlm_{name}": batch[name] for name in copied if name in batch}
             batch["mlm_input_ids"], batch["mlm_labels"] = self.masked(batch)
             batch["mlm_lengths"] = row_lengths(batch)
         if any(view.token_operators for _, view in blocks):
-            batch = self._operated(batch, [view for _, view in blocks])
+            batch = self._operated(batch, blocks, of_blocks)
         return finished(batch)
 
     def tokenized(self, dataset: Any, folder: Path | None = None) -> Any:
@@ -150,12 +161,12 @@ class Collator:
         dataset = without_format(dataset)
         if len(dataset) == 0 or self._digest is None:
             return dataset
-        for column, template in self._columns(self._blocks([dataset[0]])):
+        for column, prompt in dict.fromkeys(self._sources(self._blocks([dataset[0]]))):
             texts_of([dataset[0]], column)  # raises if the rows do not have the column
-            name = self._column_of_tokens(column, template)
+            name = self._column_of_tokens(column, prompt)
             if name not in dataset.column_names:
                 texts = partial(texts_of, column=column)
-                made = partial(self._tokenise, template=template)
+                made = partial(self._tokenise, prompt=prompt)
                 dataset = with_tokens(dataset, column, name, texts, made, folder)
         return dataset
 
@@ -194,30 +205,49 @@ class Collator:
         masked[replaced] = (token * len(self.tokenizer)).long()[replaced]
         return masked, input_ids.masked_fill(~chosen, -100)
 
-    @staticmethod
-    def _columns(blocks: Sequence[Block]) -> list[tuple[str, Template | None]]:
-        """The columns that are tokenised, each with its template."""
-        return list(dict.fromkeys((column, view.template) for column, view in blocks))
+    def _sources(self, blocks: Sequence[Block]) -> list[Source]:
+        """The column of each block, and the prompt or template that its texts are put into."""
+        paired = not {"positive", "negative"}.isdisjoint(column for column, _ in blocks)
+        return [(column, view.template or self.prompts.of_column(column, paired)) for column, view in blocks]
 
-    def _token_ids(
-        self, rows: Sequence[Mapping[str, Any]], column: str, template: Template | None = None
-    ) -> list[list[int]]:
+    def _token_ids(self, rows: Sequence[Mapping[str, Any]], column: str, prompt: str | Template) -> list[list[int]]:
         """The tokens of a column of the rows: those that `tokenized` added, or else made now."""
-        if (name := self._column_of_tokens(column, template)) in rows[0]:
+        if (name := self._column_of_tokens(column, prompt)) in rows[0]:
             return [row[name] for row in rows]
-        return self._tokenise(texts_of(rows, column), template)
+        return self._tokenise(texts_of(rows, column), prompt)
 
-    def _tokenise(self, texts: Sequence[str], template: Template | None) -> list[list[int]]:
-        filled = [template(text) for text in texts] if template else texts
-        return token_ids(self.tokenizer, filled, self.token_limit)
+    def _tokenise(self, texts: Sequence[str], prompt: str | Template) -> list[list[int]]:
+        limit = self.token_limit or sys.maxsize
+        wrap = in_prompt(prompt, self.tokenizer, limit) if isinstance(prompt, str) else prompt
+        return token_ids(self.tokenizer, [wrap(text) for text in texts], self.token_limit)
 
-    def _column_of_tokens(self, column: str, template: Template | None) -> str:
+    def _prompt_lengths(self, prompts: Sequence[str | Template], view: Tensor) -> Tensors:
+        """The tokens of each row that the pooling skips; empty if it skips none.
+
+        Args:
+            prompts: The prompt or template of each view.
+            view: The number of each row's view, (rows,).
+        """
+        if self.prompts.pooled:
+            return {}
+        lengths = [
+            prompt_length(self.tokenizer, prompt, self.max_length) if isinstance(prompt, str) and prompt else 0
+            for prompt in prompts
+        ]
+        return {"prompt_lengths": torch.tensor(lengths)[view]} if any(lengths) else {}
+
+    def _column_of_tokens(self, column: str, prompt: str | Template) -> str:
         """The name of the column with tokens.
 
         It names everything that the tokens depend on, except the texts, so that tokens of other settings are not used.
         """
-        within = f" in {template.template!r}" if template else ""
+        text = prompt if isinstance(prompt, str) else prompt.template
+        within = f" {'in' if PLACE in text else 'after'} {text!r}" if text else ""
         return f"{column}{within}, {self.token_limit} tokens of {self._digest}"
+
+    def _edges_of(self, prompt: str | Template) -> tuple[int, int]:
+        """The numbers of tokens before and after a text, special tokens included."""
+        return prompt_edges(self.tokenizer, prompt, self.token_limit) if isinstance(prompt, str) else prompt.edges
 
     @cached_property
     def _digest(self) -> str | None:
@@ -264,15 +294,15 @@ class Collator:
                 f"them ({', '.join(columns)}). Set short_views to 0 (--short-views 0), or train on single texts."
             )
 
-    def _operated(self, batch: Tensors, views: Sequence[View]) -> Tensors:
+    def _operated(self, batch: Tensors, blocks: Sequence[Block], sources: Sequence[Source]) -> Tensors:
         """Applies the token operators of the views, which may change the lengths of the rows."""
         padding = padding_token(self.tokenizer)
         parts = []
-        for number, view in enumerate(views):
+        for number, ((_, view), (_, prompt)) in enumerate(zip(blocks, sources, strict=True)):
             own = batch["view"] == number
             attention, ordinary = batch["attention_mask"][own].bool(), self.ordinary(batch)[own]
-            if view.template:  # operators do not change the words of the template
-                before, behind = view.template.edges
+            if prompt:  # operators do not change the words of a prompt or template
+                before, behind = self._edges_of(prompt)
                 position = torch.arange(attention.shape[1])
                 ordinary &= (position >= before) & (position < attention.sum(dim=1, keepdim=True) - behind)
             rows = TokenRows(batch["input_ids"][own], attention, ordinary, padding)

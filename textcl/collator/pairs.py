@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from textcl.collator.batch import Batch, finished
 from textcl.collator.collator import Collator, texts_of
+from textcl.collator.prompts import Prompts
 from textcl.errors import InputError
 from textcl.views.draws import text_id
 
@@ -27,6 +28,7 @@ class PairCollator(Collator):
         max_length: Tokens after which a text is cut.
         negatives: How pairs of different texts are made, see `textcl.BertCT`.
         negatives_per_positive: Number K of pairs of different texts per group.
+        prompts: The prompt of the texts; None: no prompt.
         seed: Seed of the pairs.
     """
 
@@ -37,9 +39,10 @@ class PairCollator(Collator):
         *,
         negatives: Negatives,
         negatives_per_positive: int,
+        prompts: Prompts | None = None,
         seed: int = 42,
     ) -> None:
-        super().__init__(tokenizer, max_length, seed=seed)
+        super().__init__(tokenizer, max_length, prompts=prompts, seed=seed)
         if negatives not in get_args(Negatives):
             raise InputError(f"BERT-CT's negatives must be one of {', '.join(get_args(Negatives))}, not {negatives!r}.")
         self.negatives = negatives
@@ -66,10 +69,12 @@ class PairCollator(Collator):
         read_second, second = second.flatten().unique(return_inverse=True)
         which = torch.cat([read_first, read_second])
         view = (torch.arange(len(which)) >= len(read_first)).long()
+        prompt = self.prompts.of_column("text", paired=False)
         identical = torch.zeros(groups, 1 + self.negatives_per_positive, dtype=torch.bool)
         identical[:, 0] = True
         batch = {
-            **self.flat_batch(texts, self._token_ids(rows, "text"), which, view, group=which),
+            **self.flat_batch(texts, self._token_ids(rows, "text", prompt), which, view, group=which),
+            **self._prompt_lengths([prompt, prompt], view),
             "pair": torch.stack([first, len(read_first) + second], dim=1),
             "identical": identical.flatten(),
         }

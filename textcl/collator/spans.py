@@ -9,7 +9,9 @@ from transformers import PreTrainedTokenizerBase
 
 from textcl.collator.batch import Batch, finished
 from textcl.collator.collator import Collator, texts_of
+from textcl.collator.prompts import Prompts, prompt_edges
 from textcl.encoder.batching import in_windows, pad
+from textcl.errors import InputError
 from textcl.views.draws import MASKS, text_id, uniform
 from textcl.views.spans import Positives, sample_spans
 
@@ -18,7 +20,8 @@ class SpanCollator(Collator):
     """Makes DeCLUTR's batches: anchors of each document, and positives of each anchor.
 
     View 0 holds the anchors, view v the v-th positive of each; `group` is the anchor's number. With `mask_probability`
-    the anchors themselves are masked, and `mlm_labels` (rows, length) holds the original tokens.
+    the anchors themselves are masked, and `mlm_labels` (rows, length) holds the original tokens. Each span has the
+    prompt of the documents.
 
     Args:
         tokenizer: The encoder's tokenizer.
@@ -29,7 +32,11 @@ class SpanCollator(Collator):
         longest: Largest length of a span in tokens, without special tokens.
         sampling: Where positives lie, see `textcl.views.spans.sample_spans`.
         mask_probability: Share of the anchors' tokens that are chosen for masked-word prediction; 0: none.
+        prompts: The prompt of the documents; None: no prompt.
         seed: Seed of spans and masks.
+
+    Raises:
+        InputError: A span of `longest` tokens with its prompt is longer than `max_length`.
     """
 
     def __init__(
@@ -43,10 +50,17 @@ class SpanCollator(Collator):
         longest: int,
         sampling: Positives,
         mask_probability: float = 0.0,
+        prompts: Prompts | None = None,
         seed: int = 42,
     ) -> None:
-        super().__init__(tokenizer, max_length, mask_probability=mask_probability, seed=seed)
+        super().__init__(tokenizer, max_length, mask_probability=mask_probability, prompts=prompts, seed=seed)
         self.token_limit = None  # spans are cut from whole documents
+        self.prompt = self.prompts.of_column("text", paired=False)
+        if sum(self._edges) + longest > max_length:
+            raise InputError(
+                f"The prompt {self.prompt!r} leaves {max_length - sum(self._edges)} tokens for a span, but spans have "
+                f"up to {longest}: lower longest_span, or use a shorter prompt."
+            )
         self.anchors = anchors
         self.positives = positives
         self.shortest = shortest
@@ -63,7 +77,7 @@ class SpanCollator(Collator):
         count = 2 * self.anchors * (1 + self.positives)
         numbers = uniform(self.seed, int(self._epoch), ids, 0, count, stream=MASKS + 1)
         spans: list[list[list[int]]] = [[] for _ in range(1 + self.positives)]  # by view
-        for tokens, draws in zip(self._token_ids(rows, "text"), numbers.tolist(), strict=True):
+        for tokens, draws in zip(self._token_ids(rows, "text", self.prompt), numbers.tolist(), strict=True):
             self._sample(tokens, draws, spans)
         anchors = len(spans[0])
         group = torch.arange(anchors).repeat(len(spans))
@@ -73,6 +87,7 @@ class SpanCollator(Collator):
             "group": group,
             "text_id": ids.repeat_interleave(self.anchors)[group],
         }
+        batch |= self._prompt_lengths([self.prompt] * len(spans), batch["view"])
         if self.mask_probability:
             # masks are drawn for each row, from its document, its view and its anchor's number in the document
             number = batch["view"] * self.anchors + group % self.anchors
@@ -83,22 +98,21 @@ class SpanCollator(Collator):
         return finished(batch)
 
     def document_lengths(self, dataset: Any) -> list[int]:
-        """The number of tokens of each document, without special tokens."""
+        """The number of tokens of each document, without special tokens and prompt."""
         special = sum(self._edges)
         return [
             len(tokens) - special
             for window in in_windows(len(dataset), 256)
-            for tokens in self._token_ids(dataset.select(window).to_list(), "text")
+            for tokens in self._token_ids(dataset.select(window).to_list(), "text", self.prompt)
         ]
 
     @cached_property
     def _edges(self) -> tuple[int, int]:
-        """The numbers of special tokens before and after a text."""
-        special = self.tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
-        return special.index(0), special[::-1].index(0)
+        """The numbers of tokens before and after a text, of its prompt and special ones."""
+        return prompt_edges(self.tokenizer, self.prompt)
 
     def _sample(self, tokens: Sequence[int], numbers: Sequence[float], spans: list[list[list[int]]]) -> None:
-        """Samples a document's spans and appends them, with special tokens around them, to the spans of each view."""
+        """Samples a document's spans and appends them, with prompt and special tokens, to the spans of each view."""
         start, end = self._edges[0], len(tokens) - self._edges[1]
         sampled = sample_spans(
             end - start,

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from textcl.collator.batch import Batch
+from textcl.collator.prompts import Prompts, prompt_edges
 from textcl.collator.spans import SpanCollator
 from textcl.data.training import whole_corpus
 from textcl.encoder import Encoder
@@ -84,7 +85,7 @@ class DeCLUTR(Method):
         mlm_probability: Share = 0.15,
     ) -> None:
         super().__init__(encoder)
-        room = encoder.max_length - encoder.tokenizer.num_special_tokens_to_add()
+        room = encoder.max_length - sum(prompt_edges(encoder.tokenizer, encoder.prompt_text()))
         longest = min(longest_span, room)
         if not 1 <= shortest_span <= longest or min(anchors, positives) < 1:
             raise InputError(
@@ -143,6 +144,7 @@ class DeCLUTR(Method):
             longest=self.longest,
             sampling=self.sampling,
             mask_probability=self.mask_probability,
+            prompts=Prompts.of(self.encoder, self.train_prompts),
             seed=seed,
         )
 

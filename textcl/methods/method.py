@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from textcl.collator.batch import Batch
 from textcl.collator.collator import Collator
+from textcl.collator.prompts import Prompts
 from textcl.encoder import Encoder
 from textcl.encoder.backbone import compile_layers
 from textcl.encoder.card import model_card
@@ -81,6 +82,8 @@ class Method(nn.Module):
         views: The views of an unlabelled text, see `textcl.views.view`. Two plain views differ by dropout.
         mask_probability: Share of the tokens that are predicted in masked copies of the rows, for a masked-word term.
         test_pooling: The pooling for evaluation and export; None: the pooling used in training.
+        train_prompts: The prompts of single columns of the training rows (text, positive, negative), in place of the
+            encoder's: for each column the text of a prompt, or the name of one of the encoder's prompts.
         hooked: Whether a `MethodCallback` calls the hooks; the callback sets this.
     """
 
@@ -100,6 +103,7 @@ class Method(nn.Module):
         self.mask_probability = 0.0
         self.hooked = False
         self.test_pooling: str | None = None
+        self.train_prompts: dict[str, str] = {}
 
     @property
     def needs_hooks(self) -> bool:
@@ -122,6 +126,7 @@ class Method(nn.Module):
             dropout_views=self.encoder.has_dropout,
             triplets="triplets" in self.needs,
             mask_probability=self.mask_probability,
+            prompts=Prompts.of(self.encoder, self.train_prompts),
             seed=seed,
         )
 

@@ -73,6 +73,14 @@ class RunFlags:
     drop_unlabelled: bool = field(
         default=False, metadata={"help": "Leave out rows without a label, and count them (default: an error)."}
     )
+    train_prompts: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "COLUMN=PROMPT ..., the prompt of a column in training: a text, or the name of one of the model's "
+            "prompts; nothing behind = for no prompt (default: the model's default prompt; in pairs its query and "
+            "document prompts)."
+        },
+    )
     text_view: str | None = field(
         default=None,
         metadata={"help": "Make two views of each text before training: synonyms, crop, contextual, …"},

@@ -181,6 +181,7 @@ def make_trainer(recipe: Recipe, corpus: ReadFile | None = None) -> tuple[Contra
         encoder.weigh_tokens(dataset["text"], a)
     method = find_method(recipe.method)(encoder, **only(method_flags(recipe.method), recipe.flags))
     method.test_pooling = test_pooling
+    method.train_prompts = train_prompts(recipe.flags["train_prompts"], recipe.flags["column"], dataset.column_names)
     if view := recipe.flags["text_view"]:
         if not method.takes_views:
             raise InputError(f"{recipe.method} makes no views of a text, so --text-view cannot be used with it.")
@@ -191,6 +192,32 @@ def make_trainer(recipe: Recipe, corpus: ReadFile | None = None) -> tuple[Contra
     trainer = ContrastiveTrainer(model=method, args=args, train_dataset=dataset, evaluators=evaluators)
     trainer.remove_callback(PrinterCallback)  # it would print the entries of log.jsonl as dictionaries
     return trainer, held_out
+
+
+def train_prompts(given: Sequence[str], column: str | None, there: Sequence[str]) -> dict[str, str]:
+    """The prompts of --train-prompts by the column of the training rows.
+
+    Args:
+        given: Columns and prompts, each as COLUMN=PROMPT. A column is named as in the file or as in the training rows.
+        column: The columns of the file that were read, with commas between them; None: not named.
+        there: The columns of the training rows.
+
+    Raises:
+        InputError: An entry has no =, or names no column of the rows.
+    """
+    names = dict(zip((column or "").split(","), COLUMNS, strict=False))
+    there = [name for name in COLUMNS if name in there]
+    found = {}
+    for entry in given:
+        name, equals, prompt = entry.partition("=")
+        name = name if name in there else names.get(name, name)
+        if not equals or name not in there:
+            raise InputError(
+                f'--train-prompts takes COLUMN=PROMPT, such as "text=query: ", not {entry!r}; the columns of these '
+                f"rows are {', '.join(there)}."
+            )
+        found[name] = prompt
+    return found
 
 
 def dev_evaluators(dev: str | None, held_out: Sequence[str] = ()) -> list[Any]:
