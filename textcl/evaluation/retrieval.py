@@ -201,7 +201,7 @@ class Retrieval:
             "seed": None,  # the seed of a training run, as in the STS results
             "versions": library_versions(),
         }
-        items = np.array([0.0 if collapsed else 100 * entry["ndcg@10"] for entry in by_query])
+        items = np.array([100 * entry["ndcg@10"] for entry in by_query])
         return Result({self.name: {"kind": RETRIEVAL.name, **scores}}, scores, provenance, items)
 
     def error_of_difference(self, before: np.ndarray, after: np.ndarray) -> float:

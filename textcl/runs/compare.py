@@ -28,6 +28,7 @@ from textcl.evaluation.kinds import STS, kind_of
 from textcl.files import append_result, read_results
 from textcl.methods.find import is_own
 from textcl.runs.card import write_card
+from textcl.runs.identity import Identities
 from textcl.runs.recipe import Recipe, load_recipe, recipe_file, resolve
 from textcl.runs.record import RunRecord
 
@@ -101,6 +102,7 @@ def compare(
     results = folder / "results.jsonl"
     folder.mkdir(parents=True, exist_ok=True)
     done = {(line["row"], line["fingerprint"], *line["results"]): line for line in read_results(results)}
+    earlier = {(line["row"], line["seed"], *line["results"]) for line in done.values()}
     lines, failures = [], []
     for number, row in enumerate(rows, start=1):
         key = (row.name, row.fingerprint, *suite.tasks)
@@ -109,6 +111,11 @@ def compare(
             logger.info("%s: finished earlier", title)
             lines.append(done[key])
             continue
+        if (row.name, row.seed, *suite.tasks) in earlier:
+            logger.warning(
+                "%s has an earlier result for another recipe, model, data or version of textcl; it is made again.",
+                title,
+            )
         logger.info("%s ...", title)
         run: dict[str, Any] | None = None
         if row.seed is None:
@@ -157,15 +164,17 @@ def _plan(
         raise InputError(f"A recipe and a baseline are both called {shared[0]}; rename the recipe's file.")
     resolved = {name: resolve(content, flags)[0] for name, content in loaded.items()}
     first = next(iter(resolved.values()))
+    identities = Identities()
     for baseline in dict.fromkeys(baselines):
         kind = baseline.partition(":")[0]
         if kind not in BASELINES:
             raise InputError(f"There is no baseline {baseline!r}; there are {', '.join(BASELINES)}.")
-        yield Row(baseline, first, None, hashlib.sha256(f"{baseline} {first.fingerprint()}".encode()).hexdigest()[:16])
+        fingerprint = first.fingerprint(identities=identities)
+        yield Row(baseline, first, None, hashlib.sha256(f"{baseline} {fingerprint}".encode()).hexdigest()[:16])
     for name, recipe in resolved.items():
         for seed in range(recipe.flags["seed"], recipe.flags["seed"] + seeds):
             seeded = Recipe(recipe.method, {**recipe.flags, "seed": seed})
-            yield Row(name, seeded, seed, seeded.fingerprint())
+            yield Row(name, seeded, seed, seeded.fingerprint(identities=identities))
 
 
 def _train(row: Row, folder: Path) -> dict[str, Any]:

@@ -16,14 +16,12 @@ from typing import Any
 
 import yaml
 
-from textcl.data.training import find_corpus
 from textcl.encoder.card import file_name
-from textcl.encoder.load import BUNDLED
 from textcl.errors import InputError, UnknownFlag, nearest
-from textcl.evaluation.label_free import CRITERIA
 from textcl.files import file_hash
 from textcl.methods.find import find_method, is_own
 from textcl.runs.flags import FlagParser, as_arguments, path_flags
+from textcl.runs.identity import Identities
 
 
 class _Loader(yaml.SafeLoader):
@@ -58,6 +56,9 @@ for _kind, _pattern, _starts in (
 _Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
 
 RECIPES = Path(__file__).parents[1] / "recipes"
+
+# How a fingerprint identifies models; recipe.json has it. Before there was this number, only by their weights.
+SCHEME = 2
 
 # Flags that do not change the weights of a run: where its output goes, how it is reported, and how batches are loaded.
 COSMETIC = frozenset(
@@ -98,30 +99,21 @@ class Recipe:
                 kept[key] = file_name(str(kept[key])) if kind == "model" else Path(kept[key]).name
         return shlex.join(["textcl", "train", self.method, *as_arguments(kept)])
 
-    def fingerprint(self, data_sha256: str | None = None) -> str:
-        """A hash of what determines the run's weights: its flags, its data and the weights it starts from.
+    def fingerprint(self, known: Mapping[str, str] | None = None, identities: Identities | None = None) -> str:
+        """A hash of what determines the run's weights: its flags, its data and all files of the models it names.
 
         Of an own method, the file that defines it counts too, but not what that file imports.
 
         Args:
-            data_sha256: SHA-256 of the corpus, if it is known; otherwise the corpus is read.
+            known: The hashes of flags that are known already, such as that of the corpus for `data`; the other files
+                and models are read.
+            identities: Keeps the hashes of what was read, for other recipes.
         """
         # unset flags are left out, so that a flag added later does not change the fingerprints of old runs
         decisive = {k: v for k, v in self.to_dict().items() if k not in COSMETIC and v not in (None, [], {})}
         if is_own(self.method):
             decisive["method_sha256"] = file_hash(Path(inspect.getfile(find_method(self.method))))
-        for key, kind in path_flags(self.method).items():
-            value = decisive.get(key)
-            if not value or value in ("stsb", "none", *CRITERIA):
-                continue
-            if kind == "model":
-                folder = BUNDLED if value == "bundled" else Path(value)
-                if folder.is_dir():
-                    decisive[key] = [file_hash(path) for path in sorted(folder.rglob("*.safetensors"))]
-            elif key == "data" and data_sha256:
-                decisive[key] = data_sha256
-            else:
-                decisive[key] = file_hash(find_corpus(value))
+        decisive |= (identities or Identities()).of(self.method, self.flags, known)
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
-from transformers import PrinterCallback, set_seed
+from transformers import PrinterCallback
 
 from textcl.collator.collator import COLUMNS
 from textcl.data import verify
@@ -28,7 +28,8 @@ from textcl.methods import Method
 from textcl.methods.find import find_method
 from textcl.runs.card import write_card
 from textcl.runs.flags import method_flags, only
-from textcl.runs.recipe import COSMETIC, Recipe
+from textcl.runs.identity import identity_of, load_encoder
+from textcl.runs.recipe import COSMETIC, SCHEME, Recipe
 from textcl.runs.record import DataRecord, RunRecord, holds_run, remove_run
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.callback import newest_complete_checkpoint
@@ -69,20 +70,20 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
     if not recipe.flags["data"]:
         raise InputError("There is nothing to train on: give a file of texts with --data.")
     output = Path(recipe.flags["output"])
-    corpus = ReadFile(find_corpus(recipe.flags["data"]))
-    fingerprint = recipe.fingerprint(corpus.sha256)
-    if resume:
-        if finished := _finished(output, recipe, fingerprint):
-            logger.warning("The run in %s is finished already; there is nothing to do.", output)
-            return RunResult(output, output / "export", finished)
-    elif holds_run(output) and not overwrite:
+    if holds_run(output) and not (resume or overwrite):
         raise InputError(f"{output} has a run already; continue it with --resume, or replace it with --overwrite.")
+    corpus = ReadFile(find_corpus(recipe.flags["data"]))
+    encoder = load_encoder(recipe.flags)
+    fingerprint = recipe.fingerprint({"data": corpus.sha256, "model": identity_of(encoder)})
+    if resume and (finished := _finished(output, recipe, fingerprint)):
+        logger.warning("The run in %s is finished already; there is nothing to do.", output)
+        return RunResult(output, output / "export", finished)
 
     checkpoint = recipe.flags["resume_from_checkpoint"]
     if checkpoint and not Path(checkpoint).is_dir():
         raise InputError(f"There is no checkpoint {checkpoint}; leave --resume-from-checkpoint out, or use --resume.")
     started = datetime.now(UTC)
-    trainer, held_out = make_trainer(recipe, corpus)
+    trainer, held_out = make_trainer(recipe, corpus, encoder)
     file, sha256 = str(corpus), corpus.sha256
     del corpus  # the bytes are not needed any more
     args, method = trainer.args, trainer.method
@@ -92,7 +93,7 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
     if trainer.is_world_process_zero():
         if overwrite:
             remove_run(output)
-        write_json(output / "recipe.json", {"fingerprint": fingerprint, "recipe": recipe.to_dict()})
+        write_json(output / "recipe.json", {"fingerprint": fingerprint, "scheme": SCHEME, "recipe": recipe.to_dict()})
     if checkpoint is None and resume:
         checkpoint = newest_complete_checkpoint(output)
     args.distributed_state.wait_for_everyone()
@@ -141,12 +142,15 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
     return RunResult(output, output / "export", written)
 
 
-def make_trainer(recipe: Recipe, corpus: ReadFile | None = None) -> tuple[ContrastiveTrainer, list[str]]:
+def make_trainer(
+    recipe: Recipe, corpus: ReadFile | None = None, encoder: Encoder | None = None
+) -> tuple[ContrastiveTrainer, list[str]]:
     """The trainer of a recipe, and the held-out texts. Nothing is written.
 
     Args:
         recipe: A recipe from `resolve`.
         corpus: The recipe's corpus, if it was read already.
+        encoder: The encoder from `load_encoder`, if it was loaded already and no random number was drawn since.
 
     Raises:
         InputError: For bad input of any kind.
@@ -164,10 +168,7 @@ def make_trainer(recipe: Recipe, corpus: ReadFile | None = None) -> tuple[Contra
         logger.info("%s texts are held out; %s on them chooses the checkpoint.", f"{len(held_out):,}", dev)
     elif recipe.flags["held_out"] is not None:
         raise InputError(f"--held-out can be used only if --dev is one of {', '.join(CRITERIA)}.")
-    set_seed(args.seed)  # heads are initialised before the trainer sets the seed
-    encoder = Encoder.from_pretrained(
-        recipe.flags["model"], **{key: recipe.flags[key] for key in ("pooling", "max_length", "dropout")}
-    )
+    encoder = encoder or load_encoder(recipe.flags)  # sets the seed, also of the heads that the method makes
     test_pooling = recipe.flags["test_pooling"]
     if test_pooling:
         check_pooling(test_pooling)
@@ -255,12 +256,18 @@ def _finished(output: Path, recipe: Recipe, fingerprint: str) -> RunRecord | Non
         begun = json.loads((output / "recipe.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    if begun.get("scheme") != SCHEME:
+        raise InputError(
+            f"The run in {output} was started by another version of textcl, which did not look at all files of the "
+            "model, so it cannot be known whether the model is still the same; replace the run with --overwrite, or "
+            "finish it with that version."
+        )
     if begun["fingerprint"] != fingerprint:
         now = recipe.to_dict()
         differ = sorted(k for k in now if now[k] != begun["recipe"].get(k) and k not in COSMETIC)
         if not differ:
             raise InputError(
-                f"The data or the model of the run in {output} has another content than when it was started. Restore "
+                f"The data or a file of the models of the run in {output} changed after it was started. Restore "
                 "it, name another --output, or replace the run with --overwrite, which removes its checkpoints."
             )
         flags = ", ".join(f"--{key.replace('_', '-')} {_shown(begun['recipe'].get(key))}" for key in differ)

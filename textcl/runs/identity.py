@@ -1,0 +1,111 @@
+"""What identifies the files and models that a recipe names: hashes of all that decides what they do."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import set_seed
+
+from textcl.collator.token_cache import tokenizer_digest
+from textcl.data.training import find_corpus
+from textcl.encoder import Encoder
+from textcl.encoder.load import BUNDLED
+from textcl.evaluation.label_free import CRITERIA
+from textcl.files import file_hash
+from textcl.runs.flags import path_flags
+
+# The flags that decide how the trained model is loaded; they are part of a recipe's fingerprint anyway.
+_OF_ENCODER = ("model", "pooling", "max_length", "dropout")
+
+
+def load_encoder(flags: Mapping[str, Any]) -> Encoder:
+    """The encoder that a recipe trains, before its method changes it. Sets the random seed first.
+
+    Args:
+        flags: The flags of the recipe.
+    """
+    set_seed(flags["seed"])  # weights that the directory does not have are random
+    name, *options = _OF_ENCODER
+    return Encoder.from_pretrained(flags[name], **{key: flags[key] for key in options})
+
+
+def identity_of(encoder: Encoder) -> str:
+    """A hash of all files of an encoder that was just loaded, whatever their names are.
+
+    It is `Encoder.fingerprint`, together with the tokenizer's state and the weights that the encoder does not use, such
+    as a masked-word head.
+    """
+    source = encoder.source
+    weights = [] if source is None else [file_hash(path) for path in sorted(source.glob("*.safetensors"))]
+    return _hash([encoder.fingerprint(), tokenizer_digest(encoder.tokenizer), weights])
+
+
+class Identities:
+    """Hashes of the files and models that recipes name. Each is read once, however many recipes name it."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[Any, ...], str] = {}
+
+    def of(self, method: str, flags: Mapping[str, Any], known: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The hash of each flag that names a file or a model.
+
+        Args:
+            method: The method of the recipe.
+            flags: The flags of the recipe.
+            known: The hashes of flags that are known already.
+
+        Raises:
+            InputError: There is no such file, or the model cannot be loaded.
+        """
+        found = dict(known or {})
+        for key, kind in path_flags(method).items():
+            value = flags.get(key)
+            if key in found or not value or value in ("stsb", "none", *CRITERIA):
+                continue
+            if key == "model":
+                # a dense layer that the directory does not have is random, so it depends on the seed
+                seed = flags["seed"] if flags["pooling"] == "pooler" else None
+                described = (*(flags[name] for name in _OF_ENCODER), seed)
+                found[key] = self._once(_of_trained, flags, key=described)
+            elif key == "text_view_model":
+                found[key] = self._once(_of_files, value)
+            elif kind == "model":
+                found[key] = self._once(_of_model, value)
+            else:
+                found[key] = self._once(_of_corpus, value)
+        return found
+
+    def _once(self, compute: Callable[[Any], str], what: Any, key: Any = None) -> str:
+        key = (compute, what if key is None else key)
+        if key not in self._found:
+            with torch.random.fork_rng(devices=[]):  # loading draws the weights that a model does not have
+                self._found[key] = compute(what)
+        return self._found[key]
+
+
+def _of_trained(flags: Mapping[str, Any]) -> str:
+    return identity_of(load_encoder(flags))
+
+
+def _of_model(name: str) -> str:
+    return identity_of(Encoder.from_pretrained(name, device="cpu"))
+
+
+def _of_corpus(name: str) -> str:
+    return file_hash(find_corpus(name))
+
+
+def _of_files(name: str) -> str:
+    """A hash of all files of a model that is not an encoder; its name if it is a hub name."""
+    path = BUNDLED if name == "bundled" else Path(name)
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix != ".md")
+        return _hash([[str(file.relative_to(path)), file_hash(file)] for file in files])
+    return file_hash(path) if path.is_file() else name
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
