@@ -11,6 +11,7 @@ import transformers
 from datasets import Dataset
 from safetensors.torch import load_file
 from scipy.stats import spearmanr
+from support.comparison import line, record_of
 from support.tiny import OBJECTS, SUBJECTS, TEXTS, VERBS, HashedWords, tiny_encoder_directory
 
 from textcl.cli.main import main
@@ -22,6 +23,7 @@ from textcl.evaluation.retrieval import Retrieval
 from textcl.evaluation.significance import SAMPLES, resamples
 from textcl.files import file_hash
 from textcl.methods import SCCL, SimCSE
+from textcl.report.tables import comparison, comparison_table
 from textcl.runs.recipe import resolve
 from textcl.runs.record import RunRecord
 from textcl.runs.run import make_trainer, run_recipe
@@ -228,6 +230,36 @@ def test_early_stopping_counts_the_start(work, tmp_path):
     record = run_recipe(recipe_of(work, tmp_path / "run", max_steps=40, early_stopping_patience=2, **RUINOUS)).record
     assert record.steps == 8  # the evaluations at 4 and 8 were not better than that at 0
     assert record.dev.step == 0
+
+
+def test_an_evaluator_without_a_score_is_refused_before_the_first_step(work, tmp_path):
+    def scored(encoder):
+        return {"primary": 1.0}
+
+    scored.name = "mine"
+    args = ContrastiveTrainingArguments(str(tmp_path / "run"), per_device_train_batch_size=8, max_steps=2)
+    encoder = Encoder.from_pretrained(work / "bert", device="cpu")
+    trainer = ContrastiveTrainer(SimCSE(encoder), args, Dataset.from_dict({"text": TEXTS[:32]}), evaluators=[scored])
+    with pytest.raises(InputError, match=r"The evaluator mine returned dict; .* attribute `primary` is a number"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+
+
+def test_a_table_says_which_rows_are_the_untouched_encoder():
+    """Else a recipe that harms would look like one that does nothing."""
+    devs = [
+        {"set": "stsb-dev", "score": 66.5, "before": 66.5, "step": 0, "chosen": True},
+        {"set": "stsb-dev", "score": 67.5, "before": 66.5, "step": 100, "chosen": True},
+        {"set": "stsb-dev", "score": 50.0, "before": 66.5, "step": 0, "chosen": False},
+    ]
+    lines = [line("untouched", None, 60.0)]
+    lines += [{**line("a", seed, 60.0 + seed), "run": record_of(seed, dev=dev)} for seed, dev in enumerate(devs)]
+    lines += [{**line("b", seed, 61.0), "run": record_of(seed, dev=devs[1])} for seed in range(2)]
+    figures = comparison(lines)
+    assert [row["untouched"] for row in figures["rows"].values()] == [[], [0], []]
+    assert "whose scores are those of the untouched encoder: a (1 of 3). --select-best false" in comparison_table(
+        figures
+    )
 
 
 # -- the error of a difference ----------------------------------------------------------------------------------------

@@ -245,10 +245,6 @@ class Collator:
         within = f" {'in' if PLACE in text else 'after'} {text!r}" if text else ""
         return f"{column}{within}, {self.token_limit} tokens of {self._digest}"
 
-    def _edges_of(self, prompt: str | Template) -> tuple[int, int]:
-        """The numbers of tokens before and after a text, special tokens included."""
-        return prompt_edges(self.tokenizer, prompt, self.token_limit) if isinstance(prompt, str) else prompt.edges
-
     @cached_property
     def _digest(self) -> str | None:
         return tokenizer_digest(self.tokenizer)
@@ -302,7 +298,7 @@ class Collator:
             own = batch["view"] == number
             attention, ordinary = batch["attention_mask"][own].bool(), self.ordinary(batch)[own]
             if prompt:  # operators do not change the words of a prompt or template
-                before, behind = self._edges_of(prompt)
+                before, behind = prompt_edges(self.tokenizer, prompt, self.token_limit)
                 position = torch.arange(attention.shape[1])
                 ordinary &= (position >= before) & (position < attention.sum(dim=1, keepdim=True) - behind)
             rows = TokenRows(batch["input_ids"][own], attention, ordinary, padding)

@@ -64,17 +64,21 @@ class Prompts:
         return prompt
 
 
-def prompt_edges(tokenizer: PreTrainedTokenizerBase, prompt: str, max_length: int | None = None) -> tuple[int, int]:
+def prompt_edges(
+    tokenizer: PreTrainedTokenizerBase, prompt: str | Template, max_length: int | None = None
+) -> tuple[int, int]:
     """The numbers of tokens before and after a text with this prompt, special tokens included.
 
     Args:
         tokenizer: The tokenizer.
-        prompt: The prompt; empty: only special tokens.
+        prompt: The prompt, or a template that was made already; empty: only special tokens.
         max_length: Tokens after which a text is cut; None: not cut.
 
     Raises:
         InputError: The prompt leaves no room for a text.
     """
+    if isinstance(prompt, Template):
+        return prompt.edges
     if PLACE in prompt or (prompt and tokenizer.is_fast):
         template = prompt if PLACE in prompt else prompt + PLACE
         return Template(template, tokenizer, max_length or sys.maxsize).edges

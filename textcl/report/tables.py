@@ -94,6 +94,7 @@ def comparison(lines: Sequence[dict[str, Any]], reference: str | None = None) ->
                 for column, values in columns.items()
             },
             "transductive": sorted({t for line in group for t in tasks if line["results"][t].get("transductive")}),
+            "untouched": [line["seed"] for line in group if _is_untouched(line)],
             "difference": None if name == reference else _difference(group, groups[reference]),
         }
     return {
@@ -138,6 +139,14 @@ def comparison_cells(figures: dict[str, Any]) -> tuple[list[str], list[list[obje
     ]
     if marked:
         notes.append(f"Transductive (evaluation texts were in the training corpus): {'; '.join(marked)}.")
+    if kept := {name: row["untouched"] for name, row in figures["rows"].items() if row["untouched"]}:
+        of_rows = "; ".join(
+            f"{name} ({len(seeds)} of {len(figures['rows'][name]['seeds'])})" for name, seeds in kept.items()
+        )
+        notes.append(
+            f"Runs without a checkpoint that beat the untouched encoder on the dev set, whose scores are those of the "
+            f"untouched encoder: {of_rows}. --select-best false shows what training made of it."
+        )
     if figures["differing_data"]:
         notes.append(on_differing_data(figures["differing_data"]))
     return header, rows, notes
@@ -156,6 +165,12 @@ def on_differing_data(tasks: Sequence[str]) -> str:
         f"Not comparable: the data of {', '.join(map(short_name, tasks))} were not the same for all runs (another "
         "SHA-256)."
     )
+
+
+def _is_untouched(line: Mapping[str, Any]) -> bool:
+    """Whether the export of a run is the untouched encoder, because no checkpoint was better."""
+    dev = (line.get("run") or {}).get("dev") or {}
+    return bool(dev.get("chosen") and dev.get("before") is not None and dev.get("step") == 0)
 
 
 def _difference(group: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]]) -> dict[str, Any] | None:

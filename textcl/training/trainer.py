@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -302,11 +303,14 @@ class ContrastiveTrainer(Trainer):
         """Runs the evaluators on the current encoder, logs their scores, and saves the encoder if it is the best."""
         first, *others = self.evaluators
         chosen, *names = (f"{metric_key_prefix}_{name}" for name in self._names)
-        found = [first(encoder) for encoder in self.method.candidates]
+        found = [_checked(first, first(encoder)) for encoder in self.method.candidates]
         best = max(range(len(found)), key=lambda number: or_lowest(found[number].primary))
         self.method.choose(best)
-        scores = {chosen: found[best].primary, **self._error(chosen, found[best])}
-        scores |= {name: each(self.method.exported).primary for name, each in zip(names, others, strict=True)}
+        scores = {chosen: float(found[best].primary), **self._error(chosen, found[best])}
+        scores |= {
+            name: float(_checked(each, each(self.method.exported)).primary)
+            for name, each in zip(names, others, strict=True)
+        }
         for name in (name for name, score in scores.items() if math.isnan(score)):
             logger.warning("The score %s is NaN at step %d; NaN is never the best.", name, self.state.global_step)
         history = [entry for entry in self.state.log_history if chosen in entry]
@@ -395,3 +399,13 @@ class ContrastiveTrainer(Trainer):
     def _last_good(self) -> str:
         checkpoint = newest_complete_checkpoint(self.run_directory)
         return f"The last complete checkpoint is {checkpoint}." if checkpoint else "No checkpoint was complete yet."
+
+
+def _checked(evaluator: Evaluator, found: Any) -> Evaluation:
+    """The result of an evaluator, if it has a score."""
+    if not isinstance(getattr(found, "primary", None), Real):
+        raise InputError(
+            f"The evaluator {evaluator.name} returned {type(found).__name__}; it must return an object whose attribute "
+            "`primary` is a number, such as a textcl.evaluation.Result."
+        )
+    return cast(Evaluation, found)
