@@ -12,7 +12,16 @@ from support.tiny import HashedWords, tiny_encoder_directory
 
 from textcl.cli.main import main
 from textcl.errors import InputError
-from textcl.evaluation import Clustering, LabelFree, LabelledPairs, Result, Retrieval, Transfer, evaluate
+from textcl.evaluation import (
+    Clustering,
+    LabelFree,
+    LabelledPairs,
+    Result,
+    Retrieval,
+    Transfer,
+    cluster_texts,
+    evaluate,
+)
 from textcl.evaluation.overlap import mark_transductive
 from textcl.evaluation.results import join, numbered, short_name
 
@@ -163,3 +172,73 @@ def test_labels_that_are_fractions_are_classes_without_warnings(evaluator: type)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert evaluator(own, **options)(PLANE).primary == 100
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (lambda count: "a text", "must return rows of real numbers of one length: could not convert"),
+        (lambda count: {"vectors": 1}, "must return rows of real numbers of one length"),
+        (lambda count: [[1.0, 2.0]] + [[1.0]] * (count - 1), "must return rows of real numbers of one length"),
+        (lambda count: np.ones((count, 3)) * 1j, "must return rows of real numbers of one length"),
+        (lambda count: np.ones((count, 0)), r"returned an array of shape \(\d+, 0\)"),
+        (lambda count: np.full((count, 3), 1e200), "returned NaN or infinite values"),
+    ],
+)
+def test_rows_that_are_no_vectors_are_refused_by_every_evaluator(output: object, message: str, tmp_path: Path) -> None:
+    class Encoder:
+        def encode(self, texts: Sequence[str]) -> object:
+            return output(len(texts))
+
+    pairs = write_pairs(tmp_path / "p.tsv", (1, 2, 4, 3))
+    for evaluator in (
+        LabelledPairs(pairs),
+        Clustering({"a": (WORDS, [0, 0, 1, 1])}),
+        Retrieval({"q": "x", "r": "y"}, {"a": "cat", "b": "dog"}, {"q": {"a": 1}, "r": {"b": 1}}),
+        Transfer({"a": (WORDS * 5, [0, 0, 1, 1] * 5)}, mode="fast", setting="dev"),
+        LabelFree([f"the number {number} of some texts" for number in range(12)]),
+    ):
+        with pytest.raises(InputError, match=message):
+            evaluator(Encoder())
+
+
+def test_zero_vectors_are_no_even_spread() -> None:
+    """Zero vectors have no distance to each other and uniformity's kernel of orthogonal ones: the best of both."""
+
+    class Zeros:
+        def encode(self, texts: Sequence[str]) -> np.ndarray:
+            return np.zeros((len(texts), 4))
+
+    criterion = LabelFree([f"the number {number} of some texts" for number in range(12)], "alignment_uniformity")
+    with pytest.raises(InputError, match="the zero vector for every text"):
+        criterion(Zeros())
+
+
+OWN = {"q": "x"}, {"a": "cat", "b": "dog"}, {"q": {"a": 1}}
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: evaluate(PLANE, "", evaluators="abc"), "evaluators must be a list of evaluators, not 'abc'"),
+        (lambda: evaluate(PLANE, "", evaluators=[None]), "evaluators must be a list of evaluators"),
+        (lambda: evaluate(PLANE, "", evaluators=Retrieval(*OWN)), "evaluators must be a list of evaluators"),
+        (lambda: evaluate(PLANE, None), "tasks must be names, .* not None"),
+        (lambda: evaluate(PLANE, [3]), r"tasks must be names, .* not \[3\]"),
+        (lambda: evaluate(None, "sts"), "must be a name, a path or an object"),
+        (lambda: Clustering({}), "at least one set and one seed"),
+        (lambda: Clustering({"a": (WORDS, [0, 1, 0, 1])}, seeds=()), "at least one set and one seed"),
+        (lambda: Clustering({"a": WORDS}), r"a must be a pair: \(texts, labels\)"),
+        (lambda: Transfer({"a": WORDS}), r"a must be a pair: \(texts, labels\)"),
+        (lambda: LabelFree(WORDS, []), "Name at least one criterion"),
+        (lambda: cluster_texts(PLANE, WORDS, 2.5), "must be a whole number, not 2.5"),
+        (lambda: Retrieval(*OWN, chunk_size=-1), "chunk_size must be at least 1, not -1"),
+        (lambda: Retrieval(["x"], *OWN[1:]), "Each query needs an id"),
+        (lambda: Retrieval(*OWN[:2], {"q": ["a"]}), "The relevance must be a dictionary"),
+        (lambda: Retrieval(*OWN[:2], {"q": {"a": "1"}}), "is not a finite number"),
+        (lambda: Retrieval(OWN[0], {1: "cat", "b": "dog"}, OWN[2]), "must all be words or all be numbers"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(call: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        call()

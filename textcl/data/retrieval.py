@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,21 @@ class Collection:
             if not known:
                 raise InputError(f"There is no {what}; retrieval needs queries, documents and judgements.")
         for what, texts in (("query", self.queries), ("document", self.documents)):
+            if not isinstance(texts, Mapping):
+                raise InputError(f"Each {what} needs an id: give a dictionary from id to text, not {described(texts)}.")
+            if len({type(name) for name in texts}) > 1:
+                raise InputError(f"The ids of a {what} must all be words or all be numbers.")
             for name, text in texts.items():
                 check_text(text, f"The {what} '{name}'")
+        if not isinstance(self.relevance, Mapping) or not all(
+            isinstance(grades, Mapping) for grades in self.relevance.values()
+        ):
+            raise InputError("The relevance must be a dictionary: {query id: {document id: grade}}.")
         for query, grades in self.relevance.items():
             if query not in self.queries:
                 raise InputError(f"A judgement names the query '{query}', which is not among the queries.")
             for document, grade in grades.items():
-                if not math.isfinite(grade):
+                if not isinstance(grade, Real) or not math.isfinite(grade):
                     raise InputError(f"The grade of document '{document}' for query '{query}' is not a finite number.")
         if not self.answered:
             raise InputError("No document is relevant to any query (no grade is above 0), so nothing can be evaluated.")

@@ -18,7 +18,7 @@ import numpy as np
 
 from textcl.data.clustering import CLUSTERING_SETS, load_clustering
 from textcl.errors import InputError
-from textcl.evaluation.encoding import describe, encode_distinct
+from textcl.evaluation.encoding import describe, encode_distinct, texts_and_labels
 from textcl.evaluation.kinds import CLUSTERING
 from textcl.evaluation.results import Result, averages
 from textcl.files import atomic_write
@@ -70,8 +70,11 @@ class Clustering:
         else:
             directory = None if data_dir is None else Path(data_dir)
             self.sets = {name: load_clustering(name, directory) for name in sets}
+        if not self.sets or not seeds:
+            raise InputError("Clustering needs at least one set and one seed.")
         self.classes: dict[str, int] = {}
-        for name, (texts, labels) in self.sets.items():
+        for name, own in self.sets.items():
+            texts, labels = texts_and_labels(name, own)
             numbers, classes = number_labels(labels, f"{name}, labels")
             self.sets[name] = as_texts(texts, f"{name}, texts"), numbers
             if len(self.sets[name][0]) != len(numbers):

@@ -10,6 +10,7 @@ import numpy as np
 from textcl.errors import InputError
 
 ROUNDING = 1e-6  # cosines of float32 vectors that differ by no more are equal but for rounding
+_LARGEST = float(np.finfo(np.float32).max)  # larger values count as infinite: their squares overflow
 _DECIMALS = 12  # cosines are rounded to this many decimals, because noise would break ties of bag-of-words vectors
 
 
@@ -55,6 +56,17 @@ def cosine(first: Any, second: Any) -> np.ndarray:
     return np.full_like(cosines, cosines[0]) if len(cosines) and np.ptp(cosines) <= ROUNDING else cosines
 
 
+def texts_and_labels(name: str, own: Any) -> tuple[Any, Any]:
+    """The two parts of a user's own labelled set.
+
+    Raises:
+        InputError: `own` is not a pair.
+    """
+    if not isinstance(own, (tuple, list)) or len(own) != 2:
+        raise InputError(f"{name} must be a pair: (texts, labels).")
+    return own[0], own[1]
+
+
 def describe(encoder: Any) -> dict[str, Any]:
     """The encoder's `describe()` if it has one, else the name of its class."""
     if hasattr(encoder, "describe"):
@@ -66,17 +78,19 @@ def _as_rows(embeddings: Any, texts: Sequence[str]) -> Any:
     """Converts the output of `encode` to float64 rows, dense or sparse, and checks them."""
     if hasattr(embeddings, "tocsr"):
         rows = embeddings.tocsr().astype(np.float64)
-        bad = np.flatnonzero(~np.isfinite(np.asarray(rows.sum(axis=1)).ravel()))
     else:
         if isinstance(embeddings, (list, tuple)) and embeddings and hasattr(embeddings[0], "detach"):
             embeddings = np.stack([_as_array(row) for row in embeddings])
         rows = _as_array(embeddings)
-        bad = np.flatnonzero(~np.isfinite(rows).all(axis=tuple(range(1, rows.ndim)))) if rows.ndim else np.array([])
-    if rows.ndim != 2 or rows.shape[0] != len(texts):
+    if rows.ndim != 2 or rows.shape[0] != len(texts) or (len(texts) and not rows.shape[1]):
         raise InputError(
             f"The encoder was given {len(texts):,} texts and returned an array of shape {tuple(rows.shape)}; "
             f"the shape must be ({len(texts)}, dimension)."
         )
+    largest = abs(rows).max(axis=1) if len(texts) else np.zeros(0)
+    bad = np.flatnonzero(
+        ~(np.asarray(largest.todense() if hasattr(largest, "todense") else largest).ravel() <= _LARGEST)
+    )
     if len(bad):
         raise InputError(
             f"The encoder returned NaN or infinite values for {len(bad):,} of {len(texts):,} texts, "
@@ -88,4 +102,9 @@ def _as_rows(embeddings: Any, texts: Sequence[str]) -> Any:
 def _as_array(values: Any) -> np.ndarray:
     if hasattr(values, "detach"):  # a tensor; it may be bfloat16 or on a GPU
         values = values.detach().double().cpu()
-    return np.asarray(values, dtype=np.float64)
+    try:
+        return np.asarray(values, dtype=np.float64 if np.isrealobj(values) else None).astype(
+            np.float64, casting="same_kind"
+        )
+    except (TypeError, ValueError) as error:
+        raise InputError(f"The encoder must return rows of real numbers of one length: {error}.") from error

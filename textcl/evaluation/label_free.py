@@ -248,6 +248,8 @@ class LabelFree:
 
     def __init__(self, texts: Iterable[str], criteria: str | Iterable[str] = "halves", seed: int = 0) -> None:
         self.criteria = [criteria] if isinstance(criteria, str) else list(criteria)
+        if not self.criteria:
+            raise InputError(f"Name at least one criterion; there are {', '.join(CRITERIA)}.")
         for name in self.criteria:
             if name not in CRITERIA:
                 raise InputError(
@@ -281,11 +283,16 @@ class LabelFree:
             **encode_arguments: Passed on to `encoder.encode`.
 
         Raises:
-            InputError: The encoder did not return one row per text, or returned NaN or infinite values.
+            InputError: The encoder did not return one row per text, or returned NaN, infinite values or only zero
+                vectors.
         """
         needed = {view: self._views[view] for name in self.criteria for view in CRITERIA[name].views}
         found, row_of = encode_distinct(encoder, (t for texts in needed.values() for t in texts), **encode_arguments)
         rows = torch.as_tensor(found.toarray() if hasattr(found, "toarray") else found, dtype=torch.float32)
+        if (
+            not rows.any()
+        ):  # zero vectors would be as far apart as orthogonal ones, so that uniformity would praise them
+            raise InputError("The encoder returns the zero vector for every text; a zero vector has no direction.")
         rows = torch.nn.functional.normalize(rows, dim=1)
         embedded = {view: rows[[row_of[text] for text in texts]] for view, texts in needed.items()}
         scores = {}

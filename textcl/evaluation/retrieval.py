@@ -74,6 +74,8 @@ class Retrieval:
     ) -> None:
         if identical_ids not in ("drop", "keep", None):
             raise InputError(f"identical_ids must be 'drop', 'keep' or None, not {identical_ids!r}.")
+        if chunk_size < 1:
+            raise InputError(f"chunk_size must be at least 1, not {chunk_size}.")
         self.collection = Collection(queries, documents, relevance, titles or {})
         self.identical_ids, self.chunk_size = identical_ids, chunk_size
         self.split: str | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +149,8 @@ class Suite:
         setting: str = "test",
         cache: str | os.PathLike[str] | None = None,
     ) -> None:
+        if not isinstance(evaluators, (list, tuple)) or not all(callable(each) for each in evaluators):
+            raise InputError(f"evaluators must be a list of evaluators, not {evaluators!r}.")
         names = task_names(tasks) if tasks or not evaluators else []
         transfers = [name for name in names if name in (*CLASSIFICATIONS, *REGRESSIONS)]
         clusterings = [name for name in names if name in CLUSTERING_SETS]
@@ -198,7 +200,10 @@ def task_names(tasks: str | Sequence[str]) -> list[str]:
         >>> task_names("sts16,stsb")
         ['STS16', 'STSBenchmark']
     """
-    names = [name.strip() for name in (tasks.split(",") if isinstance(tasks, str) else tasks)]
+    given = tasks.split(",") if isinstance(tasks, str) else list(tasks) if isinstance(tasks, Iterable) else [tasks]
+    if not all(isinstance(name, str) for name in given):
+        raise InputError(f"tasks must be names, as a list or with commas between them, not {tasks!r}.")
+    names = [name.strip() for name in given]
     chosen: dict[str, None] = {}
     for name in names:
         known = name.lower().removesuffix("-test")

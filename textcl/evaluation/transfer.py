@@ -21,7 +21,7 @@ from torch import Tensor
 from textcl.data.transfer import REGRESSIONS, TRANSFER_TASKS, Examples, hash_examples, read_transfer
 from textcl.errors import InputError, nearest
 from textcl.evaluation.cache import FINISHED, cache_folder, embed
-from textcl.evaluation.encoding import describe
+from textcl.evaluation.encoding import describe, texts_and_labels
 from textcl.evaluation.kinds import REGRESSION, TRANSFER
 from textcl.evaluation.logistic import Fold, Training, expected_class, predict, solve, train, with_ones
 from textcl.evaluation.results import Result, averages
@@ -88,7 +88,7 @@ class Transfer:
             if name not in known:
                 raise InputError(f"There is no {what} '{name}'; there are {', '.join(known)}.{nearest(name, known)}")
         if isinstance(tasks, Mapping):
-            self.tasks = {name: {"all": _own(name, texts, labels)} for name, (texts, labels) in tasks.items()}
+            self.tasks = {name: {"all": _own(name, *texts_and_labels(name, own))} for name, own in tasks.items()}
         else:
             directory = None if data_dir is None else Path(data_dir)
             self.tasks = {name: read_transfer(name, directory) for name in tasks}

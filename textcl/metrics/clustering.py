@@ -209,6 +209,8 @@ def _silhouette(halves: Sequence[np.ndarray], within: Sequence[np.ndarray], clus
 
 
 def check_number(clusters: int, available: int, what: str) -> None:
+    if isinstance(clusters, bool) or not isinstance(clusters, (int, np.integer)):
+        raise InputError(f"The number of clusters must be a whole number, not {clusters!r}.")
     if clusters < 2:
         raise InputError(f"At least two clusters are needed, but {clusters} clusters were asked for.")
     if clusters > available:
