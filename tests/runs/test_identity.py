@@ -119,7 +119,7 @@ def test_a_run_does_not_go_on_with_another_tokenizer(work, tmp_path):
     finished = run_recipe(recipe)
     assert run_recipe(recipe, resume=True).record == finished.record
     in_tokenizer(tmp_path / "model")
-    with pytest.raises(InputError, match="data or a file of the models of the run in .* changed after it was started"):
+    with pytest.raises(InputError, match=r"data or a file of the models of the run in .* changed after it was started"):
         run_recipe(recipe, resume=True)
 
 

@@ -18,7 +18,7 @@ from textcl.collator.prompts import Prompts, prompt_edges
 from textcl.collator.token_cache import tokenizer_digest, with_tokens
 from textcl.data.rows import cell_text, has_transform, without_format
 from textcl.data.training import check_number
-from textcl.encoder.batching import input_names, pad, padding_token, prompt_length, row_lengths, token_ids
+from textcl.encoder.batching import input_names, pad, padding_token, row_lengths, token_ids
 from textcl.environment import cache_directory
 from textcl.errors import InputError
 from textcl.views.draws import MASKS, text_id, uniform
@@ -128,7 +128,7 @@ class Collator:
         view = torch.arange(len(blocks)).repeat_interleave(len(rows))
         group = torch.arange(len(rows)).repeat(len(blocks))
         batch = self.flat_batch(originals, ids, which, view, group)
-        batch |= self._prompt_lengths([prompt for _, prompt in of_blocks], view)
+        batch |= self.prompts.lengths(self.tokenizer, [prompt for _, prompt in of_blocks], self.max_length, view)
         numbers = [COLUMNS.index(column) if column in COLUMNS else 0 for column, _ in blocks]
         batch["column"] = torch.tensor(numbers).repeat_interleave(len(rows))
         if self.needs_labels or any("label" in row for row in rows):
@@ -220,21 +220,6 @@ class Collator:
         limit = self.token_limit or sys.maxsize
         wrap = in_prompt(prompt, self.tokenizer, limit) if isinstance(prompt, str) else prompt
         return token_ids(self.tokenizer, [wrap(text) for text in texts], self.token_limit)
-
-    def _prompt_lengths(self, prompts: Sequence[str | Template], view: Tensor) -> Tensors:
-        """The tokens of each row that the pooling skips; empty if it skips none.
-
-        Args:
-            prompts: The prompt or template of each view.
-            view: The number of each row's view, (rows,).
-        """
-        if self.prompts.pooled:
-            return {}
-        lengths = [
-            prompt_length(self.tokenizer, prompt, self.max_length) if isinstance(prompt, str) and prompt else 0
-            for prompt in prompts
-        ]
-        return {"prompt_lengths": torch.tensor(lengths)[view]} if any(lengths) else {}
 
     def _column_of_tokens(self, column: str, prompt: str | Template) -> str:
         """The name of the column with tokens.

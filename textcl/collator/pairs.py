@@ -74,7 +74,7 @@ class PairCollator(Collator):
         identical[:, 0] = True
         batch = {
             **self.flat_batch(texts, self._token_ids(rows, "text", prompt), which, view, group=which),
-            **self._prompt_lengths([prompt, prompt], view),
+            **self.prompts.lengths(self.tokenizer, [prompt, prompt], self.max_length, view),
             "pair": torch.stack([first, len(read_first) + second], dim=1),
             "identical": identical.flatten(),
         }

@@ -1,10 +1,12 @@
 """The prompts that texts have in training: those that `Encoder.encode` puts before them."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
+import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from textcl.encoder import Encoder
@@ -62,6 +64,28 @@ class Prompts:
                 f"prompts, which works only for prompts in front of the text. Give a prompt without {PLACE}."
             )
         return prompt
+
+    def lengths(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        prompts: Sequence[str | Template],
+        max_length: int,
+        view: Tensor,
+    ) -> dict[str, Tensor]:
+        """`prompt_lengths`, the tokens of each row that the pooling skips; empty if it skips none.
+
+        Args:
+            tokenizer: The tokenizer.
+            prompts: The prompt or template of each view.
+            max_length: Tokens after which a text is cut.
+            view: The number of each row's view, (rows,).
+        """
+        if self.pooled:
+            return {}
+        found = [
+            prompt_length(tokenizer, each, max_length) if isinstance(each, str) and each else 0 for each in prompts
+        ]
+        return {"prompt_lengths": torch.tensor(found)[view]} if any(found) else {}
 
 
 def prompt_edges(

@@ -87,7 +87,7 @@ class SpanCollator(Collator):
             "group": group,
             "text_id": ids.repeat_interleave(self.anchors)[group],
         }
-        batch |= self._prompt_lengths([self.prompt] * len(spans), batch["view"])
+        batch |= self.prompts.lengths(self.tokenizer, [self.prompt] * len(spans), self.max_length, batch["view"])
         if self.mask_probability:
             # masks are drawn for each row, from its document, its view and its anchor's number in the document
             number = batch["view"] * self.anchors + group % self.anchors
