@@ -31,7 +31,8 @@ LABELS = [number % 2 for number in range(len(MANY))]
 def evaluators(folder: Path, sets: Path) -> dict[str, Callable[[Any], Any]]:
     """One of each kind, over odd texts of its own where it takes them."""
     pairs = folder / "pairs.tsv"
-    pairs.write_text("".join(f"{text}\t{MANY[-i]}\t{i % 5}\n" for i, text in enumerate(MANY)), encoding="utf-8")
+    lines = [f"{text}\t{MANY[-i]}\t{i % 5}\n" for i, text in enumerate(MANY)]
+    pairs.write_text("".join(lines).replace("\0", ""), encoding="utf-8")  # a file with a NUL byte is refused
     return {
         "sts": LabelledPairs(pairs),
         "transfer": Transfer({"odd": (MANY, LABELS)}, mode="fast", setting="dev"),

@@ -216,6 +216,30 @@ def test_a_trainer_refuses_other_arguments(method: SimCSE, tmp_path: Path) -> No
         ContrastiveTrainer(method, arguments(tmp_path), rows(), eval_dataset=rows())
 
 
+def test_an_evaluator_without_a_score_is_named(method: SimCSE, tmp_path: Path) -> None:
+    class Scores:
+        name = "mine"
+
+        def __call__(self, encoder: Any) -> Any:
+            return {"primary": 3.0}
+
+    trainer = ContrastiveTrainer(method, arguments(tmp_path, eval_steps=1), TEXTS[:8], evaluators=[Scores()])
+    with pytest.raises(InputError, match="The evaluator mine returned dict; it must return an object"):
+        trainer.train()
+
+
+class Strings(Lazy):
+    def __getitem__(self, number: int) -> Any:
+        return f"a text of number {number}"
+
+
+def test_rows_that_are_no_mappings_are_refused(method: SimCSE, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"must be a mapping of columns, such as .*, not a str"):
+        ContrastiveTrainer(method, arguments(tmp_path), Strings())
+    with pytest.raises(InputError, match="SCCL needs a column 'text'; the rows have"):
+        ContrastiveTrainer(SCCL(method.encoder, clusters=2), arguments(tmp_path), [{"body": "a"}] * 8)
+
+
 def test_columns_that_a_setting_needs_are_asked_for_before_anything_is_written(directory: Path, tmp_path: Path) -> None:
     encoder = Encoder.from_pretrained(directory, max_length=16)
     pairs = [{"text": text, "positive": text, "label": 4} for text in TEXTS[:8]]

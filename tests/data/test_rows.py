@@ -155,6 +155,15 @@ def test_the_text_column_of_a_jsonl_is_the_same_in_all_rows(tmp_path: Path) -> N
             load_texts(path)
 
 
+def test_labels_that_may_be_missing_need_a_column(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "text,label\na,1\nb,\nc,2\n")
+    with pytest.raises(InputError, match=r"line 3: the label is missing.*--drop-unlabelled"):
+        training_rows(path, None, "label")
+    assert training_rows(path, None, "label", drop_unlabelled=True)["label"][:] == [0, 1]
+    with pytest.raises(InputError, match="--drop-unlabelled leaves out rows without a label; name the labels with"):
+        training_rows(path, drop_unlabelled=True)
+
+
 def test_pairs_come_from_two_columns(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "q,a\nb,c\nd,e\n")
     assert training_rows(path, "q, a")["positive"][:] == ["c", "e"]
@@ -288,6 +297,7 @@ def test_quotation_marks_in_a_tsv_are_kept_and_said(tmp_path: Path, caplog: pyte
         ("a.jsonl", '{"text": "a"}\n{"text": "a", "x": ' + "[" * 100_000, "line 2: this is not valid JSON"),
         ("a.jsonl", '{"text": "a", "x": ' + "[" * 100_000 + "]" * 100_000 + "}", "line 1: this is not valid JSON"),
         ("a.jsonl", '{"text": "a", "x": ' + "1" * 5000 + "}", "line 1: this is not valid JSON: Exceeds the limit"),
+        ("a.jsonl", '{"text": "a", "text": "b"}', "line 1: this is not valid JSON: a name occurs twice in an object"),
         ("a", "x\ny\n", "has no suffix; textcl reads"),
     ],
 )

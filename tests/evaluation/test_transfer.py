@@ -44,7 +44,7 @@ COUNTS = {  # issue and ecosystem.md, section 3: written out, so that the reader
     "SICKRelatedness-regression": {"train": 4500, "dev": 500, "test": 4927},
     "STSBenchmark-regression": {"train": 5749, "dev": 1500, "test": 1379},
 }
-ODD = ["<script>alert(1)</script>", "🙂 👩‍👩‍👧", "\u202eשלום עולם", "a\x00b", "\ud800 alone", ""]
+ODD = ["<script>alert(1)</script>", "🙂 👩‍👩‍👧", "\u202eשלום עולם", "a\x00b", ""]
 
 
 class Points:

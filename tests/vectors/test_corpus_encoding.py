@@ -30,7 +30,7 @@ from textcl.vectors.shards import iterate_vectors, load_vectors
 ODD = [
     "👩‍🚀 a small boat 🚤",
     "הספן הזקן",
-    "the old\x00sailor",
+    "the old\x01sailor",
     "\u202eright to left\u202c mixed",
     "a\x85b\u2028c",
     "word " * 30_000,

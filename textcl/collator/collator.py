@@ -21,6 +21,7 @@ from textcl.data.training import check_number
 from textcl.encoder.batching import input_names, pad, padding_token, row_lengths, token_ids
 from textcl.environment import cache_directory
 from textcl.errors import InputError
+from textcl.texts import described
 from textcl.views.draws import MASKS, text_id, uniform
 from textcl.views.template import PLACE, Template, in_prompt
 from textcl.views.tokens import Draw, TokenRows
@@ -237,7 +238,7 @@ class Collator:
     def _blocks(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Block]:
         if self.blocks:
             return self.blocks
-        present = set().union(*rows)
+        present = {name for row in rows for name in _mapping(row)}
         text_views = sorted(name for name in present if re.fullmatch(r"text_\d+", str(name)))
         if "negative" in present and "positive" not in present:
             raise InputError(
@@ -308,9 +309,15 @@ def texts_of(rows: Sequence[Mapping[str, Any]], column: str) -> list[str]:
         InputError: A row lacks the column, or holds something else than a text there.
     """
     for row in rows:
-        if column not in row:
+        if column not in _mapping(row):
             raise InputError(f"A training row needs a column {column!r}; this one has {sorted(map(str, row))}.")
     return [cell_text(row[column], f"A training row, column {column!r}") or " " for row in rows]
+
+
+def _mapping(row: Any) -> Mapping[str, Any]:
+    if not isinstance(row, Mapping):
+        raise InputError(f"A training row must be a mapping of columns, such as {{'text': …}}, not {described(row)}.")
+    return row
 
 
 def labels_of(rows: Sequence[Mapping[str, Any]]) -> list[int]:

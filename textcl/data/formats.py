@@ -211,7 +211,7 @@ def json_objects(path: Path | ReadFile) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_object)
         except (ValueError, RecursionError) as error:  # RecursionError: a value that is nested too deeply
             hint = " The file is one JSON array; a .jsonl has one object in each line." if line.strip() == "[" else ""
             reason = getattr(error, "msg", str(error))
@@ -222,6 +222,13 @@ def json_objects(path: Path | ReadFile) -> Iterator[tuple[int, dict[str, Any]]]:
                 "object in each line."
             )
         yield number, row
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        raise ValueError("a name occurs twice in an object")
+    return row
 
 
 def parquet_columns(path: Path | ReadFile) -> list[str]:

@@ -114,7 +114,8 @@ def whole_corpus(rows: Any, reader: str) -> Any:
         reader: What reads them, for the message.
 
     Raises:
-        InputError: They are not a `datasets.Dataset`, or have a transform, which may change them in each epoch.
+        InputError: They are not a `datasets.Dataset`, have a transform, which may change them in each epoch, or have no
+            column "text".
     """
     from datasets import Dataset
 
@@ -124,6 +125,8 @@ def whole_corpus(rows: Any, reader: str) -> Any:
             f"{reader} reads the whole corpus before training, so it needs a datasets.Dataset without a transform or a "
             f"list of rows, not {kind}."
         )
+    if "text" not in rows.column_names:
+        raise InputError(f"{reader} needs a column 'text'; the rows have {rows.column_names}.")
     return rows
 
 

@@ -24,6 +24,7 @@ from textcl.encoder.batching import (
 )
 from textcl.encoder.forward import embed_slice
 from textcl.errors import InputError
+from textcl.texts import as_texts
 from textcl.views.template import PLACE, in_prompt
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def encode_texts(
 
 def tokenize_prompted(encoder: "Encoder", texts: Sequence[str], prompt: str) -> Tokens:
     """Texts with a prompt as token tensors, see `Encoder.tokenize`."""
-    wrap = in_prompt(prompt, encoder.tokenizer, encoder.max_length)
+    texts, wrap = as_texts(texts), in_prompt(prompt, encoder.tokenizer, encoder.max_length)
     tokens = cast(Tokens, tokenize(encoder.tokenizer, [wrap(text) for text in texts], encoder.max_length))
     if prompt and not encoder.pool_prompt:
         if PLACE in prompt:

@@ -21,6 +21,7 @@ from textcl.data.sts import STS_TASKS, read_sts
 from textcl.data.transfer import CLASSIFICATIONS, PROBING_TASKS, REGRESSIONS, read_transfer
 from textcl.errors import InputError
 from textcl.evaluation.results import Result, unnumbered
+from textcl.texts import each_text
 
 TRANSDUCTIVE_SHARE = 0.01  # of pairs or texts; a few common sentences such as "he said ." should not mark a task
 SPLITS = (*STS_TASKS, "STSBenchmark-dev", "SICKRelatedness-dev")
@@ -88,7 +89,7 @@ def overlap(
                 for first, second in zip(subset.first, subset.second, strict=True)
             ]
     sought = {mark for marks in pairs.values() for pair in marks for mark in pair} - {""}
-    found = {mark for text in corpus_texts if (mark := fingerprint(text)) in sought} if sought else set()
+    found = {mark for text in each_text(corpus_texts) if (mark := fingerprint(text)) in sought} if sought else set()
     counts: dict[str, dict[str, dict[str, int]]] = {}
     for (task, subset_name), marks in pairs.items():
         distinct = {mark for pair in marks for mark in pair} - {""}
