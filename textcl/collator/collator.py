@@ -250,11 +250,11 @@ class Collator:
                     f"The rows hold both a positive and a view of the text, {text_views[0]!r}; leave one of them out."
                 )
             columns = [column for column in COLUMNS if column in present or column == "text"]
-            self._check_columns(columns)
+            check_columns(columns, len(self.views), triplets=self.triplets)
             return [(column, PLAIN) for column in columns]
         if text_views:
             if len(text_views) > 1:  # a column that is missing has a sentence of its own
-                self._check_columns(text_views)
+                check_columns(text_views, len(self.views), triplets=self.triplets)
             return [(f"text_{number}", view) for number, view in enumerate(self.views, start=1)]
         if not self.dropout_views and all(view == PLAIN for view in self.views):
             raise InputError(
@@ -262,19 +262,6 @@ class Collator:
                 "dropout rate to 0). Set dropout=0.1, choose other views, or train on pairs."
             )
         return [("text", view) for view in self.views]
-
-    def _check_columns(self, columns: Sequence[str]) -> None:
-        """Raises if there are more columns than the method reads, or fewer than it has views."""
-        if "negative" in columns and not self.triplets:
-            raise InputError(
-                "This method has no hard negatives, but the rows have a column 'negative'. Leave that column out "
-                "(--column with two columns), or train simcse, which has hard negatives."
-            )
-        if len(columns) < len(self.views):
-            raise InputError(
-                f"The method takes {len(self.views)} views of a text, but these rows already hold {len(columns)} of "
-                f"them ({', '.join(columns)}). Set short_views to 0 (--short-views 0), or train on single texts."
-            )
 
     def _operated(self, batch: Tensors, blocks: Sequence[Block], sources: Sequence[Source]) -> Tensors:
         """Applies the token operators of the views, which may change the lengths of the rows."""
@@ -318,6 +305,20 @@ def _mapping(row: Any) -> Mapping[str, Any]:
     if not isinstance(row, Mapping):
         raise InputError(f"A training row must be a mapping of columns, such as {{'text': …}}, not {described(row)}.")
     return row
+
+
+def check_columns(columns: Sequence[str], views: int, *, triplets: bool) -> None:
+    """Raises if there are more columns than the method reads, or fewer than it has views."""
+    if "negative" in columns and not triplets:
+        raise InputError(
+            "This method has no hard negatives, but the rows have a column 'negative'. Leave that column out "
+            "(--column with two columns), or train simcse, which has hard negatives."
+        )
+    if len(columns) < views:
+        raise InputError(
+            f"The method takes {views} views of a text, but these rows already hold {len(columns)} of "
+            f"them ({', '.join(columns)}). Set short_views to 0 (--short-views 0), or train on single texts."
+        )
 
 
 def labels_of(rows: Sequence[Mapping[str, Any]]) -> list[int]:
