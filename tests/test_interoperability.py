@@ -123,5 +123,15 @@ def test_called_by_hand_it_gives_its_metrics(export: Path, pairs: LabelledPairs)
     assert evaluator.greater_is_better
 
 
+def test_two_evaluators_of_one_name_get_different_ones(export: Path, pairs: LabelledPairs, tmp_path: Path) -> None:
+    """sentence-transformers joins the metrics of several evaluators, and later ones overwrite earlier ones."""
+    model = SentenceTransformer(str(export), device="cpu")
+    both = [textcl.SentenceTransformersEvaluator(pairs, name) for name in (None, "others")]
+    found = [evaluator(model, str(tmp_path), steps=3) for evaluator in both]
+    assert found[0].keys().isdisjoint(found[1])
+    assert found[1]["others_primary"] == found[0]["pairs_primary"]
+    assert {path.name for path in tmp_path.iterdir()} == {"pairs-3.json", "others-3.json"}
+
+
 def enumerate_ids() -> list[tuple[str, str]]:
     return [(f"d{number}", text) for number, text in enumerate(TEXTS[:40])]

@@ -23,6 +23,7 @@ from textcl.files import append_result
 from textcl.report.differences import compare_results
 from textcl.report.formats import results_csv, results_latex, results_table
 from textcl.report.results import by_row, find_results, score_columns, select
+from textcl.report.tables import comparison, comparison_table
 
 
 def sts(average: float, transductive: bool = False) -> dict:
@@ -168,6 +169,22 @@ def test_of_one_row_and_seed_the_last_counts_and_tasks_are_joined(runs: Path, ca
         add(runs / "two", "a_1", seed, sts(40.0), fingerprint="other", written="2026-07-01T10:00:00+00:00")
     assert "by 21.10 ±" in compare_results(("a_1", "b"), find_results([runs]))
     assert "a_1, seed 1 has several results, with different recipes" in caplog.text
+
+
+def test_a_score_of_nan_is_shown_and_never_the_best(tmp_path: Path) -> None:
+    """Results of earlier versions may have one."""
+    for row, seed, value in (("a", 1, float("nan")), ("a", 2, 60.0), ("b", 1, 61.0), ("b", 2, 62.0)):
+        add(tmp_path, row, seed, {"STS16": {"all": value}})
+    found = find_results([tmp_path])
+    chosen = select(found, sort="STS")
+    assert [(each.name, each.seed) for each in chosen] == [("b", 2), ("b", 1), ("a", 2), ("a", 1)]
+    assert r"a & nan $\pm$ nan & 2" in results_latex(found)
+    assert r"b & 61.50 $\pm$ 0.71 & 2" in results_latex(found)
+    lines = [{"row": each.name, "seed": each.seed, "average": each.results["STS16"]["all"], "dev": None,
+              "results": each.results} for each in found]  # fmt: skip
+    assert "nan ± nan" in comparison_table(comparison(lines))
+    with pytest.raises(InputError, match="A score is NaN or infinite"):
+        compare_results(("a", "b"), found)
 
 
 def test_scores_on_different_data_are_compared_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

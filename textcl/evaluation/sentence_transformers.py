@@ -22,6 +22,9 @@ class SentenceTransformersEvaluator(BaseEvaluator):
 
     Args:
         evaluator: An evaluator of textcl, such as `STSBenchmark(split="dev")`, `Retrieval`, `Clustering` or `Transfer`.
+        name: The prefix of the metrics and files; default: the evaluator's name. In sentence-transformers'
+            `SequentialEvaluator` the metrics of two evaluators with one name overwrite each other, so two files of
+            pairs need different names.
 
     Example:
         >>> trainer = SentenceTransformerTrainer(  # doctest: +SKIP
@@ -30,10 +33,10 @@ class SentenceTransformersEvaluator(BaseEvaluator):
         ... )
     """
 
-    def __init__(self, evaluator: Any) -> None:
+    def __init__(self, evaluator: Any, name: str | None = None) -> None:
         super().__init__()
         self.evaluator = evaluator
-        self.name = evaluator.name
+        self.name = name or evaluator.name
         self.primary_metric = f"{self.name}_primary"
 
     def __call__(

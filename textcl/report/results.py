@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -160,7 +161,13 @@ def select(
     column = named[sort.lower()]
     if column in FACTS:
         return sorted(chosen, key=lambda r: (r.facts()[column] is None, r.facts()[column] or 0))
-    return sorted(chosen, key=lambda r: -r.scores(tasks).get(column, float("-inf")))
+
+    def place(result: PastResult) -> float:
+        """Higher scores first; without a score, or with NaN, last."""
+        found = result.scores(tasks).get(column, math.nan)
+        return math.inf if math.isnan(found) else -found
+
+    return sorted(chosen, key=place)
 
 
 def score_columns(results: Sequence[PastResult], tasks: Sequence[str] = ()) -> list[str]:

@@ -1,5 +1,6 @@
 """Plain-text tables, which are also valid Markdown."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from statistics import fmean, stdev
@@ -41,7 +42,12 @@ def mean_sd(values: Sequence[float]) -> str:
     """
     if len(values) < 2:
         return f"{values[0]:.2f}" if values else "-"
-    return f"{fmean(values):.2f} ± {stdev(values):.2f}"
+    return f"{fmean(values):.2f} ± {_deviation(values):.2f}"
+
+
+def _deviation(values: Sequence[float]) -> float:
+    """The standard deviation; NaN if a value is NaN or infinite, for which `stdev` has no answer."""
+    return stdev(values) if all(map(math.isfinite, values)) else math.nan
 
 
 def _is_number(cell: str) -> bool:
@@ -90,7 +96,7 @@ def comparison(lines: Sequence[dict[str, Any]], reference: str | None = None) ->
         rows[name] = {
             "seeds": [line["seed"] for line in group],
             "columns": {
-                column: {"mean": fmean(values), "sd": stdev(values) if len(values) > 1 else None, "values": values}
+                column: {"mean": fmean(values), "sd": _deviation(values) if len(values) > 1 else None, "values": values}
                 for column, values in columns.items()
             },
             "transductive": sorted({t for line in group for t in tasks if line["results"][t].get("transductive")}),
