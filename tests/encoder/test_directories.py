@@ -23,6 +23,7 @@ from tokenizers import normalizers
 from torch import nn
 
 from textcl.encoder import Encoder
+from textcl.encoder.pooling import DenseTanh
 from textcl.errors import InputError
 
 ROWS = [TEXTS[0], TEXTS[41].upper(), "today", " ".join(TEXTS[:6])]
@@ -308,7 +309,12 @@ def test_layers_survive_an_export_that_textcl_alone_loads(bert: Path, tmp_path: 
 def test_an_export_names_the_versions_that_load_it(bert: Path, tmp_path: Path) -> None:
     folder = Encoder.from_pretrained(bert).save(tmp_path / "export")
     file = folder / "config_sentence_transformers.json"
-    assert set(json.loads(file.read_text())["requirements"]) == {"transformers", "sentence-transformers"}
+    assert json.loads(file.read_text())["requirements"] == {"transformers": ">=5.4", "sentence-transformers": ">=5.4"}
+    # these two are of release 6: before, one is refused and the other passed over
+    for name in ("residual", "normalize on tokens"):
+        theirs = saved(tmp_path / name, [transformer(bert), *MODULES[name]()])
+        newer = Encoder.from_pretrained(theirs).save(tmp_path / name / "export") / file.name
+        assert json.loads(newer.read_text())["requirements"]["sentence-transformers"] == ">=6.0"
     for name in ("transformers", "sentence-transformers"):
         put(file.name, requirements={name: ">=99"})(folder)
         with pytest.raises(InputError, match=f"requires {name}>=99"):
@@ -317,4 +323,19 @@ def test_an_export_names_the_versions_that_load_it(bert: Path, tmp_path: Path) -
             SentenceTransformer(str(folder), device="cpu")
     put(file.name, requirements={"no-such-package": {"specifier": ">=1", "reason": "x"}})(folder)
     with pytest.raises(InputError, match="none is installed"):
+        Encoder.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("file", ["head", "token_weights", "projection"])
+def test_damaged_files_that_textcl_alone_reads(bert: Path, tmp_path: Path, file: str) -> None:
+    encoder = Encoder.from_pretrained(bert, pooling="first_last", prompts={"q": "{text} today"})
+    encoder.weigh_tokens(TEXTS)
+    encoder.head, encoder.projection = DenseTanh(32), nn.Linear(32, 8)
+    folder = encoder.save(tmp_path / "own")
+    assert Encoder.from_pretrained(folder).dimension == 8
+    save_file({"x": torch.ones(3)}, folder / f"{file}.safetensors")
+    with pytest.raises(InputError, match="is damaged"):
+        Encoder.from_pretrained(folder)
+    (folder / "textcl.json").write_text('{"pooling": 3, "normalize": false}')
+    with pytest.raises(InputError, match="pooling: 3"):
         Encoder.from_pretrained(folder)

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -394,9 +395,22 @@ def _read_own(folder: Path, chain: _Chain) -> None:
     settings.layer_weights = torch.tensor(chain.layer_weights) if chain.layer_weights else None
     settings.normalize = typed(file, content, "normalize", bool)
     settings.pool_prompt = typed(file, content, "pool_prompt", bool, True)
-    for name in ("token_weights", "head", "projection"):
-        if (place := folder / f"{name}.safetensors").is_file():
-            found = {key.removeprefix("linear."): value for key, value in read_tensors(place).items()}
-            setattr(settings, name, found["token_weights"] if name == "token_weights" else found)
+    if (place := folder / "token_weights.safetensors").is_file():
+        settings.token_weights = _named(place, {"token_weights": 1})["token_weights"]
+    if (place := folder / "head.safetensors").is_file():
+        settings.head = _named(place, {"weight": 2, "bias": 1})
+    if (place := folder / "projection.safetensors").is_file():
+        settings.projection = _named(place, {"weight": 2}, {"bias": 1})
     for module in _modules(file, content.get("behind_pooling", [])):
         chain.read(folder, module)
+
+
+def _named(
+    file: Path, needed: Mapping[str, int], allowed: Mapping[str, int] = MappingProxyType({})
+) -> dict[str, Tensor]:
+    """The tensors of a file, by names and numbers of dimensions."""
+    found = {key.removeprefix("linear."): value for key, value in read_tensors(file).items()}
+    known = {**needed, **allowed}
+    if not set(needed) <= set(found) <= set(known) or any(value.ndim != known[name] for name, value in found.items()):
+        raise InputError(f"{file} is damaged: it must hold {', '.join(needed)}.")
+    return found
