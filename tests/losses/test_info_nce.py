@@ -552,6 +552,19 @@ def test_without_a_choice_only_pairs_are_masked():
     assert torch.equal(by_rows(first, second), off(first, second))
 
 
+@pytest.mark.parametrize("chunk_size", [None, 2])
+def test_a_row_of_zeros_has_cosine_0_and_a_gradient_of_ordinary_size(chunk_size):
+    """By hand: query 0 is zero, so all its scores are 0. Its gradient is (mean of the unit keys − its own) / τ."""
+    keys = random(4, seed=1)
+    queries = torch.zeros(4, keys.shape[1], dtype=torch.float64)
+    queries[1:] = random(4, seed=2)[1:]
+    queries.requires_grad_()
+    InfoNCE(0.5, chunk_size=chunk_size)(queries, keys).backward()
+    unit = torch.nn.functional.normalize(keys, dim=1)
+    expected = (unit.mean(dim=0) - unit[0]) / 0.5 / 4
+    torch.testing.assert_close(queries.grad[0], expected, rtol=0, atol=1e-12)
+
+
 def test_learned_temperature():
     first, second = random(6, seed=1), random(6, seed=2)
     assert list(InfoNCE().parameters()) == []
@@ -617,7 +630,7 @@ def test_input_is_refused_with_a_sentence():
         (lambda: InfoNCE(temperature=0.005, learn_temperature=True), "at least 0.01"),
         (lambda: InfoNCE(topology="nt_xent", symmetric=True), "symmetric already"),
         (lambda: InfoNCE(topology="nt_xent", keys_are_negatives=False), "works only one-way"),
-        (lambda: InfoNCE(chunk_size=0), "chunk size"),
+        (lambda: InfoNCE(chunk_size=0), "chunk_size"),
     ]
     for call, words in cases:
         with pytest.raises(InputError, match=words):

@@ -229,6 +229,15 @@ def _codes(query_ids: Tensor, key_ids: Tensor) -> Tensor:
     return query_ids * _MIX + key_ids
 
 
+def unit_rows(rows: Tensor) -> Tensor:
+    """The rows scaled to length 1; a row of zeros stays, and its gradient is finite.
+
+    ``torch.nn.functional.normalize`` divides such a row by 1e-12, and its gradient too, which then is the whole step.
+    """
+    lengths = rows.norm(dim=1, keepdim=True)
+    return rows / lengths.masked_fill(lengths == 0, 1)
+
+
 def _row_losses(
     rows: Tensor,
     columns: Tensor,
@@ -242,7 +251,7 @@ def _row_losses(
     with torch.autocast(rows.device.type, enabled=False):
         rows, columns = rows.to(dtype), columns.to(dtype)
         if similarity == "cosine":
-            rows, columns = F.normalize(rows, dim=1), F.normalize(columns, dim=1)
+            rows, columns = unit_rows(rows), unit_rows(columns)
         rows = rows / temperature
         if chunk_size is not None:
             return _Tiled.apply(rows, columns, pairing, chunk_size)

@@ -17,6 +17,7 @@ from textcl.encoder.batching import input_names, on_host, row_lengths, to_device
 from textcl.encoder.load import ModelPath
 from textcl.encoder.pooling import DenseTanh
 from textcl.errors import InputError
+from textcl.losses.info_nce import unit_rows
 from textcl.losses.ranking import jensen_shannon, list_mle, list_net
 from textcl.losses.redundancy import barlow_twins, dimension_contrast
 from textcl.methods.method import Method, Outputs
@@ -274,7 +275,7 @@ class SimCSEPlus(Method):
         [0, without] the negative, so that one InfoNCE has both.
         """
         dtype = torch.promote_types(first.dtype, torch.float32)
-        first, second, without, further = (normalize(rows.to(dtype)) for rows in (first, second, without, further))
+        first, second, without, further = (unit_rows(rows.to(dtype)) for rows in (first, second, without, further))
         return self.info_nce(
             torch.cat([first, without], dim=1),
             torch.cat([second, torch.zeros_like(second)], dim=1),
