@@ -192,6 +192,15 @@ def test_a_method_without_hard_negatives_refuses_triplets(directory):
             kind(Encoder.from_pretrained(directory)).collator()(TRIPLETS)
 
 
+def test_a_view_that_was_asked_for_is_applied_to_pairs_too(directory):
+    """The first to the text, the second to its positive, as views inside the model are; hard negatives are plain."""
+    method = SimCSE(Encoder.from_pretrained(directory), second_view="word_deletion:0.9")
+    plain = SimCSE(Encoder.from_pretrained(directory))
+    got, expected = (each.collator()(TRIPLETS)["lengths"].reshape(3, 5) for each in (method, plain))
+    assert (got[[0, 2]] == expected[[0, 2]]).all()
+    assert (got[1] < expected[1]).all()
+
+
 def test_text_views_are_known_by_their_text(directory):
     """So that equal texts are found although their views differ."""
     method = SimCSE(Encoder.from_pretrained(directory))

@@ -65,7 +65,8 @@ class Collator:
     Args:
         tokenizer: The encoder's tokenizer.
         max_length: Tokens after which a text is cut.
-        views: The views of unlabelled text.
+        views: The views of a text. In pairs the first is applied to the text, the second to its positive; a hard
+            negative is plain.
         blocks: The blocks of the batch; None: two views of `text`, or each labelled column once.
         dropout_views: Whether the model has the dropout that makes two views of equal tokens; if not, such views are
             an error.
@@ -251,7 +252,7 @@ class Collator:
                 )
             columns = [column for column in COLUMNS if column in present or column == "text"]
             check_columns(columns, len(self.views), triplets=self.triplets)
-            return [(column, PLAIN) for column in columns]
+            return list(zip(columns, [*self.views, PLAIN], strict=False))
         if text_views:
             if len(text_views) > 1:  # a column that is missing has a sentence of its own
                 check_columns(text_views, len(self.views), triplets=self.triplets)
