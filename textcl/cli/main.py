@@ -206,7 +206,7 @@ def quieten() -> None:
 
     This has to happen before those libraries are imported, since they read these variables then.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.setFormatter(_OneLine("%(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("textcl").setLevel(logging.INFO)
@@ -220,6 +220,13 @@ def quieten() -> None:
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("TQDM_DISABLE", "1")
+
+
+class _Handler(logging.StreamHandler[Any]):
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.stream.isatty():
+            self.stream.write("\r\x1b[K")  # removes the line of `Progress`, which comes again below
+        super().emit(record)
 
 
 class _OneLine(logging.Formatter):

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pyarrow
 from datasets import Dataset, concatenate_datasets
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from textcl.encoder.batching import in_windows
 from textcl.files import atomic_write
+from textcl.progress import Progress
 
 logger = logging.getLogger("textcl")
 
@@ -56,7 +56,7 @@ def with_tokens(
     path = folder / f"{digest.hexdigest()}.arrow"
     tokens = _read(path, len(dataset))
     if tokens is None:
-        bar = tqdm(total=len(dataset), desc="Tokenising", unit=" texts", delay=2, disable=None)
+        bar = Progress("Tokenising", len(dataset))
         try:
             with (
                 bar,

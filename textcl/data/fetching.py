@@ -16,6 +16,7 @@ from textcl.data.archives import import_archive, install, staging
 from textcl.data.catalogue import SetStatus, chosen_names, data_directory, has_address, load_manifest, verify
 from textcl.errors import InputError
 from textcl.files import file_hash
+from textcl.progress import Progress
 
 logger = logging.getLogger("textcl")
 
@@ -103,8 +104,6 @@ def download(url: str, target: str | os.PathLike[str], *, sha256: str | None = N
         InputError: The server cannot be reached or refuses, the connection was interrupted (the part that arrived is
             kept), or the SHA-256 is not the expected one (the file is deleted).
     """
-    from tqdm.auto import tqdm
-
     path = Path(target)
     part = path.with_name(path.name + ".part")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +119,7 @@ def download(url: str, target: str | os.PathLike[str], *, sha256: str | None = N
                 had = 0
             length = response.headers.get("Content-Length")
             total = had + int(length) if length is not None else None
-            bar = tqdm(total=total, initial=had, unit="B", unit_scale=True, desc=path.name)
+            bar = Progress(path.name, total, "bytes", start=had)
             with part.open("ab" if had else "wb") as handle, bar:
                 try:
                     while chunk := response.read(_CHUNK):

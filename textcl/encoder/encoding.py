@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from textcl.device import bf16_if_there
 from textcl.dropout import without_dropout
@@ -24,6 +23,7 @@ from textcl.encoder.batching import (
 )
 from textcl.encoder.forward import embed_slice
 from textcl.errors import InputError
+from textcl.progress import Progress
 from textcl.texts import as_texts
 from textcl.views.template import PLACE, in_prompt
 
@@ -51,14 +51,7 @@ def encode_texts(
     device = encoder.device
     dtype = torch.promote_types(encoder.backbone.dtype, torch.float32)
     embeddings = torch.empty(len(distinct), encoder.dimension, dtype=dtype, device=device)
-    bar = tqdm(
-        total=len(distinct),
-        desc="Encoding",
-        unit=" texts",
-        delay=2,
-        leave=None,  # disappears when done, if it is below the bar of a whole corpus
-        disable=None if show_progress_bar is None else not show_progress_bar,
-    )
+    bar = Progress("Encoding", len(distinct), show=show_progress_bar)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=bf16_if_there(bf16))
     most = (batch_size or BATCH_SIZE.get(device.type, 32)) * 128
     with without_dropout(encoder), bar, torch.no_grad(), autocast:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
+
+from textcl.progress import Progress
 
 logger = logging.getLogger("textcl")
 
@@ -118,7 +119,7 @@ def train(
     scores = np.empty(decay.shape)
     step_bytes = training.batch_size * rows.shape[1] * rows.element_size()
     size = len(folds) if rows.is_cuda else max(1, _CACHE_BYTES // step_bytes)
-    with tqdm(total=len(folds), desc=title, unit=" folds", delay=2, disable=None, leave=False) as bar:
+    with Progress(title, len(folds), "folds") as bar:
         for members in alike.values():
             for start in range(0, len(members), size):
                 chosen = members[start : start + size]
@@ -151,7 +152,7 @@ class _Slice:
         self.decay = torch.as_tensor(decay).to(rows).repeat_interleave(self.classes, dim=1).unsqueeze(2)
         self.mean, self.square = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
 
-    def run(self, bar: tqdm) -> tuple[Tensor, np.ndarray]:
+    def run(self, bar: Progress) -> tuple[Tensor, np.ndarray]:
         best = self.weights.unflatten(1, (self.grid, self.classes)).clone()
         scores = np.full((len(self.folds), self.grid), -1.0)
         misses = np.zeros(scores.shape, dtype=int)
@@ -175,7 +176,6 @@ class _Slice:
                 bar.update(int((~going).sum()))
                 alive = alive[going]
                 self._keep(np.flatnonzero(going))
-            bar.set_postfix(passes=passes, refresh=False)
         bar.update(len(alive))
         return best, scores
 
@@ -294,7 +294,7 @@ def solve(
         inside[number, torch.as_tensor(fold.train, device=rows.device)] = 1
     weights = rows.new_empty(len(folds), grid, outputs, width)
     size = max(1, columns // (grid * outputs))
-    with tqdm(total=len(folds), desc=title, unit=" folds", delay=2, disable=None, leave=False) as bar:
+    with Progress(title, len(folds), "folds") as bar:
         for start in range(0, len(folds), size):
             chosen = slice(start, start + size)
             mask = inside[chosen].T.repeat_interleave(grid, dim=1)  # (n, problems)

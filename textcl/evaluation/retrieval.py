@@ -16,6 +16,7 @@ from textcl.evaluation.encoding import ROUNDING, describe, encode_distinct
 from textcl.evaluation.kinds import RETRIEVAL
 from textcl.evaluation.results import Result
 from textcl.evaluation.significance import bootstrap_error, mean_of_samples, resamples
+from textcl.progress import Progress
 from textcl.version import library_versions
 
 logger = logging.getLogger("textcl")
@@ -220,8 +221,6 @@ class Retrieval:
         self, encoder: Any, queries: Any, encode_arguments: Mapping[str, Any]
     ) -> tuple[list[list[str]], np.ndarray]:
         """For each query the ids of the nearest documents, the nearest first, and whether all are equally near."""
-        from tqdm import tqdm
-
         documents = self.collection.documents
         in_order = sorted(documents)
         place_of = {name: place for place, name in enumerate(in_order)}
@@ -230,7 +229,7 @@ class Retrieval:
         own = np.array([place_of[q] if q in self.left_out else -1 for q in self.collection.answered])
         scores, places = np.empty((count, 0)), np.empty((count, 0), dtype=int)
         least, most = np.full(count, np.inf), np.full(count, -np.inf)
-        with tqdm(total=len(documents), desc="Ranking documents", unit=" texts", delay=2, disable=None) as bar:
+        with Progress("Ranking documents", len(documents)) as bar:
             for start in range(0, len(by_length), self.chunk_size):
                 names = by_length[start : start + self.chunk_size]
                 rows, row_of = encode_distinct(encoder, (documents[name] for name in names), **encode_arguments)

@@ -15,6 +15,7 @@ import numpy as np
 
 from textcl.errors import InputError
 from textcl.metrics.labels import number_labels
+from textcl.progress import Progress
 
 logger = logging.getLogger("textcl")
 
@@ -157,8 +158,6 @@ def estimate_clusters(embeddings: np.ndarray, *, largest: int = 100, sample: int
         >>> estimate_clusters(encoder.encode(texts))  # doctest: +SKIP
         22
     """
-    from tqdm import tqdm
-
     generator = np.random.default_rng(seed)
     points = np.unique(embeddings[generator.permutation(len(embeddings))[:sample]], axis=0)
     if len(points) < 6:
@@ -172,7 +171,7 @@ def estimate_clusters(embeddings: np.ndarray, *, largest: int = 100, sample: int
 
     def best_of(numbers: Sequence[int]) -> int:
         new = [number for number in numbers if number not in scores]
-        for number in tqdm(new, desc="Estimating the number of clusters", delay=2, disable=None, leave=False):
+        for number in Progress("Estimating the number of clusters", len(new), "numbers").over(new):
             scores[number] = _silhouette(halves, within, number, seed)
         return max(scores, key=lambda number: scores[number])
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets import Dataset
-from transformers import PrinterCallback, set_seed
+from transformers import set_seed
 
 from textcl.encoder import Encoder
 from textcl.errors import InputError
@@ -77,6 +77,5 @@ def train_for_clusters(
         encoder, clusters, first_view, second_view, alpha=10.0, head_learning_rate_factor=20.0, kmeans_seed=seed
     )
     trainer = ContrastiveTrainer(method, args, Dataset.from_dict({"text": list(texts)}))
-    trainer.remove_callback(PrinterCallback)
     trainer.train()
     return method

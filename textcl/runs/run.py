@@ -11,7 +11,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
-from transformers import PrinterCallback
 
 from textcl.collator.collator import COLUMNS
 from textcl.data import verify
@@ -26,6 +25,7 @@ from textcl.evaluation.label_free import CRITERIA
 from textcl.files import write_json
 from textcl.methods import Method
 from textcl.methods.find import find_method
+from textcl.progress import Progress
 from textcl.runs.card import write_card
 from textcl.runs.flags import method_flags, only
 from textcl.runs.identity import identity_of, load_encoder
@@ -83,7 +83,8 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
     if checkpoint and not Path(checkpoint).is_dir():
         raise InputError(f"There is no checkpoint {checkpoint}; leave --resume-from-checkpoint out, or use --resume.")
     started = datetime.now(UTC)
-    trainer, held_out = make_trainer(recipe, corpus, encoder)
+    with Progress("Reading the data and the model", at_once=True, gives_way=True):
+        trainer, held_out = make_trainer(recipe, corpus, encoder)
     file, sha256 = str(corpus), corpus.sha256
     del corpus  # the bytes are not needed any more
     args, method = trainer.args, trainer.method
@@ -191,7 +192,6 @@ def make_trainer(
     own = type(method).evaluators is not Method.evaluators
     evaluators = dev_evaluators("none" if own and dev is None else dev, held_out)
     trainer = ContrastiveTrainer(model=method, args=args, train_dataset=dataset, evaluators=evaluators)
-    trainer.remove_callback(PrinterCallback)  # it would print the entries of log.jsonl as dictionaries
     return trainer, held_out
 
 

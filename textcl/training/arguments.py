@@ -1,7 +1,6 @@
 """Training arguments: those of transformers, with defaults that suit contrastive training."""
 
 import os
-import sys
 from dataclasses import dataclass, field
 
 import torch
@@ -22,7 +21,7 @@ class ContrastiveTrainingArguments(TrainingArguments):
     Defaults that differ: rows reach the collator with all their columns; the last incomplete batch is dropped, because
     its rows would have fewer negatives; bfloat16 autocast if the hardware supports it (weights stay float32);
     processes that tokenise ahead of a GPU; the learning rate and batch size of unsupervised SimCSE; two checkpoints
-    are kept; progress bars only on a terminal.
+    are kept; the progress is one line.
 
     A mean is over one micro-batch: gradient accumulation does not add negatives.
 
@@ -49,7 +48,9 @@ class ContrastiveTrainingArguments(TrainingArguments):
     )
     max_steps: int = field(default=-1, metadata={"help": "Optimizer steps in all; -1: --num-train-epochs decides."})
     num_train_epochs: float = field(default=1.0, metadata={"help": "Passes over the corpus."})
-    logging_steps: float = field(default=50, metadata={"help": "Steps between two entries of the log."})
+    logging_steps: float | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "Steps between two entries of the log (default: a twentieth of the run)."}
+    )
     eval_steps: float | None = field(default=125, metadata={"help": "Steps between two evaluations."})
     save_total_limit: int | None = field(default=2, metadata={"help": "How many checkpoints are kept, at least 2."})
     ddp_find_unused_parameters: bool | None = field(
@@ -60,7 +61,7 @@ class ContrastiveTrainingArguments(TrainingArguments):
         metadata={"help": "Hide losses that are not finite from the log. If false, such a loss stops the run."},
     )
     disable_tqdm: bool | None = field(
-        default=None, metadata={"help": "Show no progress bars (default: true unless on a terminal)."}
+        default=None, metadata={"help": "Show no progress, neither a line on a terminal nor one every 15 seconds."}
     )
     learning_rate_pieces: list[str] = field(
         default_factory=list,
@@ -127,8 +128,13 @@ class ContrastiveTrainingArguments(TrainingArguments):
             self.dataloader_num_workers = min(4, (os.cpu_count() or 1) - 1) if torch.cuda.is_available() else 0
         if self.accelerator_config is None and torch.cuda.is_available() and self.dataloader_pin_memory:
             self.accelerator_config = {"non_blocking": True}  # a batch is copied while the GPU computes
-        if self.disable_tqdm is None:
-            self.disable_tqdm = not sys.stderr.isatty()
+        self.logs_by_length = (
+            self.logging_steps is None
+        )  # `ProgressCallback` sets the steps, once their number is known
+        if self.logging_steps is None:
+            self.logging_steps = 50
+        self.shows_no_progress = bool(self.disable_tqdm)
+        self.disable_tqdm = True  # `ProgressCallback` takes the place of transformers' bars
         if self.save_total_limit is not None:
             # The oldest is removed before the newest is marked complete: with one, a kill in between would leave none.
             self.save_total_limit = max(2, self.save_total_limit)

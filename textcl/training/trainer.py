@@ -15,7 +15,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import Trainer
+from transformers import PrinterCallback, Trainer
+from transformers import ProgressCallback as BarCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from textcl.collator.batch import rows_of_view
@@ -31,6 +32,7 @@ from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.callback import MethodCallback, newest_complete_checkpoint
 from textcl.training.checks import check_run
 from textcl.training.diagnostics import diagnostics
+from textcl.training.progress import ProgressCallback
 from textcl.training.selection import ERROR, START, Selection, or_lowest, select, start_of, take_over_best
 
 logger = logging.getLogger("textcl")
@@ -145,6 +147,7 @@ class ContrastiveTrainer(Trainer):
         if self.evaluators and args.eval_strategy == "no":
             args.eval_strategy = "steps"
         self._quality = bool(self.evaluators) and getattr(self.evaluators[0], "measures_quality", True)
+        progress = ProgressCallback()
         super().__init__(
             model=model,
             args=args,
@@ -152,9 +155,12 @@ class ContrastiveTrainer(Trainer):
             train_dataset=train_dataset,
             # transformers requires a dataset before it calls `evaluate`, although `evaluate` here does not use it
             eval_dataset=train_dataset if self.evaluators else None,
-            callbacks=[MethodCallback(), *callbacks],
+            callbacks=[MethodCallback(), progress, *callbacks],
             **options,
         )
+        self.remove_callback(PrinterCallback)  # these two would show other lines beside those of `ProgressCallback`
+        self.remove_callback(BarCallback)
+        self._progress = progress
         self.method = model
         self.selection: Selection | None = None
         self._start: np.ndarray | None = None  # the items of the untouched encoder's score
@@ -201,6 +207,8 @@ class ContrastiveTrainer(Trainer):
                 f"Writing to {self.run_directory} failed at step {self.state.global_step} "
                 f"({str(error).splitlines()[0]}). {self._last_good()}"
             ) from error
+        finally:
+            self._progress.close()
         self.accelerator.wait_for_everyone()  # rank 0 may still be renaming the best encoder into place
         self._restore_best()
         return output

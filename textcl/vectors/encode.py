@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from textcl.data.corpora import check_limit, read_texts
 from textcl.device import bf16_if_there, give_back_freed_memory
@@ -27,6 +26,7 @@ from textcl.encoder import Encoder
 from textcl.environment import launched
 from textcl.errors import InputError
 from textcl.files import write_json
+from textcl.progress import Progress
 from textcl.texts import as_texts
 from textcl.vectors.shards import (
     SCHEMA,
@@ -113,9 +113,9 @@ def encode_corpus(
         raise InputError(f"{output} already exists and does not hold vectors of textcl; name another directory.")
     rank, ranks = launched().rank, launched().ranks
     silent = rank > 0 or (show_progress_bar is not None and not show_progress_bar)
-    bars: dict[str, Any] = {"delay": 2, "disable": True if silent else None if show_progress_bar is None else False}
+    show = False if silent else show_progress_bar
     encoder = model if isinstance(model, Encoder) else Encoder.from_pretrained(model, device=own_device())
-    survey = _survey(corpus, column, limit, shard_rows, bars)
+    survey = _survey(corpus, column, limit, shard_rows, show)
     bf16 = bf16_if_there(bf16)
     normalize = encoder.normalize if normalize is None else normalize
     prompt = encoder.prompt_text(prompt, prompt_name)
@@ -140,13 +140,13 @@ def encode_corpus(
     begin(output, manifest)
 
     own = range(rank, len(survey.digests), ranks)
-    looking = tqdm(own, desc="Looking for shards", unit=" shards", **bars)
+    looking = Progress("Looking for shards", len(own), "shards", show=show).over(own)
     missing = {number for number in looking if not holds(shard_path(output, number), survey.digests[number])}
     if missing:
         (output / "complete.json").unlink(missing_ok=True)
     texts = sum(min(shard_rows, survey.texts - number * shard_rows) for number in missing)
     windows = _windows(corpus, column, limit, shard_rows)
-    with tqdm(total=texts, desc="Encoding the corpus", unit=" texts", **bars) as bar:
+    with Progress("Encoding the corpus", texts, show=show) as bar:
         for number in range(max(missing, default=-1) + 1):
             window = next(windows, [])
             if number not in missing:
@@ -161,7 +161,7 @@ def encode_corpus(
                 normalize=normalize,
                 prompt=prompt,
                 bf16=bf16,
-                show_progress_bar=False if silent else show_progress_bar,
+                show_progress_bar=show,
             )
             write_shard(shard_path(output, number), window, vectors, dtype)
             give_back_freed_memory()
@@ -224,9 +224,9 @@ class _Survey:
     digests: list[bytes]
 
 
-def _survey(corpus: Any, column: str | None, limit: int | None, shard_rows: int, bars: dict[str, Any]) -> _Survey:
+def _survey(corpus: Any, column: str | None, limit: int | None, shard_rows: int, show: bool | None) -> _Survey:
     whole, digests, texts, last = hashlib.sha256(), [], 0, -1
-    with tqdm(desc="Reading the corpus", unit=" texts", **bars) as bar:
+    with Progress("Reading the corpus", show=show) as bar:
         for window in _windows(corpus, column, limit, shard_rows):
             content = window_bytes(window)
             whole.update(content)

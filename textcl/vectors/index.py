@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.files import atomic_write, write_json
+from textcl.progress import Progress
 from textcl.texts import check_text
 from textcl.vectors.shards import iterate_vectors, read_complete, read_manifest, read_shard
 
@@ -124,7 +124,7 @@ class CorpusIndex:
         else:
             index = faiss.IndexHNSWFlat(dimension, NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
             index.hnsw.efConstruction, index.hnsw.efSearch = BUILD_BREADTH, SEARCH_BREADTH
-        with tqdm(total=self.texts, desc="Building the index", unit=" texts", delay=2, disable=None) as bar:
+        with Progress("Building the index", self.texts) as bar:
             for _, vectors in iterate_vectors(self.directory):
                 for start in range(0, len(vectors), 1024):
                     index.add(_unit(vectors[start : start + 1024]))

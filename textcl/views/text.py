@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from textcl.environment import is_writable
 from textcl.errors import InputError, nearest
+from textcl.progress import Progress
 from textcl.texts import described
 from textcl.views.masked_words import contextual, contextual_insertion, model_state
 from textcl.views.nlpaug_views import (
@@ -86,7 +87,6 @@ def augment(
         ['text', 'text_1', 'text_2']
     """
     from datasets import Dataset, config
-    from tqdm.auto import tqdm
 
     from textcl.version import __version__
 
@@ -130,7 +130,7 @@ def augment(
         bar.update(len(texts))
         return {f"text_{number}": column for number, column in zip(numbers, columns, strict=True)}
 
-    with without_bars(), tqdm(total=len(dataset), desc=view, delay=2, disable=None) as bar:
+    with without_bars(), Progress(view, len(dataset)) as bar:
         return dataset.map(
             add,
             batched=True,

@@ -1,0 +1,69 @@
+"""The progress of a training run: step, loss, score and time left, in one line."""
+
+from typing import Any
+
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from textcl.progress import Progress
+
+ENTRIES = 20  # how many entries the log of a run has, unless --logging-steps is given
+
+
+class ProgressCallback(TrainerCallback):
+    """Shows the progress of a run in place of transformers' bar and dictionaries, and sets the steps of its log."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+        self._handle: RemovableHandle | None = None
+        self._loss: Tensor | None = None
+        self._score = ""
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.close()
+        if args.logs_by_length:
+            args.logging_steps = state.logging_steps = max(1, state.max_steps // ENTRIES)
+        if not state.is_world_process_zero:
+            return
+        self._handle = kwargs["model"].register_forward_hook(self._keep_loss)
+        self._progress = Progress(
+            "Training",
+            state.max_steps,
+            "steps",
+            show=False if args.shows_no_progress else None,
+            start=state.global_step,
+            figures=self._figures,
+            at_once=True,
+        )
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self._progress is not None:
+            self._progress.done = state.global_step
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        name, score = next(iter(kwargs["metrics"].items()))
+        self._score = f"{name.removeprefix('eval_')} {score:.2f}"
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the line, also where training ended with an error."""
+        if self._progress is not None:
+            self._progress.close()
+            self._progress = None
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+
+    def _keep_loss(self, method: Any, inputs: Any, outputs: Any) -> None:
+        if method.training:
+            self._loss = outputs["loss"].detach()
+
+    def _figures(self) -> list[str]:
+        """Reading a loss on a GPU waits for it, which every 15 seconds costs nothing."""
+        loss = [] if self._loss is None else [f"loss {self._loss.item():.4g}"]
+        return loss + ([self._score] if self._score else [])
