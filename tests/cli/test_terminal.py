@@ -285,3 +285,25 @@ def test_a_user_without_a_home_can_train(home: str, folder: Path) -> None:
             pytest.skip(f"another user cannot read {REPOSITORY}")
         assert run.returncode == 0, run.stderr
         assert not (data / "~").exists()
+
+
+def test_vectors_that_are_no_numbers_are_not_written(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from textcl.encoder import Encoder
+
+    encode = Encoder.encode
+
+    def broken(self: Encoder, texts: Any, **options: Any) -> Any:
+        vectors = encode(self, texts, **options)
+        vectors[2, 0] = float("nan")
+        return vectors
+
+    monkeypatch.setattr(Encoder, "encode", broken)
+    for output in ("nan.npy", "nan"):
+        assert main(["encode", "model", "texts.jsonl", "--output", output]) == 2
+        assert (
+            "The model gives NaN or infinite numbers for 1 of 32 texts, first for number 3" in capsys.readouterr().err
+        )
+    assert not (here / "nan.npy").exists()
+    assert not (here / "nan" / "complete.json").exists()

@@ -43,6 +43,8 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "workers that stay": (["--dataloader-persistent-workers", "true"], "needs --dataloader-num-workers of at least 1"),
     "a fraction of a step": (["--save-steps", "2.5"], "--save-steps must be an integer if bigger than 1"),
     "a last batch of one row": (["--dataloader-drop-last", "false"], "The last batch of an epoch would have one row"),
+    "a criterion that is misspelt": (["--dev", "stsbb"], "Did you mean 'stsb'?"),
+    "a rate of no view": (["--text-view-rate", "0.2"], "--text-view-rate works only with --text-view"),
     "a checkpoint that is not there": (["--resume-from-checkpoint", "nowhere"], "nowhere"),
 }
 
@@ -61,6 +63,20 @@ def test_it_is_one_sentence_before_anything_is_written(
     assert shown.count("\n") == 1
     assert "secret" not in shown
     assert not (folder / "run").exists()
+
+
+def test_labels_of_pairs_that_a_method_does_not_read_are_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Otherwise contradictions are trained as positives."""
+    monkeypatch.chdir(folder)
+    Path("nli.csv").write_text("a,b,label\n" + "".join(f"{t},not {t},no\n{t},yes {t},yes\n" for t in TEXTS[:8]))
+    command = ["--model", "model", "--data", "nli.csv", "--column", "a,b", "--label-column", "label", "--dev", "none"]
+    command += ["--per-device-train-batch-size", "8", "--max-steps", "1"]
+    assert main(["train", "simcse", *command, "--output", "run"]) == 2
+    assert "simcse does not read labels, so it would train every pair as a positive one" in capsys.readouterr().err
+    assert not (folder / "run").exists()
+    assert main(["train", "consert", *command, "--objective", "supervised", "--classes", "2", "--output", "nli"]) == 0
 
 
 def test_a_last_batch_of_one_row_that_is_never_reached_is_no_error(

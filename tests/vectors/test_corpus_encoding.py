@@ -118,7 +118,7 @@ def test_what_does_not_fit_a_half_is_refused(encoder: Encoder, tmp_path: Path, m
     large = Encoder(encoder.backbone, encoder.tokenizer, name="large")
     handle = large.backbone.register_forward_hook(lambda module, args, output: (output[0] * 1e6,))
     try:
-        with pytest.raises(InputError, match="not finite in float16; normalize the vectors, or store float32"):
+        with pytest.raises(InputError, match="too large for float16; normalize the vectors, or store float32"):
             encode_corpus(large, corpus_file(tmp_path, TEXTS), tmp_path / "v", dtype="float16")
         encode_corpus(large, corpus_file(tmp_path, TEXTS), tmp_path / "n", dtype="float16", normalize=True)
     finally:

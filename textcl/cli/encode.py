@@ -70,10 +70,12 @@ def _write_array(given: Namespace, output: Path, options: dict[str, Any]) -> Non
     from textcl.data import load_texts
     from textcl.encoder import Encoder
     from textcl.files import atomic_write
+    from textcl.vectors.shards import check_finite
 
     texts = load_texts(given.texts, column=given.column, limit=given.limit)["text"]
     encoder = Encoder.from_pretrained(given.model, pooling=given.pooling, max_length=given.max_length)
     vectors = encoder.encode(list(texts), **options)
+    check_finite(vectors)
     with atomic_write(output) as temporary, temporary.open("wb") as handle:
         numpy.save(handle, vectors)
     result = {"output": given.output, "texts": vectors.shape[0], "dimension": vectors.shape[1]}

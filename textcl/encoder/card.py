@@ -64,6 +64,18 @@ def code(value: object) -> str:
     return f"`{' '.join(str(value).replace('`', chr(39)).split())}`"
 
 
+def cell(value: object) -> str:
+    """A value as a cell of a Markdown table: in one line, and without signs that would end the cell or begin HTML."""
+    return " ".join(str(value).split()).replace("|", "&#124;").replace("<", "&lt;").replace("`", "'")
+
+
+def fenced(text: str) -> str:
+    """A text as a block of Markdown code; its fence is longer than any in the text, so that the text cannot end it."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}\n{text}\n{fence}"
+
+
 def _loading(settings: Settings) -> str:
     ours = (
         'import textcl\n\nencoder = textcl.Encoder.from_pretrained("path/to/this")\n'

@@ -124,7 +124,12 @@ def _locate(name: str) -> Path:
     wanted = ["*.json", "*.safetensors", "*.txt", "*.model"]
     try:
         return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["onnx/*", "openvino/*"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except LocalEntryNotFoundError as error:
+        raise InputError(
+            f"There is no model directory {name!r}, and the hub cannot be asked for a model of that name: there is no "
+            "network, or HF_HUB_OFFLINE is set. Check the path, or use 'bundled'."
+        ) from error
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise InputError(
             f"There is no model directory {name!r}, and the hub gave no model of that name "
             f"({type(error).__name__}). Check the path, or use 'bundled'."

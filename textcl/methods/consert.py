@@ -89,6 +89,7 @@ class ConSERT(Method):
             raise InputError("The adversarial view increases the supervised term, so it needs objective=joint.")
         self.views = encoder.prepare_views(first_view, "plain" if self.adversarial else second_view)
         self.objective_name = objective
+        self.takes_labels = objective != "unsupervised"
         self.contrastive_weight = contrastive_weight
         self.noise_norm = noise_norm
         self.dropout_in_training = dropout_in_training

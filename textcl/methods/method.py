@@ -79,6 +79,7 @@ class Method(nn.Module):
         option_papers: Further papers to cite, by the option that uses them.
         argument_defaults: Training arguments whose flags have another default for this method.
         takes_views: Whether rows may hold text views, `text_1` and `text_2`, in place of the method's own views.
+        takes_labels: Whether the loss reads the labels of pairs; without it every pair is a positive one.
         views: The views of an unlabelled text, see `textcl.views.view`. Two plain views differ by dropout.
         mask_probability: Share of the tokens that are predicted in masked copies of the rows, for a masked-word term.
         test_pooling: The pooling for evaluation and export; None: the pooling used in training.
@@ -94,6 +95,7 @@ class Method(nn.Module):
     option_papers: ClassVar[dict[str, str]] = {}
     argument_defaults: ClassVar[dict[str, Any]] = {}
     takes_views: ClassVar[bool] = True
+    takes_labels: bool = False
     accepts_loss_kwargs = False  # the loss is a mean over its batch, so the Trainer must divide it under accumulation
 
     def __init__(self, encoder: Encoder) -> None:

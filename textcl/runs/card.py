@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from textcl.encoder import Encoder
-from textcl.encoder.card import code, file_name, model_card
+from textcl.encoder.card import cell, code, fenced, file_name, model_card
 from textcl.evaluation.kinds import STS
 from textcl.evaluation.overlap import is_transductive
 from textcl.evaluation.results import Result, measures, short_name
@@ -40,7 +40,7 @@ def write_card(export: str | Path, encoder: Encoder, record: RunRecord, result: 
     sections = {
         "Training": _training(record),
         "Scores": _scores(record, result),
-        "How to make it again": f"```\n{record.command}\n```\n\n"
+        "How to make it again": f"{fenced(record.command)}\n\n"
         "Files are named without their folders; every flag that is not in the command has its default. "
         f"Versions: {', '.join(f'{name} {version}' for name, version in record.versions.items())}.",
     }
@@ -115,10 +115,10 @@ def _scores(record: RunRecord, result: Result | None) -> str:
         for task, split, measure, value in rows
     ]
     header = ["task", "split", "measure", "score", "pooling", "dtype", "seed"]
-    lines = [f"| {' | '.join(map(str, line))} |" for line in (header, ["---"] * len(header), *cells)]
+    lines = [f"| {' | '.join(map(cell, line))} |" for line in (header, ["---"] * len(header), *cells)]
     text = ["\n".join(lines)] if cells else []
     text.append(f"{record.verdict().removesuffix('.')}.")
     if seen:
-        named = ", ".join(map(short_name, seen))
+        named = ", ".join(cell(short_name(task)) for task in seen)
         text.append(f"Texts of {named} were in the training data: scores on them are transductive (*).")
     return "\n\n".join(text)

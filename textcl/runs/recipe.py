@@ -202,6 +202,11 @@ def resolve(
         raise UnknownFlag(flag, parser.known_flags(), parser.prog)
     resolved = vars(values)
     further = {key: resolved.pop(key) for key in list(resolved) if key not in own}
+    dev, known = resolved["dev"], ["stsb", "none", *CRITERIA]
+    if dev and dev not in known and not Path(dev).suffix and not Path(dev).exists():
+        raise InputError(
+            f"--dev {dev} is neither a file of labelled pairs nor one of {', '.join(known)}.{nearest(dev, known)}"
+        )
     output = resolved.pop("output_dir", None)
     resolved["output"] = resolved["output"] or output or f"runs/{method.replace(':', '-')}"
     return Recipe(method, resolved), further

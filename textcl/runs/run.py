@@ -184,6 +184,14 @@ def make_trainer(
     method = find_method(recipe.method)(encoder, **only(method_flags(recipe.method), recipe.flags))
     method.test_pooling = test_pooling
     method.train_prompts = train_prompts(recipe.flags["train_prompts"], recipe.flags["column"], dataset.column_names)
+    if {"label", "positive"} <= set(dataset.column_names) and not method.takes_labels:
+        raise InputError(
+            f"{recipe.method} does not read labels, so it would train every pair as a positive one; leave "
+            "--label-column out, or use consert with --objective supervised or joint."
+        )
+    for flag in ("text_view_rate", "text_view_model"):
+        if recipe.flags[flag] is not None and not recipe.flags["text_view"]:
+            raise InputError(f"--{flag.replace('_', '-')} works only with --text-view; add it, or leave that flag out.")
     if view := recipe.flags["text_view"]:
         if not method.takes_views:
             raise InputError(f"{recipe.method} makes no views of a text, so --text-view cannot be used with it.")

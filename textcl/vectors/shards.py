@@ -179,15 +179,26 @@ def write_shard(path: Path, window: Window, vectors: np.ndarray, dtype: Storage)
         )
 
 
+def check_finite(vectors: np.ndarray) -> None:
+    """Raises an InputError if the model gave NaN or infinite numbers."""
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(bad):
+        raise InputError(
+            f"The model gives NaN or infinite numbers for {len(bad):,} of {len(vectors):,} texts, first for number "
+            f"{bad[0] + 1} of them. Its weights are damaged, or too large for the precision: leave out --bf16."
+        )
+
+
 def stored_columns(vectors: np.ndarray, dtype: Storage) -> dict[str, np.ndarray]:
     """The columns to store for vectors (rows, dim): `vector` and, for int8, `scale` (rows,)."""
+    check_finite(vectors)
     columns = {"vector": vectors.astype(np.float32)}
     if dtype == "float16":
         with np.errstate(over="ignore"):
             columns["vector"] = vectors.astype(np.float16)
     if not np.isfinite(columns["vector"]).all():
         raise InputError(
-            f"A vector has numbers that are not finite in {dtype}; normalize the vectors, or store float32."
+            f"A vector has numbers that are too large for {dtype}; normalize the vectors, or store float32."
         )
     if dtype == "int8":
         scale = np.abs(vectors).max(axis=1, initial=0).astype(np.float32) / np.float32(127)
