@@ -18,6 +18,7 @@ import yaml
 
 from textcl.encoder.card import file_name
 from textcl.errors import InputError, UnknownFlag, nearest
+from textcl.evaluation.label_free import CRITERIA
 from textcl.files import file_hash
 from textcl.methods.find import find_method, is_own
 from textcl.runs.flags import FlagParser, as_arguments, path_flags

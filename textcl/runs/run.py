@@ -11,7 +11,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
-
 from textcl.collator.collator import COLUMNS
 from textcl.data import verify
 from textcl.data.corpora import hold_out
