@@ -25,6 +25,7 @@ from torch import nn
 from textcl.encoder import Encoder
 from textcl.encoder.pooling import DenseTanh
 from textcl.errors import InputError
+from textcl.methods import SimCSE
 
 ROWS = [TEXTS[0], TEXTS[41].upper(), "today", " ".join(TEXTS[:6])]
 
@@ -134,6 +135,15 @@ def test_behind_whatever_layers_a_gradient_reaches_the_backbone(bert: Path, tmp_
     gradients = {name: p.grad for name, p in encoder.named_parameters() if p.grad is not None}
     assert {"layers.1.linear.weight", "token_layers.0.linear.weight"} <= set(gradients)
     assert gradients["backbone.embeddings.word_embeddings.weight"].abs().sum() > 0
+
+
+def test_a_head_that_is_kept_comes_directly_behind_the_pooling(bert: Path, tmp_path: Path) -> None:
+    modules = [Dense(32, 24, module_input_name="token_embeddings"), Pooling(24, "mean"), Normalize(), Dense(24, 8)]
+    encoder = Encoder.from_pretrained(saved(tmp_path, [transformer(bert), *modules]), device="cpu")
+    method = SimCSE(encoder, head="keep")
+    assert method.encoder.encode(ROWS).shape == (4, 8)
+    method.encoder.save(tmp_path / "kept")
+    same_in_both(tmp_path / "kept", tmp_path)
 
 
 @pytest.mark.parametrize("mode", ["mean", "cls", "max", "lasttoken"])

@@ -24,7 +24,7 @@ from textcl.encoder.card import model_card
 from textcl.encoder.encoding import encode_texts, tokenize_prompted
 from textcl.encoder.fingerprint import fingerprint
 from textcl.encoder.forward import embed_rows
-from textcl.encoder.layers import dimension_behind, further_layers, layers_read
+from textcl.encoder.layers import dimension_behind, further_layers, layers_read, pooled_dimension
 from textcl.encoder.load import head_of, in_float32, load, projection_of
 from textcl.encoder.pooling import POOLINGS, DenseTanh, check_pooling, smooth_inverse_frequency
 from textcl.errors import InputError
@@ -205,8 +205,8 @@ class Encoder(nn.Module):
     @property
     def dimension(self) -> int:
         """Size of an embedding."""
-        size = dimension_behind(self.token_layers, int(self.backbone.config.hidden_size))
-        return dimension_behind(self.layers, size if self.projection is None else self.projection.out_features)
+        size = pooled_dimension(self) if self.projection is None else self.projection.out_features
+        return dimension_behind(self.layers, size)
 
     @property
     def word_embeddings(self) -> nn.Embedding:

@@ -106,6 +106,11 @@ def apply_layers(layers: nn.ModuleList, vectors: Tensor) -> Tensor:
     return vectors
 
 
+def pooled_dimension(encoder: "Encoder") -> int:
+    """The dimension of vectors directly behind the pooling."""
+    return dimension_behind(encoder.token_layers, int(encoder.backbone.config.hidden_size))
+
+
 def layers_read(encoder: "Encoder") -> str:
     """The hidden states that the pooling reads, as results name them."""
     if encoder.layer_weights is None:

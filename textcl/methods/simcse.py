@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from textcl.collator.batch import Batch, holds_pairs, rows_of_view, where_views_are
 from textcl.collator.collator import Collator
 from textcl.encoder import Encoder
+from textcl.encoder.layers import pooled_dimension
 from textcl.encoder.pooling import DenseTanh
 from textcl.errors import InputError
 from textcl.methods.method import Method, Outputs
@@ -79,7 +80,7 @@ class SimCSE(Method):
         if head not in ("train_only", "keep", "none"):
             raise InputError(f"SimCSE's head must be train_only, keep or none, not {head!r}.")
         if head == "keep" and encoder.head is None:
-            encoder.head = DenseTanh(encoder.dimension).to(encoder.device)
+            encoder.head = DenseTanh(pooled_dimension(encoder)).to(encoder.device)
             encoder.pooling = "pooler" if encoder.pooling == "cls" else encoder.pooling
         self.views = encoder.prepare_views(first_view, second_view)
         self.head = DenseTanh(encoder.dimension).to(encoder.device) if head == "train_only" else nn.Identity()
