@@ -12,8 +12,8 @@ from support.tiny import TEXTS, tiny_encoder_directory
 from textcl import ContrastiveTrainer, ContrastiveTrainingArguments, SimCSE
 from textcl.encoder import Encoder
 from textcl.encoder.backbone import add_token
-from textcl.encoder.batching import token_ids
 from textcl.methods import METHODS
+from textcl.tokenising import token_ids
 
 PAIRS = {"text": TEXTS[:40], "positive": ["", *TEXTS[41:80]], "negative": TEXTS[80:120]}
 LONG = {"text": [" ".join(TEXTS[row : row + 20]) for row in range(16)]}

@@ -6,14 +6,17 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import transformers
 from support.attention_checks import dropout_leaves_the_mean, same_values_and_gradients
-from support.tiny import TEXTS, tiny_encoder_directory
+from support.tiny import TEXTS, tiny_encoder_directory, tiny_tokenizer
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from textcl.dropout import Dropout
+from textcl.dropout import Dropout, dropout_rates
 from textcl.encoder import Encoder
 from textcl.encoder.attention import SHORT, attention
+from textcl.errors import InputError
+from textcl.methods import SimCSE
 
 LAYER = SimpleNamespace(is_causal=False)
 
@@ -126,3 +129,81 @@ def test_no_layer_of_torch_draws_in_a_backbone(tmp_path: Path):
     assert {type(layer) for layer in layers} == {Dropout}
     first, second = (encoder.train().embed(encoder.tokenize(TEXTS[:4])) for _ in range(2))
     assert not torch.equal(first, second)
+
+
+SMALL = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 48,
+    "pad_token_id": 1,
+}
+HEADS = {**SMALL, "num_key_value_heads": 2, "head_dim": 16}
+T5 = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2}
+GROUPED = ("EuroBert", "Llama", "Qwen3", "Gemma3Text", "Mistral")
+WITHOUT_DROPOUT = {"ModernBert": SMALL, **dict.fromkeys(GROUPED, HEADS)}
+WITH_DROPOUT = {
+    "GPT2": {"n_embd": 32, "n_layer": 2, "n_head": 2},
+    "T5": T5,
+    "Funnel": {"d_model": 32, "n_head": 2, "d_head": 16, "d_inner": 48, "block_sizes": [1, 1]},
+    "XLNet": {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 48},
+}
+
+
+def backbone(path: Path, family: str, **options) -> str:
+    """Writes a random model of a family, with rates of dropout as its configuration has them by default."""
+    tokenizer = tiny_tokenizer()
+    config = getattr(transformers, f"{family.removesuffix('Text')}{'Text' * family.endswith('Text')}Config")
+    sizes = {**{**WITHOUT_DROPOUT, **WITH_DROPOUT}.get(family, {}), "vocab_size": 200, **options}
+    torch.manual_seed(0)
+    getattr(transformers, f"{family}Model")(config(**sizes)).save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return str(path)
+
+
+def difference_of_views(encoder: Encoder) -> float:
+    tokens = encoder.train().tokenize(TEXTS[:4])
+    with torch.no_grad():
+        return float((encoder.embed(tokens) - encoder.embed(tokens)).abs().max())
+
+
+@pytest.mark.parametrize("family", WITHOUT_DROPOUT)
+def test_a_backbone_without_dropout_is_refused_where_dropout_makes_the_views(tmp_path: Path, family):
+    """Its two views are equal, so that only repulsion would be trained; both ways out that are named lead out."""
+    path = backbone(tmp_path, family)
+    encoder = Encoder.from_pretrained(path)
+    assert not encoder.has_dropout
+    assert difference_of_views(encoder) == 0.0
+    with pytest.raises(InputError, match=r"this model has none.*--dropout 0\.1.*--text-view crop"):
+        SimCSE(encoder).collator()([{"text": text} for text in TEXTS[:4]])
+    SimCSE(encoder).collator()([{"text_1": text, "text_2": text} for text in TEXTS[:4]])
+    encoder = Encoder.from_pretrained(path, dropout=0.1)
+    assert encoder.has_dropout
+    assert difference_of_views(encoder) > 0
+    SimCSE(encoder).collator()([{"text": text} for text in TEXTS[:4]])
+
+
+@pytest.mark.parametrize("family", WITH_DROPOUT)
+def test_dropout_is_set_under_any_name_of_its_rate(tmp_path: Path, family):
+    """resid_pdrop, dropout_rate, hidden_dropout and dropout are the names here; layers and attention have the rate."""
+    path = backbone(tmp_path, family)
+    assert set(dropout_rates(Encoder.from_pretrained(path).backbone)) == {0.1}
+    for rate in (0.0, 0.25):
+        encoder = Encoder.from_pretrained(path, dropout=rate)
+        assert set(dropout_rates(encoder.backbone)) == ({rate} if rate else set())
+        assert encoder.has_dropout == (difference_of_views(encoder) > 0) == (rate > 0)
+    again = Encoder.from_pretrained(encoder.save(tmp_path / "export"))
+    assert set(dropout_rates(again.backbone)) == {0.25}
+
+
+def test_dropout_that_an_architecture_does_not_have_is_refused(tmp_path: Path):
+    path = backbone(tmp_path, "Mamba", hidden_size=32, num_hidden_layers=2, state_size=4)
+    assert not Encoder.from_pretrained(path, dropout=0.0).has_dropout
+    with pytest.raises(InputError, match=r"cannot be set to 0\.1: the architecture has no dropout"):
+        Encoder.from_pretrained(path, dropout=0.1)
+
+
+@pytest.mark.parametrize("rate", [1.0, -0.1, float("nan")])
+def test_a_rate_outside_its_range_is_refused(rate):
+    with pytest.raises(InputError, match="at least 0 and below 1"):
+        Encoder.from_pretrained("bundled", dropout=rate)

@@ -8,6 +8,8 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from support.tiny import TEXTS, tiny_encoder_directory
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from textcl import Encoder, InputError, smooth_inverse_frequency
 from textcl.evaluation import whitening
@@ -172,3 +174,50 @@ def test_the_untouched_encoder_with_weights_is_a_baseline(
     settings = {line["row"]: line["provenance"]["encoder"].get("token_weights") for line in lines}
     assert settings == {"untouched": None, "sif": "by token", "one": "by token"}
     assert len({line["average"] for line in lines}) == 3
+
+
+@pytest.mark.parametrize("pooling", ["mean", "first_last"])
+def test_weights_grow_when_a_view_adds_a_token(bert: Path, pooling: str) -> None:
+    """The new token has weight 1, that of a token which never occurs, and rows that hold it can be embedded."""
+    encoder = weighted(bert, pooling)
+    before, rows = encoder.token_weights.clone(), encoder.word_embeddings.weight.detach().clone()
+    views = encoder.prepare_views("word_deletion", "word_deletion+reordering")
+    new = encoder.tokenizer.convert_tokens_to_ids("[DEL]")
+    assert new == len(rows)
+    torch.testing.assert_close(encoder.token_weights, torch.cat([before, torch.ones(1)]))
+    torch.testing.assert_close(encoder.word_embeddings.weight[new], rows.mean(dim=0))
+    tokens = encoder.tokenize([f"{TEXTS[0]} [DEL]", TEXTS[1]])
+    assert (tokens["input_ids"] == new).any()
+    assert torch.isfinite(encoder.embed({**tokens, "view": torch.tensor([0, 1])}, views=views)).all()
+
+
+def test_frequencies_of_a_vocabulary_with_gaps_are_counted_by_number(tmp_path: Path) -> None:
+    """[DEL] would take a number in use there, which is refused."""
+    encoder = with_gap(tmp_path)
+    encoder.weigh_tokens(["a b", "b"], 0.5)
+    shares = {"[UNK]": 0, "a": 1 / 3, "b": 2 / 3}
+    assert len(encoder.token_weights) == 4
+    for word, number in encoder.tokenizer.get_vocab().items():
+        assert float(encoder.token_weights[number]) == pytest.approx(0.5 / (0.5 + shares[word]))
+    assert np.isfinite(encoder.encode(["a b"])).all()
+    again = Encoder.from_pretrained(encoder.save(tmp_path / "export"))
+    np.testing.assert_allclose(again.encode(["a b"]), encoder.encode(["a b"]), atol=1e-6)
+    with pytest.raises(InputError, match=r"\[DEL\] cannot be added: the vocabulary of this tokenizer has gaps"):
+        encoder.prepare_views("word_deletion")
+    assert "[DEL]" not in encoder.tokenizer.get_vocab()
+
+
+def test_weights_for_a_part_of_the_vocabulary_are_refused(bert: Path) -> None:
+    encoder = Encoder.from_pretrained(bert)
+    with pytest.raises(InputError, match="weighs 5 tokens, but its vocabulary has"):
+        Encoder(encoder.backbone, encoder.tokenizer, token_weights=torch.ones(5))
+
+
+def with_gap(path: Path) -> Encoder:
+    """An encoder whose three words have the numbers 0, 2 and 3."""
+    words = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 2, "b": 3}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]", model_max_length=32).save_pretrained(path)
+    sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
+    BertModel(BertConfig(vocab_size=8, **sizes)).save_pretrained(path)
+    return Encoder.from_pretrained(path)

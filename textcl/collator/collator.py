@@ -18,10 +18,11 @@ from textcl.collator.prompts import Prompts, prompt_edges
 from textcl.collator.token_cache import tokenizer_digest, with_tokens
 from textcl.data.rows import cell_text, has_transform, without_format
 from textcl.data.training import check_number
-from textcl.encoder.batching import input_names, pad, padding_token, row_lengths, token_ids
+from textcl.encoder.batching import row_lengths
 from textcl.environment import cache_directory
 from textcl.errors import InputError
 from textcl.texts import described
+from textcl.tokenising import input_names, pad, padding_token, token_ids
 from textcl.views.draws import MASKS, text_id, uniform
 from textcl.views.template import PLACE, Template, in_prompt
 from textcl.views.tokens import Draw, TokenRows
@@ -101,6 +102,8 @@ class Collator:
         self.prompts = prompts or Prompts()
         self.seed = seed
         self._special = torch.tensor(tokenizer.all_special_ids)
+        # all tokens, for masks; their numbers may have gaps
+        self._vocabulary = torch.tensor(sorted(set(tokenizer.get_vocab().values())) if mask_probability else [])
         # Shared memory, so that dataloader workers that live longer than an epoch see the new epoch.
         self._epoch = torch.zeros((), dtype=torch.long).share_memory_()
         if mask_probability and self.tokenizer.mask_token is None:
@@ -204,7 +207,7 @@ class Collator:
         masked = input_ids.clone()
         masked[chosen & (action < 0.8)] = self.tokenizer.mask_token_id
         replaced = chosen & (action >= 0.8) & (action < 0.9)
-        masked[replaced] = (token * len(self.tokenizer)).long()[replaced]
+        masked[replaced] = self._vocabulary[(token * len(self._vocabulary)).long()[replaced]]
         return masked, input_ids.masked_fill(~chosen, -100)
 
     def _sources(self, blocks: Sequence[Block]) -> list[Source]:
@@ -259,8 +262,8 @@ class Collator:
             return [(f"text_{number}", view) for number, view in enumerate(self.views, start=1)]
         if not self.dropout_views and all(view == PLAIN for view in self.views):
             raise InputError(
-                "The two views of a text come from dropout, and this model has none (its configuration sets every "
-                "dropout rate to 0). Set dropout=0.1, choose other views, or train on pairs."
+                "The two views of a text come from dropout, and this model has none: both would be equal. Set "
+                "--dropout 0.1, choose other views such as --text-view crop, or train on pairs."
             )
         return [("text", view) for view in self.views]
 

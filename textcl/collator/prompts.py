@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from textcl.encoder import Encoder
 from textcl.encoder.batching import prompt_length
 from textcl.errors import InputError
+from textcl.tokenising import special_edges
 from textcl.views.template import PLACE, Template
 
 
@@ -106,6 +107,5 @@ def prompt_edges(
     if PLACE in prompt or (prompt and tokenizer.is_fast):
         template = prompt if PLACE in prompt else prompt + PLACE
         return Template(template, tokenizer, max_length or sys.maxsize).edges
-    special = tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
-    before, behind = special.index(0), special[::-1].index(0)
+    before, behind = special_edges(tokenizer)
     return (prompt_length(tokenizer, prompt, sys.maxsize) if prompt else before), behind

@@ -10,8 +10,9 @@ from transformers import PreTrainedTokenizerBase
 from textcl.collator.batch import Batch, finished
 from textcl.collator.collator import Collator, texts_of
 from textcl.collator.prompts import Prompts, prompt_edges
-from textcl.encoder.batching import in_windows, pad
+from textcl.encoder.batching import in_windows
 from textcl.errors import InputError
+from textcl.tokenising import pad
 from textcl.views.draws import MASKS, text_id, uniform
 from textcl.views.spans import Positives, sample_spans
 

@@ -40,7 +40,8 @@ def attention(
         query: The queries, (rows, heads, length, dim of a head).
         key: The keys, (rows, heads, length, dim of a head).
         value: The values, (rows, heads, length, dim of a head).
-        attention_mask: True if a query sees a key, (rows or 1, 1, length, length); None: every query sees all keys.
+        attention_mask: True if a query sees a key, (rows or 1, 1, length, length), or numbers that are added to the
+            products; None: every query sees all keys.
         dropout: Rate at which attention weights are dropped.
         scaling: Factor of the products; None: 1 / √(dim of a head).
         **options: Other options of transformers. With `padded_mask` (rows, length) and `packed_from` (tokens,), rows
@@ -64,8 +65,10 @@ def attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = (query * scale) @ key.transpose(-1, -2)
     if attention_mask is not None:
-        unseen = torch.zeros_like(attention_mask, dtype=scores.dtype)
-        scores = scores + unseen.masked_fill_(~attention_mask, torch.finfo(scores.dtype).min)
+        if attention_mask.dtype == torch.bool:
+            unseen = torch.zeros_like(attention_mask, dtype=scores.dtype)
+            attention_mask = unseen.masked_fill_(~attention_mask, torch.finfo(scores.dtype).min)
+        scores = scores + attention_mask
     weights = scores.softmax(dim=-1)
     if dropout:
         weights = weights * kept(weights, dropout)

@@ -1,29 +1,60 @@
 """Functions that prepare a backbone and find out what it can do."""
 
+import copy
 import inspect
 import logging
-from typing import cast
+from typing import Any, cast
 
 import torch
+import transformers
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from textcl.device import keep_freed_memory
-from textcl.dropout import draw_fast, without_dropout
+from textcl.dropout import draw_fast, dropout_rates, evaluation_copy, is_dropout_rate
 from textcl.encoder.attention import attend_fast
 from textcl.encoder.pooling import DenseTanh
+from textcl.errors import InputError
 
 logger = logging.getLogger("textcl")
 
-# The names under which the configurations of the supported architectures keep their dropout rates.
-DROPOUT_FIELDS = (
-    "hidden_dropout_prob",
-    "attention_probs_dropout_prob",
-    "dropout",
-    "attention_dropout",
-    "embedding_dropout",
-    "mlp_dropout",
-)
+
+def backbone_class(config: PretrainedConfig) -> Any:
+    """The class that loads the backbone of a configuration; of an encoder–decoder model such as T5, its encoder alone.
+
+    transformers has a class of the encoder alone for T5, mT5, UMT5, LongT5, Switch and T5Gemma. Other encoder–decoder
+    models are loaded whole, and `textcl.encoder.probe` refuses those that need a text for the decoder too.
+    """
+    if type(config) in transformers.MODEL_MAPPING:
+        whole = transformers.MODEL_MAPPING[type(config)]
+        name = getattr(whole, "__name__", "").removesuffix("Model") + "EncoderModel"
+        if (encoder := getattr(transformers, name, None)) is not None:
+            config.is_encoder_decoder = False
+            return encoder
+    return transformers.AutoModel
+
+
+def set_dropout(config: PretrainedConfig, rate: float) -> None:
+    """Sets every dropout rate of a configuration, under whatever name the architecture keeps it.
+
+    Raises:
+        InputError: If the rate is not at least 0 and below 1.
+    """
+    if not 0 <= rate < 1:
+        raise InputError(f"A dropout rate must be at least 0 and below 1, not {rate}.")
+    for name, value in config.to_dict().items():
+        if is_dropout_rate(name, value):
+            setattr(config, name, float(rate))
+
+
+def check_dropout(backbone: nn.Module, rate: float, name: str) -> None:
+    """Raises `InputError` if setting the dropout rates of a configuration has not changed the layers."""
+    if bool(found := dropout_rates(backbone)) != (rate > 0):
+        has = f"has layers with dropout {max(found)}" if found else "has no dropout"
+        raise InputError(
+            f"The dropout of {name} ({type(backbone).__name__}) cannot be set to {rate}: the architecture {has}, "
+            "whatever its configuration says. Leave --dropout out, and take other views, such as --text-view crop."
+        )
 
 
 def prepare_backbone(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -58,7 +89,9 @@ def pooler_head(backbone: PreTrainedModel, name: str) -> DenseTanh:
 
 def longest_input(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
     """The largest number of tokens that the backbone has positions for."""
-    positions = getattr(backbone.config, "max_position_embeddings", None) or tokenizer.model_max_length
+    positions = getattr(backbone.config, "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions <= 0:  # XLNet has -1: any number of tokens
+        return int(tokenizer.model_max_length)
     return int(min(positions - first_position(backbone), tokenizer.model_max_length))
 
 
@@ -88,26 +121,41 @@ def order_is_in_position_ids(backbone: PreTrainedModel, tokenizer: PreTrainedTok
     positions = first_position(backbone) + torch.arange(ids.shape[1], device=ids.device)[None]
     order = torch.tensor([2, 5, 0, 3, 1, 4], device=ids.device)
     cases = ((ids, positions), (ids[:, order], positions[:, order]), (ids, positions[:, order]))
-    with without_dropout(backbone):
-        plain, moved, shuffled = (
-            backbone(input_ids=words, attention_mask=torch.ones_like(words), position_ids=places)[0]
-            for words, places in cases
-        )
+    model = evaluation_copy(backbone)
+    plain, moved, shuffled = (
+        model(input_ids=words, attention_mask=torch.ones_like(words), position_ids=places)[0] for words, places in cases
+    )
     error, change = (plain[:, order] - moved).abs().max(), (plain - shuffled).abs().max()
     return bool(error < 1e-5 * plain.abs().max() and change > 10 * error)
 
 
 def add_token(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, token: str) -> None:
-    """Adds a special token to the tokenizer and its row, the mean of the other rows, to the word embeddings."""
-    if token in tokenizer.get_vocab():
+    """Adds a special token to the tokenizer and its row, the mean of the other rows, to the word embeddings.
+
+    Raises:
+        InputError: If the vocabulary has gaps, so that the tokenizer would give the new token a number in use.
+    """
+    vocabulary = tokenizer.get_vocab()
+    if token in vocabulary:
         return
+    used = set(vocabulary.values())
+    if len(used) <= max(used):  # tokenizers take the number of tokens as the next number
+        trial = copy.deepcopy(tokenizer)
+        trial.add_special_tokens({"additional_special_tokens": [token]})
+        if trial.convert_tokens_to_ids(token) in used:
+            raise InputError(
+                f"The token {token} cannot be added: the vocabulary of this tokenizer has gaps, and the next number is "
+                "in use. Choose views that do not delete tokens."
+            )
     tokenizer.add_special_tokens({"additional_special_tokens": [token]})
+    new = cast(int, tokenizer.convert_tokens_to_ids(token))
     table = cast(nn.Embedding, backbone.get_input_embeddings())
-    if len(tokenizer) > table.num_embeddings:
-        mean = table.weight.detach().mean(dim=0)
-        backbone.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-        with torch.no_grad():
-            cast(nn.Embedding, backbone.get_input_embeddings()).weight[-1] = mean
+    mean = table.weight.detach().mean(dim=0)
+    if new >= table.num_embeddings:
+        backbone.resize_token_embeddings(new + 1, mean_resizing=False)
+        table = cast(nn.Embedding, backbone.get_input_embeddings())
+    with torch.no_grad():
+        table.weight[new] = mean
 
 
 def compile_layers(backbone: PreTrainedModel) -> None:

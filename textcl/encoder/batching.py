@@ -6,8 +6,7 @@ Training, corpus encoding and the gradient cache all cut their rows here, in len
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
-from typing import Any, TypedDict, cast
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from textcl.device import KeptMemory, out_of_memory
+from textcl.tokenising import token_ids
 
 logger = logging.getLogger("textcl")
 
@@ -200,19 +200,6 @@ def words_asked_for(hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return hidden.flatten(0, 1).index_select(0, to_device(places, hidden.device)), words
 
 
-def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> dict[str, Tensor]:
-    """Texts as token tensors (rows, length), cut at `max_length` tokens and padded on the right."""
-    return pad(tokenizer, token_ids(tokenizer, texts, max_length))
-
-
-def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int | None) -> list[list[int]]:
-    """The tokens of texts, special tokens included, cut at `max_length`; None: not cut."""
-    # only ids: the tokenizer's other outputs take longer to return than to compute
-    asked = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
-    ids = tokenizer(list(texts), truncation=max_length is not None, max_length=max_length, **asked)["input_ids"]
-    return cast(list[list[int]], ids)
-
-
 def prompt_length(tokenizer: PreTrainedTokenizerBase, prompt: str, max_length: int) -> int:
     """The number of leading tokens of a text that belong to the prompt in front of it, the start token included.
 
@@ -220,29 +207,6 @@ def prompt_length(tokenizer: PreTrainedTokenizerBase, prompt: str, max_length: i
     """
     (ids,) = token_ids(tokenizer, [prompt], max_length)
     return len(ids) - (ids[-1] in tokenizer.all_special_ids)
-
-
-def pad(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-    """Rows of tokens, special tokens included, as token tensors (rows, length), padded on the right."""
-    lengths = torch.tensor([len(row) for row in rows])
-    there = torch.arange(int(lengths.max())) < lengths[:, None]
-    input_ids = torch.full(there.shape, padding_token(tokenizer))
-    input_ids[there] = torch.from_numpy(np.fromiter(chain.from_iterable(rows), np.int64, int(lengths.sum())))
-    tensors = {"input_ids": input_ids, "attention_mask": there.long()}
-    if "token_type_ids" in input_names(tokenizer):  # a single text has only one type
-        tensors["token_type_ids"] = torch.zeros_like(tensors["input_ids"])
-    return tensors
-
-
-def padding_token(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The token for padding: the tokenizer's padding token, else its end token, else 0. The mask hides it."""
-    known = (tokenizer.pad_token_id, tokenizer.eos_token_id)
-    return int(next((token for token in known if token is not None), 0))
-
-
-def input_names(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The names of the tensors that a backbone takes from its tokenizer."""
-    return list(dict.fromkeys(["input_ids", "attention_mask", *tokenizer.model_input_names]))
 
 
 def in_windows(count: int, size: int) -> Iterator[range]:

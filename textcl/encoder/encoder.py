@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from textcl.dropout import dropout_rates
 from textcl.encoder import export
 from textcl.encoder.backbone import (
-    DROPOUT_FIELDS,
     add_token,
     longest_input,
     order_is_in_position_ids,
@@ -27,8 +27,10 @@ from textcl.encoder.forward import embed_rows
 from textcl.encoder.layers import dimension_behind, further_layers, layers_read, pooled_dimension
 from textcl.encoder.load import head_of, in_float32, load, projection_of
 from textcl.encoder.pooling import POOLINGS, DenseTanh, check_pooling, smooth_inverse_frequency
+from textcl.encoder.probe import check_token_weights, probe
 from textcl.errors import InputError
 from textcl.texts import as_texts, check_text
+from textcl.tokenising import check_room, vocabulary_size
 from textcl.views.view import DELETION_TOKEN, View, deletes_tokens, parse_view
 
 # Padded tokens in one slice. Small slices pad less and fit the cache of a CPU; a GPU wants large ones.
@@ -95,7 +97,7 @@ class Encoder(nn.Module):
         self.backbone = backbone
         self.tokenizer = tokenizer
         self.pooling = pooling
-        self.max_length = min(max_length or 512, longest_input(backbone, tokenizer))
+        self.max_length = _fitting(max_length, backbone, tokenizer)
         self.normalize = normalize
         self.prompts = dict(prompts or {})
         self.default_prompt_name = default_prompt_name
@@ -107,6 +109,7 @@ class Encoder(nn.Module):
         self.register_buffer("token_weights", token_weights)
         self.layer_weights: Tensor | None
         self.register_buffer("layer_weights", layer_weights)
+        check_token_weights(token_weights, tokenizer, name)
         self.head = head
         self.projection = projection
         self.layers = nn.ModuleList(layers)
@@ -149,7 +152,7 @@ class Encoder(nn.Module):
             loaded.backbone,
             loaded.tokenizer,
             settings.pooling or "mean",
-            max_length or settings.max_length,
+            settings.max_length if max_length is None else max_length,
             token_weights=settings.token_weights,
             head=head_of(settings, dtype),
             projection=projection_of(settings, dtype),
@@ -163,7 +166,9 @@ class Encoder(nn.Module):
             name=str(name_or_path),
         )
         encoder.source = loaded.folder
-        return encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+        encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+        probe(encoder)
+        return encoder
 
     def with_(
         self,
@@ -195,7 +200,7 @@ class Encoder(nn.Module):
             changed.pooling, changed.head, changed.projection = pooling, None, None
             changed.layers, changed.token_layers, changed.layer_weights = nn.ModuleList(), nn.ModuleList(), None
         if max_length is not None:
-            changed.max_length = min(max_length, longest_input(self.backbone, self.tokenizer))
+            changed.max_length = _fitting(max_length, self.backbone, self.tokenizer)
         if normalize is not None:
             changed.normalize = normalize
         if default_prompt_name is not None:
@@ -225,7 +230,7 @@ class Encoder(nn.Module):
     @property
     def has_dropout(self) -> bool:
         """Whether two passes over the same text differ in training."""
-        return any(getattr(self.backbone.config, field, 0.0) for field in DROPOUT_FIELDS)
+        return bool(dropout_rates(self.backbone))
 
     def weigh_tokens(self, texts: Iterable[str], a: float = 1e-3) -> None:
         """Makes tokens that are frequent in `texts` count less in mean pooling, see `smooth_inverse_frequency`."""
@@ -283,6 +288,9 @@ class Encoder(nn.Module):
         """
         if deletes_tokens(names):
             add_token(self.backbone, self.tokenizer, DELETION_TOKEN)
+            if self.token_weights is not None:  # a new token gets the weight of a token that never occurs
+                missing = max(0, vocabulary_size(self.tokenizer) - len(self.token_weights))
+                self.token_weights = nn.functional.pad(self.token_weights, (0, missing), value=1.0)
         longest = longest_input(self.backbone, self.tokenizer)
         views = tuple(parse_view(name, self.tokenizer, longest) for name in names)
         inside = any(view.input_operators or view.embedding_operators for view in views)
@@ -429,3 +437,14 @@ class Encoder(nn.Module):
                 raise InputError(f"There is no prompt {name!r}; the encoder has {sorted(self.prompts) or 'none'}.")
             prompt = self.prompts[name]
         return check_text(prompt or "", "The prompt")
+
+
+def _fitting(max_length: int | None, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The length at which texts are cut: the given one or 512, at most what the backbone takes.
+
+    Raises:
+        InputError: If it leaves no token for a text.
+    """
+    length = min(512 if max_length is None else max_length, longest_input(backbone, tokenizer))
+    check_room(tokenizer, length)
+    return length

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from textcl.device import bf16_if_there
-from textcl.dropout import without_dropout
+from textcl.dropout import evaluation_copy
 from textcl.encoder.batching import (
     Tokens,
     in_slices,
@@ -19,12 +19,12 @@ from textcl.encoder.batching import (
     row_lengths,
     take_rows,
     to_device,
-    tokenize,
 )
 from textcl.encoder.forward import embed_slice
 from textcl.errors import InputError
 from textcl.progress import Progress
 from textcl.texts import as_texts
+from textcl.tokenising import tokenize
 from textcl.views.template import PLACE, in_prompt
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ def encode_texts(
     bar = Progress("Encoding", len(distinct), show=show_progress_bar)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=bf16_if_there(bf16))
     most = (batch_size or BATCH_SIZE.get(device.type, 32)) * 128
-    with without_dropout(encoder), bar, torch.no_grad(), autocast:
+    still = encoder.with_()  # without dropout, and another thread may train the encoder meanwhile
+    still.backbone = evaluation_copy(encoder.backbone)
+    with bar, torch.no_grad(), autocast:
         for window in in_windows(len(distinct), WINDOW.get(device.type, 4096)):
             tokens = tokenize_prompted(encoder, [distinct[i] for i in window], prompt)
             lengths = row_lengths(tokens)
@@ -66,8 +68,8 @@ def encode_texts(
                 rows: Tensor, tokens: Tokens = tokens, lengths: Tensor = lengths, start: int = window.start
             ) -> None:
                 own, there = lengths[rows], to_device(rows, device)
-                of_slice = take_rows(cast("dict[str, Tensor]", tokens), there, int(own.max()))
-                embeddings[start + there] = embed_slice(encoder, of_slice, own)[0]
+                of_slice = take_rows(cast("dict[str, Tensor]", tokens), there, max(1, int(own.max())))
+                embeddings[start + there] = embed_slice(still, of_slice, own)[0]
                 bar.update(len(rows))
 
             in_slices(lengths, min(most, encoder.slicing.token_budget or most), embed, encoder.slicing)

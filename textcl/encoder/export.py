@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from textcl.files import atomic_directory
 
 logger = logging.getLogger("textcl")
 
+_ONE_AT_A_TIME = RLock()
 ONLY_TEXTCL = "textcl.Encoder"  # an unknown module makes sentence-transformers raise instead of pooling wrongly
 _LEGACY = "sentence_transformers.models"
 
@@ -71,7 +73,16 @@ class Settings:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Hides transformers' progress bars and its report of weights that are left out on purpose."""
+    """Hides transformers' progress bars and its report of weights that are left out on purpose.
+
+    Only one thread at a time is inside, because these settings belong to the process. What transformers sets and sets
+    back while it loads a model does so as well.
+    """
+    with _ONE_AT_A_TIME:
+        yield from _quiet()
+
+
+def _quiet() -> Iterator[None]:
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

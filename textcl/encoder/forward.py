@@ -23,16 +23,14 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from textcl.dropout import without_dropout
+from textcl.dropout import evaluation_copy, without_dropout
 from textcl.encoder.attention import ATTENTION
 from textcl.encoder.backbone import first_position, ordinary_tokens
 from textcl.encoder.batching import (
     Tokens,
     in_slices,
-    input_names,
     on_host,
     pack,
-    pad,
     row_lengths,
     take_rows,
     to_device,
@@ -42,6 +40,7 @@ from textcl.encoder.batching import (
 from textcl.encoder.layers import apply_layers
 from textcl.encoder.pooling import POOLINGS, Packed, Padded
 from textcl.errors import InputError
+from textcl.tokenising import input_names, pad
 from textcl.views.model_side import applied
 from textcl.views.view import View
 
@@ -88,7 +87,7 @@ def embed_rows(
 
     def embed(rows: Tensor) -> None:
         own = lengths[rows]
-        longest = int(own.max())
+        longest = max(1, int(own.max()))
         of_slice = take_rows(inputs, to_device(rows, encoder.device), longest)
         if view is not None:
             of_slice["view"] = view[rows]
@@ -139,7 +138,11 @@ def embed_slice(
         encoder.slicing.kept.look()
     prompts = tokens.get("prompt_lengths")
     tokens = {name: tensor for name, tensor in tokens.items() if name != "prompt_lengths"}
-    count = int(lengths.sum())
+    empty = lengths == 0
+    if empty.any():  # for a text without tokens, attention sees one padding token, and the vector is set to 0 below
+        mask = tokens["attention_mask"]
+        tokens = {**tokens, "attention_mask": torch.cat([torch.ones_like(mask[:, :1]), mask[:, 1:]], dim=1)}
+    count = int(lengths.clamp(min=1).sum())
     padding = tokens["input_ids"].numel() - count
     plain = not views and "perturbation" not in tokens
     packed = plain and may_pack and padding >= PACK_FROM.get(encoder.device.type, padding + 1)
@@ -165,10 +168,14 @@ def embed_slice(
             if plain and padding == 0:  # so that the backbone does not look for padding
                 del given["attention_mask"]
         output = encoder.backbone(**given, output_hidden_states=_reads_layers(encoder))
+    _check_output(encoder, output, given["input_ids"].shape)
     if not pooled:
         return output[0].new_empty(0), output
     ids, mask = given["input_ids"], inputs["attention_mask"]
-    return _pool(encoder, output, ids, mask, given["packed_from"] if packed else None, prompts), output
+    vectors = _pool(encoder, output, ids, mask, given["packed_from"] if packed else None, prompts)
+    if empty.any():
+        vectors = vectors.masked_fill(to_device(empty, encoder.device)[:, None], 0)
+    return vectors, output
 
 
 def _pool(
@@ -223,6 +230,23 @@ def _reads_layers(encoder: "Encoder") -> bool:
     return POOLINGS[encoder.pooling].layers != "last" or encoder.layer_weights is not None
 
 
+def _check_output(encoder: "Encoder", output: Any, shape: torch.Size) -> None:
+    """Raises `InputError` if the backbone has not returned a vector for each token in each layer that is pooled."""
+    name, last = f"{encoder.name} ({type(encoder.backbone).__name__})", output[0]
+    size = (*shape, encoder.backbone.config.hidden_size)
+    if not isinstance(last, Tensor) or last.shape != size:
+        found = tuple(last.shape) if isinstance(last, Tensor) else type(last).__name__
+        raise InputError(
+            f"{name} cannot be used as an encoder: for tokens of shape {tuple(shape)} it returns {found} in place of "
+            f"one vector for each token, {size}."
+        )
+    if _reads_layers(encoder) and getattr(output, "hidden_states", None) is None:
+        raise InputError(
+            f"Pooling {encoder.pooling} needs the vectors of several layers, which {name} does not return. Choose a "
+            "pooling of the last layer, such as mean."
+        )
+
+
 def takes_packed_rows(encoder: "Encoder") -> bool:
     """Whether the backbone gives packed rows the same vectors as padded rows, and does not treat them as one row."""
     backbone, tokenizer = encoder.backbone, encoder.tokenizer
@@ -233,7 +257,8 @@ def takes_packed_rows(encoder: "Encoder") -> bool:
     words = ordinary_tokens(backbone, tokenizer, 6)
     rows = [words[:2], words[2:], words]  # 12 tokens
     tokens = {name: tensor.to(encoder.device) for name, tensor in pad(tokenizer, rows).items()}
-    with torch.no_grad(), torch.autocast(encoder.device.type, enabled=False), without_dropout(encoder):
+    backbone = evaluation_copy(backbone)
+    with torch.no_grad(), torch.autocast(encoder.device.type, enabled=False):
         expected = backbone(**tokens)[0]
         flat = _packed_inputs(encoder, tokens, count=12)
         found = unpack(backbone(**flat)[0], flat["packed_from"], expected.shape[:2])

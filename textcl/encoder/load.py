@@ -12,10 +12,10 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from tokenizers import normalizers
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from textcl.encoder import adapter, export
-from textcl.encoder.backbone import DROPOUT_FIELDS, longest_input
+from textcl.encoder.backbone import backbone_class, check_dropout, longest_input, set_dropout
 from textcl.encoder.directory import read_settings
 from textcl.encoder.layers import dimension_behind, inputs_of
 from textcl.encoder.pooling import DenseTanh
@@ -65,10 +65,10 @@ def load(name: str, pooling: str | None, dropout: float | None, dtype: torch.dty
     place = folder / settings.backbone
     config = load_config(place)
     if dropout is not None:
-        for field in DROPOUT_FIELDS:
-            if hasattr(config, field):
-                setattr(config, field, dropout)
+        set_dropout(config, dropout)
     backbone = _load_backbone(place, config, dtype)
+    if dropout is not None:
+        check_dropout(backbone, dropout, name)
     if (place / adapter.CONFIG).is_file():
         adapter.merge_adapter(backbone, place)
     tokenizer = _tokenizer(place, backbone, settings)
@@ -194,7 +194,7 @@ def load_model(auto: Any, folder: Path, config: Any, dtype: torch.dtype) -> tupl
     The weights are handed over, so that transformers looks for no file, adapter or repository by itself.
 
     Args:
-        auto: The class of transformers that chooses the architecture, such as `AutoModel`.
+        auto: A class of models, or one that chooses the architecture, such as `AutoModel`.
         folder: The directory.
         config: Its configuration, see `load_config`.
         dtype: Type of the weights.
@@ -209,7 +209,8 @@ def load_model(auto: Any, folder: Path, config: Any, dtype: torch.dtype) -> tupl
     name = config.name_or_path
     with export.quiet_transformers(), library_errors(f"No model can be loaded from {folder}"):
         with torch.device("meta"):
-            kind = type(auto.from_config(config, trust_remote_code=False))
+            concrete = issubclass(auto, PreTrainedModel)
+            kind = auto if concrete else type(auto.from_config(config, trust_remote_code=False))
         model, loading = kind.from_pretrained(
             None,
             config=config,
@@ -223,7 +224,7 @@ def load_model(auto: Any, folder: Path, config: Any, dtype: torch.dtype) -> tupl
 
 
 def _load_backbone(folder: Path, config: Any, dtype: torch.dtype) -> PreTrainedModel:
-    backbone, loading = load_model(AutoModel, folder, config, dtype)
+    backbone, loading = load_model(backbone_class(config), folder, config, dtype)
     other_shape = {key for key, *_ in loading["mismatched_keys"]}
     missing = set(loading["missing_keys"]) | other_shape
     if any(key.startswith("pooler") for key in missing):

@@ -8,7 +8,7 @@ precision is summed in float32.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from textcl.errors import InputError, nearest
 from textcl.texts import each_text
+from textcl.tokenising import vocabulary_size, whole_ids
 
 HiddenStates = Sequence[Tensor]
 
@@ -214,11 +215,11 @@ def smooth_inverse_frequency(tokenizer: Any, texts: Iterable[str], a: float = 1e
     """
     if not a > 0:
         raise InputError(f"The a of smooth inverse frequency must be a positive number such as 1e-3, not {a}.")
-    counts = torch.zeros(len(tokenizer), dtype=torch.float64)
+    counts = torch.zeros(vocabulary_size(tokenizer), dtype=torch.float64)
     stream = each_text(texts)
     while window := list(islice(stream, 8192)):
-        ids = [torch.tensor(row) for row in tokenizer(window, verbose=False)["input_ids"]]
-        counts += torch.bincount(torch.cat(ids), minlength=len(counts))
+        ids = torch.tensor(list(chain.from_iterable(whole_ids(tokenizer, window))), dtype=torch.long)
+        counts += torch.bincount(ids, minlength=len(counts))
     if not counts.any():
         raise InputError("Token frequencies cannot be counted, because there is no text.")
     return (a / (a + counts / counts.sum())).float()

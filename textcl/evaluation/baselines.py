@@ -80,14 +80,14 @@ class MeanWordVectors:
         import torch
         from torch.nn.functional import embedding_bag
 
-        texts, tokenizer = as_texts(texts), self._encoder.tokenizer
+        from textcl.tokenising import token_ids
+
+        texts, tokenizer, longest = as_texts(texts), self._encoder.tokenizer, self._encoder.max_length
         weight = self._weight().detach().float().cpu()
         rows = []
         for start in range(0, len(texts), _SLICE):
             batch = list(texts[start : start + _SLICE])
-            ids = tokenizer(batch, add_special_tokens=False, truncation=True, max_length=self._encoder.max_length)[
-                "input_ids"
-            ]
+            ids = token_ids(tokenizer, batch, longest, special=False)
             lengths = torch.tensor([0, *map(len, ids)])
             flat = torch.tensor([token for row in ids for token in row], dtype=torch.long)
             rows.append(embedding_bag(flat, weight, lengths.cumsum(0)[:-1], mode="mean"))

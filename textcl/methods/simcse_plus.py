@@ -13,7 +13,7 @@ from textcl.collator.batch import Batch, holds_pairs, rows_of_view, where_views_
 from textcl.data.training import whole_corpus
 from textcl.distributed import broadcast, gather, mean, rank, row_counts
 from textcl.encoder import Encoder
-from textcl.encoder.batching import input_names, on_host, row_lengths, to_device
+from textcl.encoder.batching import on_host, row_lengths, to_device
 from textcl.encoder.load import ModelPath
 from textcl.encoder.pooling import DenseTanh
 from textcl.errors import InputError
@@ -26,6 +26,7 @@ from textcl.modules.info_nce import InfoNCE
 from textcl.modules.queue import Queue
 from textcl.modules.target import Target
 from textcl.ranges import NotNegative, Positive, Share, ZeroOrMore, checked
+from textcl.tokenising import input_names
 from textcl.views.model_side import template_alone
 from textcl.views.template import Template
 from textcl.views.view import View

@@ -13,6 +13,7 @@ import torch
 from textcl.errors import InputError
 from textcl.files import safetensors_files
 from textcl.texts import as_texts
+from textcl.tokenising import tokenize
 from textcl.views import nlpaug_bridge, wordnet
 from textcl.views.nlpaug_views import without_bars
 from textcl.views.words import drawn
@@ -121,10 +122,11 @@ def _contextual(
 
 def _mask_logits(mlm: _MaskedLanguageModel, masked: list[str]) -> list[torch.Tensor]:
     """For each text the logits of the whole words at its masks, (masks, words), float32, on the CPU."""
-    inputs = mlm.tokenizer(masked, padding=True, truncation=True, max_length=mlm.max_length, return_tensors="pt")
+    inputs = tokenize(mlm.tokenizer, masked, mlm.max_length)
+    device = mlm.network.device
     with torch.no_grad():
-        logits = mlm.network(**inputs.to(mlm.network.device)).logits.float().cpu()
-    at_masks = inputs["input_ids"].cpu() == mlm.tokenizer.mask_token_id
+        logits = mlm.network(**{name: tensor.to(device) for name, tensor in inputs.items()}).logits.float().cpu()
+    at_masks = inputs["input_ids"] == mlm.tokenizer.mask_token_id
     return [logits[row][at_masks[row]][:, mlm.ids] for row in range(len(masked))]
 
 
