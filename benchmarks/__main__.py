@@ -18,6 +18,7 @@ NAMES = {  # the module of each name has a function `run(options) -> rows`
     "gradient-cache": "a batch of thousands versus CachedMultipleNegativesRankingLoss",
     "transfer": "the seven transfer tasks versus SentEval's loop over folds and regularisations",
     "corpus": "time and memory of encoding a corpus to Parquet",
+    "memory": "resident size over 200 training steps, and during cluster --adapt",
     "ranks": "training on one process and on two",
 }
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
@@ -80,6 +80,7 @@ class Row:
         rounds: The number of runs of each side.
         aim: The wanted ratio.
         notes: What the peer is, and what else is important.
+        series: The values of each side over time, for a measurement that has some; only the JSON holds them.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Row:
     rounds: int
     aim: str
     notes: str = ""
+    series: Mapping[str, list[float]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, name: str, runs: Mapping[str, list[float]], unit: str, aim: str, notes: str = "") -> "Row":
@@ -159,12 +161,13 @@ def peak_above(action: Callable[[], Any]) -> int:
     give_back_freed_memory()  # memory that was freed but not returned would hide a part of the peak
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    held = _resident("VmRSS")
+    held = resident("VmRSS")
     action()
-    return _resident("VmHWM") - held
+    return resident("VmHWM") - held
 
 
-def _resident(field: str) -> int:
+def resident(field: str) -> int:
+    """The resident size of this process in bytes, now (VmRSS) or at most so far (VmHWM)."""
     status = Path("/proc/self/status")
     if status.is_file():
         (line,) = (line for line in status.read_text().splitlines() if line.startswith(field))

@@ -19,7 +19,7 @@ from transformers.utils import is_flash_attn_2_available
 
 from benchmarks.measure import EQUAL, Row, peak_above, wait_for_device
 from textcl import ContrastiveTrainer, ContrastiveTrainingArguments, Encoder, SimCSE
-from textcl.encoder.backbone import DROPOUT_FIELDS
+from textcl.dropout import is_dropout_rate
 
 WARM_UP = 2  # steps that are not timed
 TEMPERATURE = 0.05
@@ -147,7 +147,7 @@ def has_flash_attention() -> bool:
 def load_peer(model: str, length: int, *, dropout: bool = True, bf16: bool = False) -> SentenceTransformer:
     """The model, loaded by sentence-transformers, with a maximal length of `length` tokens."""
     config = AutoConfig.from_pretrained(model)
-    rates = {} if dropout else {name: 0.0 for name in DROPOUT_FIELDS if hasattr(config, name)}
+    rates = {} if dropout else {name: 0.0 for name, value in config.to_dict().items() if is_dropout_rate(name, value)}
     weights: dict[str, Any] = {"dtype": torch.bfloat16 if bf16 else torch.float32}
     if has_flash_attention():
         weights["attn_implementation"] = "flash_attention_2"

@@ -57,3 +57,35 @@ def test_what_is_kept_is_given_back_once_the_process_has_grown():
     few, many = map(int, run.stdout.split())
     assert few < 20
     assert many > 300
+
+
+STEADY = """
+import torch
+from textcl.device import SteadyMemory, _resident, keep_freed_memory
+keep_freed_memory()
+def step(turn):  # like a step of training, with tensors of sizes that no earlier step has freed
+    alive = [torch.ones(2**18 + turn * 2**14 + 2**10 * (number % 7)) for number in range(40)]
+    small = [torch.ones(2**10) for _ in range(3)]
+    pins.append(small[turn % 3])  # what lies in between stays in use, as a cache or a log does
+    del alive
+pins, memory, sizes = [], SteadyMemory(), []
+for turn in range(60):
+    step(turn)
+    sizes.append(_resident() >> 10)
+    if {looks}:
+        memory.look()
+live = (2**18 + 60 * 2**14) * 4 * 40 >> 10  # of the largest step
+print(max(sizes) - sizes[0], live)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_a_process_that_trains_keeps_the_size_that_a_step_needs():
+    def growth(looks: bool) -> tuple[int, int]:
+        code = [sys.executable, "-c", STEADY.format(looks=looks)]
+        run = subprocess.run(code, env=environment(), capture_output=True, text=True, check=True)
+        grown, live = map(int, run.stdout.split())
+        return grown, live
+
+    left_alone, live = growth(False)
+    assert growth(True)[0] < min(left_alone, 1.1 * live)

@@ -36,16 +36,16 @@ def draw_fast(backbone: nn.Module) -> None:
 
 
 def kept(like: Tensor, rate: float) -> Tensor:
-    """A random mask: each element is 0 with probability `rate`, else 1; shape and type are those of `like`.
+    """A random mask: each element is False with probability `rate`, else True; its shape is that of `like`.
 
     Elements are independent, and the rate is rounded to 16 bits. On a CPU, multiplying by this mask is faster than
-    filling by a mask.
+    filling by a mask. It is boolean because a graph keeps it until its backward pass: a byte for each element.
     """
     # one draw serves four elements, because drawing takes most of the time
     count = like.numel()
     bits = torch.empty(-(-count // 4), dtype=torch.long, device=like.device).random_(torch.iinfo(torch.long).min, None)
     bits = bits.view(torch.int16)[:count].view(like.shape).int()
-    return torch.ge(bits, round(rate * 2**16) - 2**15, out=torch.empty_like(bits, dtype=like.dtype))
+    return bits >= round(rate * 2**16) - 2**15
 
 
 def evaluation_copy(module: nn.Module) -> Any:

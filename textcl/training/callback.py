@@ -10,6 +10,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from textcl.device import SteadyMemory
 from textcl.errors import InputError
 from textcl.files import write_json
 from textcl.methods import Method
@@ -31,6 +32,7 @@ class MethodCallback(TrainerCallback):
         self._keys: list[Tensor] = []  # the keys of all micro-batches since the last optimizer step
         self._handle: RemovableHandle | None = None
         self._learned: list[InfoNCE] = []
+        self._memory = SteadyMemory()
 
     def _collect(self, method: Method, inputs: Any, outputs: Outputs) -> None:
         if method.training and "keys" in outputs:
@@ -71,6 +73,7 @@ class MethodCallback(TrainerCallback):
             kwargs["model"].after_optimizer_step(state.global_step, state.max_steps, self._keys)
             for module in self._learned:
                 module.after_optimizer_step()
+        self._memory.look()
         self._keys.clear()
 
     def on_train_end(
