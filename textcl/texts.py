@@ -80,7 +80,7 @@ def names_of_columns(source: Any) -> list[Any]:
     """The column names of a table (a dataset, a data frame, a dict of columns), or the splits of a dict of datasets."""
     if isinstance(source, Mapping):
         return list(source)
-    names = getattr(source, "columns" if hasattr(source, "columns") else "column_names", None)
+    names = getattr(source, "column_names" if hasattr(source, "column_names") else "columns", None)
     return [] if names is None or callable(names) else list(names)
 
 

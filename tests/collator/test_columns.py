@@ -168,6 +168,7 @@ class Lazy:
         pd.DataFrame(rows()),
         pd.DataFrame(rows(), index=[1] * 8),
         [{**row, "label": np.int64(row["label"])} for row in rows()],
+        [{**row, 3: "x"} for row in rows()],
         TEXTS[:8],
         np.array(TEXTS[:8]),
         pd.Series(TEXTS[:8]),

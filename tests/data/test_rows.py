@@ -128,6 +128,14 @@ def test_a_transform_is_applied() -> None:
     dataset = Dataset.from_dict({"text": ["one", "two"]})
     shouted = dataset.with_transform(lambda batch: {"text": [text.upper() for text in batch["text"]]})
     assert load_texts(shouted)["text"][:] == ["ONE", "TWO"]
+    uneven = dataset.with_transform(lambda batch: {**batch, "more": [1]})
+    with pytest.raises(InputError, match="columns of different lengths: 2 of 'text', 1 of 'more'"):
+        load_texts(uneven)
+
+
+def test_a_table_of_arrow_names_its_columns() -> None:
+    with pytest.raises(InputError, match="a Table has the columns 'text', 'n', and one column is needed"):
+        load_texts(pyarrow.table({"text": TEXTS, "n": [1, 2, 3]}))
 
 
 @pytest.mark.parametrize("limit", [0, -5])
@@ -297,6 +305,7 @@ def test_quotation_marks_in_a_tsv_are_kept_and_said(tmp_path: Path, caplog: pyte
         ("a.jsonl", '{"text": "a"}\n{"text": "a", "x": ' + "[" * 100_000, "line 2: this is not valid JSON"),
         ("a.jsonl", '{"text": "a", "x": ' + "[" * 100_000 + "]" * 100_000 + "}", "line 1: this is not valid JSON"),
         ("a.jsonl", '{"text": "a", "x": ' + "1" * 5000 + "}", "line 1: this is not valid JSON: Exceeds the limit"),
+        ("a.jsonl", '{\n"text": "a"\n}', "line 1: this is not valid JSON.*JSON over several lines; a .jsonl has one"),
         ("a.jsonl", '{"text": "a", "text": "b"}', "line 1: this is not valid JSON: a name occurs twice in an object"),
         ("a", "x\ny\n", "has no suffix; textcl reads"),
     ],

@@ -36,6 +36,7 @@ WORDS = [f"{animal} {n}" for n in range(15) for animal in ("cat cat cat", "car c
         (pd.Series(["x", "y"], index=[3, 3]), [0, 1], ["x", "y"]),
         ([" a", "a "], [0, 0], ["a"]),
         ([0.5, 0.25], [1, 0], [0.25, 0.5]),
+        (["9" * 5000, "10"], [1, 0], ["10", "9" * 5000]),  # too long for a number: sorted as words
     ],
 )
 def test_classes_are_numbered_by_type_and_value(labels: Any, numbers: list[int], classes: list[Any]) -> None:

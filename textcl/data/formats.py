@@ -213,7 +213,8 @@ def json_objects(path: Path | ReadFile) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             row = json.loads(line, object_pairs_hook=_object)
         except (ValueError, RecursionError) as error:  # RecursionError: a value that is nested too deeply
-            hint = " The file is one JSON array; a .jsonl has one object in each line." if line.strip() == "[" else ""
+            what = {"[": "one JSON array", "{": "JSON over several lines"}.get(line.strip())
+            hint = f" The file is {what}; a .jsonl has one object in each line." if what else ""
             reason = getattr(error, "msg", str(error))
             raise InputError(f"{path}, line {number}: this is not valid JSON: {reason}.{hint}") from None
         if not isinstance(row, dict):

@@ -235,12 +235,19 @@ def _dataset(dataset: Any) -> Table:
         return enumerate((row for batch in batches for row in zip(*(batch[name] for name in chosen), strict=True)), 1)
 
     def of_transform(_: list[str]) -> Iterator[tuple[int, Any]]:
-        rows = ((batch, row) for batch in dataset.iter(_BATCH) for row in zip(*batch.values(), strict=True))
+        rows = ((batch, row) for batch in map(_even, dataset.iter(_BATCH)) for row in zip(*batch.values(), strict=True))
         return enumerate((dict(zip(names, row, strict=True)) for names, row in rows), 1)
 
     if has_transform(dataset):
         return Table("the dataset", "row", None, of_transform)
     return Table("the dataset", "row", list(dataset.column_names), of_columns)
+
+
+def _even(batch: dict[str, Any]) -> dict[str, Any]:
+    if len({len(column) for column in batch.values()}) > 1:
+        lengths = ", ".join(f"{len(column)} of '{name}'" for name, column in batch.items())
+        raise InputError(f"The transform of the dataset returns columns of different lengths: {lengths}.")
+    return batch
 
 
 def has_transform(dataset: Any) -> bool:

@@ -167,7 +167,10 @@ def _dicts(source: Any) -> Iterator[dict[str, Any]]:
             yield dict(zip(table.columns, row, strict=True))
         return
     for number, row in table.read([]):
-        yield dict(row) if isinstance(row, Mapping) else {"text": check_text(row, f"Training rows, row {number}")}
+        if isinstance(row, Mapping):
+            yield {str(name): value for name, value in row.items()}
+        else:
+            yield {"text": check_text(row, f"Training rows, row {number}")}
 
 
 def _check(rows: Iterable[tuple[int, Mapping[str, Any]]]) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 from textcl.errors import InputError
 from textcl.texts import check_text, described, is_missing, items
 
+_DIGITS = 1000  # Python refuses to convert words of some more digits to numbers
+
 
 def number_labels(labels: Any, what: str = "The labels") -> tuple[list[int], list[Any]]:
     """Numbers the classes from 0 on.
@@ -65,6 +67,6 @@ def check_label(value: Any, where: str) -> None:
 
 
 def _sorted(keys: Sequence[tuple[type, Any]]) -> list[tuple[type, Any]]:
-    if all(kind is str and value.isdecimal() for kind, value in keys):
+    if all(kind is str and value.isdecimal() and len(value) < _DIGITS for kind, value in keys):
         return sorted(keys, key=lambda key: (int(key[1]), key[1]))
     return sorted(keys, key=lambda key: (key[0].__name__, key[1]))
