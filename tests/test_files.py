@@ -13,7 +13,7 @@ from support.command import environment
 from support.process_pool import ProcessPool
 
 from textcl.errors import InputError
-from textcl.files import append_result, read_results
+from textcl.files import append_result, read_results, write_json
 
 
 def without_schema(path: Path) -> list[dict]:
@@ -107,3 +107,11 @@ def test_a_writer_that_is_killed_costs_the_other_nothing(tmp_path: Path) -> None
     for victim in range(10):
         numbers = [line["number"] for line in lines if line["writer"] == str(victim)]
         assert numbers == list(range(len(numbers)))
+
+
+def test_names_of_files_that_are_not_utf8_are_read_back(tmp_path):
+    name = os.fsdecode(b"caf\xe9.txt")
+    write_json(tmp_path / "a.json", {"name": name, "text": "Größe"})
+    assert json.loads((tmp_path / "a.json").read_bytes()) == {"name": name, "text": "Größe"}
+    append_result(tmp_path / "a.jsonl", {"name": name})
+    assert read_results(tmp_path / "a.jsonl") == [{"name": name}]

@@ -14,7 +14,8 @@ from textcl import Clustering, Encoder, InputError, LabelFree, Retrieval, Transf
 from textcl.evaluation.baselines import MeanWordVectors, TfidfEncoder, whitening
 from textcl.evaluation.clustering import cluster_texts
 from textcl.texts import as_texts
-from textcl.vectors.encode import BatchEncoder
+from textcl.vectors.encode import BatchEncoder, encode_corpus
+from textcl.vectors.shards import read_manifest
 from textcl.views.text import augment
 from textcl.views.words import crop, deletion, swap
 
@@ -164,3 +165,15 @@ def test_clusters_of_a_series_are_those_of_a_list() -> None:
     expected = cluster_texts(HashedWords(), TEXTS[:20], 3)
     assert found.texts == expected.texts
     np.testing.assert_array_equal(found.clusters, expected.clusters)
+
+
+def test_names_that_are_not_utf8_are_kept_for_a_corpus_and_refused_for_vectors(
+    encoder: Encoder, tmp_path: Path
+) -> None:
+    corpus = tmp_path / f"{SURROGATE}.txt"
+    corpus.write_text("a cat\na dog\n")
+    assert encode_corpus(encoder, corpus, tmp_path / "vectors").is_dir()
+    assert read_manifest(tmp_path / "vectors")["corpus"]["name"] == str(corpus)
+    with pytest.raises(InputError, match="The name of the output: the text holds half of a surrogate pair"):
+        encode_corpus(encoder, corpus, tmp_path / SURROGATE)
+    assert not (tmp_path / SURROGATE).exists()

@@ -65,7 +65,8 @@ def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Writes `value` as indented JSON, atomically."""
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        content = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+        temporary.write_bytes(content.encode("utf-8", "backslashreplace"))  # names of files may not be UTF-8
 
 
 def file_hash(path: Path) -> str:
@@ -105,7 +106,8 @@ def append_result(path: str | os.PathLike[str], line: dict[str, Any]) -> None:
     The line is written in one call at the end of the file, after a line break, so that it does not mix with the line of
     another process or with an incomplete line.
     """
-    content = b"\n" + json.dumps({"schema": SCHEMA, **line}, ensure_ascii=False).encode() + b"\n"
+    text = json.dumps({"schema": SCHEMA, **line}, ensure_ascii=False)
+    content = b"\n" + text.encode("utf-8", "backslashreplace") + b"\n"
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

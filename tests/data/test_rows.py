@@ -16,7 +16,7 @@ import pyarrow.parquet
 import pytest
 from datasets import Dataset, DatasetDict, IterableDataset
 
-from textcl.data import formats, load_labelled, load_texts, load_triplets
+from textcl.data import formats, hold_out, load_labelled, load_texts, load_triplets
 from textcl.data.corpora import read_texts
 from textcl.data.retrieval import read_beir, read_collection
 from textcl.data.training import find_corpus, training_rows
@@ -131,6 +131,11 @@ def test_a_transform_is_applied() -> None:
     uneven = dataset.with_transform(lambda batch: {**batch, "more": [1]})
     with pytest.raises(InputError, match="columns of different lengths: 2 of 'text', 1 of 'more'"):
         load_texts(uneven)
+
+
+def test_rows_are_held_out_of_a_dataset_alone() -> None:
+    with pytest.raises(InputError, match="hold_out takes a dataset, as load_texts returns it, not a list"):
+        hold_out(TEXTS)  # type: ignore[arg-type]
 
 
 def test_a_table_of_arrow_names_its_columns() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from textcl.data.rows import cell_text, open_table
 from textcl.errors import InputError
 from textcl.metrics.labels import check_label, has_no_label, number_labels, plain_label
+from textcl.texts import described
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -222,6 +223,8 @@ def hold_out(dataset: Dataset, rows: int | None = None) -> tuple[Dataset, list[s
         >>> len(train), len(held_out)  # doctest: +SKIP
         (90, 10)
     """
+    if not hasattr(dataset, "select"):
+        raise InputError(f"hold_out takes a dataset, as load_texts returns it, not {described(dataset)}.")
     count = min(HELD_OUT, len(dataset) // 10) if rows is None else rows
     if not 0 < count < len(dataset):
         raise InputError(f"{count:,} rows cannot be held out: the corpus has {len(dataset):,} rows.")

@@ -27,7 +27,7 @@ from textcl.environment import launched
 from textcl.errors import InputError
 from textcl.files import write_json
 from textcl.progress import Progress
-from textcl.texts import as_texts
+from textcl.texts import as_texts, check_text
 from textcl.vectors.shards import (
     SCHEMA,
     Storage,
@@ -105,6 +105,7 @@ def encode_corpus(
     if shard_rows < 1:
         raise InputError(f"shard_rows must be at least 1, not {shard_rows}.")
     check_limit(limit)
+    check_text(str(output), "The name of the output")  # the Parquet library takes no other
     if isinstance(corpus, Iterator):
         corpus = list(corpus)  # it is read twice
     # hidden files are temporary files of another rank that is running or was killed
