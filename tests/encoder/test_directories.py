@@ -258,6 +258,7 @@ REFUSED: dict[str, Callable[[Path], None]] = {
     "dense_key": put("2_Dense/config.json", dense_key=1),
     "fit its config.json": put("2_Dense/config.json", out_features=5),
     "padding_side": put("sentence_bert_config.json", processor_kwargs={"padding_side": "left"}),
+    "the place of the text": put("config_sentence_transformers.json", prompts={"query": "{text}: "}),
     "prompts must be": put("config_sentence_transformers.json", prompts={"query": 3}),
 }
 

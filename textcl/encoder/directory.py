@@ -27,6 +27,7 @@ from textcl.encoder.understood import (
     understood,
 )
 from textcl.errors import InputError
+from textcl.views.template import PLACE
 
 logger = logging.getLogger("textcl")
 
@@ -59,6 +60,12 @@ def read_settings(folder: Path) -> Settings:
     else:
         for module in modules:
             chain.read(folder, module)
+        for name, prompt in settings.prompts.items():
+            if PLACE in prompt:
+                raise InputError(
+                    f"{folder} has the prompt {name!r} with {PLACE}, which textcl takes as the place of the text, and "
+                    "sentence-transformers as a part of the prompt. Remove the prompt."
+                )
     chain.finish(folder, truncate)
     return settings
 
