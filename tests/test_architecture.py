@@ -11,7 +11,7 @@ from support.command import REPOSITORY
 PACKAGE = REPOSITORY / "textcl"
 # Data walks through the rooms in this order; a room imports only from rooms before it, and from itself.
 GROUND = (
-    *("errors", "texts", "ranges", "progress", "files", "terminal", "environment"),
+    *("errors", "texts", "ranges", "progress", "files", "seals", "locks", "terminal", "environment"),
     *("version", "device", "dropout", "tokenising", "distributed"),
 )
 ROOMS = (

@@ -27,6 +27,23 @@ class UnknownFlag(InputError):
         super().__init__(f"There is no flag --{_dashed(flag)}. {hint}")
 
 
+class DiskFull(InputError):
+    """A file could not be written, because the disk is full.
+
+    Args:
+        path: What was being written.
+        reason: The error of the library that wrote it.
+        advice: What to do after making room; default: to run the same command again.
+    """
+
+    def __init__(self, path: object, reason: object, advice: str = "") -> None:
+        self.path, self.reason = path, (str(reason).splitlines() or [""])[0]
+        super().__init__(
+            f"{path} could not be written, because the disk is full ({self.reason}). What was complete before is kept. "
+            f"Make room, and then {advice or 'run the same command again'}."
+        )
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of an error message that asks whether the nearest known name was meant; empty if none is near."""
     found = _closest(name, known)

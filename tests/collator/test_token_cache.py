@@ -68,7 +68,7 @@ def test_batches_are_those_of_the_texts(directory, tmp_path, monkeypatch, case):
 def test_the_next_run_finds_them(directory, tmp_path, monkeypatch):
     dataset = Dataset.from_dict(PAIRS)
     first = SimCSE(Encoder.from_pretrained(directory, max_length=24)).collator().tokenized(dataset, tmp_path)
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.glob("*.arrow"))) == 3
     encoder = Encoder.from_pretrained(directory, max_length=24)
     encoder.encode(TEXTS[:3])  # which leaves something behind in a tokenizer
     encoder.tokenizer(TEXTS[:3], padding="max_length", max_length=9, truncation=True)
@@ -99,13 +99,13 @@ def test_what_changes_tokens_has_a_file_of_its_own(directory, tmp_path):
         tokens(texts, change=lambda encoder: add_token(encoder.backbone, encoder.tokenizer, "[DEL]")),
     ]
     assert len({tuple(each) for each in names}) == 4
-    assert len(list(tmp_path.iterdir())) == 4
+    assert len(list(tmp_path.glob("*.arrow"))) == 4
     other = [*texts[:-1], texts[-1] + " today"]
     assert tokens(other) == tokens(texts[::-1]) == names[0]
-    assert len(list(tmp_path.iterdir())) == 6
+    assert len(list(tmp_path.glob("*.arrow"))) == 6
     tokens(["one", "day", "today"])
     tokens(["oned", "ay", "today"])  # where one text ends is a part of it
-    assert len(list(tmp_path.iterdir())) == 8
+    assert len(list(tmp_path.glob("*.arrow"))) == 8
 
 
 def test_tokens_of_another_encoder_are_passed_over(directory, tmp_path):
@@ -115,21 +115,31 @@ def test_tokens_of_another_encoder_are_passed_over(directory, tmp_path):
     assert short(rows_of(long, 8))["input_ids"].shape[1] == 4
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "no Arrow", "other rows"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "no Arrow", "other rows", "one bit of a token", "zeros", "no seal"])
 def test_a_file_that_was_damaged_is_made_again(directory, tmp_path, damage):
     collator = SimCSE(Encoder.from_pretrained(directory, max_length=24)).collator()
     dataset = Dataset.from_dict({"text": TEXTS * 10})
     expected = collator.tokenized(dataset, tmp_path).to_dict()
-    (path,) = tmp_path.iterdir()
+    (path,) = tmp_path.glob("*.arrow")
     whole = path.read_bytes()
     if damage == "other rows":
         other = tmp_path / "other"
         collator.tokenized(dataset.select(range(9)), other)
-        (less,) = other.iterdir()
+        (less,) = other.glob("*.arrow")
         whole = less.read_bytes()
-    path.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "no Arrow": b"x" * 500}.get(damage, whole))
+    place = whole.index(np.array(expected[list(expected)[-1]][7], np.int32).tobytes())  # the tokens of the eighth text
+    damaged = {
+        "cut": whole[: len(whole) // 2],
+        "empty": b"",
+        "no Arrow": b"x" * 500,
+        "one bit of a token": whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :],
+        "zeros": whole[:place] + bytes(64) + whole[place + 64 :],
+    }
+    path.write_bytes(damaged.get(damage, whole))
+    if damage == "no seal":
+        path.with_suffix(".json").unlink()
     assert collator.tokenized(dataset, tmp_path).to_dict() == expected
-    assert len([each for each in tmp_path.iterdir() if each.is_file()]) == 1
+    assert sorted(each.suffix for each in tmp_path.iterdir() if each.is_file()) == [".arrow", ".json"]
 
 
 def test_where_nothing_can_be_written_training_goes_on(directory, tmp_path, caplog):

@@ -719,10 +719,12 @@ def test_models_and_arguments_do_not_share_a_cache(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_results_of_another_schema_and_damaged_files_are_refused(tmp_path: Path) -> None:
+def test_results_of_another_schema_are_refused_and_damaged_embeddings_are_made_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     rows, labels = noise(100, 2)
     task = Transfer({"one": (numbers(100), labels.tolist())}, setting="dev", cache=tmp_path)
-    task(Points(rows))
+    scores = task(Points(rows)).results
     folder = cache_folder(tmp_path, Points(rows), {})
     results = folder / "results.jsonl"
     written = results.read_bytes()
@@ -730,11 +732,16 @@ def test_results_of_another_schema_and_damaged_files_are_refused(tmp_path: Path)
         results.write_bytes(written + wrong)
         with pytest.raises(InputError, match=r"results\.jsonl, line 3 has results of schema .* reads schema 1"):
             task(Points(rows))
-    results.unlink()
     (embeddings,) = folder.glob("*.safetensors")
-    embeddings.write_bytes(embeddings.read_bytes()[:100])
-    with pytest.raises(InputError, match=r"cannot be read: .* Remove it"):
-        task(Points(rows))
+    whole = embeddings.read_bytes()
+    flipped = whole[:-9] + bytes([whole[-9] ^ 64]) + whole[-8:]  # in the exponent of a number
+    for damaged in (whole[:100], b"", flipped, whole[:-64] + bytes(64), b"x" * 500):
+        results.unlink()
+        embeddings.write_bytes(damaged)
+        caplog.clear()
+        assert task(Points(rows)).results == scores
+        assert f"{embeddings} is damaged and is removed" in caplog.text
+        assert embeddings.read_bytes() == whole
 
 
 KILLED = """

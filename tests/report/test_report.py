@@ -26,6 +26,7 @@ from textcl.report.page import Card, Page, Section, Table, render
 from textcl.report.records import read_comparison, read_run
 from textcl.runs.recipe import resolve
 from textcl.runs.run import run_recipe
+from textcl.seals import read_sealed
 from textcl.terminal import printable
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -165,7 +166,7 @@ def test_without_sts_and_without_the_corpus_the_page_says_what_is_missing(
     monkeypatch.setenv("TEXTCL_DATA", str(tmp_path / "nothing"))
     run = shutil.copytree(work / "run", tmp_path / "run")
     for name in ("recipe.json", "run.json"):
-        record = json.loads((run / name).read_text())
+        record = read_sealed(run / name)
         record["recipe"] |= {"data": "gone.jsonl", "model": str(tmp_path / "gone")}
         (run / name).write_text(json.dumps(record))
     page = report(run).read_text(encoding="utf-8")

@@ -23,6 +23,7 @@ from textcl.runs.flags import FlagParser
 from textcl.runs.recipe import RECIPES, load_recipe, resolve
 from textcl.runs.record import RunRecord
 from textcl.runs.run import make_trainer, run_recipe
+from textcl.seals import read_sealed
 from textcl.training import ContrastiveTrainer, ContrastiveTrainingArguments
 
 # Table A.1 of the paper: batch, learning rate, epochs; and the head at test, section 6.3.
@@ -272,7 +273,7 @@ def test_a_run_leaves_a_full_record(work: Path, tmp_path: Path) -> None:
     texts.write_text("\n".join([*TEXTS[:30], *TEXTS[:5]]) + "\n")
     flags = small(work, tmp_path / "run", data=str(texts), dev=str(work / "pairs.tsv"), eval_steps=1, logging_steps=1)
     result = run_recipe(resolve(flags)[0])
-    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    record = read_sealed(tmp_path / "run" / "run.json")
     assert record == result.record.to_dict()
     assert record["data"]["rows"] == 35
     assert record["data"]["duplicates"] == 5

@@ -13,6 +13,7 @@ from support.tiny import TEXTS, tiny_encoder_directory
 from textcl.cli.main import main
 from textcl.encoder import Encoder
 from textcl.errors import InputError
+from textcl.seals import read_sealed
 from textcl.vectors.encode import encode_corpus
 from textcl.vectors.index import CorpusIndex
 from textcl.vectors.shards import load_vectors
@@ -85,18 +86,25 @@ def test_a_large_corpus_is_searched_by_a_graph(
             assert abs(found[0].score - wanted[1][0]) < 1e-5
 
 
-def test_the_index_is_kept_and_made_again_when_a_shard_changes(encoder: Encoder, vectors: Path, tmp_path: Path) -> None:
+def test_the_index_is_kept_and_made_again_when_the_vectors_change(
+    encoder: Encoder, vectors: Path, tmp_path: Path
+) -> None:
     directory = shutil.copytree(vectors, tmp_path / "v")
     before = CorpusIndex(directory, encoder).search(QUERIES[1])
     made = (directory / "index.faiss").stat().st_mtime_ns
-    assert CorpusIndex(directory, encoder).search(QUERIES[1]) == before
-    assert (directory / "index.faiss").stat().st_mtime_ns == made
     (directory / "part-00002.parquet").unlink()
     encode_corpus(encoder, TEXTS, directory, shard_rows=50)
     assert CorpusIndex(directory, encoder).search(QUERIES[1]) == before
-    assert (directory / "index.faiss").stat().st_mtime_ns > made
+    assert (directory / "index.faiss").stat().st_mtime_ns == made, "the same shard was made again"
+    other = Encoder.from_pretrained(tiny_encoder_directory(tmp_path / "other", seed=1), device="cpu")
+    (directory / "manifest.json").unlink()
+    encode_corpus(other, TEXTS, directory, shard_rows=50)
+    found = CorpusIndex(directory, other).search(QUERIES[1])
+    ids, scores = nearest(other, directory, QUERIES[1], 10)
+    assert [hit.id for hit in found] == ids.tolist()
+    assert np.allclose([hit.score for hit in found], scores, atol=1e-6)
     (directory / "index.faiss").unlink()
-    assert CorpusIndex(directory, encoder).search(QUERIES[1]) == before
+    assert CorpusIndex(directory, other).search(QUERIES[1]) == found
 
 
 def test_more_are_wanted_than_there_are(encoder: Encoder, tmp_path: Path) -> None:
@@ -145,7 +153,7 @@ def test_what_is_refused(
         with pytest.raises(InputError, match="must not be blank"):
             index.search(query, top)
     directory = shutil.copytree(vectors, tmp_path / "v")
-    manifest = json.loads((directory / "manifest.json").read_text())
+    manifest = read_sealed(directory / "manifest.json")
     (directory / "manifest.json").write_text(json.dumps({**manifest, "schema": 2}))
     with pytest.raises(InputError, match="has schema 2, but this textcl reads schema 1"):
         CorpusIndex(directory)

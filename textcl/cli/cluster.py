@@ -7,8 +7,9 @@ from pathlib import Path
 
 from textcl.cli.eval import add_model_flags
 from textcl.cli.main import Parser, within
-from textcl.cli.output import add_json_flag, in_one_line, show
+from textcl.cli.output import add_json_flag, check_json, in_one_line, show
 from textcl.errors import InputError
+from textcl.files import check_output
 from textcl.ranges import Count, Seed, TwoOrMore, ZeroOrMore
 
 
@@ -63,12 +64,16 @@ def main(arguments: Sequence[str]) -> None:
     for path, kind in ((given.output, "file"), (given.save_encoder, "directory")):
         if path and Path(path).exists():
             raise InputError(f"{path} exists already; remove it or name another {kind}.")
+    check_json(given.json)
+    for path, folder in ((given.output, False), (given.save_encoder, True), (given.run, True)):
+        if path:
+            check_output(path, folder=folder)
 
     from textcl.data import load_texts
     from textcl.encoder import Encoder
     from textcl.evaluation.clustering import cluster_texts
 
-    texts = list(load_texts(given.texts, column=given.column, limit=given.limit)["text"])
+    texts = list(load_texts(given.texts, column=given.column, limit=given.limit, at_least=1)["text"])
     encoder = Encoder.from_pretrained(given.model, pooling=given.pooling, max_length=given.max_length)
     clusters = given.clusters
     if given.adapt:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from textcl.cli.main import Parser, within
-from textcl.cli.output import add_json_flag, show
+from textcl.cli.output import add_json_flag, check_json, show
 from textcl.environment import launched
 from textcl.errors import InputError
 from textcl.ranges import Count
@@ -42,6 +42,7 @@ def main(arguments: Sequence[str]) -> None:
     given, flags = parser.parse_known_args(arguments)
     if launched().ranks > 1:
         raise InputError("textcl compare starts a process for each run; start it without torchrun.")
+    check_json(given.json)
 
     from textcl.files import atomic_write
     from textcl.report.tables import comparison, comparison_table
@@ -62,8 +63,10 @@ def main(arguments: Sequence[str]) -> None:
         raise InputError(f"Every run failed. {failures[0]}")
     figures = comparison(lines, given.reference)
     text = comparison_table(figures)
-    with atomic_write(Path(given.output) / "table.md") as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
-    show(figures, text, given.json)
+    try:
+        with atomic_write(Path(given.output) / "table.md") as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+    finally:
+        show(figures, text, given.json)
     if failures:
         raise InputError(f"{len(failures)} of the runs failed and are not in the table. {failures[0]}")

@@ -7,9 +7,10 @@ from typing import Any
 
 from textcl.cli.eval import add_model_flags
 from textcl.cli.main import Parser, within
-from textcl.cli.output import add_json_flag, show
+from textcl.cli.output import add_json_flag, check_json, show
 from textcl.environment import launched
 from textcl.errors import InputError
+from textcl.files import check_output
 from textcl.ranges import Count
 
 
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str]) -> None:
         ),
     ]
     given = parser.parse_args(arguments)
+    check_json(given.json)
     asked = {flag.dest: getattr(given, flag.dest) for flag in flags if getattr(given, flag.dest) is not None}
     output = Path(given.output)
     if output.suffix not in ("", ".npy") and not given.output.endswith("/") and not output.is_dir():
@@ -59,6 +61,7 @@ def main(arguments: Sequence[str]) -> None:
         if output.exists():
             raise InputError(f"{given.output} exists already; remove it or name another file.")
         if launched().rank == 0:  # only a directory can be shared by several processes
+            check_output(output)
             _write_array(given, output, options)
     else:
         _write_shards(given, output, {**options, **asked})
@@ -70,11 +73,12 @@ def _write_array(given: Namespace, output: Path, options: dict[str, Any]) -> Non
     from textcl.data import load_texts
     from textcl.encoder import Encoder
     from textcl.files import atomic_write
+    from textcl.vectors.encode import corpus_prompt
     from textcl.vectors.shards import check_finite
 
-    texts = load_texts(given.texts, column=given.column, limit=given.limit)["text"]
+    texts = list(load_texts(given.texts, column=given.column, limit=given.limit, at_least=1)["text"])
     encoder = Encoder.from_pretrained(given.model, pooling=given.pooling, max_length=given.max_length)
-    vectors = encoder.encode(list(texts), **options)
+    vectors = encoder.encode(texts, **{**options, "prompt": corpus_prompt(encoder, given.prompt, silent=False)})
     check_finite(vectors)
     with atomic_write(output) as temporary, temporary.open("wb") as handle:
         numpy.save(handle, vectors)
@@ -84,19 +88,17 @@ def _write_array(given: Namespace, output: Path, options: dict[str, Any]) -> Non
 
 
 def _write_shards(given: Namespace, output: Path, options: dict[str, Any]) -> None:
-    from textcl.encoder import Encoder
-    from textcl.vectors.encode import encode_corpus, own_device
+    from textcl.vectors.encode import encode_corpus
     from textcl.vectors.shards import read_complete, read_manifest
 
-    encoder = Encoder.from_pretrained(
-        given.model, pooling=given.pooling, max_length=given.max_length, device=own_device()
-    )
-    encode_corpus(encoder, given.texts, output, column=given.column, limit=given.limit, **options)
+    settings = {name: getattr(given, name) for name in ("pooling", "max_length", "column", "limit")}
+    encode_corpus(given.model, given.texts, output, **settings, **options)
     if not (output / "complete.json").is_file():
         text = f"{given.output}: this process has written its shards; those of other processes are still missing"
         show({"output": given.output, "complete": False}, text, given.json)
         return
     made, dimension = read_complete(output), read_manifest(output)["dimension"]
-    shards = f"{made['shards']:,} shard{'s' * (made['shards'] != 1)}"
-    result = {"output": given.output, "complete": True, **made, "dimension": dimension}
-    show(result, f"{given.output}: {made['texts']:,} vectors of {dimension} numbers in {shards}", given.json)
+    shards = f"{made.shards:,} shard{'s' * (made.shards != 1)}"
+    result = {"output": given.output, "complete": True, "texts": made.texts, "shards": made.shards}
+    text = f"{given.output}: {made.texts:,} vectors of {dimension} numbers in {shards}"
+    show({**result, "dimension": dimension}, text, given.json)

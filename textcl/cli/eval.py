@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from textcl.cli.main import Parser, within
-from textcl.cli.output import add_json_flag, show
+from textcl.cli.output import add_json_flag, check_json, show
 from textcl.environment import cache_directory, is_writable
 from textcl.errors import InputError
 from textcl.ranges import Count
@@ -59,6 +59,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     add_json_flag(parser)
     given = parser.parse_args(arguments)
+    check_json(given.json)
 
     files = (given.queries, given.documents, given.relevance)
     if any(files) and (given.beir or not all(files)):

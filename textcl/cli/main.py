@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from textcl.environment import cache_directory, home, launched
 from textcl.errors import InputError, UnknownFlag, nearest
-from textcl.files import target_of
+from textcl.files import disk_full, target_of
 from textcl.ranges import range_of, with_values_attached
 from textcl.terminal import printable
 from textcl.version import __version__
@@ -133,6 +133,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except OSError:  # standard output itself cannot be written; Python would try it again at its exit
             _close_output()
         return _fail(2, reason(error))
+    except Exception as error:  # each library has its own for a full disk; all others are bugs
+        if not disk_full(error):
+            raise
+        return _fail(2, f"The disk is full; what was complete before is kept ({error}).")
     return 0
 
 

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from textcl.cli.main import Parser
+from textcl.files import check_output, write_json
 from textcl.terminal import json_escaped, printable
 
 WIDTH = 100  # characters of a text that are shown
@@ -13,6 +14,12 @@ def add_json_flag(parser: Parser) -> None:
     parser.add_argument(
         "--json", metavar="PATH", help="write the result to PATH as JSON; '-': print JSON, nothing else"
     )
+
+
+def check_json(path: str | None) -> None:
+    """Raises an error if what --json names cannot be written, before the work whose result it is for."""
+    if path not in (None, "-"):
+        check_output(str(path))
 
 
 def show(result: Any, text: str, path: str | None) -> None:
@@ -26,11 +33,11 @@ def show(result: Any, text: str, path: str | None) -> None:
     if path == "-":
         print(json_escaped(json.dumps(result, indent=2, ensure_ascii=False)))
         return
-    if path:
-        from textcl.files import write_json
-
-        write_json(path, result)
-    say(text)
+    try:
+        if path:
+            write_json(path, result)
+    finally:  # whatever becomes of the file
+        say(text)
 
 
 def say(text: str) -> None:

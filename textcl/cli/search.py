@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from textcl.cli.main import Parser, within
-from textcl.cli.output import add_json_flag, in_one_line, show
+from textcl.cli.output import add_json_flag, check_json, in_one_line, show
 from textcl.ranges import Count
 
 
@@ -20,6 +20,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--prompt", help="put before the query (default: the model's prompt 'query', or the corpus')")
     add_json_flag(parser)
     given = parser.parse_args(arguments)
+    check_json(given.json)
 
     from textcl.vectors.index import CorpusIndex
 

@@ -11,8 +11,10 @@ from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
 from textcl.encoder.batching import in_windows
+from textcl.errors import DiskFull, InputError
 from textcl.files import atomic_write
 from textcl.progress import Progress
+from textcl.seals import differs, read_sealed, seal, write_sealed
 
 logger = logging.getLogger("textcl")
 
@@ -45,8 +47,8 @@ def with_tokens(
         name: Name of the new column. Equal names must mean that texts are tokenised in the same way.
         texts: Returns the texts of some rows, which hold only this column.
         tokenise: Returns the tokens of some texts.
-        folder: The folder of the files, one file for each `name` and corpus. If it cannot be written, a warning is
-            logged, and the dataset is returned unchanged.
+        folder: The folder of the files, one file and its seal for each `name` and corpus. If it cannot be written, a
+            warning is logged, and the dataset is returned unchanged.
     """
     of_texts = dataset.select_columns([column])
     digest = hashlib.sha256(name.encode())
@@ -68,7 +70,8 @@ def with_tokens(
                     rows = tokenise(texts(of_texts.select(window).to_list()))
                     stream.write_batch(pyarrow.record_batch([pyarrow.array(rows, SCHEMA.field(0).type)], schema=SCHEMA))
                     bar.update(len(window))
-        except OSError as error:
+            write_sealed(path.with_suffix(".json"), {"files": seal(folder, [path.name])})
+        except (OSError, DiskFull) as error:
             logger.warning("Tokens cannot be saved to a file (%s); texts are tokenised again in each epoch.", error)
             return dataset
         tokens = _read(path, len(dataset))
@@ -77,10 +80,13 @@ def with_tokens(
 
 
 def _read(path: Path, rows: int) -> Dataset | None:
-    """The tokens in a file; None if the file is missing or incomplete."""
+    """The tokens in a file; None if the file is missing, or is not what was written."""
     try:
+        if differs(path.parent, read_sealed(path.with_suffix(".json")).get("files")) is not None:
+            logger.warning("%s is damaged; the texts are tokenised again.", path)
+            return None
         kept = Dataset.from_file(str(path))
-    except (OSError, pyarrow.ArrowInvalid):
+    except (OSError, InputError, pyarrow.ArrowInvalid):
         return None
     return kept if len(kept) == rows else None
 

@@ -393,7 +393,7 @@ class Encoder(nn.Module):
         """Writes the directory that `SentenceTransformer(path)`, `AutoModel` and `from_pretrained` load.
 
         Args:
-            path: The directory; an existing one is replaced.
+            path: The directory. An existing one is replaced if it is empty, or a model directory and nothing else.
             card: Text of the model card, README.md; default: a short one.
         """
         settings = self.settings()

@@ -6,6 +6,7 @@ Weights are safetensors. The directory holds no pickle and names no remote code.
 
 import json
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,16 @@ from textcl.files import atomic_directory
 logger = logging.getLogger("textcl")
 
 _ONE_AT_A_TIME = RLock()
+# The files that a model directory may have, of textcl, transformers or sentence-transformers. An export replaces a
+# directory of these files, and no other directory.
+MODEL_FILE = re.compile(
+    r"(\d+_(Transformer|Pooling|Dense|Normalize|WordWeights|WeightedLayerPooling|LayerNorm|Dropout)/)?"
+    r"(((tokenizer|generation|adapter|sentence_\w+)_)?config\.json|config_sentence_transformers\.json"
+    r"|(modules|textcl|overlap|tokenizer|vocab|special_tokens_map|added_tokens)\.json|vocab\.txt|merges\.txt"
+    r"|(model(-\d+-of-\d+)?|head|projection|token_weights|adapter_model)\.safetensors|model\.safetensors\.index\.json"
+    r"|pytorch_model(-\d+-of-\d+)?\.bin|pytorch_model\.bin\.index\.json"
+    r"|(spiece|spm|tokenizer|sentencepiece\.bpe)\.model|chat_template\.jinja|README\.md|\.gitattributes)"
+)
 ONLY_TEXTCL = "textcl.Encoder"  # an unknown module makes sentence-transformers raise instead of pooling wrongly
 _LEGACY = "sentence_transformers.models"
 
@@ -119,7 +130,9 @@ def requirements(settings: Settings) -> dict[str, str]:
 def save(
     path: Path, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Settings, card: str
 ) -> Path:
-    """Writes the directory `path`, first under a temporary name; an existing one is replaced.
+    """Writes the directory `path`, first under a temporary name.
+
+    An existing directory is replaced if it is empty, or a model directory and nothing else.
 
     Args:
         path: The directory.
@@ -127,10 +140,13 @@ def save(
         tokenizer: The tokenizer of the backbone.
         settings: The settings, which `directory.read_settings` reads again.
         card: Text of README.md.
+
+    Raises:
+        InputError: There is something at `path` that is not a model, or the disk is full.
     """
     assert settings.pooling is not None
     layers, truncate = _split_truncation(settings)
-    with atomic_directory(path) as folder:
+    with atomic_directory(path, MODEL_FILE) as folder:
         _save_backbone(backbone, tokenizer, settings, folder)
         _write(
             folder / "sentence_bert_config.json",

@@ -1,6 +1,7 @@
 """Loads a backbone, its tokenizer and the settings from a hub name or a directory."""
 
 import logging
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -115,6 +116,9 @@ def _locate(name: str) -> Path:
                 f"The directory {name} is not a model: it holds neither config.json nor modules.json. Give a directory "
                 "saved by textcl, transformers or sentence-transformers."
             )
+        for path in folder.rglob("*"):  # transformers would say that there are no weights
+            if path.suffix in (".json", ".safetensors") and path.is_file() and not os.access(path, os.R_OK):
+                raise InputError(f"{path} cannot be read: permission denied.")
         return folder
     if folder.exists():
         raise InputError(f"{name} is a file, not a model directory.")

@@ -1,13 +1,15 @@
 """The cache from which an interrupted evaluation is resumed: the embeddings of texts and the scores of finished tasks.
 
 Each encoder has one folder, named by the encoder's fingerprint. Two processes may write to it at the same time, because
-a file of embeddings is renamed into place when it is complete.
+a file of embeddings is renamed into place when it is complete. A file has the SHA-256 of its content in its metadata: a
+damaged file is removed, and its texts are encoded again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,9 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from textcl.errors import InputError
+from textcl.errors import DiskFull, InputError
 from textcl.evaluation.encoding import encode_distinct
-from textcl.files import atomic_write
+from textcl.files import append_result, atomic_write
+
+logger = logging.getLogger("textcl")
 
 FINISHED = "results.jsonl"  # one line for each finished task
 _WINDOW = 16_384  # texts whose embeddings are written to one file
@@ -48,8 +52,7 @@ def embed(
         The embeddings in float32, `(distinct, dim)`, and for each text its row in them.
 
     Raises:
-        InputError: The encoder did not return one row per text, or returned NaN, infinite values or sparse rows; or a
-            file of the folder is damaged.
+        InputError: The encoder did not return one row per text, or returned NaN, infinite values or sparse rows.
     """
     row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
     if folder is None:
@@ -76,6 +79,14 @@ def _encode(encoder: Any, texts: list[str], encode_arguments: dict[str, Any]) ->
     return rows.astype(np.float32), places
 
 
+def remember(folder: Path, line: dict[str, Any]) -> None:
+    """Adds the line of a finished task; if the folder cannot be written, a warning is logged."""
+    try:
+        append_result(folder / FINISHED, line)
+    except (OSError, DiskFull) as error:
+        logger.warning("The scores of %s are not kept for a later run: %s", line["task"], error)
+
+
 def _stored(folder: Path, wanted: dict[bytes, str]) -> dict[bytes, np.ndarray]:
     from safetensors import SafetensorError, safe_open
 
@@ -83,13 +94,20 @@ def _stored(folder: Path, wanted: dict[bytes, str]) -> dict[bytes, np.ndarray]:
     for path in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(path, framework="numpy") as file:
-                keys = [key.tobytes() for key in file.get_tensor("texts")]
+                texts = file.get_tensor("texts")
+                keys = [key.tobytes() for key in texts]
                 here = [row for row, key in enumerate(keys) if key in wanted]
-                if here:
-                    rows = file.get_tensor("embeddings")
-                    found.update((keys[row], rows[row]) for row in here)
-        except SafetensorError as error:
-            raise InputError(f"{path} cannot be read: {error}. Remove it; its texts are then encoded again.") from None
+                if not here:
+                    continue
+                rows = file.get_tensor("embeddings")
+                whole = (file.metadata() or {}).get("sha256") == _hash(texts, rows)
+        except (SafetensorError, OSError, ValueError, TypeError):
+            whole = False
+        if whole:
+            found.update((keys[row], rows[row]) for row in here)
+        else:
+            logger.warning("%s is damaged and is removed; its texts are encoded again.", path)
+            path.unlink(missing_ok=True)
     return found
 
 
@@ -97,6 +115,18 @@ def _store(folder: Path, keys: list[bytes], rows: np.ndarray) -> None:
     from safetensors.numpy import save_file
 
     joined = b"".join(keys)
-    with atomic_write(folder / f"{hashlib.sha256(joined).hexdigest()[:16]}.safetensors") as temporary:
-        texts = np.frombuffer(joined, dtype=np.uint8).reshape(-1, 32)
-        save_file({"texts": texts, "embeddings": np.ascontiguousarray(rows)}, temporary)
+    texts, rows = np.frombuffer(joined, dtype=np.uint8).reshape(-1, 32), np.ascontiguousarray(rows)
+    path = folder / f"{hashlib.sha256(joined).hexdigest()[:16]}.safetensors"
+    try:
+        with atomic_write(path) as temporary:
+            save_file({"texts": texts, "embeddings": rows}, temporary, {"sha256": _hash(texts, rows)})
+    except (OSError, DiskFull) as error:
+        logger.warning("Embeddings are not kept for a later run: %s", error)
+
+
+def _hash(texts: np.ndarray, rows: np.ndarray) -> str:
+    """SHA-256 of the content of a file."""
+    digest = hashlib.sha256(f"{texts.shape} {rows.dtype} {rows.shape}\n".encode())
+    digest.update(np.ascontiguousarray(texts).data)
+    digest.update(np.ascontiguousarray(rows).data)
+    return digest.hexdigest()

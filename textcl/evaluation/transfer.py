@@ -20,12 +20,12 @@ from torch import Tensor
 
 from textcl.data.transfer import REGRESSIONS, TRANSFER_TASKS, Examples, hash_examples, read_transfer
 from textcl.errors import InputError, nearest
-from textcl.evaluation.cache import FINISHED, cache_folder, embed
+from textcl.evaluation.cache import FINISHED, cache_folder, embed, remember
 from textcl.evaluation.encoding import describe, texts_and_labels
 from textcl.evaluation.kinds import REGRESSION, TRANSFER
 from textcl.evaluation.logistic import Fold, Training, expected_class, predict, solve, train, with_ones
 from textcl.evaluation.results import Result, averages
-from textcl.files import append_result, read_results
+from textcl.files import read_results
 from textcl.metrics.labels import number_labels
 from textcl.texts import as_texts
 from textcl.version import library_versions
@@ -130,7 +130,7 @@ class Transfer:
                 if folder is not None:
                     written = datetime.now(UTC).isoformat(timespec="seconds")
                     line = {**key, "scores": scores, "versions": library_versions(), "written": written}
-                    append_result(folder / FINISHED, line)
+                    remember(folder, line)
             results[name] = scores
         provenance = {
             "tasks": {

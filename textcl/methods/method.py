@@ -242,7 +242,7 @@ class Method(nn.Module):
         """Writes the trained encoder as a sentence-transformers directory, see `Encoder.save`.
 
         Args:
-            path: The directory; an existing one is replaced.
+            path: The directory. An existing one is replaced if it is empty, or a model directory and nothing else.
             card: Text of the model card; default: a short one that names the method and its paper.
         """
         exported = self.exported

@@ -12,6 +12,7 @@ from textcl.evaluation import Suite
 from textcl.evaluation.results import measures, short_name
 from textcl.evaluation.sts import pair_cosines
 from textcl.evaluation.suite import mark_by_record
+from textcl.files import check_output
 from textcl.report import examples, plots
 from textcl.report.page import Card, Page, Section, Table
 from textcl.report.records import Comparison, Run, is_comparison, read_comparison, read_run, recorded_results
@@ -46,11 +47,14 @@ def report(
 
     Raises:
         InputError: `source` is neither a run nor a comparison, one of its files is damaged or has another schema, a
-            task is unknown or not installed, or altair, vl-convert-python or jinja2 is not installed.
+            task is unknown or not installed, the page cannot be written, or altair, vl-convert-python or jinja2 is not
+            installed.
 
     Example:
         >>> textcl.report.build.report("runs/simcse")  # doctest: +SKIP
     """
+    output = output or Path(source) / "report.html"
+    check_output(output)
     if is_comparison(source):
         if tasks:
             raise InputError("The report on a comparison shows its own tasks; --tasks is only for a single run.")
@@ -59,7 +63,7 @@ def report(
         if reference:
             raise InputError("A single run has no rows to compare; --reference can be used only for a comparison.")
         page = run_page(read_run(source), texts=texts, tasks=tasks)
-    return page.save(output or Path(source) / "report.html")
+    return page.save(output)
 
 
 def run_page(run: Run, *, texts: bool = True, tasks: str | Sequence[str] | None = None) -> Page:

@@ -1,14 +1,19 @@
 """Reading the files of a run or a comparison, finished or not."""
 
 import json
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from textcl.errors import InputError
-from textcl.files import read_results
-from textcl.runs.record import RunRecord, holds_run
+from textcl.files import content_hash, read_results
+from textcl.runs.record import RunRecord, run_files
+from textcl.seals import differs, read_sealed
+from textcl.training.callback import SEAL
+
+logger = logging.getLogger("textcl")
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ def read_run(path: str | Path) -> Run:
         InputError: The directory has no run, or one of its files is damaged.
     """
     folder = Path(path)
-    if not holds_run(folder):
+    if not run_files(folder):
         raise InputError(
             f"{folder} has neither a run (recipe.json, log.jsonl) nor a comparison (results.jsonl)."
             if folder.is_dir()
@@ -70,7 +75,7 @@ def read_run(path: str | Path) -> Run:
         )
     begun, record = _read(folder / "recipe.json") or {}, RunRecord.read(folder)
     recipe = record.recipe if record else begun.get("recipe", {})
-    return Run(folder, recipe, record, _read_log(folder / "log.jsonl"), _read(folder / "best" / "best.json"))
+    return Run(folder, recipe, record, _read_log(folder / "log.jsonl"), _read_best(folder / "best"))
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ class Comparison:
 def is_comparison(path: str | Path) -> bool:
     """Whether a folder is the output of `textcl compare`."""
     folder = Path(path)
-    return (folder / "results.jsonl").is_file() or ((folder / "runs").is_dir() and not holds_run(folder))
+    return (folder / "results.jsonl").is_file() or ((folder / "runs").is_dir() and not run_files(folder))
 
 
 def read_comparison(path: str | Path) -> Comparison:
@@ -110,7 +115,7 @@ def read_comparison(path: str | Path) -> Comparison:
         if key in lines and lines[key]["fingerprint"] != line["fingerprint"]:
             replaced[line["row"] + ("" if line["seed"] is None else f", seed {line['seed']}")] = None
         lines[key] = line
-    runs = [read_run(run) for run in sorted((folder / "runs").glob("*")) if holds_run(run)]
+    runs = [read_run(run) for run in sorted((folder / "runs").glob("*")) if run_files(run)]
     return Comparison(folder, list(lines.values()), runs, list(replaced))
 
 
@@ -129,19 +134,30 @@ def recorded_results(run: Run) -> dict[str, dict[str, Any]]:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_sealed(path)
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise InputError(f"{path} is damaged: {error}. Remove it, or the run.") from error
+
+
+def _read_best(folder: Path) -> Any:
+    sealed = (_read(folder / SEAL) or {}).get("files", {})
+    if "best.json" in sealed and differs(folder, {"best.json": sealed["best.json"]}) is not None:
+        raise InputError(f"{folder / 'best.json'} is damaged: it does not have the content that textcl wrote.")
+    return _read(folder / "best.json")
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:
-    """The entries of a log; an incomplete line, as an interruption leaves it, is skipped."""
+    """The entries of a log; an incomplete line, as an interruption leaves it, and a damaged one are skipped."""
     entries = []
-    for line in path.read_bytes().split(b"\n") if path.is_file() else []:
+    for number, line in enumerate(path.read_bytes().split(b"\n") if path.is_file() else [], start=1):
         try:
-            entries.append(json.loads(line))
-        except ValueError:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
             continue
-    return [entry for entry in entries if isinstance(entry, dict) and "step" in entry]
+        if not isinstance(entry, dict) or "step" not in entry:
+            continue
+        if entry.pop("sha256", hashed := content_hash(entry)) != hashed:
+            logger.warning("%s, line %d is damaged and was skipped.", path, number)
+            continue
+        entries.append(entry)
+    return entries

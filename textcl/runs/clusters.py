@@ -8,8 +8,9 @@ from transformers import set_seed
 
 from textcl.encoder import Encoder
 from textcl.errors import InputError
+from textcl.locks import taken
 from textcl.methods import SCCL
-from textcl.runs.record import holds_run
+from textcl.runs.record import run_files
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.trainer import ContrastiveTrainer
 
@@ -58,7 +59,7 @@ def train_for_clusters(
     """
     if steps < 1:
         raise InputError(f"Training needs at least one step, not {steps}.")
-    if holds_run(Path(run)):
+    if run_files(Path(run)):
         raise InputError(f"{run} has a run already; name another directory.")
     args = ContrastiveTrainingArguments(
         str(run),
@@ -77,5 +78,6 @@ def train_for_clusters(
         encoder, clusters, first_view, second_view, alpha=10.0, head_learning_rate_factor=20.0, kmeans_seed=seed
     )
     trainer = ContrastiveTrainer(method, args, Dataset.from_dict({"text": list(texts)}))
-    trainer.train()
+    with taken(run):
+        trainer.train()
     return method

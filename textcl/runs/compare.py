@@ -1,8 +1,8 @@
 """Comparing recipes over several seeds: one process and one line of results per run. Finished runs are not repeated.
 
 Each line of the results file is a JSON object. It is written and synced to disk once its run has been evaluated. So an
-interruption affects only the current run, which is resumed from its last checkpoint. Two comparisons may write to one
-file at the same time.
+interruption affects only the current run, which is resumed from its last checkpoint. A comparison takes its folder, so
+that two of them do not train the same runs.
 """
 
 import ctypes
@@ -25,7 +25,8 @@ from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.evaluation import MeanWordVectors, Suite, TfidfEncoder, mark_transductive, whitening
 from textcl.evaluation.kinds import STS, kind_of
-from textcl.files import append_result, read_results
+from textcl.files import append_result, clear_leftovers, read_results, write_json
+from textcl.locks import taken
 from textcl.methods.find import is_own
 from textcl.runs.card import write_card
 from textcl.runs.identity import Identities
@@ -92,15 +93,28 @@ def compare(
         each failed run.
 
     Raises:
-        InputError: For bad input of any kind, before the first run starts.
+        InputError: For bad input of any kind, before the first run starts; or another comparison uses the folder.
     """
+    with taken(output):
+        return _compare(recipes, Path(output), seeds, flags, baselines, tasks, data_dir, allow_code)
+
+
+def _compare(
+    recipes: Sequence[str | Path],
+    folder: Path,
+    seeds: int,
+    flags: Sequence[str],
+    baselines: Sequence[str],
+    tasks: Sequence[str],
+    data_dir: str | Path | None,
+    allow_code: bool,
+) -> tuple[list[dict[str, Any]], list[str]]:
+    clear_leftovers(folder)
     rows = list(_plan(recipes, seeds, flags, baselines, allow_code))
     suite = Suite(tasks, data_dir)
     if suite.pairs:
         suite = Suite([*tasks, "stsb-dev"], data_dir)
-    folder = Path(output)
     results = folder / "results.jsonl"
-    folder.mkdir(parents=True, exist_ok=True)
     done = {(line["row"], line["fingerprint"], *line["results"]): line for line in read_results(results)}
     earlier = {(line["row"], line["seed"], *line["results"]) for line in done.values()}
     lines, failures = [], []
@@ -183,7 +197,7 @@ def _train(row: Row, folder: Path) -> dict[str, Any]:
     output.mkdir(parents=True, exist_ok=True)
     flags = {**row.recipe.to_dict(), "output": str(output)}
     recipe = output / "resolved.yaml"
-    recipe.write_text(json.dumps({k: v for k, v in flags.items() if v is not None}), encoding="utf-8")  # JSON is YAML
+    write_json(recipe, {k: v for k, v in flags.items() if v is not None})  # JSON is YAML
     log = output / "train.log"
     allow = ["--allow-code"] if is_own(row.recipe.method) else []  # `_plan` has checked that it was given
     with log.open("ab") as handle:

@@ -1,19 +1,24 @@
 """The files that a run writes, and the only reader and writer of `run.json`."""
 
-import json
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from textcl.encoder.export import MODEL_FILE
 from textcl.errors import InputError
-from textcl.files import write_json
+from textcl.files import unknown_file
+from textcl.seals import read_sealed, write_sealed
+from textcl.training.callback import BEST_FILE, CHECKPOINT_FILE
 from textcl.training.selection import Selection
 
 RUN_JSON = "run.json"
+RECIPE_JSON = "recipe.json"
 _OF_SELECTION = {each.name for each in fields(Selection)}
-RUN_FILES = (RUN_JSON, "recipe.json", "log.jsonl", "export", "best")
+# The directories of a run, with the files that textcl writes into them.
+_DIRECTORIES = {"export": MODEL_FILE, "best": BEST_FILE, r"checkpoint-\d+": CHECKPOINT_FILE}
 
 
 @dataclass(frozen=True)
@@ -110,9 +115,10 @@ class RunRecord:
         path = run / RUN_JSON
         if not path.is_file():
             return None
+        content = read_sealed(path)
         try:
-            return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
-        except ValueError as error:
+            return cls.from_dict(content)
+        except InputError as error:
             raise InputError(f"{path} is not the record of a run: {error}") from None
 
     def verdict(self) -> str:
@@ -126,18 +132,59 @@ class RunRecord:
         return asdict(self)
 
     def write(self, run: Path) -> None:
-        write_json(run / RUN_JSON, self.to_dict())
+        write_sealed(run / RUN_JSON, self.to_dict())
 
 
 def holds_run(output: Path) -> bool:
-    """Whether a run was started in this directory."""
-    return any(output.glob("checkpoint-*")) or any((output / name).exists() for name in RUN_FILES)
+    """Whether a run was started from a recipe in this directory."""
+    return any((output / name).is_file() for name in (RECIPE_JSON, RUN_JSON))
+
+
+def run_files(output: Path) -> list[str]:
+    """The names of what is in a directory and may be of a run, whether it was started from a recipe or from Python."""
+    names = [name for name in (RUN_JSON, RECIPE_JSON, "log.jsonl") if (output / name).is_file()]
+    return names + [folder.name for folder, _ in _directories(output)]
+
+
+def check_directory(output: Path, *, replace: bool) -> None:
+    """Raises an error unless a run can begin, continue or be replaced in a directory without a loss.
+
+    Args:
+        output: The directory of the run.
+        replace: Whether a run that is there may be continued or removed.
+
+    Raises:
+        InputError: There is a run, or there are files that a run would overwrite or that `remove_run` would remove,
+            although textcl did not write them.
+    """
+    if not holds_run(output):
+        if found := run_files(output):
+            raise InputError(
+                f"{output} has {found[-1]}, but no {RECIPE_JSON} of a run, so nothing in it is continued or replaced; "
+                "name another directory."
+            )
+    elif not replace:
+        raise InputError(f"{output} has a run already; continue it with --resume, or replace it with --overwrite.")
+    for folder, known in _directories(output):
+        if (name := unknown_file(folder, known)) is not None:
+            raise InputError(
+                f"{folder} has {name}, which textcl did not write; move it away, or name another directory."
+            )
 
 
 def remove_run(output: Path) -> None:
-    """Removes the files of a run from a directory, and keeps all other files there."""
-    for path in [*output.glob("checkpoint-*"), *(output / name for name in RUN_FILES)]:
+    """Removes the files of a run from a directory, and keeps all other files there. Call `check_directory` first."""
+    for name in run_files(output):
+        path = output / name
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def _directories(output: Path) -> Iterator[tuple[Path, re.Pattern[str]]]:
+    """The directories of a run that are there, with the pattern of the files that may be in them."""
+    for path in sorted(output.iterdir()) if output.is_dir() else ():
+        for name, known in _DIRECTORIES.items():
+            if re.fullmatch(name, path.name) and path.is_dir():
+                yield path, known

@@ -1,6 +1,5 @@
 """From a recipe to a trained, exported encoder."""
 
-import json
 import logging
 import shlex
 import time
@@ -21,7 +20,8 @@ from textcl.encoder.pooling import POOLINGS, check_pooling
 from textcl.errors import InputError
 from textcl.evaluation import LabelFree, LabelledPairs, STSBenchmark, overlap
 from textcl.evaluation.label_free import CRITERIA
-from textcl.files import write_json
+from textcl.files import clear_leftovers, said_if_full, write_json
+from textcl.locks import taken
 from textcl.methods import Method
 from textcl.methods.find import find_method
 from textcl.progress import Progress
@@ -29,7 +29,8 @@ from textcl.runs.card import write_card
 from textcl.runs.flags import method_flags, only
 from textcl.runs.identity import identity_of, load_encoder
 from textcl.runs.recipe import COSMETIC, SCHEME, Recipe
-from textcl.runs.record import DataRecord, RunRecord, holds_run, remove_run
+from textcl.runs.record import RECIPE_JSON, DataRecord, RunRecord, check_directory, holds_run, remove_run
+from textcl.seals import read_sealed, write_sealed
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.callback import newest_complete_checkpoint
 from textcl.training.trainer import ContrastiveTrainer
@@ -63,14 +64,19 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
         overwrite: Remove the run in the output directory first.
 
     Raises:
-        InputError: For bad input of any kind, before anything is written; or if the output directory has a run and
-            neither `resume` nor `overwrite` is given.
+        InputError: For bad input of any kind, before anything is written; if the output directory has a run and
+            neither `resume` nor `overwrite` is given; if another process uses it; or if the disk is full.
     """
     if not recipe.flags["data"]:
         raise InputError("There is nothing to train on: give a file of texts with --data.")
     output = Path(recipe.flags["output"])
-    if holds_run(output) and not (resume or overwrite):
-        raise InputError(f"{output} has a run already; continue it with --resume, or replace it with --overwrite.")
+    with taken(output), said_if_full(output, "continue the run with --resume"):
+        return _run(recipe, output, resume, overwrite)
+
+
+def _run(recipe: Recipe, output: Path, resume: bool, overwrite: bool) -> RunResult:
+    clear_leftovers(output)
+    check_directory(output, replace=resume or overwrite)
     corpus = ReadFile(find_corpus(recipe.flags["data"]))
     encoder = load_encoder(recipe.flags)
     fingerprint = recipe.fingerprint({"data": corpus.sha256, "model": identity_of(encoder)})
@@ -89,11 +95,12 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
     args, method = trainer.args, trainer.method
     dataset = cast(Any, trainer.train_dataset)  # the corpus after the method's own selection of rows
 
+    begun = {"fingerprint": fingerprint, "scheme": SCHEME, "recipe": recipe.to_dict()}
     args.distributed_state.wait_for_everyone()  # all processes must have checked the directory before one writes to it
     if trainer.is_world_process_zero():
         if overwrite:
             remove_run(output)
-        write_json(output / "recipe.json", {"fingerprint": fingerprint, "scheme": SCHEME, "recipe": recipe.to_dict()})
+        write_sealed(output / RECIPE_JSON, begun)
     if checkpoint is None and resume:
         checkpoint = newest_complete_checkpoint(output)
     args.distributed_state.wait_for_everyone()
@@ -135,6 +142,8 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
             versions=library_versions(),
         )
         write_card(export, method.exported, record)
+        if not holds_run(output):  # somebody removed the directory meanwhile
+            write_sealed(output / RECIPE_JSON, begun)
         record.write(output)
     args.distributed_state.wait_for_everyone()
     written = RunRecord.read(output)
@@ -260,16 +269,18 @@ def _finished(output: Path, recipe: Recipe, fingerprint: str) -> RunRecord | Non
         InputError: The run in `output` has another recipe, so it must not be continued.
     """
     try:
-        begun = json.loads((output / "recipe.json").read_text(encoding="utf-8"))
+        begun = read_sealed(output / RECIPE_JSON)
     except FileNotFoundError:
         return None
+    if not isinstance(begun.get("recipe"), dict):
+        raise InputError(f"{output / RECIPE_JSON} is not of a run of textcl; name another directory.")
     if begun.get("scheme") != SCHEME:
         raise InputError(
             f"The run in {output} was started by another version of textcl, which did not look at all files of the "
             "model, so it cannot be known whether the model is still the same; replace the run with --overwrite, or "
             "finish it with that version."
         )
-    if begun["fingerprint"] != fingerprint:
+    if begun.get("fingerprint") != fingerprint:
         now = recipe.to_dict()
         differ = sorted(k for k in now if now[k] != begun["recipe"].get(k) and k not in COSMETIC)
         if not differ:

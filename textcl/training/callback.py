@@ -1,6 +1,9 @@
 """A callback for any `transformers.Trainer` that calls the hooks of methods and marks checkpoints as complete."""
 
+import logging
 import os
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +14,23 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from textcl.device import SteadyMemory
+from textcl.encoder.export import MODEL_FILE
 from textcl.errors import InputError
-from textcl.files import write_json
+from textcl.files import settle, unknown_file
 from textcl.methods import Method
 from textcl.methods.method import Outputs
 from textcl.modules import InfoNCE
+from textcl.seals import differs, read_sealed, seal, write_sealed
+
+logger = logging.getLogger("textcl")
 
 COMPLETE = "complete.json"
+SEAL = "seal.json"  # in `best/`, of all its files
+BEST_FILE = re.compile(rf"best\.json|{re.escape(SEAL)}|method\.safetensors|encoder/({MODEL_FILE.pattern})")
+CHECKPOINT_FILE = re.compile(
+    r"complete\.json|start\.safetensors|(optimizer|scheduler|scaler)\.pt|rng_state(_\d+)?\.pth|trainer_state\.json|training_args\.bin"
+    r"|\.tmp\w*|\..+\.tmp|" + MODEL_FILE.pattern  # of a process that was killed  # the weights, and the tokenizer
+)
 
 
 class MethodCallback(TrainerCallback):
@@ -83,12 +96,65 @@ class MethodCallback(TrainerCallback):
             self._handle.remove()
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if args.world_size > 1:
+            args.distributed_state.wait_for_everyone()  # each rank has written the state of its random numbers
         if state.is_world_process_zero:
-            folder = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-            write_json(folder / COMPLETE, {"step": state.global_step})
+            run = Path(str(args.output_dir))
+            folder = run / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+            settle(folder)
+            (folder / COMPLETE).unlink(missing_ok=True)  # of an earlier process that made this step as well
+            content = {"step": state.global_step, "best": _best_step(run), "files": seal(folder)}
+            write_sealed(folder / COMPLETE, content)
 
 
 def newest_complete_checkpoint(run: str | Path) -> Path | None:
-    """The checkpoint of a run with the most steps, among those that were written completely; None if there is none."""
-    folders = [path.parent for path in Path(run).glob(f"{PREFIX_CHECKPOINT_DIR}-*/{COMPLETE}")]
-    return max(folders, key=lambda folder: int(folder.name.rsplit("-", 1)[1]), default=None)
+    """The checkpoint of a run with the most steps that training can continue from; None if there is none.
+
+    Checkpoints that were not written completely do not count. A checkpoint is passed over with a warning if its files
+    are not those that were written, or if `best/` no longer has the best encoder up to its step.
+    """
+    for _, folder in reversed(_checkpoints(Path(run))):
+        if not (folder / COMPLETE).is_file():
+            continue
+        if (fault := fault_of(folder)) is None:
+            return folder
+        logger.warning("%s is passed over: %s.", folder, fault)
+    return None
+
+
+def remove_old_checkpoints(run: Path, step: int, limit: int) -> None:
+    """Removes the oldest checkpoints up to a step, so that `limit` are left; none that has a file of somebody else."""
+    for _, folder in [each for each in _checkpoints(run) if each[0] <= step][:-limit]:
+        if unknown_file(folder, CHECKPOINT_FILE) is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def fault_of(checkpoint: Path) -> str | None:
+    """Why training cannot continue from a complete checkpoint, in words; None if it can."""
+    try:
+        content = read_sealed(checkpoint / COMPLETE)
+    except InputError:
+        return f"its {COMPLETE} is damaged"
+    if "files" in content and (name := differs(checkpoint, content["files"])) is not None:
+        return f"its {name} is missing or damaged"
+    best, needed = _best_step(checkpoint.parent), content.get("best")
+    if needed is not None and (best is None or best < needed):
+        return f"{checkpoint.parent / 'best'}, the best encoder up to then, is missing or damaged"
+    return None
+
+
+def _checkpoints(run: Path) -> list[tuple[int, Path]]:
+    """The checkpoints of a run with their steps, in order, complete or not."""
+    found = ((path.name.removeprefix(f"{PREFIX_CHECKPOINT_DIR}-"), path) for path in run.glob("checkpoint-*"))
+    return sorted((int(step), path) for step, path in found if step.isdecimal() and path.is_dir())
+
+
+def _best_step(run: Path) -> int | None:
+    """The step of the encoder in `best/`; None if there is none or it is damaged."""
+    best = run / "best"
+    try:
+        if differs(best, read_sealed(best / SEAL).get("files")) is not None:
+            return None
+        return int(read_sealed(best / "best.json")["step"])
+    except (OSError, InputError):
+        return None

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from textcl.errors import InputError
 from textcl.evaluation.label_free import CRITERIA
 from textcl.files import atomic_directory
+from textcl.training.callback import BEST_FILE
 
 ERROR = "_error"
 """Behind the name of a score in the log: the standard error of its difference from the untouched encoder's score."""
@@ -126,7 +127,7 @@ def take_over_best(checkpoint: Path, run: Path) -> None:
     if (ours / "best.json").is_file():
         return
     if (theirs / "best.json").is_file():
-        with atomic_directory(ours) as folder:
+        with atomic_directory(ours, BEST_FILE) as folder:
             shutil.copytree(theirs, folder, dirs_exist_ok=True)
         return
     history = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]

@@ -22,14 +22,23 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 from textcl.collator.batch import rows_of_view
 from textcl.data.training import as_training_rows
 from textcl.device import out_of_memory
-from textcl.errors import InputError
+from textcl.errors import DiskFull, InputError
 from textcl.evaluation.results import numbered
-from textcl.files import atomic_directory, write_json
+from textcl.files import atomic_directory, content_hash, disk_full, write_json
 from textcl.methods import Method
 from textcl.modules import InfoNCE
+from textcl.seals import differs, read_sealed, seal, write_sealed
 from textcl.texts import described
 from textcl.training.arguments import ContrastiveTrainingArguments
-from textcl.training.callback import MethodCallback, newest_complete_checkpoint
+from textcl.training.callback import (
+    BEST_FILE,
+    COMPLETE,
+    SEAL,
+    MethodCallback,
+    fault_of,
+    newest_complete_checkpoint,
+    remove_old_checkpoints,
+)
 from textcl.training.checks import check_run
 from textcl.training.diagnostics import diagnostics
 from textcl.training.progress import ProgressCallback
@@ -200,12 +209,14 @@ class ContrastiveTrainer(Trainer):
             output = super().train(checkpoint, *options, **named_options)
             self._look_at_loss()
             self._look_at_first_losses()
-        except (OSError, SafetensorError, RuntimeError) as error:
-            if not isinstance(error, (OSError, SafetensorError)) and "PytorchStreamWriter" not in str(error):
+        except Exception as error:  # each library has its own for a full disk
+            if not isinstance(error, (OSError, SafetensorError, DiskFull)) and not disk_full(error):
                 raise
+            reason = error.reason if isinstance(error, DiskFull) else str(error).splitlines()[0]
             raise InputError(
-                f"Writing to {self.run_directory} failed at step {self.state.global_step} "
-                f"({str(error).splitlines()[0]}). {self._last_good()}"
+                f"Writing to {self.run_directory} failed at step {self.state.global_step} ({reason}). "
+                f"{self._last_good()} {'Make room, and c' if disk_full(error) else 'C'}ontinue the run with --resume "
+                "(in Python, resume_from_checkpoint)."
             ) from error
         finally:
             self._progress.close()
@@ -221,6 +232,8 @@ class ContrastiveTrainer(Trainer):
         selected = select(self.state.log_history, metric, best=self.args.select_best, quality=self._quality)
         best = self.run_directory / "best"
         if self.args.select_best:
+            if (name := differs(best, read_sealed(best / SEAL).get("files"))) is not None:
+                raise InputError(f"{best / name} changed after it was written; run the same command with --resume.")
             kept = json.loads((best / "best.json").read_text(encoding="utf-8"))
             selected = replace(selected, score=kept["score"], step=kept["step"])
             self.method.load_state_dict(load_file(best / "method.safetensors"))
@@ -287,10 +300,17 @@ class ContrastiveTrainer(Trainer):
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         self._look_at_loss()
-        super()._save_checkpoint(*args, **kwargs)
+        # transformers would count, and remove, every folder whose name begins with "checkpoint-"
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            super()._save_checkpoint(*args, **kwargs)
+        finally:
+            self.args.save_total_limit = limit
         if self._start is not None and self.is_world_process_zero():
             checkpoint = self.run_directory / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
             save_file({"items": torch.from_numpy(self._start)}, checkpoint / START)
+        if limit and self.is_world_process_zero():
+            remove_old_checkpoints(self.run_directory, self.state.global_step, limit)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -361,8 +381,9 @@ class ContrastiveTrainer(Trainer):
         super().log(logs, *args, **kwargs)
         if self.is_world_process_zero():
             self.run_directory.mkdir(parents=True, exist_ok=True)
+            entry = {**logs, "step": self.state.global_step}
             with (self.run_directory / "log.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps({**logs, "step": self.state.global_step}) + "\n")
+                file.write(json.dumps({**entry, "sha256": content_hash(entry)}) + "\n")
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None and self.method.learning_rate_factors:
@@ -381,10 +402,11 @@ class ContrastiveTrainer(Trainer):
 
     def _keep_best(self, metric: str, score: float) -> None:
         best = {"metric": metric, "score": score, "step": self.state.global_step}
-        with atomic_directory(self.run_directory / "best") as folder:
+        with atomic_directory(self.run_directory / "best", BEST_FILE) as folder:
             self.method.export(folder / "encoder")
             save_file(self.method.state_dict(), folder / "method.safetensors")
             write_json(folder / "best.json", best)
+            write_sealed(folder / SEAL, {"files": seal(folder)})
 
     def _checkpoint_to_resume(self, asked: str | bool | None) -> str | None:
         if not asked:
@@ -395,6 +417,8 @@ class ContrastiveTrainer(Trainer):
         weights = folder / "model.safetensors"
         if not weights.is_file():
             raise InputError(f"{folder} is not a checkpoint of textcl: it has no model.safetensors.")
+        if (folder / COMPLETE).is_file() and (fault := fault_of(folder)) is not None:
+            raise InputError(f"Training cannot continue from {folder}: {fault}.")
         with safe_open(weights, "pt") as file:  # transformers would ignore missing parameters
             stored, wanted = set(file.keys()), set(self.method.state_dict())
         if stored != wanted:

@@ -2,7 +2,7 @@
 
     manifest.json          the model, the settings and the corpus; written first
     part-00000.parquet     one shard, the vectors of a window of texts: id, text, vector and, for int8, scale
-    complete.json          the number of texts and shards; written last
+    complete.json          the number of texts and shards, size and SHA-256 of each shard; written last
 
 Each shard always holds the same window of texts. So several processes can share the work without communication, and
 after an interruption only the missing shards are encoded.
@@ -11,6 +11,7 @@ after an interruption only the missing shards are encoded.
 import hashlib
 import logging
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -25,8 +26,9 @@ from textcl.device import bf16_if_there, give_back_freed_memory
 from textcl.encoder import Encoder
 from textcl.environment import launched
 from textcl.errors import InputError
-from textcl.files import write_json
+from textcl.locks import taken
 from textcl.progress import Progress
+from textcl.seals import seal, write_sealed
 from textcl.texts import as_texts, check_text
 from textcl.vectors.shards import (
     SCHEMA,
@@ -34,6 +36,7 @@ from textcl.vectors.shards import (
     Window,
     begin,
     holds,
+    origin,
     shard_path,
     stored_columns,
     window_bytes,
@@ -59,6 +62,8 @@ def encode_corpus(
     prompt: str | None = None,
     prompt_name: str | None = None,
     bf16: bool = False,
+    pooling: str | None = None,
+    max_length: int | None = None,
     show_progress_bar: bool | None = None,
 ) -> Path:
     """Encodes a corpus of any size to Parquet shards. The same call resumes the work after an interruption.
@@ -83,17 +88,21 @@ def encode_corpus(
         shard_rows: The number of texts in a shard.
         batch_size: The number of texts in a batch, as in `Encoder.encode`.
         normalize: Scale the vectors to length 1; default: the encoder's setting.
-        prompt: A prompt that is put before each text, or around it if the prompt contains `{text}`.
+        prompt: A prompt that is put before each text, or around it if the prompt contains `{text}`; default: the
+            encoder's prompt named "document", else its default prompt. "" puts none.
         prompt_name: The name of one of the encoder's prompts.
         bf16: Compute in bfloat16 if the machine supports it.
+        pooling: The pooling, if `model` is a name or a path; default: that of the model's directory.
+        max_length: The number of tokens after which texts are cut, if `model` is a name or a path.
         show_progress_bar: Default: only on a terminal, and only if the work takes more than two seconds.
 
     Returns:
         The directory.
 
     Raises:
-        InputError: The corpus has no text or cannot be read; or the directory was written by another model, with other
-            settings or from another corpus, or is not a directory of vectors.
+        InputError: The corpus has no text or cannot be read; the directory was written by another model, with other
+            settings or from another corpus, is not a directory of vectors, cannot be written, or is in use by another
+            process; the model gives NaN; or the disk is full.
 
     Example:
         >>> encode_corpus("bundled", "texts.txt", "vectors", dtype="float16")  # doctest: +SKIP
@@ -108,45 +117,73 @@ def encode_corpus(
     check_text(str(output), "The name of the output")  # the Parquet library takes no other
     if isinstance(corpus, Iterator):
         corpus = list(corpus)  # it is read twice
-    # hidden files are temporary files of another rank that is running or was killed
-    there = {path.name for path in output.glob("[!.]*")} if output.is_dir() else set()
-    if output.is_file() or (there and "manifest.json" not in there):
-        raise InputError(f"{output} already exists and does not hold vectors of textcl; name another directory.")
+    if isinstance(model, Encoder) and (pooling is not None or max_length is not None):
+        raise InputError("pooling and max_length apply only to a model that is loaded here; set them on the encoder.")
     rank, ranks = launched().rank, launched().ranks
     silent = rank > 0 or (show_progress_bar is not None and not show_progress_bar)
     show = False if silent else show_progress_bar
-    encoder = model if isinstance(model, Encoder) else Encoder.from_pretrained(model, device=own_device())
-    survey = _survey(corpus, column, limit, shard_rows, show)
-    bf16 = bf16_if_there(bf16)
-    normalize = encoder.normalize if normalize is None else normalize
-    prompt = encoder.prompt_text(prompt, prompt_name)
-    manifest = {
-        "schema": SCHEMA,
-        "model": {"name": _lasting_name(encoder), "sha256": encoder.fingerprint(settings=False)},
-        "settings": {
-            "pooling": encoder.pooling,
-            "max_length": encoder.max_length,
-            "weights": str(encoder.backbone.dtype).removeprefix("torch."),
-            "normalize": normalize,
-            "prompt": prompt,
-            "bf16": bf16,
-            "dtype": dtype,
-            "shard_rows": shard_rows,
-            "column": column,
-            "limit": limit,
-        },
-        "corpus": {"name": _name(corpus), "texts": survey.texts, "sha256": survey.sha256},
-        "dimension": encoder.dimension,
-    }
-    begin(output, manifest)
+    with taken(output):
+        # hidden files are locks, and temporary files of another rank that is running or was killed
+        there = {path.name for path in output.glob("[!.]*")}
+        if "manifest.json" not in there and not all(_OWN.fullmatch(name) for name in there):
+            raise InputError(f"{output} already exists and does not hold vectors of textcl; name another directory.")
+        if isinstance(model, Encoder):
+            encoder = model
+        else:
+            encoder = Encoder.from_pretrained(model, pooling=pooling, max_length=max_length, device=own_device())
+        survey = _survey(corpus, column, limit, shard_rows, show)
+        bf16 = bf16_if_there(bf16)
+        normalize = encoder.normalize if normalize is None else normalize
+        prompt = corpus_prompt(encoder, prompt, prompt_name, silent=silent)
+        manifest = {
+            "schema": SCHEMA,
+            "model": {"name": _lasting_name(encoder), "sha256": encoder.fingerprint(settings=False)},
+            "settings": {
+                "pooling": encoder.pooling,
+                "max_length": encoder.max_length,
+                "weights": str(encoder.backbone.dtype).removeprefix("torch."),
+                "normalize": normalize,
+                "prompt": prompt,
+                "bf16": bf16,
+                "dtype": dtype,
+                "shard_rows": shard_rows,
+                "column": column,
+                "limit": limit,
+            },
+            "corpus": {"name": _name(corpus), "texts": survey.texts, "sha256": survey.sha256},
+            "dimension": encoder.dimension,
+        }
+        begin(output, manifest)
+        arguments = {"batch_size": batch_size, "normalize": normalize, "prompt": prompt, "bf16": bf16}
+        arguments["show_progress_bar"] = show
+        windows = _windows(corpus, column, limit, shard_rows)
+        others = _encode_own(encoder, windows, survey, output, manifest, (rank, ranks), arguments)
+        if all(holds(shard_path(output, number), survey.digests[number], origin(manifest)) for number in others):
+            _complete(output, survey.texts, len(survey.digests))
+    return output
 
+
+_OWN = re.compile(r"part-\d{5,}\.parquet|complete\.json|index\.(faiss|json)")  # files of a directory of vectors
+
+
+def _encode_own(
+    encoder: Encoder,
+    windows: Iterator[Window],
+    survey: "_Survey",
+    output: Path,
+    manifest: dict[str, Any],
+    part: tuple[int, int],
+    arguments: dict[str, Any],
+) -> list[int]:
+    """Encodes those shards of this rank that are missing or damaged; returns the numbers of all other ranks' shards."""
+    (rank, ranks), made_of, rows = part, origin(manifest), manifest["settings"]["shard_rows"]
     own = range(rank, len(survey.digests), ranks)
+    show = arguments["show_progress_bar"]
     looking = Progress("Looking for shards", len(own), "shards", show=show).over(own)
-    missing = {number for number in looking if not holds(shard_path(output, number), survey.digests[number])}
+    missing = {number for number in looking if not holds(shard_path(output, number), survey.digests[number], made_of)}
     if missing:
         (output / "complete.json").unlink(missing_ok=True)
-    texts = sum(min(shard_rows, survey.texts - number * shard_rows) for number in missing)
-    windows = _windows(corpus, column, limit, shard_rows)
+    texts = sum(min(rows, survey.texts - number * rows) for number in missing)
     with Progress("Encoding the corpus", texts, show=show) as bar:
         for number in range(max(missing, default=-1) + 1):
             window = next(windows, [])
@@ -154,23 +191,37 @@ def encode_corpus(
                 continue
             if hashlib.sha256(window_bytes(window)).digest() != survey.digests[number]:
                 raise InputError(
-                    f"{_name(corpus)} changed while it was read; encode it again when it no longer changes."
+                    f"{manifest['corpus']['name']} changed while it was read; encode it again when it no longer "
+                    "changes."
                 )
-            vectors = encoder.encode(
-                [text for _, text in window],
-                batch_size=batch_size,
-                normalize=normalize,
-                prompt=prompt,
-                bf16=bf16,
-                show_progress_bar=show,
-            )
-            write_shard(shard_path(output, number), window, vectors, dtype)
+            vectors = encoder.encode([text for _, text in window], **arguments)
+            write_shard(shard_path(output, number), window, vectors, manifest["settings"]["dtype"], made_of)
             give_back_freed_memory()
             bar.update(len(window))
-    others = (number for number in range(len(survey.digests)) if number not in own)
-    if all(holds(shard_path(output, number), survey.digests[number]) for number in others):
-        write_json(output / "complete.json", {"texts": survey.texts, "shards": len(survey.digests)})
-    return output
+    return [number for number in range(len(survey.digests)) if number not in own]
+
+
+def _complete(output: Path, texts: int, shards: int) -> None:
+    """Marks a directory as complete, if all of it is there."""
+    names = [shard_path(output, number).name for number in range(shards)]
+    for name in ("manifest.json", *names):
+        if not (output / name).is_file():
+            raise InputError(
+                f"{output} changed while it was written: {name} is missing. Run the same `textcl encode` again: it "
+                "makes what is missing."
+            )
+    write_sealed(output / "complete.json", {"texts": texts, "shards": shards, "files": seal(output, names)})
+
+
+def corpus_prompt(
+    encoder: Encoder, prompt: str | None = None, prompt_name: str | None = None, *, silent: bool = True
+) -> str:
+    """The prompt of the texts of a corpus: if none is asked for, the encoder's prompt named "document", if any."""
+    if prompt is None and prompt_name is None and "document" in encoder.prompts:
+        prompt = encoder.prompts["document"]
+        if prompt and not silent:
+            logger.info("The model's prompt for documents is used: %r. An empty --prompt leaves it out.", prompt)
+    return encoder.prompt_text(prompt, prompt_name)
 
 
 class BatchEncoder:
@@ -181,7 +232,7 @@ class BatchEncoder:
             has one.
         column: The column of the texts.
         dtype: The data type of the vectors, as in `encode_corpus`; "int8" adds the column `scale`.
-        **options: Passed on to `Encoder.encode`.
+        **options: Passed on to `Encoder.encode`. The prompt is that of `encode_corpus`.
 
     Example:
         >>> dataset.map_batches(  # doctest: +SKIP
@@ -195,7 +246,8 @@ class BatchEncoder:
         self.encoder = Encoder.from_pretrained(model)
         self.column = column
         self.dtype = dtype
-        self.options = {"show_progress_bar": False, **options}
+        prompt = corpus_prompt(self.encoder, options.pop("prompt", None), options.pop("prompt_name", None))
+        self.options = {"show_progress_bar": False, "prompt": prompt, **options}
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Returns the batch with the columns `vector` (rows, dim) and, for "int8", `scale` (rows,) added.

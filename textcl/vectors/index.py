@@ -1,6 +1,6 @@
 """Searching the vectors that `encode_corpus` wrote, by cosine. The faiss index is saved in their directory."""
 
-import json
+import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,11 +8,14 @@ import numpy as np
 import torch
 
 from textcl.encoder import Encoder
-from textcl.errors import InputError
-from textcl.files import atomic_write, write_json
+from textcl.errors import DiskFull, InputError
+from textcl.files import atomic_write
 from textcl.progress import Progress
+from textcl.seals import differs, read_sealed, seal, write_sealed
 from textcl.texts import check_text
-from textcl.vectors.shards import iterate_vectors, read_complete, read_manifest, read_shard
+from textcl.vectors.shards import check_shard, iterate_vectors, read_complete, read_manifest, read_shard
+
+logger = logging.getLogger("textcl")
 
 EXACT_TEXTS = 200_000  # up to this many, all vectors are compared, which takes less time than loading the encoder
 NEIGHBOURS = 32  # links of each vector in the HNSW graph of a larger index
@@ -31,7 +34,8 @@ class CorpusIndex:
     """Finds the texts of a corpus that are nearest to a query.
 
     The search is exact up to 200,000 texts. For more texts a graph (HNSW) finds nearly all of the nearest. The index
-    takes four bytes per number. It is built at first use and rebuilt when a shard has changed.
+    takes four bytes per number. It is built at first use, and rebuilt when the vectors or its file have changed. It is
+    kept in memory only where it cannot be saved.
 
     Args:
         directory: A directory that `encode_corpus` wrote.
@@ -54,7 +58,9 @@ class CorpusIndex:
         self._faiss: Any = faiss
         self.directory = Path(directory)
         self.manifest = read_manifest(directory)
-        self.texts = read_complete(directory)["texts"]
+        self._complete = read_complete(directory)
+        self.texts = self._complete.texts
+        self._checked: set[int] = set()  # shards whose files were compared with their seals
         self.encoder = self._load_encoder(model)
         self._index = self._load_index()
 
@@ -65,7 +71,8 @@ class CorpusIndex:
             query: The query text.
             top: How many texts to return.
             prompt: A prompt that is put before the query, or around it if the prompt contains `{text}`; default: the
-                encoder's prompt named "query", else the prompt that the corpus was encoded with.
+                encoder's prompt named "query"; else the prompt that the corpus was encoded with, unless that is the
+                encoder's own for documents.
 
         Raises:
             InputError: The query is blank or not a valid text, or `top` is less than 1.
@@ -73,7 +80,7 @@ class CorpusIndex:
         if not check_text(query, "The query").strip() or top < 1:
             raise InputError("The query must not be blank, and at least one result must be asked for.")
         if prompt is None:
-            prompt = self.encoder.prompts.get("query", self.manifest["settings"]["prompt"])
+            prompt = self._query_prompt()
         vector = _unit(self.encoder.encode([query.strip()], prompt=prompt))
         scores, places = self._index.search(vector, min(top, self.texts))
         # the graph may find fewer texts than wanted; faiss then fills the places with -1
@@ -83,9 +90,18 @@ class CorpusIndex:
         for score, place in found:
             number, row = divmod(place, self.manifest["settings"]["shard_rows"])
             if number not in shards:
+                if number not in self._checked:
+                    check_shard(self.directory, number, self._complete)
+                    self._checked.add(number)
                 shards[number] = read_shard(self.directory, number, ["id", "text"])
             hits.append(Hit(score, int(shards[number]["id"][row]), shards[number]["text"][row]))
         return hits
+
+    def _query_prompt(self) -> str:
+        prompts, of_corpus = self.encoder.prompts, str(self.manifest["settings"]["prompt"])
+        if "query" in prompts:
+            return prompts["query"]
+        return self.encoder.prompt_text() if of_corpus and prompts.get("document") == of_corpus else of_corpus
 
     def _load_encoder(self, model: Encoder | str | Path | None) -> Encoder:
         name = model or self.manifest["model"]["name"]
@@ -114,9 +130,12 @@ class CorpusIndex:
     def _load_index(self) -> Any:
         faiss, path, mark = self._faiss, self.directory / "index.faiss", self.directory / "index.json"
         exact = self.texts <= EXACT_TEXTS
-        parts = [(part.name, part.stat()) for part in sorted(self.directory.glob("part-*.parquet"))]
-        made_of = {"exact": exact, "parts": [[name, stat.st_size, stat.st_mtime_ns] for name, stat in parts]}
-        if path.is_file() and mark.is_file() and json.loads(mark.read_text(encoding="utf-8")) == made_of:
+        made_of = {"exact": exact, "shards": self._complete.files}
+        try:
+            there = read_sealed(mark)
+        except (OSError, InputError):  # missing or damaged
+            there = {}
+        if there.get("made_of") == made_of and differs(self.directory, there.get("files")) is None:
             return faiss.read_index(str(path))
         dimension = self.manifest["dimension"]
         if exact:
@@ -129,9 +148,12 @@ class CorpusIndex:
                 for start in range(0, len(vectors), 1024):
                     index.add(_unit(vectors[start : start + 1024]))
                     bar.update(len(vectors[start : start + 1024]))
-        with atomic_write(path) as temporary:
-            faiss.write_index(index, str(temporary))
-        write_json(mark, made_of)
+        try:
+            with atomic_write(path) as temporary:
+                faiss.write_index(index, str(temporary))
+            write_sealed(mark, {"made_of": made_of, "files": seal(self.directory, [path.name])})
+        except (OSError, DiskFull) as error:
+            logger.warning("The index cannot be saved (%s), so it is built again at the next search.", error)
         return index
 
 

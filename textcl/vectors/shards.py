@@ -2,24 +2,28 @@
 
 manifest.json          the model, the settings and the corpus; written first
 part-00000.parquet     one shard, the vectors of a window of texts: id, text, vector and, for int8, scale
-complete.json          the number of texts and shards; written last
+complete.json          the number of texts and shards, size and SHA-256 of each shard; written last
+
+Each shard has two marks in its metadata, so that it can be checked before the directory is complete: what it was made
+of (model, settings and corpus), and the SHA-256 of its vectors.
 """
 
 import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 
 from textcl.errors import InputError
-from textcl.files import atomic_write, write_json
+from textcl.files import atomic_write, clear_leftovers
+from textcl.seals import Seal, differs, read_sealed, write_sealed
 
-if TYPE_CHECKING:
-    pass
 SCHEMA = 1
+SETTINGS = ("pooling", "max_length", "weights", "normalize", "prompt", "bf16", "dtype", "shard_rows", "column", "limit")
 
 Storage = Literal["float32", "float16", "int8"]
 
@@ -30,9 +34,11 @@ def iterate_vectors(directory: str | os.PathLike[str]) -> Iterator[tuple[np.ndar
     """Yields the shards in order, each as (ids (rows,) int64, vectors (rows, dim) float32).
 
     Raises:
-        InputError: The directory has no vectors, is not complete yet, or has a damaged shard.
+        InputError: The directory has no vectors, is not complete yet, or has a damaged file.
     """
-    for number in range(read_complete(directory)["shards"]):
+    complete = read_complete(directory)
+    for number in range(complete.shards):
+        check_shard(directory, number, complete)
         columns = read_shard(directory, number, ["id", "vector", "scale"])
         yield columns["id"], _restored(columns)
 
@@ -46,13 +52,16 @@ def load_vectors(directory: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndar
     Example:
         >>> ids, vectors = load_vectors("vectors")  # doctest: +SKIP
     """
-    texts, dimension = read_complete(directory)["texts"], read_manifest(directory)["dimension"]
+    texts, dimension = read_complete(directory).texts, read_manifest(directory)["dimension"]
     ids, vectors = np.empty(texts, np.int64), np.empty((texts, dimension), np.float32)
     start = 0
     for shard_ids, shard_vectors in iterate_vectors(directory):
-        ids[start : start + len(shard_ids)] = shard_ids
-        vectors[start : start + len(shard_ids)] = shard_vectors
+        if start + len(shard_ids) <= texts:
+            ids[start : start + len(shard_ids)] = shard_ids
+            vectors[start : start + len(shard_ids)] = shard_vectors
         start += len(shard_ids)
+    if start != texts:
+        raise InputError(f"The shards of {directory} have {start:,} texts, not {texts:,}. {_AGAIN}")
     return ids, vectors
 
 
@@ -64,52 +73,88 @@ def read_manifest(directory: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = Path(directory) / "manifest.json"
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_sealed(path)
     except OSError:
         raise InputError(
             f"{directory} holds no vectors: there is no {path.name}. Make it with `textcl encode`."
         ) from None
-    except ValueError:
-        raise InputError(f"{path} is damaged; remove {directory} and encode again.") from None
-    if manifest["schema"] != SCHEMA:
+    except InputError:
+        raise InputError(f"{path} is damaged. Remove this file; then {_AGAIN[0].lower()}{_AGAIN[1:]}") from None
+    if "schema" in manifest and manifest["schema"] != SCHEMA:
         raise InputError(
             f"{directory} has schema {manifest['schema']}, but this textcl reads schema {SCHEMA}; encode again."
         )
-    return cast(dict[str, Any], manifest)
+    parts = {"schema": (), "model": ("name", "sha256"), "settings": SETTINGS, "corpus": ("name", "texts", "sha256")}
+    for name, keys in {**parts, "dimension": ()}.items():
+        if name not in manifest or not set(keys) <= set(manifest[name] if keys else ()):
+            raise InputError(f"{path} is not a manifest of textcl: it lacks {name}; name another directory.")
+    return manifest
 
 
-def read_complete(directory: str | os.PathLike[str]) -> dict[str, int]:
-    """The numbers of `texts` and `shards` of a complete directory.
+_AGAIN = "Run the same `textcl encode` again: it makes what is missing or damaged."
+
+
+@dataclass(frozen=True)
+class Complete:
+    """The content of `complete.json`: the number of texts and of shards, and the seal of the shards."""
+
+    texts: int
+    shards: int
+    files: Seal
+
+
+def read_complete(directory: str | os.PathLike[str]) -> Complete:
+    """What a complete directory holds.
 
     Raises:
-        InputError: The directory is not complete yet, or as in `read_manifest`.
+        InputError: The directory is not complete yet, `complete.json` is damaged, or as in `read_manifest`.
     """
-    read_manifest(directory)
+    manifest = read_manifest(directory)
     path = Path(directory) / "complete.json"
     if not path.is_file():
         raise InputError(f"{directory} is not complete yet: run the same `textcl encode` again to resume it.")
-    return cast(dict[str, int], json.loads(path.read_text(encoding="utf-8")))
+    try:
+        complete = Complete(**read_sealed(path))
+    except (InputError, TypeError):
+        raise InputError(f"{path} is damaged. {_AGAIN}") from None
+    if complete.texts != manifest["corpus"]["texts"] or not isinstance(complete.files, dict):
+        raise InputError(f"{path} does not agree with the manifest. {_AGAIN}")
+    return complete
+
+
+def check_shard(directory: str | os.PathLike[str], number: int, complete: Complete) -> None:
+    """Raises an error unless a shard is what was written.
+
+    Raises:
+        InputError: The shard is missing or damaged.
+    """
+    name = shard_path(Path(directory), number).name
+    if name not in complete.files or differs(Path(directory), {name: complete.files[name]}) is not None:
+        raise InputError(f"{Path(directory) / name} is missing or damaged. {_AGAIN}")
 
 
 def read_shard(directory: str | os.PathLike[str], number: int, names: Sequence[str]) -> dict[str, np.ndarray]:
     """The named columns of a shard, without those that it lacks; `vector` is (rows, dim), in the stored data type."""
+    return _read(shard_path(Path(directory), number), names)[0]
+
+
+def _read(path: Path, names: Sequence[str]) -> tuple[dict[str, np.ndarray], dict[bytes, bytes]]:
+    """The named columns of a shard and its metadata."""
     import pyarrow
     import pyarrow.parquet
 
-    path = shard_path(Path(directory), number)
     try:
         with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read([name for name in names if name in file.schema_arrow.names])
     except (OSError, pyarrow.ArrowException) as error:
-        raise InputError(
-            f"{path} cannot be read ({str(error).splitlines()[0]}). Remove it and run the same `textcl encode` again."
-        ) from None
+        raise InputError(f"{path} cannot be read ({str(error).splitlines()[0]}). {_AGAIN}") from None
     columns = {}
     for name in table.column_names:
         column = table[name].combine_chunks()
         flat = column.flatten() if name == "vector" else column
         columns[name] = flat.to_numpy(zero_copy_only=False).reshape(len(column), -1 if name == "vector" else 1)
-    return {name: values if name == "vector" else values[:, 0] for name, values in columns.items()}
+    found = {name: values if name == "vector" else values[:, 0] for name, values in columns.items()}
+    return found, table.schema.metadata or {}
 
 
 def window_bytes(window: Window) -> bytes:
@@ -122,8 +167,10 @@ def begin(output: Path, manifest: dict[str, Any]) -> None:
     Raises:
         InputError: The existing manifest has another model, other settings or another corpus.
     """
+    clear_leftovers(output)
     if not (output / "manifest.json").is_file():
-        write_json(output / "manifest.json", manifest)
+        (output / "complete.json").unlink(missing_ok=True)  # it may be of another model
+        write_sealed(output / "manifest.json", manifest)
     there = read_manifest(output)
     otherwise = "Encode with the same model, settings and corpus, or name another directory."
     if there["model"]["sha256"] != manifest["model"]["sha256"]:
@@ -143,22 +190,43 @@ def begin(output: Path, manifest: dict[str, Any]) -> None:
         )
 
 
-def holds(path: Path, digest: bytes) -> bool:
-    """Whether the shard exists, can be read, and has the ids and texts with this SHA-256."""
+def origin(manifest: dict[str, Any]) -> str:
+    """SHA-256 of all in a manifest that decides the vectors: model, settings and corpus, without their names."""
+    made_of = [manifest["model"]["sha256"], manifest["settings"], manifest["corpus"]["sha256"], manifest["dimension"]]
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+
+
+def holds(path: Path, digest: bytes, made_of: str) -> bool:
+    """Whether the shard is there, has the ids and texts with this SHA-256, and has the vectors that were written.
+
+    Args:
+        path: The shard.
+        digest: SHA-256 of the ids and texts, see `window_bytes`.
+        made_of: The `origin` of the vectors.
+    """
     if not path.is_file():
         return False
     try:
-        columns = read_shard(path.parent, int(path.stem.removeprefix("part-")), ["id", "text"])
-        return hashlib.sha256(window_bytes(list(zip(columns["id"], columns["text"], strict=True)))).digest() == digest
-    except (InputError, KeyError):
+        sealed = read_complete(path.parent).files[path.name]
+    except (InputError, KeyError):  # the directory is not complete, so the content itself has to be compared
+        pass
+    else:
+        return differs(path.parent, {path.name: sealed}) is None
+    try:
+        columns, marks = _read(path, ["id", "text", "vector", "scale"])
+        rows = hashlib.sha256(window_bytes(list(zip(columns["id"], columns["text"], strict=True)))).digest()
+    except (InputError, KeyError, ValueError, TypeError, MemoryError, OverflowError):  # a damaged file is read as it is
         return False
+    return rows == digest and {key: marks.get(key) for key in _marks(columns, made_of)} == _marks(columns, made_of)
 
 
-def write_shard(path: Path, window: Window, vectors: np.ndarray, dtype: Storage) -> None:
+def write_shard(path: Path, window: Window, vectors: np.ndarray, dtype: Storage, made_of: str) -> None:
+    """Writes a shard; `made_of` is the `origin` of its vectors."""
     import pyarrow
     import pyarrow.parquet
 
     stored = stored_columns(vectors, dtype)
+    marks = _marks(stored, made_of)
     ids, texts = zip(*window, strict=True)
     flat = pyarrow.array(stored.pop("vector").ravel())
     columns = {
@@ -167,16 +235,24 @@ def write_shard(path: Path, window: Window, vectors: np.ndarray, dtype: Storage)
         "vector": pyarrow.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
         **{name: pyarrow.array(values) for name, values in stored.items()},
     }
-    for left_over in path.parent.glob(f".{path.name}.*.tmp"):  # temporary files of a killed process
-        left_over.unlink()
     with atomic_write(path) as temporary:
         pyarrow.parquet.write_table(
-            pyarrow.table(columns),
+            pyarrow.table(columns, metadata=marks),
             temporary,
             compression="zstd",
             use_dictionary=dtype == "int8",  # without a dictionary Parquet needs four bytes for each int8
             write_page_checksum=True,
         )
+
+
+def _marks(columns: dict[str, np.ndarray], made_of: str) -> dict[bytes, bytes]:
+    """The metadata of a shard with these columns."""
+    digest = hashlib.sha256()
+    for name in ("vector", "scale"):
+        if name in columns:
+            digest.update(f"{name} {columns[name].dtype} {columns[name].shape}\n".encode())
+            digest.update(np.ascontiguousarray(columns[name]).data)
+    return {b"textcl.made_of": made_of.encode(), b"textcl.vectors": digest.hexdigest().encode()}
 
 
 def check_finite(vectors: np.ndarray) -> None:

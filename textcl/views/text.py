@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from textcl.environment import is_writable
 from textcl.errors import InputError, nearest
 from textcl.progress import Progress
+from textcl.seals import differs, read_sealed, seal, write_sealed
 from textcl.texts import described
 from textcl.views.masked_words import contextual, contextual_insertion, model_state
 from textcl.views.nlpaug_views import (
@@ -113,13 +114,20 @@ def augment(
     made_of = (__version__, view, copies, seed, named, models, dataset._fingerprint)
     fingerprint = hashlib.blake2b(repr(made_of).encode(), digest_size=16).hexdigest()
     folder = Path(cache_dir) if cache_dir is not None else Path(config.HF_DATASETS_CACHE) / "textcl-views"
-    file = folder / f"{view.replace(':', '-')}-{fingerprint}.arrow"
-    kept: dict[str, Any] = {"cache_file_name": str(file), "load_from_cache_file": True}
+    cached = folder / f"{view.replace(':', '-')}-{fingerprint}.arrow"
+    kept: dict[str, Any] = {"cache_file_name": str(cached), "load_from_cache_file": True}
     if cache_dir is None and not is_writable(folder):
         logger.warning("%s cannot be written, so the view is made again in each run.", folder)
         kept = {"keep_in_memory": True}
     else:
         folder.mkdir(parents=True, exist_ok=True)
+    mark = cached.with_suffix(".json")
+    try:
+        whole = differs(folder, read_sealed(mark).get("files")) is None
+    except (OSError, InputError):  # missing or damaged
+        whole = False
+    if not whole and "cache_file_name" in kept:
+        cached.unlink(missing_ok=True)
 
     def add(batch: dict[str, list[str]]) -> dict[str, list[str]]:
         texts, numbers = batch["text"], range(1, copies + 1)
@@ -131,13 +139,16 @@ def augment(
         return {f"text_{number}": column for number, column in zip(numbers, columns, strict=True)}
 
     with without_bars(), Progress(view, len(dataset)) as bar:
-        return dataset.map(
+        result = dataset.map(
             add,
             batched=True,
             batch_size=batch_size,
             new_fingerprint=fingerprint,
             **kept,
         )
+    if not whole and cached.is_file():
+        write_sealed(mark, {"files": seal(folder, [cached.name])})
+    return result
 
 
 def _view(name: str) -> Callable[..., list[str]]:

@@ -1,0 +1,86 @@
+"""Outputs that cannot be written are refused before the work, and a result is printed whatever becomes of its file."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.tiny import TEXTS
+
+from textcl.cli.main import main
+from textcl.cli.output import show
+from textcl.errors import InputError
+from textcl.locks import taken
+
+MODEL = "no-such-model"  # so that an error about the output shows that nothing was loaded
+UNWRITABLE = {
+    "eval": ["eval", MODEL, "--json", "folder"],
+    "encode to an array": ["encode", MODEL, "t.txt", "--output", "/proc/x.npy"],
+    "encode to a directory below a file": ["encode", MODEL, "t.txt", "--output", "t.txt/x"],
+    "encode to a directory": ["encode", MODEL, "t.txt", "--output", "/proc/x"],
+    "encode --json": ["encode", MODEL, "t.txt", "--output", "v", "--json", "t.txt/x"],
+    "cluster": ["cluster", MODEL, "t.txt", "--output", "/proc/c.csv"],
+    "cluster --save-encoder": ["cluster", MODEL, "t.txt", "--adapt", "--output", "c.csv", "--save-encoder", "t.txt/x"],
+    "cluster --run": ["cluster", MODEL, "t.txt", "--adapt", "--output", "c.csv", "--run", "t.txt"],
+    "cluster --json": ["cluster", MODEL, "t.txt", "--output", "c.csv", "--json", "/dev/null"],
+    "search": ["search", "v", "a query", "--json", "folder"],
+    "compare": ["compare", "demo", "--output", "t.txt"],
+    "compare --json": ["compare", "demo", "--output", "c", "--json", "t.txt/x"],
+    "report": ["report", "folder", "--output", "/proc/r.html"],
+    "results": ["results", "folder", "--output", "folder"],
+    "results --json": ["results", "folder", "--json", "t.txt/x"],
+    "train": ["train", "simcse", "--model", MODEL, "--data", "t.txt", "--output", "t.txt"],
+    "train below a file": ["train", "simcse", "--model", MODEL, "--data", "t.txt", "--output", "t.txt/x"],
+    "train in /proc": ["train", "simcse", "--model", MODEL, "--data", "t.txt", "--output", "/proc/x"],
+}
+
+
+@pytest.fixture
+def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "t.txt").write_text("\n".join(TEXTS))
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("case", UNWRITABLE)
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_loaded(
+    case: str, inside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(inside.rglob("*"))
+    assert main(UNWRITABLE[case]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    said = ("cannot be written: ", "is a folder; name a file", "is a file; name a dir", "is not a ")
+    assert any(part in error for part in said), error
+    assert MODEL not in error
+    assert sorted(inside.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "simcse", "--model", MODEL, "--data", "t.txt", "--output", "out"],
+        ["train", "simcse", "--model", MODEL, "--data", "t.txt", "--output", "out", "--resume"],
+        ["train", "simcse", "--model", MODEL, "--data", "t.txt", "--output", "out", "--overwrite"],
+        ["encode", MODEL, "t.txt", "--output", "out"],
+        ["compare", "demo", "--output", "out"],
+    ],
+)
+def test_a_folder_in_use_is_said_before_anything_is_loaded(
+    arguments: list[str], inside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with taken("out"):
+        assert main(arguments) == 2
+        assert (inside / "out" / ".lock").exists()
+    assert "out is in use by process" in capsys.readouterr().err
+
+
+def test_a_result_is_printed_whatever_becomes_of_its_file(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ways: list[Callable[[], None]] = [
+        lambda: show({"a": 1}, "the table", "folder"),
+        lambda: show({"a": 1}, "the table", "t.txt/x"),
+    ]
+    for way in ways:
+        with pytest.raises((InputError, OSError)):
+            way()
+        assert capsys.readouterr().out == "the table\n"
