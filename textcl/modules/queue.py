@@ -50,10 +50,10 @@ class Queue(nn.Module):
         if size and size + batch_size > rows:
             logger.warning(
                 "--queue-size is %s, but the corpus has only %s rows: the queue would also hold the texts of the batch "
-                "itself. Lower --queue-size to less than %s.",
+                "itself. Lower --queue-size to %s, or train on more texts.",
                 f"{size:,}",
                 f"{rows:,}",
-                f"{max(rows - batch_size, 1):,}",
+                f"{max(rows - batch_size, 0):,}",
             )
 
     @property
