@@ -147,6 +147,16 @@ def test_collapsed_embeddings_are_said(caplog: pytest.LogCaptureFixture) -> None
         cluster(np.eye(2), 3)
 
 
+def test_rounding_is_no_cluster_and_a_small_spread_is() -> None:
+    """Ten steps of the data type, at the size of the coordinates."""
+    noise = np.random.default_rng(0).integers(-2, 3, size=(40, 3))
+    one = np.float32(0.3)
+    assert set(cluster((one + noise * np.spacing(one)).astype(np.float32), 3).assignments) == {0}
+    far = 1e6 + np.repeat([[0.0], [0.25], [0.5]], 10, axis=0)  # in float64, whose steps are 1e-10 here
+    assert np.bincount(cluster(far, 3).assignments).tolist() == [10, 10, 10]
+    assert np.bincount(cluster(np.repeat([[0], [1]], 5, axis=0), 2).assignments).tolist() == [5, 5]
+
+
 @pytest.mark.parametrize("count", [2, 3, 7, 19])
 def test_the_number_of_blobs_is_found(count: int, caplog: pytest.LogCaptureFixture) -> None:
     rows, _ = blobs(count, size=400 // count)

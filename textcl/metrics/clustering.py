@@ -20,7 +20,6 @@ from textcl.progress import Progress
 logger = logging.getLogger("textcl")
 
 STARTS = 10
-_ROUNDING = 1e-6  # relative to the largest coordinate
 
 
 def clustering_accuracy(labels: Sequence[Any] | np.ndarray, clusters: Sequence[Any] | np.ndarray) -> float:
@@ -115,7 +114,7 @@ def cluster(embeddings: Any, clusters: int, seed: int = 0) -> Clusters:
     from sklearn.exceptions import ConvergenceWarning
 
     check_number(clusters, embeddings.shape[0], "rows")
-    if isinstance(embeddings, np.ndarray) and np.ptp(embeddings, axis=0).max() <= _ROUNDING * np.abs(embeddings).max():
+    if isinstance(embeddings, np.ndarray) and np.ptp(embeddings, axis=0).max() <= _rounding(embeddings):
         # a collapsed encoder's rows differ by rounding alone, which has no meaning as clusters
         embeddings = np.repeat(embeddings[:1], len(embeddings), axis=0)
     with warnings.catch_warnings():
@@ -205,6 +204,11 @@ def _silhouette(halves: Sequence[np.ndarray], within: Sequence[np.ndarray], clus
         np.fill_diagonal(distances, 0)  # sklearn requires 0, and in float32 they are not exactly 0
         means.append(silhouette_samples(distances, groups, metric="precomputed").mean() if np.ptp(groups) else -1.0)
     return float(np.mean(means))
+
+
+def _rounding(rows: np.ndarray) -> float:
+    """The largest difference of two coordinates that rounding alone explains: ten steps at the largest coordinate."""
+    return 10 * np.finfo(rows.dtype).eps * float(np.abs(rows).max()) if np.issubdtype(rows.dtype, np.floating) else 0.0
 
 
 def check_number(clusters: int, available: int, what: str) -> None:
