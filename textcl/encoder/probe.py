@@ -5,6 +5,7 @@ the largest length. Whatever the backbone raises becomes one sentence. An error 
 """
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 from traceback import extract_tb
 from typing import TYPE_CHECKING, Any
@@ -107,10 +108,11 @@ def _try_longest(encoder: "Encoder", name: str) -> None:
     edge = len(row) - after
     longest = _with_mask_token(encoder, row[:before] + words[: encoder.max_length - before - after] + row[edge:])
     what = f"{name} cannot embed a text of {encoder.max_length} tokens; set a smaller max_length"
-    try:
-        _tried(encoder, _shallow(encoder.backbone), [longest], what)
-    except InputError:
-        _tried(encoder, encoder.backbone, [longest], what)
+    if encoder.layer_weights is None:  # else there must be a layer for each weight
+        with suppress(InputError):
+            _tried(encoder, _shallow(encoder.backbone), [longest], what)
+            return
+    _tried(encoder, encoder.backbone, [longest], what)
 
 
 def _with_mask_token(encoder: "Encoder", row: list[int]) -> list[int]:
