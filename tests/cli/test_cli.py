@@ -45,7 +45,8 @@ def test_train_then_encode(work: Path, tmp_path: Path) -> None:
     run = textcl("train", "simcse", "--model", model, "--data", texts, *flags, cwd=tmp_path)
     assert (run.returncode, run.stderr) == (0, "")  # piped: no bars, no chatter
     assert run.stdout.startswith("48 rows, 2 steps")
-    assert len(run.stdout.splitlines()) == 3
+    assert len(run.stdout.splitlines()) == 4
+    assert run.stdout.endswith("Nothing was measured: the export is the encoder after the last step (2).\n")
 
     done = textcl("encode", "run/export", texts, "--output", "vectors.npy", "--normalize", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -176,7 +177,7 @@ BAD_INPUT = {
     "unknown flag": (nothing, [*TRAIN, "--data", "texts.txt", "--learning_rat", "1"], "Did you mean --learning-rate?"),
     "unknown task": (nothing, ["eval", "model", "--tasks", "sts17"], "sts17"),
     "unknown recipe": (nothing, ["train", "mine.yaml"], "mine.yaml"),
-    "value of the wrong kind": (nothing, [*TRAIN, "--data", "texts.txt", "--seed", "x"], "invalid int value: 'x'"),
+    "value of the wrong kind": (nothing, [*TRAIN, "--data", "texts.txt", "--seed", "x"], "--seed must be a whole number of at least 0"),
     "no model": (nothing, [*TRAIN, "--data", "texts.txt", "--model", "empty"], "is not a model"),
     "no dropout": (without_dropout, [*TRAIN, "--data", "texts.txt", "--model", "still"], "dropout"),
     "a batch of one": (nothing, [*TRAIN, "--data", "texts.txt", "--per_device_train_batch_size", "1"], "negatives"),
@@ -214,7 +215,7 @@ BAD_INPUT = {
         [*CLUSTER, "a.txt", "--clusters", "3"],
         "only 2 distinct texts",
     ),
-    "one cluster": (nothing, [*CLUSTER, "texts.txt", "--clusters", "1"], "1 clusters were asked for"),
+    "one cluster": (nothing, [*CLUSTER, "texts.txt", "--clusters", "1"], "--clusters must be a whole number of at least 2, not 1"),
     "too few texts to estimate": (write("a.txt", b"one\ntwo\n"), [*CLUSTER, "a.txt"], "give the number"),
     "clusters of nothing": (write("a.txt", b"\n"), [*CLUSTER, "a.txt"], "a.txt holds no text"),
     "adapting without dropout": (
@@ -227,7 +228,7 @@ BAD_INPUT = {
         [*CLUSTER, "texts.txt", "--save-encoder", "e"],
         "--save-encoder works only with --adapt",
     ),
-    "no step": (nothing, [*CLUSTER, "texts.txt", "--adapt", "--steps", "0"], "at least one step, not 0"),
+    "no step": (nothing, [*CLUSTER, "texts.txt", "--adapt", "--steps", "0"], "--steps must be a whole number of at least 1, not 0"),
     "adapted to fewer texts": (
         write("a.txt", b"one\ntwo\ntwo\n"),
         [*CLUSTER, "a.txt", "--clusters", "3", "--adapt"],

@@ -204,6 +204,6 @@ def test_what_cannot_be_sampled_is_refused(directory):
         method_of(directory).prepare_corpus(Dataset.from_list(documents(1, 2)))
     with pytest.raises(InputError, match="takes up to 62 tokens"):
         method_of(directory, shortest_span=63, longest_span=512)
-    with pytest.raises(InputError, match="0 positives per anchor"):
+    with pytest.raises(InputError, match="positives must be a whole number of at least 1, not 0"):
         method_of(directory, positives=0)
     assert method_of(directory, longest_span=512).longest == 62
