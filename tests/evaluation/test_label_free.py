@@ -317,19 +317,26 @@ def test_the_criterion_and_its_texts_decide_the_fingerprint(work, tmp_path):
     assert len(set(prints)) == 4
 
 
-def test_resume_keeps_the_choice(work, tmp_path):
+def test_resume_keeps_the_choice(work, tmp_path, monkeypatch):
     """Stopped after the best encoder, which is the untouched one, and gone on with to the same choice and weights."""
 
-    class StopAt6(transformers.TrainerCallback):
+    class KilledAt6(transformers.TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
-            control.should_training_stop = state.global_step == 6
+            if state.global_step == 6:
+                raise KeyboardInterrupt
+
+    def stopping(*given):
+        trainer, held_out = make_trainer(*given)
+        trainer.add_callback(KilledAt6())
+        return trainer, held_out
 
     options = {"learning_rate": 0.5, "bf16": False}
     whole = run_recipe(recipe_of(work, tmp_path / "whole", **options))
     recipe = recipe_of(work, tmp_path / "run", **options)
-    trainer, _ = make_trainer(recipe)
-    trainer.add_callback(StopAt6())
-    trainer.train()
+    with monkeypatch.context() as patched:
+        patched.setattr("textcl.runs.run.make_trainer", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            run_recipe(recipe)
     resumed = run_recipe(recipe, resume=True)
     assert resumed.record.resumed
     assert json.loads((tmp_path / "run" / "best" / "best.json").read_text())["step"] == 0

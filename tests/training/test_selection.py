@@ -368,14 +368,20 @@ def test_the_error_of_retrieval_is_over_queries():
 
 
 @pytest.mark.parametrize("kind", ["ruinous", "helpful"])
-def test_a_killed_run_that_is_resumed_selects_as_an_uninterrupted_one(kind, work, tmp_path):
+def test_a_killed_run_that_is_resumed_selects_as_an_uninterrupted_one(kind, work, tmp_path, monkeypatch):
     options = RUINOUS if kind == "ruinous" else helpful(work)
     whole = run_recipe(recipe_of(work, tmp_path / "whole", **options))
     recipe = recipe_of(work, tmp_path / "run", **options)
-    trainer, _ = make_trainer(recipe)
-    trainer.add_callback(StopAt(6))
-    with pytest.raises(KeyboardInterrupt):
-        trainer.train()
+
+    def stopping(*given):
+        trainer, held_out = make_trainer(*given)
+        trainer.add_callback(StopAt(6))
+        return trainer, held_out
+
+    with monkeypatch.context() as patched:
+        patched.setattr("textcl.runs.run.make_trainer", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            run_recipe(recipe)
     resumed = run_recipe(recipe, resume=True)
     assert resumed.record.resumed
     assert resumed.record.dev == whole.record.dev
@@ -397,7 +403,7 @@ def test_a_run_that_goes_on_elsewhere_takes_the_best_encoder_along(work, tmp_pat
     )
     (tmp_path / "run" / "best" / "best.json").unlink()
     again = recipe_of(work, tmp_path / "third", resume_from_checkpoint=str(checkpoint), **RUINOUS)
-    with pytest.raises(InputError, match=r"had chosen a best encoder, but .*best is missing"):
+    with pytest.raises(InputError, match=r"best, the best encoder up to then, is missing"):
         run_recipe(again)
 
 
