@@ -105,7 +105,7 @@ def test_damaged_records_are_left_out_and_another_schema_is_refused(
     (runs / "torn").mkdir()
     (runs / "torn" / "run.json").write_text('{"recipe": {')
     assert len(find_results([runs])) == 9
-    assert "is not the record of a run" in caplog.text
+    assert "run.json is damaged" in caplog.text
     with (runs / "two" / "results.jsonl").open("a") as file:
         file.write('{"schema": 2}\n')
     with pytest.raises(InputError, match="schema 2"):
