@@ -177,7 +177,11 @@ BAD_INPUT = {
     "unknown flag": (nothing, [*TRAIN, "--data", "texts.txt", "--learning_rat", "1"], "Did you mean --learning-rate?"),
     "unknown task": (nothing, ["eval", "model", "--tasks", "sts17"], "sts17"),
     "unknown recipe": (nothing, ["train", "mine.yaml"], "mine.yaml"),
-    "value of the wrong kind": (nothing, [*TRAIN, "--data", "texts.txt", "--seed", "x"], "--seed must be a whole number of at least 0"),
+    "value of the wrong kind": (
+        nothing,
+        [*TRAIN, "--data", "texts.txt", "--seed", "x"],
+        "--seed must be a whole number of at least 0",
+    ),
     "no model": (nothing, [*TRAIN, "--data", "texts.txt", "--model", "empty"], "is not a model"),
     "no dropout": (without_dropout, [*TRAIN, "--data", "texts.txt", "--model", "still"], "dropout"),
     "a batch of one": (nothing, [*TRAIN, "--data", "texts.txt", "--per_device_train_batch_size", "1"], "negatives"),
@@ -215,7 +219,11 @@ BAD_INPUT = {
         [*CLUSTER, "a.txt", "--clusters", "3"],
         "only 2 distinct texts",
     ),
-    "one cluster": (nothing, [*CLUSTER, "texts.txt", "--clusters", "1"], "--clusters must be a whole number of at least 2, not 1"),
+    "one cluster": (
+        nothing,
+        [*CLUSTER, "texts.txt", "--clusters", "1"],
+        "--clusters must be a whole number of at least 2, not 1",
+    ),
     "too few texts to estimate": (write("a.txt", b"one\ntwo\n"), [*CLUSTER, "a.txt"], "give the number"),
     "clusters of nothing": (write("a.txt", b"\n"), [*CLUSTER, "a.txt"], "a.txt holds no text"),
     "adapting without dropout": (
@@ -228,7 +236,11 @@ BAD_INPUT = {
         [*CLUSTER, "texts.txt", "--save-encoder", "e"],
         "--save-encoder works only with --adapt",
     ),
-    "no step": (nothing, [*CLUSTER, "texts.txt", "--adapt", "--steps", "0"], "--steps must be a whole number of at least 1, not 0"),
+    "no step": (
+        nothing,
+        [*CLUSTER, "texts.txt", "--adapt", "--steps", "0"],
+        "--steps must be a whole number of at least 1, not 0",
+    ),
     "adapted to fewer texts": (
         write("a.txt", b"one\ntwo\ntwo\n"),
         [*CLUSTER, "a.txt", "--clusters", "3", "--adapt"],
