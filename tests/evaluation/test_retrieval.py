@@ -252,14 +252,12 @@ def test_documents_that_rounding_alone_tells_apart_are_equally_near() -> None:
     assert set(found.average.values()) == {0.0}
 
 
-def test_documents_that_a_long_prompt_makes_equal_have_no_order(model: Path) -> None:
+def test_a_prompt_that_leaves_no_room_for_a_document_is_refused(model: Path) -> None:
+    """All documents would have the vector of the prompt."""
     long = "the old sailor mends a small boat and paints the red door "
     encoder = Encoder.from_pretrained(model, max_length=8, prompts={"document": long})
-    documents = {f"d{i}": f"document number {i}" for i in range(20)}
-    queries = {f"q{i}": f"the {word}" for i, word in enumerate(("sailor", "teacher", "farmer", "brother", "player"))}
-    found = Retrieval(queries, documents, {f"q{i}": {f"d{i}": 1} for i in range(5)})(encoder)
-    assert set(found.average.values()) == {0.0}
-    assert found.provenance["undefined"] == ["retrieval 5 of 5 queries"]
+    with pytest.raises(InputError, match="max_length 8 leaves none for a text"):
+        Retrieval({"q": "a"}, {"d": "b", "e": "c"}, {"q": {"d": 1}})(encoder)
 
 
 def test_a_single_document_needs_no_order() -> None:
