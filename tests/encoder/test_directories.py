@@ -1,6 +1,7 @@
 """What a sentence-transformers directory says is honoured, or refused by the name of its key."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,13 @@ def test_word_weights_are_those_of_the_configuration(bert: Path, tmp_path: Path)
     folder = saved(tmp_path, [transformer(bert), short, Pooling(32, "mean")])
     with pytest.raises(InputError, match="weights of 50 tokens"):
         Encoder.from_pretrained(folder)
+
+
+def test_the_empty_folder_of_normalize_may_be_missing(bert: Path, tmp_path: Path) -> None:
+    """git and model hubs keep no empty folders."""
+    folder = saved(tmp_path, [transformer(bert), Pooling(32, "mean"), Normalize()])
+    shutil.rmtree(folder / "2_Normalize")
+    assert same_in_both(folder, tmp_path).normalize
 
 
 @pytest.mark.parametrize("more", [[], [Normalize()], [Normalize(), Dense(32, 16)]])

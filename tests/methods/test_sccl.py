@@ -398,7 +398,7 @@ def test_killed_and_resumed_as_a_process_the_weights_are_bit_equal(directory, tm
     command = ["train", "sccl", *(f"--{key}={value}" for key, value in flags.items()), "--output"]
     whole = textcl(*command, "whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
-    assert ", unchanged " in whole.stdout
+    assert "\nunchanged: " in whole.stdout
 
     process = subprocess.Popen(
         [sys.executable, "-m", "textcl", *command, "run"],

@@ -70,6 +70,9 @@ def read_settings(folder: Path) -> Settings:
     return settings
 
 
+_WITHOUT_FILES = ("Normalize",)  # modules without settings, whose empty folder git and model hubs do not keep
+
+
 class _Chain:
     """The modules of a directory, read in their order."""
 
@@ -92,7 +95,7 @@ class _Chain:
             "Dropout": self.dropout,
         }
         name = kind.rsplit(".", 1)[-1] if kind.startswith("sentence_transformers.") else ""
-        place = inside(folder, module["path"])
+        place = inside(folder, module["path"], may_be_missing=name in _WITHOUT_FILES)
         if name == "Transformer":
             self.transformer(place, module["path"])
         elif name in readers:

@@ -20,11 +20,11 @@ from textcl.errors import InputError
 from textcl.files import safetensors_files
 
 
-def inside(folder: Path, path: str) -> Path:
+def inside(folder: Path, path: str, *, may_be_missing: bool = False) -> Path:
     """The folder `path` of a model directory.
 
     Raises:
-        InputError: If it is outside of the directory, or missing.
+        InputError: If it is outside of the directory, or missing and must not be.
     """
     place = folder / path
     try:
@@ -34,7 +34,7 @@ def inside(folder: Path, path: str) -> Path:
         raise InputError(f"{folder / 'modules.json'} names the folder {path!r}: {error}.") from error
     if not within:
         raise InputError(f"{folder / 'modules.json'} names the folder {path!r}, which is outside of the directory.")
-    if not there:
+    if not there and not may_be_missing:
         raise InputError(f"{folder / 'modules.json'} names the folder {path!r}, which does not exist.")
     return place
 

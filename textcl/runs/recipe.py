@@ -61,10 +61,14 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 # How a fingerprint identifies models; recipe.json has it. Before there was this number, only by their weights.
 SCHEME = 2
 
-# Flags that do not change the weights of a run: where its output goes, how it is reported, and how batches are loaded.
-COSMETIC = frozenset(
+# Where the output of a run goes and what is reported; `Recipe.command` leaves these out.
+_REPORTING = frozenset(
     {"output", "output_dir", "disable_tqdm", "report_to", "run_name", "project", "log_level", "log_level_replica"}
     | {"logging_first_step", "log_on_each_node", "resume_from_checkpoint", "hub_token", "save_total_limit"}
+)
+# Flags that do not change the weights of a run; the others are how it is logged and saved, and how batches are loaded.
+COSMETIC = frozenset(
+    _REPORTING
     | {"logging_steps", "logging_strategy", "save_steps", "save_strategy", "save_on_each_node", "skip_memory_metrics"}
     | {"dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor", "dataloader_in_order"}
     | {"dataloader_persistent_workers", "dataloader_multiprocessing_context", "enable_jit_checkpoint"}
@@ -94,7 +98,7 @@ class Recipe:
         Files are named without their folders.
         """
         defaults = resolve({"method": self.method})[0].flags
-        kept = {k: v for k, v in self.flags.items() if k not in COSMETIC and (v != defaults[k] or k == "seed")}
+        kept = {k: v for k, v in self.flags.items() if k not in _REPORTING and (v != defaults[k] or k == "seed")}
         for key, kind in path_flags(self.method).items():
             if kept.get(key):
                 kept[key] = file_name(str(kept[key])) if kind == "model" else Path(kept[key]).name
