@@ -44,6 +44,7 @@ NOT_RUN = {
 STAND_INS = {"bert-base-uncased": "bundled", "runs/simcse/export": "my-encoder", "--steps 20": "--steps 2"}
 FLAGS_OF_OTHERS = {
     "--extra-index-url": "pip",
+    "--preload": "gunicorn",
     "--fix-pred-lr": "SimSiam's authors",
     "--bootstrap": "benchmarks.significance",
     "--nproc_per_node": "torchrun",

@@ -413,13 +413,13 @@ def test_out_of_memory_in_backward_makes_the_step_again_in_smaller_slices(direct
                 raise torch.OutOfMemoryError("CUDA out of memory.")
 
         method.encoder.backbone.register_forward_pre_hook(hook, with_kwargs=True)
-        for module in method.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0  # a step that is made again draws other masks
         options = {"gradient_cache": True, "bf16": False, "max_steps": 2, "gradient_accumulation_steps": accumulation}
         options |= {"optim": "sgd", "learning_rate": 50.0}  # Adam would take away the size of a gradient
         before = weights(method)
         trainer = ContrastiveTrainer(method, arguments(output, **options), corpus)
+        for module in method.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0  # a step that is made again draws other masks
         trainer.train()
         assert max((value - before[name]).abs().max() for name, value in weights(method).items()) > 1e-2
         return method, int(trainer._duplicates)
