@@ -135,7 +135,14 @@ def test_random_directories_give_the_same_vectors_or_are_refused_by_name(tmp_pat
         theirs = SentenceTransformer(str(tmp_path / str(seed)), device="cpu")
         for options in ({}, {"prompt_name": "other"}):
             expected = theirs.encode(ROWS, **options)
-            found = encoder.encode(ROWS, **options)
+            try:
+                found = encoder.encode(ROWS, **options)
+            except InputError as error:
+                refusal = str(error)
+            if refusal:  # the prompt fills a small max_length, so that all texts would be equal
+                assert f"max_length {encoder.max_length} leaves none for a text" in refusal, seed
+                assert np.ptp(expected, axis=0).max() < 1e-5, seed
+                break
             assert found.shape == expected.shape, seed
             assert np.abs(found - expected).max() < 1e-6 * max(1, np.abs(expected).max()), seed
 
