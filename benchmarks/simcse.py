@@ -101,6 +101,7 @@ def textcl_side(job: Job) -> tuple[Clock, int]:
         Encoder.from_pretrained(job.model, max_length=job.length, dropout=None if job.dropout else 0.0),
         temperature=TEMPERATURE,
         head="none",
+        mask_duplicates=False,  # as the peer
     )
     columns = {"text": job.texts} if job.dropout else {"text": job.texts, "positive": job.positives}
     with tempfile.TemporaryDirectory() as output:
