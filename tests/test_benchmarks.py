@@ -67,7 +67,7 @@ def test_a_benchmark_runs_and_agrees_with_its_peer(name: str, evaluation_sets: P
     rows, printed = benchmark("benchmarks", tmp_path, name, TEXTCL_DATA=str(evaluation_sets))
     check(rows, printed)
     assert "the numbers say nothing about speed" in printed
-    assert any(row["aim"] == EQUAL for row in rows)
+    assert any(row["aim"] == EQUAL for row in rows) or name == "memory"  # it measures sizes alone
     assert any(row["aim"] != EQUAL for row in rows)
 
 
