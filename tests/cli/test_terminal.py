@@ -18,6 +18,7 @@ from support.command import REPOSITORY, environment
 from support.tiny import TEXTS, tiny_encoder_directory
 
 import textcl.cli
+from textcl import files
 from textcl.cli.main import COMMANDS, main
 from textcl.environment import cache_directory, launched
 from textcl.errors import InputError
@@ -189,14 +190,12 @@ def test_the_error_names_the_file_and_not_its_temporary_name(
     def refuse(path: str, *args: Any, **options: Any) -> None:
         raise PermissionError(13, "Permission denied", path)
 
-    import textcl.files
-
     (here / "closed").mkdir(exist_ok=True)
-    monkeypatch.setattr(textcl.files, "write_json", lambda path, value: refuse(f"{path}"))
+    monkeypatch.setattr("textcl.cli.output.write_json", lambda path, value: refuse(f"{path}"))
     assert main(["env", "--json", "closed/x.json"]) == 2
     assert capsys.readouterr().err == "textcl: closed/x.json: Permission denied.\n"
-    beside = str(textcl.files._beside(Path("closed/x.json"), "tmp"))
-    monkeypatch.setattr(textcl.files, "write_json", lambda path, value: refuse(beside))
+    beside = str(files._beside(Path("closed/x.json"), "tmp"))
+    monkeypatch.setattr("textcl.cli.output.write_json", lambda path, value: refuse(beside))
     assert main(["env", "--json", "closed/x.json"]) == 2
     assert capsys.readouterr().err == "textcl: closed/x.json: Permission denied.\n"
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import transformers
 from scipy.stats import spearmanr
 from support.command import environment
+from support.runs import run_until_killed, small_run
 from support.tiny import TEXTS, tiny_encoder_directory
 
 from benchmarks.label_free import figures, read_runs, report
@@ -251,11 +251,7 @@ def work(tmp_path_factory):
 
 
 def recipe_of(work, output, **more):
-    flags = {
-        "method": "simcse",
-        "model": str(work / "bert"),
-        "data": str(work / "texts.txt"),
-        "output": str(output),
+    own = {
         "per_device_train_batch_size": 16,
         "dev": "halves",
         "held_out": 40,
@@ -263,8 +259,8 @@ def recipe_of(work, output, **more):
         "eval_steps": 4,
         "save_steps": 4,
         "learning_rate": 1e-3,
-        **more,
     }
+    flags = small_run(work, output, **{**own, **more})
     return resolve({key: value for key, value in flags.items() if value is not None})[0]
 
 
@@ -319,24 +315,10 @@ def test_the_criterion_and_its_texts_decide_the_fingerprint(work, tmp_path):
 
 def test_resume_keeps_the_choice(work, tmp_path, monkeypatch):
     """Stopped after the best encoder, which is the untouched one, and gone on with to the same choice and weights."""
-
-    class KilledAt6(transformers.TrainerCallback):
-        def on_step_end(self, args, state, control, **kwargs):
-            if state.global_step == 6:
-                raise KeyboardInterrupt
-
-    def stopping(*given):
-        trainer, held_out = make_trainer(*given)
-        trainer.add_callback(KilledAt6())
-        return trainer, held_out
-
     options = {"learning_rate": 0.5, "bf16": False}
     whole = run_recipe(recipe_of(work, tmp_path / "whole", **options))
     recipe = recipe_of(work, tmp_path / "run", **options)
-    with monkeypatch.context() as patched:
-        patched.setattr("textcl.runs.run.make_trainer", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            run_recipe(recipe)
+    run_until_killed(recipe, 6, monkeypatch)
     resumed = run_recipe(recipe, resume=True)
     assert resumed.record.resumed
     assert json.loads((tmp_path / "run" / "best" / "best.json").read_text())["step"] == 0

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.runs import small_run
 from support.tiny import TEXTS, tiny_encoder_directory
 
 from textcl.cli.train import help_page
@@ -116,19 +117,6 @@ def in_tiny(name: str, work: Path, **more: object) -> list[str]:
         **more,
     }
     return [f"--{key}={value}" for key, value in flags.items() if value is not None]
-
-
-def small(work: Path, output: Path, **more: object) -> dict:
-    return {
-        "method": "simcse",
-        "model": str(work / "bert"),
-        "data": str(work / "texts.txt"),
-        "output": str(output),
-        "per_device_train_batch_size": 8,
-        "dev": "none",
-        "max_steps": 3,
-        **more,
-    }
 
 
 def test_every_shipped_recipe_resolves_and_spells_out_what_decides_it() -> None:
@@ -257,7 +245,7 @@ def test_an_unknown_recipe_has_the_nearest_suggested() -> None:
 
 def test_the_fingerprint_is_of_what_decides_the_weights(work: Path, tmp_path: Path) -> None:
     def fingerprint(**more: object) -> str:
-        return resolve({**small(work, tmp_path / "a"), **more})[0].fingerprint()
+        return resolve({**small_run(work, tmp_path / "a"), **more})[0].fingerprint()
 
     copy = tmp_path / "copy.txt"
     copy.write_bytes((work / "texts.txt").read_bytes())
@@ -271,7 +259,9 @@ def test_the_fingerprint_is_of_what_decides_the_weights(work: Path, tmp_path: Pa
 def test_a_run_leaves_a_full_record(work: Path, tmp_path: Path) -> None:
     texts = tmp_path / "texts.txt"
     texts.write_text("\n".join([*TEXTS[:30], *TEXTS[:5]]) + "\n")
-    flags = small(work, tmp_path / "run", data=str(texts), dev=str(work / "pairs.tsv"), eval_steps=1, logging_steps=1)
+    flags = small_run(
+        work, tmp_path / "run", data=str(texts), dev=str(work / "pairs.tsv"), eval_steps=1, logging_steps=1
+    )
     result = run_recipe(resolve(flags)[0])
     record = read_sealed(tmp_path / "run" / "run.json")
     assert record == result.record.to_dict()
@@ -298,21 +288,21 @@ def test_a_run_leaves_a_full_record(work: Path, tmp_path: Path) -> None:
 
 def test_a_directory_with_a_run_is_kept_unless_told_otherwise(work: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
-    first = run_recipe(resolve(small(work, output))[0])
+    first = run_recipe(resolve(small_run(work, output))[0])
     (output / "mine.txt").write_text("a note")
     with pytest.raises(InputError, match=r"--resume.*--overwrite"):
-        run_recipe(resolve(small(work, output))[0])
-    assert run_recipe(resolve(small(work, output))[0], resume=True).record == first.record
+        run_recipe(resolve(small_run(work, output))[0])
+    assert run_recipe(resolve(small_run(work, output))[0], resume=True).record == first.record
     with pytest.raises(InputError, match=r"was started with --temperature 0.05, not 0.1"):
-        run_recipe(resolve(small(work, output, temperature=0.1))[0], resume=True)
-    replaced = run_recipe(resolve(small(work, output, temperature=0.1))[0], overwrite=True)
+        run_recipe(resolve(small_run(work, output, temperature=0.1))[0], resume=True)
+    replaced = run_recipe(resolve(small_run(work, output, temperature=0.1))[0], overwrite=True)
     assert replaced.record.recipe["temperature"] == 0.1
     assert (output / "mine.txt").read_text() == "a note"
 
 
 def test_the_same_recipe_gives_the_same_weights_and_another_seed_others(work: Path, tmp_path: Path) -> None:
     def weights(name: str, **more: object) -> str:
-        result = run_recipe(resolve(small(work, tmp_path / name, **more))[0])
+        result = run_recipe(resolve(small_run(work, tmp_path / name, **more))[0])
         return file_hash(result.export / "model.safetensors")
 
     assert weights("a") == weights("b") != weights("c", seed=1)
@@ -322,7 +312,7 @@ def test_without_sts_b_it_says_so_and_exports_the_last(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("TEXTCL_DATA", str(tmp_path / "nothing"))
-    flags = small(work, tmp_path / "run")
+    flags = small_run(work, tmp_path / "run")
     del flags["dev"]
     with caplog.at_level(logging.WARNING):
         assert run_recipe(resolve(flags)[0]).record.dev is None
@@ -332,7 +322,7 @@ def test_without_sts_b_it_says_so_and_exports_the_last(
 def test_the_model_card_says_what_was_done_and_how_to_do_it_again(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flags = small(work, tmp_path / "run", dev=str(work / "pairs.tsv"), temperature=0.07, eval_steps=1)
+    flags = small_run(work, tmp_path / "run", dev=str(work / "pairs.tsv"), temperature=0.07, eval_steps=1)
     result = run_recipe(resolve(flags)[0])
     card = (result.export / "README.md").read_text(encoding="utf-8")
     _, front, text = card.split("---\n", 2)
@@ -391,7 +381,7 @@ def test_texts_seen_in_training_mark_the_score_of_the_export(
     seen = next(subset for subset in read_sts("STS13", evaluation_sets, "test") if subset.name == "FNWN")
     texts = tmp_path / "texts.txt"
     texts.write_text("\n".join([*seen.first, *TEXTS[:20]]) + "\n", encoding="utf-8")
-    result = run_recipe(resolve(small(work, tmp_path / "run", data=str(texts)))[0])
+    result = run_recipe(resolve(small_run(work, tmp_path / "run", data=str(texts)))[0])
     scored = evaluate(result.export, "sts13,sts16").results
     marks = {name: subset["transductive"] for name, subset in scored["STS13"]["subsets"].items()}
     assert marks == {"FNWN": True, "OnWN": False, "headlines": False}
@@ -405,7 +395,7 @@ def test_a_text_view_makes_the_two_views(work: Path, tmp_path: Path, caplog: pyt
     """Without dropout nothing else could make two views; another rate or view makes other weights."""
 
     def weights(name: str, **more: object) -> str:
-        result = run_recipe(resolve(small(work, tmp_path / name, dropout=0.0, **more))[0])
+        result = run_recipe(resolve(small_run(work, tmp_path / name, dropout=0.0, **more))[0])
         return file_hash(result.export / "model.safetensors")
 
     with pytest.raises(InputError, match="this model has none"):
@@ -428,7 +418,9 @@ def test_labels_are_read_beside_texts(work: Path, tmp_path: Path) -> None:
     assert dataset["label"] == [2, 1, 0, 2, 1, 0]
     assert dataset["text"] == TEXTS[:6]
     assert dataset["positive"] == TEXTS[-1:-7:-1]
-    flags = {**small(work, tmp_path / "run", data=str(pairs), column="sentence_A,sentence_B", label_column="judgment")}
+    flags = {
+        **small_run(work, tmp_path / "run", data=str(pairs), column="sentence_A,sentence_B", label_column="judgment")
+    }
     flags |= {"method": "consert", "objective": "joint", "first_view": "plain", "second_view": "token_cutoff"}
     record = run_recipe(resolve(flags)[0]).record
     assert record.data.rows == len(TEXTS)
@@ -448,14 +440,14 @@ def test_a_run_reads_its_corpus_once_and_hashes_it_once(work: Path, tmp_path: Pa
         Path, "open", lambda self, *args, **named: read.append(self.name) or opened(self, *args, **named)
     )
     monkeypatch.setattr(Path, "read_bytes", lambda self: read.append(self.name) or read_bytes(self))
-    record = run_recipe(resolve(small(work, tmp_path / "run", data=str(corpus)))[0]).record
+    record = run_recipe(resolve(small_run(work, tmp_path / "run", data=str(corpus)))[0]).record
     assert read.count("corpus.csv") == 2  # `read_bytes`, and the `open` in it
     assert record.data.sha256 == file_hash(corpus)
     assert record.data.rows == 20
 
 
 def test_a_record_survives_its_file_and_others_are_refused(work: Path, tmp_path: Path) -> None:
-    record = run_recipe(resolve(small(work, tmp_path / "run"))[0]).record
+    record = run_recipe(resolve(small_run(work, tmp_path / "run"))[0]).record
     assert RunRecord.read(tmp_path / "run") == record
     content = record.to_dict()
     assert RunRecord.from_dict({**content, "of a later version": 1}) == record
@@ -466,7 +458,7 @@ def test_a_record_survives_its_file_and_others_are_refused(work: Path, tmp_path:
 
 
 def test_a_teacher_that_was_trained_again_makes_another_run(work: Path, tmp_path: Path) -> None:
-    flags = {**small(work, tmp_path / "run"), "method": "simcse-plus", "ranking_weight": 0.1}
+    flags = {**small_run(work, tmp_path / "run"), "method": "simcse-plus", "ranking_weight": 0.1}
     folders = [tiny_encoder_directory(tmp_path / name / "teacher", seed=seed) for name, seed in (("a", 0), ("b", 1))]
     first, second = (resolve({**flags, "teacher": str(folder)})[0].fingerprint() for folder in folders)
     assert first != second
@@ -475,7 +467,7 @@ def test_a_teacher_that_was_trained_again_makes_another_run(work: Path, tmp_path
 
 
 def test_tiles_are_a_setting_of_the_trainer(work: Path, tmp_path: Path) -> None:
-    trainer, _ = make_trainer(resolve(small(work, tmp_path / "run", chunk_size=3))[0])
+    trainer, _ = make_trainer(resolve(small_run(work, tmp_path / "run", chunk_size=3))[0])
     assert trainer.method.info_nce.chunk_size == 3
     with pytest.raises(InputError, match=r"chunk.size must be a whole number of at least 1, not 0"):
-        make_trainer(resolve(small(work, tmp_path / "run", chunk_size=0))[0])
+        make_trainer(resolve(small_run(work, tmp_path / "run", chunk_size=0))[0])

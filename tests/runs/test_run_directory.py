@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support.command import environment
 from support.disk import files_limited
+from support.runs import small_run
 from support.tiny import TEXTS, tiny_encoder_directory
 
 from textcl.cli.main import main
@@ -32,25 +33,12 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def flags(work: Path, output: Path, **more: object) -> dict:
-    return {
-        "method": "simcse",
-        "model": str(work / "bert"),
-        "data": str(work / "texts.txt"),
-        "output": str(output),
-        "per_device_train_batch_size": 8,
-        "dev": "none",
-        "max_steps": 3,
-        **more,
-    }
-
-
 def run(work: Path, output: Path, *, resume: bool = False, overwrite: bool = False, **more: object) -> RunResult:
-    return run_recipe(resolve(flags(work, output, **more))[0], resume=resume, overwrite=overwrite)
+    return run_recipe(resolve(small_run(work, output, **more))[0], resume=resume, overwrite=overwrite)
 
 
 def command(work: Path, output: Path, *more: object) -> list[str]:
-    given = (f"--{key}={value}" for key, value in flags(work, output).items() if key != "method")
+    given = (f"--{key}={value}" for key, value in small_run(work, output).items() if key != "method")
     return ["train", "simcse", *given, *map(str, more)]
 
 

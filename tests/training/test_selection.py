@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import transformers
 from datasets import Dataset
 from safetensors.torch import load_file
 from scipy.stats import spearmanr
 from support.comparison import line, record_of
+from support.runs import run_until_killed, small_run
 from support.tiny import OBJECTS, SUBJECTS, TEXTS, VERBS, HashedWords, tiny_encoder_directory
 
 from textcl.cli.main import main
@@ -30,17 +30,6 @@ from textcl.runs.run import make_trainer, run_recipe
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.selection import Selection, select
 from textcl.training.trainer import ContrastiveTrainer
-
-
-class StopAt(transformers.TrainerCallback):
-    """Ends a training as a kill does: nothing is restored, and later steps are missing."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
-            raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +53,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recipe_of(work: Path, output: Path, **more: object):
-    flags = {
-        "method": "simcse",
-        "model": str(work / "bert"),
-        "data": str(work / "texts.txt"),
-        "output": str(output),
+    own = {
         "dev": str(work / "pairs.tsv"),
         "per_device_train_batch_size": 12,
         "max_steps": 12,
@@ -76,8 +61,8 @@ def recipe_of(work: Path, output: Path, **more: object):
         "save_steps": 4,
         "learning_rate": 3e-3,
         "bf16": False,
-        **more,
     }
+    flags = small_run(work, output, **{**own, **more})
     return resolve({key: value for key, value in flags.items() if value is not None})[0]
 
 
@@ -372,16 +357,7 @@ def test_a_killed_run_that_is_resumed_selects_as_an_uninterrupted_one(kind, work
     options = RUINOUS if kind == "ruinous" else helpful(work)
     whole = run_recipe(recipe_of(work, tmp_path / "whole", **options))
     recipe = recipe_of(work, tmp_path / "run", **options)
-
-    def stopping(*given):
-        trainer, held_out = make_trainer(*given)
-        trainer.add_callback(StopAt(6))
-        return trainer, held_out
-
-    with monkeypatch.context() as patched:
-        patched.setattr("textcl.runs.run.make_trainer", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            run_recipe(recipe)
+    run_until_killed(recipe, 6, monkeypatch)
     resumed = run_recipe(recipe, resume=True)
     assert resumed.record.resumed
     assert resumed.record.dev == whole.record.dev

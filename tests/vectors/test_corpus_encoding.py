@@ -39,16 +39,6 @@ ODD = [
 ]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_encoder_directory(tmp_path_factory.mktemp("models") / "bert")
-
-
-@pytest.fixture(scope="module")
-def encoder(model: Path) -> Encoder:
-    return Encoder.from_pretrained(model, device="cpu")
-
-
 def corpus_file(folder: Path, texts: list[str]) -> Path:
     path = folder / "corpus.txt"
     path.write_bytes("".join(text + "\n" for text in texts).encode())

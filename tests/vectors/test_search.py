@@ -22,16 +22,6 @@ QUERIES = [TEXTS[3], "a broken clock in the garden", "the chess player", "boxes"
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_encoder_directory(tmp_path_factory.mktemp("models") / "bert")
-
-
-@pytest.fixture(scope="module")
-def encoder(model: Path) -> Encoder:
-    return Encoder.from_pretrained(model, device="cpu")
-
-
-@pytest.fixture(scope="module")
 def vectors(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return encode_corpus(encoder, TEXTS, tmp_path_factory.mktemp("search") / "v", shard_rows=50)
 

@@ -26,16 +26,6 @@ QUERY = "an old sailor hides a clock"
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_encoder_directory(tmp_path_factory.mktemp("models") / "bert")
-
-
-@pytest.fixture(scope="module")
-def encoder(model: Path) -> Encoder:
-    return Encoder.from_pretrained(model, device="cpu")
-
-
-@pytest.fixture(scope="module")
 def whole(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = encode_corpus(encoder, TEXTS[:40], tmp_path_factory.mktemp("vectors") / "v", shard_rows=8)
     CorpusIndex(directory, encoder)

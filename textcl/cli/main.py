@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # each library has its own for a full disk; all others are bugs
         if not disk_full(error):
             raise
-        return _fail(2, f"The disk is full; what was complete before is kept ({error}).")
+        return _fail(2, _full(error))
     return 0
 
 
@@ -169,10 +169,14 @@ def _check_characters(argument: str) -> None:
         ) from None
 
 
+def _full(error: Exception) -> str:
+    return f"The disk is full; what was complete before is kept ({error})."
+
+
 def reason(error: OSError) -> str:
     """An error of the operating system as a sentence: the file, and what is wrong with it."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"The disk is full; what was complete before is kept ({error})."
+        return _full(error)
     what = error.strerror or str(error) or type(error).__name__
     return f"{target_of(os.fsdecode(error.filename))}: {what}." if error.filename else f"{what}."
 

@@ -11,9 +11,8 @@ from transformers import PreTrainedTokenizerBase
 
 from textcl.encoder import Encoder
 from textcl.encoder.batching import prompt_length
-from textcl.errors import InputError
 from textcl.tokenising import special_edges
-from textcl.views.template import PLACE, Template
+from textcl.views.template import PLACE, Template, check_in_front
 
 
 @dataclass(frozen=True)
@@ -59,11 +58,8 @@ class Prompts:
         column = "text" if column.startswith("text_") else column
         role = (self.query if column == "text" else self.document) if paired else None
         prompt = self.chosen.get(column, self.default if role is None else role)
-        if PLACE in prompt and not self.pooled:
-            raise InputError(
-                f"The prompt {prompt!r} stands around the text, but the encoder does not pool the tokens of its "
-                f"prompts, which works only for prompts in front of the text. Give a prompt without {PLACE}."
-            )
+        if not self.pooled:
+            check_in_front(prompt)
         return prompt
 
     def lengths(

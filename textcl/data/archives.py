@@ -27,6 +27,7 @@ from typing import IO, Any
 
 from textcl.data.catalogue import SetStatus, data_directory, sets_of, status_of
 from textcl.errors import InputError
+from textcl.files import is_alive
 
 logger = logging.getLogger("textcl")
 
@@ -109,14 +110,11 @@ def staging(root: Path) -> Iterator[Path]:
 
 
 def _is_dead(process: str) -> bool:
-    """Whether no process of this machine has this id."""
+    """Whether this is the id of a process of this machine that no longer runs."""
     try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return True
-    except (ValueError, OSError):  # not an id, or a process of another user
+        return not is_alive(int(process))
+    except ValueError:  # not an id
         return False
-    return False
 
 
 def _copy_known(source: Path, stage: Path, sets: Mapping[str, Any]) -> set[str]:

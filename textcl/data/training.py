@@ -20,6 +20,10 @@ BUNDLED_TEXTS = Path(__file__).parents[1] / "assets" / "wordnet" / "glosses.txt"
 _TEXTS = re.compile(r"text(_\d+)?|positive|negative")  # the columns that hold texts
 
 
+READING_OPTIONS = ("column", "label_column", "limit", "drop_unlabelled")
+"""The options of `training_rows`; recipes record them under the same names."""
+
+
 def training_rows(
     path: Path | ReadFile,
     column: str | None = None,

@@ -5,7 +5,7 @@ The modules of a directory are read in their order; `understood.py` says what ha
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,13 +20,13 @@ from textcl.encoder.understood import (
     check_requirements,
     content_of,
     inside,
-    read_json,
     read_tensors,
     tensors,
     typed,
     understood,
 )
 from textcl.errors import InputError
+from textcl.files import read_json
 from textcl.views.template import PLACE
 
 logger = logging.getLogger("textcl")
@@ -171,10 +171,8 @@ class _Chain:
 
     def dense(self, place: Path) -> None:
         file = place / "config.json"
-        content = understood(
-            file,
-            ("in_features", "out_features", "bias", "activation_function", "module_input_name", "use_residual"),
-            module_output_name=[None, content_of(file).get("module_input_name", "sentence_embedding")],
+        content = _understood_layer(
+            file, ("in_features", "out_features", "bias", "activation_function", "use_residual")
         )
         name = str(content.get("activation_function", "torch.nn.modules.activation.Tanh"))
         if not name.startswith("torch.nn.") or name.rsplit(".", 1)[-1] not in ACTIVATIONS:
@@ -186,24 +184,19 @@ class _Chain:
             activation=name.rsplit(".", 1)[-1],
             residual=typed(file, content, "use_residual", bool, False),
         )
-        self._add(place, layer, _load_layer(layer, place), content)
+        self._add(place, _load_layer(layer, place), content)
 
     def layer_norm(self, place: Path) -> None:
         file = place / "config.json"
         layer = Norm(typed(file, understood(file, ("dimension",)), "dimension", int))
         weights = {name.removeprefix("norm."): value for name, value in tensors(place).items()}
-        self._add(place, layer, _load_layer(layer, place, weights), {})
+        self._add(place, _load_layer(layer, place, weights), {})
 
     def normalize(self, place: Path) -> None:
-        file = place / "config.json"
-        content = understood(
-            file,
-            ("module_input_name",),
-            module_output_name=[None, content_of(file).get("module_input_name", "sentence_embedding")],
-        )
-        if content.get("module_input_name", "sentence_embedding") == "sentence_embedding" and not self.pooled:
+        content = _understood_layer(place / "config.json", ())
+        if _input_of(content) == _OF_TEXT and not self.pooled:
             return  # sentence-transformers passes over it, because there is no vector of the text yet
-        self._add(place, UnitLength(), UnitLength(), content)
+        self._add(place, UnitLength(), content)
 
     def dropout(self, place: Path) -> None:
         understood(place / "config.json", ("dropout",))  # it changes no vector
@@ -237,16 +230,29 @@ class _Chain:
                 "modules that change the vectors of tokens."
             )
 
-    def _add(self, place: Path, layer: Any, loaded: Any, content: Mapping[str, Any]) -> None:
-        of_tokens = content.get("module_input_name", "sentence_embedding") == "token_embeddings"
-        known = of_tokens or content.get("module_input_name", "sentence_embedding") == "sentence_embedding"
+    def _add(self, place: Path, layer: torch.nn.Module, content: Mapping[str, Any]) -> None:
+        name = _input_of(content)
+        of_tokens = name == _OF_TOKENS
+        known = of_tokens or name == _OF_TEXT
         if not known or of_tokens == self.pooled or (of_tokens and self.settings.token_weights is not None):
             raise InputError(
-                f"{place / 'config.json'} says module_input_name: "
-                f"{content.get('module_input_name', 'sentence_embedding')}, which textcl does not support at this "
+                f"{place / 'config.json'} says module_input_name: {name}, which textcl does not support at this "
                 "place: token_embeddings before the Pooling and without WordWeights, sentence_embedding behind it."
             )
-        (self.settings.token_layers if of_tokens else self.settings.layers).append(loaded)
+        (self.settings.token_layers if of_tokens else self.settings.layers).append(layer)
+
+
+_OF_TEXT, _OF_TOKENS = "sentence_embedding", "token_embeddings"  # what sentence-transformers calls their vectors
+
+
+def _input_of(content: Mapping[str, Any]) -> Any:
+    """Which vectors a layer changes: those of the texts or those of their tokens."""
+    return content.get("module_input_name", _OF_TEXT)
+
+
+def _understood_layer(file: Path, keys: Collection[str]) -> dict[str, Any]:
+    """The content of a layer's config.json; the layer writes to where it reads."""
+    return understood(file, (*keys, "module_input_name"), module_output_name=[None, _input_of(content_of(file))])
 
 
 def _modules(file: Path, modules: Any) -> list[dict[str, Any]]:

@@ -370,7 +370,7 @@ class Encoder(nn.Module):
         Raises:
             InputError: If the prompt stands around the text, and `pool_prompt` is False.
         """
-        return tokenize_prompted(self, texts, prompt)
+        return tokenize_prompted(self, as_texts(texts), prompt)
 
     def settings(self) -> export.Settings:
         """The settings that an export holds in addition to backbone and tokenizer."""

@@ -21,11 +21,9 @@ from textcl.encoder.batching import (
     to_device,
 )
 from textcl.encoder.forward import embed_slice
-from textcl.errors import InputError
 from textcl.progress import Progress
-from textcl.texts import as_texts
 from textcl.tokenising import tokenize
-from textcl.views.template import PLACE, in_prompt
+from textcl.views.template import check_in_front, in_prompt
 
 if TYPE_CHECKING:
     from textcl.encoder.encoder import Encoder
@@ -81,14 +79,10 @@ def encode_texts(
 
 def tokenize_prompted(encoder: "Encoder", texts: Sequence[str], prompt: str) -> Tokens:
     """Texts with a prompt as token tensors, see `Encoder.tokenize`."""
-    texts, wrap = as_texts(texts), in_prompt(prompt, encoder.tokenizer, encoder.max_length)
+    wrap = in_prompt(prompt, encoder.tokenizer, encoder.max_length)
     tokens = cast(Tokens, tokenize(encoder.tokenizer, [wrap(text) for text in texts], encoder.max_length))
     if prompt and not encoder.pool_prompt:
-        if PLACE in prompt:
-            raise InputError(
-                f"The prompt {prompt!r} stands around the text, but the encoder does not pool the tokens of its "
-                f"prompts, which works only for prompts in front of the text. Give a prompt without {PLACE}."
-            )
+        check_in_front(prompt)
         skipped = prompt_length(encoder.tokenizer, prompt, encoder.max_length)
         tokens["prompt_lengths"] = np.full(len(texts), skipped)
     return tokens

@@ -200,7 +200,7 @@ def load_model(auto: Any, folder: Path, config: Any, dtype: torch.dtype) -> tupl
     Args:
         auto: A class of models, or one that chooses the architecture, such as `AutoModel`.
         folder: The directory.
-        config: Its configuration, see `load_config`.
+        config: The model's configuration, see `load_config`.
         dtype: Type of the weights.
 
     Raises:

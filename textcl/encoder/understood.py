@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from textcl.errors import InputError
-from textcl.files import safetensors_files
+from textcl.files import read_json, safetensors_files
 
 
 def inside(folder: Path, path: str, *, may_be_missing: bool = False) -> Path:
@@ -49,18 +49,6 @@ def content_of(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{file} is damaged: it must hold a JSON object, not a {type(content).__name__}.")
     return content
-
-
-def read_json(file: Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        InputError: If the file cannot be read.
-    """
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
 
 
 def understood(file: Path, keys: Collection[str], **only: Collection[Any]) -> dict[str, Any]:

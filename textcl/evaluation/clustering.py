@@ -32,7 +32,6 @@ from textcl.metrics.clustering import (
     normalized_mutual_information,
     pairwise,
 )
-from textcl.metrics.labels import number_labels
 from textcl.texts import as_texts
 from textcl.version import library_versions
 
@@ -74,15 +73,8 @@ class Clustering:
             raise InputError("Clustering needs at least one set and one seed.")
         self.classes: dict[str, int] = {}
         for name, own in self.sets.items():
-            texts, labels = texts_and_labels(name, own)
-            numbers, classes = number_labels(labels, f"{name}, labels")
-            self.sets[name] = as_texts(texts, f"{name}, texts"), numbers
-            if len(self.sets[name][0]) != len(numbers):
-                found = len(self.sets[name][0])
-                raise InputError(f"{name} has {found:,} texts and {len(numbers):,} labels; each text needs one.")
-            if len(classes) < 2:
-                raise InputError(f"{name} has {len(classes)} classes; clustering needs at least two.")
-            self.classes[name] = len(classes)
+            texts, labels, self.classes[name] = texts_and_labels(name, own, "clustering")
+            self.sets[name] = texts, labels
         self.seeds = tuple(seeds)
         self.name = "-".join(["clustering", *map(str.lower, self.sets)]) if len(self.sets) == 1 else "clustering"
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from textcl.errors import InputError
+from textcl.metrics.labels import number_labels
+from textcl.texts import as_texts
 
 ROUNDING = 1e-6  # cosines of float32 vectors that differ by no more are equal but for rounding
 _LARGEST = float(np.finfo(np.float32).max)  # larger values count as infinite: their squares overflow
@@ -56,15 +58,30 @@ def cosine(first: Any, second: Any) -> np.ndarray:
     return np.full_like(cosines, cosines[0]) if len(cosines) and np.ptp(cosines) <= ROUNDING else cosines
 
 
-def texts_and_labels(name: str, own: Any) -> tuple[Any, Any]:
-    """The two parts of a user's own labelled set.
+def texts_and_labels(name: str, own: Any, task: str) -> tuple[list[str], list[int], int]:
+    """The parts of a user's own labelled set.
+
+    Args:
+        name: The name of the set, for messages.
+        own: The pair `(texts, labels)`.
+        task: What the set is for, for a message: "a classification".
+
+    Returns:
+        The texts, the number of each text's class, and how many classes there are.
 
     Raises:
-        InputError: `own` is not a pair.
+        InputError: `own` is not a pair, a label is missing, a text is not a string, there are not as many labels as
+            texts, or there is only one class.
     """
     if not isinstance(own, (tuple, list)) or len(own) != 2:
         raise InputError(f"{name} must be a pair: (texts, labels).")
-    return own[0], own[1]
+    numbers, classes = number_labels(own[1], f"{name}, labels")
+    texts = as_texts(own[0], f"{name}, texts")
+    if len(texts) != len(numbers):
+        raise InputError(f"{name} has {len(texts):,} texts and {len(numbers):,} labels; each text needs one.")
+    if len(classes) < 2:
+        raise InputError(f"{name} has {len(classes)} classes; {task} needs at least two.")
+    return texts, numbers, len(classes)
 
 
 def describe(encoder: Any) -> dict[str, Any]:

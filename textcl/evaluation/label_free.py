@@ -289,9 +289,8 @@ class LabelFree:
         needed = {view: self._views[view] for name in self.criteria for view in CRITERIA[name].views}
         found, row_of = encode_distinct(encoder, (t for texts in needed.values() for t in texts), **encode_arguments)
         rows = torch.as_tensor(found.toarray() if hasattr(found, "toarray") else found, dtype=torch.float32)
-        if (
-            not rows.any()
-        ):  # zero vectors would be as far apart as orthogonal ones, so that uniformity would praise them
+        # zero vectors would be as far apart as orthogonal ones, so that uniformity would praise them
+        if not rows.any():
             raise InputError("The encoder returns the zero vector for every text; a zero vector has no direction.")
         rows = torch.nn.functional.normalize(rows, dim=1)
         embedded = {view: rows[[row_of[text] for text in texts]] for view, texts in needed.items()}

@@ -47,8 +47,9 @@ class Retrieval:
         documents: `{id: text}`.
         relevance: `{query id: {document id: grade}}`.
         titles: `{id: title}` of documents whose text begins with a title.
-        identical_ids: Of a document with the id of a query: "keep" ranks it; "drop" leaves it out of this query's
-            ranking, as BEIR does; None leaves it out if it has the query's text too, apart from case, spaces and title.
+        identical_ids: Whether a document that has the id of a query is ranked for this query. "keep": it is ranked.
+            "drop": it is left out, as in BEIR. None: it is left out if it has the query's text too, apart from case,
+            spaces and title.
             Some sets, such as ArguAna and Quora, have their queries among the documents; others number both from 1.
             What is left out is reported.
         chunk_size: The number of documents that are encoded, and whose embeddings are in memory, at a time.

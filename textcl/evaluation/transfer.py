@@ -26,8 +26,6 @@ from textcl.evaluation.kinds import REGRESSION, TRANSFER
 from textcl.evaluation.logistic import Fold, Training, expected_class, predict, solve, train, with_ones
 from textcl.evaluation.results import Result, averages
 from textcl.files import read_results
-from textcl.metrics.labels import number_labels
-from textcl.texts import as_texts
 from textcl.version import library_versions
 
 logger = logging.getLogger("textcl")
@@ -88,7 +86,7 @@ class Transfer:
             if name not in known:
                 raise InputError(f"There is no {what} '{name}'; there are {', '.join(known)}.{nearest(name, known)}")
         if isinstance(tasks, Mapping):
-            self.tasks = {name: {"all": _own(name, *texts_and_labels(name, own))} for name, own in tasks.items()}
+            self.tasks = {name: {"all": _own(name, own)} for name, own in tasks.items()}
         else:
             directory = None if data_dir is None else Path(data_dir)
             self.tasks = {name: read_transfer(name, directory) for name in tasks}
@@ -295,13 +293,8 @@ def _grid(mode: str, *, folds_of_train: bool = False) -> np.ndarray:
     return STRENGTHS_OF_FOLDS if folds_of_train else STRENGTHS
 
 
-def _own(name: str, texts: Sequence[str], labels: Sequence[Any]) -> Examples:
-    numbers, classes = number_labels(labels, f"{name}, labels")
-    texts = as_texts(texts, f"{name}, texts")
-    if len(texts) != len(numbers):
-        raise InputError(f"{name} has {len(texts):,} texts and {len(numbers):,} labels; each text needs one.")
-    if len(classes) < 2:
-        raise InputError(f"{name} has {len(classes)} classes; a classification needs at least two.")
+def _own(name: str, own: Any) -> Examples:
+    texts, numbers, _ = texts_and_labels(name, own, "a classification")
     return Examples.ordered([(text,) for text in texts], numbers)
 
 

@@ -87,11 +87,10 @@ class DeCLUTR(Method):
         super().__init__(encoder)
         room = encoder.max_length - sum(prompt_edges(encoder.tokenizer, encoder.prompt_text()))
         longest = min(longest_span, room)
-        if not 1 <= shortest_span <= longest or min(anchors, positives) < 1:
+        if shortest_span > longest:
             raise InputError(
-                f"Spans of {shortest_span} to {longest_span} tokens, {anchors} anchors per document and {positives} "
-                f"positives per anchor cannot be sampled: this encoder takes up to {room} tokens in a span. Set "
-                "shortest_span from 1 to that number and at most longest_span; set anchors and positives to 1 or more."
+                f"Spans of {shortest_span} to {longest_span} tokens cannot be sampled: this encoder takes up to {room} "
+                "tokens in a span. Choose a shortest_span of at most that number and at most longest_span."
             )
         self.anchors = anchors
         self.positives = positives

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from textcl.data.sts import Subset
-from textcl.data.training import find_corpus, training_rows
+from textcl.data.training import READING_OPTIONS, find_corpus, training_rows
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.evaluation.encoding import encode_distinct
@@ -19,7 +19,6 @@ QUERIES = 8
 NEIGHBOURS = 3
 CLUSTERS = 8
 SHOWN_LABELS = 9  # the most frequent labels have a colour each; all others share one
-READING = ("column", "label_column", "limit", "drop_unlabelled")
 
 
 def untouched(recipe: dict[str, Any], after: Encoder) -> Encoder:
@@ -55,7 +54,7 @@ def sample_corpus(recipe: dict[str, Any]) -> Sample:
         InputError: The corpus no longer exists, or cannot be read.
     """
     path: Path = find_corpus(recipe["data"])
-    rows = training_rows(path, **{key: recipe[key] for key in READING if key in recipe})
+    rows = training_rows(path, **{key: recipe[key] for key in READING_OPTIONS if key in recipe})
     labels = [str(label) for label in rows["label"]] if recipe.get("label_column") else None
     return _draw(list(rows["text"]), labels, f"the training corpus, {path.name}")
 

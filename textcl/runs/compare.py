@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from textcl.data.training import find_corpus, training_rows
+from textcl.data.training import READING_OPTIONS, find_corpus, training_rows
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.evaluation import MeanWordVectors, Suite, TfidfEncoder, mark_transductive, whitening
@@ -227,7 +227,7 @@ def _die_with_parent() -> None:
 def _baseline(row: Row) -> Any:
     kind, _, pooling = row.name.partition(":")
     flags = row.recipe.flags
-    reading = {key: flags[key] for key in ("column", "label_column", "limit", "drop_unlabelled")}
+    reading = {key: flags[key] for key in READING_OPTIONS}
     if kind in ("untouched", "sif", "whitening"):
         template = None if pooling else flags.get("template")  # pooling "mask" needs the template's mask token
         pooling = pooling or flags["test_pooling"] or flags["pooling"]

@@ -14,7 +14,7 @@ from textcl.collator.collator import COLUMNS
 from textcl.data import verify
 from textcl.data.corpora import hold_out
 from textcl.data.formats import ReadFile
-from textcl.data.training import find_corpus, training_rows
+from textcl.data.training import READING_OPTIONS, find_corpus, training_rows
 from textcl.encoder import Encoder
 from textcl.encoder.pooling import POOLINGS, check_pooling
 from textcl.errors import InputError
@@ -168,7 +168,7 @@ def make_trainer(
     args = ContrastiveTrainingArguments(output_dir=str(recipe.flags["output"]), **arguments)
     dataset = training_rows(
         corpus or find_corpus(recipe.flags["data"]),
-        **{key: recipe.flags[key] for key in ("column", "label_column", "limit", "drop_unlabelled")},
+        **{key: recipe.flags[key] for key in READING_OPTIONS},
     )
     dev = recipe.flags["dev"]
     held_out: list[str] = []

@@ -128,9 +128,8 @@ class ContrastiveTrainingArguments(TrainingArguments):
             self.dataloader_num_workers = min(4, (os.cpu_count() or 1) - 1) if torch.cuda.is_available() else 0
         if self.accelerator_config is None and torch.cuda.is_available() and self.dataloader_pin_memory:
             self.accelerator_config = {"non_blocking": True}  # a batch is copied while the GPU computes
-        self.logs_by_length = (
-            self.logging_steps is None
-        )  # `ProgressCallback` sets the steps, once their number is known
+        # `ProgressCallback` sets the steps, once their number is known
+        self.logs_by_length = self.logging_steps is None
         if self.logging_steps is None:
             self.logging_steps = 50
         self.shows_no_progress = bool(self.disable_tqdm)

@@ -27,9 +27,10 @@ logger = logging.getLogger("textcl")
 COMPLETE = "complete.json"
 SEAL = "seal.json"  # in `best/`, of all its files
 BEST_FILE = re.compile(rf"best\.json|{re.escape(SEAL)}|method\.safetensors|encoder/({MODEL_FILE.pattern})")
+# The Trainer's files, the weights and the tokenizer, and what a killed process left.
 CHECKPOINT_FILE = re.compile(
     r"complete\.json|start\.safetensors|(optimizer|scheduler|scaler)\.pt|rng_state(_\d+)?\.pth|trainer_state\.json|training_args\.bin"
-    r"|\.tmp\w*|\..+\.tmp|" + MODEL_FILE.pattern  # of a process that was killed  # the weights, and the tokenizer
+    r"|\.tmp\w*|\..+\.tmp|" + MODEL_FILE.pattern
 )
 
 

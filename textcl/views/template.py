@@ -93,3 +93,12 @@ def in_prompt(prompt: str, tokenizer: Any, max_length: int) -> Callable[[str], s
         return Template(prompt, tokenizer, max_length)
     check_room(tokenizer, max_length, prompt)
     return lambda text: prompt + text
+
+
+def check_in_front(prompt: str) -> None:
+    """Raises an InputError if the prompt stands around the text, for an encoder with `pool_prompt` False."""
+    if PLACE in prompt:
+        raise InputError(
+            f"The prompt {prompt!r} stands around the text, but the encoder does not pool the tokens of its "
+            f"prompts, which works only for prompts in front of the text. Give a prompt without {PLACE}."
+        )
