@@ -26,6 +26,7 @@ COMMANDS = {
     "methods": "list the methods that train can use",
     "recipes": "list the recipes that textcl ships",
     "compare": "train several recipes with several seeds; one table of mean ± sd",
+    "adapt": "look for an encoder that is better for your own texts, with a verdict",
     "eval": "score an encoder on STS, clustering, SentEval's transfer tasks or retrieval, or describe its geometry",
     "encode": "turn a file of texts into vectors; resumes after an interruption",
     "search": "find the texts nearest to a query, in what encode wrote",

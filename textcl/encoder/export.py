@@ -32,7 +32,7 @@ _ONE_AT_A_TIME = RLock()
 MODEL_FILE = re.compile(
     r"(\d+_(Transformer|Pooling|Dense|Normalize|WordWeights|WeightedLayerPooling|LayerNorm|Dropout)/)?"
     r"(((tokenizer|generation|adapter|sentence_\w+)_)?config\.json|config_sentence_transformers\.json"
-    r"|(modules|textcl|overlap|tokenizer|vocab|special_tokens_map|added_tokens)\.json|vocab\.txt|merges\.txt"
+    r"|(modules|textcl|overlap|adapt|tokenizer|vocab|special_tokens_map|added_tokens)\.json|vocab\.txt|merges\.txt"
     r"|(model(-\d+-of-\d+)?|head|projection|token_weights|adapter_model)\.safetensors|model\.safetensors\.index\.json"
     r"|pytorch_model(-\d+-of-\d+)?\.bin|pytorch_model\.bin\.index\.json"
     r"|(spiece|spm|tokenizer|sentencepiece\.bpe)\.model|chat_template\.jinja|README\.md|\.gitattributes)"

@@ -61,7 +61,7 @@ def load(name: str, pooling: str | None, dropout: float | None, dtype: torch.dty
     Raises:
         InputError: If there is no such model, or it holds something that textcl cannot load safely.
     """
-    folder = _locate(str(BUNDLED) if name == "bundled" else name)
+    folder = directory_of(name)
     settings = read_settings(folder)
     place = folder / settings.backbone
     config = load_config(place)
@@ -107,9 +107,9 @@ def in_float32(layers: Iterable[nn.Module], dtype: torch.dtype) -> list[nn.Modul
     return [layer.to(torch.promote_types(dtype, torch.float32)) for layer in layers]
 
 
-def _locate(name: str) -> Path:
+def directory_of(name: str) -> Path:
     """The local directory of a model, downloaded from the hub if it is not on disk."""
-    folder = Path(name)
+    folder = BUNDLED if name == "bundled" else Path(name)
     if folder.is_dir():
         if not any((folder / name).is_file() for name in ("config.json", "modules.json", adapter.CONFIG)):
             raise InputError(

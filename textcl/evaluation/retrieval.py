@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from textcl.progress import Progress
 from textcl.version import library_versions
 
 logger = logging.getLogger("textcl")
+
+Id = TypeVar("Id", str, int)
 
 DEPTH = 100  # nearest documents that are kept for each query
 CUT = 10
@@ -257,7 +259,7 @@ class Retrieval:
         ], flat
 
 
-def score_ranking(ranking: Sequence[str], grades: Mapping[str, float]) -> dict[str, float]:
+def score_ranking(ranking: Sequence[Id], grades: Mapping[Id, float]) -> dict[str, float]:
     """The four metrics of one query.
 
     Args:

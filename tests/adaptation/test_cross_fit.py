@@ -1,0 +1,73 @@
+"""Cross-fitting: nothing is judged by what it was trained or selected with, and the stronger pull wins a tie."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from textcl.adaptation.cross_fit import FOLDS, PULLS, choose, cross_fit, folds_of, scores_by_fold, select
+from textcl.adaptation.evidence import Lexical
+
+UNITS = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2, 3])
+
+
+@dataclass
+class Told:
+    """Evidence whose score under a map is what the map says of the query."""
+
+    units: np.ndarray
+    task: ClassVar[str] = "a test"
+    measure: ClassVar[str] = "points"
+
+    def scores(self, rows: np.ndarray, maps: Sequence[np.ndarray | None], lexical: Lexical | None = None) -> np.ndarray:
+        return np.array([np.zeros(len(rows)) if each is None else each[rows] for each in maps])
+
+
+def seen_marks(pull: float, allowed: np.ndarray) -> np.ndarray:
+    """A "map" that gives 100 to each query whose unit was trained on, and 0 to the others."""
+    return 100.0 * allowed[UNITS]
+
+
+def test_no_unit_is_judged_or_selects_by_a_map_that_has_seen_it():
+    found = cross_fit(Told(UNITS), 10, seen_marks)
+    assert not found.after.any()
+    assert not found.each.any()
+    assert [folds.mean() for folds in found.maps] == pytest.approx([80.0] * FOLDS, abs=15)  # trained on four of five
+
+
+def test_queries_of_one_unit_are_in_one_fold_and_folds_are_of_nearly_equal_size():
+    folds = folds_of(103, seed=3)
+    assert set(np.bincount(folds)) == {20, 21}
+    asked = folds_of(10)[UNITS]
+    assert (asked[10:] == asked[:4]).all()
+
+
+def test_the_candidate_that_each_fold_chose_is_the_one_that_judges_it():
+    def better_if_weaker(pull: float, allowed: np.ndarray) -> np.ndarray:
+        return np.full(len(UNITS), 1 / pull)
+
+    found = cross_fit(Told(UNITS), 10, better_if_weaker)
+    assert found.chosen == [len(PULLS) - 1] * FOLDS
+    assert (found.after == 1 / PULLS[-1]).all()
+    assert found.choice == len(PULLS) - 1
+    assert (scores_by_fold(Told(UNITS), found) == [[0.0] * len(UNITS), [10.0] * len(UNITS)]).all()
+
+
+def test_the_strongest_pull_within_one_standard_error_is_selected():
+    best = np.array([1.0, 3.0, 1.0, 3.0])
+    assert select(np.array([best - [0, 1, 0, 1], best])) == 1  # 0.5 below, the error is 0.29
+    assert select(np.array([best - [1, -0.6, 1, -0.6], best])) == 0  # 0.2 below, the error is 0.46
+    assert select(np.array([best, best])) == 0
+    assert select(np.array([best + 1, best])) == 0
+
+
+def test_where_nothing_was_trained_on_the_evidence_the_other_folds_select():
+    units = np.arange(50)
+    folds = folds_of(50)
+    flattering = np.where(folds == 0, 50.0, 0.0)  # good at one fold only, which must not choose it for itself
+    maps = [np.full(50, 1.0), flattering, np.zeros(50)]
+    found = choose(Told(units), maps)
+    assert found.chosen[0] == 0
+    assert (found.after[folds == 0] == 1.0).all()

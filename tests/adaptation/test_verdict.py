@@ -1,0 +1,87 @@
+"""The verdict: one test, an interval, a minimum, no loss elsewhere, and a count of looks."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from textcl.adaptation.ledger import count_look
+from textcl.adaptation.verdict import Comparison, compare, judge
+
+
+def found(
+    difference: float, p_value: float, low: float | None = None, error: float = 0.5, task: str = "a task"
+) -> Comparison:
+    low = difference - 1 if low is None else low
+    return Comparison(task, "nDCG@10", 50.0, 50.0 + difference, low, difference + 1, p_value, 300, error)
+
+
+def test_a_comparison_by_hand():
+    before, after = np.array([0.0, 100.0, 50.0, 0.0]), np.array([100.0, 100.0, 50.0, 50.0])
+    result = compare(before, after, np.array([0, 0, 1, 2]), "a task")
+    assert (result.before, result.after, result.difference, result.units) == (37.5, 75.0, 37.5, 3)
+    # sums of the units: 100, 0, 50; of the four sign patterns of the two that are not 0, two are as far from 0
+    assert result.p_value == 0.5
+
+
+def test_the_interval_holds_the_truth_nineteen_times_in_twenty():
+    generator, covered = np.random.default_rng(0), 0
+    for _ in range(100):
+        units = np.repeat(np.arange(60), 2)
+        shift = 3 + np.repeat(generator.normal(0, 10, 60), 2) + generator.normal(0, 5, 120)
+        result = compare(np.zeros(120), shift, units, "a task")
+        covered += result.low <= 3 <= result.high
+    assert 88 <= covered <= 100
+
+
+def test_queries_of_one_unit_do_not_make_the_interval_narrower():
+    generator = np.random.default_rng(1)
+    shift = generator.normal(1, 5, 40)
+    once = compare(np.zeros(40), shift, np.arange(40), "a task")
+    repeated = compare(np.zeros(400), np.tile(shift, 10), np.tile(np.arange(40), 10), "a task")
+    assert repeated.error == pytest.approx(once.error, rel=0.1)
+    assert repeated.p_value == pytest.approx(once.p_value, abs=0.02)
+
+
+def test_the_smallest_difference_is_shown_four_times_in_five():
+    assert found(0, 1, error=1.0).smallest() == pytest.approx(1.96 + 0.84, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("main", "second", "guards", "outcome"),
+    [
+        (found(2, 0.001), found(1, 0.2), [found(-0.1, 0.5)], "better"),
+        (found(2, 0.001), None, [], "better"),
+        (found(2, 0.06), None, [], "no difference"),
+        (found(0.9, 0.001), None, [], "no difference"),  # less than the point that counts
+        (found(-2, 0.001), None, [], "worse"),
+        (found(2, 0.001), found(-1, 0.01), [], "worse"),
+        (found(2, 0.001), found(-1, 0.3), [], "better"),
+        (found(2, 0.001), None, [found(-1, 0.1, low=-2.1)], "worse"),
+        (found(2, 0.001), None, [found(-1, 0.1, low=-1.9)], "better"),
+    ],
+)
+def test_what_the_verdict_is(main: Comparison, second: Comparison | None, guards: list[Comparison], outcome: str):
+    assert judge(main, 1.0, second, guards).outcome == outcome
+
+
+def test_looks_and_models_make_the_level_smaller():
+    main = found(2, 0.02)
+    assert judge(main, 1.0, None, []).outcome == "better"
+    assert judge(main, 1.0, None, [], looks=3).outcome == "no difference"
+    assert judge(main, 1.0, None, [], models=3).outcome == "no difference"
+    assert "look number 3" in judge(main, 1.0, None, [], looks=3).sentence()
+
+
+def test_a_sentence_names_measure_interval_and_groups():
+    assert judge(found(2, 0.001, task="finding a body by its title"), 1.0, found(1, 0.5), []).sentence() == (
+        "VERDICT: better at finding a body by its title: nDCG@10 50.0 → 52.0, +2.0 (95 % interval +1.0 to +3.0); "
+        "300 groups of texts; a difference of 1.4 could have been shown"
+    )
+
+
+def test_a_look_counts_once_and_only_for_its_own_evidence(tmp_path: Path):
+    ledger = tmp_path / "looks" / "ledger.jsonl"
+    assert [count_look("texts", look, ledger) for look in ("a", "b", "a", "c")] == [1, 2, 1, 3]
+    assert count_look("other texts", "c", ledger) == 1
+    assert count_look("texts", "d", tmp_path / "another" / "ledger.jsonl") == 1

@@ -1,0 +1,206 @@
+"""`adapt`: a better encoder for a user's own texts if there is one, and a verdict on it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from textcl.adaptation.between import try_encoders
+from textcl.adaptation.candidates import try_candidates
+from textcl.adaptation.corpus import check_known, read_corpus
+from textcl.adaptation.ledger import count_look
+from textcl.adaptation.linear_map import with_linear_map
+from textcl.adaptation.trial import Purpose, Retrieval, Settings, Work
+from textcl.adaptation.verdict import Verdict, judge
+from textcl.adaptation.workplace import Workplace
+from textcl.encoder import Encoder
+from textcl.encoder.card import model_card
+from textcl.encoder.export import MODEL_FILE
+from textcl.encoder.load import directory_of
+from textcl.environment import launched
+from textcl.errors import InputError
+from textcl.files import atomic_directory, check_output, check_replaceable, content_hash, file_hash, write_json
+from textcl.locks import taken
+from textcl.version import library_versions
+
+logger = logging.getLogger("textcl")
+
+RECORD = "adapt.json"
+MINIMUM = 1.0  # points; a smaller gain does not count
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """The result of `adapt`.
+
+    Attributes:
+        encoder: The encoder to use: the adapted one if it is better, else the untouched one.
+        verdict: Whether it is better.
+        lines: What the command prints; the verdict and what was exported come last.
+        record: All of it, as adapt.json holds it.
+    """
+
+    encoder: Encoder
+    verdict: Verdict
+    lines: list[str]
+    record: dict[str, Any]
+
+
+def adapt(
+    model: str | Path,
+    data: Any,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    columns: Sequence[str] = (),
+    purpose: Purpose = "search",
+    dev: str | None = None,
+    retrieval: Retrieval = "dense",
+    bm25_weight: float = 0.35,
+    language: str = "english",
+    minutes: float = 20.0,
+    ledger: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+) -> Adapted:
+    """Looks for an encoder that is better for the user's own texts, and says honestly whether there is one.
+
+    Candidates are linear maps behind the frozen vectors, trained to bring the parts of a text together (its title and
+    its body; a sentence and the rest; its halves) and held close to the identity (see `fit_linear_map`). They are
+    judged by known-item queries: such a part has to find its document among all documents. Five folds of texts are
+    judged in turn by candidates that were trained and selected without them (`cross_fit`). One test decides, and the
+    encoder is changed only if it is better by at least a point, not worse at another kind of query, and has not
+    forgotten what sentences mean in general.
+
+    Args:
+        model: A name or path that `Encoder.from_pretrained` takes. Several with commas between them: nothing is
+            trained, and the verdict is on the best of the others beside the first.
+        data: Texts, as `textcl.load_texts` takes them.
+        output: The directory of the encoder to use: the adapted one if it is better, else the untouched one; with
+            adapt.json. The same call goes on with an interrupted work. None: nothing is kept.
+        columns: The column of the texts, or the columns of titles and texts.
+        purpose: What the encoder is for.
+        dev: Evidence of the user's own in place of known items: "beir:FOLDER", judged queries in BEIR's layout;
+            "pairs:FILE", rows of two texts that belong together, which are trained on as well; "labels:FILE", texts
+            with labels, for clusters.
+        retrieval: "dense": vectors alone are searched. "hybrid": words count as well, for both sides.
+        bm25_weight: The weight of words, see `textcl.vectors.fusion.fuse`.
+        language: The language of the texts, for the stems of words.
+        minutes: About how long this may take. Fewer texts are looked at if there is no time for all.
+        ledger: The file that counts the looks at the same texts; default: one in the user's cache folder.
+        seed: The seed of batches, folds and tests.
+
+    Raises:
+        InputError: For bad input of any kind, before anything is written.
+
+    Example:
+        >>> adapted = textcl.adapt("bundled", "tickets.csv", "better", columns=("subject", "body"))  # doctest: +SKIP
+        >>> adapted.verdict.outcome  # doctest: +SKIP
+        'better'
+    """
+    if launched().ranks > 1:
+        raise InputError("adapt works in one process; start it without torchrun.")
+    settings = Settings(purpose, dev, retrieval, bm25_weight, language, minutes, seed)
+    settings.evidence()
+    corpus = read_corpus(data, columns)
+    if output is not None:
+        check_replaceable(output, MODEL_FILE)
+        check_output(output, folder=True)
+    names = [str(model)] if Path(model).is_dir() else str(model).split(",")
+    encoders = [Encoder.from_pretrained(name) for name in names]
+    for encoder in encoders:
+        check_known(encoder, corpus)
+    models = [encoder.fingerprint() for encoder in encoders]
+    if len({*models}) < len(models):
+        raise InputError(f"Two of {model} are the same encoder; name different ones.")
+    identity = content_hash({**asdict(settings), "models": models, "corpus": corpus.hash(), "dev": _dev_hash(dev)})
+    with _place(output) as place:
+        work = Work(encoders[0], corpus, place, settings)
+        trial = try_encoders(work, encoders[1:], identity) if encoders[1:] else try_candidates(work, identity)
+        verdict = Verdict("not measured", trial.why)
+        if trial.main is not None:
+            looks = count_look(trial.evidence, identity, ledger)
+            others = max(1, len(names) - 1)
+            verdict = judge(trial.main, MINIMUM, trial.second, trial.guards, looks=looks, models=others)
+        chosen, name, what = encoders[0], names[0], "the untouched encoder"
+        if verdict.outcome == "better" and trial.best is not None:
+            chosen, name = encoders[1 + trial.best], names[1 + trial.best]
+            what = f"{name}, untouched"
+        elif verdict.outcome == "better" and trial.weight is not None:
+            chosen = with_linear_map(encoders[0], trial.weight)
+            what = f"the adapted encoder: a linear map behind the vectors of {Path(name).name}, pull {trial.pull:g}"
+        lines = [*trial.lines(), verdict.sentence(), f"EXPORT: {output} holds {what}" if output else f"RESULT: {what}"]
+        record = {
+            "verdict": verdict.record(),
+            "lines": lines,
+            "models": names,
+            "settings": asdict(settings),
+            "identity": identity,
+            **trial.record(),
+            "versions": library_versions(),
+        }
+        if output is not None:
+            _export(chosen, directory_of(name), output, place, record)
+    return Adapted(chosen, verdict, lines, record)
+
+
+def _dev_hash(dev: str | None) -> str | None:
+    """A hash of the user's own evidence."""
+    if dev is None:
+        return None
+    path = Path(dev.partition(":")[2])
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return content_hash({str(file): file_hash(file) for file in files if file.is_file()})
+
+
+@contextmanager
+def _place(output: str | os.PathLike[str] | None) -> Iterator[Workplace]:
+    """A folder for the work, beside the output; it stays if the work is interrupted."""
+    if output is None:
+        with tempfile.TemporaryDirectory() as temporary:
+            yield Workplace(Path(temporary))
+        return
+    target = Path(output).resolve()
+    folder = target.with_name(f".{target.name}.adapt")
+    with taken(folder):
+        yield Workplace(folder)
+        shutil.rmtree(folder)
+
+
+def _export(
+    encoder: Encoder, source: Path, output: str | os.PathLike[str], place: Workplace, record: dict[str, Any]
+) -> None:
+    """Writes the encoder and adapt.json; an untouched encoder as it is, file by file, where that is possible.
+
+    Args:
+        encoder: The encoder.
+        source: The directory that it was loaded from.
+        output: The directory to write.
+        place: Where the encoder is written first.
+        record: The content of adapt.json.
+    """
+    adapted = record["verdict"]["outcome"] == "better" and record["best"] is None
+    if adapted or not (source / "modules.json").is_file() or list(source.rglob("*.bin")):
+        shutil.rmtree(place.folder / "export", ignore_errors=True)
+        source = encoder.save(place.folder / "export", card=_card(encoder, record) if adapted else None)
+    with atomic_directory(output, MODEL_FILE) as folder:
+        for path in sorted(source.rglob("*")):
+            name = path.relative_to(source)
+            if path.is_dir() and not any(path.iterdir()):  # Normalize has no file
+                (folder / name).mkdir(parents=True)
+            elif path.is_file() and MODEL_FILE.fullmatch(name.as_posix()):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, folder / name)
+        write_json(folder / RECORD, record)
+
+
+def _card(encoder: Encoder, record: dict[str, Any]) -> str:
+    told = {"Verdict": f"- {record['lines'][-2]}"}
+    return model_card(
+        encoder.describe(), encoder.settings(), base_model=record["models"][0], tags=["adapted"], sections=told
+    )

@@ -1,0 +1,70 @@
+"""Which retrieval to use: vectors alone or vectors and words, with the untouched or the adapted encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from textcl.adaptation.verdict import LEVEL, Comparison, compare
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What words and adaptation give, on the same queries.
+
+    Attributes:
+        cells: For "dense" and "hybrid" the score of the untouched and of the adapted encoder, each compared with 0, so
+            that the interval is that of the score.
+        words: Hybrid beside dense search, both adapted.
+        known_items: Whether the queries were cut out of the texts.
+    """
+
+    cells: Mapping[str, tuple[Comparison, Comparison]]
+    words: Comparison
+    known_items: bool
+
+    def sentence(self) -> str:
+        """The line for the user."""
+        shown = [
+            f"{name} {untouched.after:.1f} ({_interval(untouched)}) untouched, {adapted.after:.1f} "
+            f"({_interval(adapted)}) adapted"
+            for name, (untouched, adapted) in self.cells.items()
+        ]
+        found = self.words
+        if found.p_value > LEVEL:
+            use = "no difference between the two is shown, so dense, which is simpler, will do"
+        else:
+            use = f"use {'hybrid' if found.difference > 0 else 'dense'} ({found.difference:+.1f} for hybrid)"
+        caution = ""
+        if self.known_items:
+            caution = "; such queries repeat words of their documents more than people do, which helps hybrid"
+        return f"RETRIEVAL: nDCG@10 {'; '.join(shown)}: {use}{caution}"
+
+    def record(self) -> dict[str, Any]:
+        """The same for adapt.json."""
+        cells = {name: [each.record() for each in pair] for name, pair in self.cells.items()}
+        return {"sentence": self.sentence(), **cells, "hybrid_minus_dense": self.words.record()}
+
+
+def advise(values: Mapping[str, tuple[np.ndarray, np.ndarray]], units: np.ndarray, *, known_items: bool) -> Advice:
+    """Compares the four.
+
+    Args:
+        values: For "dense" and "hybrid" the score of each query, untouched and adapted, each (queries,).
+        units: The unit of each query, (queries,).
+        known_items: Whether the queries were cut out of the texts.
+    """
+    nothing = np.zeros(len(units))
+    cells = {
+        name: (compare(nothing, one, units, name), compare(nothing, two, units, name))
+        for name, (one, two) in values.items()
+    }
+    words = compare(values["dense"][1], values["hybrid"][1], units, "hybrid search")
+    return Advice(cells, words, known_items)
+
+
+def _interval(found: Comparison) -> str:
+    return f"{found.low:.1f} to {found.high:.1f}"

@@ -1,0 +1,129 @@
+"""The candidates that are trained on a user's texts, and all that is measured of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from textcl.adaptation.advice import advise
+from textcl.adaptation.cross_fit import PULLS, Judged, choose, cross_fit, scores_by_fold
+from textcl.adaptation.edits import Edits, edited
+from textcl.adaptation.evidence import Evidence, Lexical
+from textcl.adaptation.guard import guards
+from textcl.adaptation.judgements import Judgements
+from textcl.adaptation.labels import read_labels
+from textcl.adaptation.material import Material, make_material
+from textcl.adaptation.trial import LEAST_SCORE, Settings, Trial, Work, prepare
+from textcl.adaptation.verdict import compare
+from textcl.files import content_hash
+
+
+def try_candidates(work: Work, identity: str) -> Trial:
+    """Trains the candidates, selects one and measures what this procedure gains.
+
+    Args:
+        work: What to work with.
+        identity: A hash of all that decides the result.
+    """
+    trial, work, views = prepare(work, identity)
+    if trial.why:
+        return trial
+    kind, _ = work.settings.evidence()
+    material = make_material(work.encoder, views[:1] if kind == "pairs" else views, work.place)
+    trial.say(f"{material.units:,} groups, if near-duplicates are put together.")
+    {"search": _search, "clusters": _clusters, "duplicates": _duplicates}[work.settings.purpose](trial, material, work)
+    if trial.weight is None:
+        return trial
+    if kind == "pairs" and len(views) > 1:
+        _compare_second(trial, make_material(work.encoder, views[1:], work.place).ranking(), None)
+    trial.guards = [guard.compare(trial.weight) for guard in guards(work.encoder, work.place)]
+    return trial
+
+
+def _search(trial: Trial, material: Material, work: Work) -> None:
+    settings = work.settings
+    kind, path = settings.evidence()
+    if kind == "beir":
+        evidence: Evidence = (judgements := Judgements(path, work.encoder, work.place))
+        trial.evidence = content_hash({"judgements": judgements.content, "purpose": settings.purpose})
+        maps = [material.fit(pull) for pull in PULLS]
+        judged = choose(evidence, maps, settings.words, settings.seed)
+        trial.weight = maps[judged.choice]
+    else:
+        evidence = material.ranking()
+        start = float(evidence.scores(np.arange(len(evidence.units)), [None], settings.words).mean())
+        if start < LEAST_SCORE:
+            trial.why = (
+                f"the untouched encoder has nDCG@10 {start:.1f} at {evidence.task}, and {LEAST_SCORE:g} are needed: "
+                "the parts of these texts do not belong together, or the model does not know their language"
+            )
+            return
+        judged = cross_fit(evidence, material.units, material.fit, settings.words, settings.seed)
+        trial.weight = material.fit(PULLS[judged.choice])
+    _decide(trial, evidence, judged, settings)
+    if len(material.views) > 1:
+        _compare_second(trial, material.ranking(1), judged if kind is None else None)
+    values: dict[str, tuple[np.ndarray, np.ndarray]] = {settings.retrieval: (judged.before, judged.after)}
+    if settings.retrieval == "dense":
+        before, after = scores_by_fold(evidence, judged, Lexical(settings.bm25_weight, settings.language))
+        values["hybrid"] = before, after
+    else:
+        before, after = scores_by_fold(evidence, judged)
+        values["dense"] = before, after
+    trial.advice = advise(values, evidence.units, known_items=kind is None)
+
+
+def _clusters(trial: Trial, material: Material, work: Work) -> None:
+    _, path = work.settings.evidence()
+    labels = read_labels(path, work.encoder, work.place)
+    trial.evidence = content_hash({"labels": labels.content, "purpose": work.settings.purpose})
+    maps = [material.fit(pull) for pull in PULLS]
+    judged, trial.main = labels.judge(maps, work.settings.seed)
+    trial.pull, trial.weight = PULLS[judged.choice], maps[judged.choice]
+    trial.candidates = [
+        {"pull": pull, "chosen_in_folds": judged.chosen.count(number), "accuracy": float(each.mean())}
+        for number, (pull, each) in enumerate(zip(PULLS, judged.each, strict=True))
+    ]
+    if len(material.views) > 1:
+        _compare_second(trial, material.ranking(1), None)
+
+
+def _duplicates(trial: Trial, material: Material, work: Work) -> None:
+    texts, prompt = work.corpus.texts, work.encoder.prompt_text()
+    vectors, copies = (work.place.vectors(work.encoder, each, prompt) for each in (texts, edited(texts)))
+    evidence = Edits(vectors, copies, material.groups)
+    judged = cross_fit(evidence, material.units, material.fit, None, work.settings.seed)
+    trial.weight = material.fit(PULLS[judged.choice])
+    _decide(trial, evidence, judged, work.settings)
+    if len(material.views) > 1:
+        _compare_second(trial, material.ranking(1), judged)
+
+
+def _decide(trial: Trial, evidence: Evidence, judged: Judged, settings: Settings) -> None:
+    """Makes the comparison that decides, and records the candidates."""
+    trial.pull = PULLS[judged.choice]
+    trial.main = compare(judged.before, judged.after, evidence.units, evidence.task, evidence.measure, settings.seed)
+    trial.candidates = _candidates(evidence, judged, settings.seed)
+
+
+def _compare_second(trial: Trial, evidence: Evidence, judged: Judged | None) -> None:
+    """Compares on queries that were not trained on: by the maps of the folds, or by the one that is exported."""
+    if judged is not None:
+        before, after = scores_by_fold(evidence, judged)
+    else:
+        before, after = evidence.scores(np.arange(len(evidence.units)), [None, trial.weight])
+    trial.second = compare(before, after, evidence.units, evidence.task, evidence.measure)
+
+
+def _candidates(evidence: Evidence, judged: Judged, seed: int) -> list[dict[str, Any]]:
+    """What was measured of each candidate where it could be selected, and how often it was."""
+    return [
+        {
+            "pull": pull,
+            "chosen_in_folds": judged.chosen.count(number),
+            "gains_on_selecting_parts": judged.gains[:, number].tolist(),
+            **compare(judged.before, after, evidence.units, evidence.task, evidence.measure, seed).record(),
+        }
+        for number, (pull, after) in enumerate(zip(PULLS, judged.each, strict=True))
+    ]

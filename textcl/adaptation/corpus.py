@@ -1,0 +1,127 @@
+"""The first look at a user's texts: how many there are, how long they are, and how many repeat."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from textcl.data.rows import cell_text, open_table
+from textcl.encoder import Encoder
+from textcl.errors import InputError
+
+MOST_DOCUMENTS = 20_000
+_PROBED = 200  # texts whose tokens are looked at
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The texts that an encoder is adapted to, each once.
+
+    Attributes:
+        name: The name of the file or object, for messages.
+        bodies: The texts.
+        titles: Their titles, of which some may be empty; None: there are none.
+        rows: The number of rows that were read.
+        blank: The number of rows without a text.
+        repeated: The number of rows whose text is that of an earlier row, apart from case and spaces.
+    """
+
+    name: str
+    bodies: list[str]
+    titles: list[str] | None
+    rows: int
+    blank: int
+    repeated: int
+
+    def __len__(self) -> int:
+        return len(self.bodies)
+
+    @property
+    def texts(self) -> list[str]:
+        """Title and text of each document."""
+        if self.titles is None:
+            return self.bodies
+        return [f"{title} {body}".strip() for title, body in zip(self.titles, self.bodies, strict=True)]
+
+    def hash(self) -> str:
+        """SHA-256 of titles and texts."""
+        digest = hashlib.sha256()
+        for title, body in zip(self.titles or [""] * len(self), self.bodies, strict=True):
+            digest.update(f"{title}\x1f{body}\x1e".encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
+
+    def part(self, count: int, seed: int = 0) -> Corpus:
+        """A random part of the documents, in their order; all of them if there are no more than `count`."""
+        if count >= len(self):
+            return self
+        kept = np.sort(np.random.default_rng(seed).permutation(len(self))[:count])
+        titles = None if self.titles is None else [self.titles[i] for i in kept]
+        return Corpus(self.name, [self.bodies[i] for i in kept], titles, self.rows, self.blank, self.repeated)
+
+    def sentence(self) -> str:
+        """Number and lengths of the texts in one line."""
+        words = np.array([len(text.split()) for text in self.texts])
+        left_out = [f"{n:,} {what}" for n, what in ((self.blank, "blank"), (self.repeated, "repeated")) if n]
+        without = f" ({' and '.join(left_out)} rows left out)" if left_out else ""
+        return (
+            f"{len(self):,} different texts{without}, {int(np.median(words))} words at the median, "
+            f"{int(np.quantile(words, 0.95))} in the longest twentieth."
+        )
+
+
+def read_corpus(source: Any, columns: Sequence[str] = ()) -> Corpus:
+    """Reads texts, or titles and texts.
+
+    Args:
+        source: All that `textcl.load_texts` reads.
+        columns: One column, or the columns of title and text; none: the default text column.
+
+    Raises:
+        InputError: As in `textcl.load_texts`; more than two columns are named; a column is empty; or all rows have the
+            same text.
+    """
+    if len(columns) > 2 or len(set(columns)) < len(columns):
+        raise InputError(f"Name one column, or two different ones (title, text), not {', '.join(columns)}.")
+    table = open_table(source)
+    bodies: list[str] = []
+    titles: list[str] = []
+    seen: set[str] = set()
+    rows = blank = 0
+    for number, cells in table.cells(columns or [None]):
+        rows += 1
+        *title, body = (cell_text(cell, table.at(number)).strip() for cell in cells)
+        key = " ".join("\x1f".join([*title, body]).split()).casefold()
+        if not body:
+            blank += 1
+        elif key not in seen:
+            seen.add(key)
+            bodies.append(body)
+            titles += title
+    if not bodies:
+        column = f"the column '{columns[-1]}' of {table.name}" if columns else table.name
+        raise InputError(f"There is no text in {column}; name the column that holds the texts.")
+    if len(columns) == 2 and not any(titles):
+        raise InputError(f"The column '{columns[0]}' of {table.name} is empty; name one column only, or another.")
+    if len(bodies) == 1 and rows - blank > 1:
+        raise InputError(f"All {rows - blank:,} rows of {table.name} hold the same text, from which nothing is learnt.")
+    return Corpus(table.name, bodies, titles or None, rows, blank, rows - blank - len(bodies))
+
+
+def check_known(encoder: Encoder, corpus: Corpus) -> None:
+    """Raises an InputError if the encoder's vocabulary has no token of the texts."""
+    unknown = encoder.tokenizer.unk_token_id
+    if unknown is None:
+        return
+    special = {*encoder.tokenizer.all_special_ids} - {unknown}
+    for start in range(0, min(len(corpus), _PROBED), 32):
+        ids = encoder.tokenize(corpus.bodies[start : start + 32])["input_ids"]
+        if not {*np.asarray(ids).ravel().tolist()} - special <= {unknown}:
+            return
+    raise InputError(
+        f"The vocabulary of {encoder.name} has no word of {corpus.name}: all tokens are {encoder.tokenizer.unk_token}, "
+        "so that all vectors are alike. Name a model for the language of these texts."
+    )

@@ -1,0 +1,121 @@
+"""What shows whether an encoder is better for search: queries and the documents that answer them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from textcl.adaptation.linear_map import mapped
+from textcl.evaluation.retrieval import score_ranking
+from textcl.vectors.bm25 import Bm25
+from textcl.vectors.fusion import fuse
+
+CUT = 10  # documents that count for a query
+_AT_ONCE = 2_000_000  # scores that are in memory at once
+
+
+@dataclass(frozen=True)
+class Lexical:
+    """How words count beside vectors.
+
+    Attributes:
+        weight: The weight of words in the sum of both, from 0 to 1, see `textcl.vectors.fusion.fuse`.
+        language: The language of the texts.
+    """
+
+    weight: float
+    language: str
+
+
+class Evidence(Protocol):
+    """What a procedure is judged by: a score for each query under each linear map.
+
+    Attributes:
+        task: What is done, as a verdict says it: "finding a body by its title".
+        measure: The name of the score.
+        units: The unit of each query that is split and resampled, a number from 0, (queries,).
+    """
+
+    @property
+    def task(self) -> str: ...
+    @property
+    def measure(self) -> str: ...
+    @property
+    def units(self) -> np.ndarray: ...
+
+    def scores(self, rows: np.ndarray, maps: Sequence[np.ndarray | None], lexical: Lexical | None = None) -> np.ndarray:
+        """The scores × 100 of some queries under some linear maps, (maps, rows); None: the untouched vectors."""
+        ...
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Queries, documents, and which documents answer which query.
+
+    Attributes:
+        task: What a query does, as a verdict says it.
+        queries: The vectors of the queries, (queries, dim).
+        documents: The vectors of the documents, (documents, dim).
+        relevant: For each query its documents and their grades.
+        units: The unit of each query that is split and resampled, (queries,), such as a group of near-duplicates.
+        texts: The texts of the queries and of the documents, which only hybrid search needs.
+        alike: Documents with the same number are near-duplicates, (documents,); those of a relevant document are not
+            ranked, because finding one of them is neither right nor wrong.
+    """
+
+    measure: ClassVar[str] = "nDCG@10"
+    task: str
+    queries: np.ndarray
+    documents: np.ndarray
+    relevant: Sequence[Mapping[int, float]]
+    units: np.ndarray
+    texts: tuple[Sequence[str], Sequence[str]] = field(default=((), ()), repr=False)
+    alike: np.ndarray | None = None
+
+    def scores(self, rows: np.ndarray, maps: Sequence[np.ndarray | None], lexical: Lexical | None = None) -> np.ndarray:
+        """nDCG@10 × 100 of some queries under some linear maps, (maps, rows), dense or hybrid.
+
+        Args:
+            rows: The queries.
+            maps: The matrices W of linear maps, see `fit_linear_map`; None: the untouched vectors.
+            lexical: How words count; None: they do not.
+        """
+        found = np.empty((len(maps), len(rows)))
+        spaces = [(unit(under(self.queries[rows], each)), unit(under(self.documents, each))) for each in maps]
+        step = max(1, _AT_ONCE // len(self.documents))
+        bm25 = None if lexical is None else Bm25(self.texts[1], lexical.language)
+        for start in range(0, len(rows), step):
+            part = rows[start : start + step]
+            words = [] if bm25 is None else [bm25.scores(self.texts[0][row]) for row in part]
+            for number, (queries, documents) in enumerate(spaces):
+                scores = queries[start : start + step] @ documents.T
+                if lexical is not None:
+                    scores = np.stack([fuse(d, w, lexical.weight) for d, w in zip(scores, words, strict=True)])
+                found[number, start : start + step] = [
+                    self._ndcg(row, own) for row, own in zip(part, scores, strict=True)
+                ]
+        return found
+
+    def _ndcg(self, row: int, scores: np.ndarray) -> float:
+        grades = self.relevant[row]
+        if self.alike is not None:
+            for document in grades:
+                same = np.flatnonzero(self.alike == self.alike[document])
+                scores[[other for other in same if other not in grades]] = -np.inf
+        count = min(CUT, len(scores))
+        nearest = np.argpartition(-scores, count - 1)[:count]
+        nearest = nearest[np.lexsort((nearest, -scores[nearest]))]
+        return 100 * score_ranking(nearest.tolist(), grades)["ndcg@10"]
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """The vectors (rows, dim) scaled to length 1; those of length 0 stay as they are."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(lengths > 0, lengths, 1)
+
+
+def under(vectors: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    return vectors if weight is None else mapped(vectors, weight)

@@ -1,0 +1,65 @@
+"""Evidence from a user's own judgements: a retrieval collection in BEIR's layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from textcl.adaptation.evidence import Lexical
+from textcl.adaptation.linear_map import mapped
+from textcl.adaptation.material import query_prompt
+from textcl.adaptation.workplace import Workplace
+from textcl.encoder import Encoder
+from textcl.evaluation import Retrieval
+from textcl.vectors.encode import corpus_prompt
+
+
+class Judgements:
+    """Queries, documents and judgements of which document answers which query.
+
+    Args:
+        folder: A folder in BEIR's layout, see `textcl.data.retrieval.read_beir`.
+        encoder: The encoder.
+        place: Where vectors are kept.
+    """
+
+    measure: ClassVar[str] = "nDCG@10"
+
+    def __init__(self, folder: str, encoder: Encoder, place: Workplace) -> None:
+        self.make = partial(Retrieval.from_folder, folder)
+        collection = self.make().collection
+        texts = {"query": list(collection.queries.values()), "document": list(collection.documents.values())}
+        prompts = {"query": query_prompt(encoder), "document": corpus_prompt(encoder)}
+        self._vectors = {
+            side: dict(zip(texts[side], place.vectors(encoder, texts[side], prompts[side]), strict=True))
+            for side in texts
+        }
+        self.task = f"finding the judged documents of {Path(folder).name}"
+        self.units = np.arange(len(collection.answered))
+        self.content = collection.hash()
+
+    def scores(self, rows: np.ndarray, maps: Sequence[np.ndarray | None], lexical: Lexical | None = None) -> np.ndarray:
+        """nDCG@10 × 100 of some queries under some linear maps, (maps, rows), dense or hybrid."""
+        options: dict[str, Any] = {}
+        if lexical is not None:
+            options = {"retrieval": "hybrid", "bm25_weight": lexical.weight, "language": lexical.language}
+        retrieval = self.make(**options)
+        found = [retrieval(_Mapped(self._vectors, each)).items for each in maps]
+        return np.array(found)[:, rows]
+
+
+class _Mapped:
+    """Vectors that are there already, under a linear map, as an encoder that an evaluator takes."""
+
+    prompts: ClassVar[dict[str, str]] = {"query": "", "document": ""}
+
+    def __init__(self, vectors: dict[str, dict[str, np.ndarray]], weight: np.ndarray | None) -> None:
+        self.vectors, self.weight = vectors, weight
+
+    def encode(self, texts: Sequence[str], prompt_name: str = "document", **_: Any) -> np.ndarray:
+        rows = np.stack([self.vectors[prompt_name][text] for text in texts])
+        return rows if self.weight is None else mapped(rows, self.weight)

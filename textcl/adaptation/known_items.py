@@ -1,0 +1,147 @@
+"""Known-item queries: a part of a document has to find the rest of it. They need no judgements and no labels."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from textcl.data.rows import cell_text, open_table
+from textcl.errors import InputError
+
+LEAST_SENTENCES = 3  # in a document from which one sentence is taken
+LEAST_WORDS = 5  # in such a sentence; short ones are headings and numbers
+LEAST_CHARACTERS = 12  # in such a sentence, where words are not separated by spaces
+LEAST_HALF = 2  # words in half of a text, or twice as many characters
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*|\n+")
+
+
+@dataclass(frozen=True)
+class View:
+    """Queries and documents that were cut out of the same texts.
+
+    Attributes:
+        name: "title", "sentence" or "half".
+        task: What a query does, as a verdict says it.
+        queries: The queries.
+        documents: What is searched, one entry for each text of the corpus.
+        targets: The document that each query has to find, (queries,).
+    """
+
+    name: str
+    task: str
+    queries: list[str]
+    documents: list[str]
+    targets: np.ndarray
+
+
+def known_items(bodies: Sequence[str], titles: Sequence[str] | None = None, least: int = 1) -> list[View]:
+    """The views that texts allow, the most natural first.
+
+    - title: a title has to find its body. A title that the body repeats at its beginning is removed there.
+    - sentence: one sentence has to find its document, with the title and without this sentence.
+    - half: the first half of a text has to find the second among all second halves.
+
+    Which sentence is taken depends on the text alone, so that the same texts give the same queries.
+
+    Args:
+        bodies: The texts.
+        titles: Their titles, of which some may be empty; None: there are none.
+        least: Views with fewer queries are left out.
+
+    Example:
+        >>> [view.name for view in known_items(["one two three four", "five six seven eight"])]
+        ['half']
+    """
+    views = []
+    if titles is not None:
+        cut = [_without_title(body, title) for body, title in zip(bodies, titles, strict=True)]
+        asked = [i for i, (body, title) in enumerate(zip(cut, titles, strict=True)) if title and body]
+        documents = [body or title for body, title in zip(cut, titles, strict=True)]
+        views.append(_view("title", "finding a body by its title", asked, [titles[i] for i in asked], documents))
+    else:
+        cut, titles = list(bodies), [""] * len(bodies)
+    parts = [_sentence_and_rest(body) for body in cut]
+    asked = [i for i, part in enumerate(parts) if part is not None]
+    documents = [
+        f"{title} {part[1] if part else body}".strip() for title, part, body in zip(titles, parts, cut, strict=True)
+    ]
+    queries = [part[0] for part in parts if part is not None]
+    views.append(_view("sentence", "finding a document by one of its sentences", asked, queries, documents))
+    both = [halves(body) for body in cut]
+    asked = [i for i, pair in enumerate(both) if pair is not None]
+    documents = [pair[1] if pair else body or title for pair, body, title in zip(both, cut, titles, strict=True)]
+    queries = [pair[0] for pair in both if pair is not None]
+    views.append(_view("half", "finding the second half of a text by the first", asked, queries, documents))
+    return [view for view in views if len(view.queries) >= least]
+
+
+def halves(text: str) -> tuple[str, str] | None:
+    """The two halves of a text, at a word, or at a character if it has no spaces; None if it is too short."""
+    units, joint = text.split(), " "
+    if len(units) == 1 and not text.isascii():
+        units, joint = list(text), ""
+    if len(units) < 2 * LEAST_HALF * (1 if joint else 2):
+        return None
+    middle = (len(units) + 1) // 2
+    return joint.join(units[:middle]), joint.join(units[middle:])
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a text, cut after full stops, question marks, exclamation marks and at line ends."""
+    return [part for part in _SENTENCE_END.split(text) if part.strip()]
+
+
+def _sentence_and_rest(text: str) -> tuple[str, str] | None:
+    """One sentence of a text, chosen by the text's hash, and the other sentences; None if it has too few."""
+    found = sentences(text)
+    long = [
+        place
+        for place, part in enumerate(found)
+        if len(part.split()) >= LEAST_WORDS or (not part.isascii() and len(part) >= LEAST_CHARACTERS)
+    ]
+    if len(found) < LEAST_SENTENCES or not long:
+        return None
+    number = int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big")
+    chosen = long[number % len(long)]
+    return found[chosen], " ".join([*found[:chosen], *found[chosen + 1 :]])
+
+
+def _without_title(body: str, title: str) -> str:
+    return body[len(title) :].strip() if title and body.casefold().startswith(title.casefold()) else body
+
+
+def _view(name: str, task: str, asked: Sequence[int], queries: Sequence[str], documents: Sequence[str]) -> View:
+    return View(name, task, list(queries), list(documents), np.array(asked, dtype=np.int64))
+
+
+def read_pairs(path: str) -> View:
+    """Rows of two texts that belong together, such as a question and its answer: the first two columns of a file.
+
+    The first text has to find the second among the second texts of all rows. Of rows with the same first text the first
+    one counts.
+
+    Args:
+        path: A csv, tsv, jsonl or parquet file.
+
+    Raises:
+        InputError: The file cannot be read, has fewer than two columns, or no row with two texts.
+    """
+    table = open_table(path)
+    columns = list(next(iter(table.read([])), (0, {}))[1]) if table.columns is None else table.columns
+    if len(columns) < 2:
+        raise InputError(f"{path} must have two columns, the texts that belong together, not {len(columns)}.")
+    found: dict[str, str] = {}
+    for number, cells in table.cells(columns[:2]):
+        one, two = (cell_text(cell, table.at(number)).strip() for cell in cells)
+        if one and two:
+            found.setdefault(one, two)
+    if not found:
+        raise InputError(f"{path} has no row with two texts.")
+    place = {text: number for number, text in enumerate(dict.fromkeys(found.values()))}
+    targets = [place[text] for text in found.values()]
+    return _view("pair", "finding the second text of a pair by the first", targets, list(found), list(place))

@@ -1,0 +1,129 @@
+"""Evidence for clusters: a user's labelled texts, which k-means has to separate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from textcl.adaptation.cross_fit import Judged, select
+from textcl.adaptation.evidence import under
+from textcl.adaptation.verdict import Comparison
+from textcl.adaptation.workplace import Workplace
+from textcl.data.corpora import load_labelled
+from textcl.encoder import Encoder
+from textcl.evaluation.significance import CONFIDENCE
+from textcl.files import content_hash
+from textcl.metrics.clustering import cluster
+from textcl.progress import Progress
+
+STARTS = 2  # of `cluster`, which itself has ten
+SAMPLES = 100  # of the bootstrap; each fits k-means anew
+MOST = 4000  # texts; k-means is fitted to them hundreds of times
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Vectors of labelled texts.
+
+    Attributes:
+        vectors: The vectors of the texts, (texts, dim).
+        labels: The class of each text, a number from 0, (texts,).
+        content: A hash of texts and labels.
+    """
+
+    vectors: np.ndarray
+    labels: np.ndarray
+    content: str
+
+    task = "separating your labelled texts by k-means"
+    measure = "accuracy"
+
+    def right(self, rows: np.ndarray, weight: np.ndarray | None, seed: int = 0) -> np.ndarray:
+        """100 for each text in the cluster of its class, else 0, (rows,); k-means (20 starts) on these texts alone."""
+        vectors, labels = under(self.vectors[rows], weight), self.labels[rows]
+        classes = int(self.labels.max()) + 1
+        found = [cluster(vectors, classes, seed=STARTS * seed + start) for start in range(STARTS)]
+        clusters = min(found, key=lambda each: each.inertia).assignments
+        table = np.zeros((classes, classes), dtype=np.int64)
+        np.add.at(table, (clusters, labels), 1)
+        own = dict(zip(*linear_sum_assignment(-table), strict=True))
+        return 100.0 * (np.array([own[number] for number in clusters]) == labels)
+
+    def judge(self, maps: Sequence[np.ndarray], seed: int = 0) -> tuple[Judged, Comparison]:
+        """Judges "select one candidate": each half of the texts selects the candidate that the other half judges.
+
+        The standard error is that of the bootstrap over the texts of each half, with k-means fitted anew for each
+        sample and side; the interval and the p-value are those of the normal distribution with this error.
+
+        Args:
+            maps: The candidates, the strongest pull first.
+            seed: The seed of halves, k-means and bootstrap.
+        """
+        generator = np.random.default_rng(seed)
+        folds = generator.permutation(len(self.labels)) % 2
+        halves = [np.flatnonzero(folds == half) for half in (0, 1)]
+        before, after, each = np.empty(len(folds)), np.empty(len(folds)), np.empty((len(maps), len(folds)))
+        for rows in halves:
+            before[rows] = self.right(rows, None)
+            each[:, rows] = [self.right(rows, weight) for weight in maps]
+        chosen = [select(each[:, halves[1 - half]]) for half in (0, 1)]
+        drawn = np.zeros(SAMPLES)
+        for sample in Progress("Resampling the labelled texts", SAMPLES, "samples").over(range(SAMPLES)):
+            for half, rows in enumerate(halves):
+                again = generator.choice(rows, len(rows))
+                gain = self.right(again, maps[chosen[half]], sample) - self.right(again, None, sample)
+                drawn[sample] += gain.mean() * len(rows) / len(folds)
+        for half, rows in enumerate(halves):
+            after[rows] = each[chosen[half]][rows]
+        gains = np.array([(each[:, halves[1 - half]] - before[halves[1 - half]]).mean(axis=1) for half in (0, 1)])
+        judged = Judged(before, after, each, chosen, gains, folds, [maps[number] for number in chosen])
+        return judged, _comparison(before, after, float(drawn.std(ddof=1)))
+
+
+def read_labels(path: str, encoder: Encoder, place: Workplace) -> Labels:
+    """The labelled texts of a file, at most 4,000 of them, drawn at random.
+
+    Args:
+        path: A file with the columns "text" and "label".
+        encoder: The encoder.
+        place: Where vectors are kept.
+
+    Raises:
+        InputError: The file cannot be read, or a label is missing.
+    """
+    rows = load_labelled(path)
+    kept = np.sort(np.random.default_rng(0).permutation(len(rows))[:MOST])
+    texts, numbers = [rows["text"][i] for i in kept], np.unique(np.array(rows["label"])[kept], return_inverse=True)[1]
+    content = content_hash({"texts": texts, "labels": numbers.tolist()})
+    return Labels(place.vectors(encoder, texts, encoder.prompt_text()), numbers, content)
+
+
+def compare_vectors(first: Labels, second: Labels, seed: int = 0) -> Comparison:
+    """Compares two encoders on the same labelled texts, see `Labels.judge` for the error."""
+    generator, every = np.random.default_rng(seed), np.arange(len(first.labels))
+    drawn = np.empty(SAMPLES)
+    for sample in Progress("Resampling the labelled texts", SAMPLES, "samples").over(range(SAMPLES)):
+        again = generator.choice(every, len(every))
+        drawn[sample] = (second.right(again, None, sample) - first.right(again, None, sample)).mean()
+    return _comparison(first.right(every, None), second.right(every, None), float(drawn.std(ddof=1)))
+
+
+def _comparison(before: np.ndarray, after: np.ndarray, error: float) -> Comparison:
+    normal, difference = NormalDist(), float((after - before).mean())
+    half = normal.inv_cdf((1 + CONFIDENCE) / 2) * error
+    p_value = 2 * normal.cdf(-abs(difference) / error) if error else float(difference == 0)
+    return Comparison(
+        Labels.task,
+        Labels.measure,
+        float(before.mean()),
+        float(after.mean()),
+        difference - half,
+        difference + half,
+        p_value,
+        len(before),
+        error,
+    )

@@ -1,0 +1,206 @@
+"""One trial: what the texts allow, the candidates that are trained on them, and all that is measured of them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+
+from textcl.adaptation.advice import Advice
+from textcl.adaptation.corpus import MOST_DOCUMENTS, Corpus
+from textcl.adaptation.cross_fit import FOLDS, PULLS
+from textcl.adaptation.evidence import Lexical
+from textcl.adaptation.known_items import View, known_items, read_pairs
+from textcl.adaptation.verdict import Comparison
+from textcl.adaptation.workplace import Workplace
+from textcl.encoder import Encoder
+from textcl.errors import InputError
+from textcl.files import content_hash
+from textcl.vectors.fusion import WEIGHT
+
+logger = logging.getLogger("textcl")
+
+Purpose = Literal["search", "clusters", "duplicates"]
+Retrieval = Literal["dense", "hybrid"]
+
+LEAST_DOCUMENTS = 200
+MOST_LABELLED = 4000  # texts; k-means is fitted to them many hundred times
+LEAST_SCORE = 10.0  # nDCG@10 of the untouched encoder; below it, queries and documents do not belong together
+ENCODING_SHARE = 0.6  # of the minutes
+FITS, SECONDS_OF_FIT = FOLDS * (len(PULLS) + 1) + 1, 2.5  # with 384 dimensions on one core
+_TIMED = 64  # texts whose encoding is timed
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user asks `textcl.adapt` for; see there."""
+
+    purpose: Purpose = "search"
+    dev: str | None = None
+    retrieval: Retrieval = "dense"
+    bm25_weight: float = WEIGHT
+    language: str = "english"
+    minutes: float = 20.0
+    seed: int = 0
+
+    def evidence(self) -> tuple[str | None, str]:
+        """The kind of the user's own evidence and its path; (None, ""): there is none.
+
+        Raises:
+            InputError: There is no such kind, or it says nothing about the purpose.
+        """
+        if self.dev is None:
+            return None, ""
+        kind, _, path = self.dev.partition(":")
+        kinds = {"search": ("beir", "pairs"), "clusters": ("labels",), "duplicates": ()}[self.purpose]
+        if kind not in kinds or not path:
+            known = " or ".join(f"{each}:PATH" for each in kinds) or "no evidence of your own"
+            raise InputError(f"--for {self.purpose} takes {known} as --dev, not {self.dev!r}.")
+        return kind, path
+
+    @property
+    def words(self) -> Lexical | None:
+        """How words count in the evidence; None: they do not."""
+        return Lexical(self.bm25_weight, self.language) if self.retrieval == "hybrid" else None
+
+
+@dataclass
+class Trial:
+    """What was tried and measured.
+
+    Attributes:
+        evidence: A hash of the content that judges.
+        why: Why nothing was measured; empty: something was.
+        main: The comparison that decides; None: nothing was measured.
+        second: The comparison on queries of another kind; None: the texts allow none.
+        guards: General similarity of meaning, before and after.
+        advice: Which retrieval to use; None: the purpose is not search.
+        weight: The map W of the selected candidate, trained on all texts; None: nothing was trained.
+        pull: Its pull to the start.
+        best: The number of the best of the other encoders, if several were compared.
+        candidates: What was measured of each candidate.
+        looked: What was seen of the texts, a line each.
+    """
+
+    evidence: str
+    why: str = ""
+    main: Comparison | None = None
+    second: Comparison | None = None
+    guards: list[Comparison] = field(default_factory=list)
+    advice: Advice | None = None
+    weight: np.ndarray | None = None
+    pull: float | None = None
+    best: int | None = None
+    candidates: list[dict[str, Any]] = field(default_factory=list)
+    looked: list[str] = field(default_factory=list)
+
+    def say(self, line: str) -> None:
+        """Says what was seen of the texts, while the work goes on."""
+        logger.info("%s", line)
+        self.looked.append(line)
+
+    def lines(self) -> list[str]:
+        """What is printed before the verdict."""
+        lines = []
+        if self.second is not None:
+            lines.append(f"SECOND VIEW: {self.second.task}: {self.second.sentence()}")
+        if self.guards:
+            kept = "; ".join(f"{each.task.removeprefix('similarity on ')} {each.sentence()}" for each in self.guards)
+            lines.append(f"MEANING IN GENERAL (English; other languages are not measured): {kept}")
+        if self.advice is not None:
+            lines.append(self.advice.sentence())
+        return lines
+
+    def record(self) -> dict[str, Any]:
+        """All of it but the map, for adapt.json."""
+        return {
+            "evidence": self.evidence,
+            "looked": self.looked,
+            "main": None if self.main is None else self.main.record(),
+            "second": None if self.second is None else self.second.record(),
+            "guards": [each.record() for each in self.guards],
+            "retrieval": None if self.advice is None else self.advice.record(),
+            "pull": self.pull,
+            "best": self.best,
+            "candidates": self.candidates,
+        }
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a trial works with: the untouched encoder, the texts, a place for vectors, and what the user asks for."""
+
+    encoder: Encoder
+    corpus: Corpus
+    place: Workplace
+    settings: Settings
+
+
+def prepare(work: Work, identity: str, encoders: int = 1) -> tuple[Trial, Work, list[View]]:
+    """Looks at the texts and makes the plan.
+
+    Args:
+        work: What to work with.
+        identity: A hash of all that decides the result.
+        encoders: The number of encoders that encode the texts.
+
+    Returns:
+        The trial, which says why if nothing can be measured; what to work with, maybe with fewer texts; and the views:
+        that which is trained on, and one that is only looked at.
+    """
+    corpus, settings = work.corpus, work.settings
+    kind, path = settings.evidence()
+    trial = Trial(content_hash({"corpus": corpus.hash(), "purpose": settings.purpose}))
+    trial.say(corpus.sentence())
+    pairs = read_pairs(path) if kind == "pairs" else None
+    views = _views(corpus, settings.purpose, pairs)
+    if settings.purpose == "clusters" and kind is None:
+        trial.why = "there are no labels to judge clusters by; give labelled texts with --dev labels:FILE"
+    elif len(corpus) < LEAST_DOCUMENTS:
+        trial.why = f"there are {len(corpus):,} different texts, and {LEAST_DOCUMENTS} are needed"
+    elif not views:
+        trial.why = f"fewer than {LEAST_DOCUMENTS} texts are long enough to be cut into a query and a document"
+    if trial.why:
+        return trial, work, views
+    plan = work.place.plan(identity, partial(_plan, work.encoder, views, len(corpus), settings.minutes / encoders))
+    if plan["documents"] < len(corpus):
+        corpus = corpus.part(plan["documents"], settings.seed)
+        work, views = replace(work, corpus=corpus), _views(corpus, settings.purpose, pairs, least=1)
+        trial.say(
+            f"{len(corpus):,} of them, drawn at random, are looked at: what {settings.minutes:g} minutes allow, and at "
+            f"most {MOST_DOCUMENTS:,}."
+        )
+    second = f"second view: {views[1].task}." if len(views) > 1 else "there is no second view."
+    trial.say(f"Main view: {views[0].task}; {second}")
+    trial.say(f"This takes about {max(1, round(encoders * plan['seconds'] / 60))} min.")
+    return trial, work, views
+
+
+def _views(corpus: Corpus, purpose: Purpose, pairs: View | None, least: int = LEAST_DOCUMENTS) -> list[View]:
+    views = known_items(corpus.bodies, corpus.titles, least)
+    if pairs is not None:
+        return [pairs, *views[:1]]
+    if purpose != "search":
+        views.sort(key=lambda view: view.name != "half")  # the titles of clusters and duplicates are texts themselves
+    return views[:2]
+
+
+def _plan(encoder: Encoder, views: Sequence[View], documents: int, minutes: float) -> dict[str, Any]:
+    """How many documents there is time for, and how long it takes, from the measured time of some texts."""
+    texts = [text for view in views for text in (*view.queries, *view.documents)]
+    sample = [texts[i] for i in np.random.default_rng(0).permutation(len(texts))[:_TIMED]]
+    encoder.encode(sample[:4])  # the first call is slower
+    begin = time.perf_counter()
+    encoder.encode(sample, show_progress_bar=False)
+    seconds = (time.perf_counter() - begin) / len(sample) * len(texts)
+    share = min(1.0, ENCODING_SHARE * 60 * minutes / seconds, MOST_DOCUMENTS / documents)
+    kept = max(min(LEAST_DOCUMENTS, documents), int(documents * share)) if share < 1 else documents
+    return {
+        "documents": kept,
+        "seconds": seconds * kept / documents + FITS * SECONDS_OF_FIT * (encoder.dimension / 384) ** 2,
+    }

@@ -1,0 +1,62 @@
+"""The vectors that an adaptation needs, kept beside its output until it is finished, so that a kill costs little."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from textcl.encoder import Encoder
+from textcl.errors import InputError
+from textcl.seals import read_sealed, write_sealed
+from textcl.vectors.encode import encode_corpus
+from textcl.vectors.shards import load_vectors
+
+SHARD_ROWS = 2048  # texts that a kill can cost
+
+
+class Workplace:
+    """A folder with plan and vectors.
+
+    Args:
+        folder: The folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def plan(self, identity: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The plan of this work, made once: an interrupted work goes on with the same one, however fast it is then.
+
+        Args:
+            identity: A hash of everything that the work depends on.
+            make: Makes the plan.
+
+        Raises:
+            InputError: The folder has the plan of another work.
+        """
+        path = self.folder / "plan.json"
+        try:
+            there = read_sealed(path)
+        except FileNotFoundError:
+            there = {"identity": identity, **make()}
+            write_sealed(path, there)
+        if there["identity"] != identity:
+            raise InputError(
+                f"{self.folder} holds the work of another command, which was interrupted; run that command again, name "
+                "another output, or remove this folder."
+            )
+        return there
+
+    def vectors(self, encoder: Encoder, texts: Sequence[str], prompt: str) -> np.ndarray:
+        """The vectors of texts, (texts, dim); each distinct text is encoded once, and never again after a kill."""
+        distinct = list(dict.fromkeys(texts))
+        content = "\x1e".join([prompt, encoder.fingerprint(), *distinct])
+        folder = self.folder / hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        encode_corpus(encoder, distinct, folder, prompt=prompt, shard_rows=SHARD_ROWS)
+        rows = load_vectors(folder)[1]
+        place = {text: row for row, text in enumerate(distinct)}
+        return rows[[place[text] for text in texts]]

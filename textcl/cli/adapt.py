@@ -1,0 +1,61 @@
+"""`textcl adapt MODEL --data FILE --output DIR [--column title,body] [--for search] [--json PATH|-]`"""
+
+from collections.abc import Sequence
+
+from textcl.cli.main import Parser, within
+from textcl.cli.output import add_json_flag, check_json, show
+from textcl.ranges import Positive, Seed, Share
+
+PURPOSES = ("search", "clusters", "duplicates")
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = Parser(
+        prog="textcl adapt",
+        description="Look for an encoder that is better for your own texts, and say honestly whether there is one. The "
+        "last two lines are the verdict and what was exported: the untouched encoder unless the verdict is 'better'.",
+    )
+    parser.add_argument("model", help="an exported or transformers directory, a hub name, or 'bundled'")
+    parser.add_argument("--data", required=True, metavar="FILE", help="txt, csv, tsv, jsonl or parquet, also gz or xz")
+    parser.add_argument("--output", required=True, metavar="DIR", help="where the encoder to use and adapt.json go")
+    parser.add_argument("--column", metavar="NAME[,NAME]", help="the column of the texts, or those of title and text")
+    parser.add_argument(
+        "--for", dest="purpose", choices=PURPOSES, default="search", help="what the encoder is for (default: search)"
+    )
+    parser.add_argument(
+        "--dev",
+        metavar="KIND:PATH",
+        help="evidence of your own: beir:FOLDER, judged queries in BEIR's layout; pairs:FILE, rows of two texts that "
+        "belong together, which are trained on too; labels:FILE, labelled texts, for clusters",
+    )
+    parser.add_argument(
+        "--retrieval", choices=["dense", "hybrid"], default="dense", help="search by vectors, or by words too"
+    )
+    parser.add_argument("--bm25-weight", type=within(Share), default=0.35, help="weight of words (default: 0.35)")
+    parser.add_argument("--language", default="english", help="language of the texts, for BM25 (default: english)")
+    parser.add_argument(
+        "--minutes", type=within(Positive), default=20.0, help="about how long it may take (default: 20)"
+    )
+    parser.add_argument("--ledger", metavar="PATH", help="the file that counts looks at the same texts")
+    parser.add_argument("--seed", type=within(Seed), default=0, help="random seed (default: 0)")
+    add_json_flag(parser)
+    given = parser.parse_args(arguments)
+    check_json(given.json)
+
+    from textcl.adaptation.adapt import adapt
+
+    adapted = adapt(
+        given.model,
+        given.data,
+        given.output,
+        columns=[name.strip() for name in given.column.split(",")] if given.column else (),
+        purpose=given.purpose,
+        dev=given.dev,
+        retrieval=given.retrieval,
+        bm25_weight=given.bm25_weight,
+        language=given.language,
+        minutes=given.minutes,
+        ledger=given.ledger,
+        seed=given.seed,
+    )
+    show(adapted.record, "\n".join(adapted.lines), given.json)
