@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from textcl.vectors.encode import encode_corpus
     from textcl.vectors.index import CorpusIndex
     from textcl.vectors.shards import load_vectors
+    from textcl.vectors.vectors import Vectors
     from textcl.views.text import augment
 
 _ROOMS = {
@@ -95,6 +96,7 @@ _ROOMS = {
     "CorpusIndex": "textcl.vectors.index",
     "encode_corpus": "textcl.vectors.encode",
     "load_vectors": "textcl.vectors.shards",
+    "Vectors": "textcl.vectors.vectors",
     "hold_out": "textcl.data",
     "load_clustering": "textcl.data",
     "load_labelled": "textcl.data",
@@ -138,6 +140,7 @@ __all__ = [
     "SwAV",
     "Transfer",
     "VICReg",
+    "Vectors",
     "augment",
     "encode_corpus",
     "evaluate",
