@@ -106,8 +106,8 @@ def encode_corpus(
         id_column: A column of ids of your own, text or whole numbers, that is stored with the texts.
         columns: Further columns to store, or "all"; default: none. See `textcl.data.rows.cell_value`.
         append: Add the corpus to the directory, which must be complete. The model must be the same. Settings that are
-            not given are those of the directory, and others are refused; `column` and `limit` are of this corpus. Its
-            ids continue those of the directory. A corpus that is in the directory already is not added again, so that
+            not given are those of the directory, and others are refused; only `column` and `limit` may be others. Ids
+            continue those of the directory. A corpus that is in the directory already is not added again, so that
             the same call resumes an interrupted one. Until all of it is encoded, the directory is read as it was.
         split_long: Texts that are longer than the encoder reads become several rows, one for each part, see
             `textcl.vectors.lengths.parts_of`. Parts have the id of their text, and a number in the column `part`.
@@ -161,6 +161,7 @@ def encode_corpus(
         if prompt is None and prompt_name is None and append:
             prompt = own["prompt"]
         prompt = corpus_prompt(encoder, prompt, prompt_name, silent=silent)
+        column = own.get("column") if column is None else column
         id_column = own.get("id_column") if id_column is None else id_column
         wanted = own.get("columns", ()) if columns is None else columns
         kept = columns_beside(corpus, wanted, column=column, id_column=id_column)
@@ -222,8 +223,11 @@ def _with_added(output: Path, corpus: dict[str, Any]) -> dict[str, Any]:
     clear_leftovers(output)
     manifest = read_manifest(output)
     corpora = stored_corpora(manifest)
-    if corpus["sha256"] in (each.sha256 for each in corpora):
-        return manifest
+    for each in corpora:
+        if each.sha256 == corpus["sha256"]:
+            if _covers(output, each):
+                logger.info("%s is in %s already, so it is not added again.", corpus["name"], output)
+            return manifest
     complete = read_complete(output)
     whole = [each for each in corpora if each.numbers.stop <= complete.shards]
     for each in corpora[len(whole) :]:
@@ -326,7 +330,7 @@ def _complete(output: Path, manifest: dict[str, Any], place: int) -> None:
             files |= seal(output, names)
         elif all(name in sealed for name in names):
             files |= {name: sealed[name] for name in names}
-        elif all(holds(output / name, origin(manifest, corpus)) for name in names):
+        elif all(holds(output / name, origin(manifest, corpus), None, corpus.first_id) for name in names):
             files |= seal(output, names)
         elif number < place:
             raise InputError(

@@ -64,15 +64,15 @@ def parts_of(encoder: Encoder, text: str, prompt: str) -> list[str]:
 
 def _parts(tokenizer: Any, text: str, room: int) -> list[str]:
     """The parts of a text with at most `room` tokens each, as they are counted in the whole text."""
-    parts, begin = [], 0
+    parts, begin, size = [], 0, BLOCK
     while True:
-        block = text[begin : begin + BLOCK]
+        block = text[begin : begin + size]
         ends = begin + len(block) >= len(text)
         spans, words = _tokens(tokenizer, block)
         start, consumed = 0, None
         while start + room < len(spans):
             end = _word_before(words, spans, start + room, start + max(1, room // 2))
-            if not ends and consumed is not None and end + room > len(spans):
+            if not ends and end + room > len(spans):
                 break  # the end of the block may cut a word
             parts.append(block[spans[start][0] if start else 0 : spans[end - 1][1]])
             start = max(_word_before(words, spans, end - room // OVERLAP, start + 1), start + 1)
@@ -81,9 +81,10 @@ def _parts(tokenizer: Any, text: str, room: int) -> list[str]:
             first = _word_after(words, spans, len(spans) - room, start)
             parts.append(block[spans[first][0] if first else 0 :])
             break
-        if consumed is None:  # a block with few tokens
-            parts.append(block)
-        begin += len(block) if consumed is None else consumed
+        if consumed is None:  # the block has few tokens
+            size *= 2
+        else:
+            begin += consumed
     return [part.strip() for part in parts if part.strip()]
 
 
