@@ -69,19 +69,19 @@ def _parts(tokenizer: Any, text: str, room: int) -> list[str]:
         block = text[begin : begin + size]
         ends = begin + len(block) >= len(text)
         spans, words = _tokens(tokenizer, block)
-        start, consumed = 0, None
+        start = consumed = 0
         while start + room < len(spans):
             end = _word_before(words, spans, start + room, start + max(1, room // 2))
             if not ends and end + room > len(spans):
                 break  # the end of the block may cut a word
             parts.append(block[spans[start][0] if start else 0 : spans[end - 1][1]])
-            start = max(_word_before(words, spans, end - room // OVERLAP, start + 1), start + 1)
+            start = max(_word_before(words, spans, end - room // OVERLAP, max(start + 1, end - room // 2)), start + 1)
             consumed = spans[start][0]
         if ends:
             first = _word_after(words, spans, len(spans) - room, start)
             parts.append(block[spans[first][0] if first else 0 :])
             break
-        if consumed is None:  # the block has few tokens
+        if not consumed:  # the block has few tokens
             size *= 2
         else:
             begin += consumed
