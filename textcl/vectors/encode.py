@@ -184,26 +184,12 @@ def encode_corpus(
             "column": own.get("column") if append else column,
             "limit": own.get("limit") if append else limit,
         }
-        # a setting that is not used is left out, as in directories that were written before it was there
-        used = {"id_column": id_column, "columns": kept, "split": split_long}
-        settings.update({name: value for name, value in used.items() if value})
-        types = dict(zip(stored_names(id_column, kept), found.types, strict=True))
-        of_corpus: dict[str, Any] = {"name": source.name, "texts": found.texts, "sha256": found.sha256}
-        if split_long:
-            of_corpus["documents"] = found.documents
-        manifest = {
-            "schema": SCHEMA,
-            "model": {"name": _lasting_name(encoder), "sha256": encoder.fingerprint(settings=False)},
-            "settings": settings,
-            "corpus": of_corpus,
-            **({"columns": types} if types else {}),
-            "dimension": encoder.dimension,
-        }
+        manifest = _manifest(encoder, source, found, settings)
         if append:
             check_settings(output, before, manifest)
-            for name, kinds in zip(types, found.kinds, strict=True):
+            for name, kinds in zip(manifest.get("columns", ()), found.kinds, strict=True):
                 check_same(name, before["columns"][name], kinds, source.name)
-            manifest = _with_added(output, of_corpus)
+            manifest = _with_added(output, manifest["corpus"])
         else:
             begin(output, manifest)
             manifest = read_manifest(output)
@@ -216,6 +202,26 @@ def encode_corpus(
 
 
 _OWN = re.compile(r"part-\d{5,}\.parquet|complete\.json|index\.(faiss|json)")  # files of a directory of vectors
+
+
+def _manifest(encoder: Encoder, source: Corpus, found: Survey, settings: dict[str, Any]) -> dict[str, Any]:
+    """The manifest of a directory with one corpus.
+
+    What is not used is left out, as in directories that were written before it was there.
+    """
+    used = {"id_column": source.id_column, "columns": list(source.columns), "split": source.split is not None}
+    types = dict(zip(stored_names(source.id_column, source.columns), found.types, strict=True))
+    corpus: dict[str, Any] = {"name": source.name, "texts": found.texts, "sha256": found.sha256}
+    if source.split is not None:
+        corpus["documents"] = found.documents
+    return {
+        "schema": SCHEMA,
+        "model": {"name": _lasting_name(encoder), "sha256": encoder.fingerprint(settings=False)},
+        "settings": {**settings, **{name: value for name, value in used.items() if value}},
+        "corpus": corpus,
+        **({"columns": types} if types else {}),
+        "dimension": encoder.dimension,
+    }
 
 
 def _with_added(output: Path, corpus: dict[str, Any]) -> dict[str, Any]:
