@@ -144,7 +144,17 @@ def read_beir(folder: str | os.PathLike[str], split: str = "test") -> Collection
     root = Path(folder)
     if not root.is_dir():
         raise InputError(f"There is no folder {root}.")
-    return read_collection(root / "queries.jsonl", root / "corpus.jsonl", root / "qrels" / f"{split}.tsv")
+    return read_collection(*beir_files(root, split))
+
+
+def beir_files(folder: Path, split: str) -> tuple[Path, Path, Path]:
+    """The files of queries, documents and judgements in a folder in BEIR's layout."""
+    return folder / "queries.jsonl", folder / "corpus.jsonl", folder / "qrels" / f"{split}.tsv"
+
+
+def beir_dev_split(folder: Path) -> str:
+    """The judgements by which encoders are chosen: "dev" if the folder has them, else "test"."""
+    return "dev" if beir_files(folder, "dev")[2].is_file() else "test"
 
 
 def _read_texts(path: Path) -> tuple[dict[str, str], dict[str, str]]:

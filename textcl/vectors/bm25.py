@@ -115,6 +115,14 @@ def languages() -> list[str]:
     return [name for name in algorithms() if name not in ("porter", "dutch_porter")]  # older versions of two of them
 
 
+def check_language(language: str) -> None:
+    """Raises an InputError unless there is a stemmer for a language."""
+    if language not in (known := languages()):
+        raise InputError(
+            f"There is no stemmer for {language!r}; the languages are {', '.join(known)}.{nearest(language, known)}"
+        )
+
+
 def _words(texts: Iterable[str], language: str, *, as_numbers: bool) -> Any:
     """The words of each text, as bm25s' `tokenize` returns them."""
     from bm25s import tokenize
@@ -141,11 +149,7 @@ def _pattern() -> str:
 def _stemmer(language: str) -> Any:
     from Stemmer import Stemmer
 
-    if language not in languages():
-        raise InputError(
-            f"There is no stemmer for {language!r}; the languages are {', '.join(languages())}."
-            f"{nearest(language, languages())}"
-        )
+    check_language(language)
     return Stemmer(language)
 
 

@@ -201,7 +201,9 @@ def encode_corpus(
     return output
 
 
-_OWN = re.compile(r"part-\d{5,}\.parquet|complete\.json|index\.(faiss|json)")  # files of a directory of vectors
+_OWN = re.compile(
+    r"part-\d{5,}\.parquet|complete\.json|index\.(faiss|json)|bm25\.(npz|json)"
+)  # files of a directory of vectors
 
 
 def _manifest(encoder: Encoder, source: Corpus, found: Survey, settings: dict[str, Any]) -> dict[str, Any]:
