@@ -94,7 +94,7 @@ def test_the_document_of_a_query_is_left_out(retrieval: str) -> None:
 def test_a_query_without_known_words_and_a_collapsed_encoder(caplog: pytest.LogCaptureFixture) -> None:
     documents, relevance = {"a": "fox", "b": "dog"}, {"q": {"a": 1}, "r": {"a": 1}}
     queries = {"q": "zebra", "r": "fox"}
-    collapsed = Table({text: (1, 0) for text in ("fox", "dog", "zebra")})
+    collapsed = Table(dict.fromkeys(("fox", "dog", "zebra"), (1, 0)))
     for retrieval in ("bm25", "hybrid"):
         found = Retrieval(queries, documents, relevance, retrieval=retrieval)(collapsed)
         assert found.results["retrieval"]["by_query"] == {"q": 0, "r": 100}

@@ -151,12 +151,12 @@ def _compare_queries(names: tuple[str, str], first: dict[str, _Queries], second:
             raise InputError(
                 f"The task {task} of {names[0]} and {names[1]} has different queries, documents or judgements."
             )
-        sides = [[side.values[query] for query in one.values] for side in (one, two)]
-        found = over_queries(*sides)
+        before, after = ([side.values[query] for query in one.values] for side in (one, two))
+        found = over_queries(before, after)
+        interval = f"{found.low:+.2f} to {found.high:+.2f}"
         parts.append(
-            f"{found.sentence(*names)}\nnDCG@10 of {task}, {len(one.values):,} queries: {fmean(sides[0]):.2f} and "
-            f"{fmean(sides[1]):.2f}; 95 % interval of the difference {found.low:+.2f} to {found.high:+.2f} (bootstrap); "
-            f"p = {found.p_value:.4f} (sign flips)."
+            f"{found.sentence(*names)}\nnDCG@10 of {task}, {len(before):,} queries: {fmean(before):.2f} and "
+            f"{fmean(after):.2f}; bootstrap: {interval}; sign-flip test: p = {found.p_value:.4f}."
         )
     return "\n\n".join(parts)
 

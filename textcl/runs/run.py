@@ -14,11 +14,11 @@ from textcl.collator.collator import COLUMNS
 from textcl.data import verify
 from textcl.data.corpora import hold_out
 from textcl.data.formats import ReadFile
+from textcl.data.retrieval import beir_dev_split
 from textcl.data.training import READING_OPTIONS, find_corpus, training_rows
 from textcl.encoder import Encoder
 from textcl.encoder.pooling import POOLINGS, check_pooling
 from textcl.errors import InputError
-from textcl.data.retrieval import beir_dev_split
 from textcl.evaluation import LabelFree, LabelledPairs, Retrieval, STSBenchmark, overlap
 from textcl.evaluation.label_free import CRITERIA
 from textcl.files import clear_leftovers, said_if_full, write_json
@@ -242,8 +242,8 @@ def dev_evaluators(dev: str | None, held_out: Sequence[str] = ()) -> list[Any]:
     """The evaluator that chooses the checkpoint, as a list of one; an empty list if there is none.
 
     Args:
-        dev: "stsb", a file of labelled pairs, "beir:FOLDER", a criterion of `LabelFree`, "none", or None: STS-B if it is
-            installed.
+        dev: "stsb", a file of labelled pairs, "beir:FOLDER", a criterion of `LabelFree`, "none", or None: STS-B if it
+            is installed.
         held_out: The held-out texts for a criterion of `LabelFree`.
     """
     if dev == "none":
