@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from textcl.data.retrieval import beir_dev_split, beir_files
 from textcl.encoder.card import file_name
 from textcl.errors import InputError, UnknownFlag, nearest
 from textcl.evaluation.label_free import CRITERIA
@@ -211,6 +212,8 @@ def resolve(
     if (folder := beir_folder(dev)) is not None:
         if not folder.is_dir():
             raise InputError(f"--dev {dev} names the folder {str(folder)!r}, which does not exist.")
+        if missing := [file for file in beir_files(folder, beir_dev_split(folder)) if not file.is_file()]:
+            raise InputError(f"--dev {dev} needs a folder in BEIR's layout, but there is no file {missing[0]}.")
     elif dev and dev not in known and not Path(dev).suffix and not Path(dev).exists():
         raise InputError(
             f"--dev {dev} is neither a file of labelled pairs, nor beir:FOLDER, nor one of {', '.join(known)}."
