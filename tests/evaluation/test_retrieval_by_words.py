@@ -59,10 +59,12 @@ def test_few_candidates_of_each_side_are_fused_with_exact_scores(
     candidates: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("textcl.evaluation.retrieval.FUSED", candidates)
-    angles = {f"d{i:02}": (math.cos(i / 9), math.sin(i / 9)) for i in range(12)}
-    texts = {name: f"{name} fox" if int(name[1:]) >= 10 else f"{name} cat" for name in angles}
+    # six documents have the word and are far by cosine, the last of them least
+    turns = {f"d{i:02}": (20 - i) / 12 if i < 6 else i / 30 for i in range(12)}
+    angles = {name: (math.cos(turn), math.sin(turn)) for name, turn in turns.items()}
+    texts = {name: f"{name} fox" if int(name[1:]) < 6 else f"{name} cat" for name in angles}
     encoder = Table({"fox": (1, 0), **{texts[name]: angle for name, angle in angles.items()}})
-    relevance = {"q": {"d10": 1}}
+    relevance = {"q": {"d05": 1}}
     for chunk_size in (1, 5, 100):
         task = Retrieval({"q": "fox"}, texts, relevance, retrieval="hybrid", bm25_weight=0.9, chunk_size=chunk_size)
         names, bm25 = sorted(texts), Bm25([texts[name] for name in sorted(texts)]).scores("fox")

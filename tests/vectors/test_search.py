@@ -205,6 +205,17 @@ def test_hybrid_search_is_the_fusion_of_all_scores(
         assert [hit.score for hit in hits] == pytest.approx(fused[[hit.id for hit in hits]], abs=1e-3)
 
 
+def test_hybrid_search_in_a_graph(both: CorpusIndex, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = [both.search(query, top=5) for query in QUERIES]
+    monkeypatch.setattr("textcl.vectors.index.EXACT_TEXTS", 100)
+    graph = CorpusIndex(both.directory, encoder, retrieval="hybrid")
+    assert type(graph._index).__name__ == "IndexHNSWFlat"
+    for query, hits in zip(QUERIES, exact, strict=True):
+        found = graph.search(query, top=5)
+        assert [hit.id for hit in found] == [hit.id for hit in hits]
+        assert [hit.score for hit in found] == pytest.approx([hit.score for hit in hits], abs=1e-3)
+
+
 def test_words_need_neither_model_nor_faiss(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = shutil.copytree(model, tmp_path / "model")
     directory = encode_corpus(here, TEXTS, tmp_path / "v")
