@@ -106,6 +106,9 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).write_text(lines)
     (folder / "documents.txt").write_text("".join(" ".join(TEXTS[i : i + 40]) + "\n" for i in range(70)))
     (folder / "pairs.tsv").write_text("".join(f"{TEXTS[i]}\t{TEXTS[i + i % 5]}\t{5 - i % 5}\n" for i in range(20)))
+    tickets = [f"T-{n},{TEXTS[n + 100]},{TEXTS[n]},2024-01-{n % 28 + 1:02}\n" for n in range(100)]
+    for name, some in (("tickets", tickets[:80]), ("more-tickets", tickets[80:])):
+        (folder / f"{name}.csv").write_text("id,subject,body,date\n" + "".join(some))
     triplets = "".join(f"{TEXTS[i]},{TEXTS[i + 1]},{TEXTS[i + 90]}\n" for i in range(70))
     (folder / "triplets.csv").write_text(f"sent0,sent1,hard_neg\n{triplets}")
     (folder / "my-recipe.yaml").write_text("method: simcse\ndata: wiki.txt\nmax_steps: 2\n")

@@ -53,7 +53,9 @@ if TYPE_CHECKING:
     from textcl.training import ContrastiveTrainer, ContrastiveTrainingArguments, MethodCallback
     from textcl.vectors.encode import encode_corpus
     from textcl.vectors.index import CorpusIndex
+    from textcl.vectors.near_duplicates import near_duplicate_groups
     from textcl.vectors.shards import load_vectors
+    from textcl.vectors.vectors import Vectors
     from textcl.views.text import augment
 
 _ROOMS = {
@@ -94,7 +96,9 @@ _ROOMS = {
     "smooth_inverse_frequency": "textcl.encoder.pooling",
     "CorpusIndex": "textcl.vectors.index",
     "encode_corpus": "textcl.vectors.encode",
+    "near_duplicate_groups": "textcl.vectors.near_duplicates",
     "load_vectors": "textcl.vectors.shards",
+    "Vectors": "textcl.vectors.vectors",
     "hold_out": "textcl.data",
     "load_clustering": "textcl.data",
     "load_labelled": "textcl.data",
@@ -138,6 +142,7 @@ __all__ = [
     "SwAV",
     "Transfer",
     "VICReg",
+    "Vectors",
     "augment",
     "encode_corpus",
     "evaluate",
@@ -147,6 +152,7 @@ __all__ = [
     "load_texts",
     "load_triplets",
     "load_vectors",
+    "near_duplicate_groups",
     "smooth_inverse_frequency",
 ]
 

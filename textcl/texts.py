@@ -56,6 +56,16 @@ def check_text(value: Any, where: str) -> str:
     return str(value)  # of a subclass, such as numpy's, the plain string
 
 
+def bare(text: str) -> str:
+    """A text by which texts are equal that differ only in upper and lower case and in spaces.
+
+    Example:
+        >>> bare("Two  Cats ")
+        'two cats'
+    """
+    return " ".join(text.split()).casefold()
+
+
 def items(source: Any, what: str) -> Iterable[Any]:
     """The values of a collection that has no columns, one for each row.
 

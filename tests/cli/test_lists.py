@@ -78,7 +78,7 @@ PRINTING = {
 KEYS = {
     "data list": {"folder", "sets"},
     "cluster": {"output", "texts", "estimated", "clusters"},
-    "encode, an array": {"output", "texts", "dimension"},
+    "encode, an array": {"output", "texts", "dimension", "cut"},
 }
 
 

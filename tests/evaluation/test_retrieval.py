@@ -87,6 +87,9 @@ def test_figures_are_those_of_a_slow_loop(encoder: HashedWords, chunk_size: int)
     expected = oracle(encoder, DOCUMENTS, QUERIES, RELEVANCE)
     (entry,) = result.results.values()
     assert entry.pop("kind") == "retrieval"
+    by_query = entry.pop("by_query")
+    assert list(by_query) == [query for query, grades in RELEVANCE.items() if max(grades.values(), default=0) > 0]
+    assert sum(by_query.values()) / len(by_query) == pytest.approx(expected["ndcg@10"], abs=1e-4)
     assert entry == pytest.approx(expected, abs=1e-9)
     assert result.average == pytest.approx(expected)
     assert result.primary == result.average["ndcg@10"]

@@ -9,7 +9,15 @@ from scipy import stats
 
 from benchmarks import significance as benchmark
 from textcl.errors import InputError
-from textcl.evaluation.significance import Difference, over_pairs, over_seeds, spearman, williams_test
+from textcl.evaluation.significance import (
+    Difference,
+    over_pairs,
+    over_queries,
+    over_seeds,
+    sign_flip_test,
+    spearman,
+    williams_test,
+)
 
 
 def test_equal_seeds_are_paired_and_the_interval_is_students():
@@ -228,3 +236,69 @@ def test_williams_test_at_its_limits():
             williams_test(*impossible, 10)
     with pytest.raises(InputError, match="at least four pairs, not 3"):
         williams_test(0.1, 0.2, 0.3, 3)
+
+
+@pytest.mark.parametrize(
+    ("differences", "p_value"),
+    [
+        ([1, 2, 3], 2 / 8),  # only +++ and --- are as far from 0
+        ([1, 1, 1, -1], 10 / 16),  # four of four signs: 2; three of four: 8
+        ([1, -1], 1.0),
+        ([0, 0, 0], 1.0),
+        ([5], 1.0),
+        ([0, 3, 0, 4, 0], 0.5),
+        ([0.1] * 13, 2 / 2**13),
+        ([0.1] * 10 + [-0.1], 24 / 2**11),  # sums of 0.1 that are equal on paper differ by rounding
+    ],
+)
+def test_sign_flips_are_counted_exactly(differences: list[float], p_value: float):
+    assert sign_flip_test(differences) == pytest.approx(p_value, rel=1e-12)
+    assert sign_flip_test([-7 * value for value in differences]) == pytest.approx(p_value, rel=1e-12)
+
+
+def test_sign_flips_agree_with_scipy_and_with_the_exact_count():
+    drawn = np.random.default_rng(3).normal(0.4, 1, 12)
+    theirs = stats.permutation_test(
+        (drawn,), np.sum, permutation_type="samples", n_resamples=np.inf, alternative="two-sided"
+    )
+    exact = sign_flip_test(drawn)
+    assert exact == pytest.approx(theirs.pvalue)
+    assert sign_flip_test(drawn, draws=4000) == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 4000))
+    assert sign_flip_test(drawn, draws=4000) == sign_flip_test(drawn, draws=4000)
+    assert sign_flip_test(drawn, draws=4000, seed=1) != sign_flip_test(drawn, draws=4000)
+
+
+def test_drawn_sign_flips_are_never_zero_and_hold_their_level():
+    assert sign_flip_test(np.ones(200), draws=99) == pytest.approx(1 / 100)
+    generator = np.random.default_rng(0)
+    rejected = [sign_flip_test(generator.standard_t(3, 60), draws=199, seed=i) <= 0.05 for i in range(400)]
+    assert 8 <= sum(rejected) <= 34  # 20 ± 3 standard deviations
+    found = [sign_flip_test(generator.normal(0.6, 1, 60), draws=199, seed=i) <= 0.05 for i in range(40)]
+    assert sum(found) >= 36
+
+
+def test_wrong_differences_are_refused():
+    for differences in ([], [math.nan], [[1.0]], [math.inf]):
+        with pytest.raises(InputError, match="needs finite differences"):
+            sign_flip_test(differences)
+
+
+def test_a_difference_over_queries_is_that_of_the_mean():
+    generator = np.random.default_rng(0)
+    first = generator.uniform(0, 100, 300)
+    second = first + generator.normal(2, 10, 300)
+    found = over_queries(first, second)
+    differences = second - first
+    error = differences.std(ddof=1) / math.sqrt(300)
+    assert found.mean == pytest.approx(differences.mean())
+    assert (found.low, found.high) == pytest.approx(
+        (differences.mean() - 1.96 * error, differences.mean() + 1.96 * error), abs=0.1
+    )
+    assert found.p_value == sign_flip_test(differences)
+    assert found.sentence("A", "B").endswith("(95 %, over queries).")
+    turned = over_queries(second, first)
+    assert (turned.low, turned.high) == pytest.approx((-found.high, -found.low), abs=0.1)
+    same = over_queries(first, first)
+    assert (same.low, same.high, same.p_value) == (0, 0, 1)
+    with pytest.raises(InputError, match="at least two, not 1 and 1"):
+        over_queries([1.0], [2.0])

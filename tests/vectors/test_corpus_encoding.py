@@ -19,7 +19,7 @@ from support.command import environment, textcl
 from support.tiny import TEXTS, tiny_encoder_directory
 
 from textcl.cli.main import main
-from textcl.data.corpora import read_texts
+from textcl.data.corpora import read_rows, read_texts
 from textcl.device import has_bf16
 from textcl.encoder import Encoder
 from textcl.errors import InputError
@@ -101,8 +101,8 @@ def test_scales_of_int8(tmp_path: Path) -> None:
     stored = shards.stored_columns(vectors, "int8")
     assert stored["vector"][:2].tolist() == [[0, 0, 0], [1, -127, 64]]
     assert stored["scale"][:2].tolist() == [0, 1]
-    assert np.abs(shards._restored(stored) - vectors).max(axis=1).tolist()[:2] == [0, 0.5]
-    assert np.isfinite(shards._restored(stored)).all()
+    assert np.abs(shards.restored(stored) - vectors).max(axis=1).tolist()[:2] == [0, 0.5]
+    assert np.isfinite(shards.restored(stored)).all()
 
 
 def test_what_does_not_fit_a_half_is_refused(encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +179,8 @@ class Counted(str):
 def test_memory_holds_two_shards_of_texts_however_long_the_corpus(
     encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("textcl.vectors.encode.read_texts", lambda corpus, column: map(Counted, read_texts(corpus)))
+    counted = lambda corpus, **options: ((Counted(text), own) for text, own in read_rows(corpus))  # noqa: E731
+    monkeypatch.setattr("textcl.vectors.corpus.read_rows", counted)
     corpus = corpus_file(tmp_path, TEXTS * 4)
     for rows in (16, 64):
         gc.collect()

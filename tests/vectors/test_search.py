@@ -14,7 +14,9 @@ from textcl.cli.main import main
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.seals import read_sealed
+from textcl.vectors.bm25 import Bm25
 from textcl.vectors.encode import encode_corpus
+from textcl.vectors.fusion import fuse
 from textcl.vectors.index import CorpusIndex
 from textcl.vectors.shards import load_vectors
 
@@ -166,3 +168,121 @@ def test_the_command_shows_rank_score_id_and_text(
     assert (rank, float(score), int(number), text) == ("1", 1, 20, TEXTS[20])
     assert main(["search", str(vectors), "", "--top", "3"]) == 2
     assert "must not be blank" in capsys.readouterr().err
+
+
+# by words, and by both
+
+
+@pytest.fixture
+def both(encoder: Encoder, vectors: Path, tmp_path: Path) -> CorpusIndex:
+    return CorpusIndex(shutil.copytree(vectors, tmp_path / "v"), encoder, retrieval="hybrid")
+
+
+def test_words_find_what_bm25_finds(both: CorpusIndex) -> None:
+    for query in QUERIES:
+        scores = Bm25(TEXTS).scores(query)
+        order = [row for row in np.argsort(-scores, kind="stable")[:7].tolist() if scores[row] > 0]
+        hits = both.search(query, top=7, retrieval="bm25")
+        assert [hit.id for hit in hits] == order
+        assert [hit.score for hit in hits] == scores[order].tolist()
+    assert both.search("zebra", retrieval="bm25") == []
+    assert len(both.search("zebra", retrieval="hybrid")) == 10
+
+
+@pytest.mark.parametrize("depth", [20, 1000])
+def test_hybrid_search_is_the_fusion_of_all_scores(
+    both: CorpusIndex, encoder: Encoder, depth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("textcl.vectors.index.DEPTH", depth)
+    _, vectors = load_vectors(both.directory)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    for query in QUERIES:
+        vector = encoder.encode(query)
+        dense = unit @ (vector / np.linalg.norm(vector))
+        fused = fuse(dense, Bm25(TEXTS).scores(query), 0.2, depth)
+        hits = both.search(query, top=7, bm25_weight=0.2)
+        assert [hit.score for hit in hits] == pytest.approx(np.sort(fused)[::-1][:7], abs=1e-3)
+        assert [hit.score for hit in hits] == pytest.approx(fused[[hit.id for hit in hits]], abs=1e-3)
+
+
+def test_hybrid_search_in_a_graph(both: CorpusIndex, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = [both.search(query, top=5) for query in QUERIES]
+    monkeypatch.setattr("textcl.vectors.index.EXACT_TEXTS", 100)
+    graph = CorpusIndex(both.directory, encoder, retrieval="hybrid")
+    assert type(graph._index).__name__ == "IndexHNSWFlat"
+    for query, hits in zip(QUERIES, exact, strict=True):
+        found = graph.search(query, top=5)
+        assert [hit.id for hit in found] == [hit.id for hit in hits]
+        assert [hit.score for hit in found] == pytest.approx([hit.score for hit in hits], abs=1e-3)
+
+
+def test_words_need_neither_model_nor_faiss(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = shutil.copytree(model, tmp_path / "model")
+    directory = encode_corpus(here, TEXTS, tmp_path / "v")
+    shutil.rmtree(here)
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    index = CorpusIndex(directory, retrieval="bm25")
+    assert index.search("the chess player", top=1)[0].score > 0
+    with pytest.raises(InputError, match="faiss"):
+        CorpusIndex(directory, retrieval="hybrid")
+
+
+def test_the_index_of_words_is_kept_and_made_again_when_texts_or_language_change(
+    both: CorpusIndex, encoder: Encoder
+) -> None:
+    file = both.directory / "bm25.npz"
+    made = file.stat().st_mtime_ns
+    again = CorpusIndex(both.directory, retrieval="bm25")
+    assert again.search(QUERIES[1]) == both.search(QUERIES[1], retrieval="bm25")
+    assert file.stat().st_mtime_ns == made
+    CorpusIndex(both.directory, retrieval="bm25", language="german")
+    assert file.stat().st_mtime_ns != made
+    encode_corpus(encoder, ["a zebra"], both.directory, append=True)
+    hits = CorpusIndex(both.directory, encoder, retrieval="hybrid").search("zebra", top=1)
+    assert (hits[0].id, hits[0].text) == (len(TEXTS), "a zebra")
+    (both.directory / "manifest.json").unlink()  # the directory may still be written again
+    encode_corpus(encoder, TEXTS, both.directory, shard_rows=50)
+
+
+@pytest.mark.parametrize("retrieval", ["dense", "bm25", "hybrid"])
+def test_ids_columns_and_the_best_part_are_shown(encoder: Encoder, model: Path, tmp_path: Path, retrieval: str) -> None:
+    rows = [{"text": text, "key": f"k{number}", "day": number} for number, text in enumerate(TEXTS[:30])]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    directory = encode_corpus(
+        encoder, tmp_path / "rows.jsonl", tmp_path / "v", column="text", id_column="key", columns=["day"], shard_rows=7
+    )
+    hit = CorpusIndex(directory, encoder).search(TEXTS[9], top=1, retrieval=retrieval)[0]
+    assert (hit.id, hit.text, hit.part, hit.columns) == ("k9", TEXTS[9], None, {"day": 9})
+
+    short = Encoder.from_pretrained(model, max_length=24, device="cpu")
+    long = [" ".join(TEXTS[start : start + 12]) for start in range(0, 60, 12)]
+    parts = encode_corpus(short, long, tmp_path / "parts", split_long=True, shard_rows=4)
+    index = CorpusIndex(parts, short)
+    assert index.texts > 2 * len(long)
+    for number in (1, 3):
+        hits = index.search(TEXTS[12 * number + 8], top=5, retrieval=retrieval)
+        assert [hit.id for hit in hits[:1]] == [number]
+        assert TEXTS[12 * number + 8] in hits[0].text or hits[0].part is not None
+        assert len({hit.id for hit in hits}) == len(hits)
+    assert len(index.search(TEXTS[0], top=5, retrieval="dense")) == 5
+
+
+def test_an_expanded_query_is_rocchios(both: CorpusIndex, encoder: Encoder) -> None:
+    _, vectors = load_vectors(both.directory)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    query = encoder.encode(QUERIES[1])
+    query /= np.linalg.norm(query)
+    moved = query + 0.75 * unit[np.argsort(-(unit @ query))[:3]].mean(axis=0)
+    cosines = unit @ (moved / np.linalg.norm(moved))
+    hits = both.search(QUERIES[1], top=5, retrieval="dense", expand=3)
+    assert [hit.score for hit in hits] == pytest.approx(np.sort(cosines)[::-1][:5], abs=1e-5)
+    assert hits != both.search(QUERIES[1], top=5, retrieval="dense")
+
+
+def test_wrong_kinds_and_weights_are_refused(both: CorpusIndex) -> None:
+    with pytest.raises(InputError, match=r"must be dense, bm25 or hybrid, not 'hybird'. Did you mean 'hybrid'"):
+        both.search("a", retrieval="hybird")
+    with pytest.raises(InputError, match="bm25_weight must be a finite number of at least 0 and at most 1"):
+        both.search("a", bm25_weight=1.5)
+    with pytest.raises(InputError, match="expand must be 0 or"):
+        both.search("a", expand=-1)

@@ -1,9 +1,11 @@
-"""`textcl cluster MODEL FILE [--clusters 20] [--adapt] --output clusters.csv [--json PATH|-]`"""
+"""`textcl cluster MODEL FILE|VECTORS [--clusters 20] [--adapt] --output clusters.csv [--json PATH|-]`"""
 
 import tempfile
+from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from textcl.cli.eval import add_model_flags
 from textcl.cli.main import Parser, within
@@ -12,13 +14,28 @@ from textcl.errors import InputError
 from textcl.files import check_output
 from textcl.ranges import Count, Seed, TwoOrMore, ZeroOrMore
 
+if TYPE_CHECKING:
+    from textcl.evaluation.clustering import ClusteredTexts
+
 
 def main(arguments: Sequence[str]) -> None:
-    parser = Parser(prog="textcl cluster", description="Cluster texts by k-means on their embeddings.")
+    parser = Parser(
+        prog="textcl cluster",
+        description="Cluster texts by k-means on their embeddings: those of MODEL, or those that textcl encode wrote "
+        "to the directory VECTORS.",
+    )
     add_model_flags(parser)
-    parser.add_argument("texts", help="txt, csv, tsv, jsonl or parquet, also gz or xz; blank lines are skipped")
     parser.add_argument(
-        "--output", required=True, metavar="FILE.csv", help="columns text, cluster, confidence (0 to 1), rank"
+        "texts",
+        nargs="?",
+        metavar="FILE",
+        help="txt, csv, tsv, jsonl or parquet, also gz or xz; blank lines are skipped. Not with VECTORS",
+    )
+    parser.add_argument(
+        "--output",
+        required=True,
+        metavar="FILE.csv",
+        help="columns text, cluster, confidence (0 to 1), rank; from VECTORS also id and the columns that it holds",
     )
     parser.add_argument(
         "--clusters",
@@ -69,10 +86,59 @@ def main(arguments: Sequence[str]) -> None:
         if path:
             check_output(path, folder=folder)
 
+    if given.texts is None:
+        _check_alone(given)
+        from textcl.evaluation.clustering import cluster_vectors
+
+        found = cluster_vectors(given.model, given.clusters, seed=given.seed)
+    else:
+        found = _from_texts(given, asked)
+    found.save(given.output, safe=given.safe_csv)
+    estimated = "" if given.clusters else " (this number is estimated)"
+    groups = list(found.nearest_rows(given.nearest))
+    lines = [f"{given.output}: {len(found.texts):,} texts in {len(groups)} clusters{estimated}"]
+    clusters: list[dict[str, Any]] = []
+    for number, (size, rows) in enumerate(groups):
+        nearest = [found.texts[row] for row in rows]
+        lines += [f"\ncluster {number}: {size:,} texts", *(f"  {in_one_line(text)}" for text in nearest)]
+        clusters.append({"size": size, "nearest": nearest})
+        if found.columns:
+            clusters[-1]["rows"] = [{name: each[row] for name, each in found.columns.items()} for row in rows]
+    result = {"output": given.output, "texts": len(found.texts), "estimated": found.estimated, "clusters": clusters}
+    show(result, "\n".join(lines), given.json)
+
+
+# what is settled already where vectors are read
+_OF_THE_MODEL = ("pooling", "max_length", "batch_size", "column", "limit", "adapt")
+
+
+def _check_alone(given: Namespace) -> None:
+    """Raises an error unless the only argument is a directory of vectors, without flags that mean nothing there."""
+    from textcl.vectors.shards import is_vectors
+
+    if not is_vectors(given.model):
+        raise InputError(
+            f"{given.model} is not a directory that textcl encode wrote. Name a model and a file of texts, or such a "
+            "directory alone."
+        )
+    for name in _OF_THE_MODEL:
+        if getattr(given, name):
+            why = "trains a model, which vectors are not" if name == "adapt" else "was settled when they were encoded"
+            raise InputError(
+                f"--{name.replace('_', '-')} {why}: leave it out, or name a model and a file of texts instead of "
+                f"{given.model}."
+            )
+
+
+def _from_texts(given: Namespace, asked: dict[str, Any]) -> "ClusteredTexts":
     from textcl.data import load_texts
     from textcl.encoder import Encoder
     from textcl.evaluation.clustering import cluster_texts
+    from textcl.vectors.shards import is_vectors
 
+    for place in (given.model, given.texts):
+        if is_vectors(place):
+            raise InputError(f"{place} holds vectors of textcl encode; give it alone: textcl cluster {place}.")
     texts = list(load_texts(given.texts, column=given.column, limit=given.limit, at_least=1)["text"])
     encoder = Encoder.from_pretrained(given.model, pooling=given.pooling, max_length=given.max_length)
     clusters = given.clusters
@@ -85,13 +151,4 @@ def main(arguments: Sequence[str]) -> None:
         if save:
             method.export(save)
         encoder, clusters = method.exported, len(method.centres)
-    found = cluster_texts(encoder, texts, clusters, seed=given.seed, batch_size=given.batch_size)
-    found.save(given.output, safe=given.safe_csv)
-    groups = list(found.groups(given.nearest))
-    estimated = "" if given.clusters else " (this number is estimated)"
-    lines = [f"{given.output}: {len(texts):,} texts in {len(groups)} clusters{estimated}"]
-    for number, (size, nearest) in enumerate(groups):
-        lines += [f"\ncluster {number}: {size:,} texts", *(f"  {in_one_line(text)}" for text in nearest)]
-    clusters_found = [{"size": size, "nearest": nearest} for size, nearest in groups]
-    result = {"output": given.output, "texts": len(texts), "estimated": found.estimated, "clusters": clusters_found}
-    show(result, "\n".join(lines), given.json)
+    return cluster_texts(encoder, texts, clusters, seed=given.seed, batch_size=given.batch_size)

@@ -1,4 +1,4 @@
-"""`textcl encode MODEL FILE --output DIRECTORY|FILE.npy [--json PATH|-]`"""
+"""`textcl encode MODEL FILE --output DIRECTORY|FILE.npy [--id-column id] [--columns date] [--append] [--split-long]`"""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -38,6 +38,24 @@ def main(arguments: Sequence[str]) -> None:
             "--shard-rows", type=within(Count), metavar="TEXTS", help="texts in a shard (default: 32,768)"
         ),
     ]
+    flags += [
+        sharded.add_argument("--id-column", metavar="NAME", help="a column of ids of your own, which results show"),
+        sharded.add_argument(
+            "--columns", metavar="NAMES", help="further columns to keep, such as date,product, or all (default: none)"
+        ),
+        sharded.add_argument(
+            "--append",
+            action="store_true",
+            default=None,
+            help="add the texts to a directory that is complete; other settings are those of the directory",
+        ),
+        sharded.add_argument(
+            "--split-long",
+            action="store_true",
+            default=None,
+            help="encode long texts in overlapping parts with the same id, where they would be cut",
+        ),
+    ]
     given = parser.parse_args(arguments)
     check_json(given.json)
     asked = {flag.dest: getattr(given, flag.dest) for flag in flags if getattr(given, flag.dest) is not None}
@@ -67,6 +85,17 @@ def main(arguments: Sequence[str]) -> None:
         _write_shards(given, output, {**options, **asked})
 
 
+def _said_of_long(cut: int | None, documents: int, length: int, split: bool) -> str:
+    """The sentence about texts that are longer than the model reads; empty if there are none, or none were counted."""
+    if not cut:
+        return ""
+    become = "were split into parts" if split else "were cut; --split-long (to a directory) keeps them whole"
+    return (
+        f"\n{100 * cut / documents:.1f} % of the texts ({cut:,} of {documents:,}) are longer than the model's "
+        f"{length:,} tokens and {become}"
+    )
+
+
 def _write_array(given: Namespace, output: Path, options: dict[str, Any]) -> None:
     import numpy
 
@@ -74,31 +103,43 @@ def _write_array(given: Namespace, output: Path, options: dict[str, Any]) -> Non
     from textcl.encoder import Encoder
     from textcl.files import atomic_write
     from textcl.vectors.encode import corpus_prompt
+    from textcl.vectors.lengths import are_longer
     from textcl.vectors.shards import check_finite
 
     texts = list(load_texts(given.texts, column=given.column, limit=given.limit, at_least=1)["text"])
     encoder = Encoder.from_pretrained(given.model, pooling=given.pooling, max_length=given.max_length)
-    vectors = encoder.encode(texts, **{**options, "prompt": corpus_prompt(encoder, given.prompt, silent=False)})
+    prompt = corpus_prompt(encoder, given.prompt, silent=False)
+    vectors = encoder.encode(texts, **{**options, "prompt": prompt})
     check_finite(vectors)
     with atomic_write(output) as temporary, temporary.open("wb") as handle:
         numpy.save(handle, vectors)
-    result = {"output": given.output, "texts": vectors.shape[0], "dimension": vectors.shape[1]}
-    text = f"{given.output}: {vectors.shape[0]:,} vectors of {vectors.shape[1]} numbers"
-    show(result, text, given.json)
+    cut = int(are_longer(encoder, texts, prompt).sum())
+    result = {"output": given.output, "texts": len(texts), "dimension": vectors.shape[1], "cut": cut}
+    text = f"{given.output}: {len(texts):,} vectors of {vectors.shape[1]} numbers"
+    show(result, text + _said_of_long(cut, len(texts), encoder.max_length, False), given.json)
 
 
 def _write_shards(given: Namespace, output: Path, options: dict[str, Any]) -> None:
     from textcl.vectors.encode import encode_corpus
-    from textcl.vectors.shards import read_complete, read_manifest
+    from textcl.vectors.manifest import stored_corpora
+    from textcl.vectors.shards import read_complete, read_manifest, texts_cut
 
-    settings = {name: getattr(given, name) for name in ("pooling", "max_length", "column", "limit")}
-    encode_corpus(given.model, given.texts, output, **settings, **options)
-    if not (output / "complete.json").is_file():
+    if "columns" in options and options["columns"] != "all":
+        options["columns"] = [name.strip() for name in options["columns"].split(",") if name.strip()]
+    asked = {name: getattr(given, name) for name in ("pooling", "max_length", "column", "limit")}
+    encode_corpus(given.model, given.texts, output, **asked, **options)
+    manifest = read_manifest(output)
+    made = read_complete(output) if (output / "complete.json").is_file() else None
+    # behind an interrupted --append, `complete.json` speaks of what was there before
+    if made is None or (given.append and made.texts < sum(each.texts for each in stored_corpora(manifest))):
         text = f"{given.output}: this process has written its shards; those of other processes are still missing"
         show({"output": given.output, "complete": False}, text, given.json)
         return
-    made, dimension = read_complete(output), read_manifest(output)["dimension"]
+    settings, dimension, cut = manifest["settings"], manifest["dimension"], texts_cut(output, made)
+    documents = sum(each.documents for each in stored_corpora(manifest) if each.numbers.stop <= made.shards)
     shards = f"{made.shards:,} shard{'s' * (made.shards != 1)}"
-    result = {"output": given.output, "complete": True, "texts": made.texts, "shards": made.shards}
+    result = {"output": given.output, "complete": True, "texts": documents, "vectors": made.texts}
+    result |= {"shards": made.shards, "dimension": dimension, "cut": cut}
     text = f"{given.output}: {made.texts:,} vectors of {dimension} numbers in {shards}"
-    show({**result, "dimension": dimension}, text, given.json)
+    split = settings.get("split", False)
+    show(result, text + _said_of_long(cut, documents, settings["max_length"], split), given.json)

@@ -1,11 +1,13 @@
-"""`textcl eval MODEL [--tasks sts,stsb-dev] [--mode fast] [--queries FILE …] [--beir FOLDER] [--json PATH|-]`"""
+"""`textcl eval MODEL [--tasks sts,mr] [--mode fast] [--beir FOLDER] [--retrieval hybrid] [--json PATH|-]`"""
 
 import logging
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 from textcl.cli.main import Parser, within
 from textcl.cli.output import add_json_flag, check_json, show
+from textcl.cli.search import add_retrieval_flags, check_retrieval_flags
 from textcl.environment import cache_directory, is_writable
 from textcl.errors import InputError
 from textcl.ranges import Count
@@ -36,10 +38,8 @@ def main(arguments: Sequence[str]) -> None:
         "--data-dir", help="folder of the sets (default: $TEXTCL_DATA, ./senteval_data or the user's cache)"
     )
     transfer = parser.add_argument_group("transfer tasks")
-    transfer.add_argument(
-        "--mode", default="senteval", help="senteval (default), or fast: fully converged, one to two minutes"
-    )
-    transfer.add_argument("--setting", default="test", help="test (default), or dev: dev accuracy over 5 folds")
+    transfer.add_argument("--mode", help="senteval (default), or fast: fully converged, one to two minutes")
+    transfer.add_argument("--setting", help="test (default), or dev: dev accuracy over 5 folds")
     transfer.add_argument(
         "--cache",
         metavar="FOLDER",
@@ -50,13 +50,14 @@ def main(arguments: Sequence[str]) -> None:
     own.add_argument("--documents", metavar="FILE", help="columns id, text and, optionally, title")
     own.add_argument("--relevance", metavar="FILE", help="columns query_id, document_id and, optionally, relevance")
     own.add_argument("--beir", metavar="FOLDER", help="has corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv")
-    own.add_argument("--split", default="test", help="the SPLIT of --beir (default: test)")
+    own.add_argument("--split", help="the SPLIT of --beir (default: test)")
     own.add_argument(
         "--identical-ids",
         choices=("drop", "keep"),
         help="leave a document with a query's id out of this query's ranking, or rank it (default: with --beir, leave "
         "it out if its text is the query's too; else rank it)",
     )
+    add_retrieval_flags(own)
     add_json_flag(parser)
     given = parser.parse_args(arguments)
     check_json(given.json)
@@ -65,30 +66,59 @@ def main(arguments: Sequence[str]) -> None:
     if any(files) and (given.beir or not all(files)):
         raise InputError("Retrieval needs --queries, --documents and --relevance together, or only --beir.")
 
+    tasks = given.tasks or ("" if any(files) or given.beir else "sts")
+    _check_use(given, tasks)
+    options = check_retrieval_flags(given)
+    if given.identical_ids:
+        options["identical_ids"] = given.identical_ids
+
     from textcl.evaluation import Retrieval, evaluate
 
-    if given.identical_ids and not (any(files) or given.beir):
-        raise InputError("--identical-ids is for retrieval; give --beir, or --queries, --documents and --relevance.")
-    options = {"identical_ids": given.identical_ids} if given.identical_ids else {}
     own_data = []
     if given.beir:
-        own_data = [Retrieval.from_folder(given.beir, given.split, **options)]
+        own_data = [Retrieval.from_folder(given.beir, given.split or "test", **options)]
     elif all(files):
         own_data = [Retrieval.from_files(*files, **options)]
     result = evaluate(
         given.model,
-        given.tasks or ("" if own_data else "sts"),
+        tasks,
         evaluators=own_data,
         data_dir=given.data_dir,
         batch_size=given.batch_size,
         pooling=given.pooling,
         max_length=given.max_length,
         bf16=given.bf16,
-        mode=given.mode,
-        setting=given.setting,
+        mode=given.mode or "senteval",
+        setting=given.setting or "test",
         cache=given.cache or _own_cache(),
     )
     show(result.to_dict(), result.table(), given.json)
+
+
+def _check_use(given: Namespace, tasks: str) -> None:
+    """Raises an error if a flag was given that no task of the call uses."""
+    from textcl.data.transfer import CLASSIFICATIONS, REGRESSIONS
+    from textcl.evaluation.suite import task_names
+
+    named = task_names(tasks) if tasks else []
+    transfers = any(name in (*CLASSIFICATIONS, *REGRESSIONS) for name in named)
+    retrieval = bool(given.beir or given.queries)
+    encoder = bool(named) or given.retrieval != "bm25"
+    used_by: list[tuple[bool, str, tuple[str, ...]]] = [
+        (transfers, "is for transfer tasks; name some, such as --tasks transfer", ("mode", "setting", "cache")),
+        (bool(given.beir), "is for --beir; give it", ("split",)),
+        (
+            retrieval,
+            "is for retrieval; give --beir, or --queries, --documents and --relevance",
+            ("identical_ids", "retrieval", "bm25_weight", "language"),
+        ),
+        (bool(named), "is for tasks with installed sets; name some, such as --tasks sts", ("data_dir",)),
+        (encoder, "has no effect on BM25, which reads words", ("pooling", "max_length", "batch_size", "bf16")),
+    ]
+    for used, why, names in used_by:
+        for name in names:
+            if not used and getattr(given, name) not in (None, "") and getattr(given, name) is not False:
+                raise InputError(f"--{name.replace('_', '-')} {why}, or leave it out.")
 
 
 def _own_cache() -> Path | None:

@@ -40,6 +40,12 @@ def show(result: Any, text: str, path: str | None) -> None:
         say(text)
 
 
+def show_line(value: Any) -> None:
+    """Prints one of several results at once, so that a program that reads them need not wait: text, or a JSON line."""
+    text = printable(value) if isinstance(value, str) else json_escaped(json.dumps(value, ensure_ascii=False))
+    print(text, flush=True)
+
+
 def say(text: str) -> None:
     """Prints text; what would control the terminal is replaced. Commands print by this function or by `show`."""
     print(printable(text))

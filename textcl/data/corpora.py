@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from textcl.data.rows import cell_text, open_table
-from textcl.errors import InputError
+from textcl.data.formats import listed
+from textcl.data.rows import cell_id, cell_text, cell_value, open_table
+from textcl.errors import InputError, nearest
 from textcl.metrics.labels import check_label, has_no_label, number_labels, plain_label
 from textcl.texts import described
 
@@ -82,6 +83,60 @@ def read_texts(source: Any, *, column: str | None = None) -> Iterator[str]:
     table = open_table(source)
     for number, (value,) in table.cells([column]):
         yield cell_text(value, table.at(number)).strip()
+
+
+def read_rows(
+    source: Any, *, column: str | None = None, id_column: str | None = None, columns: Sequence[str] = ()
+) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Yields (text, values beside it) of each row, one by one. The texts are those of `read_texts`.
+
+    Args:
+        source: As in `load_texts`.
+        column: The column of the texts, as in `load_texts`.
+        id_column: A column of ids; its value comes first.
+        columns: Columns whose values come next, see `textcl.data.rows.cell_value`; None where a row lacks the column.
+
+    Raises:
+        InputError: As in `read_texts`; or an id is missing, or is neither text nor a whole number.
+    """
+    table = open_table(source)
+    wanted: list[str | None] = [column] if id_column is None else [column, id_column]
+    by_row = table.columns is None  # then a row may lack a column
+    first = len(wanted)
+    for number, row in table.cells(wanted if by_row else [*wanted, *columns], columns if by_row else ()):
+        text, where = cell_text(row[0], table.at(number)).strip(), table.at(number)
+        if first + len(columns) == 1 or not text:  # the id of a row without a text may be missing
+            yield text, ()
+            continue
+        ids = [cell_id(row[1], f"{where}, column '{id_column}'")] if id_column is not None else []
+        yield text, (*ids, *(cell_value(value, where) for value in row[first:]))
+
+
+def columns_beside(
+    source: Any, columns: Sequence[str], *, column: str | None = None, id_column: str | None = None
+) -> list[str]:
+    """The names of the columns to keep, each once; "all" stands for all columns but those of the texts and the ids.
+
+    Raises:
+        InputError: There is no such column.
+    """
+    if not columns:
+        return []
+    table = open_table(source)
+    there = table.names()
+    if columns == "all" and there:
+        text = column or table.text_column()
+        return [name for name in there if name not in (text, id_column)]
+    if isinstance(columns, str) and columns != "all":
+        raise InputError(f"columns must be a list of names or 'all', not {columns!r}.")
+    if not there:
+        raise InputError(f"{table.name} has no columns, so none can be kept beside the texts.")
+    for name in columns:
+        if name not in there:
+            raise InputError(
+                f"{table.name} has no column '{name}'; its columns are {listed(there)}.{nearest(name, there)}"
+            )
+    return list(dict.fromkeys(columns))
 
 
 def load_triplets(

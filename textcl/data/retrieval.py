@@ -13,7 +13,7 @@ from typing import Any
 
 from textcl.data.rows import ABSENT, cell_text, open_table
 from textcl.errors import InputError
-from textcl.texts import check_text, described
+from textcl.texts import bare, check_text, described
 
 # Accepted column names: textcl's name first, then the name in BEIR's files.
 _ID = ("id", "_id")
@@ -91,9 +91,9 @@ class Collection:
         found: dict[str, bool] = {}
         for query in self.answered:
             if query in self.documents:
-                document, own = self.documents[query], _bare(self.queries[query])
+                document, own = self.documents[query], bare(self.queries[query])
                 body = document[len(self.titles.get(query, "")) :]
-                found[query] = own in (_bare(document), _bare(body)) and bool(own)
+                found[query] = own in (bare(document), bare(body)) and bool(own)
         return found
 
     def hash(self) -> str:
@@ -144,7 +144,17 @@ def read_beir(folder: str | os.PathLike[str], split: str = "test") -> Collection
     root = Path(folder)
     if not root.is_dir():
         raise InputError(f"There is no folder {root}.")
-    return read_collection(root / "queries.jsonl", root / "corpus.jsonl", root / "qrels" / f"{split}.tsv")
+    return read_collection(*beir_files(root, split))
+
+
+def beir_files(folder: Path, split: str) -> tuple[Path, Path, Path]:
+    """The files of queries, documents and judgements in a folder in BEIR's layout."""
+    return folder / "queries.jsonl", folder / "corpus.jsonl", folder / "qrels" / f"{split}.tsv"
+
+
+def beir_dev_split(folder: Path) -> str:
+    """The judgements by which encoders are chosen: "dev" if the folder has them, else "test"."""
+    return "dev" if beir_files(folder, "dev")[2].is_file() else "test"
 
 
 def _read_texts(path: Path) -> tuple[dict[str, str], dict[str, str]]:
@@ -195,7 +205,3 @@ def _grade(value: Any, where: str) -> float:
     if not math.isfinite(grade):
         raise InputError(f"{where}: the relevance '{value}' is not a finite number.")
     return grade
-
-
-def _bare(text: str) -> str:
-    return " ".join(text.split()).casefold()

@@ -7,10 +7,12 @@ tuples and generators of strings or of dicts.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,6 +100,29 @@ class Table:
         count = len(chosen)
         for number, row in self.read([*chosen, *there]):
             yield number, (*row[:count], *(ABSENT if place is None else row[count + place] for place in places))
+
+    def names(self) -> list[str]:
+        """The names of all columns, in the order in which they come; where each row names its own, all rows are read.
+
+        Raises:
+            InputError: A name is not valid text.
+        """
+        if self.columns is not None:
+            return list(self.columns)
+        found: dict[str, None] = {}
+        for number, row in self.read([]):
+            if isinstance(row, Mapping) and not row.keys() <= found.keys():
+                found.update(
+                    dict.fromkeys(check_text(name, f"{self.at(number)}, the name of a column") for name in row)
+                )
+        return list(found)
+
+    def text_column(self) -> str | None:
+        """The column that holds the texts if none is named; None if the rows are texts."""
+        if self.columns is not None:
+            return self._default(self.columns, self.name) if self.columns else None
+        first = next(iter(self.read([])), None)
+        return self._default(list(first[1]), self.at(first[0])) if first and isinstance(first[1], Mapping) else None
 
     def _by_row(self, wanted: Sequence[Names | None], optional: Sequence[Names]) -> Iterator[tuple[int, Any]]:
         default: str | None = None
@@ -275,6 +300,48 @@ def cell_text(value: Any, where: str) -> str:
     if type(value) is str and value.isascii():
         return value
     return "" if is_missing(value) else check_text(value, where)
+
+
+def cell_value(value: Any, where: str) -> str | int | float | bool | date | datetime | None:
+    """The value of a cell that is kept beside a text.
+
+    Text, numbers, truth values, dates and times stay what they are. A missing value is None, a nested one (a list, an
+    object) is JSON text, and everything else is text, as `str` writes it.
+
+    Raises:
+        InputError: A text holds half of a surrogate pair.
+    """
+    if value is ABSENT or is_missing(value):
+        return None
+    if hasattr(value, "to_pydatetime"):  # of pandas
+        value = value.to_pydatetime(warn=False)
+    elif hasattr(value, "tolist"):  # of numpy: a number, a date or an array
+        value = value.tolist()
+    if isinstance(value, (bool, float, date)) or (isinstance(value, int) and _fits_int64(value)):
+        return value
+    if isinstance(value, (list, tuple, dict)):
+        value = json.dumps(value, ensure_ascii=False, default=str)
+    return check_text(value if isinstance(value, str) else str(value), where)
+
+
+def cell_id(value: Any, where: str) -> str | int:
+    """The id in a cell: text or a whole number.
+
+    Raises:
+        InputError: The id is missing or blank, or is something else.
+    """
+    value = None if value is ABSENT or is_missing(value) else value.item() if hasattr(value, "item") else value
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise InputError(f"{where}: the id is missing. Give each row an id, or leave out the column of ids.")
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise InputError(f"{where}: an id must be text or a whole number, not {described(value)}.")
+    if isinstance(value, str):
+        return check_text(value, where)
+    return value if _fits_int64(value) else str(value)
+
+
+def _fits_int64(value: int) -> bool:
+    return -(2**63) <= value < 2**63
 
 
 @cache

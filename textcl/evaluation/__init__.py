@@ -1,7 +1,7 @@
 """Evaluating encoders: the function `evaluate`, evaluators for a trainer, and baselines to compare with."""
 
 from textcl.evaluation.baselines import MeanWordVectors, TfidfEncoder, whitening
-from textcl.evaluation.clustering import Clustering, cluster_texts
+from textcl.evaluation.clustering import Clustering, cluster_texts, cluster_vectors
 from textcl.evaluation.geometry import Geometry
 from textcl.evaluation.label_free import LabelFree
 from textcl.evaluation.overlap import mark_transductive, overlap
@@ -26,6 +26,7 @@ __all__ = [
     "TfidfEncoder",
     "Transfer",
     "cluster_texts",
+    "cluster_vectors",
     "evaluate",
     "mark_transductive",
     "overlap",

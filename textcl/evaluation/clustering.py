@@ -10,7 +10,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ from textcl.metrics.clustering import (
     pairwise,
 )
 from textcl.texts import as_texts
+from textcl.vectors.columns import plain, result_name
+from textcl.vectors.vectors import Vectors
 from textcl.version import library_versions
 
 logger = logging.getLogger("textcl")
@@ -148,6 +150,7 @@ class ClusteredTexts:
             that to the next centre: 0 on the border between two clusters, 1 at the centre.
         rank: The rank of each text in its cluster by distance to the centre, (texts,); 1 is the nearest.
         estimated: Whether the number of clusters was estimated.
+        columns: Further columns of the result: for each name, a value for each text.
     """
 
     texts: list[str]
@@ -155,31 +158,43 @@ class ClusteredTexts:
     confidence: np.ndarray
     rank: np.ndarray
     estimated: bool
+    columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def groups(self, nearest: int = 5) -> Iterator[tuple[int, list[str]]]:
         """Yields, for each cluster, its size and the distinct texts nearest to its centre."""
+        for size, rows in self.nearest_rows(nearest):
+            yield size, [self.texts[row] for row in rows]
+
+    def nearest_rows(self, nearest: int = 5) -> Iterator[tuple[int, list[int]]]:
+        """Yields, for each cluster, its size and the rows of the distinct texts nearest to its centre."""
         for number in range(int(self.clusters.max()) + 1):
             members = np.flatnonzero(self.clusters == number)
-            ordered = members[np.argsort(self.rank[members])]
-            yield len(members), list(dict.fromkeys(self.texts[row] for row in ordered))[:nearest]
+            first: dict[str, int] = {}
+            for row in members[np.argsort(self.rank[members])].tolist():
+                first.setdefault(self.texts[row], row)
+            yield len(members), list(first.values())[:nearest]
 
     def save(self, path: str | os.PathLike[str], *, safe: bool = False) -> None:
-        """Writes a csv file with the columns text, cluster, confidence and rank, in the order of the texts.
+        """Writes a csv file with the columns text, cluster, confidence, rank and `columns`, in the order of the texts.
 
         The file is written atomically.
 
         Args:
             path: The file.
-            safe: Put an apostrophe before texts that a spreadsheet would run as formulas (those that begin with =, +,
-                -, @, a tab or a carriage return).
+            safe: Put an apostrophe before texts (also those of `columns`) that a spreadsheet would run as formulas
+                (those that begin with =, +, -, @, a tab or a carriage return).
         """
         with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as handle:
             # quote every text, because csv would not quote a text with only a carriage return
             writer = csv.writer(handle, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-            writer.writerow(["text", "cluster", "confidence", "rank"])
+            writer.writerow([_safe(name, safe) for name in ("text", "cluster", "confidence", "rank", *self.columns)])
             columns = (self.clusters.tolist(), self.confidence.round(4).tolist(), self.rank.tolist())
-            texts = [f"'{text}" if safe and text.startswith(_FORMULA) else text for text in self.texts]
-            writer.writerows(zip(texts, *columns, strict=True))
+            texts, *others = ([_safe(value, safe) for value in each] for each in (self.texts, *self.columns.values()))
+            writer.writerows(zip(texts, *columns, *others, strict=True))
+
+
+def _safe(value: Any, safe: bool) -> Any:
+    return f"'{value}" if safe and isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def cluster_texts(
@@ -209,7 +224,41 @@ def cluster_texts(
     texts = as_texts(texts)
     if clusters is not None:  # check before the texts are encoded, which takes long
         check_number(clusters, len(set(texts)), "distinct texts")
-    embeddings = _embed(encoder, texts, encode_arguments)
+    return _clustered(texts, _embed(encoder, texts, encode_arguments), clusters, seed)
+
+
+def cluster_vectors(directory: str | os.PathLike[str], clusters: int | None = None, *, seed: int = 0) -> ClusteredTexts:
+    """Clusters the texts of a directory of vectors, as `cluster_texts` does, without encoding them.
+
+    The result has the further columns `id` (the user's id, else the row of the corpus) and those that were kept with
+    the texts, by their names; a column that has the name of another one of the result is `column:NAME`.
+
+    Args:
+        directory: A directory that `encode_corpus` wrote.
+        clusters: The number of clusters; None: it is estimated by `estimate_clusters`.
+        seed: The seed, as in `cluster_texts`.
+
+    Raises:
+        InputError: As in `cluster_texts` and `textcl.Vectors`; or the rows are parts of long texts.
+
+    Example:
+        >>> cluster_vectors("vectors", 20).save("clusters.csv")  # doctest: +SKIP
+    """
+    vectors = Vectors(directory)
+    vectors.check_whole("clustering")
+    texts = vectors.texts()
+    if clusters is not None:
+        check_number(clusters, len(set(texts)), "distinct texts")
+    ids = vectors.own_ids() or vectors.ids().tolist()
+    columns = {result_name(name, COLUMNS): list(map(plain, vectors.column(name))) for name in vectors.columns}
+    found = _clustered(texts, vectors.vectors(), clusters, seed)
+    return replace(found, columns={"id": ids, **columns})
+
+
+COLUMNS = ("text", "cluster", "confidence", "rank", "id")  # of a result, that are not the user's
+
+
+def _clustered(texts: list[str], embeddings: np.ndarray, clusters: int | None, seed: int) -> ClusteredTexts:
     number = estimate_clusters(embeddings, seed=seed) if clusters is None else clusters
     found = cluster(embeddings, number, seed)
     distances = pairwise(embeddings, found.centres).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Retrieval: how well the cosine of embeddings finds the relevant documents for queries, on a user's own data."""
+"""Retrieval: how well embeddings, words or both find the relevant documents for queries, on a user's own data."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
@@ -14,9 +15,12 @@ from textcl.data.retrieval import Collection, read_beir, read_collection
 from textcl.errors import InputError
 from textcl.evaluation.encoding import ROUNDING, describe, encode_distinct
 from textcl.evaluation.kinds import RETRIEVAL
+from textcl.evaluation.ranking import rank_by_cosine, unit
 from textcl.evaluation.results import Result
 from textcl.evaluation.significance import bootstrap_error, mean_of_samples, resamples
-from textcl.progress import Progress
+from textcl.vectors.bm25 import Bm25, check_language
+from textcl.vectors.fusion import DEPTH as FUSED
+from textcl.vectors.fusion import WEIGHT, RetrievalKind, best_by_words, check_retrieval, check_weight, weighted
 from textcl.version import library_versions
 
 logger = logging.getLogger("textcl")
@@ -25,12 +29,13 @@ Id = TypeVar("Id", str, int)
 
 DEPTH = 100  # nearest documents that are kept for each query
 CUT = 10
-_QUERIES = 1024  # queries whose cosines with a chunk of documents are in memory at once
-_DECIMALS = 12  # cosines are rounded to this many decimals; rounding noise would break ties of equal texts
+BY_QUERY = "by_query"  # under this name a task's result keeps the nDCG@10 of each query
+_DECIMALS = 9  # fused scores are rounded to this many decimals; rounding noise would break ties of equal texts
+_SIMILARITIES = {"dense": "cosine", "bm25": "BM25", "hybrid": "weighted z-scores of cosine and BM25"}
 
 
 class Retrieval:
-    """nDCG@10, MRR@10, recall@10 and recall@100 of the documents nearest to each query, by cosine.
+    """nDCG@10, MRR@10, recall@10 and recall@100 of the documents that are found for each query.
 
     - nDCG@10 (Järvelin and Kekäläinen 2002): the sum of grade / log2(rank + 1) over the ten nearest documents, divided
       by that of the best possible order. The gain is the grade itself, as in trec_eval and BEIR, not 2^grade - 1.
@@ -55,10 +60,15 @@ class Retrieval:
             Some sets, such as ArguAna and Quora, have their queries among the documents; others number both from 1.
             What is left out is reported.
         chunk_size: The number of documents that are encoded, and whose embeddings are in memory, at a time.
+        retrieval: What ranks the documents. "dense": the cosine of embeddings. "bm25": words, see
+            `textcl.vectors.bm25.Bm25`; the encoder is not used, and a document without a word of the query is not
+            ranked. "hybrid": both, see `textcl.vectors.fusion.fuse`.
+        bm25_weight: The weight of BM25 in "hybrid", from 0 to 1.
+        language: The language of the words for "bm25" and "hybrid".
 
     Raises:
-        InputError: An argument is empty, a judgement names an unknown query, no document is relevant to any query, or
-            none of the judged documents is among the documents.
+        InputError: An argument is empty or outside its range, a judgement names an unknown query, no document is
+            relevant to any query, or none of the judged documents is among the documents.
 
     Example:
         >>> Retrieval.from_files("queries.csv", "documents.csv", "relevance.csv")(encoder).primary  # doctest: +SKIP
@@ -75,6 +85,9 @@ class Retrieval:
         titles: Mapping[str, str] | None = None,
         identical_ids: Literal["drop", "keep"] | None = "keep",
         chunk_size: int = 8192,
+        retrieval: RetrievalKind = "dense",
+        bm25_weight: float = WEIGHT,
+        language: str = "english",
     ) -> None:
         if identical_ids not in ("drop", "keep", None):
             raise InputError(f"identical_ids must be 'drop', 'keep' or None, not {identical_ids!r}.")
@@ -82,6 +95,9 @@ class Retrieval:
             raise InputError(f"chunk_size must be at least 1, not {chunk_size}.")
         self.collection = Collection(queries, documents, relevance, titles or {})
         self.identical_ids, self.chunk_size = identical_ids, chunk_size
+        self.retrieval, self.bm25_weight, self.language = check_retrieval(retrieval), bm25_weight, language
+        check_weight(bm25_weight)
+        check_language(language)
         self.split: str | None = None
         if without := len(queries) - len(self.collection.answered):
             logger.warning("%s of %s queries have no relevant document and are left out.", without, len(queries))
@@ -160,15 +176,12 @@ class Retrieval:
         """
         answered = self.collection.answered
         prompts = {side: _prompt(encoder, side, encode_arguments) for side in ("query", "document")}
-        texts = [self.collection.queries[query] for query in answered]
-        rows, row_of = encode_distinct(encoder, texts, **encode_arguments, **prompts["query"])
-        nearest, flat = self._nearest(encoder, _unit(rows)[[row_of[text] for text in texts]],
-                                      {**encode_arguments, **prompts["document"]})  # fmt: skip
+        rankings, flat = self._rank(encoder, encode_arguments)
         judged = [self.collection.relevance[query] for query in answered]
         # a query without an order of documents has the scores of an empty ranking, which are 0
         by_query = [
-            score_ranking([] if is_flat else found, grades)
-            for found, grades, is_flat in zip(nearest, judged, flat, strict=True)
+            score_ranking([] if is_flat else [self._in_order[place] for place in found], grades)
+            for found, grades, is_flat in zip(rankings, judged, flat, strict=True)
         ]
         undefined = int(flat.sum())
         if undefined:
@@ -182,6 +195,7 @@ class Retrieval:
             "tasks": {
                 self.name: {
                     "split": self.split,
+                    "retrieval": self.retrieval,
                     "queries": len(answered),
                     "queries_without_relevant": len(self.collection.queries) - len(answered),
                     "documents": len(self.collection.documents),
@@ -196,7 +210,8 @@ class Retrieval:
                 "ndcg@10": "gain grade, discount log2(rank + 1), over the best order; in points",
                 "mrr@10": "one over the rank of the first relevant document among ten, in points",
                 "recall": "share of the relevant documents (grade above 0) that are found, in points",
-                "similarity": "cosine",
+                "similarity": _SIMILARITIES[self.retrieval],
+                **self._settings_of_words(),
                 "ties": "in the order of ids; a query to which all documents are equally near counts as 0",
                 "identical_ids": self.identical_ids or "drop if the texts are equal too",
                 "prompts": {side: prompt.get("prompt_name") for side, prompt in prompts.items()},
@@ -208,7 +223,18 @@ class Retrieval:
             "versions": library_versions(),
         }
         items = np.array([100 * entry["ndcg@10"] for entry in by_query])
-        return Result({self.name: {"kind": RETRIEVAL.name, **scores}}, scores, provenance, items)
+        queries = dict(zip(answered, items.round(4).tolist(), strict=True))
+        entry = {"kind": RETRIEVAL.name, **scores, BY_QUERY: queries}
+        return Result({self.name: entry}, scores, provenance, items)
+
+    def _settings_of_words(self) -> dict[str, Any]:
+        """The settings of BM25 and of the fusion, as far as they are used."""
+        settings: dict[str, Any] = {}
+        if self.retrieval != "dense":
+            settings["language"] = self.language
+        if self.retrieval == "hybrid":
+            settings |= {"bm25_weight": self.bm25_weight, "candidates": FUSED}
+        return settings
 
     def error_of_difference(self, before: np.ndarray, after: np.ndarray) -> float:
         """The standard error of the difference of two results' nDCG@10, by the paired bootstrap over queries.
@@ -220,43 +246,70 @@ class Retrieval:
         counts = resamples(len(before))
         return bootstrap_error(mean_of_samples(before, counts), mean_of_samples(after, counts))
 
-    def _nearest(
-        self, encoder: Any, queries: Any, encode_arguments: Mapping[str, Any]
-    ) -> tuple[list[list[str]], np.ndarray]:
-        """For each query the ids of the nearest documents, the nearest first, and whether all are equally near."""
-        documents = self.collection.documents
-        in_order = sorted(documents)
-        place_of = {name: place for place, name in enumerate(in_order)}
-        by_length = sorted(documents, key=lambda name: (-len(documents[name]), documents[name]))
-        count = queries.shape[0]
-        own = np.array([place_of[q] if q in self.left_out else -1 for q in self.collection.answered])
-        scores, places = np.empty((count, 0)), np.empty((count, 0), dtype=int)
-        least, most = np.full(count, np.inf), np.full(count, -np.inf)
-        with Progress("Ranking documents", len(documents)) as bar:
-            for start in range(0, len(by_length), self.chunk_size):
-                names = by_length[start : start + self.chunk_size]
-                rows, row_of = encode_distinct(encoder, (documents[name] for name in names), **encode_arguments)
-                chunk = _unit(rows)[[row_of[documents[name]] for name in names]]
-                here = np.array([place_of[name] for name in names])
-                kept = []
-                for first in range(0, count, _QUERIES):
-                    block = slice(first, first + _QUERIES)
-                    cosines = _cosines(queries[block], chunk)
-                    ranked = here != own[block, None]
-                    least[block] = np.minimum(least[block], cosines.min(axis=1, initial=np.inf, where=ranked))
-                    most[block] = np.maximum(most[block], cosines.max(axis=1, initial=-np.inf, where=ranked))
-                    kept.append(
-                        _best(
-                            np.concatenate([scores[block], np.where(ranked, cosines, -np.inf)], axis=1),
-                            np.concatenate([places[block], np.broadcast_to(here, cosines.shape)], axis=1),
-                        )
-                    )
-                scores, places = (np.concatenate(parts) for parts in zip(*kept, strict=True))
-                bar.update(len(names))
-        flat = (most - least <= ROUNDING) & (len(documents) - (own >= 0) > 1)
-        return [
-            [in_order[place] for place in row[row != left_out]] for row, left_out in zip(places, own, strict=True)
-        ], flat
+    def _rank(self, encoder: Any, encode_arguments: Mapping[str, Any]) -> tuple[list[np.ndarray], np.ndarray]:
+        """For each query the places of the best documents, and whether they have no order."""
+        documents, answered = self.collection.documents, self.collection.answered
+        own = np.array([self._places[q] if q in self.left_out else -1 for q in answered])
+        words = [self._words_found(query, place) for query, place in zip(answered, own.tolist(), strict=True)]
+        without_words = np.array([not len(found) for found in words])
+        if self.retrieval == "bm25":
+            return words, without_words
+        queries = self._encoded_queries(encoder, encode_arguments)
+        hybrid = self.retrieval == "hybrid"
+        found = rank_by_cosine(
+            encoder,
+            queries,
+            documents,
+            self._places,
+            own,
+            depth=FUSED if hybrid else DEPTH,
+            wanted=words if hybrid else None,
+            chunk_size=self.chunk_size,
+            **{**encode_arguments, **_prompt(encoder, "document", encode_arguments)},
+        )
+        flat = (found.spread <= ROUNDING) & (len(documents) - (own >= 0) > 1)
+        if not hybrid:
+            return [row[row != left_out] for row, left_out in zip(found.places, own, strict=True)], flat
+        rankings = []
+        for row, query in enumerate(answered):
+            dense = np.zeros(len(documents))
+            dense[words[row]] = found.of_wanted[row]
+            near = found.places[row] != own[row]
+            dense[found.places[row, near]] = found.scores[row, near]
+            candidates = np.union1d(found.places[row, near], words[row])
+            bm25 = self._words.scores(self.collection.queries[query])
+            fused = weighted(dense[candidates], bm25[candidates], self.bm25_weight).round(_DECIMALS)
+            rankings.append(candidates[np.lexsort((candidates, -fused))][:DEPTH])
+        return rankings, flat & without_words
+
+    def _encoded_queries(self, encoder: Any, encode_arguments: Mapping[str, Any]) -> Any:
+        texts = [self.collection.queries[query] for query in self.collection.answered]
+        arguments = {**encode_arguments, **_prompt(encoder, "query", encode_arguments)}
+        rows, row_of = encode_distinct(encoder, texts, **arguments)
+        return unit(rows)[[row_of[text] for text in texts]]
+
+    def _words_found(self, query: str, left_out: int) -> np.ndarray:
+        """The places of the best documents by BM25, the best first; empty if none has a word of the query."""
+        if self.retrieval == "dense":
+            return np.zeros(0, int)
+        scores = self._words.scores(self.collection.queries[query])
+        if left_out >= 0:
+            scores[left_out] = 0
+        places = best_by_words(scores, DEPTH if self.retrieval == "bm25" else FUSED)
+        return places[np.lexsort((places, -scores[places]))]
+
+    @cached_property
+    def _in_order(self) -> list[str]:
+        return sorted(self.collection.documents)
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        """The place of each document in the order of ids."""
+        return {name: place for place, name in enumerate(self._in_order)}
+
+    @cached_property
+    def _words(self) -> Bm25:
+        return Bm25((self.collection.documents[name] for name in self._in_order), self.language)
 
 
 def score_ranking(ranking: Sequence[Id], grades: Mapping[Id, float]) -> dict[str, float]:
@@ -292,27 +345,3 @@ def _prompt(encoder: Any, side: str, encode_arguments: Mapping[str, Any]) -> dic
     """The encoder's prompt for `side` as an argument of `encode`; empty if it has none or the caller gave a prompt."""
     known = getattr(encoder, "prompts", None) or {}
     return {"prompt_name": side} if side in known and not {"prompt", "prompt_name"} & set(encode_arguments) else {}
-
-
-def _unit(rows: Any) -> Any:
-    """The rows scaled to length 1, dense or sparse; zero rows stay zero."""
-    from sklearn.preprocessing import normalize
-
-    return normalize(rows)
-
-
-def _cosines(queries: Any, documents: Any) -> np.ndarray:
-    product = queries @ documents.T
-    return np.asarray(product.toarray() if hasattr(product, "toarray") else product).round(_DECIMALS)
-
-
-def _best(scores: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The highest scores of each row and their places, sorted; for equal scores the lower place comes first."""
-    count = min(DEPTH, scores.shape[1])
-    least = np.partition(scores, -count, axis=1)[:, -count]
-    kept = np.empty((len(scores), count), dtype=int)
-    for row, bound in enumerate(least):
-        candidates = np.flatnonzero(scores[row] >= bound)
-        order = np.lexsort((places[row, candidates], -scores[row, candidates]))
-        kept[row] = candidates[order[:count]]
-    return np.take_along_axis(scores, kept, axis=1), np.take_along_axis(places, kept, axis=1)

@@ -1,7 +1,7 @@
-"""Whether one encoder is better than another: intervals over seeds, the bootstrap over pairs, Williams' test.
+"""Whether one encoder is better than another: intervals over seeds, the bootstrap, the sign-flip and Williams' test.
 
-There are two different questions. Over seeds: would the method win again if it were trained again? Over pairs: would
-the same encoder win on other sentences of the same kind?
+There are two different questions. Over seeds: would the method win again if it were trained again? Over pairs or
+queries: would the same encoder win on others of the same kind?
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Difference:
         low: The lower end of the interval.
         high: The upper end of the interval.
         p_value: The two-sided p-value of the hypothesis that there is no difference.
-        basis: What the interval is over: "paired seeds", "seeds" or "pairs".
+        basis: What the interval is over: "paired seeds", "seeds", "pairs" or "queries".
     """
 
     mean: float
@@ -167,6 +167,89 @@ def over_pairs(
     tail = min((drawn <= 0).mean(), (drawn >= 0).mean())
     p_value = min(1.0, 2 * float(tail + 1 / draws))
     return Difference(100 * observed, 100 * float(low), 100 * float(high), p_value, "pairs")
+
+
+def over_queries(
+    first: Sequence[float], second: Sequence[float], draws: int = 10_000, seed: int = 0, basis: str = "queries"
+) -> Difference:
+    """The difference of two systems' means over the same queries: bootstrap interval and sign-flip p-value.
+
+    The interval is the percentile interval of the paired bootstrap: each draw resamples the queries with replacement,
+    the same ones for both systems (Efron and Tibshirani 1993; on retrieval, Sakai 2006). The p-value is that of
+    `sign_flip_test`.
+
+    Args:
+        first: The score of each query in the first system, in points.
+        second: The score of each query in the second system, in the same order.
+        draws: The number of draws, of the bootstrap and of the test.
+        seed: The seed of the draws.
+        basis: What the units are, if they are not queries, for `Difference.sentence`.
+
+    Raises:
+        InputError: There are fewer than two queries, the lengths differ, or a score is NaN or infinite.
+
+    Example:
+        >>> over_queries([50.0, 40.0, 30.0], [60.0, 45.0, 45.0]).mean
+        10.0
+    """
+    if not 2 <= len(first) == len(second):
+        raise InputError(
+            f"A bootstrap over {basis} needs a score of both sides for each of them, and at least two, not "
+            f"{len(first)} and {len(second)}."
+        )
+    differences = np.asarray(second, dtype=float) - np.asarray(first, dtype=float)
+    p_value = sign_flip_test(differences, draws, seed)
+    generator, count = np.random.default_rng(seed), len(differences)
+    at_once = max(1, 1_000_000 // count)
+    means = np.concatenate(
+        [
+            differences[generator.integers(count, size=(min(at_once, draws - start), count))].mean(axis=1)
+            for start in range(0, draws, at_once)
+        ]
+    )
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], method="weibull")
+    return Difference(float(differences.mean()), float(low), float(high), p_value, basis)
+
+
+def sign_flip_test(differences: Sequence[float] | np.ndarray, draws: int = 10_000, seed: int = 0) -> float:
+    """The two-sided p-value of the hypothesis that paired differences are symmetric about 0.
+
+    If two systems are equal, each difference could as well have the other sign (Fisher 1935; on retrieval, Smucker,
+    Allan and Carterette 2007). The p-value is the share of sign patterns whose sum is at least as far from 0 as the
+    observed sum. All patterns are counted if there are at most `draws` of them. Otherwise random ones are drawn, and
+    the observed one is counted among them, so that the test keeps its level (Phipson and Smyth 2010).
+
+    Args:
+        differences: The difference of each unit, (units,). Units must be independent: of several queries about one
+            document, give their mean.
+        draws: The number of random sign patterns.
+        seed: The seed of the patterns.
+
+    Raises:
+        InputError: There is no difference or no draw, or a difference is NaN or infinite.
+
+    Example:
+        >>> sign_flip_test([1.0, 2.0, 3.0])  # of 8 patterns, +++ and --- are as far from 0
+        0.25
+    """
+    values = np.asarray(differences, dtype=float)
+    if values.ndim != 1 or not len(values) or not np.isfinite(values).all() or draws < 1:
+        raise InputError("A sign-flip test needs finite differences, at least one, and at least one draw.")
+    values = values[values != 0]  # the sign of 0 changes nothing
+    # sums that are equal on paper differ by rounding
+    bound = abs(values.sum()) - 1e-9 * abs(values).sum()
+    if 2 ** len(values) <= draws:
+        sums = np.zeros(1)
+        for value in values:
+            sums = np.concatenate([sums + value, sums - value])
+        return float((abs(sums) >= bound).mean())
+    generator, as_far = np.random.default_rng(seed), 1
+    at_once = max(1, 1_000_000 // len(values))
+    for start in range(0, draws, at_once):
+        signs = generator.integers(2, size=(min(at_once, draws - start), len(values)), dtype=np.int8)
+        # a sum with flipped signs is the sum less twice the flipped part
+        as_far += int((abs(values.sum() - 2 * (signs @ values)) >= bound).sum())
+    return as_far / (draws + 1)
 
 
 def resamples(count: int, seed: int = 0) -> np.ndarray:

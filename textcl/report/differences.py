@@ -1,9 +1,11 @@
-"""Whether one of two past results is better: over seeds for rows with several runs, over pairs for two encoders."""
+"""Whether one of two past results is better: over seeds, over the pairs of STS tasks, or over retrieval queries."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +15,10 @@ from textcl.encoder.load import BUNDLED
 from textcl.errors import InputError, nearest
 from textcl.evaluation.kinds import KINDS, kind_of
 from textcl.evaluation.results import short_name
-from textcl.evaluation.significance import over_pairs, over_seeds, spearman, williams_test
+from textcl.evaluation.retrieval import BY_QUERY
+from textcl.evaluation.significance import over_pairs, over_queries, over_seeds, spearman, williams_test
 from textcl.evaluation.sts import STSSuite, pair_cosines
+from textcl.files import read_json
 from textcl.report.formats import as_csv
 from textcl.report.results import PastResult, by_row, score
 from textcl.report.tables import differing_data, on_differing_data, table
@@ -31,22 +35,33 @@ def compare_results(
     """Compares two results, and says in a sentence whether one is better.
 
     If at least one of two rows has several seeds, they are compared over seeds, by their average over the tasks that
-    all of their runs have. Otherwise two encoders are compared over the pairs of STS tasks, with Williams' p-value for
-    each task.
+    all of their runs have. If both sides have the values of retrieval queries, they are compared over queries, see
+    `over_queries`. Otherwise two encoders are compared over the pairs of STS tasks, with Williams' p-value for each
+    task.
 
     Args:
-        names: Two names; each is the name of a row, an encoder's directory, a run's directory, or "bundled".
+        names: Two names; each is the name of a row, a JSON file that `textcl eval --json` wrote, an encoder's
+            directory, a run's directory, or "bundled".
         results: Past results from `find_results`.
         tasks: The tasks to compare on; default: the tasks that both have or, over pairs, the seven STS tasks.
         data_dir: The data directory.
 
     Raises:
-        InputError: A name is neither a row nor an encoder, or the two have no task in common.
+        InputError: A name is neither a row nor an encoder, a file is not a result of retrieval, or the two have no task
+            in common.
     """
     rows = by_row(results)
     seeds = [rows.get(name, {}) for name in names]
     if all(seeds) and max(map(len, seeds)) > 1:
         return _compare_seeds(names, seeds, tasks)
+    queries = [_queries_of(name, side) for name, side in zip(names, seeds, strict=True)]
+    if all(queries):
+        return _compare_queries(names, queries[0], queries[1])
+    for name in names:
+        if Path(name).is_file():
+            raise InputError(
+                f"{name} can be compared only with another file of `textcl eval --json`, or a row, that has retrieval."
+            )
     return _compare_encoders(names, [_encoder_of(name, rows) for name in names], tasks, data_dir)
 
 
@@ -94,6 +109,56 @@ def _compare_seeds(names: tuple[str, str], seeds: Sequence[dict[int | None, Past
         note += f"\n{on_differing_data(differing)}"
     what = f"Average of {', '.join(map(short_name, common))}; {sizes}; p = {found.p_value:.4f}."
     return f"{found.sentence(*names)}\n{what}{note}"
+
+
+@dataclass(frozen=True)
+class _Queries:
+    """The nDCG@10 of each query of a retrieval task, and what identifies its collection."""
+
+    values: dict[str, float]
+    data: Any
+
+
+def _queries_of(name: str, row: Mapping[Any, PastResult]) -> dict[str, _Queries]:
+    """The retrieval tasks of a file or of a row with one run; empty if there are none."""
+    results: Any = {}
+    provenance: Any = {}
+    if len(row) == 1:
+        (result,) = row.values()
+        results, provenance = result.results, result.provenance
+    elif not row and Path(name).is_file():
+        content = read_json(Path(name))
+        if isinstance(content, dict) and all(isinstance(content.get(key), dict) for key in ("results", "provenance")):
+            results, provenance = content["results"], content["provenance"]
+    found = {
+        task: _Queries(entry[BY_QUERY], provenance.get("tasks", {}).get(task, {}).get("data_sha256"))
+        for task, entry in results.items()
+        if isinstance(entry, dict) and entry.get(BY_QUERY)
+    }
+    if not row and not found and Path(name).is_file():
+        raise InputError(f"{name} has no values of retrieval queries; write one by `textcl eval --beir --json`.")
+    return found
+
+
+def _compare_queries(names: tuple[str, str], first: dict[str, _Queries], second: dict[str, _Queries]) -> str:
+    common = [task for task in first if task in second]
+    if not common:
+        raise InputError(f"{names[0]} and {names[1]} have no retrieval task in common.")
+    parts = []
+    for task in common:
+        one, two = first[task], second[task]
+        if one.data != two.data or set(one.values) != set(two.values):
+            raise InputError(
+                f"The task {task} of {names[0]} and {names[1]} has different queries, documents or judgements."
+            )
+        before, after = ([side.values[query] for query in one.values] for side in (one, two))
+        found = over_queries(before, after)
+        interval = f"{found.low:+.2f} to {found.high:+.2f}"
+        parts.append(
+            f"{found.sentence(*names)}\nnDCG@10 of {task}, {len(before):,} queries: {fmean(before):.2f} and "
+            f"{fmean(after):.2f}; bootstrap: {interval}; sign-flip test: p = {found.p_value:.4f}."
+        )
+    return "\n\n".join(parts)
 
 
 def _compare_encoders(

@@ -11,6 +11,7 @@ from textcl.evaluation.overlap import is_transductive
 from textcl.evaluation.results import Result, measures, short_name
 from textcl.files import atomic_write
 from textcl.methods.find import find_method, imported_method
+from textcl.runs.flags import without_folders
 from textcl.runs.record import RunRecord
 
 _TRAINING = (
@@ -84,7 +85,7 @@ def _training(record: RunRecord) -> str:
         **{name: recipe[name] for name in (*_TRAINING, *method)},
     }
     if facts["dev"]:
-        facts["dev"] = Path(facts["dev"]).name
+        facts["dev"] = without_folders(facts["dev"])
     if facts.get("teacher"):
         facts["teacher"] = file_name(facts["teacher"])
     return "\n".join(f"- {name}: {code(value)}" for name, value in facts.items() if value not in (None, [], {}))
@@ -100,7 +101,10 @@ def _scores(record: RunRecord, result: Result | None) -> str:
             for measure, value in measures(entry).items():
                 rows.append((task, split, f"Spearman × 100, {measure}" if measure in STS.rows else measure, value))
     elif dev := record.dev:
-        names = {"stsb-dev": ("STSBenchmark-dev", "dev", "Spearman × 100, all")}
+        names = {
+            "stsb-dev": ("STSBenchmark-dev", "dev", "Spearman × 100, all"),
+            "retrieval": ("retrieval", "dev", "nDCG@10"),
+        }
         rows.append((*names.get(dev.set, (dev.set, "", "its first score")), dev.score))
     cells = [
         [

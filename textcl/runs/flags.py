@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, make_dataclass
+from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_args, get_type_hints
 
 from transformers import HfArgumentParser
@@ -19,7 +20,21 @@ from textcl.training.checks import RANGES
 
 CorpusPath = Annotated[str, ("path", "corpus")]
 PairsPath = Annotated[str, ("path", "pairs")]
-"""A file of labelled pairs, or a word such as "stsb"."""
+"""A file of labelled pairs, a folder after "beir:", or a word such as "stsb"."""
+
+BEIR = "beir:"
+"""What begins the value of `--dev` where it is a folder in BEIR's layout."""
+
+
+def beir_folder(dev: str | None) -> Path | None:
+    """The folder of `--dev beir:FOLDER`; None if another value is given."""
+    return Path(dev.removeprefix(BEIR)) if dev and dev.startswith(BEIR) else None
+
+
+def without_folders(dev: str) -> str:
+    """The value of `--dev` with the file or folder that it names, but without the folders above."""
+    folder = beir_folder(dev)
+    return Path(dev).name if folder is None else f"{BEIR}{folder.name}"
 
 
 @dataclass
@@ -95,9 +110,11 @@ class RunFlags:
     dev: PairsPath | None = field(
         default=None,
         metadata={
-            "help": "What selects the checkpoint: stsb, a file of labelled pairs, a criterion or none. A file has "
-            f"text, text and score in a row; a criterion scores held-out texts without labels: {', '.join(CRITERIA)} "
-            "(default: the method's own evaluator if it has one, or else stsb if it is installed)."
+            "help": "What selects the checkpoint: stsb, a file of labelled pairs, beir:FOLDER, a criterion or none. A "
+            "file has text, text and score in a row; a folder has corpus.jsonl, queries.jsonl and qrels/dev.tsv, else "
+            "qrels/test.tsv, and the score is nDCG@10; a criterion scores held-out texts without labels: "
+            f"{', '.join(CRITERIA)} (default: the method's own evaluator if it has one, or else stsb if it is "
+            "installed)."
         },
     )
     held_out: Count | None = field(

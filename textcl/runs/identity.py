@@ -10,12 +10,13 @@ import torch
 from transformers import set_seed
 
 from textcl.collator.token_cache import tokenizer_digest
+from textcl.data.retrieval import beir_dev_split, beir_files
 from textcl.data.training import find_corpus
 from textcl.encoder import Encoder
 from textcl.encoder.load import BUNDLED
 from textcl.evaluation.label_free import CRITERIA
 from textcl.files import file_hash
-from textcl.runs.flags import path_flags
+from textcl.runs.flags import BEIR, beir_folder, path_flags
 
 # The flags that decide how the trained model is loaded; they are part of a recipe's fingerprint anyway.
 _OF_ENCODER = ("model", "pooling", "max_length", "dropout")
@@ -74,6 +75,8 @@ class Identities:
                 found[key] = self._once(_of_files, value)
             elif kind == "model":
                 found[key] = self._once(_of_model, value)
+            elif kind == "pairs" and (folder := beir_folder(value)) is not None:
+                found[key] = BEIR + self._once(_of_collection, folder)
             else:
                 found[key] = self._once(_of_corpus, value)
         return found
@@ -96,6 +99,11 @@ def _of_model(name: str) -> str:
 
 def _of_corpus(name: str) -> str:
     return file_hash(find_corpus(name))
+
+
+def _of_collection(folder: Path) -> str:
+    """A hash of the files of a folder in BEIR's layout that choose a checkpoint."""
+    return _hash([[file.name, file_hash(file)] for file in beir_files(folder, beir_dev_split(folder))])
 
 
 def _of_files(name: str) -> str:

@@ -16,12 +16,13 @@ from typing import Any
 
 import yaml
 
+from textcl.data.retrieval import beir_dev_split, beir_files
 from textcl.encoder.card import file_name
 from textcl.errors import InputError, UnknownFlag, nearest
 from textcl.evaluation.label_free import CRITERIA
 from textcl.files import file_hash
 from textcl.methods.find import find_method, is_own
-from textcl.runs.flags import FlagParser, as_arguments, path_flags
+from textcl.runs.flags import FlagParser, as_arguments, beir_folder, path_flags, without_folders
 from textcl.runs.identity import Identities
 
 
@@ -101,7 +102,7 @@ class Recipe:
         kept = {k: v for k, v in self.flags.items() if k not in _REPORTING and (v != defaults[k] or k == "seed")}
         for key, kind in path_flags(self.method).items():
             if kept.get(key):
-                kept[key] = file_name(str(kept[key])) if kind == "model" else Path(kept[key]).name
+                kept[key] = file_name(str(kept[key])) if kind == "model" else without_folders(kept[key])
         return shlex.join(["textcl", "train", self.method, *as_arguments(kept)])
 
     def fingerprint(self, known: Mapping[str, str] | None = None, identities: Identities | None = None) -> str:
@@ -208,9 +209,15 @@ def resolve(
     resolved = vars(values)
     further = {key: resolved.pop(key) for key in list(resolved) if key not in own}
     dev, known = resolved["dev"], ["stsb", "none", *CRITERIA]
-    if dev and dev not in known and not Path(dev).suffix and not Path(dev).exists():
+    if (folder := beir_folder(dev)) is not None:
+        if not folder.is_dir():
+            raise InputError(f"--dev {dev} names the folder {str(folder)!r}, which does not exist.")
+        if missing := [file for file in beir_files(folder, beir_dev_split(folder)) if not file.is_file()]:
+            raise InputError(f"--dev {dev} needs a folder in BEIR's layout, but there is no file {missing[0]}.")
+    elif dev and dev not in known and not Path(dev).suffix and not Path(dev).exists():
         raise InputError(
-            f"--dev {dev} is neither a file of labelled pairs nor one of {', '.join(known)}.{nearest(dev, known)}"
+            f"--dev {dev} is neither a file of labelled pairs, nor beir:FOLDER, nor one of {', '.join(known)}."
+            f"{nearest(dev, known)}"
         )
     output = resolved.pop("output_dir", None)
     resolved["output"] = resolved["output"] or output or f"runs/{method.replace(':', '-')}"

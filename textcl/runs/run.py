@@ -14,11 +14,12 @@ from textcl.collator.collator import COLUMNS
 from textcl.data import verify
 from textcl.data.corpora import hold_out
 from textcl.data.formats import ReadFile
+from textcl.data.retrieval import beir_dev_split
 from textcl.data.training import READING_OPTIONS, find_corpus, training_rows
 from textcl.encoder import Encoder
 from textcl.encoder.pooling import POOLINGS, check_pooling
 from textcl.errors import InputError
-from textcl.evaluation import LabelFree, LabelledPairs, STSBenchmark, overlap
+from textcl.evaluation import LabelFree, LabelledPairs, Retrieval, STSBenchmark, overlap
 from textcl.evaluation.label_free import CRITERIA
 from textcl.files import clear_leftovers, said_if_full, write_json
 from textcl.locks import taken
@@ -26,7 +27,7 @@ from textcl.methods import Method
 from textcl.methods.find import find_method
 from textcl.progress import Progress
 from textcl.runs.card import write_card
-from textcl.runs.flags import method_flags, only
+from textcl.runs.flags import beir_folder, method_flags, only
 from textcl.runs.identity import identity_of, load_encoder
 from textcl.runs.recipe import COSMETIC, SCHEME, Recipe
 from textcl.runs.record import RECIPE_JSON, DataRecord, RunRecord, check_directory, holds_run, remove_run
@@ -241,7 +242,8 @@ def dev_evaluators(dev: str | None, held_out: Sequence[str] = ()) -> list[Any]:
     """The evaluator that chooses the checkpoint, as a list of one; an empty list if there is none.
 
     Args:
-        dev: "stsb", a file of labelled pairs, a criterion of `LabelFree`, "none", or None: STS-B if it is installed.
+        dev: "stsb", a file of labelled pairs, "beir:FOLDER", a criterion of `LabelFree`, "none", or None: STS-B if it
+            is installed.
         held_out: The held-out texts for a criterion of `LabelFree`.
     """
     if dev == "none":
@@ -256,6 +258,10 @@ def dev_evaluators(dev: str | None, held_out: Sequence[str] = ()) -> list[Any]:
         return []
     if dev in (None, "stsb"):
         return [STSBenchmark(split="dev")]
+    if (folder := beir_folder(dev)) is not None:
+        if (split := beir_dev_split(folder)) == "test":
+            logger.warning("%s has no qrels/dev.tsv, so the checkpoint is chosen by its test queries.", folder)
+        return [Retrieval.from_folder(folder, split)]
     return [LabelledPairs(dev)]
 
 

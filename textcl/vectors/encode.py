@@ -1,6 +1,6 @@
 """Encoding a corpus to a directory of Parquet shards. An interruption loses at most the current shard.
 
-    manifest.json          the model, the settings and the corpus; written first
+    manifest.json          the model, the settings and the corpora; written first
     part-00000.parquet     one shard, the vectors of a window of texts: id, text, vector and, for int8, scale
     complete.json          the number of texts and shards, size and SHA-256 of each shard; written last
 
@@ -8,38 +8,42 @@ Each shard always holds the same window of texts. So several processes can share
 after an interruption only the missing shards are encoded.
 """
 
-import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from textcl.data.corpora import check_limit, read_texts
+from textcl.data.corpora import check_limit, columns_beside
 from textcl.device import bf16_if_there, give_back_freed_memory
 from textcl.encoder import Encoder
 from textcl.environment import launched
 from textcl.errors import InputError
+from textcl.files import clear_leftovers
 from textcl.locks import taken
 from textcl.progress import Progress
-from textcl.seals import seal, write_sealed
+from textcl.seals import Seal, seal, write_sealed
 from textcl.texts import as_texts, check_text
+from textcl.vectors.columns import check_same, stored_names
+from textcl.vectors.corpus import Corpus, Survey, check_of, splitter, survey
+from textcl.vectors.lengths import are_longer
+from textcl.vectors.manifest import StoredCorpus, origin, stored_corpora
 from textcl.vectors.shards import (
     SCHEMA,
     Storage,
-    Window,
     begin,
+    check_settings,
+    check_shard,
     holds,
-    origin,
+    read_complete,
+    read_manifest,
+    read_shard,
     shard_path,
     stored_columns,
-    window_bytes,
     write_shard,
 )
 
@@ -53,10 +57,10 @@ def encode_corpus(
     corpus: Any,
     output: str | os.PathLike[str],
     *,
-    dtype: Storage = "float32",
+    dtype: Storage | None = None,
     column: str | None = None,
     limit: int | None = None,
-    shard_rows: int = SHARD_ROWS,
+    shard_rows: int | None = None,
     batch_size: int | None = None,
     normalize: bool | None = None,
     prompt: str | None = None,
@@ -64,6 +68,10 @@ def encode_corpus(
     bf16: bool = False,
     pooling: str | None = None,
     max_length: int | None = None,
+    id_column: str | None = None,
+    columns: Sequence[str] | Literal["all"] | None = None,
+    append: bool = False,
+    split_long: bool = False,
     show_progress_bar: bool | None = None,
 ) -> Path:
     """Encodes a corpus of any size to Parquet shards. The same call resumes the work after an interruption.
@@ -80,12 +88,13 @@ def encode_corpus(
         corpus: A corpus that `load_texts` takes; a generator is read into memory first. Blank texts are left out. The
             id of a text is its row, counted from 0 with blank texts.
         output: The directory to write; it is created if it does not exist.
-        dtype: The data type of the stored vectors. "float16" has a relative error of at most 1/2,048 (for numbers below
-            6e-5, an absolute error of 3e-8). "int8" stores round(number / scale), with one scale per vector in the
-            column `scale`: the vector's largest absolute number / 127. Its absolute error is at most scale / 2.
+        dtype: The data type of the stored vectors; default: "float32". "float16" has a relative error of at most
+            1/2,048 (for numbers below 6e-5, an absolute error of 3e-8). "int8" stores round(number / scale), with one
+            scale per vector in the column `scale`: the vector's largest absolute number / 127. Its absolute error is
+            at most scale / 2.
         column: The column to read, as in `load_texts`.
         limit: Encode only the first `limit` texts.
-        shard_rows: The number of texts in a shard.
+        shard_rows: The number of texts in a shard; default: 32,768.
         batch_size: The number of texts in a batch, as in `Encoder.encode`.
         normalize: Scale the vectors to length 1; default: the encoder's setting.
         prompt: A prompt that is put before each text, or around it if the prompt contains `{text}`; default: the
@@ -94,24 +103,32 @@ def encode_corpus(
         bf16: Compute in bfloat16 if the machine supports it.
         pooling: The pooling, if `model` is a name or a path; default: that of the model's directory.
         max_length: The number of tokens after which texts are cut, if `model` is a name or a path.
+        id_column: A column of ids of your own, text or whole numbers, that is stored with the texts.
+        columns: Further columns to store, or "all"; default: none. See `textcl.data.rows.cell_value`.
+        append: Add the corpus to the directory, which must be complete. The model must be the same. Settings that are
+            not given are those of the directory, and others are refused; only `column` and `limit` may be others. Ids
+            continue those of the directory. A corpus that is in the directory already is not added again, so that
+            the same call resumes an interrupted one. Until all of it is encoded, the directory is read as it was.
+        split_long: Texts that are longer than the encoder reads become several rows, one for each part, see
+            `textcl.vectors.lengths.parts_of`. Parts have the id of their text, and a number in the column `part`.
         show_progress_bar: Default: only on a terminal, and only if the work takes more than two seconds.
 
     Returns:
         The directory.
 
     Raises:
-        InputError: The corpus has no text or cannot be read; the directory was written by another model, with other
-            settings or from another corpus, is not a directory of vectors, cannot be written, or is in use by another
-            process; the model gives NaN; or the disk is full.
+        InputError: The corpus has no text or cannot be read, or lacks a column; an id is missing; the directory was
+            written by another model, with other settings or from another corpus, is not a directory of vectors, cannot
+            be written, or is in use by another process; the model gives NaN; or the disk is full.
 
     Example:
         >>> encode_corpus("bundled", "texts.txt", "vectors", dtype="float16")  # doctest: +SKIP
         PosixPath('vectors')
     """
     output = Path(output)
-    if dtype not in ("float32", "float16", "int8"):
+    if dtype not in ("float32", "float16", "int8", None):
         raise InputError(f"Vectors are stored as float32, float16 or int8, not {dtype}.")
-    if shard_rows < 1:
+    if shard_rows is not None and shard_rows < 1:
         raise InputError(f"shard_rows must be at least 1, not {shard_rows}.")
     check_limit(limit)
     check_text(str(output), "The name of the output")  # the Parquet library takes no other
@@ -125,92 +142,217 @@ def encode_corpus(
     with taken(output):
         # hidden files are locks, and temporary files of another rank that is running or was killed
         there = {path.name for path in output.glob("[!.]*")}
+        if append and "manifest.json" not in there:
+            raise InputError(f"{output} has no vectors to which something can be added; leave out --append.")
         if "manifest.json" not in there and not all(_OWN.fullmatch(name) for name in there):
             raise InputError(f"{output} already exists and does not hold vectors of textcl; name another directory.")
+        before = read_manifest(output) if append else {}
+        own: Mapping[str, Any] = before.get("settings", {})  # they count where nothing else is asked for
         if isinstance(model, Encoder):
             encoder = model
         else:
-            encoder = Encoder.from_pretrained(model, pooling=pooling, max_length=max_length, device=own_device())
-        survey = _survey(corpus, column, limit, shard_rows, show)
-        bf16 = bf16_if_there(bf16)
-        normalize = encoder.normalize if normalize is None else normalize
+            encoder = Encoder.from_pretrained(
+                model,
+                pooling=pooling or own.get("pooling"),
+                max_length=max_length or own.get("max_length"),
+                dtype=getattr(torch, own.get("weights", "float32")),
+                device=own_device(),
+            )
+        if prompt is None and prompt_name is None and append:
+            prompt = own["prompt"]
         prompt = corpus_prompt(encoder, prompt, prompt_name, silent=silent)
-        manifest = {
-            "schema": SCHEMA,
-            "model": {"name": _lasting_name(encoder), "sha256": encoder.fingerprint(settings=False)},
-            "settings": {
-                "pooling": encoder.pooling,
-                "max_length": encoder.max_length,
-                "weights": str(encoder.backbone.dtype).removeprefix("torch."),
-                "normalize": normalize,
-                "prompt": prompt,
-                "bf16": bf16,
-                "dtype": dtype,
-                "shard_rows": shard_rows,
-                "column": column,
-                "limit": limit,
-            },
-            "corpus": {"name": _name(corpus), "texts": survey.texts, "sha256": survey.sha256},
-            "dimension": encoder.dimension,
+        column = own.get("column") if column is None else column
+        id_column = own.get("id_column") if id_column is None else id_column
+        wanted = own.get("columns", ()) if columns is None else columns
+        kept = columns_beside(corpus, wanted, column=column, id_column=id_column)
+        if append and kept and sorted(kept) == sorted(own.get("columns", ())):
+            kept = own["columns"]  # their order may be another one in this corpus
+        split_long = split_long or own.get("split", False)
+        split = splitter(encoder, prompt) if split_long else None
+        source = Corpus(corpus, column, limit, id_column, tuple(kept), split)
+        shard_rows = shard_rows or own.get("shard_rows", SHARD_ROWS)
+        found = survey(source, shard_rows, show)
+        settings = {
+            "pooling": encoder.pooling,
+            "max_length": encoder.max_length,
+            "weights": str(encoder.backbone.dtype).removeprefix("torch."),
+            "normalize": own.get("normalize", encoder.normalize) if normalize is None else normalize,
+            "prompt": prompt,
+            "bf16": bf16_if_there(bf16) or own.get("bf16", False),
+            "dtype": dtype or own.get("dtype", "float32"),
+            "shard_rows": shard_rows,
+            "column": own.get("column") if append else column,
+            "limit": own.get("limit") if append else limit,
         }
-        begin(output, manifest)
-        arguments = {"batch_size": batch_size, "normalize": normalize, "prompt": prompt, "bf16": bf16}
-        arguments["show_progress_bar"] = show
-        windows = _windows(corpus, column, limit, shard_rows)
-        others = _encode_own(encoder, windows, survey, output, manifest, (rank, ranks), arguments)
-        if all(holds(shard_path(output, number), survey.digests[number], origin(manifest)) for number in others):
-            _complete(output, survey.texts, len(survey.digests))
+        manifest = _manifest(encoder, source, found, settings)
+        if append:
+            check_settings(output, before, manifest)
+            for name, kinds in zip(manifest.get("columns", ()), found.kinds, strict=True):
+                check_same(name, before["columns"][name], kinds, source.name)
+            manifest = _with_added(output, manifest["corpus"])
+        else:
+            begin(output, manifest)
+            manifest = read_manifest(output)
+        place = [each.sha256 for each in stored_corpora(manifest)].index(found.sha256)
+        arguments = {"batch_size": batch_size, "normalize": settings["normalize"], "prompt": prompt}
+        arguments |= {"bf16": settings["bf16"], "show_progress_bar": show}
+        if _encode_own(encoder, source, found, output, manifest, place, (rank, ranks), arguments):
+            _complete(output, manifest, place)
     return output
 
 
-_OWN = re.compile(r"part-\d{5,}\.parquet|complete\.json|index\.(faiss|json)")  # files of a directory of vectors
+_OWN = re.compile(
+    r"part-\d{5,}\.parquet|complete\.json|index\.(faiss|json)|bm25\.(npz|json)"
+)  # files of a directory of vectors
+
+
+def _manifest(encoder: Encoder, source: Corpus, found: Survey, settings: dict[str, Any]) -> dict[str, Any]:
+    """The manifest of a directory with one corpus.
+
+    What is not used is left out, as in directories that were written before it was there.
+    """
+    used = {"id_column": source.id_column, "columns": list(source.columns), "split": source.split is not None}
+    types = dict(zip(stored_names(source.id_column, source.columns), found.types, strict=True))
+    corpus: dict[str, Any] = {"name": source.name, "texts": found.texts, "sha256": found.sha256}
+    if source.split is not None:
+        corpus["documents"] = found.documents
+    return {
+        "schema": SCHEMA,
+        "model": {"name": _lasting_name(encoder), "sha256": encoder.fingerprint(settings=False)},
+        "settings": {**settings, **{name: value for name, value in used.items() if value}},
+        "corpus": corpus,
+        **({"columns": types} if types else {}),
+        "dimension": encoder.dimension,
+    }
+
+
+def _with_added(output: Path, corpus: dict[str, Any]) -> dict[str, Any]:
+    """Adds a corpus to the manifest, in place of one whose addition was given up. All ranks may call this together."""
+    clear_leftovers(output)
+    manifest = read_manifest(output)
+    corpora = stored_corpora(manifest)
+    for each in corpora:
+        if each.sha256 == corpus["sha256"]:
+            if _covers(output, each):
+                logger.info("%s is in %s already, so it is not added again.", corpus["name"], output)
+            return manifest
+    complete = read_complete(output)
+    whole = [each for each in corpora if each.numbers.stop <= complete.shards]
+    for each in corpora[len(whole) :]:
+        logger.warning("%s was not added completely to %s, and is left out now.", each.name, output)
+        for number in each.numbers:
+            shard_path(output, number).unlink(missing_ok=True)
+    check_shard(output, complete.shards - 1, complete)
+    last = int(read_shard(output, complete.shards - 1, ["id"])["id"][-1])
+    added = [*manifest.get("added", ())[: len(whole) - 1], {**corpus, "first_id": last + 1}]
+    manifest = {**manifest, "added": added}
+    write_sealed(output / "manifest.json", manifest)
+    return manifest
 
 
 def _encode_own(
     encoder: Encoder,
-    windows: Iterator[Window],
-    survey: "_Survey",
+    source: Corpus,
+    found: Survey,
     output: Path,
     manifest: dict[str, Any],
+    place: int,
     part: tuple[int, int],
     arguments: dict[str, Any],
-) -> list[int]:
-    """Encodes those shards of this rank that are missing or damaged; returns the numbers of all other ranks' shards."""
-    (rank, ranks), made_of, rows = part, origin(manifest), manifest["settings"]["shard_rows"]
-    own = range(rank, len(survey.digests), ranks)
-    show = arguments["show_progress_bar"]
+) -> bool:
+    """Encodes those shards of this rank that are missing or damaged.
+
+    Returns:
+        Whether the shards of all other ranks are there.
+    """
+    (rank, ranks), rows, corpus = part, manifest["settings"]["shard_rows"], stored_corpora(manifest)[place]
+    paths = [shard_path(output, number) for number in corpus.numbers]
+    made_of, show = origin(manifest, corpus), arguments["show_progress_bar"]
+
+    def there(number: int) -> bool:
+        return holds(paths[number], made_of, found.digests[number], corpus.first_id)
+
+    own = range(rank, len(paths), ranks)
     looking = Progress("Looking for shards", len(own), "shards", show=show).over(own)
-    missing = {number for number in looking if not holds(shard_path(output, number), survey.digests[number], made_of)}
-    if missing:
+    missing = {number for number in looking if not there(number)}
+    if missing and _covers(output, corpus):
         (output / "complete.json").unlink(missing_ok=True)
-    texts = sum(min(rows, survey.texts - number * rows) for number in missing)
+    texts = sum(min(rows, found.texts - number * rows) for number in missing)
+    windows = source.windows(rows)
     with Progress("Encoding the corpus", texts, show=show) as bar:
         for number in range(max(missing, default=-1) + 1):
             window = next(windows, [])
             if number not in missing:
                 continue
-            if hashlib.sha256(window_bytes(window)).digest() != survey.digests[number]:
-                raise InputError(
-                    f"{manifest['corpus']['name']} changed while it was read; encode it again when it no longer "
-                    "changes."
-                )
-            vectors = encoder.encode([text for _, text in window], **arguments)
-            write_shard(shard_path(output, number), window, vectors, manifest["settings"]["dtype"], made_of)
+            if check_of(window) != found.checks[number]:
+                raise InputError(f"{source.name} changed while it was read; encode it again when it no longer changes.")
+            read = [row.text for row in window]
+            vectors = encoder.encode(read, **arguments)
+            if source.split is None:
+                cut = int(are_longer(encoder, read, arguments["prompt"]).sum())
+            else:
+                cut = sum(row.part == 1 for row in window)
+            write_shard(
+                paths[number],
+                window,
+                vectors,
+                manifest["settings"]["dtype"],
+                made_of,
+                first_id=corpus.first_id,
+                types=manifest.get("columns"),
+                cut=cut,
+            )
             give_back_freed_memory()
             bar.update(len(window))
-    return [number for number in range(len(survey.digests)) if number not in own]
+    return all(there(number) for number in range(len(paths)) if number not in own)
 
 
-def _complete(output: Path, texts: int, shards: int) -> None:
-    """Marks a directory as complete, if all of it is there."""
-    names = [shard_path(output, number).name for number in range(shards)]
-    for name in ("manifest.json", *names):
-        if not (output / name).is_file():
+def _covers(output: Path, corpus: StoredCorpus) -> bool:
+    """Whether `complete.json` speaks of the shards of a corpus, or is damaged."""
+    try:
+        return read_complete(output).shards >= corpus.numbers.stop
+    except InputError:
+        return True
+
+
+def _complete(output: Path, manifest: dict[str, Any], place: int) -> None:
+    """Marks a directory as complete, after the shards of one of its corpora were written.
+
+    Shards of other corpora keep their seals. Where these were lost, the marks of the shards themselves are checked.
+    """
+    corpora = stored_corpora(manifest)
+    try:
+        sealed = read_complete(output).files
+    except InputError:
+        sealed = {}
+    files: Seal = {}
+    for number, corpus in enumerate(corpora):
+        names = [shard_path(output, each).name for each in corpus.numbers]
+        if number == place:
+            for name in ("manifest.json", *names):
+                if not (output / name).is_file():
+                    raise InputError(
+                        f"{output} changed while it was written: {name} is missing. Run the same `textcl encode` "
+                        "again: it makes what is missing."
+                    )
+            files |= seal(output, names)
+        elif all(name in sealed for name in names):
+            files |= {name: sealed[name] for name in names}
+        elif all(holds(output / name, origin(manifest, corpus), None, corpus.first_id) for name in names):
+            files |= seal(output, names)
+        elif number < place:
             raise InputError(
-                f"{output} changed while it was written: {name} is missing. Run the same `textcl encode` again: it "
-                "makes what is missing."
+                f"Shards of {corpus.name} in {output} are missing or damaged; run the `textcl encode` again that wrote "
+                "them, and then this one."
             )
-    write_sealed(output / "complete.json", {"texts": texts, "shards": shards, "files": seal(output, names)})
+        else:  # its addition was interrupted
+            logger.warning(
+                "Not all of %s is in %s: run the `textcl encode --append` again that adds it.", corpus.name, output
+            )
+            corpora = corpora[:number]
+            break
+    texts = sum(corpus.texts for corpus in corpora)
+    write_sealed(output / "complete.json", {"texts": texts, "shards": len(files), "files": files})
 
 
 def corpus_prompt(
@@ -266,42 +408,6 @@ def own_device() -> str | None:
     if not torch.cuda.is_available():
         return None
     return f"cuda:{launched().local_rank % torch.cuda.device_count()}"
-
-
-@dataclass(frozen=True)
-class _Survey:
-    """The number of texts of a corpus, the SHA-256 of all of them, and the SHA-256 of each shard's rows."""
-
-    texts: int
-    sha256: str
-    digests: list[bytes]
-
-
-def _survey(corpus: Any, column: str | None, limit: int | None, shard_rows: int, show: bool | None) -> _Survey:
-    whole, digests, texts, last = hashlib.sha256(), [], 0, -1
-    with Progress("Reading the corpus", show=show) as bar:
-        for window in _windows(corpus, column, limit, shard_rows):
-            content = window_bytes(window)
-            whole.update(content)
-            digests.append(hashlib.sha256(content).digest())
-            texts, last = texts + len(window), window[-1][0]
-            bar.update(len(window))
-    if not texts:
-        raise InputError(f"{_name(corpus)} holds no text.")
-    if blank := last + 1 - texts:
-        logger.warning("%s: %s rows are blank and were left out; ids still count them.", _name(corpus), f"{blank:,}")
-    return _Survey(texts, whole.hexdigest(), digests)
-
-
-def _windows(corpus: Any, column: str | None, limit: int | None, shard_rows: int) -> Iterator[Window]:
-    rows = enumerate(read_texts(corpus, column=column))
-    texts = islice(((row, text) for row, text in rows if text), limit)
-    while window := list(islice(texts, shard_rows)):
-        yield window
-
-
-def _name(corpus: Any) -> str:
-    return str(corpus) if isinstance(corpus, (str, os.PathLike)) else f"the {type(corpus).__name__}"
 
 
 def _lasting_name(encoder: Encoder) -> str:

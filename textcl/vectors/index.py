@@ -1,6 +1,11 @@
-"""Searching the vectors that `encode_corpus` wrote, by cosine. The faiss index is saved in their directory."""
+"""Searching the vectors that `encode_corpus` wrote: by cosine, by words (BM25), or by both.
+
+The index of the vectors (faiss) and that of the words are saved in their directory.
+"""
 
 import logging
+from bisect import bisect_right
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,34 +18,65 @@ from textcl.files import atomic_write
 from textcl.progress import Progress
 from textcl.seals import differs, read_sealed, seal, write_sealed
 from textcl.texts import check_text
-from textcl.vectors.shards import check_shard, iterate_vectors, read_complete, read_manifest, read_shard
+from textcl.vectors.bm25 import Bm25
+from textcl.vectors.columns import OWN_ID, PREFIX
+from textcl.vectors.fusion import (
+    DEPTH,
+    WEIGHT,
+    RetrievalKind,
+    best_by_words,
+    check_retrieval,
+    check_weight,
+    weighted,
+)
+from textcl.vectors.manifest import shard_starts
+from textcl.vectors.shards import check_shard, iterate_vectors, read_complete, read_shard
+from textcl.vectors.vectors import Vectors
 
 logger = logging.getLogger("textcl")
 
 EXACT_TEXTS = 200_000  # up to this many, all vectors are compared, which takes less time than loading the encoder
 NEIGHBOURS = 32  # links of each vector in the HNSW graph of a larger index
 BUILD_BREADTH, SEARCH_BREADTH = 200, 128  # efConstruction and efSearch: candidates kept while building and searching
+FEEDBACK = 0.75  # weight of the texts that expand a query (Rocchio's β; the query has the weight 1)
 
 
 class Hit(NamedTuple):
-    """A text that was found: its cosine to the query (`score`), its row in the corpus (`id`), and the text."""
+    """A text that was found.
+
+    Attributes:
+        score: The cosine to the query; the BM25 score; or the score of `fuse`.
+        id: The user's own id if the vectors were encoded with an id column, else the row in the corpus.
+        text: The text; of a long text that was encoded in parts, the best part.
+        part: The number of the part; None if texts are whole.
+        columns: The user's columns that were kept.
+    """
 
     score: float
-    id: int
+    id: int | str
     text: str
+    part: int | None
+    columns: dict[str, Any]
 
 
 class CorpusIndex:
-    """Finds the texts of a corpus that are nearest to a query.
+    """Finds the texts of a corpus that answer a query.
 
-    The search is exact up to 200,000 texts. For more texts a graph (HNSW) finds nearly all of the nearest. The index
-    takes four bytes per number. It is built at first use, and rebuilt when the vectors or its file have changed. It is
-    kept in memory only where it cannot be saved.
+    - "dense": by the cosine of their vectors. The search is exact up to 200,000 texts; for more texts a graph (HNSW)
+      finds nearly all of the nearest. The index takes four bytes per number.
+    - "bm25": by their words, see `Bm25`; exact. A text without a word of the query is not found. It needs neither the
+      model nor faiss.
+    - "hybrid": by both, see `fuse`.
+
+    An index is built at first use, and rebuilt when the vectors or its file have changed. It is kept in memory only
+    where it cannot be saved. Of a long text that was encoded in parts, the best part counts.
 
     Args:
         directory: A directory that `encode_corpus` wrote.
         model: The encoder for the queries, or a name or path that `Encoder.from_pretrained` takes; default: the model
             that the directory's manifest names.
+        retrieval: How `search` ranks if it is not told; what it needs is loaded now.
+        language: The language of the words for BM25, one of `textcl.vectors.bm25.languages()`.
 
     Raises:
         InputError: faiss is not installed, the directory is not complete, or the model is not the one that wrote it.
@@ -48,24 +84,43 @@ class CorpusIndex:
     Example:
         >>> index = CorpusIndex("vectors")  # doctest: +SKIP
         >>> index.search("a machine that flies", top=3)  # doctest: +SKIP
+        >>> index.search("error 0x80070057", retrieval="hybrid")  # doctest: +SKIP
     """
 
-    def __init__(self, directory: str | Path, model: Encoder | str | Path | None = None) -> None:
-        try:
-            import faiss
-        except ImportError:
-            raise InputError("Searching needs faiss, which is not installed: pip install faiss-cpu") from None
-        self._faiss: Any = faiss
+    def __init__(
+        self,
+        directory: str | Path,
+        model: Encoder | str | Path | None = None,
+        *,
+        retrieval: RetrievalKind = "dense",
+        language: str = "english",
+    ) -> None:
+        check_retrieval(retrieval)
+        self._model, self.retrieval, self.language = model, retrieval, language
+        if retrieval != "bm25":
+            _faiss()
         self.directory = Path(directory)
-        self.manifest = read_manifest(directory)
-        self._complete = read_complete(directory)
+        self.vectors = Vectors(directory)
+        self.manifest, self._complete = self.vectors.manifest, read_complete(directory)
         self.texts = self._complete.texts
+        self._starts = shard_starts(self.manifest)
         self._checked: set[int] = set()  # shards whose files were compared with their seals
-        self.encoder = self._load_encoder(model)
-        self._index = self._load_index()
+        if retrieval != "bm25":
+            _ = self.encoder, self._index
+        if retrieval != "dense":
+            _ = self._bm25
 
-    def search(self, query: str, top: int = 10, *, prompt: str | None = None) -> list[Hit]:
-        """The `top` nearest texts, the nearest first.
+    def search(
+        self,
+        query: str,
+        top: int = 10,
+        *,
+        prompt: str | None = None,
+        retrieval: RetrievalKind | None = None,
+        bm25_weight: float = WEIGHT,
+        expand: int = 0,
+    ) -> list[Hit]:
+        """The `top` best texts, the best first.
 
         Args:
             query: The query text.
@@ -73,29 +128,92 @@ class CorpusIndex:
             prompt: A prompt that is put before the query, or around it if the prompt contains `{text}`; default: the
                 encoder's prompt named "query"; else the prompt that the corpus was encoded with, unless that is the
                 encoder's own for documents.
+            retrieval: "dense", "bm25" or "hybrid"; default: that of the constructor.
+            bm25_weight: The weight of BM25 in hybrid search, from 0 to 1.
+            expand: If above 0, the vector of the query is moved towards the `expand` nearest texts (Rocchio 1971): q +
+                0.75 · mean of their vectors, with all vectors of length 1.
 
         Raises:
-            InputError: The query is blank or not a valid text, or `top` is less than 1.
+            InputError: The query is blank or not a valid text, `top` is less than 1, or an argument is out of range.
         """
         if not check_text(query, "The query").strip() or top < 1:
             raise InputError("The query must not be blank, and at least one result must be asked for.")
+        kind = check_retrieval(self.retrieval if retrieval is None else retrieval)
+        check_weight(bm25_weight)
+        if expand < 0:
+            raise InputError(f"expand must be 0 or the number of texts that expand the query, not {expand}.")
+        if kind == "bm25":
+            scores = self._bm25.scores(query)
+            places = best_by_words(scores, self._rows_for(top))
+            return self._hits(places, scores[places], top)
+        vector = self._query_vector(query, prompt, expand)
+        if kind == "hybrid":
+            places, scores = self._fused(query, vector, bm25_weight, max(DEPTH, self._rows_for(top)))
+        else:
+            places, scores = self._nearest(vector, self._rows_for(top))
+            # more rows are looked at while these are parts of too few texts
+            while self.vectors.split and len(places) < self.texts and len(set(self._row_ids[places])) < top:
+                before = len(places)
+                places, scores = self._nearest(vector, 2 * before)
+                if len(places) <= before:  # a graph may not reach all
+                    break
+        return self._hits(places, scores, top)
+
+    def _rows_for(self, top: int) -> int:
+        """How many rows are looked at for `top` texts: more if a text has several."""
+        return min(self.texts, top if not self.vectors.split else max(DEPTH, 4 * top))
+
+    def _query_vector(self, query: str, prompt: str | None, expand: int) -> np.ndarray:
+        """The vector of a query, (dim,), of length 1."""
         if prompt is None:
             prompt = self._query_prompt()
-        vector = _unit(self.encoder.encode([query.strip()], prompt=prompt))
-        scores, places = self._index.search(vector, min(top, self.texts))
-        # the graph may find fewer texts than wanted; faiss then fills the places with -1
-        found = [(float(score), int(place)) for score, place in zip(scores[0], places[0], strict=True) if place >= 0]
+        vector: np.ndarray = _unit(self.encoder.encode([query.strip()], prompt=prompt))[0]
+        if expand:
+            places, _ = self._nearest(vector, expand)
+            near = self._index.reconstruct_batch(places)
+            vector = _unit((vector + FEEDBACK * near.mean(axis=0))[None])[0]
+        return vector
+
+    def _nearest(self, vector: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The places of the rows nearest to a vector, the nearest first, and their cosines."""
+        count, index = min(count, self.texts), self._index
+        if hasattr(index, "hnsw"):
+            index.hnsw.efSearch = max(SEARCH_BREADTH, count)
+        scores, places = index.search(vector[None], count)
+        found = places[0] >= 0  # the graph may find fewer texts than wanted; faiss then fills the places with -1
+        return places[0][found], scores[0][found]
+
+    def _fused(self, query: str, vector: np.ndarray, weight: float, depth: int) -> tuple[np.ndarray, np.ndarray]:
+        """The candidates of both sides and their scores, see `fuse`."""
+        words = self._bm25.scores(query)
+        places = np.union1d(self._nearest(vector, depth)[0], best_by_words(words, depth))
+        return places, weighted(self._index.reconstruct_batch(places) @ vector, words[places], weight)
+
+    def _hits(self, places: np.ndarray, scores: np.ndarray, top: int) -> list[Hit]:
+        """The best `top` texts among some rows, each with its best row."""
+        order = np.argsort(-scores, kind="stable")
+        if self.vectors.split:
+            order = order[np.sort(np.unique(self._row_ids[places[order]], return_index=True)[1])]
+        names = ["id", OWN_ID, "text", "part", *(PREFIX + name for name in self.vectors.columns)]
         shards: dict[int, dict[str, np.ndarray]] = {}
         hits = []
-        for score, place in found:
-            number, row = divmod(place, self.manifest["settings"]["shard_rows"])
+        for place, score in zip(places[order[:top]].tolist(), scores[order[:top]].tolist(), strict=True):
+            number = bisect_right(self._starts, place) - 1
             if number not in shards:
                 if number not in self._checked:
                     check_shard(self.directory, number, self._complete)
                     self._checked.add(number)
-                shards[number] = read_shard(self.directory, number, ["id", "text"])
-            hits.append(Hit(score, int(shards[number]["id"][row]), shards[number]["text"][row]))
+                shards[number] = read_shard(self.directory, number, names)
+            row = {name: values[place - self._starts[number]] for name, values in shards[number].items()}
+            own = row[OWN_ID] if OWN_ID in row else int(row["id"])
+            part = int(row["part"]) if "part" in row else None
+            hits.append(Hit(score, own, row["text"], part, {name: row[PREFIX + name] for name in self.vectors.columns}))
         return hits
+
+    @cached_property
+    def _row_ids(self) -> np.ndarray:
+        """The text that each row belongs to, (rows,)."""
+        return self.vectors.ids()
 
     def _query_prompt(self) -> str:
         prompts, of_corpus = self.encoder.prompts, str(self.manifest["settings"]["prompt"])
@@ -103,8 +221,10 @@ class CorpusIndex:
             return prompts["query"]
         return self.encoder.prompt_text() if of_corpus and prompts.get("document") == of_corpus else of_corpus
 
-    def _load_encoder(self, model: Encoder | str | Path | None) -> Encoder:
-        name = model or self.manifest["model"]["name"]
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The encoder of the queries; loaded at first use."""
+        name = self._model or self.manifest["model"]["name"]
         settings = self.manifest["settings"]
         if not name:
             raise InputError(f"{self.directory} does not say where its model is; name the model.")
@@ -127,8 +247,22 @@ class CorpusIndex:
             )
         return encoder
 
-    def _load_index(self) -> Any:
-        faiss, path, mark = self._faiss, self.directory / "index.faiss", self.directory / "index.json"
+    @cached_property
+    def _bm25(self) -> Bm25:
+        made_of = {"shards": self._complete.files}
+        if (kept := Bm25.load(self.directory, made_of, self.language)) is not None:
+            return kept
+        with Progress("Building the index of words", at_once=self.texts > EXACT_TEXTS):
+            made = Bm25(self.vectors.texts(), self.language)
+        try:
+            made.save(self.directory, made_of)
+        except (OSError, DiskFull) as error:
+            logger.warning(_NOT_SAVED, error)
+        return made
+
+    @cached_property
+    def _index(self) -> Any:
+        faiss, path, mark = _faiss(), self.directory / "index.faiss", self.directory / "index.json"
         exact = self.texts <= EXACT_TEXTS
         made_of = {"exact": exact, "shards": self._complete.files}
         try:
@@ -153,8 +287,19 @@ class CorpusIndex:
                 faiss.write_index(index, str(temporary))
             write_sealed(mark, {"made_of": made_of, "files": seal(self.directory, [path.name])})
         except (OSError, DiskFull) as error:
-            logger.warning("The index cannot be saved (%s), so it is built again at the next search.", error)
+            logger.warning(_NOT_SAVED, error)
         return index
+
+
+_NOT_SAVED = "The index cannot be saved (%s), so it is built again at the next search."
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except ImportError:
+        raise InputError("Searching needs faiss, which is not installed: pip install faiss-cpu") from None
+    return faiss
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

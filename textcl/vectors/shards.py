@@ -1,33 +1,50 @@
 """The files in a directory of vectors, and how they are read and written.
 
-manifest.json          the model, the settings and the corpus; written first
-part-00000.parquet     one shard, the vectors of a window of texts: id, text, vector and, for int8, scale
+manifest.json          the model, the settings and the corpora; written first
+part-00000.parquet     one shard, the vectors of a window of texts: id, text, vector and, for int8, scale; what is kept
+                       beside the texts has the names of `textcl.vectors.columns`; parts of long texts have `part`
 complete.json          the number of texts and shards, size and SHA-256 of each shard; written last
 
-Each shard has two marks in its metadata, so that it can be checked before the directory is complete: what it was made
-of (model, settings and corpus), and the SHA-256 of its vectors.
+Each shard has marks in its metadata, so that it can be checked before the directory is complete: what it was made of
+(model, settings and corpus), and the SHA-256 of its vectors, of its texts and of what is kept beside them.
+
+An appended corpus has shards of its own, behind those of the corpora before it. Until they are complete,
+`complete.json` speaks of the shards before them, which can be read meanwhile.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from textcl.errors import InputError
 from textcl.files import atomic_write, clear_leftovers
 from textcl.seals import Seal, differs, read_sealed, write_sealed
+from textcl.vectors.columns import OWN_ID, PREFIX, as_array
+from textcl.vectors.manifest import stored_corpora
 
 SCHEMA = 1
 SETTINGS = ("pooling", "max_length", "weights", "normalize", "prompt", "bf16", "dtype", "shard_rows", "column", "limit")
 
 Storage = Literal["float32", "float16", "int8"]
 
-Window = list[tuple[int, str]]  # (row of the corpus, text)
+
+class Row(NamedTuple):
+    """A row of a shard: the row of the corpus, the text, its number among the parts of a long text, what is kept."""
+
+    id: int
+    text: str
+    part: int | None
+    own: tuple[Any, ...]
+
+
+Window = list[Row]
 
 
 def iterate_vectors(directory: str | os.PathLike[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -40,7 +57,7 @@ def iterate_vectors(directory: str | os.PathLike[str]) -> Iterator[tuple[np.ndar
     for number in range(complete.shards):
         check_shard(directory, number, complete)
         columns = read_shard(directory, number, ["id", "vector", "scale"])
-        yield columns["id"], _restored(columns)
+        yield columns["id"], restored(columns)
 
 
 def load_vectors(directory: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -91,6 +108,13 @@ def read_manifest(directory: str | os.PathLike[str]) -> dict[str, Any]:
     return manifest
 
 
+def is_vectors(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a directory of vectors, complete or not; a model's directory is none."""
+    folder = Path(path)
+    model = (folder / "config.json").exists() or (folder / "modules.json").exists()
+    return (folder / "manifest.json").is_file() and not model
+
+
 _AGAIN = "Run the same `textcl encode` again: it makes what is missing or damaged."
 
 
@@ -117,7 +141,9 @@ def read_complete(directory: str | os.PathLike[str]) -> Complete:
         complete = Complete(**read_sealed(path))
     except (InputError, TypeError):
         raise InputError(f"{path} is damaged. {_AGAIN}") from None
-    if complete.texts != manifest["corpus"]["texts"] or not isinstance(complete.files, dict):
+    corpora = stored_corpora(manifest)  # behind an interruption, those behind the first may not be complete
+    sizes = zip(accumulate(each.texts for each in corpora), (each.numbers.stop for each in corpora), strict=True)
+    if (complete.texts, complete.shards) not in sizes or not isinstance(complete.files, dict):
         raise InputError(f"{path} does not agree with the manifest. {_AGAIN}")
     return complete
 
@@ -134,31 +160,56 @@ def check_shard(directory: str | os.PathLike[str], number: int, complete: Comple
 
 
 def read_shard(directory: str | os.PathLike[str], number: int, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The named columns of a shard, without those that it lacks; `vector` is (rows, dim), in the stored data type."""
-    return _read(shard_path(Path(directory), number), names)[0]
+    """The named columns of a shard, without those that it lacks.
+
+    `vector` is (rows, dim), in the stored data type. The user's ids (`own_id`) and columns (`column:NAME`) are arrays
+    of Python values, None where a value is missing.
+    """
+    return _arrays(read_table(directory, number, names))
 
 
-def _read(path: Path, names: Sequence[str]) -> tuple[dict[str, np.ndarray], dict[bytes, bytes]]:
-    """The named columns of a shard and its metadata."""
+def read_table(directory: str | os.PathLike[str], number: int, names: Sequence[str]) -> Any:
+    """The named columns of a shard as a pyarrow table, without those that it lacks."""
+    return _table(shard_path(Path(directory), number), names)
+
+
+def _table(path: Path, names: Sequence[str] | None) -> Any:
+    """The named columns of a shard, or all, as a pyarrow table with the shard's metadata."""
     import pyarrow
     import pyarrow.parquet
 
     try:
         with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
-            table = file.read([name for name in names if name in file.schema_arrow.names])
+            there = [name for name in file.schema_arrow.names if names is None or name in names]
+            table = file.read(there)
     except (OSError, pyarrow.ArrowException) as error:
         raise InputError(f"{path} cannot be read ({str(error).splitlines()[0]}). {_AGAIN}") from None
-    columns = {}
+    return table.select(there)  # pyarrow reads "a.b" too where "a" is asked for
+
+
+def _arrays(table: Any) -> dict[str, np.ndarray]:
+    found: dict[str, np.ndarray] = {}
     for name in table.column_names:
         column = table[name].combine_chunks()
-        flat = column.flatten() if name == "vector" else column
-        columns[name] = flat.to_numpy(zero_copy_only=False).reshape(len(column), -1 if name == "vector" else 1)
-    found = {name: values if name == "vector" else values[:, 0] for name, values in columns.items()}
-    return found, table.schema.metadata or {}
+        if name == "vector":
+            found[name] = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+        elif _is_own(name):
+            found[name] = np.empty(len(column), dtype=object)
+            found[name][:] = column.to_pylist()
+        else:
+            found[name] = column.to_numpy(zero_copy_only=False)
+    return found
+
+
+def _is_own(name: str) -> bool:
+    return name == OWN_ID or name.startswith(PREFIX)
 
 
 def window_bytes(window: Window) -> bytes:
-    return b"".join(f"{row} {text}".encode() + b"\xff" for row, text in window)  # UTF-8 has no byte 0xff
+    """The ids and texts of some rows as bytes."""
+    ids = (str(row.id) if row.part is None else f"{row.id}.{row.part}" for row in window)
+    # UTF-8 has no byte 0xff
+    return b"".join(f"{each} {row.text}".encode() + b"\xff" for each, row in zip(ids, window, strict=True))
 
 
 def begin(output: Path, manifest: dict[str, Any]) -> None:
@@ -172,37 +223,43 @@ def begin(output: Path, manifest: dict[str, Any]) -> None:
         (output / "complete.json").unlink(missing_ok=True)  # it may be of another model
         write_sealed(output / "manifest.json", manifest)
     there = read_manifest(output)
-    otherwise = "Encode with the same model, settings and corpus, or name another directory."
-    if there["model"]["sha256"] != manifest["model"]["sha256"]:
-        raise InputError(
-            f"{output} was written by another model, {there['model']['name']}; the weights, the configuration or the "
-            f"tokenizer of {manifest['model']['name']} differ from it. {otherwise}"
-        )
-    for name, value in manifest["settings"].items():
-        if there["settings"][name] != value:
-            raise InputError(
-                f"{output} was written with {name} {there['settings'][name]!r}, not {value!r}. {otherwise}"
-            )
+    check_settings(output, there, manifest)
     if there["corpus"]["sha256"] != manifest["corpus"]["sha256"]:
         raise InputError(
             f"{output} was written from another corpus, or {manifest['corpus']['name']} has changed since: the corpus "
-            f"had {there['corpus']['texts']:,} texts, and now has {manifest['corpus']['texts']:,}. {otherwise}"
+            f"had {there['corpus']['texts']:,} texts, and now has {manifest['corpus']['texts']:,}. {_OTHERWISE}"
         )
 
 
-def origin(manifest: dict[str, Any]) -> str:
-    """SHA-256 of all in a manifest that decides the vectors: model, settings and corpus, without their names."""
-    made_of = [manifest["model"]["sha256"], manifest["settings"], manifest["corpus"]["sha256"], manifest["dimension"]]
-    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+_OTHERWISE = "Encode with the same model, settings and corpus, or name another directory."
 
 
-def holds(path: Path, digest: bytes, made_of: str) -> bool:
-    """Whether the shard is there, has the ids and texts with this SHA-256, and has the vectors that were written.
+def check_settings(output: Path, there: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
+    """Raises an error unless the manifest of a directory has the model and the settings of another one.
+
+    Raises:
+        InputError: One of them differs; the message says which.
+    """
+    if there["model"]["sha256"] != manifest["model"]["sha256"]:
+        raise InputError(
+            f"{output} was written by another model, {there['model']['name']}; the weights, the configuration or the "
+            f"tokenizer of {manifest['model']['name']} differ from it. {_OTHERWISE}"
+        )
+    for name in {**manifest["settings"], **there["settings"]}:
+        before, now = there["settings"].get(name), manifest["settings"].get(name)
+        if before != now:
+            raise InputError(f"{output} was written with {name} {before!r}, not {now!r}. {_OTHERWISE}")
+
+
+def holds(path: Path, made_of: str, digest: bytes | None = None, first_id: int = 0) -> bool:
+    """Whether a shard is there and is what was written.
 
     Args:
         path: The shard.
-        digest: SHA-256 of the ids and texts, see `window_bytes`.
-        made_of: The `origin` of the vectors.
+        made_of: The `origin` of its vectors.
+        digest: SHA-256 of the ids and texts, see `window_bytes`; None: the corpus is not at hand, and the shard's own
+            mark counts.
+        first_id: The id of the first row of the corpus.
     """
     if not path.is_file():
         return False
@@ -213,28 +270,60 @@ def holds(path: Path, digest: bytes, made_of: str) -> bool:
     else:
         return differs(path.parent, {path.name: sealed}) is None
     try:
-        columns, marks = _read(path, ["id", "text", "vector", "scale"])
-        rows = hashlib.sha256(window_bytes(list(zip(columns["id"], columns["text"], strict=True)))).digest()
+        table = _table(path, None)
+        columns, marks = _arrays(table), table.schema.metadata or {}
+        parts = columns["part"].tolist() if "part" in columns else [None] * len(table)
+        ids, texts = (columns["id"] - first_id).tolist(), columns["text"]
+        window = [Row(*each, ()) for each in zip(ids, texts, parts, strict=True)]
+        found = _marks(columns, made_of, window)
     except (InputError, KeyError, ValueError, TypeError, MemoryError, OverflowError):  # a damaged file is read as it is
         return False
-    return rows == digest and {key: marks.get(key) for key in _marks(columns, made_of)} == _marks(columns, made_of)
+    rows = found.pop(_ROWS)
+    wanted = marks.get(_ROWS, rows) if digest is None else digest.hex().encode()
+    return rows == wanted and {key: marks.get(key) for key in found} == found
 
 
-def write_shard(path: Path, window: Window, vectors: np.ndarray, dtype: Storage, made_of: str) -> None:
-    """Writes a shard; `made_of` is the `origin` of its vectors."""
+def write_shard(
+    path: Path,
+    window: Window,
+    vectors: np.ndarray,
+    dtype: Storage,
+    made_of: str,
+    *,
+    first_id: int = 0,
+    types: Mapping[str, str] | None = None,
+    cut: int = 0,
+) -> None:
+    """Writes a shard.
+
+    Args:
+        path: The shard.
+        window: Its rows, with ids that are counted from 0 in their corpus.
+        vectors: Their vectors, (rows, dim).
+        dtype: The data type in which they are stored.
+        made_of: The `origin` of the vectors.
+        first_id: The id of the first row of the corpus.
+        types: The names and types of what is kept beside the texts, see `textcl.vectors.columns`.
+        cut: The number of texts that are longer than the encoder reads, which were cut or split.
+    """
     import pyarrow
     import pyarrow.parquet
 
     stored = stored_columns(vectors, dtype)
-    marks = _marks(stored, made_of)
-    ids, texts = zip(*window, strict=True)
+    kept = enumerate((types or {}).items())
+    own = {name: as_array([row.own[place] for row in window], of_column) for place, (name, of_column) in kept}
+    values = {name: np.array(each.to_pylist(), dtype=object) for name, each in own.items()}
+    marks = {**_marks({**values, **stored}, made_of, window), _CUT: str(cut).encode()}
     flat = pyarrow.array(stored.pop("vector").ravel())
     columns = {
-        "id": pyarrow.array(ids, pyarrow.int64()),
-        "text": pyarrow.array(texts, pyarrow.large_string()),
+        "id": pyarrow.array([row.id + first_id for row in window], pyarrow.int64()),
+        "text": pyarrow.array([row.text for row in window], pyarrow.large_string()),
         "vector": pyarrow.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
         **{name: pyarrow.array(values) for name, values in stored.items()},
+        **own,
     }
+    if window[0].part is not None:
+        columns["part"] = pyarrow.array([row.part for row in window], pyarrow.int32())
     with atomic_write(path) as temporary:
         pyarrow.parquet.write_table(
             pyarrow.table(columns, metadata=marks),
@@ -245,14 +334,37 @@ def write_shard(path: Path, window: Window, vectors: np.ndarray, dtype: Storage,
         )
 
 
-def _marks(columns: dict[str, np.ndarray], made_of: str) -> dict[bytes, bytes]:
-    """The metadata of a shard with these columns."""
+_ROWS, _CUT = b"textcl.rows", b"textcl.cut"  # shards that were written before they were there lack them
+
+
+def _marks(columns: Mapping[str, np.ndarray], made_of: str, window: Window) -> dict[bytes, bytes]:
+    """The marks of a shard with these columns and, with ids that are counted in their corpus, these rows."""
     digest = hashlib.sha256()
     for name in ("vector", "scale"):
         if name in columns:
             digest.update(f"{name} {columns[name].dtype} {columns[name].shape}\n".encode())
             digest.update(np.ascontiguousarray(columns[name]).data)
-    return {b"textcl.made_of": made_of.encode(), b"textcl.vectors": digest.hexdigest().encode()}
+    marks = {
+        b"textcl.made_of": made_of.encode(),
+        b"textcl.vectors": digest.hexdigest().encode(),
+        _ROWS: hashlib.sha256(window_bytes(window)).hexdigest().encode(),
+    }
+    if own := {name: columns[name].tolist() for name in sorted(columns) if _is_own(name)}:
+        marks[b"textcl.columns"] = hashlib.sha256(json.dumps(own, default=str).encode()).hexdigest().encode()
+    return marks
+
+
+def texts_cut(directory: str | os.PathLike[str], complete: Complete) -> int | None:
+    """The number of texts that were longer than the encoder reads; None if a shard does not say so."""
+    import pyarrow.parquet
+
+    found = 0
+    for number in range(complete.shards):
+        marks = pyarrow.parquet.read_metadata(shard_path(Path(directory), number)).metadata or {}
+        if _CUT not in marks:
+            return None
+        found += int(marks[_CUT])
+    return found
 
 
 def check_finite(vectors: np.ndarray) -> None:
@@ -284,7 +396,8 @@ def stored_columns(vectors: np.ndarray, dtype: Storage) -> dict[str, np.ndarray]
     return columns
 
 
-def _restored(columns: dict[str, np.ndarray]) -> np.ndarray:
+def restored(columns: dict[str, np.ndarray]) -> np.ndarray:
+    """The vectors (rows, dim) float32 of a shard's columns `vector` and `scale`."""
     vectors = columns["vector"].astype(np.float32)
     return vectors * columns["scale"][:, None] if "scale" in columns else vectors
 

@@ -1,0 +1,164 @@
+"""A corpus as `encode_corpus` sees it: counted and hashed first, then read again in windows, one for each shard."""
+
+import hashlib
+import json
+import logging
+import os
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from textcl.data.corpora import read_rows
+from textcl.encoder import Encoder
+from textcl.errors import InputError
+from textcl.progress import Progress
+from textcl.vectors.columns import common, kind
+from textcl.vectors.lengths import are_longer, parts_of
+from textcl.vectors.shards import Row, Window, window_bytes
+
+logger = logging.getLogger("textcl")
+
+_TOGETHER = 1024  # texts that are tokenised together, to find the long ones
+
+Split = Callable[[Sequence[str]], list[list[str]]]
+"""Gives the parts of each text; a text that is not long is its only part."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A source of texts, and what of it is kept.
+
+    Attributes:
+        source: Anything that `load_texts` takes.
+        column: The column of the texts.
+        limit: How many texts are read.
+        id_column: The column of the user's ids.
+        columns: The columns that are kept beside the texts.
+        split: Cuts long texts into parts; None: texts stay whole.
+    """
+
+    source: Any
+    column: str | None
+    limit: int | None
+    id_column: str | None = None
+    columns: tuple[str, ...] = ()
+    split: Split | None = None
+
+    @property
+    def name(self) -> str:
+        source = self.source
+        return str(source) if isinstance(source, (str, os.PathLike)) else f"the {type(source).__name__}"
+
+    def windows(self, shard_rows: int) -> Iterator[Window]:
+        """The rows of each shard. Ids are rows of the source, counted from 0 with blank texts."""
+        read = read_rows(self.source, column=self.column, id_column=self.id_column, columns=self.columns)
+        texts = islice(((row, *each) for row, each in enumerate(read) if each[0]), self.limit)
+        rows: Iterator[Row] = (Row(row, text, None, values) for row, text, values in texts)
+        if self.split is not None:
+            rows = _in_parts(rows, self.split)
+        while window := list(islice(rows, shard_rows)):
+            yield window
+
+
+def _in_parts(rows: Iterator[Row], split: Split) -> Iterator[Row]:
+    while several := list(islice(rows, _TOGETHER)):
+        for row, parts in zip(several, split([row.text for row in several]), strict=True):
+            yield from (row._replace(text=text, part=number) for number, text in enumerate(parts))
+
+
+def splitter(encoder: Encoder, prompt: str) -> Split:
+    """Cuts the texts that are longer than the encoder reads into overlapping parts, see `parts_of`."""
+
+    def split(texts: Sequence[str]) -> list[list[str]]:
+        longer = are_longer(encoder, texts, prompt)
+        return [parts_of(encoder, text, prompt) if long else [text] for text, long in zip(texts, longer, strict=True)]
+
+    return split
+
+
+@dataclass
+class Survey:
+    """What the first reading of a corpus finds.
+
+    Attributes:
+        texts: The number of rows in the shards: of texts, or of parts with `split_long`.
+        documents: The number of texts.
+        sha256: SHA-256 of everything that is kept of the corpus.
+        digests: SHA-256 of the ids and texts of each shard, see `window_bytes`.
+        checks: SHA-256 of everything that is kept in each shard.
+        kinds: For the ids and each column that is kept, the types of its values.
+    """
+
+    texts: int = 0
+    documents: int = 0
+    sha256: str = ""
+    digests: list[bytes] = field(default_factory=list)
+    checks: list[bytes] = field(default_factory=list)
+    kinds: list[set[str]] = field(default_factory=list)
+
+    @property
+    def types(self) -> list[str]:
+        """The type of the ids and of each column, see `textcl.vectors.columns`; text if all values are missing."""
+        return [common(kinds or {"string"}) for kinds in self.kinds]
+
+
+def survey(corpus: Corpus, shard_rows: int, show: bool | None) -> Survey:
+    """Reads a corpus to count and hash it.
+
+    Raises:
+        InputError: The corpus has no text or cannot be read.
+    """
+    found, whole, last = Survey(), hashlib.sha256(), -1
+    found.kinds = [set() for _ in range((corpus.id_column is not None) + len(corpus.columns))]
+    ids, rows = array("q"), array("q")
+    with Progress("Reading the corpus", show=show) as bar:
+        for window in corpus.windows(shard_rows):
+            content = window_bytes(window)
+            whole.update(content)
+            whole.update(values_bytes(window))
+            found.digests.append(hashlib.sha256(content).digest())
+            found.checks.append(check_of(window))
+            for row in window:
+                found.documents += row.id != last
+                if corpus.id_column is not None and row.id != last:
+                    ids.append(hash(str(row.own[0])))
+                    rows.append(row.id)
+                last = row.id
+                for kinds, value in zip(found.kinds, row.own, strict=True):
+                    if value is not None:
+                        kinds.add(kind(value))
+            found.texts += len(window)
+            bar.update(len(window))
+    if not found.texts:
+        raise InputError(f"{corpus.name} holds no text.")
+    if blank := last + 1 - found.documents:
+        logger.warning("%s: %s rows are blank and were left out; ids still count them.", corpus.name, f"{blank:,}")
+    _warn_of_repeated(np.frombuffer(ids, np.int64), np.frombuffer(rows, np.int64), corpus)
+    found.sha256 = whole.hexdigest()
+    return found
+
+
+def check_of(window: Window) -> bytes:
+    """SHA-256 of everything that is kept of some rows."""
+    return hashlib.sha256(window_bytes(window) + values_bytes(window)).digest()
+
+
+def values_bytes(window: Window) -> bytes:
+    """The values beside the texts, as bytes; none if nothing is kept beside them."""
+    return b"".join(json.dumps(row.own, default=str).encode() + b"\n" for row in window if row.own)
+
+
+def _warn_of_repeated(ids: np.ndarray, rows: np.ndarray, corpus: Corpus) -> None:
+    """Warns of ids that occur twice; `ids` are their hashes, which need eight bytes each."""
+    _, first = np.unique(ids, return_index=True)
+    if more := len(ids) - len(first):
+        again = rows[np.setdiff1d(np.arange(len(ids)), first)[0]]
+        logger.warning(
+            "%s: %s rows have an id that an earlier row has too, first the row with number %s (counted from 0). "
+            "Column '%s' may not be the one of the ids.",
+            *(corpus.name, f"{more:,}", f"{again:,}", corpus.id_column),
+        )
