@@ -92,7 +92,7 @@ def test_eval_in_bf16_scores_nearly_the_same_and_says_so(evaluation_sets: Path, 
     results = []
     for name, flags in (("plain", []), ("half", ["--bf16"])):
         target = tmp_path / f"{name}.json"
-        flags += ["--tasks", "sts16", "--data-dir", str(evaluation_sets), "--json", str(target)]
+        flags += ["--tasks", "sts16", "--data-dir", str(evaluation_sets), "--json", str(target), "--max-length", "16"]
         assert main(["eval", "bundled", *flags]) == 0
         results.append(json.loads(target.read_text()))
     plain, half = (result["results"]["STS16"]["all"] for result in results)

@@ -201,7 +201,7 @@ def test_problems_end_at_their_own_time() -> None:
 
 @pytest.mark.parametrize("setting", ["test", "dev"])
 def test_nested_folds_equal_the_slow_loop(setting: str, in_float64: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    folds, how = {"test": (4, QUICK), "dev": (3, QUICK_RMSPROP)}[setting]
+    folds, how = {"test": (3, QUICK), "dev": (3, QUICK_RMSPROP)}[setting]
     monkeypatch.setitem(transfer.SETTINGS, setting, (folds, how))
     rows, labels = noise(150, 2, dim=30, spread=3)
     order = np.argsort(labels, kind="stable")  # all texts have one word
@@ -270,6 +270,7 @@ def test_what_is_equal_to_two_decimals_is_a_tie(monkeypatch: pytest.MonkeyPatch)
         assert entry == {"kind": "transfer", "accuracy": 90.0, "dev_accuracy": 90.0, "chosen": 1e-4}
 
 
+@pytest.mark.slow  # a measurement
 def test_it_takes_a_fifth_of_the_loop_at_most() -> None:
     rows, labels = noise(400, 2, dim=64)
     how = Training("adam", batch_size=64, tenacity=5, passes=4)
@@ -359,12 +360,13 @@ def test_the_optimum_is_scikit_learns(classes: int) -> None:
             assert scores[number, place] == pytest.approx(reference.score(rows[j].astype(float), labels[j]))
 
 
-def test_fast_is_scikit_learns_nested_choice() -> None:
+def test_fast_is_scikit_learns_nested_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(transfer.SETTINGS, "test", (5, QUICK))
     rows, labels = noise(300, 2)
     result = Transfer({"mine": (numbers(300), labels.tolist())}, mode="fast")(Points(rows)).results["mine"]
     order = np.argsort(labels, kind="stable")
     x, y = rows[order].astype(float), labels[order]
-    splitter = StratifiedKFold(10, shuffle=True, random_state=1111)
+    splitter = StratifiedKFold(5, shuffle=True, random_state=1111)
     strengths = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
     def score(i: np.ndarray, j: np.ndarray, strength: float) -> float:
