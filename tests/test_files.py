@@ -5,11 +5,12 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from support.command import Forked, python
+from support.command import environment
 from support.disk import files_limited, small_disk
 from support.process_pool import ProcessPool
 
@@ -102,18 +103,18 @@ def test_a_writer_that_is_killed_costs_the_other_nothing(tmp_path: Path) -> None
     path = tmp_path / "results.jsonl"
     written = 0
     for victim in range(10):
-        with Forked(WRITES, path, victim) as process:
-            deadline = time.monotonic() + 60
-            size = path.stat().st_size if path.exists() else 0
-            while (path.stat().st_size if path.exists() else 0) < size + 1000 and time.monotonic() < deadline:
-                time.sleep(0.005)
-            for _ in range(2):
-                append_result(path, {"writer": "mine", "number": written})
-                written += 1
-            os.kill(process.pid, signal.SIGKILL)
+        process = subprocess.Popen([sys.executable, "-c", WRITES, str(path), str(victim)], env=environment())
+        deadline = time.monotonic() + 60
+        size = path.stat().st_size if path.exists() else 0
+        while (path.stat().st_size if path.exists() else 0) < size + 1000 and time.monotonic() < deadline:
+            time.sleep(0.005)
+        for _ in range(2):
             append_result(path, {"writer": "mine", "number": written})
             written += 1
-            process.wait()
+        os.kill(process.pid, signal.SIGKILL)
+        append_result(path, {"writer": "mine", "number": written})
+        written += 1
+        process.wait()
     lines = read_results(path)
     assert [line["number"] for line in lines if line["writer"] == "mine"] == list(range(written))
     for victim in range(10):
@@ -242,7 +243,7 @@ with files.atomic_directory(sys.argv[1] + "/at", re.compile(r".*")) as folder:
 def test_a_kill_between_the_two_renames_loses_no_directory(tmp_path: Path, moment: int) -> None:
     (tmp_path / "at").mkdir()
     (tmp_path / "at" / "old.safetensors").write_text("old")
-    run = python(DIES, tmp_path, moment)
+    run = subprocess.run([sys.executable, "-c", DIES, str(tmp_path), str(moment)], env=environment())
     assert run.returncode == -signal.SIGKILL
     assert (tmp_path / "at").exists() == (moment == 0)
     clear_leftovers(tmp_path)
