@@ -39,6 +39,16 @@ def evaluation_sets(shared_data: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="session")
+def few_sets(evaluation_sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with STS16, STS-B and AgNews alone: each run reads all sets, to look for overlap."""
+    directory = tmp_path_factory.mktemp("few_sets")
+    for name in ("STS/STS16-en-test", "STS/STSBenchmark", "clustering/agnews.csv"):
+        (directory / name).parent.mkdir(exist_ok=True)
+        (directory / name).symlink_to(evaluation_sets / name)
+    return directory
+
+
+@pytest.fixture(scope="session")
 def lexicons(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory with WordNet and the tagger in it."""
     from textcl.data import import_archive

@@ -1,11 +1,9 @@
 """What the machine is made to do: whether freed memory stays with the process."""
 
 import platform
-import subprocess
-import sys
 
 import pytest
-from support.command import environment
+from support.command import python
 
 FAULTS = """
 import resource, torch
@@ -24,9 +22,7 @@ print(faults() - before)
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
 def test_freed_memory_is_taken_again_without_the_system_unless_the_user_chose_otherwise():
     def faults(first: str = "", **variables: str) -> int:
-        code = [sys.executable, "-c", FAULTS.format(first=first)]
-        run = subprocess.run(code, env=environment(**variables), capture_output=True, text=True, check=True)
-        return int(run.stdout)
+        return int(python(FAULTS.format(first=first), **variables).stdout)
 
     plain = faults()
     assert plain > 100
@@ -53,8 +49,7 @@ print(given_back(20), given_back(100))
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
 def test_what_is_kept_is_given_back_once_the_process_has_grown():
-    run = subprocess.run([sys.executable, "-c", KEPT], env=environment(), capture_output=True, text=True, check=True)
-    few, many = map(int, run.stdout.split())
+    few, many = map(int, python(KEPT).stdout.split())
     assert few < 20
     assert many > 300
 
@@ -63,29 +58,30 @@ STEADY = """
 import torch
 from textcl.device import SteadyMemory, _resident, keep_freed_memory
 keep_freed_memory()
-def step(turn):  # like a step of training, with tensors of sizes that no earlier step has freed
-    alive = [torch.ones(2**18 + turn * 2**14 + 2**10 * (number % 7)) for number in range(40)]
-    small = [torch.ones(2**10) for _ in range(3)]
-    pins.append(small[turn % 3])  # what lies in between stays in use, as a cache or a log does
-    del alive
+def step(turn):  # like a step of training, with tensors a little larger than all that earlier steps have freed
+    alive = []
+    for _ in range(40):
+        alive.append(torch.ones(2**16 + 2**10 * turn))
+        pins.append(torch.ones(2**10))  # what lies in between stays in use, as a cache or a log does
 pins, memory, sizes = [], SteadyMemory(), []
-for turn in range(60):
+for turn in range(40):
     step(turn)
     sizes.append(_resident() >> 10)
     if {looks}:
         memory.look()
-live = (2**18 + 60 * 2**14) * 4 * 40 >> 10  # of the largest step
+live = (2**16 + 40 * 2**10) * 4 * 40 >> 10  # of the largest step
 print(max(sizes) - sizes[0], live)
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
 def test_a_process_that_trains_keeps_the_size_that_a_step_needs():
-    def growth(looks: bool) -> tuple[int, int]:
-        code = [sys.executable, "-c", STEADY.format(looks=looks)]
-        run = subprocess.run(code, env=environment(), capture_output=True, text=True, check=True)
-        grown, live = map(int, run.stdout.split())
-        return grown, live
+    """No tensor fits where an earlier step's were, so that each step takes memory of its own until some is returned."""
 
-    left_alone, live = growth(False)
-    assert growth(True)[0] < min(left_alone, 1.1 * live)
+    def growth(looks: bool) -> float:
+        """How much the process grew, in times what the largest step needs."""
+        grown, live = map(int, python(STEADY.format(looks=looks)).stdout.split())
+        return grown / live
+
+    assert growth(looks=False) > 12
+    assert growth(looks=True) < 8

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.command import textcl
+from support.command import python, textcl
 from support.tiny import TEXTS, tiny_encoder_directory
 
 from textcl.cli.main import main
 from textcl.errors import InputError
+from textcl.files import read_results
 from textcl.methods import MoCo
 from textcl.methods.find import find_method, imported_method
 from textcl.runs.card import papers
@@ -96,9 +97,7 @@ def test_an_own_method_is_trained(folder: Path) -> None:
     assert "How much texts are spread." in shown
 
 
-def test_a_recipe_that_names_one_is_refused_without_allow_code_and_then_compared(
-    folder: Path, evaluation_sets: Path
-) -> None:
+def test_a_recipe_that_names_one_is_refused_without_allow_code_and_then_compared(folder: Path, few_sets: Path) -> None:
     compare = ("compare", "own.yaml", "--seeds", "1", "--tasks", "sts16", "--baselines", "none", *FLAGS)
     for command in (("train", "own.yaml"), compare, ("train", "own.yaml", "--help")):
         run = textcl(*command, cwd=folder)
@@ -107,17 +106,26 @@ def test_a_recipe_that_names_one_is_refused_without_allow_code_and_then_compared
         assert "--allow-code" in run.stderr
         assert not (folder / "imported").exists()  # nothing of it was run
         assert not (folder / "runs").exists()
-    run = textcl(*compare, "--allow-code", "--json", "-", cwd=folder, TEXTCL_DATA=str(evaluation_sets))
+    run = textcl(*compare, "--allow-code", "--json", "-", cwd=folder, TEXTCL_DATA=str(few_sets))
     assert run.returncode == 0, run.stderr
     assert "own" in json.dumps(json.loads(run.stdout))
 
     # another code is another run
-    again = textcl(*compare, "--allow-code", cwd=folder, TEXTCL_DATA=str(evaluation_sets))
+    again = textcl(*compare, "--allow-code", cwd=folder, TEXTCL_DATA=str(few_sets))
     assert "finished earlier" in again.stderr
+    (only,) = read_results(folder / "runs" / "compare" / "results.jsonl")
+    assert planned(folder) == only["fingerprint"]
     (folder / "mymethods.py").write_text(OWN.replace("self.spread *", "2 * self.spread *"))
-    changed = textcl(*compare, "--allow-code", cwd=folder, TEXTCL_DATA=str(evaluation_sets))
-    assert changed.returncode == 0, changed.stderr
-    assert "finished earlier" not in changed.stderr
+    assert planned(folder) != only["fingerprint"]
+
+
+def planned(folder: Path) -> str:
+    """The fingerprint by which `compare` knows the run of the recipe."""
+    code = "import sys; from textcl.runs.compare import _plan;"
+    code += "print(*(row.fingerprint for row in _plan(['own.yaml'], 1, sys.argv[1:], [], allow_code=True)))"
+    run = python(code, *FLAGS, cwd=folder)
+    assert run.returncode == 0, run.stderr
+    return run.stdout.strip()
 
 
 def test_a_recipe_cannot_allow_its_own_code(folder: Path) -> None:

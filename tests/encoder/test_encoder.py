@@ -353,8 +353,9 @@ def test_what_no_smaller_slice_can_help_is_raised(bert, caplog):
 
 def test_gradients_of_many_slices_add_up_in_float32_under_bf16():
     encoder = Encoder.from_pretrained("bundled", max_length=32, dropout=0.0).train()
+    encoder.backbone.encoder.layer = encoder.backbone.encoder.layer[:2]
     encoder.slicing.gradient_cache = True
-    tokens = encoder.tokenize((TEXTS * 10)[:256])
+    tokens = encoder.tokenize(TEXTS[::3][:64])
 
     def gradient(bf16: bool, budget: int) -> torch.Tensor:
         encoder.zero_grad()
@@ -365,7 +366,7 @@ def test_gradients_of_many_slices_add_up_in_float32_under_bf16():
         return torch.cat([weight.grad.flatten() for weight in layers])
 
     exact = gradient(bf16=False, budget=10**6)
-    one, many = ((gradient(bf16=True, budget=budget) - exact).norm() / exact.norm() for budget in (10**6, 128))
+    one, many = ((gradient(bf16=True, budget=budget) - exact).norm() / exact.norm() for budget in (10**6, 16))
     assert 0 < many < 1.2 * one
 
 

@@ -161,9 +161,9 @@ def test_a_run_with_no_average_is_refused(bert: Path, tmp_path: Path) -> None:
 
 
 def test_the_untouched_encoder_with_weights_is_a_baseline(
-    bert: Path, evaluation_sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bert: Path, few_sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TEXTCL_DATA", str(evaluation_sets))
+    monkeypatch.setenv("TEXTCL_DATA", str(few_sets))
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("\n".join(TEXTS), encoding="utf-8")
     recipe = tmp_path / "one.yaml"

@@ -153,6 +153,7 @@ def test_williams_is_the_equation(first: float, second: float, between: float, p
     assert williams_test(first, second, between, pairs) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.slow  # 10,000 intervals; each is compared with scipy above
 def test_intervals_over_seeds_hold_the_truth_nineteen_times_in_twenty():
     """5,000 draws of three paired seeds, and of five seeds against three of another spread."""
     generator = np.random.default_rng(2)

@@ -344,6 +344,7 @@ def minilm() -> str:
     return str(Path(package.origin).parent / "model")
 
 
+@pytest.mark.slow
 def test_published_stsb_figure_with_sentence_transformers(evaluation_sets: Path, minilm: str) -> None:
     from sentence_transformers import SentenceTransformer
 

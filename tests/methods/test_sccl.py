@@ -376,9 +376,9 @@ def small(directory, tmp_path, **more):
     return {key: str(value) for key, value in {**flags, "eval_steps": 2, **more}.items()}
 
 
-def test_the_methods_own_figures_lead_where_no_dev_set_is_named(directory, tmp_path, evaluation_sets, monkeypatch):
+def test_the_methods_own_figures_lead_where_no_dev_set_is_named(directory, tmp_path, few_sets, monkeypatch):
     """Also where STS-B is installed; what the user names leads where there is something."""
-    monkeypatch.setenv("TEXTCL_DATA", str(evaluation_sets))
+    monkeypatch.setenv("TEXTCL_DATA", str(few_sets))
     recipe, _ = resolve(small(directory, tmp_path))
     assert run_recipe(recipe).record.dev.set == "unchanged"
     assert not any("eval_stsb-dev" in entry for entry in log_of(tmp_path / "run"))

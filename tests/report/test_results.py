@@ -229,10 +229,10 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_two_encoders_are_compared_over_the_pairs_of_real_tasks(
-    encoders: Path, evaluation_sets: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    encoders: Path, few_sets: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(encoders)
-    monkeypatch.setenv("TEXTCL_DATA", str(evaluation_sets))
+    monkeypatch.setenv("TEXTCL_DATA", str(few_sets))
     cosines, gold = {}, {}
     for name in ("one", "run"):
         assert main(["results", "--pairs", name, "--task", "sts16,stsb-dev", "--output", f"{name}.csv"]) == 0

@@ -122,6 +122,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_encoder_directory(folder / "model")
     (folder / "texts.txt").write_text("\n".join(TEXTS[:64]) + "\n")
     shared = "method: simcse\nmodel: model\ndata: texts.txt\nper_device_train_batch_size: 8\nmax_steps: 4\ndev: none\n"
+    shared += "max_length: 8\n"
     (folder / "plain.yaml").write_text(shared)
     (folder / "broken.yaml").write_text(shared + "learning_rate: 1e30\nmax_grad_norm: 0\n")
     return folder
@@ -173,36 +174,37 @@ def test_killed_and_called_again_it_goes_on_and_repeats_nothing(work: Path, eval
 
 
 @pytest.fixture(scope="module")
-def clustering_set(work: Path, evaluation_sets: Path) -> Path:
+def clustering_set(work: Path, few_sets: Path) -> Path:
     """A recipe of SCCL on AgNews, which is then scored on it."""
-    path = evaluation_sets / "clustering" / "agnews.csv"
+    path = few_sets / "clustering" / "agnews.csv"
     recipe = {"method": "sccl", "model": "model", "data": str(path), "label_column": "label", "clusters": 4}
     recipe |= {"per_device_train_batch_size": 50, "max_steps": 2, "eval_steps": 2, "limit": 200}
+    recipe |= {"max_length": 8}
     (work / "sccl.yaml").write_text(json.dumps(recipe))
     return path
 
 
 def test_a_recipe_with_a_template_is_compared_with_its_model_read_by_it(
-    work: Path, clustering_set: Path, evaluation_sets: Path, monkeypatch: pytest.MonkeyPatch
+    work: Path, few_sets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An untouched encoder that pools the mask token has one in every text, long ones as well."""
     monkeypatch.chdir(work)
-    monkeypatch.setenv("TEXTCL_DATA", str(evaluation_sets))
+    monkeypatch.setenv("TEXTCL_DATA", str(few_sets))
     recipe = {"method": "simcse-plus", "model": "model", "data": "texts.txt", "dev": "none", "max_steps": 1}
     recipe |= {"pooling": "mask_token", "template": '"{text}" means [MASK].', "max_length": 12}
     (work / "template.yaml").write_text(json.dumps(recipe))
-    lines, failures = compare(["template.yaml"], "templates", seeds=1, baselines=["untouched"], tasks=["agnews"])
+    lines, failures = compare(["template.yaml"], "templates", seeds=1, baselines=["untouched"], tasks=["sts16"])
     assert failures == []
     untouched, trained = (line["provenance"]["encoder"]["prompt"] for line in lines)
     assert untouched == trained == recipe["template"]
 
 
 def test_sccl_is_compared_on_the_texts_that_it_was_trained_on(
-    work: Path, clustering_set: Path, evaluation_sets: Path, monkeypatch: pytest.MonkeyPatch
+    work: Path, clustering_set: Path, few_sets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Lines, table and mark; what is done stays done; STS beside it is another comparison in the same file."""
     monkeypatch.chdir(work)
-    monkeypatch.setenv("TEXTCL_DATA", str(evaluation_sets))
+    monkeypatch.setenv("TEXTCL_DATA", str(few_sets))
     for variable, value in environment().items():
         if variable in ("PYTHONPATH", "OMP_NUM_THREADS", "HF_HUB_OFFLINE"):
             monkeypatch.setenv(variable, value)
@@ -232,7 +234,7 @@ def test_sccl_is_compared_on_the_texts_that_it_was_trained_on(
     assert mixed[0]["run"] == lines[2]["run"]  # the run was finished, and only scored again
 
 
-def test_lines_of_before_clusterings_are_still_done(work: Path, evaluation_sets: Path) -> None:
+def test_lines_of_before_clusterings_are_still_done(work: Path, few_sets: Path) -> None:
     """A line as an earlier version wrote it stands for its run."""
     from textcl.runs.compare import _plan
 
@@ -248,7 +250,7 @@ def test_lines_of_before_clusterings_are_still_done(work: Path, evaluation_sets:
         flags=flags,
         baselines=[],
         tasks=["sts16"],
-        data_dir=evaluation_sets,
+        data_dir=few_sets,
     )
     assert lines == [old]
 
@@ -266,12 +268,10 @@ def test_two_rows_never_have_one_name(work: Path, tmp_path: Path) -> None:
         list(_plan([tmp_path / "tfidf.yaml"], 1, flags, ["tfidf"]))
 
 
-def test_a_flag_is_passed_to_every_run_and_a_failed_run_does_not_stop_the_others(
-    work: Path, evaluation_sets: Path
-) -> None:
+def test_a_flag_is_passed_to_every_run_and_a_failed_run_does_not_stop_the_others(work: Path, few_sets: Path) -> None:
     recipes = ["compare", "broken.yaml", "plain.yaml", "--seeds", "1", "--output", "failed", "--tasks", "sts16"]
     flags = ["--baselines", "none", "--temperature", "0.1"]
-    done = textcl(*recipes, *flags, cwd=work, TEXTCL_DATA=str(evaluation_sets))
+    done = textcl(*recipes, *flags, cwd=work, TEXTCL_DATA=str(few_sets))
     assert done.returncode == 2
     assert "broken, seed 42: The loss became nan" in done.stderr.splitlines()[-1]
     (result,) = read_results(work / "failed" / "results.jsonl")

@@ -4,11 +4,10 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from support.command import environment
+from support.command import TEXTCL, Forked, python
 from support.disk import files_limited
 from support.runs import small_run
 from support.tiny import TEXTS, tiny_encoder_directory
@@ -111,15 +110,12 @@ def test_overwrite_removes_what_textcl_wrote_and_nothing_else(work: Path, tmp_pa
 
 def test_of_two_trainings_begun_at_the_same_moment_one_is_refused(work: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
-    calls = [[sys.executable, "-m", "textcl", *command(work, output, "--seed", seed)] for seed in (1, 2)]
-    processes = [
-        subprocess.Popen(
-            call, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
-        )
-        for call in calls
-    ]
-    errors = [process.communicate(timeout=600)[1] for process in processes]
-    codes = [process.returncode for process in processes]
+    with (
+        Forked(TEXTCL, *command(work, output, "--seed", 1), cwd=tmp_path) as first,
+        Forked(TEXTCL, *command(work, output, "--seed", 2), cwd=tmp_path) as second,
+    ):
+        runs = first.wait(), second.wait()
+    codes, errors = [run.returncode for run in runs], [run.stderr for run in runs]
     assert sorted(codes) == [0, 2], errors
     assert "is in use by process" in errors[codes.index(2)] or "has a run already" in errors[codes.index(2)]
     seed = codes.index(0) + 1
@@ -272,7 +268,7 @@ try:
 except InputError as error:
     print(error)
 """
-    run = subprocess.run([sys.executable, "-c", program], env=environment(), capture_output=True, text=True)
+    run = python(program)
     assert run.stdout == f"{model}/model.safetensors cannot be read: permission denied.\n", run.stderr
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from support.command import forking
 
 SECONDS = 120
 
@@ -64,12 +65,13 @@ class ProcessPool:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
         self._folder = tempfile.mkdtemp()
         meeting_point = Path(self._folder) / "meeting-point"
         for number in range(self.ranks):
-            here, there = context.Pipe()
-            process = context.Process(target=_serve, args=(number, self.ranks, str(meeting_point), there), daemon=True)
+            here, there = multiprocessing.Pipe()
+            process = forking().Process(
+                target=_serve, args=(number, self.ranks, str(meeting_point), there), daemon=True
+            )
             process.start()
             there.close()
             self._workers.append((process, here))

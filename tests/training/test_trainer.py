@@ -5,8 +5,6 @@ import logging
 import math
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +14,7 @@ import torch
 import transformers
 from datasets import Dataset
 from safetensors.torch import load_file
+from support.command import Forked, python
 from support.tiny import TEXTS, tiny_encoder_directory
 
 from textcl.encoder import Encoder
@@ -136,12 +135,10 @@ def test_accumulation_averages_the_micro_batches(directory, tmp_path):
 
 
 def test_two_ranks_train_to_the_weights_of_one(tmp_path):
-    """torchrun with two batches of 8, beside one process with batches of 16: the same rows, no dropout, fp32."""
+    """Two batches of 8, beside one process with batches of 16: the same rows, no dropout, fp32."""
     directory = tiny_encoder_directory(tmp_path / "model", dropout=0.0)
-    program = tmp_path / "train.py"
-    program.write_text(f"""
+    program = f"""
 import os, sys
-sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
 import torch; torch.set_num_threads(1)
 from safetensors.torch import save_file
 import test_trainer as t
@@ -150,10 +147,24 @@ args = t.arguments(output, per_device_train_batch_size=size, max_steps=6, bf16=F
 method = t.method_of({str(directory)!r}, equal_dropout_masks=True, learn_temperature=True)
 t.ContrastiveTrainer(method, args, t.CORPUS, evaluators=[t.Spread()]).train()
 save_file(method.state_dict(), f"{{output}}/rank{{os.environ.get('RANK', 0)}}.safetensors")
-""")
-    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", program]
-    subprocess.run([*run, tmp_path / "two", "8"], check=True, timeout=300)
-    subprocess.run([sys.executable, program, tmp_path / "one", "16"], check=True, timeout=300)
+"""
+    here = Path(__file__).parent
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    launched = {  # as torchrun does
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(store.port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+    }
+    with (
+        Forked(program, tmp_path / "two", 8, cwd=here, RANK="0", LOCAL_RANK="0", **launched) as one,
+        Forked(program, tmp_path / "two", 8, cwd=here, RANK="1", LOCAL_RANK="1", **launched) as other,
+        Forked(program, tmp_path / "one", 16, cwd=here) as alone,
+    ):
+        for process in (one, other, alone):
+            run = process.wait()
+            assert run.returncode == 0, run.stderr
     first, second = (load_file(tmp_path / "two" / f"rank{rank}.safetensors") for rank in (0, 1))
     assert_equal(first, second)
     alone = load_file(tmp_path / "one" / "rank0.safetensors")
@@ -283,20 +294,20 @@ def test_killed_mid_epoch_and_resumed_the_weights_are_bit_equal(directory, unint
         whole = resumable(directory, tmp_path / "whole", name)
         whole.train()
     program = f"""
-import sys
-sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
+import os, sys
+os.setsid()
 import torch; torch.set_num_threads(1)
 import test_trainer
 test_trainer.resumable({str(directory)!r}, {str(run)!r}, {name!r}).train()
 """
-    child = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
-    deadline = time.monotonic() + 240
-    while newest_complete_checkpoint(run) is None:
-        assert child.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
+    with Forked(program, cwd=Path(__file__).parent) as child:
+        deadline = time.monotonic() + 240
+        while newest_complete_checkpoint(run) is None:
+            assert child.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
     assert newest_complete_checkpoint(run).name in {"checkpoint-4", "checkpoint-8"}
     if name == "moco":
         assert 0 < load_file(newest_complete_checkpoint(run) / "model.safetensors")["queue._extra_state"] <= QUEUE / 2
@@ -339,8 +350,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(direct
 def test_a_disk_that_is_full_stops_the_run_and_keeps_the_checkpoint(directory, tmp_path):
     """A limit on the size of files stands for the disk: the weights fit once, the optimizer's state does not."""
     program = f"""
-import resource, sys
-sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
+import resource
 import torch; torch.set_num_threads(1)
 import test_trainer as t
 from textcl.errors import InputError
@@ -357,7 +367,7 @@ except InputError as error:
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     print(error)
 """
-    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    child = python(program, cwd=Path(__file__).parent)
     assert "failed at step 8" in child.stdout, child.stdout + child.stderr
     assert "checkpoint-4" in child.stdout
     assert newest_complete_checkpoint(tmp_path / "run").name == "checkpoint-4"

@@ -15,7 +15,7 @@ import pyarrow.parquet
 import pytest
 import torch
 from datasets import Dataset
-from support.command import environment, textcl
+from support.command import Forked, environment, textcl
 from support.tiny import TEXTS, tiny_encoder_directory
 
 from textcl.cli.main import main
@@ -356,16 +356,14 @@ def test_killed_and_continued_no_shard_is_lost_or_made_again(model: Path, encode
     expected = contents(encode_corpus(encoder, corpus, tmp_path / "uninterrupted", shard_rows=4))
     output, times = tmp_path / "v", {}
     for wanted in (10, 30):
-        process = subprocess.Popen(
-            [sys.executable, "-c", SLOWLY, str(model), str(corpus), str(output)], env=environment()
-        )
-        deadline = time.monotonic() + 120
-        while len(parts(output)) < wanted:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        os.kill(process.pid, signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+        with Forked(SLOWLY, model, corpus, output) as process:
+            deadline = time.monotonic() + 120
+            while len(parts(output)) < wanted:
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+            os.kill(process.pid, signal.SIGKILL)
+            assert process.wait().returncode == -signal.SIGKILL
         assert not (output / "complete.json").exists()
         assert times.items() <= (times := modified(output)).items(), "a shard was made again"
         assert len(times) < 72
@@ -414,6 +412,7 @@ def test_ranks_share_the_shards_and_make_the_files_of_one(
     assert contents(output) == alone
 
 
+@pytest.mark.slow  # each imports everything; what they do is tested above
 def test_two_processes_of_torchrun_make_the_files_of_one(model: Path, encoder: Encoder, tmp_path: Path) -> None:
     corpus = corpus_file(tmp_path, TEXTS)
     alone = contents(encode_corpus(encoder, corpus, tmp_path / "alone", shard_rows=30, batch_size=64))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.command import textcl
+from support.command import textcl, without_progress
 from support.tiny import TEXTS, tiny_encoder_directory
 
 from textcl.cli.main import main
@@ -161,7 +161,7 @@ def test_the_command_shows_rank_score_id_and_text(
     vectors: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = textcl("search", vectors, TEXTS[20], "--top", "11", cwd=tmp_path)
-    assert (run.returncode, run.stderr) == (0, "")
+    assert (run.returncode, without_progress(run.stderr)) == (0, "")
     lines = run.stdout.splitlines()
     assert len(lines) == 11
     rank, score, number, text = lines[0].split(maxsplit=3)

@@ -3,14 +3,12 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
-from support.command import environment
+from support.command import python
 from support.disk import files_limited, small_disk
 from support.tiny import TEXTS, tiny_encoder_directory
 
@@ -187,7 +185,7 @@ if os.geteuid() == 0:
     os.setgid(65534); os.setuid(65534)
 print(CorpusIndex({str(vectors)!r}, {str(vectors.parent / "m")!r}).search({QUERY!r})[0].text)
 """
-    run = subprocess.run([sys.executable, "-c", program], env=environment(), capture_output=True, text=True)
+    run = python(program)
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() in TEXTS
     assert "The index cannot be saved" in run.stderr

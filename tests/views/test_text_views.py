@@ -5,7 +5,6 @@ import json
 import random
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from support.command import environment
+from support.command import python
 from support.tiny import TEXTS, tiny_encoder_directory, tiny_tokenizer
 from tokenizers import Tokenizer, decoders, models
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerFast, T5Config
@@ -113,8 +112,7 @@ def test_wordnet_behind_links_says_that_files_are_needed(
     folder.mkdir(parents=True)
     for file in (lexicon / "nltk_data" / "corpora" / "wordnet").iterdir():
         (folder / file.name).symlink_to(file)
-    variables = environment(TEXTCL_DATA=str(tmp_path), NLTK_DATA="", HOME=str(tmp_path))
-    run = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True)
+    run = python(code, TEXTCL_DATA=str(tmp_path), NLTK_DATA="", HOME=str(tmp_path))
     assert "InputError: WordNet cannot be read; all its files must be present, and none may be a link" in run.stderr
 
 
@@ -489,7 +487,7 @@ def test_a_view_depends_on_its_text_seed_and_number_alone(lexicon: Path, mlm: Pa
 def test_another_process_draws_the_same_and_reads_the_cache(mlm: Path, tmp_path: Path) -> None:
     code = (
         "import json, sys; from datasets import Dataset; from textcl.views.text import TEXT_VIEWS, augment;"
-        "texts, names, model, cache = json.load(sys.stdin); texts.reverse();"
+        "texts, names, model, cache = json.loads(sys.argv[1]); texts.reverse();"
         "views = {n: TEXT_VIEWS[n](texts, rate=0.4)[::-1] for n in names};"
         "views['contextual'] = TEXT_VIEWS['contextual'](texts, rate=0.4, model=model)[::-1];"
         "texts.reverse(); dataset = Dataset.from_dict({'text': texts}); augment(dataset, 'swap', cache_dir=cache);"
@@ -500,9 +498,7 @@ def test_another_process_draws_the_same_and_reads_the_cache(mlm: Path, tmp_path:
     augment(Dataset.from_dict({"text": texts}), "swap", cache_dir=tmp_path)
     before = [(file.name, file.stat().st_mtime_ns) for file in tmp_path.iterdir()]
     given = json.dumps([texts, PLAIN, str(mlm), str(tmp_path)])
-    run = subprocess.run(
-        [sys.executable, "-c", code], input=given, env=environment(), capture_output=True, text=True, check=True
-    )
+    run = python(code, given)
     there = json.loads(run.stdout)
     for name in PLAIN:
         assert there[name] == TEXT_VIEWS[name](texts, rate=0.4), name
