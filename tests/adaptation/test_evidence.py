@@ -105,11 +105,16 @@ def test_each_kind_of_edit_changes_the_text_in_its_own_way():
     assert min(kinds.values()) >= 10
 
 
+@pytest.fixture(autouse=True)
+def _few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("textcl.adaptation.labels.SAMPLES", 20)
+
+
 def test_labels_that_vectors_separate_are_right_and_a_map_that_separates_is_better():
     generator = np.random.default_rng(4)
     labels = np.repeat([0, 1, 2], 60)
     vectors = generator.normal(size=(180, 6)).astype(np.float32)
-    vectors[:, 3:] *= 4  # noise that hides the classes
+    vectors[:, 3:] *= 12  # noise that hides the classes
     vectors[np.arange(180), labels] += 6
     hidden = Labels(vectors, labels, "")
     weight = np.diag([0.0] * 3 + [-1.0] * 3).astype(np.float32)  # takes the noise away

@@ -66,18 +66,17 @@ def test_it_learns_to_leave_out_what_says_nothing_and_a_stronger_pull_learns_les
     before = found(queries[test], documents[test])
     maps = [fit_linear_map(queries[train], documents[train], pull) for pull in (100.0, 1.0, 0.1)]
     after = [found(mapped(queries[test], each), mapped(documents[test], each)) for each in maps]
-    assert before < 0.2
-    assert after[2] > after[1] + 0.05 > after[0] + 0.1
     assert after[0] == pytest.approx(before, abs=0.03)
+    assert min(after[1:]) > before + 0.1
     assert np.linalg.norm(maps[0]) < np.linalg.norm(maps[1]) < np.linalg.norm(maps[2])
 
 
 def test_pairs_that_do_not_belong_together_teach_nothing():
-    queries, documents = pairs(1200)
+    queries, documents = pairs(1200, distortion=0.0)
     wrong = fit_linear_map(queries[:800], documents[np.random.default_rng(2).permutation(800)], 0.1)
     test = slice(800, 1200)
     after = found(mapped(queries[test], wrong), mapped(documents[test], wrong))
-    assert after < found(queries[test], documents[test]) + 0.05
+    assert after <= found(queries[test], documents[test])
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(monkeypatch: pytest.MonkeyPatch):
