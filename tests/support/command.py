@@ -53,7 +53,7 @@ def textcl(*arguments: object, cwd: Path, **variables: str) -> subprocess.Comple
 
 def without_progress(stderr: str) -> str:
     """What a command wrote to standard error, without the lines of progress, which only a slow machine sees."""
-    return re.sub(r"^[A-Z].*: [\d,]+( of [\d,]+)? \w+,.* (left|so far)\n", "", stderr, flags=re.MULTILINE)
+    return re.sub(r"^[A-Z].*: (.*, )?[\d hmins]+ (left|so far)\n", "", stderr, flags=re.MULTILINE)
 
 
 def python(
