@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from textcl.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from textcl.adaptation.adapt import adapt
     from textcl.data import hold_out, load_clustering, load_labelled, load_texts, load_triplets
     from textcl.encoder import Encoder
     from textcl.encoder.pooling import smooth_inverse_frequency
@@ -92,6 +93,7 @@ _ROOMS = {
     "Retrieval": "textcl.evaluation",
     "SentenceTransformersEvaluator": "textcl.evaluation.sentence_transformers",
     "evaluate": "textcl.evaluation",
+    "adapt": "textcl.adaptation.adapt",
     "augment": "textcl.views.text",
     "smooth_inverse_frequency": "textcl.encoder.pooling",
     "CorpusIndex": "textcl.vectors.index",
@@ -143,6 +145,7 @@ __all__ = [
     "Transfer",
     "VICReg",
     "Vectors",
+    "adapt",
     "augment",
     "encode_corpus",
     "evaluate",

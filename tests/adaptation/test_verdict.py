@@ -13,7 +13,8 @@ def found(
     difference: float, p_value: float, low: float | None = None, error: float = 0.5, task: str = "a task"
 ) -> Comparison:
     low = difference - 1 if low is None else low
-    return Comparison(task, "nDCG@10", 50.0, 50.0 + difference, low, difference + 1, p_value, 300, error)
+    high = difference + 1 if p_value > 0.05 else difference + 0.9
+    return Comparison(task, "nDCG@10", 50.0, 50.0 + difference, low, high, p_value, 300, error)
 
 
 def test_a_comparison_by_hand():
@@ -57,7 +58,8 @@ def test_the_smallest_difference_is_shown_four_times_in_five():
         (found(-2, 0.001), None, [], "worse"),
         (found(2, 0.001), found(-1, 0.01), [], "worse"),
         (found(2, 0.001), found(-1, 0.3), [], "better"),
-        (found(2, 0.001), None, [found(-1, 0.1, low=-2.1)], "worse"),
+        (found(2, 0.001), None, [found(-1.5, 0.001, low=-2.1)], "worse"),
+        (found(2, 0.001), None, [found(3, 0.2, low=-2.1)], "no difference"),
         (found(2, 0.001), None, [found(-1, 0.1, low=-1.9)], "better"),
     ],
 )
@@ -75,7 +77,7 @@ def test_looks_and_models_make_the_level_smaller():
 
 def test_a_sentence_names_measure_interval_and_groups():
     assert judge(found(2, 0.001, task="finding a body by its title"), 1.0, found(1, 0.5), []).sentence() == (
-        "VERDICT: better at finding a body by its title: nDCG@10 50.0 → 52.0, +2.0 (95 % interval +1.0 to +3.0); "
+        "VERDICT: better at finding a body by its title: nDCG@10 50.0 → 52.0, +2.0 (95 % interval +1.0 to +2.9); "
         "300 groups of texts; a difference of 1.4 could have been shown"
     )
 

@@ -28,6 +28,7 @@ from textcl.environment import launched
 from textcl.errors import InputError
 from textcl.files import atomic_directory, check_output, check_replaceable, content_hash, file_hash, write_json
 from textcl.locks import taken
+from textcl.vectors.vectors import Vectors
 from textcl.version import library_versions
 
 logger = logging.getLogger("textcl")
@@ -80,7 +81,8 @@ def adapt(
     Args:
         model: A name or path that `Encoder.from_pretrained` takes. Several with commas between them: nothing is
             trained, and the verdict is on the best of the others beside the first.
-        data: Texts, as `textcl.load_texts` takes them.
+        data: Texts, as `textcl.load_texts` takes them, or a directory that `textcl encode` wrote, whose vectors are
+            used where they are those of this model.
         output: The directory of the encoder to use: the adapted one if it is better, else the untouched one; with
             adapt.json. The same call goes on with an interrupted work. None: nothing is kept.
         columns: The column of the texts, or the columns of titles and texts.
@@ -106,7 +108,7 @@ def adapt(
     if launched().ranks > 1:
         raise InputError("adapt works in one process; start it without torchrun.")
     settings = Settings(purpose, dev, retrieval, bm25_weight, language, minutes, seed)
-    settings.evidence()
+    settings.check()
     corpus = read_corpus(data, columns)
     if output is not None:
         check_replaceable(output, MODEL_FILE)
@@ -119,7 +121,7 @@ def adapt(
     if len({*models}) < len(models):
         raise InputError(f"Two of {model} are the same encoder; name different ones.")
     identity = content_hash({**asdict(settings), "models": models, "corpus": corpus.hash(), "dev": _dev_hash(dev)})
-    with _place(output) as place:
+    with _place(output, corpus.source) as place:
         work = Work(encoders[0], corpus, place, settings)
         trial = try_encoders(work, encoders[1:], identity) if encoders[1:] else try_candidates(work, identity)
         verdict = Verdict("not measured", trial.why)
@@ -159,16 +161,16 @@ def _dev_hash(dev: str | None) -> str | None:
 
 
 @contextmanager
-def _place(output: str | os.PathLike[str] | None) -> Iterator[Workplace]:
+def _place(output: str | os.PathLike[str] | None, known: Vectors | None) -> Iterator[Workplace]:
     """A folder for the work, beside the output; it stays if the work is interrupted."""
     if output is None:
         with tempfile.TemporaryDirectory() as temporary:
-            yield Workplace(Path(temporary))
+            yield Workplace(Path(temporary), known)
         return
     target = Path(output).resolve()
     folder = target.with_name(f".{target.name}.adapt")
     with taken(folder):
-        yield Workplace(folder)
+        yield Workplace(folder, known)
         shutil.rmtree(folder)
 
 

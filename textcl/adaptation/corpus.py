@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ import numpy as np
 from textcl.data.rows import cell_text, open_table
 from textcl.encoder import Encoder
 from textcl.errors import InputError
+from textcl.vectors.shards import is_vectors
+from textcl.vectors.vectors import Vectors
 
 MOST_DOCUMENTS = 20_000
 _PROBED = 200  # texts whose tokens are looked at
@@ -28,6 +31,7 @@ class Corpus:
         rows: The number of rows that were read.
         blank: The number of rows without a text.
         repeated: The number of rows whose text is that of an earlier row, apart from case and spaces.
+        source: The directory of vectors that the texts came from; None: they came from elsewhere.
     """
 
     name: str
@@ -36,6 +40,7 @@ class Corpus:
     rows: int
     blank: int
     repeated: int
+    source: Vectors | None = None
 
     def __len__(self) -> int:
         return len(self.bodies)
@@ -60,7 +65,7 @@ class Corpus:
             return self
         kept = np.sort(np.random.default_rng(seed).permutation(len(self))[:count])
         titles = None if self.titles is None else [self.titles[i] for i in kept]
-        return Corpus(self.name, [self.bodies[i] for i in kept], titles, self.rows, self.blank, self.repeated)
+        return replace(self, bodies=[self.bodies[i] for i in kept], titles=titles)
 
     def sentence(self) -> str:
         """Number and lengths of the texts in one line."""
@@ -77,8 +82,9 @@ def read_corpus(source: Any, columns: Sequence[str] = ()) -> Corpus:
     """Reads texts, or titles and texts.
 
     Args:
-        source: All that `textcl.load_texts` reads.
-        columns: One column, or the columns of title and text; none: the default text column.
+        source: All that `textcl.load_texts` reads, or a directory that `textcl encode` wrote.
+        columns: One column, or the columns of title and text; none: the default text column. Of a directory: the
+            column of titles, which `--columns` kept, or this one and that of the texts.
 
     Raises:
         InputError: As in `textcl.load_texts`; more than two columns are named; a column is empty; or all rows have the
@@ -86,14 +92,13 @@ def read_corpus(source: Any, columns: Sequence[str] = ()) -> Corpus:
     """
     if len(columns) > 2 or len(set(columns)) < len(columns):
         raise InputError(f"Name one column, or two different ones (title, text), not {', '.join(columns)}.")
-    table = open_table(source)
+    name, cells_of_rows, vectors = _rows(source, columns)
     bodies: list[str] = []
     titles: list[str] = []
     seen: set[str] = set()
     rows = blank = 0
-    for number, cells in table.cells(columns or [None]):
+    for *title, body in cells_of_rows:
         rows += 1
-        *title, body = (cell_text(cell, table.at(number)).strip() for cell in cells)
         key = " ".join("\x1f".join([*title, body]).split()).casefold()
         if not body:
             blank += 1
@@ -102,13 +107,31 @@ def read_corpus(source: Any, columns: Sequence[str] = ()) -> Corpus:
             bodies.append(body)
             titles += title
     if not bodies:
-        column = f"the column '{columns[-1]}' of {table.name}" if columns else table.name
+        column = f"the column '{columns[-1]}' of {name}" if columns else name
         raise InputError(f"There is no text in {column}; name the column that holds the texts.")
     if len(columns) == 2 and not any(titles):
-        raise InputError(f"The column '{columns[0]}' of {table.name} is empty; name one column only, or another.")
+        raise InputError(f"The column '{columns[0]}' of {name} is empty; name one column only, or another.")
     if len(bodies) == 1 and rows - blank > 1:
-        raise InputError(f"All {rows - blank:,} rows of {table.name} hold the same text, from which nothing is learnt.")
-    return Corpus(table.name, bodies, titles or None, rows, blank, rows - blank - len(bodies))
+        raise InputError(f"All {rows - blank:,} rows of {name} hold the same text, from which nothing is learnt.")
+    return Corpus(name, bodies, titles or None, rows, blank, rows - blank - len(bodies), vectors)
+
+
+def _rows(source: Any, columns: Sequence[str]) -> tuple[str, Iterator[list[str]], Vectors | None]:
+    """The name of a source, its rows as [text] or [title, text], and the directory of vectors if it is one."""
+    if isinstance(source, (str, Path)) and is_vectors(source):
+        vectors = Vectors(source)
+        vectors.check_whole("textcl adapt")
+        own = vectors.manifest["settings"]["column"] or "text"
+        if len(columns) == 2 and columns[1] != own:
+            raise InputError(f"{source} holds the texts of the column '{own}', not of '{columns[1]}'.")
+        titles = [name for name in columns[:1] if name != own]
+        sides = [["" if each is None else str(each) for each in vectors.column(name)] for name in titles]
+        rows = zip(*sides, vectors.texts(), strict=True)
+        return str(source), ([cell.strip() for cell in row] for row in rows), vectors
+    table = open_table(source)
+    wanted: Sequence[str | None] = columns or [None]
+    cells = ([cell_text(cell, table.at(number)).strip() for cell in row] for number, row in table.cells(wanted))
+    return table.name, cells, None
 
 
 def check_known(encoder: Encoder, corpus: Corpus) -> None:

@@ -18,9 +18,12 @@ from textcl.adaptation.evidence import Lexical
 from textcl.adaptation.known_items import View, known_items, read_pairs
 from textcl.adaptation.verdict import Comparison
 from textcl.adaptation.workplace import Workplace
+from textcl.data.corpora import load_labelled
+from textcl.data.retrieval import read_beir
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.files import content_hash
+from textcl.vectors.bm25 import check_language
 from textcl.vectors.fusion import WEIGHT
 
 logger = logging.getLogger("textcl")
@@ -62,6 +65,18 @@ class Settings:
             known = " or ".join(f"{each}:PATH" for each in kinds) or "no evidence of your own"
             raise InputError(f"--for {self.purpose} takes {known} as --dev, not {self.dev!r}.")
         return kind, path
+
+    def check(self) -> None:
+        """Reads the user's own evidence once, before any work.
+
+        Raises:
+            InputError: It cannot be read or says nothing about the purpose, or the language has no stemmer.
+        """
+        check_language(self.language)
+        kind, path = self.evidence()
+        if kind is not None:
+            read: Any = {"beir": read_beir, "pairs": read_pairs, "labels": load_labelled}[kind]
+            read(path)
 
     @property
     def words(self) -> Lexical | None:

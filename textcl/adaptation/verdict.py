@@ -174,8 +174,9 @@ def judge(
         return Verdict("worse", f"but worse at {second.task}: {second.sentence()}", main, looks, level)
     for guard in guards:
         if guard.low <= -MOST_LOST:
-            what = f"but it may have forgotten {guard.task}: {guard.sentence()}"
-            return Verdict("worse", what, main, looks, level)
+            outcome: Outcome = "worse" if guard.high < 0 else "no difference"
+            lost = "it forgets" if guard.high < 0 else f"it may forget {MOST_LOST:g} points or more of"
+            return Verdict(outcome, f"but {lost} {guard.task}: {guard.sentence()}", main, looks, level)
     if main.difference < minimum:
         return Verdict("no difference", f"which is less than the {minimum:.1f} that counts", main, looks, level)
     return Verdict(

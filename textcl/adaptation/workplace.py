@@ -14,6 +14,7 @@ from textcl.errors import InputError
 from textcl.seals import read_sealed, write_sealed
 from textcl.vectors.encode import encode_corpus
 from textcl.vectors.shards import load_vectors
+from textcl.vectors.vectors import Vectors
 
 SHARD_ROWS = 2048  # texts that a kill can cost
 
@@ -23,10 +24,12 @@ class Workplace:
 
     Args:
         folder: The folder.
+        known: A directory of vectors of the user's; what it holds is not encoded again.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, known: Vectors | None = None) -> None:
         self.folder = folder
+        self.known = known
 
     def plan(self, identity: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The plan of this work, made once: an interrupted work goes on with the same one, however fast it is then.
@@ -54,9 +57,17 @@ class Workplace:
     def vectors(self, encoder: Encoder, texts: Sequence[str], prompt: str) -> np.ndarray:
         """The vectors of texts, (texts, dim); each distinct text is encoded once, and never again after a kill."""
         distinct = list(dict.fromkeys(texts))
-        content = "\x1e".join([prompt, encoder.fingerprint(), *distinct])
-        folder = self.folder / hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        encode_corpus(encoder, distinct, folder, prompt=prompt, shard_rows=SHARD_ROWS)
-        rows = load_vectors(folder)[1]
         place = {text: row for row, text in enumerate(distinct)}
+        rows = np.full((len(distinct), encoder.dimension), np.nan, np.float32)
+        known = self.known
+        if known and known.normalized == encoder.normalize and known.differs_from(encoder, prompt) is None:
+            for text, vector in zip(known.texts(), known.vectors(), strict=True):
+                if text in place:
+                    rows[place[text]] = vector
+        missing = [text for text, row in place.items() if np.isnan(rows[row, 0])]
+        if missing:
+            content = "\x1e".join([prompt, encoder.fingerprint(), *missing])
+            folder = self.folder / hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+            encode_corpus(encoder, missing, folder, prompt=prompt, shard_rows=SHARD_ROWS)
+            rows[[place[text] for text in missing]] = load_vectors(folder)[1]
         return rows[[place[text] for text in texts]]

@@ -1,4 +1,4 @@
-"""`textcl adapt MODEL --data FILE --output DIR [--column title,body] [--for search] [--json PATH|-]`"""
+"""`textcl adapt MODEL --data FILE|VECTORS --output DIR [--column title,body] [--for search] [--json PATH|-]`"""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,12 @@ def main(arguments: Sequence[str]) -> None:
         "last two lines are the verdict and what was exported: the untouched encoder unless the verdict is 'better'.",
     )
     parser.add_argument("model", help="an exported or transformers directory, a hub name, or 'bundled'")
-    parser.add_argument("--data", required=True, metavar="FILE", help="txt, csv, tsv, jsonl or parquet, also gz or xz")
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="FILE|VECTORS",
+        help="txt, csv, tsv, jsonl or parquet, also gz or xz, or what textcl encode wrote",
+    )
     parser.add_argument("--output", required=True, metavar="DIR", help="where the encoder to use and adapt.json go")
     parser.add_argument("--column", metavar="NAME[,NAME]", help="the column of the texts, or those of title and text")
     parser.add_argument(

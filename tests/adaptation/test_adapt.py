@@ -1,0 +1,348 @@
+"""`textcl adapt` as a user calls it: what is exported, what is refused, kills, several models, folders of vectors."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+from support.command import environment
+from support.tiny import TEXTS, tiny_encoder_directory
+
+import textcl
+from textcl.adaptation import guard, linear_map
+from textcl.adaptation.adapt import adapt
+from textcl.adaptation.evidence import unit
+from textcl.adaptation.guard import GRADED_PAIRS
+from textcl.adaptation.linear_map import mapped, with_linear_map
+from textcl.cli.main import main
+from textcl.data.training import BUNDLED_TEXTS
+from textcl.encoder import Encoder
+from textcl.errors import InputError
+
+GLOSSES = [line for line in BUNDLED_TEXTS.read_text(encoding="utf-8").splitlines() if 8 <= len(line.split()) <= 14]
+COUNT = 260
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return Encoder.from_pretrained("bundled").with_(normalize=True)
+
+
+@pytest.fixture(scope="module")
+def directory(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled encoder in the format of sentence-transformers."""
+    return encoder.save(tmp_path_factory.mktemp("models") / "bundled")
+
+
+@pytest.fixture(scope="module")
+def spoilt(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with eight directions that are seven times too long, which a linear map can put right."""
+    axes = np.linalg.qr(np.random.default_rng(0).normal(size=(encoder.dimension, 8)))[0]
+    weight = (6 * axes @ axes.T).astype(np.float32)
+    return with_linear_map(encoder, weight).save(tmp_path_factory.mktemp("models") / "spoilt")
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Texts with titles: two glosses and the first words of the first of them."""
+    path = tmp_path_factory.mktemp("data") / "texts.csv"
+    with path.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["number", "name", "text"])
+        for row in range(COUNT):
+            one, two = GLOSSES[row].split(), GLOSSES[row + COUNT]
+            writer.writerow([row, " ".join(one[:5]), f"{' '.join(one[3:])}. {two}"])
+    return path
+
+
+@pytest.fixture(scope="module")
+def few_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pairs") / "few.tsv"
+    path.write_text("".join(GRADED_PAIRS.read_text(encoding="utf-8").splitlines(keepends=True)[:700]))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch, few_pairs: Path, tmp_path: Path) -> None:
+    """Few steps with a larger rate, and a guard of few pairs without STS-B."""
+    monkeypatch.setattr(linear_map, "STEPS", 40)
+    monkeypatch.setattr(linear_map, "LEARNING_RATE", 1e-2)
+    monkeypatch.setattr(guard, "GRADED_PAIRS", few_pairs)
+    monkeypatch.setenv("TEXTCL_DATA", str(few_pairs.parent))
+
+
+def run(model: Path | str, data: Path, output: Path, *flags: str) -> list[str]:
+    ledger = output.parent / f"{output.name}-ledger" / "looks.jsonl"
+    words = ["adapt", str(model), "--data", str(data), "--output", str(output), "--ledger", str(ledger), *flags]
+    assert main(words) == 0
+    return list(json.loads((output / "adapt.json").read_text())["lines"])
+
+
+def test_a_spoilt_encoder_is_mended_and_loads_everywhere(spoilt: Path, table: Path, tmp_path: Path):
+    output = tmp_path / "better"
+    lines = run(spoilt, table, output, "--column", "name,text")
+    assert lines[-2].startswith("VERDICT: better at finding a body by its title: nDCG@10 ")
+    assert "holds the adapted encoder" in lines[-1]
+    record = json.loads((output / "adapt.json").read_text())
+    assert record["main"]["difference"] > 1
+    assert len(record["candidates"]) == 3
+    assert sum(each["chosen_in_folds"] for each in record["candidates"]) == 5
+    theirs = SentenceTransformer(str(output), device="cpu").encode(GLOSSES[:5])
+    np.testing.assert_allclose(theirs, Encoder.from_pretrained(output).encode(GLOSSES[:5]), atol=1e-6)
+    assert not (tmp_path / ".better.adapt").exists()
+    card = (output / "README.md").read_text()
+    assert "VERDICT: better" in card
+
+
+def test_where_nothing_is_better_the_files_are_those_of_the_model(
+    directory: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(linear_map, "STEPS", 1)
+    lines = run(directory, table, tmp_path / "same", "--column", "name,text")
+    assert lines[-2].startswith("VERDICT: no difference at finding a body by its title")
+    assert lines[-1] == f"EXPORT: {tmp_path / 'same'} holds the untouched encoder"
+    files = {path.relative_to(directory): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    for name, content in files.items():
+        assert (tmp_path / "same" / name).read_bytes() == content, name
+    assert {path.name for path in (tmp_path / "same").iterdir()} - {path.name for path in directory.iterdir()} == {
+        "adapt.json"
+    }
+
+
+def test_an_untouched_model_of_another_format_is_exported_with_its_weights(table: Path, tmp_path: Path):
+    lines = run("bundled", table, tmp_path / "few", "--column", "number")
+    assert lines[-2].startswith("VERDICT: not measured: fewer than 200 texts are long enough")
+    loaded = Encoder.from_pretrained(tmp_path / "few")
+    for name, weight in Encoder.from_pretrained("bundled").state_dict().items():
+        assert (loaded.state_dict()[name] == weight).all(), name
+
+
+def test_too_few_texts_and_texts_without_structure_are_not_measured(directory: Path, table: Path, tmp_path: Path):
+    few = tmp_path / "few.txt"
+    few.write_text("\n".join(GLOSSES[:150]))
+    assert run(directory, few, tmp_path / "1")[-2] == (
+        "VERDICT: not measured: there are 150 different texts, and 200 are needed"
+    )
+    draw = random.Random(0)
+    rows = list(csv.reader(table.open()))
+    names = [row[1] for row in rows[1:]]
+    draw.shuffle(names)
+    permuted = tmp_path / "permuted.csv"
+    with permuted.open("w", newline="") as handle:
+        csv.writer(handle).writerows([rows[0], *([0, name, row[2]] for name, row in zip(names, rows[1:], strict=True))])
+    line = run(directory, permuted, tmp_path / "2", "--column", "name,text")[-2]
+    assert line.startswith("VERDICT: not measured: the untouched encoder has nDCG@10 ")
+    words = [word for row in rows[1:] for word in row[2].split()]
+    mixed = tmp_path / "mixed.txt"
+    mixed.write_text("\n".join(" ".join(draw.choices(words, k=10)) for _ in range(COUNT)))
+    assert run(directory, mixed, tmp_path / "3")[-2].startswith("VERDICT: not measured: the untouched encoder has")
+
+
+@pytest.mark.parametrize(
+    ("content", "flags", "said"),
+    [
+        ("text\n" + "the same text\n" * 300, [], "hold the same text"),
+        ("name,text\n" + "".join(f",text {i} of these\n" for i in range(9)), ["--column", "name,text"], "is empty"),
+        ("text\n" + "\n" * 9, [], "no text"),
+        ("text\n" + "".join(f"{'龘' * (i + 1)}\n" for i in range(9)), [], "all tokens are [UNK]"),
+        ("text\na b c d\n", ["--column", "other"], "has no column 'other'"),
+        ("text\na b c d\n", ["--dev", "beir:there/is/none"], "there/is/none"),
+        ("text\na b c d\n", ["--dev", "labels:x.csv"], "--for search takes"),
+        ("text\na b c d\n", ["--for", "clusters", "--dev", "beir:x"], "--for clusters takes labels:PATH"),
+        ("text\na b c d\n", ["--minutes", "0"], "--minutes must be"),
+        ("text\na b c d\n", ["--minutes", "nan"], "--minutes must be"),
+        ("text\na b c d\n", ["--bm25-weight", "1.5"], "--bm25-weight must be"),
+        ("text\na b c d\n", ["--language", "klingon"], "klingon"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_writes_nothing(
+    content: str, flags: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    data = tmp_path / "data.csv"
+    data.write_text(content)
+    model = tiny_encoder_directory(tmp_path / "model")
+    capsys.readouterr()
+    assert main(["adapt", str(model), "--data", str(data), "--output", str(tmp_path / "out"), *flags]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.count("\n") == 1
+    assert said in shown.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data.csv", "model"]
+
+
+def test_columns_of_different_lengths_and_a_folder_that_is_not_ours_are_refused(directory: Path, tmp_path: Path):
+    with pytest.raises(InputError):
+        adapt(directory, {"name": ["a"] * 300, "text": ["b c d e"] * 299}, columns=("name", "text"))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match=r"thesis\.tex"):
+        adapt(directory, GLOSSES[:COUNT], tmp_path / "mine")
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine", "thesis.tex"]
+
+
+@pytest.mark.slow
+def test_vectors_that_are_there_are_not_computed_again(
+    directory: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    vectors = tmp_path / "vectors"
+    textcl.encode_corpus(directory, table, vectors, columns=["name"])
+    bodies = {row["text"] for row in csv.DictReader(table.open())}
+    encoded: list[str] = []
+    real = Encoder.encode
+
+    def counted(self: Encoder, texts: list[str], **options: object) -> object:
+        encoded.extend(texts)
+        return real(self, texts, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Encoder, "encode", counted)
+    one = run(directory, vectors, tmp_path / "one", "--column", "name")
+    timed = 4 + 64  # the texts whose encoding is timed
+    assert len(bodies & {*encoded[timed:]}) == 0
+    two = run(directory, table, tmp_path / "two", "--column", "name,text")
+    assert one[:-1] == two[:-1]
+
+
+def test_a_folder_of_parts_of_texts_is_refused(directory: Path, table: Path, tmp_path: Path):
+    vectors = textcl.encode_corpus(directory, table, tmp_path / "vectors", split_long=True)
+    with pytest.raises(InputError, match="textcl adapt needs one vector for each text"):
+        adapt(directory, vectors)
+
+
+def test_of_several_models_the_best_of_the_others_is_named_and_copied(
+    directory: Path, spoilt: Path, table: Path, tmp_path: Path
+):
+    other = tiny_encoder_directory(tmp_path / "tiny")
+    lines = run(f"{spoilt},{other},{directory}", table, tmp_path / "best", "--column", "name,text")
+    assert lines[-2].startswith("VERDICT: better at finding a body by its title")
+    assert lines[-1] == f"EXPORT: {tmp_path / 'best'} holds {directory}, untouched"
+    assert (tmp_path / "best" / "model.safetensors").read_bytes() == (directory / "model.safetensors").read_bytes()
+    worse = run(f"{directory},{spoilt}", table, tmp_path / "first", "--column", "name,text")
+    assert worse[-2].startswith("VERDICT: worse")
+    assert worse[-1].endswith("holds the untouched encoder")
+    with pytest.raises(InputError, match="are the same encoder"):
+        adapt(f"{directory},{directory}", table, columns=("name", "text"))
+
+
+@pytest.mark.slow
+def test_the_same_command_is_no_new_look_and_another_setting_is_one(spoilt: Path, table: Path, tmp_path: Path):
+    ledger = tmp_path / "looks" / "looks.jsonl"
+    looks = [
+        adapt(spoilt, table, columns=("name", "text"), ledger=ledger, seed=seed).verdict.looks for seed in (0, 1, 0)
+    ]
+    assert looks == [1, 2, 1]
+
+
+@pytest.mark.slow
+def test_duplicates_and_hybrid_search_are_measured_by_their_own_evidence(spoilt: Path, table: Path, tmp_path: Path):
+    lines = run(spoilt, table, tmp_path / "duplicates", "--for", "duplicates")
+    assert " at recognising texts with a planted edit (typo, case, order, words added): recall at 95 %" in lines[-2]
+    lines = run(spoilt, table, tmp_path / "hybrid", "--column", "name,text", "--retrieval", "hybrid")
+    record = json.loads((tmp_path / "hybrid" / "adapt.json").read_text())
+    assert record["main"]["after"] == pytest.approx(record["retrieval"]["hybrid"][1]["after"])
+    assert any(line.startswith("RETRIEVAL: nDCG@10 ") for line in lines)
+
+
+@pytest.mark.slow
+def test_clusters_are_measured_by_labels_alone(
+    spoilt: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("textcl.adaptation.labels.SAMPLES", 10)
+    without = run(spoilt, table, tmp_path / "without", "--for", "clusters")
+    assert without[-2] == (
+        "VERDICT: not measured: there are no labels to judge clusters by; give labelled texts with --dev labels:FILE"
+    )
+    labelled = tmp_path / "labelled.csv"
+    with labelled.open("w", newline="") as handle:
+        rows = [[text, "to" if text.startswith("to ") else "a"] for text in GLOSSES if text.startswith(("to ", "a "))]
+        csv.writer(handle).writerows([["text", "label"], *rows[:120]])
+    if len({row[1] for row in rows[:120]}) < 2:
+        rows = [[text, str(len(text) % 2)] for text in GLOSSES[:120]]
+        with labelled.open("w", newline="") as handle:
+            csv.writer(handle).writerows([["text", "label"], *rows])
+    lines = run(spoilt, table, tmp_path / "with", "--for", "clusters", "--dev", f"labels:{labelled}")
+    assert " at separating your labelled texts by k-means: accuracy " in lines[-2]
+
+
+@pytest.mark.slow
+def test_pairs_are_trained_on_and_judge(spoilt: Path, table: Path, tmp_path: Path):
+    rows = list(csv.DictReader(table.open()))
+    pairs = tmp_path / "pairs.csv"
+    with pairs.open("w", newline="") as handle:
+        csv.writer(handle).writerows([["q", "a"], *([row["name"], row["text"]] for row in rows)])
+    texts = tmp_path / "texts.txt"
+    texts.write_text("\n".join(GLOSSES[-COUNT:]))
+    lines = run(spoilt, texts, tmp_path / "out", "--dev", f"pairs:{pairs}")
+    assert lines[-2].startswith("VERDICT: better at finding the second text of a pair by the first")
+
+
+@pytest.mark.slow
+def test_judgements_select_and_judge(spoilt: Path, table: Path, tmp_path: Path):
+    folder = tmp_path / "mine"
+    (folder / "qrels").mkdir(parents=True)
+    rows = list(csv.DictReader(table.open()))
+    write = {
+        "corpus.jsonl": [{"_id": str(i), "title": "", "text": row["text"]} for i, row in enumerate(rows)],
+        "queries.jsonl": [{"_id": f"q{i}", "text": row["name"]} for i, row in enumerate(rows)],
+    }
+    for name, entries in write.items():
+        (folder / name).write_text("\n".join(map(json.dumps, entries)))
+    judged = "".join(f"q{i}\t{i}\t1\n" for i in range(len(rows)))
+    (folder / "qrels" / "test.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}")
+    lines = run(spoilt, table, tmp_path / "out", "--column", "name,text", "--dev", f"beir:{folder}")
+    assert lines[-2].startswith("VERDICT: better at finding the judged documents of mine")
+    record = json.loads((tmp_path / "out" / "adapt.json").read_text())
+    assert record["main"]["units"] == len(rows)
+
+
+@pytest.mark.slow
+def test_without_output_nothing_is_written_and_the_encoder_is_returned(
+    spoilt: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    adapted = textcl.adapt(spoilt, table, columns=("name", "text"), ledger=tmp_path / "looks" / "l.jsonl")
+    assert adapted.verdict.outcome == "better"
+    before = Encoder.from_pretrained(spoilt).encode(GLOSSES[:3])
+    weight = adapted.encoder.layers[-1].state_dict()["linear.weight"].numpy() - np.eye(before.shape[1])
+    np.testing.assert_allclose(adapted.encoder.encode(GLOSSES[:3]), unit(mapped(before, weight)), atol=1e-5)
+    assert [path.name for path in tmp_path.iterdir()] == ["looks"]
+
+
+@pytest.mark.slow
+def test_killed_at_ten_moments_the_same_command_goes_on_to_the_same_export(spoilt: Path, table: Path, tmp_path: Path):
+    def command(name: str) -> list[str]:
+        words = ["adapt", str(spoilt), "--data", str(table), "--column", "name,text", "--output", str(tmp_path / name)]
+        return [sys.executable, "-m", "textcl", *words, "--ledger", str(tmp_path / name) + "-looks/l.jsonl"]
+
+    begin = time.monotonic()
+    subprocess.run(command("whole"), env=environment(), check=True, capture_output=True)
+    whole = time.monotonic() - begin
+    draw, kills = random.Random(0), 0
+    for _ in range(10):
+        process = subprocess.Popen(command("killed"), env=environment(), stdout=-3, stderr=-3)
+        try:
+            process.wait(timeout=draw.uniform(0.2, 0.9) * whole)
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+    assert kills >= 5
+    subprocess.run(command("killed"), env=environment(), check=True, capture_output=True)
+    for path in (tmp_path / "whole").rglob("*"):
+        if path.is_file() and path.name not in ("adapt.json", "README.md"):
+            assert (tmp_path / "killed" / path.relative_to(tmp_path / "whole")).read_bytes() == path.read_bytes(), path
+    one, two = (json.loads((tmp_path / name / "adapt.json").read_text()) for name in ("whole", "killed"))
+    assert one["lines"][:-1] == two["lines"][:-1]
+
+
+def test_texts_of_one_encoder_are_those_of_the_other(directory: Path, spoilt: Path):
+    """The fixtures differ as they should, else the tests above show nothing."""
+    one, two = (unit(Encoder.from_pretrained(path).encode(TEXTS[:9])) for path in (directory, spoilt))
+    assert np.abs(one - two).max() > 0.1
