@@ -38,6 +38,7 @@ NOT_RUN = {
     r"textcl results \S": "past runs, see test_results.py",
     r"import ray": "a cluster, see test_corpus_encoding.py",
     r"textcl report|textcl\.report": "a finished run, see test_report.py",
+    r"textcl adapt|textcl\.adapt\(": "minutes, see test_adapt.py",
     r"LabelFree": "held-out texts, see test_label_free.py",
 }
 # What stands in for what is not here, a backbone of the hub and the export of another page, or takes long.
