@@ -26,7 +26,20 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[1]
 EXACT = REPOSITORY / "tests" / "golden.json"
 COMMANDS = (
-    *("train", "methods", "recipes", "compare", "eval", "encode", "search", "cluster", "results", "report", "data"),
+    *(
+        "train",
+        "methods",
+        "recipes",
+        "compare",
+        "adapt",
+        "eval",
+        "encode",
+        "search",
+        "cluster",
+        "results",
+        "report",
+        "data",
+    ),
     *("demo", "env"),
 )
 BAD_INPUT = {
@@ -34,6 +47,7 @@ BAD_INPUT = {
     "methods": ["--no-such-flag"],
     "recipes": ["no-such-argument"],
     "compare": ["no-such-recipe"],
+    "adapt": ["bundled", "--data", "no-such-file.txt", "--output", "adapted"],
     "eval": ["bundled", "--tasks", "no-such-task"],
     "encode": ["bundled", "no-such-file.txt", "--output", "vectors.npy"],
     "search": ["no-such-folder", "a query"],
