@@ -4,6 +4,7 @@ That the site builds without a warning is a matter for `make docs`.
 """
 
 import inspect
+import json
 import re
 import shlex
 import unicodedata
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 from support.command import REPOSITORY
-from support.tiny import TEXTS
+from support.tiny import TEXTS, tiny_encoder_directory
 
 import textcl
 from textcl.cli.main import COMMANDS, main
@@ -38,7 +39,6 @@ NOT_RUN = {
     r"textcl results \S": "past runs, see test_results.py",
     r"import ray": "a cluster, see test_corpus_encoding.py",
     r"textcl report|textcl\.report": "a finished run, see test_report.py",
-    r"textcl adapt|textcl\.adapt\(": "minutes, see test_adapt.py",
     r"LabelFree": "held-out texts, see test_label_free.py",
 }
 # What stands in for what is not here, a backbone of the hub and the export of another page, or takes long.
@@ -103,7 +103,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files that the pages speak of."""
     folder = tmp_path_factory.mktemp("desk")
     lines = "\n".join(TEXTS[:130]) + "\n"
-    for name in ("mine.txt", "wiki.txt", "corpus.txt", "texts.txt"):
+    for name in ("mine.txt", "notes.txt", "wiki.txt", "corpus.txt", "texts.txt"):
         (folder / name).write_text(lines)
     (folder / "documents.txt").write_text("".join(" ".join(TEXTS[i : i + 40]) + "\n" for i in range(70)))
     (folder / "pairs.tsv").write_text("".join(f"{TEXTS[i]}\t{TEXTS[i + i % 5]}\t{5 - i % 5}\n" for i in range(20)))
@@ -112,6 +112,15 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / f"{name}.csv").write_text("id,subject,body,date\n" + "".join(some))
     triplets = "".join(f"{TEXTS[i]},{TEXTS[i + 1]},{TEXTS[i + 90]}\n" for i in range(70))
     (folder / "triplets.csv").write_text(f"sent0,sent1,hard_neg\n{triplets}")
+    tiny_encoder_directory(folder / "another-encoder")
+    labelled = "".join(f"{text},{number % 2}\n" for number, text in enumerate(TEXTS[:40]))
+    (folder / "labelled.csv").write_text(f"text,label\n{labelled}")
+    (folder / "clicks.csv").write_text("query,clicked\n" + "".join(f"{TEXTS[n]},{TEXTS[n + 1]}\n" for n in range(40)))
+    (folder / "judged" / "qrels").mkdir(parents=True)
+    for name, some in (("corpus", TEXTS[:40]), ("queries", TEXTS[40:50])):
+        rows = "".join(json.dumps({"_id": f"{number}", "text": text}) + "\n" for number, text in enumerate(some))
+        (folder / "judged" / f"{name}.jsonl").write_text(rows)
+    (folder / "judged" / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n1\t2\t1\n")
     (folder / "my-recipe.yaml").write_text("method: simcse\ndata: wiki.txt\nmax_steps: 2\n")
     textcl.Encoder.from_pretrained("bundled").save(folder / "my-encoder")
     page = (DOCS / "how-to" / "write-your-own-method.md").read_text(encoding="utf-8")
