@@ -1,4 +1,4 @@
-"""One trial: what the texts allow, the candidates that are trained on them, and all that is measured of them."""
+"""One trial: what a user asks for, what the texts allow, and all that is measured."""
 
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ Purpose = Literal["search", "clusters", "duplicates"]
 Retrieval = Literal["dense", "hybrid"]
 
 LEAST_DOCUMENTS = 200
-MOST_LABELLED = 4000  # texts; k-means is fitted to them many hundred times
 LEAST_SCORE = 10.0  # nDCG@10 of the untouched encoder; below it, queries and documents do not belong together
 ENCODING_SHARE = 0.6  # of the minutes
 FITS, SECONDS_OF_FIT = FOLDS * (len(PULLS) + 1) + 1, 2.5  # with 384 dimensions on one core
@@ -173,6 +172,9 @@ def prepare(work: Work, identity: str, encoders: int = 1) -> tuple[Trial, Work, 
     trial = Trial(content_hash({"corpus": corpus.hash(), "purpose": settings.purpose}))
     trial.say(corpus.sentence())
     pairs = read_pairs(path) if kind == "pairs" else None
+    if pairs is not None:
+        content = [pairs.queries, pairs.documents, pairs.targets.tolist()]
+        trial.evidence = content_hash({"pairs": content, "purpose": settings.purpose})
     views = _views(corpus, settings.purpose, pairs)
     if settings.purpose == "clusters" and kind is None:
         trial.why = "there are no labels to judge clusters by; give labelled texts with --dev labels:FILE"
