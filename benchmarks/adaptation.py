@@ -2,8 +2,8 @@
 
     python -m benchmarks.adaptation FOLDER [--model DIRECTORY] [--cache FOLDER] [--only NAME ...] [--seeds 200]
 
-FOLDER is a retrieval collection in BEIR's layout whose documents have titles, such as Cranfield. All rows but "truth"
-use known items alone: titles that have to find their bodies.
+FOLDER is a retrieval collection in BEIR's layout, such as Cranfield. All rows but "truth" use known items alone: titles
+that have to find their bodies, or sentences or halves where there are no titles.
 
     level       each trained candidate beside the untouched vectors, before and after swapped at random by group: how
                 many of the seeds the raw test rejects at 5 %; 10 of 200 are expected
@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measure import Options
-from textcl.adaptation.corpus import read_corpus
+from textcl.adaptation.corpus import Corpus, read_corpus
 from textcl.adaptation.cross_fit import PULLS, Judged, cross_fit
 from textcl.adaptation.judgements import Judgements
 from textcl.adaptation.known_items import known_items
@@ -36,12 +36,21 @@ from textcl.adaptation.trial import LEAST_SCORE
 from textcl.adaptation.verdict import LEVEL, compare, judge
 from textcl.adaptation.workplace import Workplace
 from textcl.encoder import Encoder
+from textcl.errors import InputError
 from textcl.evaluation.significance import sign_flip_test
 from textcl.progress import Progress
 from textcl.report.tables import table
 
 STRENGTHS = (0.02, 0.1, 0.4)  # ε of I + εR, R with normal entries of variance 1 / dim
 COST = (3.0, 5.0)  # nDCG@10 that the distortion of "power" costs
+
+
+def read(folder: Path) -> Corpus:
+    """The documents with their titles, if they have any."""
+    try:
+        return read_corpus(folder / "corpus.jsonl", ("title", "text"))
+    except InputError:
+        return read_corpus(folder / "corpus.jsonl", ("text",))
 
 
 def judged(material: Material, fit: Callable[[float, np.ndarray], np.ndarray] | None = None, seed: int = 0) -> Judged:
@@ -130,13 +139,14 @@ def power(material: Material, seeds: int) -> list[list[str]]:
 
 
 def no_titles(encoder: Encoder, folder: Path, place: Workplace) -> list[list[str]]:
-    corpus = read_corpus(folder / "corpus.jsonl", ("title", "text"))
+    corpus = read(folder)
     generator = np.random.default_rng(5)
     titles = [corpus.titles[i] for i in generator.permutation(len(corpus))] if corpus.titles else []
     words = [word for body in corpus.bodies for word in body.split()]
     bodies = [" ".join(generator.choice(words, len(body.split()))) for body in corpus.bodies]
     rows = []
-    for name, own, given in (("titles permuted", corpus.bodies, titles), ("words drawn", bodies, None)):
+    kinds = ([("titles permuted", corpus.bodies, titles)] if titles else []) + [("words drawn", bodies, None)]
+    for name, own, given in kinds:
         views = known_items(own, given)[:1]
         ranking = make_material(encoder, views, place).ranking()
         score = ranking.scores(np.arange(len(ranking.units)), [None])[0].mean()
@@ -176,8 +186,8 @@ def main() -> None:
     encoder = Encoder.from_pretrained(Options(given.model).encoder())
     with nullcontext(given.cache) if given.cache else tempfile.TemporaryDirectory() as cache:
         place = Workplace(Path(cache))
-        corpus = read_corpus(given.folder / "corpus.jsonl", ("title", "text"))
-        views = known_items(corpus.bodies, corpus.titles, least=200) or known_items(corpus.bodies, least=200)
+        corpus = read(given.folder)
+        views = known_items(corpus.bodies, corpus.titles, least=200)
         material = make_material(encoder, views[:1], place)
         for name, run in {
             "level": partial(level, material, given.seeds),
