@@ -19,13 +19,13 @@ from support.tiny import TEXTS, tiny_encoder_directory
 import textcl
 from textcl.adaptation import guard, linear_map
 from textcl.adaptation.adapt import adapt
-from textcl.adaptation.evidence import unit
 from textcl.adaptation.guard import GRADED_PAIRS
 from textcl.adaptation.linear_map import mapped, with_linear_map
 from textcl.cli.main import main
 from textcl.data.training import BUNDLED_TEXTS
 from textcl.encoder import Encoder
 from textcl.errors import InputError
+from textcl.vectors.vectors import unit
 
 GLOSSES = [line for line in BUNDLED_TEXTS.read_text(encoding="utf-8").splitlines() if 8 <= len(line.split()) <= 14]
 COUNT = 260

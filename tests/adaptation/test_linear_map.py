@@ -10,9 +10,9 @@ from sentence_transformers import SentenceTransformer
 from support.tiny import TEXTS, tiny_encoder_directory
 
 from textcl.adaptation import linear_map
-from textcl.adaptation.evidence import unit
 from textcl.adaptation.linear_map import fit_linear_map, mapped, with_linear_map
 from textcl.encoder import Encoder
+from textcl.vectors.vectors import unit
 
 GENERATOR = np.random.default_rng(0)
 

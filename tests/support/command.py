@@ -70,7 +70,7 @@ class Forked:
     Args:
         code: What the process runs, with `arguments` in `sys.argv`.
         arguments: The arguments, as they would be typed.
-        cwd: Its directory.
+        cwd: The directory in which it runs.
         variables: Variables of its environment, beside those of `environment`.
     """
 

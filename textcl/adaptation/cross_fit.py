@@ -24,8 +24,8 @@ class Judged:
 
     Attributes:
         before: The score of each query with the untouched vectors, (queries,).
-        after: Its score with the candidate that was chosen without it, (queries,).
-        each: Its score with each candidate, when it selected among them, (candidates, queries).
+        after: The score of each query with the candidate that was chosen without it, (queries,).
+        each: The score of each query with each candidate where the query selected among them, (candidates, queries).
         chosen: The number of the candidate that each fold chose.
         gains: The mean gain of each candidate on the part that selects, (folds, candidates).
         folds: The fold of each unit, (units,).

@@ -10,7 +10,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from textcl.adaptation.evidence import Lexical, under, unit
+from textcl.adaptation.evidence import Lexical, under
+from textcl.vectors.vectors import unit
 
 KINDS = ("typo", "case", "order", "more")
 PRECISION = 0.95

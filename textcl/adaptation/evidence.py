@@ -12,6 +12,7 @@ from textcl.adaptation.linear_map import mapped
 from textcl.evaluation.retrieval import score_ranking
 from textcl.vectors.bm25 import Bm25
 from textcl.vectors.fusion import fuse
+from textcl.vectors.vectors import unit
 
 CUT = 10  # documents that count for a query
 _AT_ONCE = 2_000_000  # scores that are in memory at once
@@ -109,12 +110,6 @@ class Ranking:
         nearest = np.argpartition(-scores, count - 1)[:count]
         nearest = nearest[np.lexsort((nearest, -scores[nearest]))]
         return 100 * score_ranking(nearest.tolist(), grades)["ndcg@10"]
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """The vectors (rows, dim) scaled to length 1; those of length 0 stay as they are."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(lengths > 0, lengths, 1)
 
 
 def under(vectors: np.ndarray, weight: np.ndarray | None) -> np.ndarray:

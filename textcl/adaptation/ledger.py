@@ -1,4 +1,4 @@
-"""How often the same evidence was looked at: whoever tries twenty settings finds one that looks better by chance."""
+"""How often the same evidence was looked at: of twenty settings that change nothing, one looks better by chance."""
 
 from __future__ import annotations
 

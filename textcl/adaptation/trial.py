@@ -95,7 +95,7 @@ class Trial:
         guards: General similarity of meaning, before and after.
         advice: Which retrieval to use; None: the purpose is not search.
         weight: The map W of the selected candidate, trained on all texts; None: nothing was trained.
-        pull: Its pull to the start.
+        pull: The pull of this candidate to the start.
         best: The number of the best of the other encoders, if several were compared.
         candidates: What was measured of each candidate.
         looked: What was seen of the texts, a line each.

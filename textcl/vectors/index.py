@@ -31,7 +31,7 @@ from textcl.vectors.fusion import (
 )
 from textcl.vectors.manifest import shard_starts
 from textcl.vectors.shards import check_shard, iterate_vectors, read_complete, read_shard
-from textcl.vectors.vectors import Vectors
+from textcl.vectors.vectors import Vectors, unit
 
 logger = logging.getLogger("textcl")
 
@@ -167,11 +167,11 @@ class CorpusIndex:
         """The vector of a query, (dim,), of length 1."""
         if prompt is None:
             prompt = self._query_prompt()
-        vector: np.ndarray = _unit(self.encoder.encode([query.strip()], prompt=prompt))[0]
+        vector: np.ndarray = unit(self.encoder.encode([query.strip()], prompt=prompt))[0]
         if expand:
             places, _ = self._nearest(vector, expand)
             near = self._index.reconstruct_batch(places)
-            vector = _unit((vector + FEEDBACK * near.mean(axis=0))[None])[0]
+            vector = unit((vector + FEEDBACK * near.mean(axis=0))[None])[0]
         return vector
 
     def _nearest(self, vector: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -280,7 +280,7 @@ class CorpusIndex:
         with Progress("Building the index", self.texts) as bar:
             for _, vectors in iterate_vectors(self.directory):
                 for start in range(0, len(vectors), 1024):
-                    index.add(_unit(vectors[start : start + 1024]))
+                    index.add(unit(vectors[start : start + 1024]))
                     bar.update(len(vectors[start : start + 1024]))
         try:
             with atomic_write(path) as temporary:
@@ -300,9 +300,3 @@ def _faiss() -> Any:
     except ImportError:
         raise InputError("Searching needs faiss, which is not installed: pip install faiss-cpu") from None
     return faiss
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    """The vectors (rows, dim) scaled to length 1; vectors of length 0 stay as they are."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.ascontiguousarray(vectors / np.where(lengths > 0, lengths, 1), dtype=np.float32)

@@ -12,6 +12,7 @@ from textcl.errors import InputError
 from textcl.progress import Progress
 from textcl.ranges import Range, checked
 from textcl.texts import as_texts, bare
+from textcl.vectors.vectors import unit
 
 COSINE, WORDS = 0.95, 0.8
 _CELLS = 2**24  # pairs of texts whose cosines are in memory at once: 64 MiB
@@ -64,7 +65,7 @@ def near_duplicate_groups(
     distinct = np.array([firsts.setdefault(text, len(firsts)) for text in plain], np.int64)
     rows = np.unique(distinct, return_index=True)[1]
     compare = _Comparison(
-        None if vectors is None or cosine is None else _unit(vectors[rows]), cosine or 1.0, list(firsts), words
+        None if vectors is None or cosine is None else unit(vectors[rows]), cosine or 1.0, list(firsts), words
     )
     group = np.empty(len(rows), np.int64)
     centres: list[int] = []
@@ -141,8 +142,3 @@ def _matrix(rows: list[list[int]], columns: int) -> csr_matrix:
     indices = np.array([column for row in rows for column in row], np.int32)
     ends = np.cumsum([0, *map(len, rows)])
     return csr_matrix((np.ones(len(indices), np.float32), indices, ends), shape=(len(rows), columns))
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(lengths > 0, lengths, 1), dtype=np.float32)

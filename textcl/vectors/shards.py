@@ -298,7 +298,7 @@ def write_shard(
 
     Args:
         path: The shard.
-        window: Its rows, with ids that are counted from 0 in their corpus.
+        window: The rows, with ids that are counted from 0 in their corpus.
         vectors: Their vectors, (rows, dim).
         dtype: The data type in which they are stored.
         made_of: The `origin` of the vectors.

@@ -191,3 +191,9 @@ class Vectors:
         if number not in self._checked:
             check_shard(self.directory, number, self._complete)
             self._checked.add(number)
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors (rows, dim) scaled to length 1, float32; those of length 0 stay as they are."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.ascontiguousarray(vectors / np.where(lengths > 0, lengths, 1), dtype=np.float32)
