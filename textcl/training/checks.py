@@ -118,7 +118,7 @@ def check_meaning(args: TrainingArguments) -> None:
         )
     if not args.dataloader_num_workers:
         for name in ("dataloader_persistent_workers", "dataloader_multiprocessing_context"):
-            if getattr(args, name):
+            if getattr(args, name, None):  # the second is missing before transformers 5.5
                 raise InputError(f"{_flag(name)} needs --dataloader-num-workers of at least 1.")
     available = {"none", "all", *get_available_reporting_integrations()}
     for name in [args.report_to] if isinstance(args.report_to, str) else args.report_to or []:
