@@ -69,16 +69,24 @@ def _lock(folder: str | os.PathLike[str], path: Path) -> int:
             logger.warning("%s is on a file system without locks: do not let two processes write to it.", folder)
             return handle
         # another process may have removed the file, at the end of its work, between the two calls
-        if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
+        if _is_at(path, handle):
             return handle
         os.close(handle)
 
 
 def _release(path: Path, handle: int) -> None:
     _taken.discard(path)
-    if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):  # else the folder was removed meanwhile
+    if _is_at(path, handle):  # else the folder was removed meanwhile
         path.unlink()  # before it is unlocked, so that nothing else holds a lock on a removed file
     os.close(handle)
+
+
+def _is_at(path: Path, handle: int) -> bool:
+    """Whether the open file is the one at this path, which another process may remove at any moment."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _in_use(folder: str | os.PathLike[str], process: object = "?", place: str = "") -> str:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from support.command import textcl
 
-from textcl.cli.main import COMMANDS, main
+from textcl.cli.main import COMMANDS, Parser, main
+from textcl.errors import InputError
 from textcl.methods import METHODS
 
 # What comes before the flags, for those that do not begin with them.
@@ -149,11 +150,35 @@ def test_a_switch_and_a_value_with_an_underscore(tmp_path: Path, monkeypatch: py
     assert given.query == "--a_query"
 
 
+@pytest.mark.parametrize(
+    ("call", "name", "value"),
+    [
+        (["search", "vectors", "--top", "3", "a query"], "query", "a query"),
+        (["search", "--top", "3", "vectors", "a query"], "query", "a query"),
+        (["search", "vectors", "--top", "3"], "query", None),
+        (["cluster", "bundled", "--clusters", "3", "a.txt", "--output", "c.csv"], "texts", "a.txt"),
+        (["cluster", "vectors", "--output", "c.csv"], "texts", None),
+    ],
+)
+def test_a_positional_may_stand_behind_a_flag(call: list[str], name: str, value: str | None):
+    parser = Parser(prog="textcl")
+    parser.add_argument("first")
+    parser.add_argument(name, nargs="?")
+    parser.add_argument("--top", type=int)
+    parser.add_argument("--clusters", type=int)
+    parser.add_argument("--output")
+    given = parser.parse_with_optional(name, call[1:])
+    assert getattr(given, name) == value
+    with pytest.raises(InputError, match=r"[Uu]nrecognized arguments: more"):
+        parser.parse_with_optional(name, [*call[1:], *([] if value else ["one"]), "more"])
+
+
 MISSPELT = {
     "train": ("--learning-rat", "--learning-rate"),
     "methods": ("--jsno", "--json"),
     "recipes": ("--jsno", "--json"),
     "compare": ("--baselins", "--baselines"),
+    "adapt": ("--minute", "--minutes"),
     "eval": ("--maxlength", "--max-length"),
     "encode": ("--normalise", "--normalize"),
     "search": ("--topp", "--top"),

@@ -91,7 +91,7 @@ def test_no_query_and_a_line_that_is_not_text(work: Path) -> None:
 @pytest.mark.parametrize("retrieval", ["dense", "bm25", "hybrid"])
 def test_kinds_of_retrieval(here: Path, capsys: pytest.CaptureFixture[str], retrieval: str) -> None:
     flags = ["--bm25-weight", "0.2"] if retrieval == "hybrid" else []
-    assert main(["search", "v", TEXTS[7], "--retrieval", retrieval, "--top", "4", "--json", "-", *flags]) == 0
+    assert main(["search", "v", "--retrieval", retrieval, TEXTS[7], "--top", "4", "--json", "-", *flags]) == 0
     found = json.loads(capsys.readouterr().out)
     hits = CorpusIndex("v").search(TEXTS[7], 4, retrieval=retrieval, bm25_weight=0.2)
     assert [(hit["id"], hit["text"]) for hit in found] == [(hit.id, hit.text) for hit in hits]

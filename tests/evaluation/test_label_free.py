@@ -301,7 +301,7 @@ def test_held_out_rows_are_never_trained_on(work, tmp_path):
     assert len(trainer.train_dataset) == len(TEXTS) - 40
     with pytest.raises(InputError, match=r"--held-out can be used only if --dev is one of halves"):
         make_trainer(recipe_of(work, tmp_path / "d", dev="none"))
-    with pytest.raises(InputError, match=r"halfs is neither a file of labelled pairs nor one of"):
+    with pytest.raises(InputError, match=r"halfs is neither a file of labelled pairs, nor beir:FOLDER, nor one of"):
         make_trainer(recipe_of(work, tmp_path / "e", dev="halfs", held_out=None))
 
 

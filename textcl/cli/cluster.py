@@ -72,7 +72,7 @@ def main(arguments: Sequence[str]) -> None:
         adapting.add_argument("--run", metavar="DIR", help="keep the training log here (default: it is not kept)"),
         adapting.add_argument("--save-encoder", metavar="DIR", help="keep the adapted encoder here"),
     ]
-    given = parser.parse_args(arguments)
+    given = parser.parse_with_optional("texts", arguments)
     asked = {flag.dest: getattr(given, flag.dest) for flag in flags if getattr(given, flag.dest) is not None}
     if asked and not given.adapt:
         raise InputError(

@@ -75,6 +75,21 @@ class Parser(argparse.ArgumentParser):
                     raise UnknownFlag(flag, self.flags, self.prog)
         return super().parse_known_args(arguments, namespace)
 
+    def parse_with_optional(self, name: str, arguments: Sequence[str]) -> argparse.Namespace:
+        """Parses arguments whose last positional may be missing, or stand behind a flag, where argparse overlooks it.
+
+        Args:
+            name: The name of this positional.
+            arguments: The arguments.
+        """
+        given, rest = self.parse_known_args(arguments)
+        rest = [each for each in rest if each != "--"]
+        if rest and getattr(given, name) is None:
+            setattr(given, name, rest.pop(0))
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return given
+
     @contextmanager
     def passing_on(self) -> Iterator[None]:
         """Where flags are passed on: the answer to an unknown one considers the flags of this parser as well."""

@@ -71,7 +71,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--model", help="the model, if it has moved since the texts were encoded")
     parser.add_argument("--prompt", help="put before the query (default: the model's prompt 'query', or the corpus')")
     add_json_flag(parser)
-    given = parser.parse_args(arguments)
+    given = parser.parse_with_optional("query", arguments)
     check_json(given.json)
     options = check_retrieval_flags(given, ("expand", "prompt", "model"))
 
