@@ -216,6 +216,7 @@ def test_a_folder_of_parts_of_texts_is_refused(directory: Path, table: Path, tmp
         adapt(directory, vectors)
 
 
+@pytest.mark.slow
 def test_of_several_models_the_best_of_the_others_is_named_and_copied(
     directory: Path, spoilt: Path, table: Path, tmp_path: Path
 ):

@@ -104,6 +104,7 @@ def test_a_folder_that_is_not_there(work: Path) -> None:
     assert not (work / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_comparison_takes_it(work: Path, evaluation_sets: Path) -> None:
     flags = small_run(work, work / "unused", dev=f"beir:{work}/deep/beir", max_steps=1)
     del flags["output"]

@@ -75,6 +75,7 @@ class Ranking:
     units: np.ndarray
     texts: tuple[Sequence[str], Sequence[str]] = field(default=((), ()), repr=False)
     alike: np.ndarray | None = None
+    _words: dict[str, Bm25] = field(default_factory=dict, repr=False, compare=False)
 
     def scores(self, rows: np.ndarray, maps: Sequence[np.ndarray | None], lexical: Lexical | None = None) -> np.ndarray:
         """nDCG@10 × 100 of some queries under some linear maps, (maps, rows), dense or hybrid.
@@ -87,7 +88,7 @@ class Ranking:
         found = np.empty((len(maps), len(rows)))
         spaces = [(unit(under(self.queries[rows], each)), unit(under(self.documents, each))) for each in maps]
         step = max(1, _AT_ONCE // len(self.documents))
-        bm25 = None if lexical is None else Bm25(self.texts[1], lexical.language)
+        bm25 = None if lexical is None else self._bm25(lexical.language)
         for start in range(0, len(rows), step):
             part = rows[start : start + step]
             words = [] if bm25 is None else [bm25.scores(self.texts[0][row]) for row in part]
@@ -99,6 +100,11 @@ class Ranking:
                     self._ndcg(row, own) for row, own in zip(part, scores, strict=True)
                 ]
         return found
+
+    def _bm25(self, language: str) -> Bm25:
+        if language not in self._words:
+            self._words[language] = Bm25(self.texts[1], language)
+        return self._words[language]
 
     def _ndcg(self, row: int, scores: np.ndarray) -> float:
         grades = self.relevant[row]
