@@ -317,7 +317,7 @@ def test_without_output_nothing_is_written_and_the_encoder_is_returned(
 
 
 @pytest.mark.slow
-def test_killed_at_ten_moments_the_same_command_goes_on_to_the_same_export(spoilt: Path, table: Path, tmp_path: Path):
+def test_killed_at_random_moments_the_same_command_goes_on_to_the_same_export(spoilt: Path, table: Path, tmp_path: Path):
     def command(name: str) -> list[str]:
         words = ["adapt", str(spoilt), "--data", str(table), "--column", "name,text", "--output", str(tmp_path / name)]
         return [sys.executable, "-m", "textcl", *words, "--ledger", str(tmp_path / name) + "-looks/l.jsonl"]
@@ -326,7 +326,7 @@ def test_killed_at_ten_moments_the_same_command_goes_on_to_the_same_export(spoil
     subprocess.run(command("whole"), env=environment(), check=True, capture_output=True)
     whole = time.monotonic() - begin
     draw, kills = random.Random(0), 0
-    for _ in range(10):
+    for _ in range(4):
         process = subprocess.Popen(command("killed"), env=environment(), stdout=-3, stderr=-3)
         try:
             process.wait(timeout=draw.uniform(0.2, 0.9) * whole)
@@ -334,7 +334,7 @@ def test_killed_at_ten_moments_the_same_command_goes_on_to_the_same_export(spoil
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
             kills += 1
-    assert kills >= 5
+    assert kills >= 2
     subprocess.run(command("killed"), env=environment(), check=True, capture_output=True)
     for path in (tmp_path / "whole").rglob("*"):
         if path.is_file() and path.name not in ("adapt.json", "README.md"):
