@@ -317,7 +317,9 @@ def test_without_output_nothing_is_written_and_the_encoder_is_returned(
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_the_same_command_goes_on_to_the_same_export(spoilt: Path, table: Path, tmp_path: Path):
+def test_killed_at_random_moments_the_same_command_goes_on_to_the_same_export(
+    spoilt: Path, table: Path, tmp_path: Path
+):
     def command(name: str) -> list[str]:
         words = ["adapt", str(spoilt), "--data", str(table), "--column", "name,text", "--output", str(tmp_path / name)]
         return [sys.executable, "-m", "textcl", *words, "--ledger", str(tmp_path / name) + "-looks/l.jsonl"]
