@@ -119,4 +119,5 @@ class Ranking:
 
 
 def under(vectors: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    """Vectors (rows, dim) under a linear map; None: unchanged."""
     return vectors if weight is None else mapped(vectors, weight)

@@ -17,7 +17,7 @@ def ledger_path() -> Path:
 
 
 def count_look(evidence: str, look: str, path: str | os.PathLike[str] | None = None) -> int:
-    """Which look at this evidence this is, from 1. A look that was taken before keeps its number.
+    """The number of this look at the evidence, from 1. A look that was taken before keeps its number.
 
     Args:
         evidence: A hash of the content that judges.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TypeVar
 
 import numpy as np
@@ -85,5 +84,5 @@ def with_linear_map(encoder: Encoder, weight: np.ndarray) -> Encoder:
     dense.linear.weight.copy_(torch.eye(dimension) + torch.from_numpy(weight))
     adapted = encoder.with_()
     scaled = [UnitLength()] if encoder.normalize else []
-    adapted.layers = nn.ModuleList([*copy.copy(list(encoder.layers)), *scaled, dense.to(encoder.device)])
+    adapted.layers = nn.ModuleList([*encoder.layers, *scaled, dense.to(encoder.device)])
     return adapted

@@ -21,7 +21,7 @@ class Material:
     """One encoder's vectors of the views of a corpus.
 
     Attributes:
-        views: The views, that for training and evidence first.
+        views: The views; the first one is trained on and judged.
         queries: The vectors of each view's queries.
         documents: The vectors of each view's documents.
         groups: The group of near-duplicates of each document, a number from 0, (documents,).

@@ -164,8 +164,8 @@ def prepare(work: Work, identity: str, encoders: int = 1) -> tuple[Trial, Work, 
         encoders: The number of encoders that encode the texts.
 
     Returns:
-        The trial, which says why if nothing can be measured; what to work with, maybe with fewer texts; and the views:
-        that which is trained on, and one that is only looked at.
+        The trial, which says why if nothing can be measured; what to work with, maybe with fewer texts; and the views.
+        The first view is trained on and judged, the second one is only judged.
     """
     corpus, settings = work.corpus, work.settings
     kind, path = settings.evidence()

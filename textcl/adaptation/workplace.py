@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class Workplace:
         rows = np.full((len(distinct), encoder.dimension), np.nan, np.float32)
         known = self.known
         if known and known.normalized == encoder.normalize and known.differs_from(encoder, prompt) is None:
-            for text, vector in zip(known.texts(), known.vectors(), strict=True):
+            for text, vector in zip(*self._known, strict=True):
                 if text in place:
                     rows[place[text]] = vector
         missing = [text for text, row in place.items() if np.isnan(rows[row, 0])]
@@ -71,3 +72,9 @@ class Workplace:
             encode_corpus(encoder, missing, folder, prompt=prompt, shard_rows=SHARD_ROWS)
             rows[[place[text] for text in missing]] = load_vectors(folder)[1]
         return rows[[place[text] for text in texts]]
+
+    @cached_property
+    def _known(self) -> tuple[list[str], np.ndarray]:
+        """The texts of the user's directory and their vectors, read once."""
+        assert self.known is not None
+        return self.known.texts(), self.known.vectors()

@@ -108,7 +108,7 @@ def main(arguments: Sequence[str]) -> None:
     show(result, "\n".join(lines), given.json)
 
 
-# what is settled already where vectors are read
+# These flags act when texts are encoded; the vectors of a directory are encoded already.
 _OF_THE_MODEL = ("pooling", "max_length", "batch_size", "column", "limit", "adapt")
 
 
