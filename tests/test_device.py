@@ -55,28 +55,35 @@ def test_what_is_kept_is_given_back_once_the_process_has_grown():
 
 
 STEADY = """
-import torch
+import ctypes
 from textcl.device import SteadyMemory, _resident, keep_freed_memory
 keep_freed_memory()
-def step(turn):  # like a step of training, with tensors a little larger than all that earlier steps have freed
-    alive = []
-    for _ in range(40):
-        alive.append(torch.ones(2**16 + 2**10 * turn))
-        pins.append(torch.ones(2**10))  # what lies in between stays in use, as a cache or a log does
-pins, memory, sizes = [], SteadyMemory(), []
+glibc = ctypes.CDLL(None)
+glibc.malloc.restype, glibc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+glibc.realloc.restype, glibc.realloc.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_size_t]
+def step(turn):  # like a step of training that needs a little more than all earlier ones
+    size = 2**18 + 2**12 * turn
+    pieces = [glibc.malloc(size) for _ in range(40)]
+    for piece in pieces:
+        ctypes.memset(piece, 1, size)
+    for piece in pieces:
+        glibc.realloc(piece, 2**12)  # the beginning stays in use, as a cache or a log does
+for _ in range(2**12):
+    glibc.malloc(2**18)  # fills what the imports have left free; memory that is not written is not resident
+memory, sizes = SteadyMemory(), []
 for turn in range(40):
     step(turn)
     sizes.append(_resident() >> 10)
     if {looks}:
         memory.look()
-live = (2**16 + 40 * 2**10) * 4 * 40 >> 10  # of the largest step
+live = (2**18 + 40 * 2**12) * 40 >> 10  # of the largest step
 print(max(sizes) - sizes[0], live)
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
 def test_a_process_that_trains_keeps_the_size_that_a_step_needs():
-    """No tensor fits where an earlier step's were, so that each step takes memory of its own until some is returned."""
+    """No piece fits where an earlier step's were, so that each step takes memory of its own until some is returned."""
 
     def growth(looks: bool) -> float:
         """How much the process grew, in times what the largest step needs."""
