@@ -18,7 +18,7 @@ from support.tiny import TEXTS, tiny_encoder_directory
 
 import textcl
 from textcl.adaptation import guard, linear_map
-from textcl.adaptation.adapt import adapt
+from textcl.adaptation.adapt import _dev_hash, adapt
 from textcl.adaptation.guard import GRADED_PAIRS
 from textcl.adaptation.linear_map import mapped, with_linear_map
 from textcl.cli.main import main
@@ -239,6 +239,15 @@ def test_the_same_command_is_no_new_look_and_another_setting_is_one(spoilt: Path
         adapt(spoilt, table, columns=("name", "text"), ledger=ledger, seed=seed).verdict.looks for seed in (0, 1, 0)
     ]
     assert looks == [1, 2, 1]
+
+
+def test_evidence_that_was_moved_or_is_named_another_way_is_the_same_evidence(tmp_path: Path):
+    for name, text in {"one": "q\ta\n", "two": "q\ta\n", "other": "q\tb\n"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "queries.tsv").write_text(text)
+    one, two, other = (_dev_hash(f"beir:{tmp_path / name}") for name in ("one", "two", "other"))
+    assert one == two == _dev_hash(f"beir:{tmp_path}/two/../one") != other
+    assert _dev_hash(f"pairs:{tmp_path}/one/queries.tsv") == _dev_hash(f"pairs:{tmp_path}/two/queries.tsv")
 
 
 @pytest.mark.slow

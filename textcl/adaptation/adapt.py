@@ -120,7 +120,8 @@ def adapt(
     models = [encoder.fingerprint() for encoder in encoders]
     if len({*models}) < len(models):
         raise InputError(f"Two of {model} are the same encoder; name different ones.")
-    identity = content_hash({**asdict(settings), "models": models, "corpus": corpus.hash(), "dev": _dev_hash(dev)})
+    evidence = {"dev": dev and dev.partition(":")[0], "files": _dev_hash(dev)}
+    identity = content_hash({**asdict(settings), **evidence, "models": models, "corpus": corpus.hash()})
     with _place(output, corpus.source) as place:
         work = Work(encoders[0], corpus, place, settings)
         trial = try_encoders(work, encoders[1:], identity) if encoders[1:] else try_candidates(work, identity)
@@ -152,12 +153,12 @@ def adapt(
 
 
 def _dev_hash(dev: str | None) -> str | None:
-    """A hash of the user's own evidence."""
+    """A hash of the user's own evidence, the same wherever it lies."""
     if dev is None:
         return None
     path = Path(dev.partition(":")[2])
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    return content_hash({str(file): file_hash(file) for file in files if file.is_file()})
+    return content_hash({str(file.relative_to(path)): file_hash(file) for file in files if file.is_file()})
 
 
 @contextmanager
