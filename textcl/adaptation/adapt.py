@@ -68,6 +68,7 @@ def adapt(
     minutes: float = 20.0,
     ledger: str | os.PathLike[str] | None = None,
     seed: int = 0,
+    train: bool = False,
 ) -> Adapted:
     """Looks for an encoder that is better for the user's own texts, and says honestly whether there is one.
 
@@ -96,6 +97,9 @@ def adapt(
         minutes: About how long this may take. Fewer texts are looked at if there is no time for all.
         ledger: The file that counts the looks at the same texts; default: one in the user's cache folder.
         seed: The seed of batches, folds and tests.
+        train: Also try candidates that train the encoder's layers, as many as the minutes allow, and blend each with
+            the untouched encoder. Half of the texts then train, a quarter selects and a quarter judges, in place of
+            folds (see `textcl.adaptation.by_training.try_trained`).
 
     Raises:
         InputError: For bad input of any kind, before anything is written.
@@ -107,13 +111,15 @@ def adapt(
     """
     if launched().ranks > 1:
         raise InputError("adapt works in one process; start it without torchrun.")
-    settings = Settings(purpose, dev, retrieval, bm25_weight, language, minutes, seed)
+    settings = Settings(purpose, dev, retrieval, bm25_weight, language, minutes, seed, train)
     settings.check()
     corpus = read_corpus(data, columns)
     if output is not None:
         check_replaceable(output, MODEL_FILE)
         check_output(output, folder=True)
     names = [str(model)] if Path(model).is_dir() else str(model).split(",")
+    if train and len(names) > 1:
+        raise InputError("Where several models are compared nothing is trained: leave out --train, or name one model.")
     encoders = [Encoder.from_pretrained(name) for name in names]
     for encoder in encoders:
         check_known(encoder, corpus)
@@ -137,6 +143,9 @@ def adapt(
         elif verdict.outcome == "better" and trial.weight is not None:
             chosen = with_linear_map(encoders[0], trial.weight)
             what = f"the adapted encoder: a linear map behind the vectors of {Path(name).name}, pull {trial.pull:g}"
+        elif verdict.outcome == "better" and trial.encoder is not None:
+            chosen = trial.encoder
+            what = f"the adapted encoder: {Path(name).name} with trained layers ({trial.chosen})"
         lines = [*trial.lines(), verdict.sentence(), f"EXPORT: {output} holds {what}" if output else f"RESULT: {what}"]
         record = {
             "verdict": verdict.record(),

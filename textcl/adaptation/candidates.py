@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from textcl.adaptation.advice import advise
+from textcl.adaptation.by_training import try_trained
 from textcl.adaptation.cross_fit import PULLS, Judged, choose, cross_fit, scores_by_fold
 from textcl.adaptation.edits import Edits, edited
 from textcl.adaptation.evidence import Evidence, Lexical
@@ -14,7 +15,7 @@ from textcl.adaptation.guard import guards
 from textcl.adaptation.judgements import Judgements
 from textcl.adaptation.labels import read_labels
 from textcl.adaptation.material import Material, make_material
-from textcl.adaptation.trial import LEAST_SCORE, Settings, Trial, Work, prepare
+from textcl.adaptation.trial import Settings, Trial, Work, prepare, too_low
 from textcl.adaptation.verdict import compare
 from textcl.files import content_hash
 
@@ -32,6 +33,11 @@ def try_candidates(work: Work, identity: str) -> Trial:
     kind, _ = work.settings.evidence()
     material = make_material(work.encoder, views[:1] if kind == "pairs" else views, work.place)
     trial.say(f"{material.units:,} groups, if near-duplicates are put together.")
+    if trial.plan.get("candidates"):
+        try_trained(trial, material, views, work)
+        return trial
+    if work.settings.train:
+        trial.say("The minutes allow no trained candidate; linear maps alone are tried, by folds.")
     {"search": _search, "clusters": _clusters, "duplicates": _duplicates}[work.settings.purpose](trial, material, work)
     if trial.weight is None:
         return trial
@@ -53,11 +59,8 @@ def _search(trial: Trial, material: Material, work: Work) -> None:
     else:
         evidence = material.ranking()
         start = float(evidence.scores(np.arange(len(evidence.units)), [None], settings.words).mean())
-        if start < LEAST_SCORE:
-            trial.why = (
-                f"the untouched encoder has nDCG@10 {start:.1f} at {evidence.task}, and {LEAST_SCORE:g} are needed: "
-                "the parts of these texts do not belong together, or the model does not know their language"
-            )
+        trial.why = too_low(start, evidence.task)
+        if trial.why:
             return
         judged = cross_fit(evidence, material.units, material.fit, settings.words, settings.seed)
         trial.weight = material.fit(PULLS[judged.choice])
@@ -82,7 +85,13 @@ def _clusters(trial: Trial, material: Material, work: Work) -> None:
     judged, trial.main = labels.judge(maps, work.settings.seed)
     trial.pull, trial.weight = PULLS[judged.choice], maps[judged.choice]
     trial.candidates = [
-        {"pull": pull, "chosen_in_folds": judged.chosen.count(number), "accuracy": float(each.mean())}
+        {
+            "name": f"linear map, pull {pull:g}",
+            "pull": pull,
+            "alphas": [],
+            "chosen_in_folds": judged.chosen.count(number),
+            "accuracy": float(each.mean()),
+        }
         for number, (pull, each) in enumerate(zip(PULLS, judged.each, strict=True))
     ]
     if len(material.views) > 1:
@@ -120,7 +129,9 @@ def _candidates(evidence: Evidence, judged: Judged, seed: int) -> list[dict[str,
     """What was measured of each candidate where it could be selected, and how often it was."""
     return [
         {
+            "name": f"linear map, pull {pull:g}",
             "pull": pull,
+            "alphas": [],
             "chosen_in_folds": judged.chosen.count(number),
             "gains_on_selecting_parts": judged.gains[:, number].tolist(),
             **compare(judged.before, after, evidence.units, evidence.task, evidence.measure, seed).record(),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from textcl.adaptation.cross_fit import Judged, select
-from textcl.adaptation.evidence import under
+from textcl.adaptation.evidence import Lexical, under
 from textcl.adaptation.verdict import Comparison
 from textcl.adaptation.workplace import Workplace
 from textcl.data.corpora import load_labelled
@@ -41,6 +41,23 @@ class Labels:
 
     task = "separating your labelled texts by k-means"
     measure = "accuracy"
+
+    @property
+    def units(self) -> np.ndarray:
+        """Each text is a unit, (texts,)."""
+        return np.arange(len(self.labels))
+
+    def part(self, rows: np.ndarray) -> Labels:
+        """Some of the texts."""
+        return replace(self, vectors=self.vectors[rows], labels=self.labels[rows])
+
+    def under(self, weight: np.ndarray | None) -> Labels:
+        """The same texts with their vectors under a linear map."""
+        return replace(self, vectors=under(self.vectors, weight))
+
+    def scores(self, rows: np.ndarray, maps: Sequence[np.ndarray | None], lexical: Lexical | None = None) -> np.ndarray:
+        """What `right` finds under some linear maps, (maps, rows); words do not count."""
+        return np.array([self.right(rows, each) for each in maps])
 
     def right(self, rows: np.ndarray, weight: np.ndarray | None, seed: int = 0) -> np.ndarray:
         """100 for each text in the cluster of its class, else 0, (rows,); k-means (20 starts) on these texts alone."""

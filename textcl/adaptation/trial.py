@@ -16,6 +16,7 @@ from textcl.adaptation.corpus import MOST_DOCUMENTS, Corpus
 from textcl.adaptation.cross_fit import FOLDS, PULLS
 from textcl.adaptation.evidence import Lexical
 from textcl.adaptation.known_items import View, known_items, read_pairs
+from textcl.adaptation.schedule import schedule
 from textcl.adaptation.verdict import Comparison
 from textcl.adaptation.workplace import Workplace
 from textcl.data.corpora import load_labelled
@@ -34,6 +35,7 @@ Retrieval = Literal["dense", "hybrid"]
 LEAST_DOCUMENTS = 200
 LEAST_SCORE = 10.0  # nDCG@10 of the untouched encoder; below it, queries and documents do not belong together
 ENCODING_SHARE = 0.6  # of the minutes
+ENCODING_SHARE_OF_TRAINING = 0.2  # of the minutes, where the selected candidate encodes all texts once more
 FITS, SECONDS_OF_FIT = FOLDS * (len(PULLS) + 1) + 1, 2.5  # with 384 dimensions on one core
 _TIMED = 64  # texts whose encoding is timed
 
@@ -49,6 +51,7 @@ class Settings:
     language: str = "english"
     minutes: float = 20.0
     seed: int = 0
+    train: bool = False
 
     def evidence(self) -> tuple[str | None, str]:
         """The kind of the user's own evidence and its path; (None, ""): there is none.
@@ -94,11 +97,14 @@ class Trial:
         second: The comparison on queries of another kind; None: the texts allow none.
         guards: General similarity of meaning, before and after.
         advice: Which retrieval to use; None: the purpose is not search.
-        weight: The map W of the selected candidate, trained on all texts; None: nothing was trained.
+        weight: The map W of the selected candidate, trained on all texts; None: no map was selected.
         pull: The pull of this candidate to the start.
+        encoder: The encoder of the selected candidate if its layers were trained, on all texts; None: they were not.
+        chosen: The name of the selected candidate, where layers were trained.
         best: The number of the best of the other encoders, if several were compared.
         candidates: What was measured of each candidate.
         looked: What was seen of the texts, a line each.
+        plan: The plan of the work: how many documents, how long it takes, and with `train` which candidates.
     """
 
     evidence: str
@@ -109,9 +115,12 @@ class Trial:
     advice: Advice | None = None
     weight: np.ndarray | None = None
     pull: float | None = None
+    encoder: Encoder | None = None
+    chosen: str = ""
     best: int | None = None
     candidates: list[dict[str, Any]] = field(default_factory=list)
     looked: list[str] = field(default_factory=list)
+    plan: dict[str, Any] = field(default_factory=dict)
 
     def say(self, line: str) -> None:
         """Says what was seen of the texts, while the work goes on."""
@@ -140,6 +149,7 @@ class Trial:
             "guards": [each.record() for each in self.guards],
             "retrieval": None if self.advice is None else self.advice.record(),
             "pull": self.pull,
+            "chosen": self.chosen,
             "best": self.best,
             "candidates": self.candidates,
         }
@@ -184,7 +194,8 @@ def prepare(work: Work, identity: str, encoders: int = 1) -> tuple[Trial, Work, 
         trial.why = f"fewer than {LEAST_DOCUMENTS} texts are long enough to be cut into a query and a document"
     if trial.why:
         return trial, work, views
-    plan = work.place.plan(identity, partial(_plan, work.encoder, views, len(corpus), settings.minutes / encoders))
+    plan = work.place.plan(identity, partial(_plan, work, views, settings.minutes / encoders))
+    trial.plan = plan
     if plan["documents"] < len(corpus):
         corpus = corpus.part(plan["documents"], settings.seed)
         work, views = replace(work, corpus=corpus), _views(corpus, settings.purpose, pairs, least=1)
@@ -198,6 +209,21 @@ def prepare(work: Work, identity: str, encoders: int = 1) -> tuple[Trial, Work, 
     return trial, work, views
 
 
+def texts_of(view: View, corpus: Corpus) -> list[str]:
+    """The texts that training may cut, one for each document of the main view: of a user's pairs the second ones."""
+    return view.documents if view.name == "pair" else corpus.bodies
+
+
+def too_low(start: float, task: str) -> str:
+    """Why nothing is measured if the untouched encoder has so low a score; empty if it is high enough."""
+    if start >= LEAST_SCORE:
+        return ""
+    return (
+        f"the untouched encoder has nDCG@10 {start:.1f} at {task}, and {LEAST_SCORE:g} are needed: "
+        "the parts of these texts do not belong together, or the model does not know their language"
+    )
+
+
 def _views(corpus: Corpus, purpose: Purpose, pairs: View | None, least: int = LEAST_DOCUMENTS) -> list[View]:
     views = known_items(corpus.bodies, corpus.titles, least)
     if pairs is not None:
@@ -207,17 +233,25 @@ def _views(corpus: Corpus, purpose: Purpose, pairs: View | None, least: int = LE
     return views[:2]
 
 
-def _plan(encoder: Encoder, views: Sequence[View], documents: int, minutes: float) -> dict[str, Any]:
-    """How many documents there is time for, and how long it takes, from the measured time of some texts."""
+def _plan(work: Work, views: Sequence[View], minutes: float) -> dict[str, Any]:
+    """How many documents there is time for, what is trained, and how long it takes, from the measured time of some."""
+    encoder, documents, train = work.encoder, len(work.corpus), work.settings.train
     texts = [text for view in views for text in (*view.queries, *view.documents)]
     sample = [texts[i] for i in np.random.default_rng(0).permutation(len(texts))[:_TIMED]]
     encoder.encode(sample[:4])  # the first call is slower
     begin = time.perf_counter()
     encoder.encode(sample, show_progress_bar=False)
-    seconds = (time.perf_counter() - begin) / len(sample) * len(texts)
-    share = min(1.0, ENCODING_SHARE * 60 * minutes / seconds, MOST_DOCUMENTS / documents)
+    each = (time.perf_counter() - begin) / len(sample)
+    seconds = each * len(texts)
+    most = (ENCODING_SHARE_OF_TRAINING if train else ENCODING_SHARE) * 60 * minutes
+    share = min(1.0, most / seconds, MOST_DOCUMENTS / documents)
     kept = max(min(LEAST_DOCUMENTS, documents), int(documents * share)) if share < 1 else documents
-    return {
-        "documents": kept,
-        "seconds": seconds * kept / documents + FITS * SECONDS_OF_FIT * (encoder.dimension / 384) ** 2,
-    }
+    encoding = seconds * kept / documents
+    plan = {"documents": kept, "seconds": encoding + FITS * SECONDS_OF_FIT * (encoder.dimension / 384) ** 2}
+    if train:
+        left = 60 * minutes - plan["seconds"] - encoding
+        texts = texts_of(views[0], work.corpus)
+        kept = kept if texts is work.corpus.bodies else len(texts)  # a user's pairs are all looked at
+        planned = schedule(encoder, views, texts, work.settings.purpose, kept, left, each)
+        plan |= planned | {"seconds": plan["seconds"] + encoding + planned["seconds"]}
+    return plan

@@ -41,6 +41,12 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--minutes", type=within(Positive), default=20.0, help="about how long it may take (default: 20)"
     )
+    parser.add_argument(
+        "--train",
+        action="store_true",
+        help="also train layers of the encoder, as the minutes allow, and blend them with the untouched ones; the "
+        "default is a linear map behind the vectors",
+    )
     parser.add_argument("--ledger", metavar="PATH", help="the file that counts looks at the same texts")
     parser.add_argument("--seed", type=within(Seed), default=0, help="random seed (default: 0)")
     add_json_flag(parser)
@@ -62,5 +68,6 @@ def main(arguments: Sequence[str]) -> None:
         minutes=given.minutes,
         ledger=given.ledger,
         seed=given.seed,
+        train=given.train,
     )
     show(adapted.record, "\n".join(adapted.lines), given.json)

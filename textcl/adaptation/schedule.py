@@ -1,0 +1,111 @@
+"""Which candidates are trained, and for how many steps: what the minutes allow, by a measured rate."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from textcl.adaptation.known_items import View, halves, sentences
+from textcl.adaptation.rows import BATCH, WINDOW, pair_rows
+from textcl.adaptation.trained import CANDIDATES, Candidate, Kind, Layers, train
+from textcl.encoder import Encoder
+from textcl.files import disk_full
+
+STEPS = (200, 100, 50)  # the most for which there is time for all candidates
+PASSES = 10  # over the rows, at most
+LEAST_ROWS = 200  # texts of a kind, before the split
+ALPHAS = 3  # blends of a candidate that are scored, at most
+MOST_SEARCHED = 3000  # documents, where candidates are selected
+MOST_ASKED = 1000  # queries, where candidates are selected
+COST: dict[Kind, float] = {"pairs": 1, "crops": 1, "halves": 1, "hard negatives": 1.5, "SCCL": 8}  # of a step, in pairs
+_TIMED = 2  # steps
+
+
+def possible(views: Sequence[View], texts: Sequence[str], purpose: str) -> list[Candidate]:
+    """The candidates that the texts and the purpose allow.
+
+    Halves are trained on only where they are neither the main view, whose pairs they are, nor the second view, which
+    must not be trained on.
+
+    Args:
+        views: The views; the first one is trained on.
+        texts: The texts.
+        purpose: What the encoder is for.
+    """
+    names = {view.name for view in views}
+    kinds: set[Kind] = {"pairs"}
+    if sum(len(sentences(text)) >= 2 * WINDOW for text in texts) >= LEAST_ROWS:
+        kinds.add("crops")
+    if "half" not in names and sum(halves(text) is not None for text in texts) >= LEAST_ROWS:
+        kinds.add("halves")
+    if purpose == "search":
+        kinds.add("hard negatives")
+    if purpose == "clusters":
+        kinds.add("SCCL")
+    return [candidate for candidate in CANDIDATES if candidate.kind in kinds]
+
+
+def schedule(
+    encoder: Encoder,
+    views: Sequence[View],
+    texts: Sequence[str],
+    purpose: str,
+    documents: int,
+    seconds: float,
+    each: float,
+) -> dict[str, Any]:
+    """The candidates that there is time for, in their order, and the time to train the selected one on all texts.
+
+    Args:
+        encoder: The encoder.
+        views: The views; the first one is trained on.
+        texts: The texts.
+        purpose: What the encoder is for.
+        documents: The number of documents that are looked at.
+        seconds: The time for all candidates.
+        each: The seconds that encoding a text takes.
+
+    Returns:
+        "candidates": their names; "steps": the number of steps; "seconds": the time that all of it takes.
+    """
+    view, known = views[0], possible(views, texts, purpose)
+    pairs = len(view.queries) * documents // len(texts)
+    most = max(1, PASSES * (pairs // 2) // BATCH)
+    scoring = ALPHAS * each * (min(MOST_SEARCHED, documents) + min(MOST_ASKED, pairs // 4))
+    rates = _rates(encoder, view, known)
+    chosen: list[Candidate] = []
+    total, steps = 0.0, 0
+    for steps in (min(wanted, most) for wanted in STEPS):
+        costs = {candidate: steps * rates[candidate.layers] * COST[candidate.kind] for candidate in known}
+        chosen, total, refit = [], 0.0, 0.0
+        for candidate, cost in costs.items():
+            again = max(refit, cost)
+            if total + cost + scoring + again <= seconds:
+                chosen.append(candidate)
+                total, refit = total + cost + scoring, again
+        total += refit
+        if len(chosen) == len(known):
+            break
+    return {"candidates": [candidate.name for candidate in chosen], "steps": steps, "seconds": total}
+
+
+def _rates(encoder: Encoder, view: View, known: Sequence[Candidate]) -> dict[Layers, float]:
+    """The measured seconds of a step on pairs, by the layers that are trained."""
+    alone = np.arange(len(view.documents))
+    rows = pair_rows(view, alone, np.ones(len(alone), bool), _TIMED)
+    found: dict[Layers, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for layers in dict.fromkeys(candidate.layers for candidate in known):
+            begin = time.perf_counter()
+            try:
+                train(encoder, Candidate("pairs", layers, 1e-5), rows, _TIMED, Path(folder) / "run")
+            except Exception as error:  # the candidates are planned, fail again, and are recorded with the reason
+                if disk_full(error):
+                    raise
+            found[layers] = (time.perf_counter() - begin) / _TIMED
+    return found

@@ -1,0 +1,218 @@
+"""One split in place of folds: half of the groups train, a quarter selects, a quarter judges.
+
+A trained candidate needs all texts encoded anew, so that five folds would take too long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from textcl.adaptation.edits import Edits, edited
+from textcl.adaptation.evidence import Evidence, Lexical, Ranking
+from textcl.adaptation.judgements import Judgements
+from textcl.adaptation.known_items import View
+from textcl.adaptation.labels import read_labels
+from textcl.adaptation.material import Material, make_material, query_prompt
+from textcl.adaptation.schedule import MOST_ASKED, MOST_SEARCHED
+from textcl.adaptation.searched import searched, some
+from textcl.adaptation.trial import Work
+from textcl.adaptation.workplace import Workplace
+from textcl.data.retrieval import read_beir
+from textcl.encoder import Encoder
+from textcl.vectors.bm25 import Bm25
+from textcl.vectors.encode import corpus_prompt
+
+TRAINS, SELECTS, JUDGES = range(3)
+
+
+@dataclass(frozen=True)
+class Side:
+    """An encoder, and a linear map behind its vectors; None: no map."""
+
+    encoder: Encoder
+    weight: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Exam:
+    """Evidence for any encoder.
+
+    Attributes:
+        make: Makes the evidence with the vectors of an encoder.
+        rows: The queries that count; None: all.
+    """
+
+    make: Callable[[Encoder], Evidence]
+    rows: np.ndarray | None = None
+
+    def scores(self, side: Side, lexical: Lexical | None = None) -> np.ndarray:
+        """The score × 100 of each query that counts, (queries,)."""
+        evidence = self.make(side.encoder)
+        rows = np.arange(len(evidence.units)) if self.rows is None else self.rows
+        return evidence.scores(rows, [side.weight], lexical)[0]
+
+
+@dataclass(frozen=True)
+class Exams:
+    """What selects and what judges, and what may be trained on.
+
+    Attributes:
+        allowed: Whether the documents of a group may be trained on, (groups,) bool.
+        selects: Selects a candidate, among at most 3,000 documents.
+        judges: Judges the selected one, among all documents.
+        second: Judges on queries of another kind; None: the texts allow none.
+        second_of_export: Whether `second` judges what is trained on all texts, because all its queries are asked.
+        content: What the user's own evidence holds, to be hashed; None: it is made of the texts.
+    """
+
+    allowed: np.ndarray
+    selects: Exam
+    judges: Exam
+    second: Exam | None = None
+    second_of_export: bool = False
+    content: dict[str, str] | None = None
+
+
+def split_of(units: int, trains: bool = True, seed: int = 0) -> np.ndarray:
+    """What each of `units` units does, (units,): TRAINS, SELECTS or JUDGES.
+
+    Args:
+        units: The number of units.
+        trains: Whether half of them train; if not, half select and half judge.
+        seed: The seed of the split.
+    """
+    parts = np.array([TRAINS, TRAINS, SELECTS, JUDGES] if trains else [SELECTS, JUDGES])
+    return parts[np.random.default_rng(seed).permutation(units) % len(parts)]
+
+
+def make_exams(material: Material, views: Sequence[View], work: Work) -> Exams:
+    """The exams for what the user asks for.
+
+    Args:
+        material: The start's vectors; its first view is trained on.
+        views: The views of the trial, of which the material may lack the second.
+        work: What to work with.
+    """
+    kind, path = work.settings.evidence()
+    second = _second(material, views, work) if kind is not None and len(views) > 1 else None
+    if kind in ("beir", "labels"):
+        every = np.ones(material.units, bool)
+        own = (_of_judgements if kind == "beir" else _of_labels)(path, every, work)
+        return replace(own, second=second, second_of_export=True)
+    parts = split_of(material.units, seed=work.settings.seed)
+    allowed, seed, view = parts == TRAINS, work.settings.seed, views[0]
+    roles = [parts[material.groups[each.targets]] for each in material.views]
+    if kind is None and len(views) > 1:
+        second = exam_of(views[1], material.groups, work.place, asked=np.flatnonzero(roles[1] == JUDGES))
+    if work.settings.purpose == "duplicates":
+        selects, judges = _of_edits(material.groups, parts, work)
+        return Exams(allowed, selects, judges, second)
+    asked = some(np.flatnonzero(roles[0] == SELECTS), MOST_ASKED, seed)
+    kept = searched(material.queries[0][asked], material.documents[0], view.targets[asked], seed)
+    selects = exam_of(view, material.groups, work.place, asked=asked, documents=kept)
+    judges = exam_of(view, material.groups, work.place, asked=np.flatnonzero(roles[0] == JUDGES))
+    return Exams(allowed, selects, judges, second, second_of_export=kind is not None)
+
+
+def _second(material: Material, views: Sequence[View], work: Work) -> Exam:
+    """All queries of the second view."""
+    groups = material.groups
+    if len(material.views) == 1:  # pairs, whose documents are others
+        groups = make_material(work.encoder, views[1:], work.place).groups
+    return exam_of(views[1], groups, work.place, asked=np.arange(len(views[1].queries)))
+
+
+def exam_of(
+    view: View, groups: np.ndarray, place: Workplace, *, asked: np.ndarray, documents: np.ndarray | None = None
+) -> Exam:
+    """Some queries of a view, which search its documents or some of them.
+
+    Args:
+        view: The view.
+        groups: The group of each document, (documents,).
+        place: Where vectors are kept.
+        asked: The queries.
+        documents: The documents that are searched, those of the queries among them; None: all.
+    """
+    kept = np.arange(len(view.documents)) if documents is None else documents
+    number = {int(document): new for new, document in enumerate(kept)}
+    part = View(
+        view.name,
+        view.task,
+        [view.queries[i] for i in asked],
+        [view.documents[i] for i in kept],
+        np.array([number[int(view.targets[i])] for i in asked], dtype=np.int64),
+    )
+    words: dict[str, Bm25] = {}  # the words of all encoders' rankings are indexed once
+
+    def make(encoder: Encoder) -> Ranking:
+        return replace(make_material(encoder, [part], place, groups[kept]).ranking(), _words=words)
+
+    return Exam(make)
+
+
+def _of_edits(groups: np.ndarray, parts: np.ndarray, work: Work) -> tuple[Exam, Exam]:
+    texts, seed = work.corpus.texts, work.settings.seed
+    copies, prompt = edited(texts), work.encoder.prompt_text()
+
+    def make(kept: np.ndarray, encoder: Encoder) -> Edits:
+        sides = ([side[i] for i in kept] for side in (texts, copies))
+        one, two = (work.place.vectors(encoder, each, prompt) for each in sides)
+        return Edits(one, two, groups[kept])
+
+    asked = some(np.flatnonzero(parts[groups] == SELECTS), MOST_ASKED, seed)
+    vectors = work.place.vectors(work.encoder, texts, prompt)
+    kept = searched(vectors[asked], vectors, asked, seed)
+    selects = Exam(partial(make, kept), np.flatnonzero(np.isin(kept, asked)))
+    return selects, Exam(partial(make, np.arange(len(texts))), np.flatnonzero(parts[groups] == JUDGES))
+
+
+def _of_judgements(path: str, every: np.ndarray, work: Work) -> Exams:
+    whole = Judgements(path, work.encoder, work.place)
+    parts = split_of(len(whole.units), trains=False, seed=work.settings.seed)
+    collection = read_beir(path)
+    names = {name: number for number, name in enumerate(collection.documents)}
+    documents = list(collection.documents.values())
+    grades = [
+        {
+            names[name]: float(grade)
+            for name, grade in collection.relevance[query].items()
+            if name in names and grade > 0
+        }
+        for query in collection.answered
+    ]
+    asked = np.array([i for i in np.flatnonzero(parts == SELECTS) if grades[i]], dtype=np.int64)
+    queries = [collection.queries[collection.answered[i]] for i in some(asked, MOST_ASKED, work.settings.seed)]
+    wanted = [grades[i] for i in some(asked, MOST_ASKED, work.settings.seed)]
+
+    def vectors(encoder: Encoder, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        one = work.place.vectors(encoder, queries, query_prompt(encoder))
+        return one, work.place.vectors(encoder, texts, corpus_prompt(encoder))
+
+    own = list(dict.fromkeys(document for each in wanted for document in each))[: MOST_SEARCHED // 2]
+    kept = searched(*vectors(work.encoder, documents), own, work.settings.seed)
+    number = {int(document): new for new, document in enumerate(kept)}
+    relevant = [{number[i]: grade for i, grade in each.items() if i in number} for each in wanted]
+    texts, words = [documents[i] for i in kept], dict[str, Bm25]()
+
+    def make(encoder: Encoder) -> Ranking:
+        units = np.arange(len(queries))
+        return Ranking(whole.task, *vectors(encoder, texts), relevant, units, (queries, texts), _words=words)
+
+    answerable = np.array([i for i, each in enumerate(relevant) if each], dtype=np.int64)
+    judges = Exam(lambda encoder: Judgements(path, encoder, work.place), np.flatnonzero(parts == JUDGES))
+    return Exams(every, Exam(make, answerable), judges, content={"judgements": whole.content})
+
+
+def _of_labels(path: str, every: np.ndarray, work: Work) -> Exams:
+    labels = read_labels(path, work.encoder, work.place)
+    parts = split_of(len(labels.labels), trains=False, seed=work.settings.seed)
+
+    def make(role: int, encoder: Encoder) -> Evidence:
+        return read_labels(path, encoder, work.place).part(np.flatnonzero(parts == role))
+
+    return Exams(every, Exam(partial(make, SELECTS)), Exam(partial(make, JUDGES)), content={"labels": labels.content})
