@@ -140,7 +140,7 @@ def half_rows(texts: Sequence[str], groups: np.ndarray, allowed: np.ndarray, ste
 
 def text_rows(texts: Sequence[str], groups: np.ndarray, allowed: np.ndarray) -> Rows:
     """Texts alone, for SCCL, which draws its batches itself."""
-    return Rows({"text": [texts[i] for i in np.flatnonzero(allowed[groups])]}, BATCH)
+    return Rows({"text": [texts[i] for i in np.flatnonzero(allowed[groups]).tolist()]}, BATCH)
 
 
 def mined(material: Material, allowed: np.ndarray) -> list[np.ndarray]:

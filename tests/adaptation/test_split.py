@@ -1,0 +1,85 @@
+"""The split keeps groups apart; what is searched where candidates are selected; the exam is that of the rankings."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.tiny import TEXTS, tiny_encoder_directory
+
+from textcl.adaptation import schedule, searched
+from textcl.adaptation.corpus import read_corpus
+from textcl.adaptation.known_items import known_items
+from textcl.adaptation.material import Material, make_material
+from textcl.adaptation.searched import some
+from textcl.adaptation.split import JUDGES, SELECTS, TRAINS, Side, exam_of, make_exams, split_of
+from textcl.adaptation.trial import Settings, Work
+from textcl.adaptation.workplace import Workplace
+from textcl.encoder import Encoder
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    return Encoder.from_pretrained(tiny_encoder_directory(tmp_path_factory.mktemp("model")))
+
+
+@pytest.fixture(scope="module")
+def material(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Material:
+    """Texts of which pairs are near-duplicates, with two views."""
+    bodies = [f"{TEXTS[i]}. {TEXTS[i + 60]}. {TEXTS[i + 120]}." for i in range(60)]
+    views = known_items(bodies, TEXTS[:60])
+    groups = np.arange(60) // 2
+    return make_material(encoder, views, Workplace(tmp_path_factory.mktemp("vectors")), groups)
+
+
+def test_half_trains_a_quarter_selects_and_a_quarter_judges():
+    assert np.bincount(split_of(103)).tolist() == pytest.approx([52, 26, 25], abs=1)
+    assert np.bincount(split_of(103, trains=False), minlength=3).tolist() == [0, 52, 51]
+    assert (split_of(103) == split_of(103)).all()
+    assert (split_of(103) != split_of(103, seed=1)).any()
+
+
+def test_no_group_is_on_two_sides(encoder: Encoder, material: Material, tmp_path: Path):
+    work = Work(encoder, read_corpus(TEXTS[:60]), Workplace(tmp_path), Settings(train=True))
+    exams = make_exams(material, material.views, work)
+    parts = split_of(material.units)
+    sides = [set(exam.make(encoder).units.tolist()) for exam in (exams.selects, exams.judges)]
+    assert exams.second is not None
+    assert sides[0] == set(np.flatnonzero(parts == SELECTS))
+    assert sides[1] == set(exams.second.make(encoder).units.tolist()) == set(np.flatnonzero(parts == JUDGES))
+    assert (exams.allowed == (parts == TRAINS)).all()
+    assert len(exams.judges.make(encoder).documents) == 60  # type: ignore[attr-defined]
+
+
+def test_an_exam_scores_as_the_whole_ranking_does(encoder: Encoder, material: Material, tmp_path: Path):
+    asked = np.array([3, 8, 40, 41])
+    exam = exam_of(material.views[0], material.groups, Workplace(tmp_path), asked=asked)
+    weight = np.random.default_rng(0).normal(0, 0.1, (encoder.dimension, encoder.dimension)).astype(np.float32)
+    for each in (None, weight):
+        np.testing.assert_allclose(exam.scores(Side(encoder, each)), material.ranking().scores(asked, [each])[0])
+    fewer = np.array(sorted({*material.views[0].targets[asked].tolist(), 5, 6, 7, 9, 20}))
+    part = exam_of(material.views[0], material.groups, Workplace(tmp_path), asked=asked, documents=fewer)
+    assert (part.scores(Side(encoder)) >= exam.scores(Side(encoder))).all()  # fewer others can only help
+
+
+def test_those_to_be_found_hard_ones_and_others_are_searched(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(searched, "MOST_SEARCHED", 40)
+    monkeypatch.setattr(searched, "_AT_ONCE", 3)
+    generator = np.random.default_rng(0)
+    queries, documents = generator.normal(size=(4, 6)), generator.normal(size=(500, 6))
+    own = [7, 8, 400, 499]
+    found = searched.searched(queries, documents, own)
+    assert len(found) == len(set(found.tolist())) == 40
+    assert {*own} <= {*found.tolist()}
+    cosines = (queries @ documents.T) / np.linalg.norm(documents, axis=1)
+    hard = {*np.argsort(-cosines, axis=1)[:, :10].ravel().tolist()} - {*own}
+    assert len(hard & {*found.tolist()}) >= 18  # half of the room of 36
+    assert len({*found.tolist()} - hard - {*own}) >= 12  # and others, of which few are hard
+    assert searched.searched(queries, documents[:40], own[:2]).tolist() == list(range(40))
+    assert schedule.MOST_SEARCHED == 3000
+
+
+def test_some_are_drawn_in_their_order():
+    assert some(np.array([5, 3, 9]), 9).tolist() == [5, 3, 9]
+    found = some(np.arange(100), 10)
+    assert (np.diff(found) > 0).all()
+    assert len(found) == 10
