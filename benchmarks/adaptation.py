@@ -12,10 +12,19 @@ that have to find their bodies, or sentences or halves where there are no titles
     no-titles   titles permuted, and bodies of words drawn from all bodies: the verdict must be "not measured"
     power       vectors distorted by a known linear map: how many of a tenth of the seeds are "better"
     truth       each candidate: its gain on known items and on the collection's own judgements
+
+Two rows train the encoder, for up to three minutes a model on two cores, so they run only if they are named:
+
+    python -m benchmarks.adaptation FOLDER --model DIRECTORY --only level-trained power-trained [--models 20]
+
+    level-trained   as "level", with one trained candidate: so many models, each trained on another half of the groups;
+                    before and after swapped --seeds times for each
+    power-trained   as "power": a known linear map behind the vectors, which training has to make good
 """
 
 import argparse
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -26,13 +35,18 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measure import Options
+from textcl.adaptation.blend import blended
 from textcl.adaptation.corpus import Corpus, read_corpus
 from textcl.adaptation.cross_fit import PULLS, Judged, cross_fit
+from textcl.adaptation.evidence import Ranking
 from textcl.adaptation.judgements import Judgements
 from textcl.adaptation.known_items import known_items
-from textcl.adaptation.linear_map import fit_linear_map, mapped
+from textcl.adaptation.linear_map import fit_linear_map, mapped, with_linear_map
 from textcl.adaptation.material import Material, make_material
-from textcl.adaptation.trial import LEAST_SCORE
+from textcl.adaptation.rows import pair_rows
+from textcl.adaptation.split import Side, make_exams
+from textcl.adaptation.trained import Candidate, train
+from textcl.adaptation.trial import LEAST_SCORE, Settings, Work
 from textcl.adaptation.verdict import LEVEL, compare, judge
 from textcl.adaptation.workplace import Workplace
 from textcl.encoder import Encoder
@@ -43,6 +57,8 @@ from textcl.report.tables import table
 
 STRENGTHS = (0.02, 0.1, 0.4)  # ε of I + εR, R with normal entries of variance 1 / dim
 COST = (3.0, 5.0)  # nDCG@10 that the distortion of "power" costs
+TRAINED = Candidate("pairs", "last two layers", 2e-5)
+ALPHA, STEPS, DOCUMENTS = 0.5, 40, 600  # so that a model takes at most three minutes
 
 
 def read(folder: Path) -> Corpus:
@@ -114,20 +130,9 @@ def permuted(material: Material, seeds: int) -> list[list[str]]:
 def power(material: Material, seeds: int) -> list[list[str]]:
     outcomes: Counter[str] = Counter()
     dimension, ranking = material.documents[0].shape[1], material.ranking()
-    rows = np.arange(len(ranking.units))
-    start, costs = ranking.scores(rows, [None])[0].mean(), []
+    costs = []
     for seed in Progress("Distorted vectors", seeds, "seeds").over(range(seeds)):
-        generator = np.random.default_rng([seed, 4])
-        axes = np.linalg.qr(generator.normal(size=(dimension, dimension)))[0]
-        low, high = 0.0, 4.0
-        while True:  # the singular values spread so far that it costs 3 to 5 points
-            spread = (low + high) / 2
-            stretched = axes @ np.diag(np.exp(spread * np.linspace(-1, 1, dimension))) @ axes.T
-            weight = (stretched - np.eye(dimension)).astype(np.float32)
-            cost = start - ranking.scores(rows, [weight])[0].mean()
-            if COST[0] <= cost <= COST[1]:
-                break
-            low, high = (spread, high) if cost < COST[0] else (low, spread)
+        weight, cost = distortion(ranking, dimension, seed)
         costs.append(cost)
         distorted = replace(
             material,
@@ -136,6 +141,69 @@ def power(material: Material, seeds: int) -> list[list[str]]:
         )
         outcomes[outcome(distorted, judged(distorted, seed=seed))] += 1
     return [[f"vectors distorted at a cost of {min(costs):.1f} to {max(costs):.1f}", _counts(outcomes)]]
+
+
+def distortion(ranking: Ranking, dimension: int, seed: int) -> tuple[np.ndarray, float]:
+    """A linear map W that costs 3 to 5 points, and how many; its singular values are spread as far as that needs."""
+    rows = np.arange(len(ranking.units))
+    start = ranking.scores(rows, [None])[0].mean()
+    axes = np.linalg.qr(np.random.default_rng([seed, 4]).normal(size=(dimension, dimension)))[0]
+    low, high = 0.0, 4.0
+    while True:
+        spread = (low + high) / 2
+        stretched = axes @ np.diag(np.exp(spread * np.linspace(-1, 1, dimension))) @ axes.T
+        weight = (stretched - np.eye(dimension)).astype(np.float32)
+        cost = start - ranking.scores(rows, [weight])[0].mean()
+        if COST[0] <= cost <= COST[1]:
+            return weight, float(cost)
+        low, high = (spread, high) if cost < COST[0] else (low, spread)
+
+
+def trained_on_half(encoder: Encoder, corpus: Corpus, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The units of the queries that judge, and their scores before and after training on the half that trains."""
+    with tempfile.TemporaryDirectory() as folder:
+        work = Work(encoder, corpus, Workplace(Path(folder) / "vectors"), Settings(seed=seed, train=True))
+        views = known_items(corpus.bodies, corpus.titles, least=1)[:1]
+        material = make_material(encoder, views, work.place)
+        exams = make_exams(material, views, work)
+        rows = pair_rows(views[0], material.groups, exams.allowed, STEPS, seed)
+        trained = train(encoder, TRAINED, rows, STEPS, Path(folder) / "run", seed=seed)
+        before, after = (exams.judges.scores(side) for side in (Side(encoder), Side(blended(encoder, trained, ALPHA))))
+        return exams.judges.make(encoder).units, before, after
+
+
+def level_trained(encoder: Encoder, folder: Path, models: int, swaps: int) -> list[list[str]]:
+    corpus, counts, begin = read(folder), [], time.monotonic()
+    for seed in range(models):
+        units, before, after = trained_on_half(encoder, corpus.part(DOCUMENTS, seed), seed)
+        differences = np.bincount(np.unique(units, return_inverse=True)[1], after - before)
+        rejected = 0
+        for swap in range(swaps):
+            swapped = differences * np.random.default_rng([seed, swap, 5]).choice([-1, 1], len(differences))
+            rejected += sign_flip_test(swapped, seed=swap) <= LEVEL
+        counts.append(rejected)
+        print(f"model {seed}: {before.mean():.1f} → {after.mean():.1f}, {rejected} of {swaps} rejected", flush=True)
+    each = (time.monotonic() - begin) / models
+    name = f"level, {TRAINED.name}, α {ALPHA:g}, {STEPS} steps, {DOCUMENTS} documents"
+    return [[name, f"{sum(counts)} of {models * swaps} rejected; {min(counts)} to {max(counts)} of {swaps} a model"],
+            ["seconds a model", f"{each:.0f}"]]  # fmt: skip
+
+
+def power_trained(encoder: Encoder, folder: Path, models: int) -> list[list[str]]:
+    corpus, outcomes, costs, begin = read(folder), Counter[str](), [], time.monotonic()
+    for seed in range(models):
+        part = corpus.part(DOCUMENTS, seed)
+        with tempfile.TemporaryDirectory() as vectors:
+            views = known_items(part.bodies, part.titles, least=1)[:1]
+            ranking = make_material(encoder, views, Workplace(Path(vectors))).ranking()
+        weight, cost = distortion(ranking, encoder.dimension, seed)
+        costs.append(cost)
+        units, before, after = trained_on_half(with_linear_map(encoder, weight), part, seed)
+        outcomes[judge(compare(before, after, units, "known items"), 1.0, None, []).outcome] += 1
+        print(f"model {seed}: {before.mean():.1f} → {after.mean():.1f}", flush=True)
+    each = (time.monotonic() - begin) / models
+    name = f"encoders distorted at a cost of {min(costs):.1f} to {max(costs):.1f}, {TRAINED.name}, α {ALPHA:g}"
+    return [[name, _counts(outcomes)], ["seconds a model", f"{each:.0f}"]]
 
 
 def no_titles(encoder: Encoder, folder: Path, place: Workplace) -> list[list[str]]:
@@ -182,6 +250,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=None)
     parser.add_argument("--only", nargs="*")
     parser.add_argument("--seeds", type=int, default=200)
+    parser.add_argument("--models", type=int, default=20)
     given = parser.parse_args()
     encoder = Encoder.from_pretrained(Options(given.model).encoder())
     with nullcontext(given.cache) if given.cache else tempfile.TemporaryDirectory() as cache:
@@ -196,8 +265,10 @@ def main() -> None:
             "no-titles": partial(no_titles, encoder, given.folder, place),
             "power": partial(power, material, max(1, given.seeds // 10)),
             "truth": partial(truth, encoder, material, given.folder, place),
+            "level-trained": partial(level_trained, encoder, given.folder, given.models, given.seeds),
+            "power-trained": partial(power_trained, encoder, given.folder, given.models),
         }.items():
-            if not given.only or name in given.only:
+            if name in given.only if given.only else not name.endswith("-trained"):
                 print(table(["what", "result"], run()), flush=True)
 
 

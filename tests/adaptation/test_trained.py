@@ -1,0 +1,124 @@
+"""One trained candidate: which layers change, that it is trained once, and the plan of which there is time for."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support.tiny import TEXTS, tiny_encoder_directory
+
+from textcl.adaptation import schedule, trained
+from textcl.adaptation.known_items import View, known_items
+from textcl.adaptation.rows import Rows, in_batches
+from textcl.adaptation.trained import CANDIDATES, Candidate, blocks, read_trained, train, trained_once
+from textcl.encoder import Encoder
+
+PAIRS = Candidate("pairs", "last two layers", 1e-3)
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    return Encoder.from_pretrained(tiny_encoder_directory(tmp_path_factory.mktemp("model")))
+
+
+@pytest.fixture(scope="module")
+def rows() -> Rows:
+    order, batch = in_batches(np.arange(64), 3)
+    return Rows({"text": [TEXTS[i] for i in order], "positive": [TEXTS[i + 64] for i in order]}, batch)
+
+
+def changed(one: Encoder, two: Encoder) -> set[str]:
+    """The names of the weights that differ."""
+    return {name for name, value in one.state_dict().items() if not torch.equal(value, two.state_dict()[name])}
+
+
+def test_only_the_named_layers_change_and_the_start_never(encoder: Encoder, rows: Rows, tmp_path: Path):
+    before = encoder.fingerprint()
+    last = changed(encoder, train(encoder, PAIRS, rows, 3, tmp_path / "run"))
+    own = {id(weight) for block in blocks(encoder)[-2:] for weight in block.parameters()}
+    expected = {name for name, weight in encoder.named_parameters() if id(weight) in own}
+    assert last <= expected
+    assert len(last) > 0.8 * len(expected)  # the key's bias has no gradient
+    every = changed(encoder, train(encoder, Candidate("pairs", "all layers", 1e-3), rows, 3, tmp_path / "run"))
+    assert {"backbone.embeddings.word_embeddings.weight"} | last <= every
+    assert encoder.fingerprint() == before
+
+
+def test_training_brings_the_pairs_together(encoder: Encoder, tmp_path: Path):
+    order, batch = in_batches(np.arange(64), 40)
+    rows = Rows({"text": [TEXTS[i] for i in order], "positive": [TEXTS[i + 64] for i in order]}, batch)
+    after = train(encoder, Candidate("pairs", "all layers", 2e-3), rows, 40, tmp_path / "run")
+
+    def found(side: Encoder) -> float:
+        one, two = (side.encode(TEXTS[start : start + 64], normalize=True) for start in (0, 64))
+        return float(((one @ two.T).argmax(axis=1) == np.arange(64)).mean())
+
+    assert found(after) > found(encoder) + 0.1
+
+
+def test_it_is_trained_once_and_again_if_its_weights_are_damaged(encoder: Encoder, rows: Rows, tmp_path: Path):
+    calls: list[int] = []
+
+    def counted() -> Rows:
+        calls.append(1)
+        return rows
+
+    first, seconds = trained_once(encoder, PAIRS, counted, 3, tmp_path / "one")
+    assert {path.name for path in (tmp_path / "one").iterdir()} == {trained.WEIGHTS, trained.SEAL}
+    again, same = trained_once(encoder, PAIRS, counted, 3, tmp_path / "one")
+    assert (len(calls), same) == (1, seconds)
+    assert not changed(first, again)
+    content = bytearray((tmp_path / "one" / trained.WEIGHTS).read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "one" / trained.WEIGHTS).write_bytes(content)
+    assert read_trained(encoder, tmp_path / "one") is None
+    third, _ = trained_once(encoder, PAIRS, counted, 3, tmp_path / "one")
+    assert len(calls) == 2
+    assert not changed(first, third)  # the same seed gives the same weights
+
+
+def test_names_are_plain_and_differ():
+    assert Candidate("crops", "last two layers", 2e-5).name == "last two layers, crops, 2e-5"
+    assert len({candidate.name for candidate in CANDIDATES}) == len(CANDIDATES)
+
+
+def test_the_texts_and_the_purpose_decide_which_candidates_are_possible():
+    long = [f"{TEXTS[i]}. {TEXTS[i + 1]}. {TEXTS[i + 2]}. {TEXTS[i + 3]}." for i in range(240)]
+    short = [f"{text} at the old house near the river" for text in TEXTS[:240]]
+
+    def kinds(bodies: list[str], titles: list[str] | None, purpose: str) -> set[str]:
+        views = known_items(bodies, titles, least=200)[:2]
+        return {candidate.kind for candidate in schedule.possible(views, bodies, purpose)}
+
+    assert kinds(long, TEXTS[:240], "search") == {"pairs", "crops", "halves", "hard negatives"}
+    assert kinds(long, None, "search") == {"pairs", "crops", "hard negatives"}  # halves are the second view
+    assert kinds(short, None, "search") == {"pairs", "hard negatives"}
+    assert kinds(short, None, "clusters") == {"pairs", "SCCL"}
+
+
+def test_the_plan_takes_what_the_time_allows(encoder: Encoder, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(schedule, "_rates", lambda *_: {"last two layers": 1.0, "all layers": 2.0})
+    view = View("half", "a test", TEXTS[:280], TEXTS[:280], np.arange(280))
+    views, texts = [view], TEXTS[:280]
+
+    def planned(seconds: float) -> dict[str, object]:
+        return schedule.schedule(encoder, views, texts, "search", 280, seconds, each=0.01)
+
+    whole = planned(1e6)
+    assert whole["candidates"] == [each.name for each in schedule.possible(views, texts, "search")]
+    assert whole["steps"] == 10 * 140 // 32  # ten passes over the half that trains
+    assert float(str(whole["seconds"])) > 5 * 43
+    one = planned(43 + 3 * 0.01 * 350 + 43 + 1)  # training, scoring, training again on all texts
+    assert one["candidates"] == ["last two layers, pairs, 2e-5"]
+    assert planned(43 + 3 * 0.01 * 350 + 43 - 1)["candidates"] == []
+
+
+def test_a_backbone_that_cannot_be_trained_does_not_stop_the_plan(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.ERROR)
+    monkeypatch.setattr(encoder.backbone.config, "num_hidden_layers", 99)
+    view = View("half", "a test", TEXTS[:280], TEXTS[:280], np.arange(280))
+    found = schedule.schedule(encoder, [view], TEXTS[:280], "search", 280, 1e6, 0.01)
+    assert "last two layers, pairs, 2e-5" in found["candidates"]
