@@ -45,18 +45,6 @@ def test_only_the_named_layers_change_and_the_start_never(encoder: Encoder, rows
     assert encoder.fingerprint() == before
 
 
-def test_training_brings_the_pairs_together(encoder: Encoder, tmp_path: Path):
-    order, batch = in_batches(np.arange(64), 40)
-    rows = Rows({"text": [TEXTS[i] for i in order], "positive": [TEXTS[i + 64] for i in order]}, batch)
-    after = train(encoder, Candidate("pairs", "all layers", 2e-3), rows, 40, tmp_path / "run")
-
-    def found(side: Encoder) -> float:
-        one, two = (side.encode(TEXTS[start : start + 64], normalize=True) for start in (0, 64))
-        return float(((one @ two.T).argmax(axis=1) == np.arange(64)).mean())
-
-    assert found(after) > found(encoder) + 0.1
-
-
 def test_it_is_trained_once_and_again_if_its_weights_are_damaged(encoder: Encoder, rows: Rows, tmp_path: Path):
     calls: list[int] = []
 
