@@ -19,8 +19,7 @@ from support.tiny import TEXTS, HashedWords, tiny_encoder_directory
 
 from textcl.encoder import Encoder
 from textcl.errors import InputError
-from textcl.evaluation import Clustering, evaluate
-from textcl.evaluation.clustering import cluster_texts
+from textcl.evaluation import Clustering, cluster_texts, evaluate
 from textcl.metrics.clustering import (
     adjusted_rand_index,
     cluster,
