@@ -224,7 +224,9 @@ def _lines(found: "ClusteredTexts", result: dict[str, Any]) -> list[str]:
     estimated = " (this number is estimated)" if found.estimated else ""
     lines = [f"{result['output']}: {len(found.texts):,} texts in {len(found.names)} clusters{estimated}"]
     if found.about.algorithm == "hdbscan":
-        lines.append(f"{found.outliers:,} texts ({found.outliers / len(found.texts):.1%}) are outliers, in no cluster.")
+        lines.append(
+            f"{found.outliers:,} texts ({100 * found.outliers / len(found.texts):.1f} %) are outliers, in no cluster."
+        )
     lines.append(silhouette_sentence(found.silhouette))
     if found.stability:
         lines += ["", *stability_lines(found.stability)]

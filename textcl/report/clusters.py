@@ -23,8 +23,8 @@ def silhouette_sentence(silhouette: float | None) -> str:
     meaning = next(words for least, words in _MEANINGS if silhouette >= least)
     nearer, other = ("its own", "the next") if silhouette >= 0 else ("the next", "its own")
     return (
-        f"Silhouette {silhouette:.2f} (−1 to 1): on average, a text is about {abs(silhouette):.0%} nearer to the texts "
-        f"of {nearer} cluster than to those of {other} cluster; {meaning}"
+        f"Silhouette {silhouette:.2f} (−1 to 1): on average, a text is about {100 * abs(silhouette):.0f} % nearer to "
+        f"the texts of {nearer} cluster than to those of {other} cluster; {meaning}"
     )
 
 
@@ -63,7 +63,7 @@ def tree_lines(names: Sequence[str], merges: Sequence[Merge]) -> list[str]:
             lines.append(f"{head}{names[node]}")
             continue
         merge = parts[node]
-        lines.append(f"{head}{merge.height:.1%}")
+        lines.append(f"{head}{100 * merge.height:.1f} %")
         waiting.append((merge.second, f"{below}└ ", f"{below}  "))
         waiting.append((merge.first, f"{below}├ ", f"{below}│ "))
     return lines

@@ -12,7 +12,7 @@ from textcl.errors import InputError
 from textcl.texts import as_texts
 from textcl.vectors.bm25 import word_pattern
 
-MORE_FREQUENT = 2.0  # in a cluster than outside of it, at least, for a word to be a keyword
+MORE_FREQUENT = 3.0  # in a cluster than outside of it, at least, for a word to be a keyword
 FEW = 0.1  # of the other clusters may have a word of a name among their keywords
 
 
@@ -21,10 +21,10 @@ def cluster_keywords(texts: Sequence[str], clusters: Sequence[int] | np.ndarray,
 
     The weight of a word in a cluster is the share of the cluster's texts that have the word, times ln(1 + A / f), with
     f the number of all texts that have it, and A the mean over clusters of the sum of these numbers. A word counts once
-    in a text, so that one long text cannot decide. A keyword is at least twice as frequent in its cluster as in all
-    other texts; so no list of stop words is needed, in any language. It is in two texts of the cluster or more, if the
-    cluster has at least four. Words are runs of two or more letters, digits and underscores, but not numbers. Of two
-    words with the same beginning and different endings, such as query and queries, only the better one is given.
+    in a text, so that one long text cannot decide. A keyword is at least three times as frequent in its cluster as in
+    all other texts; so no list of stop words is needed, in any language. It is in two texts of the cluster or more, if
+    the cluster has at least four. Words are runs of two or more letters, digits and underscores, but not numbers. Of
+    two words with the same beginning and different endings, such as query and queries, only the better one is given.
 
     Args:
         texts: The texts.
@@ -41,7 +41,7 @@ def cluster_keywords(texts: Sequence[str], clusters: Sequence[int] | np.ndarray,
         >>> cluster_keywords(["a red cat", "the red cat", "a big dog", "the big dog"], [0, 0, 1, 1])
         [['cat', 'red'], ['big', 'dog']]
     """
-    texts, numbers = as_texts(texts), np.asarray(clusters)
+    texts, numbers = as_texts(texts), np.asarray(clusters, np.int64)
     if len(texts) != len(numbers):
         raise InputError(f"There are {len(texts):,} texts and {len(numbers):,} clusters; each text needs one.")
     count = int(numbers.max(initial=-1)) + 1
