@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -100,19 +101,21 @@ class Directions:
         return centres + generator.normal(size=centres.shape) * 0.5
 
 
-def test_hdbscan_leaves_out_what_is_far_from_all_clusters(tmp_path: Path) -> None:
+def test_new_texts_far_from_all_clusters_of_hdbscan_are_outliers(tmp_path: Path) -> None:
     texts = [f"{side} {number}" for side in ("north", "south") for number in range(40)]
-    old = cluster_texts(Directions(), [*texts, "far away"], algorithm="hdbscan", min_size=10)
-    assert len(old.names) == 2
-    assert old.clusters[-1] == -1
-    assert old.outliers == (old.clusters < 0).sum()
-    assert (old.confidence[-1], old.names) == (0, ["north", "south"])
-    old.save(tmp_path / "old.csv")
+    old = cluster_texts(Directions(), texts, algorithm="hdbscan", min_size=10)
+    assert (old.names, old.estimated) == (["north", "south"], False)
+    outlier = np.where(np.arange(80) == 79, -1, old.clusters)
+    replace(old, clusters=outlier).save(tmp_path / "old.csv")
     last = table(tmp_path / "old.csv")[-1]
     assert (last["cluster"], last["name"]) == ("-1", "outliers")
     new = assign_texts(Directions(), ["far off", "north 99", "south 99"], tmp_path / "old.csv")
     assert new.clusters[0] == -1
+    assert (new.confidence[0], new.outliers) == (0, 1)
     assert [new.names[number] for number in new.clusters[1:]] == ["north", "south"]
+    cluster_texts(Directions(), texts, 2).save(tmp_path / "means.csv")
+    means = assign_texts(Directions(), ["far off"], tmp_path / "means.csv")
+    assert means.outliers == 0, "the negative control: k-means has none"
 
 
 @pytest.mark.parametrize(

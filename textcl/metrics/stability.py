@@ -41,12 +41,12 @@ class Stability:
     def shown(self) -> bool:
         """Whether the best number is more stable than the null, by more than three standard errors.
 
-        Three, because the best of many numbers is looked at; with the errors of all numbers pooled, because each comes
-        from a few pairs.
+        Three, because the best of many numbers is looked at. The error is at least the median of all errors, because
+        each comes from a few pairs.
         """
         place = int(np.flatnonzero(self.numbers == self.best)[0])
-        pooled = float(np.sqrt((self.error**2).mean()))
-        return bool(self.agreement[place] - self.null[place] > 3 * pooled)
+        error = max(self.error[place], np.median(self.error))
+        return bool(self.agreement[place] - self.null[place] > 3 * error)
 
 
 def cluster_stability(
