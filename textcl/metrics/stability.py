@@ -28,7 +28,7 @@ class Stability:
             index, 1 if they put the same rows together, 0 by chance.
         null: The same agreement on the column-permuted rows, (numbers,).
         error: The standard error of `agreement` − `null`, (numbers,).
-        best: The number with the largest difference between agreement and null.
+        best: The smallest number whose difference between agreement and null is the largest within two standard errors.
     """
 
     numbers: np.ndarray
@@ -59,8 +59,9 @@ def cluster_stability(
     their agreement is the adjusted Rand index. A small number of clusters is stable even if there are none: two
     clusters cut any long cloud in the middle. Therefore the same is done with a null, in which the values of each
     principal component are permuted over the rows (Tibshirani, Walther and Hastie 2001 draw such a null). The null has
-    the variances of the rows in all directions, but no clusters. The best number is the one whose agreement is above
-    that of the null by most. Numbers from 2 on are tried in growing steps, then those around the best.
+    the variances of the rows in all directions, but no clusters. The best number is the smallest one whose agreement is
+    above that of the null by as much as the largest difference, within two standard errors. Numbers from 2 on are tried
+    in growing steps, then those around the one with the largest difference.
 
     Equal rows count once, and rows are reduced to 50 principal components. The result is a suggestion, because topics
     have sub-topics.
@@ -104,11 +105,14 @@ def cluster_stability(
     while steps[-1] < largest:
         steps.append(min(largest, max(steps[-1] + 1, round(1.2 * steps[-1]))))
     place = steps.index(best_of(steps))
-    best = best_of(range(steps[max(place - 1, 0)], steps[min(place + 1, len(steps) - 1)] + 1))
+    top = best_of(range(steps[max(place - 1, 0)], steps[min(place + 1, len(steps) - 1)] + 1))
     numbers = sorted(found)
     agreement, null = (np.array([found[number][side].mean() for number in numbers]) for side in (0, 1))
     spread = [(found[number][0] - found[number][1]).std(ddof=1) if pairs > 1 else 0.0 for number in numbers]
-    return Stability(np.array(numbers), agreement, null, np.array(spread) / np.sqrt(pairs), best)
+    errors = np.array(spread) / np.sqrt(pairs)
+    difference, error = agreement - null, max(errors[numbers.index(top)], np.median(errors))
+    best = numbers[int(np.flatnonzero(difference >= difference.max() - 2 * error)[0])]
+    return Stability(np.array(numbers), agreement, null, errors, best)
 
 
 def _principal(points: np.ndarray) -> np.ndarray:
