@@ -19,6 +19,7 @@ NAMES = {  # the module of each name has a function `run(options) -> rows`
     "transfer": "the seven transfer tasks versus SentEval's loop over folds and regularisations",
     "corpus": "time and memory of encoding a corpus to Parquet",
     "memory": "resident size over 200 training steps, and during cluster --adapt",
+    "clusters": "the classes of labelled texts found by k-means and by density versus BERTopic",
     "ranks": "training on one process and on two",
 }
 

@@ -11,8 +11,8 @@ from datasets import Dataset, DatasetDict
 from support.tiny import TEXTS, HashedWords, tiny_encoder_directory
 
 from textcl import Clustering, Encoder, InputError, LabelFree, Retrieval, Transfer, evaluate
+from textcl.evaluation import cluster_texts
 from textcl.evaluation.baselines import MeanWordVectors, TfidfEncoder, whitening
-from textcl.evaluation.clustering import cluster_texts
 from textcl.texts import as_texts
 from textcl.vectors.encode import BatchEncoder, encode_corpus
 from textcl.vectors.shards import read_manifest

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
         STSBenchmark,
         STSSuite,
         Transfer,
+        assign_texts,
+        assign_vectors,
+        cluster_texts,
+        cluster_vectors,
         evaluate,
     )
     from textcl.evaluation.sentence_transformers import SentenceTransformersEvaluator
@@ -50,12 +54,14 @@ if TYPE_CHECKING:
         SwAV,
         VICReg,
     )
+    from textcl.metrics.stability import cluster_stability
     from textcl.modules import InfoNCE
     from textcl.training import ContrastiveTrainer, ContrastiveTrainingArguments, MethodCallback
     from textcl.vectors.encode import encode_corpus
     from textcl.vectors.index import CorpusIndex
     from textcl.vectors.near_duplicates import near_duplicate_groups
     from textcl.vectors.shards import load_vectors
+    from textcl.vectors.topics import cluster_keywords, cluster_names
     from textcl.vectors.vectors import Vectors
     from textcl.views.text import augment
 
@@ -93,12 +99,19 @@ _ROOMS = {
     "Retrieval": "textcl.evaluation",
     "SentenceTransformersEvaluator": "textcl.evaluation.sentence_transformers",
     "evaluate": "textcl.evaluation",
+    "assign_texts": "textcl.evaluation",
+    "assign_vectors": "textcl.evaluation",
+    "cluster_texts": "textcl.evaluation",
+    "cluster_vectors": "textcl.evaluation",
+    "cluster_stability": "textcl.metrics.stability",
     "adapt": "textcl.adaptation.adapt",
     "augment": "textcl.views.text",
     "smooth_inverse_frequency": "textcl.encoder.pooling",
     "CorpusIndex": "textcl.vectors.index",
     "encode_corpus": "textcl.vectors.encode",
     "near_duplicate_groups": "textcl.vectors.near_duplicates",
+    "cluster_keywords": "textcl.vectors.topics",
+    "cluster_names": "textcl.vectors.topics",
     "load_vectors": "textcl.vectors.shards",
     "Vectors": "textcl.vectors.vectors",
     "hold_out": "textcl.data",
@@ -146,7 +159,14 @@ __all__ = [
     "VICReg",
     "Vectors",
     "adapt",
+    "assign_texts",
+    "assign_vectors",
     "augment",
+    "cluster_keywords",
+    "cluster_names",
+    "cluster_stability",
+    "cluster_texts",
+    "cluster_vectors",
     "encode_corpus",
     "evaluate",
     "hold_out",

@@ -66,6 +66,21 @@ def bare(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four: full width
+
+
+def spreadsheet_safe(cell: str) -> str:
+    """A cell of a csv file, with an apostrophe before it if a spreadsheet would run it as a formula.
+
+    Spreadsheets run cells that begin with =, +, -, @, a tab or a line break, also the full-width forms of these signs.
+
+    Example:
+        >>> spreadsheet_safe("=1+1"), spreadsheet_safe("1+1")
+        ("'=1+1", '1+1')
+    """
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell
+
+
 def items(source: Any, what: str) -> Iterable[Any]:
     """The values of a collection that has no columns, one for each row.
 

@@ -105,7 +105,7 @@ VALUES = {
     "compare": ["data-dir=sets"],
     "eval": ["max-length=16", "batch-size=8", "data-dir=sets"],
     "encode": ["max-length=16", "batch-size=8", "shard-rows=9"],
-    "cluster": ["max-length=16", "batch-size=8", "first-view=plain", "save-encoder=x"],
+    "cluster": ["max-length=16", "batch-size=8", "first-view=plain", "save-encoder=x", "min-size=9"],
     "results": ["data-dir=sets"],
     "data": ["data-dir=sets"],
 }
@@ -134,7 +134,7 @@ def test_both_spellings_are_taken(command: str, monkeypatch: pytest.MonkeyPatch)
         assert (vars(again), unknown) == (vars(first), [])
 
 
-SWITCHES = {"--allow-code", "--no-texts", "--safe-csv"}
+SWITCHES = {"--allow-code", "--no-texts", "--raw-csv", "--safe-csv"}
 
 
 def test_every_flag_of_two_words_is_covered_above(capsys: pytest.CaptureFixture[str]) -> None:

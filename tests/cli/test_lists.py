@@ -77,7 +77,9 @@ PRINTING = {
 }
 KEYS = {
     "data list": {"folder", "sets"},
-    "cluster": {"output", "texts", "estimated", "clusters"},
+    "cluster": {
+        *("output", "algorithm", "texts", "estimated", "outliers", "silhouette", "stability", "clusters", "hierarchy")
+    },
     "encode, an array": {"output", "texts", "dimension", "cut"},
 }
 

@@ -97,12 +97,12 @@ def test_commands_print_by_one_function_only() -> None:
         assert not re.search(r"(?<![\w.])print\(|stdout|stderr", source), command
 
 
-def test_formulas_in_a_csv_are_texts_with_safe_csv(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_formulas_in_a_csv_are_texts_unless_they_are_wanted(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     formulas = ["=cmd|' /C calc'!A0", "+1+1", "@SUM(1)", "-2+3", "a plain text"]
     (here / "formulas.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in formulas))
     command = ["cluster", "model", "formulas.jsonl", "--clusters", "2"]
-    assert main([*command, "--output", "plain.csv"]) == 0
-    assert main([*command, "--output", "safe.csv", "--safe-csv"]) == 0
+    assert main([*command, "--output", "plain.csv", "--raw-csv"]) == 0
+    assert main([*command, "--output", "safe.csv"]) == 0
     files = [Path(f"{name}.csv").read_text().splitlines() for name in ("plain", "safe")]
     plain, safe = ([row[0] for row in csv.reader(lines)][1:] for lines in files)
     assert plain == formulas  # the texts as they are

@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import os
+import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 from itertools import combinations, permutations
@@ -19,8 +20,7 @@ from support.tiny import TEXTS, HashedWords, tiny_encoder_directory
 
 from textcl.encoder import Encoder
 from textcl.errors import InputError
-from textcl.evaluation import Clustering, evaluate
-from textcl.evaluation.clustering import cluster_texts
+from textcl.evaluation import Clustering, cluster_texts, evaluate
 from textcl.metrics.clustering import (
     adjusted_rand_index,
     cluster,
@@ -331,14 +331,15 @@ def test_the_csv_gives_back_every_text(tmp_path: Path) -> None:
             return np.array([[float(len(text))] for text in texts])
 
     texts = ['say "no"', "two\nlines", "a\rreturn", "a, comma", " spaces ", "=SUM(A1)", 'ends with "', "é" * 40]
-    cluster_texts(Lengths(), texts, 2).save(tmp_path / "new" / "clusters.csv")
+    cluster_texts(Lengths(), texts, 2).save(tmp_path / "new" / "clusters.csv", safe=False)
     with (tmp_path / "new" / "clusters.csv").open(encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))
     assert [row["text"] for row in rows] == texts
     assert [row["cluster"] for row in rows] == ["0"] * 7 + ["1"]
     assert max(len(row["confidence"]) for row in rows) <= 6
-    assert rows[7] == {"text": texts[7], "cluster": "1", "confidence": "1.0", "rank": "1"}
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["clusters.csv"]
+    first = {"text": texts[7], "cluster": "1", "confidence": "1.0", "rank": "1"}
+    assert rows[7] == {**first, "name": "é" * 40, "second_cluster": "0", "id": "7"}
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["clusters.centres.json", "clusters.csv"]
 
 
 @pytest.fixture(scope="module")
@@ -358,14 +359,15 @@ def test_the_command(model: Path, tmp_path: Path) -> None:
     assert {row["cluster"] for row in rows} == {"0", "1", "2", "3"}
     lines = run.stdout.splitlines()
     assert lines[0] == "c.csv: 50 texts in 4 clusters"
-    assert len(lines) == 1 + 4 * 4  # blank, head, two texts
-    for number in range(4):
+    assert lines[1].startswith("Silhouette ")
+    heads = [place for place, line in enumerate(lines) if re.match(r"cluster \d \(", line)]
+    assert len(heads) == 4
+    for number, place in enumerate(heads):
         members = [row for row in rows if row["cluster"] == str(number)]
-        _, head, *shown = lines[1 + 4 * number : 5 + 4 * number]
-        assert head == f"cluster {number}: {len(members)} texts"
-        assert [line.strip() for line in shown] == [
-            row["text"] for row in sorted(members, key=lambda row: int(row["rank"]))[:2]
-        ]
+        (name,) = {row["name"] for row in members}
+        assert lines[place] == f"cluster {number} ({name}): {len(members)} texts"
+        shown = [line.strip() for line in lines[place + 1 : place + 4] if not line.startswith("  keywords: ")][:2]
+        assert shown == [row["text"] for row in sorted(members, key=lambda row: int(row["rank"]))[:2]]
     again = textcl("cluster", model, "texts.csv", *flags, cwd=tmp_path)
     assert again.returncode == 2
     assert again.stderr == "textcl: c.csv exists already; remove it or name another file.\n"
@@ -383,8 +385,8 @@ def test_the_command_adapts_first(model: Path, tmp_path: Path) -> None:
         run = textcl("cluster", model, tmp_path / "texts.txt", *flags, *more, "--output", "c.csv", cwd=folder)
         assert (run.returncode, without_progress(run.stderr)) == (0, "")
         assert run.stdout.splitlines()[0] == "c.csv: 60 texts in 4 clusters"
-    assert [path.name for path in (tmp_path / "plain").iterdir()] == ["c.csv"]
-    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["c.csv", "encoder", "run"]
+    assert sorted(path.name for path in (tmp_path / "plain").iterdir()) == ["c.centres.json", "c.csv"]
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["c.centres.json", "c.csv", "encoder", "run"]
     logged = (tmp_path / "kept" / "run" / "log.jsonl").read_text()
     assert "eval_unchanged" in logged
     encoder = Encoder.from_pretrained(tmp_path / "kept" / "encoder")
@@ -403,4 +405,5 @@ def test_the_command_says_that_it_estimated(model: Path, tmp_path: Path) -> None
     run = textcl("cluster", model, "texts.txt", "--output", "c.csv", cwd=tmp_path)
     assert run.returncode == 0
     assert "clusters (this number is estimated)" in run.stdout.splitlines()[0]
-    assert "the highest mean silhouette" in run.stderr
+    assert "Agreement" in run.stdout
+    assert run.stdout.count("← chosen") == 1

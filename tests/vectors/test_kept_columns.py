@@ -269,7 +269,9 @@ def test_clusters_of_a_directory_are_those_of_its_file(model: Path, encoder: Enc
     shown = json.loads(capsys.readouterr().out)
     with (tmp_path / "c.csv").open(newline="") as handle:
         written = list(csv.DictReader(handle))
-    assert list(written[0]) == ["text", "cluster", "confidence", "rank", "id", "column:rank"]
+    assert list(written[0]) == [
+        *("text", "cluster", "confidence", "rank", "name", "second_cluster", "id", "column:rank")
+    ]
     assert [row["id"] for row in written] == [str(row["ticket"]) for row in rows]
     assert [row["column:rank"] for row in written] == [f"'{row['rank']}" for row in rows]
     assert [int(row["cluster"]) for row in written] == direct.clusters.tolist()

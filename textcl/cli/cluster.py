@@ -1,9 +1,11 @@
-"""`textcl cluster MODEL FILE|VECTORS [--clusters 20] [--adapt] --output clusters.csv [--json PATH|-]`"""
+"""`textcl cluster MODEL FILE|VECTORS [--clusters auto] [--algorithm kmeans] [--assign OLD.csv] --output NEW.csv`"""
 
+import csv
 import tempfile
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,18 +13,45 @@ from textcl.cli.eval import add_model_flags
 from textcl.cli.main import Parser, within
 from textcl.cli.output import add_json_flag, check_json, in_one_line, show
 from textcl.errors import InputError
-from textcl.files import check_output
+from textcl.files import atomic_write, check_output
 from textcl.ranges import Count, Seed, TwoOrMore, ZeroOrMore
 
 if TYPE_CHECKING:
-    from textcl.evaluation.clustering import ClusteredTexts
+    from textcl.evaluation.clusters import ClusteredTexts
+
+TREE = 60  # clusters whose tree is printed at most
 
 
 def main(arguments: Sequence[str]) -> None:
+    given, asked = _parse(arguments)
+    if given.texts is None:
+        _check_alone(given)
+        from textcl.evaluation.clusters import assign_vectors, cluster_vectors
+
+        options = {"algorithm": given.algorithm, "min_size": given.min_size, "seed": given.seed}
+        found = (
+            assign_vectors(given.model, given.assign)
+            if given.assign
+            else cluster_vectors(given.model, given.clusters, **options)
+        )
+    else:
+        found = _from_texts(given, asked)
+    found.save(given.output, safe=not given.raw_csv)
+    result = _result(found, given)
+    if given.hierarchy:
+        with atomic_write(given.hierarchy) as temporary, temporary.open("w", encoding="utf-8", newline="") as handle:
+            writer = csv.DictWriter(handle, list(result["hierarchy"][0]) if result["hierarchy"] else ["first"])
+            writer.writeheader()
+            writer.writerows(result["hierarchy"])
+    show(result, "\n".join(_lines(found, result)), given.json)
+
+
+def _parse(arguments: Sequence[str]) -> tuple[Namespace, dict[str, Any]]:
+    """The arguments, checked, and those of --adapt that were given."""
     parser = Parser(
         prog="textcl cluster",
-        description="Cluster texts by k-means on their embeddings: those of MODEL, or those that textcl encode wrote "
-        "to the directory VECTORS.",
+        description="Group texts by meaning, by their embeddings: those of MODEL, or those that textcl encode wrote to "
+        "the directory VECTORS. Each group gets a name, keywords and its most central texts.",
     )
     add_model_flags(parser)
     parser.add_argument(
@@ -35,13 +64,31 @@ def main(arguments: Sequence[str]) -> None:
         "--output",
         required=True,
         metavar="FILE.csv",
-        help="columns text, cluster, confidence (0 to 1), rank; from VECTORS also id and the columns that it holds",
+        help="columns text, cluster, confidence (0 to 1), rank, name, second_cluster, id; from VECTORS also its own "
+        "columns. FILE.centres.json beside it is for --assign",
     )
     parser.add_argument(
         "--clusters",
+        type=_number,
+        metavar="N|auto",
+        help="how many clusters (default: auto, where k-means is most stable compared with values without clusters)",
+    )
+    parser.add_argument(
+        "--algorithm",
+        choices=["kmeans", "hdbscan"],
+        default="kmeans",
+        help="kmeans: each text is in a cluster; hdbscan: dense groups, and other texts are outliers (default: kmeans)",
+    )
+    parser.add_argument(
+        "--min-size",
         type=within(TwoOrMore),
-        metavar="N",
-        help="how many clusters (default: estimated by the silhouette)",
+        metavar="TEXTS",
+        help="with hdbscan: the smallest cluster (default: 0.5 %% of the texts, from 5 to 100)",
+    )
+    parser.add_argument(
+        "--assign",
+        metavar="OLD.csv",
+        help="put the texts into the clusters of this earlier output, and make no new ones",
     )
     parser.add_argument(
         "--nearest",
@@ -50,12 +97,14 @@ def main(arguments: Sequence[str]) -> None:
         metavar="TEXTS",
         help="texts shown of each cluster (default: 5)",
     )
+    parser.add_argument("--hierarchy", metavar="FILE.csv", help="write here which clusters merge first")
     parser.add_argument("--column", help="the column of a csv, tsv, jsonl or parquet file")
     parser.add_argument("--limit", type=within(Count), help="read the first LIMIT texts only")
     parser.add_argument("--seed", type=within(Seed), default=0, help="random seed (default: 0)")
     parser.add_argument(
-        "--safe-csv", action="store_true", help="put ' before texts that a spreadsheet would run as formulas"
+        "--raw-csv", action="store_true", help="write texts as they are; else ' is put before what looks like a formula"
     )
+    parser.add_argument("--safe-csv", action="store_true", help="the default: put ' before what looks like a formula")
     parser.add_argument("--adapt", action="store_true", help="first train the encoder on these texts by SCCL")
     add_json_flag(parser)
     adapting = parser.add_argument_group("with --adapt")
@@ -78,34 +127,120 @@ def main(arguments: Sequence[str]) -> None:
         raise InputError(
             f"--{next(iter(asked)).replace('_', '-')} works only with --adapt; add it, or leave that flag out."
         )
-    for path, kind in ((given.output, "file"), (given.save_encoder, "directory")):
+    _check_flags(given)
+    _check_outputs(given)
+    return given, asked
+
+
+def _number(text: str) -> float | None:
+    """What --clusters holds; None: auto."""
+    if text == "auto":
+        return None
+    try:
+        return within(TwoOrMore)(text)
+    except ArgumentTypeError as error:
+        raise ArgumentTypeError(f"{error}; or auto") from None
+
+
+def _check_flags(given: Namespace) -> None:
+    """Raises an error if a flag does not fit the algorithm, or --assign."""
+    if given.raw_csv and given.safe_csv:
+        raise InputError("--raw-csv and --safe-csv are opposites; leave one of them out.")
+    if given.algorithm == "kmeans" and given.min_size is not None:
+        raise InputError("--min-size works only with --algorithm hdbscan; k-means takes a number of --clusters.")
+    if given.algorithm == "hdbscan":
+        if given.clusters is not None:
+            raise InputError(
+                "--algorithm hdbscan finds the number of clusters itself: give --min-size, not --clusters."
+            )
+        if given.adapt:
+            raise InputError("--adapt trains for k-means; leave it or --algorithm hdbscan out.")
+    if given.assign:
+        for name in ("clusters", "min_size", "adapt"):
+            if getattr(given, name):
+                raise InputError(
+                    f"--assign takes the clusters as they are in {given.assign}; leave --{name.replace('_', '-')} out."
+                )
+        if given.algorithm == "hdbscan":
+            raise InputError(f"--assign takes the clusters as they are in {given.assign}; leave --algorithm out.")
+
+
+def _check_outputs(given: Namespace) -> None:
+    """Raises an error if an output is there already, cannot be written, or is named twice."""
+    centres = Path(given.output).with_suffix(".centres.json")
+    files = [given.output, centres, *([given.hierarchy] if given.hierarchy else [])]
+    for path, kind in (*((file, "file") for file in files), (given.save_encoder, "directory")):
         if path and Path(path).exists():
             raise InputError(f"{path} exists already; remove it or name another {kind}.")
+    if given.json not in (None, "-"):
+        files.append(given.json)
+    if len({Path(path).resolve() for path in files}) < len(files):
+        raise InputError(
+            f"Two outputs have the same name; {centres} is also written, beside {given.output}. Name another file."
+        )
     check_json(given.json)
-    for path, folder in ((given.output, False), (given.save_encoder, True), (given.run, True)):
+    for path, folder in (
+        (given.output, False),
+        (given.hierarchy, False),
+        (given.save_encoder, True),
+        (given.run, True),
+    ):
         if path:
             check_output(path, folder=folder)
 
-    if given.texts is None:
-        _check_alone(given)
-        from textcl.evaluation.clustering import cluster_vectors
 
-        found = cluster_vectors(given.model, given.clusters, seed=given.seed)
-    else:
-        found = _from_texts(given, asked)
-    found.save(given.output, safe=given.safe_csv)
-    estimated = "" if given.clusters else " (this number is estimated)"
-    groups = list(found.nearest_rows(given.nearest))
-    lines = [f"{given.output}: {len(found.texts):,} texts in {len(groups)} clusters{estimated}"]
+def _result(found: "ClusteredTexts", given: Namespace) -> dict[str, Any]:
+    """The result as --json has it."""
     clusters: list[dict[str, Any]] = []
-    for number, (size, rows) in enumerate(groups):
+    for number, (size, rows) in enumerate(found.nearest_rows(given.nearest)):
+        about = {"name": found.names[number], "keywords": found.about.keywords[number]}
         nearest = [found.texts[row] for row in rows]
-        lines += [f"\ncluster {number}: {size:,} texts", *(f"  {in_one_line(text)}" for text in nearest)]
-        clusters.append({"size": size, "nearest": nearest})
-        if found.columns:
-            clusters[-1]["rows"] = [{name: each[row] for name, each in found.columns.items()} for row in rows]
-    result = {"output": given.output, "texts": len(found.texts), "estimated": found.estimated, "clusters": clusters}
-    show(result, "\n".join(lines), given.json)
+        shown = [{name: each[row] for name, each in found.columns.items()} for row in rows]
+        clusters.append({"size": size, **about, "nearest": nearest, "rows": shown})
+    stability = found.stability and {
+        "numbers": found.stability.numbers.tolist(),
+        "agreement": found.stability.agreement.tolist(),
+        "permuted": found.stability.null.tolist(),
+        "best": found.stability.best,
+        "shown": found.stability.shown,
+    }
+    return {
+        "output": given.output,
+        "algorithm": found.about.algorithm,
+        "texts": len(found.texts),
+        "estimated": found.estimated,
+        "outliers": found.outliers,
+        "silhouette": found.silhouette,
+        "stability": stability,
+        "clusters": clusters,
+        "hierarchy": [asdict(merge) for merge in found.hierarchy()],
+    }
+
+
+def _lines(found: "ClusteredTexts", result: dict[str, Any]) -> list[str]:
+    """The result as people read it."""
+    from textcl.report.clusters import silhouette_sentence, stability_lines, tree_lines
+
+    estimated = " (this number is estimated)" if found.estimated else ""
+    lines = [f"{result['output']}: {len(found.texts):,} texts in {len(found.names)} clusters{estimated}"]
+    if found.about.algorithm == "hdbscan":
+        lines.append(
+            f"{found.outliers:,} texts ({100 * found.outliers / len(found.texts):.1f} %) are outliers, in no cluster."
+        )
+    lines.append(silhouette_sentence(found.silhouette))
+    if found.stability:
+        lines += ["", *stability_lines(found.stability)]
+    for number, cluster in enumerate(result["clusters"]):
+        lines.append(f"\ncluster {number} ({cluster['name']}): {cluster['size']:,} texts")
+        lines += [f"  keywords: {', '.join(cluster['keywords'])}"] * bool(cluster["keywords"])
+        lines += [f"  {in_one_line(text)}" for text in cluster["nearest"]]
+    if 2 < len(found.names) <= TREE:
+        leaves = [f"cluster {number} ({name})" for number, name in enumerate(found.names)]
+        lines.append(
+            "\nWhich clusters merge first (the percentage of the variance between clusters that a branch parts):"
+        )
+        lines += tree_lines(leaves, found.hierarchy())
+    return lines
 
 
 # These flags act when texts are encoded; the vectors of a directory are encoded already.
@@ -133,7 +268,7 @@ def _check_alone(given: Namespace) -> None:
 def _from_texts(given: Namespace, asked: dict[str, Any]) -> "ClusteredTexts":
     from textcl.data import load_texts
     from textcl.encoder import Encoder
-    from textcl.evaluation.clustering import cluster_texts
+    from textcl.evaluation.clusters import assign_texts, cluster_texts
     from textcl.vectors.shards import is_vectors
 
     for place in (given.model, given.texts):
@@ -141,6 +276,8 @@ def _from_texts(given: Namespace, asked: dict[str, Any]) -> "ClusteredTexts":
             raise InputError(f"{place} holds vectors of textcl encode; give it alone: textcl cluster {place}.")
     texts = list(load_texts(given.texts, column=given.column, limit=given.limit, at_least=1)["text"])
     encoder = Encoder.from_pretrained(given.model, pooling=given.pooling, max_length=given.max_length)
+    if given.assign:
+        return assign_texts(encoder, texts, given.assign, batch_size=given.batch_size)
     clusters = given.clusters
     if given.adapt:
         from textcl.runs.clusters import train_for_clusters
@@ -151,4 +288,5 @@ def _from_texts(given: Namespace, asked: dict[str, Any]) -> "ClusteredTexts":
         if save:
             method.export(save)
         encoder, clusters = method.exported, len(method.centres)
-    return cluster_texts(encoder, texts, clusters, seed=given.seed, batch_size=given.batch_size)
+    options = {"algorithm": given.algorithm, "min_size": given.min_size, "seed": given.seed}
+    return cluster_texts(encoder, texts, clusters, **options, batch_size=given.batch_size)

@@ -6,6 +6,7 @@ from typing import Any
 from textcl.cli.main import Parser
 from textcl.files import check_output, write_json
 from textcl.terminal import json_escaped, printable
+from textcl.texts import spreadsheet_safe as spreadsheet_safe
 
 WIDTH = 100  # characters of a text that are shown
 

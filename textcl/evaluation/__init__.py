@@ -1,7 +1,8 @@
 """Evaluating encoders: the function `evaluate`, evaluators for a trainer, and baselines to compare with."""
 
 from textcl.evaluation.baselines import MeanWordVectors, TfidfEncoder, whitening
-from textcl.evaluation.clustering import Clustering, cluster_texts, cluster_vectors
+from textcl.evaluation.clustering import Clustering
+from textcl.evaluation.clusters import ClusteredTexts, assign_texts, assign_vectors, cluster_texts, cluster_vectors
 from textcl.evaluation.geometry import Geometry
 from textcl.evaluation.label_free import LabelFree
 from textcl.evaluation.overlap import mark_transductive, overlap
@@ -13,6 +14,7 @@ from textcl.evaluation.transfer import Transfer
 
 __all__ = [
     "TASKS",
+    "ClusteredTexts",
     "Clustering",
     "Geometry",
     "LabelFree",
@@ -25,6 +27,8 @@ __all__ = [
     "Suite",
     "TfidfEncoder",
     "Transfer",
+    "assign_texts",
+    "assign_vectors",
     "cluster_texts",
     "cluster_vectors",
     "evaluate",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -186,6 +186,155 @@ def estimate_clusters(embeddings: np.ndarray, *, largest: int = 100, sample: int
         largest,
     )
     return number
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where rows lie among the centres of clusters.
+
+    Attributes:
+        clusters: The cluster of each row, (rows,); −1: an outlier.
+        confidence: (d₂ − d₁) / d₂ of each row, (rows,), with d₁ the distance to the centre of its cluster and d₂ that
+            to the nearest other centre: 0 on the border between two clusters, 1 at the centre. 0 for outliers.
+        rank: The rank of each row in its cluster by distance to the centre, (rows,); 1 is the nearest.
+        second: The cluster with the nearest other centre, (rows,); −1 if there is one cluster only.
+        reach: The largest distance of a row of each cluster to its centre, (clusters,).
+    """
+
+    clusters: np.ndarray
+    confidence: np.ndarray
+    rank: np.ndarray
+    second: np.ndarray
+    reach: np.ndarray
+
+
+def place(
+    embeddings: np.ndarray, centres: np.ndarray, clusters: np.ndarray | None = None, reach: np.ndarray | None = None
+) -> Placement:
+    """Places rows among centres.
+
+    Args:
+        embeddings: (rows, dim).
+        centres: (clusters, dim).
+        clusters: The cluster of each row, (rows,), −1 for outliers; None: that of the nearest centre.
+        reach: If `clusters` is None, rows that are further from the nearest centre than this are outliers,
+            (clusters,); None: there are no outliers.
+
+    Example:
+        >>> place(np.array([[1.0], [9.0]]), np.array([[0.0], [10.0]])).confidence.round(2).tolist()
+        [0.89, 0.89]
+    """
+    distances = pairwise(embeddings, centres).astype(np.float64)
+    rows, count = np.arange(len(distances)), len(centres)
+    nearest = distances.argmin(axis=1)
+    if clusters is None:
+        outside = np.zeros(len(rows), bool) if reach is None else distances[rows, nearest] > reach[nearest] * (1 + 1e-6)
+        clusters = np.where(outside, -1, nearest)
+    inside = clusters >= 0
+    own = distances[rows, np.where(inside, clusters, nearest)]
+    distances[rows[inside], clusters[inside]] = np.inf
+    second = distances.argmin(axis=1) if count > 1 else np.where(inside, -1, 0)
+    other = distances[rows, second]
+    confidence = np.zeros(len(rows))
+    if count > 1:
+        np.divide(other - own, other, out=confidence, where=inside & (other > 0))
+    rank = np.empty(len(rows), dtype=int)
+    furthest = np.zeros(count)
+    for number in range(-1, count):
+        members = np.flatnonzero(clusters == number)
+        rank[members[np.argsort(own[members], kind="stable")]] = np.arange(1, len(members) + 1)
+        if number >= 0 and len(members):
+            furthest[number] = own[members].max()
+    return Placement(clusters, confidence.clip(0, 1), rank, second, furthest)
+
+
+def mean_silhouette(embeddings: np.ndarray, clusters: np.ndarray, *, sample: int = 4000, seed: int = 0) -> float | None:
+    """The mean silhouette (Rousseeuw 1987) of a random sample of the rows, without outliers; from −1 to 1.
+
+    The silhouette of a row is (b − a) / max(a, b), with a its mean distance to the other rows of its cluster and b that
+    to the rows of the nearest other cluster.
+
+    Args:
+        embeddings: (rows, dim).
+        clusters: The cluster of each row, (rows,); those of −1 do not count.
+        sample: The number of rows to use.
+        seed: The seed of the sample.
+
+    Returns:
+        The mean; None if fewer than two clusters have rows in the sample, or each row is a cluster of its own.
+    """
+    from sklearn.metrics import silhouette_score
+
+    rows = np.flatnonzero(clusters >= 0)
+    rows = np.random.default_rng(seed).permutation(rows)[:sample]
+    if not 2 <= len(np.unique(clusters[rows])) < len(rows):
+        return None
+    return float(silhouette_score(embeddings[rows], clusters[rows]))
+
+
+@dataclass(frozen=True)
+class Merge:
+    """One step of joining clusters into a hierarchy.
+
+    Attributes:
+        first: The number of a cluster, or of the result of an earlier merge.
+        second: The number of the other one.
+        merged: The number of the result; numbers continue those of the clusters.
+        size: The number of rows of the result.
+        height: The variance between the two, as a share of the variance between all clusters: 0 to 1. The heights of
+            all merges have the sum 1.
+    """
+
+    first: int
+    second: int
+    merged: int
+    size: int
+    height: float
+
+
+def merge_clusters(centres: np.ndarray, sizes: Sequence[int] | np.ndarray) -> list[Merge]:
+    """Joins the two clusters whose union adds the least variance, until one is left (Ward 1963).
+
+    Joining clusters of n₁ and n₂ rows adds n₁ n₂ / (n₁ + n₂) · ‖c₁ − c₂‖² to the sum of squared distances to the
+    centres, so each number of clusters on the way has the lowest sum that one more merge allows.
+
+    Args:
+        centres: (clusters, dim).
+        sizes: The number of rows of each cluster, (clusters,).
+
+    Returns:
+        One merge less than there are clusters, the first merge first.
+
+    Example:
+        >>> [(each.first, each.second) for each in merge_clusters(np.array([[0.0], [5.0], [6.0]]), [1, 1, 1])]
+        [(1, 2), (0, 3)]
+    """
+    count = len(centres)
+    weights = np.zeros(2 * count - 1)
+    weights[:count] = np.maximum(np.asarray(sizes), 1e-9)  # a cluster may have got no row
+    means = np.zeros((2 * count - 1, centres.shape[1]))
+    means[:count] = centres
+    squares = pairwise(means[:count], means[:count]) ** 2
+    costs = np.full((2 * count - 1,) * 2, np.inf)
+    one, other = weights[:count, None], weights[:count]
+    costs[:count, :count] = squares * one * other / (one + other)
+    np.fill_diagonal(costs, np.inf)
+    merges = []
+    alive = np.arange(2 * count - 1) < count
+    for merged in range(count, 2 * count - 1):
+        first, second = sorted(int(each) for each in np.unravel_index(costs.argmin(), costs.shape))
+        height, weight = float(costs[first, second]), weights[first] + weights[second]
+        means[merged] = (weights[first] * means[first] + weights[second] * means[second]) / weight
+        weights[merged] = weight
+        costs[[first, second]] = costs[:, [first, second]] = np.inf
+        alive[[first, second]] = False
+        others = np.flatnonzero(alive)
+        gap = ((means[others] - means[merged]) ** 2).sum(axis=1)
+        costs[merged, others] = costs[others, merged] = gap * weights[others] * weight / (weights[others] + weight)
+        alive[merged] = True
+        merges.append(Merge(first, second, merged, round(weight), height))
+    total = sum(each.height for each in merges) or 1.0
+    return [replace(each, height=each.height / total) for each in merges]
 
 
 def pairwise(first: Any, second: Any) -> np.ndarray:

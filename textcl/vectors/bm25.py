@@ -130,7 +130,7 @@ def _words(texts: Iterable[str], language: str, *, as_numbers: bool) -> Any:
     composed = [text if text.isascii() else normalize("NFC", text) for text in texts]
     return tokenize(
         composed,
-        token_pattern=_pattern(),
+        token_pattern=word_pattern(),
         stopwords=language if language in STOP_WORDS else None,
         stemmer=_stemmer(language),
         return_ids=as_numbers,
@@ -139,7 +139,7 @@ def _words(texts: Iterable[str], language: str, *, as_numbers: bool) -> Any:
 
 
 @cache
-def _pattern() -> str:
+def word_pattern() -> str:
     """Matches a word. `\\w` alone would cut words of Hindi or Tamil at their vowel signs, which are marks."""
     marks = "".join(chr(code) for code in range(0x300, 0x1E000) if category(chr(code)) in ("Mn", "Mc"))
     return rf"[\w{marks}]{{2,}}"

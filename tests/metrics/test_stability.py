@@ -1,0 +1,49 @@
+"""The number of clusters by stability: blobs are found, one long cloud has none, and what is refused."""
+
+import numpy as np
+import pytest
+
+from textcl.errors import InputError
+from textcl.metrics.stability import cluster_stability
+
+
+def blobs(count: int, size: int) -> np.ndarray:
+    """Rows around centres that all have the same distance, so that fewer clusters join them in many ways."""
+    noise = np.random.default_rng(0).normal(size=(count * size, 8))
+    return np.repeat(8 * np.eye(8)[:count], size, axis=0) + noise
+
+
+@pytest.mark.parametrize("count", [4, 7])
+def test_the_number_of_blobs_is_found(count: int) -> None:
+    found = cluster_stability(blobs(count, 140 // count), largest=10)
+    assert found.best == count
+    assert found.shown
+    place = found.numbers.tolist().index(count)
+    assert found.agreement[place] == pytest.approx(1, abs=0.05)
+    assert found.agreement[place] - found.null[place] == (found.agreement - found.null).max()
+
+
+def test_a_long_cloud_has_no_clusters_though_two_are_stable() -> None:
+    """The negative control: its two halves come back on other rows, as those of the permuted values do."""
+    rows = np.random.default_rng(0).normal(size=(400, 4)) * [10, 1, 1, 1]
+    found = cluster_stability(rows, largest=6)
+    assert found.numbers[0] == 2
+    assert found.agreement[0] > 0.8
+    assert found.null[0] > 0.8
+    assert not found.shown
+
+
+def test_equal_rows_count_once_and_the_same_seed_gives_the_same() -> None:
+    rows = blobs(3, 20)
+    one, repeated = (cluster_stability(each, largest=5) for each in (rows, np.repeat(rows, 4, axis=0)))
+    assert one.best == repeated.best == 3
+    again = cluster_stability(rows, largest=5)
+    assert np.array_equal(one.agreement, again.agreement)
+    assert np.array_equal(one.null, again.null)
+
+
+@pytest.mark.parametrize("rows", [np.ones((50, 4)), np.eye(5)])
+def test_too_few_different_rows_are_refused(rows: np.ndarray) -> None:
+    with pytest.raises(InputError, match=r"cannot be estimated from [15] distinct embeddings; give the number"):
+        cluster_stability(rows)
+    assert cluster_stability(np.eye(6)).best == 2

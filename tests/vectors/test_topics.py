@@ -1,0 +1,80 @@
+"""Keywords and names of clusters: an oracle, frequent words, long texts, languages, hostile texts."""
+
+import math
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from textcl.errors import InputError
+from textcl.vectors.topics import cluster_keywords, cluster_names
+
+TEXTS = [
+    *("how do i sort the excel sheet", "the excel macro is slow", "how to run a macro in excel", "excel and the cell"),
+    *("how do i write a bash loop", "the bash script is slow", "how to run a script in bash", "bash and the shell"),
+]
+CLUSTERS = [0] * 4 + [1] * 4
+
+
+def test_keywords_agree_with_the_equation() -> None:
+    texts, clusters = TEXTS * 2, CLUSTERS * 2
+    found = cluster_keywords(texts, clusters)
+    sets = [set(re.findall(r"\w{2,}", text)) for text in texts]
+    frequency = Counter(word for each in sets for word in each)
+    average = sum(frequency.values()) / 2
+    for number in (0, 1):
+        inside = Counter(w for each, c in zip(sets, clusters, strict=True) for w in each if c == number)
+        weights = {
+            word: times / 8 * math.log(1 + average / frequency[word])
+            for word, times in inside.items()
+            if times >= 2 and times >= 3 * (frequency[word] - times)
+        }
+        assert found[number] == sorted(weights, key=lambda word: (-weights[word], word))[:10]
+    assert found[0][:2] == ["excel", "macro"]
+    assert found[1][:2] == ["bash", "script"]
+
+
+def test_words_that_all_clusters_have_are_no_keywords_in_any_language() -> None:
+    german = ["der hund bellt", "der hund schläft", "der baum blüht", "der baum wächst"]
+    assert all("der" not in each for each in cluster_keywords(german, [0, 0, 1, 1]))
+    hindi = ["कुत्ता सोता है", "कुत्ता दौड़ता है", "पेड़ बड़ा है", "पेड़ हरा है"]
+    assert [each[0] for each in cluster_keywords(hindi, [0, 0, 1, 1])] == ["कुत्ता", "पेड़"]
+
+
+def test_one_long_text_does_not_decide() -> None:
+    long = " ".join(["spam"] * 10_000 + [f"word{number}" for number in range(10_000)])
+    found = cluster_keywords([*TEXTS, long], [*CLUSTERS, 1])
+    assert found == cluster_keywords(TEXTS, CLUSTERS)
+
+
+def test_endings_are_one_keyword() -> None:
+    texts = ["a query", "two queries and a query", "queries", "query text", *["a dog"] * 4]
+    assert len({"query", "queries"} & set(cluster_keywords(texts, CLUSTERS)[0])) == 1
+
+
+def test_a_name_has_words_that_few_other_clusters_have() -> None:
+    keywords = [["file", f"first{number}", f"second{number}"] for number in range(12)]
+    assert cluster_names(keywords)[3] == "first3, second3"
+    assert cluster_names([["file", "one", "two"]])[0] == "file, one"  # the negative control: no other cluster has it
+    assert cluster_names([["file"], ["file"]]) == ["file", "file (1)"]
+    names = cluster_names([["a1", "b1"], ["a1", "b1", "c1"], ["a1", "b1"], [], []])
+    assert len(set(names)) == 5
+    assert names[3:] == ["cluster 3", "cluster 4"]
+
+
+def test_texts_without_words_and_outliers() -> None:
+    assert cluster_keywords(["!", "?", "...", "12"], [0, 0, 1, 1]) == [[], []]
+    assert cluster_keywords(["a cat", "a dog"], [-1, -1]) == []
+    assert cluster_keywords([], []) == []
+    assert len(cluster_keywords([*TEXTS, "excel " * 3], np.array([*CLUSTERS, -1]))) == 2
+    with pytest.raises(InputError, match="each text needs one"):
+        cluster_keywords(TEXTS, [0])
+
+
+def test_keywords_of_hostile_texts_are_words() -> None:
+    texts = ["<script>alert(1)</script>\x1b[31m =cmd|'/C calc'!A0 \u202e"] * 4 + ["a plain dog"] * 4
+    words = [word for each in cluster_keywords(texts, CLUSTERS) for word in each]
+    assert {"script", "alert", "cmd"} <= set(words)
+    assert all(re.fullmatch(r"\w+", word) for word in words)
+    assert not any(name.startswith(("=", "+", "-", "@", "<")) for name in cluster_names([words]))

@@ -1,0 +1,337 @@
+"""Clusters of a user's texts: what they are, what they are about, and which old cluster a new text belongs to."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from textcl.errors import InputError
+from textcl.evaluation.encoding import encode_distinct
+from textcl.evaluation.saved_clusters import SavedClusters, made_by, read_clusters, save_clusters
+from textcl.files import atomic_write
+from textcl.metrics.clustering import Merge, Placement, check_number, cluster, mean_silhouette, merge_clusters, place
+from textcl.metrics.density import density_clusters
+from textcl.metrics.stability import Stability, cluster_stability
+from textcl.texts import as_texts, spreadsheet_safe
+from textcl.vectors.columns import plain, result_name
+from textcl.vectors.topics import cluster_keywords, cluster_names
+from textcl.vectors.vectors import Vectors
+
+COLUMNS = ("text", "cluster", "confidence", "rank", "name", "second_cluster", "id")  # of a result, not the user's
+OUTLIERS = "outliers"  # the name of what is in no cluster
+Algorithm = Literal["kmeans", "hdbscan"]
+
+
+@dataclass(frozen=True)
+class ClusteredTexts:
+    """Texts with their clusters.
+
+    Attributes:
+        texts: The texts.
+        clusters: The cluster of each text, (texts,); cluster 0 is the largest, and −1 is an outlier.
+        confidence: (d₂ − d₁) / d₂ for each text, (texts,), with d₁ the distance to the centre of its cluster and d₂
+            that to the nearest other centre: 0 on the border between two clusters, 1 at the centre. 0 for outliers.
+        rank: The rank of each text in its cluster by distance to the centre, (texts,); 1 is the nearest.
+        second: The cluster with the nearest other centre, (texts,); −1 if there is one cluster only.
+        about: The centres, names and keywords of the clusters.
+        silhouette: The mean silhouette, see `mean_silhouette`; None if it is not defined.
+        stability: How the number of clusters was estimated; None if it was not.
+        columns: Further columns of the result: for each name, a value for each text. `id` is one of them.
+    """
+
+    texts: list[str]
+    clusters: np.ndarray
+    confidence: np.ndarray
+    rank: np.ndarray
+    second: np.ndarray
+    about: SavedClusters
+    silhouette: float | None
+    stability: Stability | None = None
+    columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+    @property
+    def estimated(self) -> bool:
+        """Whether the number of clusters was estimated."""
+        return self.stability is not None
+
+    @property
+    def names(self) -> list[str]:
+        """The name of each cluster."""
+        return self.about.names
+
+    @property
+    def outliers(self) -> int:
+        """The number of texts in no cluster."""
+        return int((self.clusters < 0).sum())
+
+    def groups(self, nearest: int = 3) -> Iterator[tuple[int, list[str]]]:
+        """Yields, for each cluster, its size and the distinct texts nearest to its centre."""
+        for size, rows in self.nearest_rows(nearest):
+            yield size, [self.texts[row] for row in rows]
+
+    def nearest_rows(self, nearest: int = 3) -> Iterator[tuple[int, list[int]]]:
+        """Yields, for each cluster, its size and the rows of the distinct texts nearest to its centre."""
+        for number in range(len(self.names)):
+            members = np.flatnonzero(self.clusters == number)
+            first: dict[str, int] = {}
+            for row in members[np.argsort(self.rank[members])].tolist():
+                first.setdefault(self.texts[row], row)
+            yield len(members), list(first.values())[:nearest]
+
+    def hierarchy(self) -> list[Merge]:
+        """The clusters joined step by step, the most similar ones first, see `merge_clusters`."""
+        return merge_clusters(self.about.centres, self.about.sizes)
+
+    def save(self, path: str | os.PathLike[str], *, safe: bool = True) -> None:
+        """Writes a csv file, one row for each text in their order, and the centres in a file beside it.
+
+        The columns are text, cluster, confidence, rank, name, second_cluster and `columns`. The second file, such as
+        clusters.centres.json beside clusters.csv, lets `assign_texts` and `assign_vectors` put further texts into these
+        clusters. Both files are written atomically.
+
+        Args:
+            path: The csv file.
+            safe: Put an apostrophe before cells that a spreadsheet would run as formulas, see `spreadsheet_safe`.
+        """
+        save_clusters(path, self.about)
+
+        def cell(value: Any) -> Any:
+            return spreadsheet_safe(value) if safe and isinstance(value, str) else value
+
+        names = [*self.names, OUTLIERS]  # −1 is the last one
+        second = ["" if number < 0 else number for number in self.second.tolist()]
+        columns = {
+            "text": self.texts,
+            "cluster": self.clusters.tolist(),
+            "confidence": self.confidence.round(4).tolist(),
+            "rank": self.rank.tolist(),
+            "name": [names[number] for number in self.clusters.tolist()],
+            "second_cluster": second,
+            **self.columns,
+        }
+        with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as handle:
+            # quote every text, because csv would not quote a text with only a carriage return
+            writer = csv.writer(handle, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+            writer.writerow(map(cell, columns))
+            writer.writerows(map(cell, row) for row in zip(*columns.values(), strict=True))
+
+
+def cluster_texts(
+    encoder: Any,
+    texts: Sequence[str],
+    clusters: int | None = None,
+    *,
+    algorithm: Algorithm = "kmeans",
+    min_size: int | None = None,
+    seed: int = 0,
+    **encode_arguments: Any,
+) -> ClusteredTexts:
+    """Clusters texts by k-means or HDBSCAN on their embeddings, which are not changed after `encode`.
+
+    The confidence of a text is its simplified silhouette (Hruschka et al. 2004), not the Student-t assignment that
+    SCCL trains with (Zhang et al. 2021, equation 3). Both rank texts about equally well by whether their cluster is
+    right. But on unit vectors the values of the Student-t assignment are small: with 20 clusters they are below 0.1
+    even at the centre of a cluster.
+
+    Args:
+        encoder: Any object with `.encode(list[str])`.
+        texts: The texts. Duplicates are allowed; for k-means they count as often as they occur.
+        clusters: The number of clusters; None: for k-means it is estimated by `cluster_stability`. HDBSCAN finds it.
+        algorithm: "kmeans", which puts each text into a cluster, or "hdbscan", which finds dense groups and leaves the
+            other texts out as outliers, see `density_clusters`.
+        min_size: For HDBSCAN, the smallest number of texts that are a cluster; None: see `smallest_size`.
+        seed: The seed of k-means, and of the samples.
+        **encode_arguments: Passed on to `encode`.
+
+    Raises:
+        InputError: A text is not a string, `clusters` is less than two or more than the number of distinct texts,
+            there are too few texts to estimate the number of clusters, or an argument does not fit the algorithm.
+
+    Example:
+        >>> cluster_texts(encoder, texts, 20).save("clusters.csv")  # doctest: +SKIP
+    """
+    texts = as_texts(texts)
+    _check(texts, clusters, algorithm, min_size)  # before the texts are encoded, which takes long
+    rows = _embed(encoder, texts, encode_arguments)
+    return _clustered(texts, rows, clusters, algorithm, min_size, seed, made_by(encoder), {})
+
+
+def cluster_vectors(
+    directory: str | os.PathLike[str],
+    clusters: int | None = None,
+    *,
+    algorithm: Algorithm = "kmeans",
+    min_size: int | None = None,
+    seed: int = 0,
+) -> ClusteredTexts:
+    """Clusters the texts of a directory of vectors, as `cluster_texts` does, without encoding them.
+
+    The column `id` of the result has the user's ids, else the row of the corpus. Further columns are those that were
+    kept with the texts, by their names; a column that has the name of another one of the result is `column:NAME`.
+
+    Args:
+        directory: A directory that `encode_corpus` wrote.
+        clusters: The number of clusters, as in `cluster_texts`.
+        algorithm: As in `cluster_texts`.
+        min_size: As in `cluster_texts`.
+        seed: The seed, as in `cluster_texts`.
+
+    Raises:
+        InputError: As in `cluster_texts` and `textcl.Vectors`; or the rows are parts of long texts.
+
+    Example:
+        >>> cluster_vectors("vectors", 20).save("clusters.csv")  # doctest: +SKIP
+    """
+    vectors = Vectors(directory)
+    vectors.check_whole("clustering")
+    texts = vectors.texts()
+    _check(texts, clusters, algorithm, min_size)
+    rows, columns = vectors.vectors(), _columns(vectors)
+    return _clustered(texts, rows, clusters, algorithm, min_size, seed, made_by(vectors), columns)
+
+
+def assign_texts(
+    encoder: Any, texts: Sequence[str], clusters: str | os.PathLike[str], **encode_arguments: Any
+) -> ClusteredTexts:
+    """Puts further texts into the clusters of an earlier result. Old clusters do not change.
+
+    A text gets the cluster of the nearest centre. If HDBSCAN found the clusters, a text that is further from that
+    centre than every text of the cluster is an outlier.
+
+    Args:
+        encoder: The encoder that embedded the clustered texts.
+        texts: The new texts.
+        clusters: The csv file that `ClusteredTexts.save` wrote; the file with the centres lies beside it.
+        **encode_arguments: Passed on to `encode`.
+
+    Raises:
+        InputError: There is no text, the file with the centres is missing or damaged, or its clusters are of another
+            encoder.
+
+    Example:
+        >>> assign_texts(encoder, new_texts, "clusters.csv").save("new.csv")  # doctest: +SKIP
+    """
+    about, texts = read_clusters(clusters), as_texts(texts)
+    about.check_same(made_by(encoder))
+    return _assigned(texts, _embed(encoder, texts, encode_arguments), about, {})
+
+
+def assign_vectors(directory: str | os.PathLike[str], clusters: str | os.PathLike[str]) -> ClusteredTexts:
+    """Puts the texts of a directory of vectors into the clusters of an earlier result, as `assign_texts` does.
+
+    Args:
+        directory: A directory that `encode_corpus` wrote, with the encoder of the clustered texts.
+        clusters: The csv file that `ClusteredTexts.save` wrote.
+
+    Raises:
+        InputError: As in `assign_texts` and `cluster_vectors`.
+
+    Example:
+        >>> assign_vectors("new-vectors", "clusters.csv").save("new.csv")  # doctest: +SKIP
+    """
+    about, vectors = read_clusters(clusters), Vectors(directory)
+    vectors.check_whole("clustering")
+    about.check_same(made_by(vectors))
+    return _assigned(vectors.texts(), vectors.vectors(), about, _columns(vectors))
+
+
+def smallest_size(texts: int) -> int:
+    """The size of a cluster that HDBSCAN takes by default: half a per cent of the texts, 5 at least and 100 at most."""
+    return min(max(5, texts // 200), 100)
+
+
+def _check(texts: Sequence[str], clusters: int | None, algorithm: str, min_size: int | None) -> None:
+    if algorithm not in ("kmeans", "hdbscan"):
+        raise InputError(f"algorithm must be 'kmeans' or 'hdbscan', not {algorithm!r}.")
+    if algorithm == "kmeans":
+        if min_size is not None:
+            raise InputError("A smallest size of clusters works only with hdbscan; k-means takes a number of clusters.")
+        if clusters is not None:
+            check_number(clusters, len(set(texts)), "distinct texts")
+    elif clusters is not None:
+        raise InputError("hdbscan finds the number of clusters itself; give a smallest size of clusters instead.")
+    if not texts:
+        raise InputError("There is no text to cluster.")
+
+
+def _clustered(
+    texts: list[str],
+    embeddings: np.ndarray,
+    clusters: int | None,
+    algorithm: Algorithm,
+    min_size: int | None,
+    seed: int,
+    origin: dict[str, Any],
+    columns: Mapping[str, Sequence[Any]],
+) -> ClusteredTexts:
+    stability = None
+    if algorithm == "kmeans":
+        if clusters is None:
+            stability = cluster_stability(embeddings, seed=seed)
+            clusters = stability.best
+        means = cluster(embeddings, clusters, seed)
+        found = means.assignments
+        centres = means.centres[: int(found.max()) + 1]  # without empty clusters
+    else:
+        found = density_clusters(embeddings, min_size or smallest_size(len(texts)), seed=seed)
+        centres = np.stack([embeddings[found == number].mean(axis=0) for number in range(int(found.max()) + 1)])
+    placed = place(embeddings, centres, found)
+    keywords = cluster_keywords(texts, found)
+    about = SavedClusters(
+        algorithm=algorithm,
+        centres=np.asarray(centres, np.float32),
+        sizes=np.bincount(found[found >= 0], minlength=len(centres)),
+        reach=placed.reach if algorithm == "hdbscan" else None,
+        names=cluster_names(keywords),
+        keywords=keywords,
+        made_by=origin,
+    )
+    return _result(texts, embeddings, placed, about, stability, columns, seed)
+
+
+def _assigned(
+    texts: list[str], embeddings: np.ndarray, about: SavedClusters, columns: Mapping[str, Sequence[Any]]
+) -> ClusteredTexts:
+    if not texts:
+        raise InputError("There is no text to cluster.")
+    if embeddings.shape[1] != about.centres.shape[1]:
+        raise InputError(
+            f"The clusters are of vectors with {about.centres.shape[1]:,} numbers, but the new ones have "
+            f"{embeddings.shape[1]:,}; use the same encoder."
+        )
+    placed = place(embeddings, about.centres, reach=about.reach)
+    return _result(texts, embeddings, placed, about, None, columns, 0)
+
+
+def _result(
+    texts: list[str],
+    embeddings: np.ndarray,
+    placed: Placement,
+    about: SavedClusters,
+    stability: Stability | None,
+    columns: Mapping[str, Sequence[Any]],
+    seed: int,
+) -> ClusteredTexts:
+    silhouette = mean_silhouette(embeddings, placed.clusters, seed=seed)
+    columns = columns or {"id": range(len(texts))}
+    values = (placed.clusters, placed.confidence, placed.rank, placed.second)
+    return ClusteredTexts(texts, *values, about, silhouette, stability, columns)
+
+
+def _columns(vectors: Vectors) -> dict[str, Sequence[Any]]:
+    ids = vectors.own_ids() or vectors.ids().tolist()
+    return {
+        "id": ids,
+        **{result_name(name, COLUMNS): list(map(plain, vectors.column(name))) for name in vectors.columns},
+    }
+
+
+def _embed(encoder: Any, texts: Sequence[str], encode_arguments: Mapping[str, Any]) -> np.ndarray:
+    rows, row_of = encode_distinct(encoder, texts, **encode_arguments)
+    # float32, because k-means takes twice as long in float64
+    return np.asarray(rows.astype(np.float32)[[row_of[text] for text in texts]])

@@ -1,0 +1,129 @@
+"""What is kept of clusters, so that further texts can be put into them: a sealed JSON file beside the csv file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from textcl.encoder import Encoder
+from textcl.errors import InputError
+from textcl.seals import read_sealed, write_sealed
+from textcl.vectors.vectors import Vectors
+
+FORMAT = 1
+_SAID = {"pooling": "pooling", "max_length": "max_length", "prompt": "prompt", "normalized": "normalisation"}
+
+
+@dataclass(frozen=True)
+class SavedClusters:
+    """The clusters themselves, without their texts.
+
+    Attributes:
+        algorithm: "kmeans" or "hdbscan".
+        centres: The mean of each cluster, (clusters, dim) float32.
+        sizes: The number of texts of each cluster, (clusters,).
+        reach: The largest distance of a text of each cluster to its centre, (clusters,); None for k-means.
+        names: The name of each cluster.
+        keywords: The keywords of each cluster, the best first.
+        made_by: What made the vectors: model, pooling, maximal length, prompt; empty if it is not known.
+    """
+
+    algorithm: str
+    centres: np.ndarray
+    sizes: np.ndarray
+    reach: np.ndarray | None
+    names: list[str]
+    keywords: list[list[str]]
+    made_by: dict[str, Any]
+
+    def check_same(self, other: dict[str, Any]) -> None:
+        """Raises an error if other vectors were made in another way.
+
+        Args:
+            other: What `made_by` returns for them.
+
+        Raises:
+            InputError: They were made by another model or with other settings, so their distances to the centres mean
+                nothing.
+        """
+        if not self.made_by or not other:
+            return
+        if self.made_by["sha256"] != other["sha256"]:
+            raise InputError(
+                f"The clusters are of vectors of {self.made_by['name']}, not of {other['name']} as it is now. Encode "
+                "the new texts with that model, or cluster them anew."
+            )
+        for key, said in _SAID.items():
+            if self.made_by[key] != other[key]:
+                raise InputError(
+                    f"The clusters are of vectors with {said} {self.made_by[key]!r}, but the new ones have "
+                    f"{other[key]!r}. Encode the new texts in the same way, or cluster them anew."
+                )
+
+
+def made_by(source: Any) -> dict[str, Any]:
+    """What makes the vectors of an encoder, or made those of a directory; empty for other objects."""
+    if isinstance(source, Vectors):
+        found: dict[str, Any] = {"name": source.name, "sha256": source.fingerprint}
+        prompt, normalized = source.prompt, source.normalized
+    elif isinstance(source, Encoder):
+        found = {"name": source.name, "sha256": source.fingerprint(settings=False)}
+        prompt, normalized = source.prompts.get(source.default_prompt_name or "") or "", source.normalize
+    else:
+        return {}
+    settings = {"pooling": source.pooling, "max_length": source.max_length}
+    return {**found, **settings, "prompt": prompt, "normalized": normalized}
+
+
+def centres_file(path: str | os.PathLike[str]) -> Path:
+    """The file with the centres that belongs to a csv file of clusters: clusters.centres.json for clusters.csv."""
+    return Path(path).with_suffix(".centres.json")
+
+
+def save_clusters(path: str | os.PathLike[str], clusters: SavedClusters) -> None:
+    """Writes clusters to the file that belongs to a csv file, atomically and sealed."""
+    value = {
+        "format": FORMAT,
+        "algorithm": clusters.algorithm,
+        "made_by": clusters.made_by,
+        "names": clusters.names,
+        "keywords": clusters.keywords,
+        "sizes": clusters.sizes.tolist(),
+        "reach": None if clusters.reach is None else clusters.reach.tolist(),
+        # nine digits give back each float32 exactly
+        "centres": [[float(f"{number:.9g}") for number in row] for row in clusters.centres.tolist()],
+    }
+    write_sealed(centres_file(path), value)
+
+
+def read_clusters(path: str | os.PathLike[str]) -> SavedClusters:
+    """The clusters that belong to a csv file.
+
+    Raises:
+        InputError: There is no such file, it is damaged, or another version of textcl wrote it.
+    """
+    file = centres_file(path)
+    if not Path(path).is_file():
+        raise InputError(f"There is no file {path}; name a csv file that textcl cluster wrote.")
+    try:
+        value = read_sealed(file)
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} has no file {file.name} beside it. textcl cluster writes both; keep them together, or cluster "
+            "anew."
+        ) from None
+    if value.get("format") != FORMAT or "centres" not in value:
+        raise InputError(f"{file} was not written by this version of textcl cluster; cluster the old texts anew.")
+    return SavedClusters(
+        algorithm=value["algorithm"],
+        centres=np.array(value["centres"], np.float32),
+        sizes=np.array(value["sizes"]),
+        reach=None if value["reach"] is None else np.array(value["reach"]),
+        names=value["names"],
+        keywords=value["keywords"],
+        made_by=value["made_by"],
+    )

@@ -1,0 +1,69 @@
+"""Clusters as text: how their number was found, what their silhouette means, and the tree in which they merge."""
+
+from collections.abc import Sequence
+
+from textcl.metrics.clustering import Merge
+from textcl.metrics.stability import Stability
+from textcl.report.tables import table
+
+BAR = 30  # characters of the longest bar
+# From this mean silhouette on, what it says of the clusters. Those of classes that people made are 0.05 to 0.15.
+_MEANINGS = (
+    (0.5, "the clusters lie clearly apart."),
+    (0.25, "the clusters can be told apart, and some overlap."),
+    (0.05, "the clusters overlap, as topics of short texts mostly do."),
+    (-1.0, "the clusters run into each other: read them as a rough order of the texts."),
+)
+
+
+def silhouette_sentence(silhouette: float | None) -> str:
+    """What a mean silhouette means, in one sentence."""
+    if silhouette is None:
+        return "The silhouette is not defined: it needs two clusters with texts, and two texts in one of them."
+    meaning = next(words for least, words in _MEANINGS if silhouette >= least)
+    nearer, other = ("its own", "the next") if silhouette >= 0 else ("the next", "its own")
+    return (
+        f"Silhouette {silhouette:.2f} (−1 to 1): on average, a text is about {100 * abs(silhouette):.0f} % nearer to "
+        f"the texts of {nearer} cluster than to those of {other} cluster; {meaning}"
+    )
+
+
+def stability_lines(stability: Stability) -> list[str]:
+    """The curve by which the number of clusters was chosen, as a table with bars."""
+    rows = []
+    for number, agreement, null in zip(stability.numbers, stability.agreement, stability.null, strict=True):
+        bar = "█" * round(BAR * max(agreement - null, 0)) + ("  ← chosen" if number == stability.best else "")
+        rows.append([str(number), f"{agreement:.2f}", f"{null:.2f}", f"{agreement - null:.2f}", bar])
+    found = (
+        f"{stability.best} clusters come back best on other texts of the same kind. Agreement of k-means on two halves "
+        "of the texts, beside that on permuted values without clusters (1: the same clusters; 0: chance):"
+    )
+    if not stability.shown:
+        found = (
+            "No number of clusters is more stable than in permuted values without clusters: these texts show no clear "
+            f"groups. {stability.best} clusters are taken. Agreement (1: the same clusters; 0: chance):"
+        )
+    lines = table(["clusters", "agreement", "permuted", "difference", ""], rows).splitlines()
+    return [found, *(line.rstrip() for line in lines)]
+
+
+def tree_lines(names: Sequence[str], merges: Sequence[Merge]) -> list[str]:
+    """The hierarchy as lines: each branch says how much of the variance between clusters lies between its two parts.
+
+    Args:
+        names: What is written at each leaf.
+        merges: What `merge_clusters` returned for them.
+    """
+    parts = {each.merged: each for each in merges}
+    lines: list[str] = []
+    waiting = [(len(names) + len(merges) - 1, "", "")]  # node, beginning of its line, beginning of those below it
+    while waiting:
+        node, head, below = waiting.pop()
+        if node not in parts:
+            lines.append(f"{head}{names[node]}")
+            continue
+        merge = parts[node]
+        lines.append(f"{head}{100 * merge.height:.1f} %")
+        waiting.append((merge.second, f"{below}└ ", f"{below}  "))
+        waiting.append((merge.first, f"{below}├ ", f"{below}│ "))
+    return lines

@@ -1,0 +1,123 @@
+"""What clusters of texts are about: their keywords, and a name for each cluster."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from textcl.errors import InputError
+from textcl.texts import as_texts
+from textcl.vectors.bm25 import word_pattern
+
+MORE_FREQUENT = 3.0  # in a cluster than outside of it, at least, for a word to be a keyword
+FEW = 0.1  # of the other clusters may have a word of a name among their keywords
+
+
+def cluster_keywords(texts: Sequence[str], clusters: Sequence[int] | np.ndarray, most: int = 10) -> list[list[str]]:
+    """The words that tell each cluster from the others, by class-based TF-IDF (Grootendorst 2022).
+
+    The weight of a word in a cluster is the share of the cluster's texts that have the word, times ln(1 + A / f), with
+    f the number of all texts that have it, and A the mean over clusters of the sum of these numbers. A word counts once
+    in a text, so that one long text cannot decide. A keyword is at least three times as frequent in its cluster as in
+    all other texts; so no list of stop words is needed, in any language. It is in two texts of the cluster or more, if
+    the cluster has at least four. Words are runs of two or more letters, digits and underscores, but not numbers. Of
+    two words with the same beginning and different endings, such as query and queries, only the better one is given.
+
+    Args:
+        texts: The texts.
+        clusters: The cluster of each text, (texts,), counted from 0; −1: an outlier, which counts as another text.
+        most: The largest number of keywords of a cluster.
+
+    Returns:
+        The keywords of each cluster, the best first. A cluster may have fewer, or none.
+
+    Raises:
+        InputError: There are not as many clusters as texts, or a text is not a string.
+
+    Example:
+        >>> cluster_keywords(["a red cat", "the red cat", "a big dog", "the big dog"], [0, 0, 1, 1])
+        [['cat', 'red'], ['big', 'dog']]
+    """
+    texts, numbers = as_texts(texts), np.asarray(clusters, np.int64)
+    if len(texts) != len(numbers):
+        raise InputError(f"There are {len(texts):,} texts and {len(numbers):,} clusters; each text needs one.")
+    count = int(numbers.max(initial=-1)) + 1
+    inside: list[Counter[str]] = [Counter() for _ in range(count)]
+    everywhere: Counter[str] = Counter()
+    for text, number in zip(texts, numbers.tolist(), strict=True):
+        words = _words(text)
+        everywhere.update(words)
+        if number >= 0:
+            inside[number].update(words)
+    sizes = np.bincount(numbers[numbers >= 0], minlength=count)
+    average = sum(map(Counter.total, inside)) / max(count, 1)
+    found = []
+    for size, own in zip(sizes.tolist(), inside, strict=True):
+        weights = {
+            word: times / size * np.log1p(average / everywhere[word])
+            for word, times in own.items()
+            if times >= (2 if size >= 4 else 1)
+            and times * (len(texts) - size) >= MORE_FREQUENT * size * (everywhere[word] - times)
+        }
+        ordered = sorted(weights, key=lambda word: (-weights[word], word))
+        found.append(_different(ordered, most))
+    return found
+
+
+def cluster_names(keywords: Sequence[Sequence[str]]) -> list[str]:
+    """A name for each cluster: its two best keywords that few other clusters have.
+
+    At most a tenth of the other clusters have such a word among their keywords; if a cluster has fewer than two such
+    words, its best other keywords follow. Names are unique: if a name is taken, the next keyword is added.
+
+    Args:
+        keywords: The keywords of each cluster, the best first.
+
+    Returns:
+        The names, such as "excel, vba"; "cluster 3" if cluster 3 has no keyword.
+
+    Example:
+        >>> cluster_names([["file", "excel", "vba"], ["file", "bash", "shell"], []])
+        ['excel, vba', 'bash, shell', 'cluster 2']
+    """
+    having = Counter(word for each in keywords for word in set(each))
+    few = int(FEW * (len(keywords) - 1))
+    names: list[str] = []
+    for number, each in enumerate(keywords):
+        ordered = sorted(each, key=lambda word: having[word] - 1 > few)
+        for length in range(2, len(ordered) + 1):
+            if (name := ", ".join(ordered[:length])) not in names:
+                break
+        else:
+            name = ", ".join(ordered[:2])
+            name = f"{name} ({number})" if name in names else name or f"cluster {number}"
+        names.append(name)
+    return names
+
+
+def _words(text: str) -> set[str]:
+    return {word for word in re.findall(word_pattern(), text.casefold()) if not word.isdigit()}
+
+
+def _different(ordered: Sequence[str], most: int) -> list[str]:
+    """The first `most` words, without those that differ from an earlier one in the ending only."""
+    kept: list[str] = []
+    for word in ordered:
+        if len(kept) == most:
+            break
+        if not any(_same_stem(word, other) for other in kept):
+            kept.append(word)
+    return kept
+
+
+def _same_stem(one: str, other: str) -> bool:
+    """Whether two words have at least four letters in common at their beginning, and then at most three each."""
+    shared = 0
+    for mine, theirs in zip(one, other, strict=False):
+        if mine != theirs:
+            break
+        shared += 1
+    return shared >= 4 and max(len(one), len(other)) - shared <= 3
