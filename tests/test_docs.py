@@ -26,7 +26,8 @@ from textcl.runs.flags import FlagParser
 from textcl.runs.recipe import RECIPES, load_recipe, resolve
 
 DOCS = REPOSITORY / "docs"
-PAGES = [REPOSITORY / "README.md", *sorted(DOCS.rglob("*.md"))]
+SKILL = REPOSITORY / "skills" / "textcl" / "SKILL.md"
+PAGES = [REPOSITORY / "README.md", SKILL, REPOSITORY / "llms.txt", *sorted(DOCS.rglob("*.md"))]
 NAMES = [str(page.relative_to(REPOSITORY)) for page in PAGES]
 SHIPPED = {path.stem for path in RECIPES.glob("*.yaml")}
 
@@ -185,7 +186,7 @@ def test_every_page_is_in_the_navigation_once() -> None:
         return [page for entry in entries for page in ([entry] if isinstance(entry, str) else pages(entry))]
 
     navigation = yaml.safe_load((REPOSITORY / "mkdocs.yml").read_text())["nav"]
-    assert sorted(pages(navigation)) == sorted(str(page.relative_to(DOCS)) for page in PAGES[1:])
+    assert sorted(pages(navigation)) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
 
 
 @pytest.mark.parametrize("method", METHODS)
