@@ -202,7 +202,9 @@ class Plain(torch.nn.Module):
 
     def __init__(self, outputs: int) -> None:
         super().__init__()
-        self.backbone = AutoModel.from_pretrained(BUNDLED, hidden_dropout_prob=0, attention_probs_dropout_prob=0)
+        self.backbone = AutoModel.from_pretrained(
+            BUNDLED, hidden_dropout_prob=0, attention_probs_dropout_prob=0, dtype=torch.float32
+        )
         set_seed(1)
         self.layer = torch.nn.Linear(self.backbone.config.hidden_size, outputs)
         torch.nn.init.normal_(self.layer.weight, std=0.02)
@@ -259,14 +261,14 @@ def short_pairs(evaluation_sets: Path) -> FinetuneTask:
 
 @pytest.mark.parametrize("outputs", [2, 1], ids=["classification", "regression"])
 def test_a_plain_loop_of_transformers_gives_the_same(short_pairs: FinetuneTask, outputs: int, tmp_path: Path) -> None:
-    """Without dropout, because textcl draws its own masks. A regression shows small differences, and a rate matters."""
+    """Without dropout, because textcl draws its own masks. A regression shows small differences."""
     train, scored = short_pairs.train, short_pairs.scored["test"]
-    rate = 5e-5
+    rate = 5e-5 if outputs == 1 else 5e-4  # with the higher rate both classes are predicted often
     encoder = Encoder.from_pretrained("bundled", dropout=0)
     found = train_and_predict(encoder, outputs, train, {"test": scored}, rate=rate, seed=1, max_length=40)["test"]
     expected = plain_predictions(train, scored, outputs, rate, tmp_path)
     if outputs == 1:
-        assert np.allclose(found, expected, atol=1e-4)
+        assert np.allclose(found, expected, rtol=0, atol=2e-6)
         assert np.std(found) > 1e-2
     else:
         assert found == expected.tolist()
@@ -292,7 +294,6 @@ def test_the_result(tuned: tuple[Encoder, Path, Result]) -> None:
     assert [scored["accuracy"] for scored in entry["by_seed"].values()] == pytest.approx(each)
     assert entry["score"] == result.primary == result.average["finetune"] == pytest.approx(np.mean(each))
     assert entry["over_seeds"]["accuracy"]["sd"] == pytest.approx(np.std(each, ddof=1))
-    assert entry["score"] > 80  # a word gives the label away
     by_rate = entry["chosen"]["by_rate"]
     assert list(by_rate) == ["2e-05", "3e-05", "5e-05"]
     assert entry["chosen"]["rate"] == float(max(by_rate, key=lambda rate: by_rate[rate]))
@@ -329,21 +330,25 @@ def test_a_rate_is_chosen_on_a_tenth_that_is_not_trained_on(
     assert entry["score"] == 100
 
 
-def test_permuted_labels_cannot_be_learnt(glue: Path, tmp_path: Path) -> None:
-    """The negative control of the result above: with labels at random it is at chance on other examples."""
+def test_a_word_is_learnt_and_permuted_labels_are_not(glue: Path) -> None:
+    """A word gives the label away. The negative control, with labels at random, is at chance on other examples."""
     (task,) = read_finetune(f"glue:{glue / 'SST-2'}")
-    labels = np.random.default_rng(1).permutation(task.train.labels).tolist()
-    train = Examples(task.train.first, [], labels)
+    permuted = np.random.default_rng(1).permutation(task.train.labels).tolist()
     encoder = Encoder.from_pretrained("bundled")
-    found = train_and_predict(encoder, 2, train, {"dev": task.scored["dev"]}, rate=5e-5, seed=0, max_length=128)["dev"]
-    assert 20 < scores(["accuracy"], task.scored["dev"].labels, found)["accuracy"] < 80
+    found = []
+    for labels in (task.train.labels, permuted):
+        train = Examples(task.train.first, [], labels)
+        predicted = train_and_predict(encoder, 2, train, task.scored, rate=5e-4, seed=0, max_length=128)["dev"]
+        found.append(scores(["accuracy"], task.scored["dev"].labels, predicted)["accuracy"])
+    assert found[0] > 90
+    assert 20 < found[1] < 80
 
 
 def test_neither_the_encoder_nor_the_users_generators_are_changed(glue: Path, tmp_path: Path) -> None:
     encoder = Encoder.from_pretrained(tiny_encoder_directory(tmp_path / "bert"))
     before, fingerprint = copy.deepcopy(encoder.state_dict()), encoder.fingerprint()
     states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
-    first = Finetune(f"glue:{glue / 'RTE'}", seeds=1)(encoder).to_dict()
+    entry = Finetune(f"glue:{glue / 'RTE'}", seeds=1)(encoder).results["finetune-rte"]
     assert torch.equal(torch.get_rng_state(), states[0])
     assert np.array_equal(np.random.get_state()[1], states[1])
     assert random.getstate() == states[2]
@@ -351,21 +356,28 @@ def test_neither_the_encoder_nor_the_users_generators_are_changed(glue: Path, tm
     assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
     assert not encoder.training
     torch.manual_seed(9)
-    assert Finetune(f"glue:{glue / 'RTE'}", seeds=1)(encoder).to_dict() == first
+    (task,) = read_finetune(f"glue:{glue / 'RTE'}")
+    rate = entry["chosen"]["rate"]
+    again = train_and_predict(encoder, 2, task.train, task.scored, rate=rate, seed=0, max_length=66)["dev"]
+    assert again == entry["predictions"]["0"]
 
 
-def test_every_task_is_trained(glue: Path, tmp_path: Path) -> None:
-    """All eight, with a tiny encoder without token types, beside another evaluator."""
+def test_each_kind_of_task_is_trained(glue: Path, tmp_path: Path) -> None:
+    """One text and two, two classes and three, a regression, and two dev sets."""
     directory = tiny_encoder_directory(tmp_path / "bert")
-    own = Finetune(f"glue:{glue}", seeds=1, max_length=24)
+    for name in ("CoLA", "MRPC", "STS-B", "MNLI"):
+        (tmp_path / "some").mkdir(exist_ok=True)
+        (tmp_path / "some" / name).symlink_to(glue / name)
+    own = Finetune(f"glue:{tmp_path / 'some'}", seeds=1, max_length=24)
     result = evaluate(directory, "", evaluators=[own])
-    assert list(result.results) == [
-        f"finetune-{name}" for name in ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "mnli-mm", "qnli", "rte")
-    ]
     figures = {name: list(entry["over_seeds"])[1:] for name, entry in result.results.items()}
-    assert figures["finetune-cola"] == ["matthews"]
-    assert figures["finetune-stsb"] == ["pearson", "spearman"]
-    assert figures["finetune-qqp"] == ["accuracy", "f1"]
+    assert figures == {
+        "finetune-cola": ["matthews"],
+        "finetune-mrpc": ["accuracy", "f1"],
+        "finetune-stsb": ["pearson", "spearman"],
+        "finetune-mnli": ["accuracy"],
+        "finetune-mnli-mm": ["accuracy"],
+    }
     stsb = result.results["finetune-stsb"]
     assert stsb["score"] == pytest.approx(
         50 * sum(SKLEARN[name](stsb["labels"], stsb["predictions"]["0"]) for name in ("pearson", "spearman"))
@@ -428,8 +440,7 @@ def test_an_interrupted_run_goes_on_with_the_next_training(
     assert trained[6:] == [(rate, 2)]
     assert {seed: more["predictions"][seed] for seed in ("0", "1")} == first["predictions"]
     run(1, examples=55)  # other data
-    run(1, max_length=16)  # another convention
-    assert len(trained) == 7 + 8
+    assert len(trained) == 7 + 4
 
 
 # the command
@@ -528,7 +539,7 @@ def test_the_bootstrap_over_examples_is_the_slow_one(metrics: list[str]) -> None
     generator = np.random.default_rng(2)
     labels = generator.integers(2, size=80)
     one, two = ([np.where(generator.random(80) < wrong, 1 - labels, labels) for _ in range(2)] for wrong in (0.4, 0.2))
-    found = over_examples(metrics, labels.tolist(), one, two, draws=300, seed=4)
+    found = over_examples(metrics, labels.tolist(), one, two, draws=60, seed=4)
 
     def difference(rows: np.ndarray) -> float:
         before, after = (
@@ -537,15 +548,15 @@ def test_the_bootstrap_over_examples_is_the_slow_one(metrics: list[str]) -> None
         )
         return 100 * float(after - before)
 
-    rows = np.random.default_rng(4).integers(80, size=(300, 80))
+    rows = np.random.default_rng(4).integers(80, size=(60, 80))
     drawn = [difference(each) for each in rows]
     low, high = np.quantile(drawn, [0.025, 0.975], method="weibull")
     assert found.mean == pytest.approx(difference(np.arange(80)))
     assert (found.low, found.high) == pytest.approx((low, high))
     tail = min(np.mean(np.array(drawn) <= 0), np.mean(np.array(drawn) >= 0))
-    assert found.p_value == pytest.approx(2 * (tail + 1 / 300))
+    assert found.p_value == pytest.approx(2 * (tail + 1 / 60))
     assert found.basis == "examples"
-    opposite = over_examples(metrics, labels.tolist(), two, one, draws=300, seed=4)
+    opposite = over_examples(metrics, labels.tolist(), two, one, draws=60, seed=4)
     assert (opposite.mean, opposite.low) == pytest.approx((-found.mean, -found.high))
     assert over_examples(metrics, labels.tolist(), one, one, draws=50).p_value == 1
     with pytest.raises(InputError, match="at least ten"):
@@ -557,8 +568,8 @@ def test_the_bootstrap_over_examples_is_the_slow_one(metrics: list[str]) -> None
 def test_equal_models_differ_one_time_in_twenty() -> None:
     generator = np.random.default_rng(0)
     shown = 0
-    for _ in range(300):
+    for _ in range(200):
         labels = generator.integers(2, size=150)
         one, two = (np.where(generator.random(150) < 0.25, 1 - labels, labels) for _ in range(2))
         shown += over_examples(["matthews"], labels, [one], [two], draws=200).shown
-    assert 3 <= shown <= 27  # 15 are expected, with a standard error of 3.8
+    assert 1 <= shown <= 20  # 10 are expected, with a standard error of 3.1
