@@ -362,6 +362,7 @@ def test_neither_the_encoder_nor_the_users_generators_are_changed(glue: Path, tm
     assert again == entry["predictions"]["0"]
 
 
+@pytest.mark.slow
 def test_each_kind_of_task_is_trained(glue: Path, tmp_path: Path) -> None:
     """One text and two, two classes and three, a regression, and two dev sets."""
     directory = tiny_encoder_directory(tmp_path / "bert")
