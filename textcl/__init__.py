@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from textcl.errors import InputError
     from textcl.evaluation import (
         Clustering,
+        Finetune,
         Geometry,
         LabelFree,
         LabelledPairs,
@@ -89,6 +90,7 @@ _ROOMS = {
     "ContrastiveTrainingArguments": "textcl.training",
     "MethodCallback": "textcl.training",
     "Clustering": "textcl.evaluation",
+    "Finetune": "textcl.evaluation",
     "Geometry": "textcl.evaluation",
     "STSBenchmark": "textcl.evaluation",
     "STSSuite": "textcl.evaluation",
@@ -137,6 +139,7 @@ __all__ = [
     "CorpusIndex",
     "DeCLUTR",
     "Encoder",
+    "Finetune",
     "Geometry",
     "InfoNCE",
     "InputError",

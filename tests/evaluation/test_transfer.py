@@ -19,6 +19,7 @@ from support.process_pool import ProcessPool
 from support.tiny import TEXTS, HashedWords, tiny_encoder_directory
 
 from textcl.cli.main import main
+from textcl.data.catalogue import load_manifest
 from textcl.data.transfer import CLASSIFICATIONS, PROBING_TASKS, TRANSFER_TASKS, Examples, read_transfer
 from textcl.encoder import Encoder
 from textcl.errors import InputError
@@ -476,6 +477,107 @@ def test_the_regressor_equals_the_slow_loop(in_float64: None, monkeypatch: pytes
     assert "STS-B regression" in result.table()
 
 
+# SNLI
+
+
+def write_snli(folder: Path, splits: dict[str, list[tuple[str, str, str]]], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """SentEval's files of SNLI with few pairs, and a catalogue that expects as many."""
+    for split, pairs in splits.items():
+        for name, lines in zip(("s1", "s2", "labels"), zip(*pairs, strict=True), strict=True):
+            path = folder / "SNLI" / f"{name}.{split}"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes("".join(f"{line}\n" for line in lines).encode("latin-1"))
+    for file in load_manifest()["sets"]["SNLI"]["files"]:
+        if "rows" in file:
+            monkeypatch.setitem(file, "rows", len(splits[file["split"]]))
+    return folder
+
+
+def snli_of(labels: np.ndarray, parts: dict[str, slice]) -> dict[str, list[tuple[str, str, str]]]:
+    """Pairs of the numbers 2 i and 2 i + 1, which `Points` embeds, with the class of each pair."""
+    names = ("entailment", "neutral", "contradiction")
+    pairs = [(str(2 * i), str(2 * i + 1), names[label]) for i, label in enumerate(labels)]
+    return {split: pairs[places] for split, places in parts.items()}
+
+
+def test_snli_is_read_in_sentevals_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the words of the second sentence, then of the first, then by the name of the class; equal keys keep theirs."""
+    pairs = [
+        ("a  b c", "one two", "neutral"),
+        ("a b\u0085 d", "three four", "entailment"),
+        ("caf\u00e9", "five six seven", "contradiction"),
+        ("e", "eight nine", "neutral"),
+        ("f g h", "ten eleven", "contradiction"),
+        ("i j k", "x y", "neutral"),
+    ]
+    folder = write_snli(tmp_path, {"train": pairs, "dev": pairs[:1], "test": pairs[1:2]}, monkeypatch)
+    splits = read_transfer("SNLI", folder)
+    assert {split: len(each) for split, each in splits.items()} == {"train": 6, "dev": 1, "test": 1}
+    train = splits["train"]
+    assert train.first == ["e", "f g h", "a b d", "a b c", "i j k", "caf\u00e9"]
+    assert train.second == ["eight nine", "ten eleven", "three four", "one two", "x y", "five six seven"]
+    assert train.labels == [1, 2, 0, 1, 1, 2]
+
+
+def test_wrong_files_of_snli_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match=r"SNLI is not installed: there is no file .*s1\.train\. Run `textcl data imp"):
+        read_transfer("SNLI", tmp_path)
+    pairs = [("a", "b", "neutral")] * 3
+    with pytest.MonkeyPatch.context() as patch:
+        write_snli(tmp_path, dict.fromkeys(("train", "dev", "test"), pairs), patch)
+        (tmp_path / "SNLI" / "s2.dev").write_text("b\nb\n")
+        with pytest.raises(InputError, match=r"s1\.dev, s2\.dev, labels\.dev have 3, 2 and 3 lines"):
+            read_transfer("SNLI", tmp_path)
+        (tmp_path / "SNLI" / "labels.train").write_text("neutral\n-\nneutral\n")
+        with pytest.raises(InputError, match=r"labels\.train, line 2: this is not a valid line of SNLI: '-'"):
+            read_transfer("SNLI", tmp_path)
+    (tmp_path / "SNLI" / "labels.train").write_text("neutral\n" * 3)
+    with pytest.raises(InputError, match=r"labels\.train has 3 texts, but 549,367 are expected"):
+        read_transfer("SNLI", tmp_path)
+
+
+def test_snli_equals_the_slow_loop(tmp_path: Path, in_float64: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four parts of a pair, no regularisation, and a check after each of at most 16 passes."""
+    rows, _ = noise(480, 2, dim=4)
+    generator = np.random.default_rng(3)
+    u, v = rows[::2].astype(np.float64), rows[1::2].astype(np.float64)
+    pairs = np.c_[u, v, u * v, np.abs(u - v)]
+    labels = (pairs @ generator.normal(size=(16, 3)) + generator.normal(size=(240, 3)) * 3).argmax(axis=1)
+    parts = {"train": slice(0, 160), "dev": slice(160, 200), "test": slice(200, 240)}
+    folder = write_snli(tmp_path, snli_of(labels, parts), monkeypatch)
+    names = np.array(["entailment", "neutral", "contradiction"])
+    # all sentences have one word, so that only the name of the class orders them
+    order = {split: places.start + np.argsort(names[labels[places]], kind="stable") for split, places in parts.items()}
+    for tenacity in (5, 100):  # stopped early, and by the number of passes
+        monkeypatch.setitem(transfer.SETTINGS, "test", (10, Training("adam", 4, tenacity, passes=4)))
+        task = Transfer(["SNLI"], folder)
+        how = Training("adam", 4, tenacity, passes=1, most_passes=15)
+        dev = pairs[order["dev"]], labels[order["dev"]]
+        layer, best = slow_fit(pairs[order["train"]], labels[order["train"]], dev, 1e-9, how)
+        result = task(Points(rows))
+        entry = result.results["SNLI"]
+        assert entry["dev_accuracy"] == round(100 * best, 2)
+        assert entry["accuracy"] == slow_score(layer, pairs[order["test"]], labels[order["test"]])[0]
+        assert 40 < entry["accuracy"] < 95
+        assert entry["chosen"] == 1e-9
+        convention = result.provenance["tasks"]["SNLI"]["convention"]
+        assert (convention["passes"], convention["most_passes"], convention["weight_decay"]) == (1, 15, [1e-9])
+    assert evaluate(Points(rows), "snli", data_dir=folder).results["SNLI"].keys() == entry.keys()
+
+
+def test_fast_snli_is_scikit_learns_without_a_penalty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, labels = noise(1200, 3, dim=3, spread=6)
+    labels = labels[:600]
+    parts = {"train": slice(0, 400), "dev": slice(400, 500), "test": slice(500, 600)}
+    folder = write_snli(tmp_path, snli_of(labels, parts), monkeypatch)
+    u, v = rows[::2].astype(float), rows[1::2].astype(float)
+    pairs = np.c_[u, v, u * v, np.abs(u - v)]
+    reference = LogisticRegression(C=1e9, tol=1e-8, max_iter=100_000).fit(pairs[:400], labels[:400])
+    entry = Transfer(["SNLI"], folder, mode="fast")(Points(rows)).results["SNLI"]
+    assert entry["accuracy"] == pytest.approx(100 * reference.score(pairs[500:], labels[500:]), abs=1.01)
+    assert entry["chosen"] == 1e9
+
+
 # the real files
 
 
@@ -883,5 +985,5 @@ def test_every_task_has_a_name_on_the_command_line() -> None:
     assert TASKS["transfer"] == TRANSFER_TASKS == ("MR", "CR", "SUBJ", "MPQA", "SST2", "TREC", "MRPC")
     named = {name for names in TASKS.values() for name in names}
     assert set(CLASSIFICATIONS) <= named
-    names = {"mr", "cr", "subj", "mpqa", "sst2", "sst5", "trec", "mrpc", "sick-e", "probing"}
+    names = {"mr", "cr", "subj", "mpqa", "sst2", "sst5", "trec", "mrpc", "sick-e", "snli", "probing"}
     assert names | {"sickr-regression", "stsb-regression"} <= set(TASKS)

@@ -1,9 +1,10 @@
-"""`textcl eval MODEL [--tasks sts,mr] [--mode fast] [--beir FOLDER] [--retrieval hybrid] [--json PATH|-]`"""
+"""`textcl eval MODEL [--tasks sts,mr] [--mode fast] [--beir FOLDER] [--finetune mrpc,sst2] [--json PATH|-]`"""
 
 import logging
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from textcl.cli.main import Parser, within
 from textcl.cli.output import add_json_flag, check_json, show
@@ -32,7 +33,8 @@ def main(arguments: Sequence[str]) -> None:
     add_model_flags(parser)
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster if the hardware supports it")
     parser.add_argument(
-        "--tasks", help="such as sts,clustering,transfer or mr (default: sts, or none with retrieval data)"
+        "--tasks",
+        help="such as sts,clustering,transfer or mr (default: sts, or none with retrieval data or --finetune)",
     )
     parser.add_argument(
         "--data-dir", help="folder of the sets (default: $TEXTCL_DATA, ./senteval_data or the user's cache)"
@@ -58,6 +60,19 @@ def main(arguments: Sequence[str]) -> None:
         "it out if its text is the query's too; else rank it)",
     )
     add_retrieval_flags(own)
+    tuning = parser.add_argument_group("fine-tuning of the whole encoder, with a layer on top")
+    tuning.add_argument(
+        "--finetune",
+        metavar="TASKS",
+        help="mrpc, sst2 or glue:FOLDER, with commas between them; FOLDER has folders such as CoLA and RTE, or is one",
+    )
+    tuning.add_argument("--finetune-seeds", type=within(Count), metavar="N", help="models for each task (default: 3)")
+    tuning.add_argument(
+        "--finetune-examples",
+        type=within(Count),
+        metavar="N",
+        help="train on at most N random examples of each task (default: all, but 5000 of sst2)",
+    )
     add_json_flag(parser)
     given = parser.parse_args(arguments)
     check_json(given.json)
@@ -66,19 +81,31 @@ def main(arguments: Sequence[str]) -> None:
     if any(files) and (given.beir or not all(files)):
         raise InputError("Retrieval needs --queries, --documents and --relevance together, or only --beir.")
 
-    tasks = given.tasks or ("" if any(files) or given.beir else "sts")
+    tasks = given.tasks or ("" if any(files) or given.beir or given.finetune else "sts")
     _check_use(given, tasks)
     options = check_retrieval_flags(given)
     if given.identical_ids:
         options["identical_ids"] = given.identical_ids
 
-    from textcl.evaluation import Retrieval, evaluate
+    from textcl.evaluation import Finetune, Retrieval, evaluate
 
-    own_data = []
+    own_data: list[Any] = []
+    cache = given.cache or _own_cache()
     if given.beir:
         own_data = [Retrieval.from_folder(given.beir, given.split or "test", **options)]
     elif all(files):
         own_data = [Retrieval.from_files(*files, **options)]
+    if given.finetune:
+        length = {"max_length": given.max_length} if given.max_length else {}
+        tuned = Finetune(
+            given.finetune,
+            given.data_dir,
+            seeds=given.finetune_seeds or 3,
+            examples=given.finetune_examples,
+            cache=cache,
+            **length,
+        )
+        own_data.append(tuned)
     result = evaluate(
         given.model,
         tasks,
@@ -90,7 +117,7 @@ def main(arguments: Sequence[str]) -> None:
         bf16=given.bf16,
         mode=given.mode or "senteval",
         setting=given.setting or "test",
-        cache=given.cache or _own_cache(),
+        cache=cache,
     )
     show(result.to_dict(), result.table(), given.json)
 
@@ -103,17 +130,33 @@ def _check_use(given: Namespace, tasks: str) -> None:
     named = task_names(tasks) if tasks else []
     transfers = any(name in (*CLASSIFICATIONS, *REGRESSIONS) for name in named)
     retrieval = bool(given.beir or given.queries)
-    encoder = bool(named) or given.retrieval != "bm25"
+    encoder = bool(named) or bool(given.finetune) or given.retrieval != "bm25"
+    encodes = bool(named) or (retrieval and given.retrieval != "bm25")
     used_by: list[tuple[bool, str, tuple[str, ...]]] = [
-        (transfers, "is for transfer tasks; name some, such as --tasks transfer", ("mode", "setting", "cache")),
+        (transfers, "is for transfer tasks; name some, such as --tasks transfer", ("mode", "setting")),
+        (
+            transfers or bool(given.finetune),
+            "is for transfer tasks and --finetune; name some, such as --tasks transfer",
+            ("cache",),
+        ),
+        (bool(given.finetune), "is for --finetune; give it", ("finetune_seeds", "finetune_examples")),
         (bool(given.beir), "is for --beir; give it", ("split",)),
         (
             retrieval,
             "is for retrieval; give --beir, or --queries, --documents and --relevance",
             ("identical_ids", "retrieval", "bm25_weight", "language"),
         ),
-        (bool(named), "is for tasks with installed sets; name some, such as --tasks sts", ("data_dir",)),
+        (
+            bool(named or given.finetune),
+            "is for tasks with installed sets; name some, such as --tasks sts",
+            ("data_dir",),
+        ),
         (encoder, "has no effect on BM25, which reads words", ("pooling", "max_length", "batch_size", "bf16")),
+        (
+            encodes or not given.finetune,
+            "has no effect on fine-tuning, which trains in float32 with batches of 32",
+            ("batch_size", "bf16"),
+        ),
     ]
     for used, why, names in used_by:
         for name in names:

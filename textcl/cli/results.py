@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> None:
         nargs=2,
         metavar=("A", "B"),
         help="whether B is better than A: two rows over seeds, two encoders over pairs, or two files of eval --json "
-        "over retrieval queries",
+        "over retrieval queries or the examples of fine-tuned tasks",
     )
     parser.add_argument("--pairs", metavar="ENCODER", help="gold score and cosine of every STS pair, as csv")
     parser.add_argument("--data-dir", metavar="FOLDER", help="folder of the evaluation sets")

@@ -27,10 +27,11 @@ PROBING_TASKS = {
     "CoordinationInversion": "coordination_inversion.txt",
 }
 REGRESSIONS = ("SICKRelatedness-regression", "STSBenchmark-regression")
-CLASSIFICATIONS = (*TRANSFER_TASKS, "SST5", "SICKEntailment", *PROBING_TASKS)
+CLASSIFICATIONS = (*TRANSFER_TASKS, "SST5", "SICKEntailment", "SNLI", *PROBING_TASKS)
 
 _TREC_CLASSES = ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
 _ENTAILMENT = ("CONTRADICTION", "NEUTRAL", "ENTAILMENT")
+_SNLI = ("entailment", "neutral", "contradiction")
 _SST = {"train": "sentiment-train", "dev": "sentiment-dev", "test": "sentiment-test"}
 _SICK = {"train": "SICK_train.txt", "dev": "SICK_trial.txt", "test": "SICK_test_annotated.txt"}
 _STSB = {"train": "sts-train.csv", "dev": "sts-dev.csv", "test": "sts-test.csv"}
@@ -86,6 +87,8 @@ def read_transfer(task: str, directory: str | Path | None = None) -> dict[str, E
     root = Path(directory) if directory is not None else data_directory()
     if task in PROBING_TASKS:
         return _read_probing(require("Probing", PROBING_TASKS[task], root))
+    if task == "SNLI":
+        return {split: _read_snli(split, root) for split in ("train", "dev", "test")}
     if task in ("MR", "CR", "SUBJ", "MPQA"):
         # SentEval's order: the file of class 1 comes first (for SUBJ, the objective sentences)
         one, zero = (file["name"] for file in load_manifest()["sets"][task]["files"])
@@ -135,7 +138,7 @@ def _rows(name: str, file: str, root: Path, parse: Callable[[str], Row], encodin
             raise InputError(f"{path}, line {number}: this is not a valid line of {name}: '{line[:80]}'.") from None
         count += 1
         yield tuple(map(normalise_space, texts)), label
-    if count != entry["rows"]:
+    if count != entry.get("rows", count):
         raise InputError(
             f"{path} has {count:,} texts, but {entry['rows']:,} are expected: results could not be compared with "
             f"others on this set. Get it again with `textcl data fetch {name}` or `textcl data import FILE`."
@@ -179,6 +182,29 @@ def _relatedness(line: str) -> Row:
 def _similarity(line: str) -> Row:
     cells = line.strip().split("\t")
     return (cells[5], cells[6]), float(cells[4])
+
+
+def _read_snli(split: str, root: Path) -> Examples:
+    """One split of SNLI: its files of first sentences, second sentences and classes have a line for each pair.
+
+    As in SentEval, pairs are sorted by the words of the second sentence, then of the first, then by the name of the
+    class.
+    """
+    parts = [(f"{part}.{split}", parse) for part, parse in (("s1", _text), ("s2", _text), ("labels", _snli_class))]
+    first, second, labels = (list(_rows("SNLI", file, root, parse, "latin-1")) for file, parse in parts)
+    if not len(first) == len(second) == len(labels):
+        files = ", ".join(file for file, _ in parts)
+        raise InputError(
+            f"{root / 'SNLI'}: {files} have {len(first):,}, {len(second):,} and {len(labels):,} lines, but each needs "
+            f"one line for each pair. Get them again with `textcl data import FILE`."
+        )
+    pairs = [(*one, *two, label) for (one, _), (two, _), (_, label) in zip(first, second, labels, strict=True)]
+    pairs.sort(key=lambda pair: (len(pair[1].split()), len(pair[0].split()), _SNLI[pair[2]]))
+    return Examples([one for one, _, _ in pairs], [two for _, two, _ in pairs], [label for _, _, label in pairs])
+
+
+def _snli_class(line: str) -> Row:
+    return (), _SNLI.index(line.strip())
 
 
 def _read_probing(path: Path) -> dict[str, Examples]:

@@ -3,6 +3,7 @@
 from textcl.evaluation.baselines import MeanWordVectors, TfidfEncoder, whitening
 from textcl.evaluation.clustering import Clustering
 from textcl.evaluation.clusters import ClusteredTexts, assign_texts, assign_vectors, cluster_texts, cluster_vectors
+from textcl.evaluation.finetune import Finetune
 from textcl.evaluation.geometry import Geometry
 from textcl.evaluation.label_free import LabelFree
 from textcl.evaluation.overlap import mark_transductive, overlap
@@ -16,6 +17,7 @@ __all__ = [
     "TASKS",
     "ClusteredTexts",
     "Clustering",
+    "Finetune",
     "Geometry",
     "LabelFree",
     "LabelledPairs",

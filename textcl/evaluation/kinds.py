@@ -78,6 +78,15 @@ RETRIEVAL = TaskKind(
     "ndcg@10",
     {"": "ndcg@10"},
 )
+FINETUNE = TaskKind(
+    "finetune",
+    "Fine-tuning",
+    {"score": "finetune"},
+    "score",
+    "predictions",
+    {"": "score"},
+    "Avg. finetune",
+)
 GEOMETRY = TaskKind(
     "geometry",
     "Geometry",
@@ -86,7 +95,7 @@ GEOMETRY = TaskKind(
     "effective_rank",
     {"align": "alignment", "uniform": "uniformity", "eff. rank": "effective_rank"},
 )
-KINDS = {kind.name: kind for kind in (STS, CLUSTERING, TRANSFER, REGRESSION, RETRIEVAL, GEOMETRY)}
+KINDS = {kind.name: kind for kind in (STS, CLUSTERING, TRANSFER, REGRESSION, RETRIEVAL, FINETUNE, GEOMETRY)}
 """All kinds by name. The order is that of tables; a model is selected by the first kind that a result has."""
 
 

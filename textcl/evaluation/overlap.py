@@ -26,8 +26,8 @@ from textcl.texts import each_text
 TRANSDUCTIVE_SHARE = 0.01  # of pairs or texts; a few common sentences such as "he said ." should not mark a task
 SPLITS = (*STS_TASKS, "STSBenchmark-dev", "SICKRelatedness-dev")
 TRANSFER = (*CLASSIFICATIONS, *REGRESSIONS)
-# Without the probing tasks, which have over a million texts: they are counted only if they are named.
-_CHECKED = (*SPLITS, *CLUSTERING_SETS, *(task for task in TRANSFER if task not in PROBING_TASKS))
+# Without the probing tasks and SNLI, which have over a million texts each: they are counted only if they are named.
+_CHECKED = (*SPLITS, *CLUSTERING_SETS, *(task for task in TRANSFER if task not in (*PROBING_TASKS, "SNLI")))
 _SEPARATORS = re.compile(r"[\W_]+")
 
 
@@ -53,7 +53,7 @@ def overlap(
     Args:
         corpus_texts: The training texts.
         tasks: Names from `STS_TASKS` (also with "-dev"), from `CLUSTERING_SETS`, and of transfer tasks; default: all
-            installed ones, test and dev, without the probing tasks.
+            installed ones, test and dev, without SNLI and the probing tasks.
         data_dir: The data directory; default: `textcl.data.data_directory()`.
 
     Returns:

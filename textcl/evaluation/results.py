@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from textcl.evaluation.kinds import KINDS, TaskKind
+from textcl.evaluation.kinds import FINETUNE, KINDS, TaskKind
 from textcl.files import write_json
 
+_METRICS = {"f1": "F1", "matthews": "Matthews", "pearson": "Pearson", "spearman": "Spearman"}
 _SHORT_NAMES = {"STSBenchmark": "STS-B", "SICKRelatedness": "SICK-R", "SICKEntailment": "SICK-E"}
 
 
@@ -33,9 +34,12 @@ class Result:
               regularisation.
             - Regression: `pearson`, `spearman` and `dev_pearson`.
             - Retrieval and geometry: the metrics of `Retrieval` and `Geometry`.
+            - Fine-tuning: `score`, the mean and standard deviation of each metric `over_seeds`, `by_seed`, the `chosen`
+              rate, and the `labels` and `predictions` of all examples.
         average: The means over tasks: for STS those of each aggregation, for clustering those of each metric;
             `transfer` and `transfer_dev` for the accuracies of transfer tasks, `regression_pearson` and
-            `regression_spearman` for regressions; for retrieval and geometry their metrics.
+            `regression_spearman` for regressions; `finetune` for fine-tuned tasks; for retrieval and geometry their
+            metrics.
         provenance: Tasks with split, number of pairs and data hash; aggregation; encoder (pooling, layers, maximal
             length, data type); library versions; seed; overlap with the training corpus if it was checked.
         items: What the primary score was computed from, one entry for each pair or query, such as the cosines of STS
@@ -52,7 +56,8 @@ class Result:
         """The one number to select by: the average Spearman correlation, aggregation "all", of the STS tasks.
 
         Without STS tasks it is the first of these that the result has: the average accuracy of clustering, the average
-        accuracy of transfer tasks, the average Pearson correlation of regressions, nDCG@10, the effective rank.
+        accuracy of transfer tasks, the average Pearson correlation of regressions, nDCG@10, the average score of
+        fine-tuning, the effective rank.
         """
         return next(self.average[kind.average] for kind in KINDS.values() if kind.average in self.average)
 
@@ -73,6 +78,7 @@ class Result:
         blocks = [self._block(kind) for kind in KINDS.values() if kind.average in self.average]
         lines = ["\n\n".join("\n".join(block) for block in blocks)]
         lines += [f"{short_name(task)}: F1 {entry['f1']:.2f}" for task, entry in self.results.items() if "f1" in entry]
+        lines += [_finetuned(task, entry) for task, entry in self.results.items() if FINETUNE.has(entry)]
         for task, entry in self.results.items():
             for name, part in entry.get("subsets", {"": entry}).items():
                 if not part.get("transductive"):
@@ -103,6 +109,18 @@ class Result:
             cells = (f"{value:.2f}".rjust(width) for value, width in zip(values, widths, strict=True))
             lines.append(row.ljust(left) + "  ".join(cells))
         return lines
+
+
+def _finetuned(task: str, entry: Mapping[str, Any]) -> str:
+    """A line with the metrics of a fine-tuned task, over seeds, and the rate."""
+    parts = [
+        f"{_METRICS.get(name, name)} {each['mean']:.2f}" + ("" if each["sd"] is None else f" ± {each['sd']:.2f}")
+        for name, each in entry["over_seeds"].items()
+        if name != "score"
+    ]
+    seeds = len(entry["by_seed"])
+    over = f"mean ± sd of {seeds} seeds" if seeds > 1 else "one seed"
+    return f"{short_name(task)}: {', '.join(parts)} ({over}; rate {entry['chosen']['rate']:g})"
 
 
 def averages(results: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:

@@ -31,7 +31,7 @@ class Difference:
         low: The lower end of the interval.
         high: The upper end of the interval.
         p_value: The two-sided p-value of the hypothesis that there is no difference.
-        basis: What the interval is over: "paired seeds", "seeds", "pairs" or "queries".
+        basis: What the interval is over: "paired seeds", "seeds", "pairs", "queries" or "examples".
     """
 
     mean: float
@@ -162,11 +162,22 @@ def over_pairs(
             golden, one, two = (each.among(counts) for each in ranks)
             drawn[start : start + at_once] += _correlation(golden, two, counts) - _correlation(golden, one, counts)
     drawn /= len(tasks)
+    return bootstrap_difference(observed, drawn, "pairs")
+
+
+def bootstrap_difference(observed: float, drawn: np.ndarray, basis: str) -> Difference:
+    """A difference in points, with the percentile interval of its bootstrap draws and twice the smaller tail as p.
+
+    Args:
+        observed: The difference, from -1 to 1.
+        drawn: The difference in each draw, (draws,).
+        basis: What was resampled, see `Difference`.
+    """
     # only the method "weibull" leaves out 2.5 % on each side for any number of draws
     low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], method="weibull")
     tail = min((drawn <= 0).mean(), (drawn >= 0).mean())
-    p_value = min(1.0, 2 * float(tail + 1 / draws))
-    return Difference(100 * observed, 100 * float(low), 100 * float(high), p_value, "pairs")
+    p_value = min(1.0, 2 * float(tail + 1 / len(drawn)))
+    return Difference(100 * observed, 100 * float(low), 100 * float(high), p_value, basis)
 
 
 def over_queries(

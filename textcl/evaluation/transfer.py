@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -42,6 +42,8 @@ _HELD_OUT = 0.05  # share of the rows that the chosen classifier does not train 
 _WEIGHT_DECAYS = np.array([1e-5, 1e-4, 1e-3, 1e-2])
 # C in the scikit-learn branch of SentEval: for nested folds and a dev split; for folds of a train split
 STRENGTHS, STRENGTHS_OF_FOLDS = 2.0 ** np.arange(-2, 4), 2.0 ** np.arange(-1, 6)
+# SentEval does not regularise on SNLI, and checks after each pass because there are so many rows
+_SNLI_WEIGHT_DECAYS, _SNLI_STRENGTHS = np.array([1e-9]), np.array([1e9])
 
 
 class Transfer:
@@ -49,7 +51,8 @@ class Transfer:
 
     Tasks without splits (MR, CR, SUBJ, MPQA) are evaluated by nested cross-validation. Tasks with only a train and a
     test split (TREC, MRPC) choose the regularisation by cross-validation on the train split, the others on their dev
-    split. A pair (u, v) is represented by |u − v| and the elementwise product u · v.
+    split. A pair (u, v) is represented by |u − v| and the elementwise product u · v; on SNLI also by u and v. SNLI is
+    trained as in SentEval: without regularisation, with at most 16 passes and a check after each.
 
     Args:
         tasks: Names from `CLASSIFICATIONS` and `REGRESSIONS`, or your own data as `{name: (texts, labels)}`, which is
@@ -101,7 +104,7 @@ class Transfer:
         if not self.tasks:
             raise InputError("There is no transfer task to evaluate; name at least one.")
         self.mode, self.setting, self.cache = mode, setting, cache
-        self.folds, self.training = SETTINGS[setting]
+        self.folds, self._training = SETTINGS[setting]
         self.name = "-".join(["transfer", *map(str.lower, self.tasks)]) if len(self.tasks) == 1 else "transfer"
 
     def __call__(self, encoder: Any, **encode_arguments: Any) -> Result:
@@ -148,7 +151,7 @@ class Transfer:
                 "mode": self.mode,
                 "setting": self.setting,
                 "embeddings": "as encode gives them (not normalised here), float32",
-                "pairs": "|u - v| and u * v, joined",
+                "pairs": "|u - v| and u * v, joined; on SNLI u, v, u * v and |u - v|",
                 "aggregation": "mean over tasks",
             },
             "encoder": describe(encoder),
@@ -156,6 +159,10 @@ class Transfer:
             "versions": library_versions(),
         }
         return Result(results, averages(results), provenance)
+
+    def training(self, name: str) -> Training:
+        """How SentEval's classifier is trained on a task."""
+        return replace(self._training, passes=1, most_passes=15) if name == "SNLI" else self._training
 
     def _convention(self, name: str) -> dict[str, Any]:
         """All settings that a score depends on, apart from the embeddings and the data."""
@@ -168,10 +175,10 @@ class Transfer:
             }
         common = {"mode": self.mode, "setting": self.setting, "folds": self.folds, "seed": SEED}
         splits = self.tasks[name]
-        grid = _grid(self.mode, folds_of_train="all" not in splits and "dev" not in splits).tolist()
+        grid = _grid(self.mode, name, folds_of_train="all" not in splits and "dev" not in splits).tolist()
         if self.mode == "fast":
             return {**common, "classifier": "logistic regression, converged", "inverse_l2": grid}
-        training = {**asdict(self.training), "held_out": _HELD_OUT, "weight_decay": grid}
+        training = {**asdict(self.training(name)), "held_out": _HELD_OUT, "weight_decay": grid}
         return {**common, "classifier": "logistic regression, early stopping", **training}
 
     def _score(
@@ -203,7 +210,7 @@ class _Task:
 
     def nested(self) -> dict[str, Any]:
         count = self.transfer.folds
-        grid = _grid(self.transfer.mode)
+        grid = _grid(self.transfer.mode, self.name)
         outer = self._stratified(np.arange(len(self.labels)))
         inner = [Fold.split(*pair, SEED) for rows, _ in outer for pair in self._stratified(rows)]
         _, accuracy = self._fit(inner, np.tile(grid, (len(inner), 1)))
@@ -223,7 +230,7 @@ class _Task:
     def folds(self, places: dict[str, np.ndarray]) -> dict[str, Any]:
         if "test" in places:
             self._check_classes(places["test"], 1, "the test split")
-        grid = _grid(self.transfer.mode, folds_of_train=True)
+        grid = _grid(self.transfer.mode, self.name, folds_of_train=True)
         folds = [Fold.split(*pair, SEED) for pair in self._stratified(places["train"])]
         _, accuracy = self._fit(folds, np.tile(grid, (len(folds), 1)))
         means = np.round(100 * accuracy.mean(axis=0), 2)
@@ -237,7 +244,7 @@ class _Task:
     def split(self, places: dict[str, np.ndarray]) -> dict[str, Any]:
         for split, rows in places.items():
             self._check_classes(rows, 1, f"the {split} split")
-        grid = _grid(self.transfer.mode)
+        grid = _grid(self.transfer.mode, self.name)
         weights, accuracy = self._fit([Fold.split(places["train"], places["dev"], SEED)], grid[None])
         means = np.round(100 * accuracy[0], 2)
         best = means.argmax()
@@ -251,7 +258,8 @@ class _Task:
             return solve(self.rows, self.labels, self.classes, folds, grid, title=self.name)
         places = torch.as_tensor(self.labels, device=self.rows.device)
         targets = torch.nn.functional.one_hot(places, self.classes).to(self.rows)
-        return train(self.rows, targets, folds, grid, self.transfer.training, SEED, title=self.name)
+        training = self.transfer.training(self.name)
+        return train(self.rows, targets, folds, grid, training, SEED, title=self.name)
 
     def _final(self, rows: np.ndarray) -> Fold:
         """The fold that the chosen classifier is trained on."""
@@ -286,8 +294,10 @@ class _Task:
             )
 
 
-def _grid(mode: str, *, folds_of_train: bool = False) -> np.ndarray:
+def _grid(mode: str, name: str, *, folds_of_train: bool = False) -> np.ndarray:
     """The strengths of regularisation to try: weight decays for "senteval", values of C for "fast"."""
+    if name == "SNLI":
+        return _SNLI_WEIGHT_DECAYS if mode == "senteval" else _SNLI_STRENGTHS
     if mode == "senteval":
         return _WEIGHT_DECAYS
     return STRENGTHS_OF_FOLDS if folds_of_train else STRENGTHS
@@ -301,7 +311,10 @@ def _own(name: str, own: Any) -> Examples:
 def _features(
     name: str, splits: dict[str, Examples], encoder: Any, folder: Path | None, encode_arguments: dict[str, Any]
 ) -> np.ndarray:
-    """One row for each example of all splits: its embedding or, for a pair, |u − v| and u · v."""
+    """One row for each example of all splits: its embedding or, for a pair, |u − v| and u · v.
+
+    On SNLI a pair is u, v, u · v and |u − v|.
+    """
     first = [text for examples in splits.values() for text in examples.first]
     second = [text for examples in splits.values() for text in examples.second]
     rows, row_of = embed(encoder, (*first, *second), folder, **encode_arguments)
@@ -318,6 +331,8 @@ def _features(
     if not second:
         return left
     right = rows[[row_of[text] for text in second]]
+    if name == "SNLI":
+        return np.concatenate([left, right, left * right, np.abs(left - right)], axis=1)
     return np.concatenate([np.abs(left - right), left * right], axis=1)
 
 

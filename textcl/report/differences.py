@@ -1,4 +1,4 @@
-"""Whether one of two past results is better: over seeds, over the pairs of STS tasks, or over retrieval queries."""
+"""Whether one of two past results is better: over seeds, STS pairs, retrieval queries or fine-tuned examples."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,8 @@ from textcl.data.sts import STS_TASKS
 from textcl.encoder import Encoder
 from textcl.encoder.load import BUNDLED
 from textcl.errors import InputError, nearest
-from textcl.evaluation.kinds import KINDS, kind_of
+from textcl.evaluation.kinds import FINETUNE, KINDS, kind_of
+from textcl.evaluation.predictions import over_examples
 from textcl.evaluation.results import short_name
 from textcl.evaluation.retrieval import BY_QUERY
 from textcl.evaluation.significance import over_pairs, over_queries, over_seeds, spearman, williams_test
@@ -36,8 +37,8 @@ def compare_results(
 
     If at least one of two rows has several seeds, they are compared over seeds, by their average over the tasks that
     all of their runs have. If both sides have the values of retrieval queries, they are compared over queries, see
-    `over_queries`. Otherwise two encoders are compared over the pairs of STS tasks, with Williams' p-value for each
-    task.
+    `over_queries`; if both have fine-tuned tasks, over the examples of each task, see `over_examples`. Otherwise two
+    encoders are compared over the pairs of STS tasks, with Williams' p-value for each task.
 
     Args:
         names: Two names; each is the name of a row, a JSON file that `textcl eval --json` wrote, an encoder's
@@ -47,20 +48,26 @@ def compare_results(
         data_dir: The data directory.
 
     Raises:
-        InputError: A name is neither a row nor an encoder, a file is not a result of retrieval, or the two have no task
-            in common.
+        InputError: A name is neither a row nor an encoder, a file has neither retrieval nor fine-tuned tasks, or the
+            two have no task in common.
     """
     rows = by_row(results)
     seeds = [rows.get(name, {}) for name in names]
     if all(seeds) and max(map(len, seeds)) > 1:
         return _compare_seeds(names, seeds, tasks)
-    queries = [_queries_of(name, side) for name, side in zip(names, seeds, strict=True)]
-    if all(queries):
-        return _compare_queries(names, queries[0], queries[1])
+    saved = [_saved(name, side) for name, side in zip(names, seeds, strict=True)]
+    parts: list[str] = []
+    if all(queries := [_queries(*each) for each in saved]):
+        parts += _compare_queries(names, queries[0], queries[1])
+    if all(finetuned := [_finetuned(*each) for each in saved]):
+        parts += _compare_finetuned(names, finetuned[0], finetuned[1])
+    if parts:
+        return "\n\n".join(parts)
     for name in names:
         if Path(name).is_file():
             raise InputError(
-                f"{name} can be compared only with another file of `textcl eval --json`, or a row, that has retrieval."
+                f"{name} can be compared only with another file of `textcl eval --json`, or a row, that has retrieval "
+                f"or fine-tuned tasks as well."
             )
     return _compare_encoders(names, [_encoder_of(name, rows) for name in names], tasks, data_dir)
 
@@ -119,33 +126,62 @@ class _Queries:
     data: Any
 
 
-def _queries_of(name: str, row: Mapping[Any, PastResult]) -> dict[str, _Queries]:
-    """The retrieval tasks of a file or of a row with one run; empty if there are none."""
-    results: Any = {}
-    provenance: Any = {}
+@dataclass(frozen=True)
+class _Finetuned:
+    """The result of a fine-tuned task, and what identifies its data."""
+
+    entry: Mapping[str, Any]
+    data: Any
+
+    @property
+    def scores(self) -> dict[int | None, float]:
+        """The score with each seed."""
+        return {int(seed): scores["score"] for seed, scores in self.entry["by_seed"].items()}
+
+
+Tasks = Mapping[str, Mapping[str, Any]]
+
+
+def _saved(name: str, row: Mapping[Any, PastResult]) -> tuple[Tasks, Tasks]:
+    """The results and the provenance of each task, of a file or of a row with one run; empty if there are none."""
     if len(row) == 1:
         (result,) = row.values()
-        results, provenance = result.results, result.provenance
-    elif not row and Path(name).is_file():
-        content = read_json(Path(name))
-        if isinstance(content, dict) and all(isinstance(content.get(key), dict) for key in ("results", "provenance")):
-            results, provenance = content["results"], content["provenance"]
-    found = {
-        task: _Queries(entry[BY_QUERY], provenance.get("tasks", {}).get(task, {}).get("data_sha256"))
+        return result.results, result.provenance.get("tasks", {})
+    if row or not Path(name).is_file():
+        return {}, {}
+    content = read_json(Path(name))
+    results, tasks = {}, {}
+    if isinstance(content, dict) and all(isinstance(content.get(key), dict) for key in ("results", "provenance")):
+        results, tasks = content["results"], content["provenance"].get("tasks", {})
+    if not _queries(results, tasks) and not _finetuned(results, tasks):
+        raise InputError(
+            f"{name} has no values of retrieval queries or fine-tuned tasks; write some by `textcl eval --beir --json` "
+            f"or `textcl eval --finetune --json`."
+        )
+    return results, tasks
+
+
+def _queries(results: Tasks, tasks: Tasks) -> dict[str, _Queries]:
+    """The retrieval tasks that have the values of their queries."""
+    return {
+        task: _Queries(entry[BY_QUERY], tasks.get(task, {}).get("data_sha256"))
         for task, entry in results.items()
         if isinstance(entry, dict) and entry.get(BY_QUERY)
     }
-    if not row and not found and Path(name).is_file():
-        raise InputError(f"{name} has no values of retrieval queries; write one by `textcl eval --beir --json`.")
-    return found
 
 
-def _compare_queries(names: tuple[str, str], first: dict[str, _Queries], second: dict[str, _Queries]) -> str:
-    common = [task for task in first if task in second]
-    if not common:
-        raise InputError(f"{names[0]} and {names[1]} have no retrieval task in common.")
+def _finetuned(results: Tasks, tasks: Tasks) -> dict[str, _Finetuned]:
+    """The fine-tuned tasks."""
+    return {
+        task: _Finetuned(entry, tasks.get(task, {}).get("data_sha256"))
+        for task, entry in results.items()
+        if isinstance(entry, dict) and entry.get("kind") == FINETUNE.name
+    }
+
+
+def _compare_queries(names: tuple[str, str], first: dict[str, _Queries], second: dict[str, _Queries]) -> list[str]:
     parts = []
-    for task in common:
+    for task in _common(names, first, second, "retrieval"):
         one, two = first[task], second[task]
         if one.data != two.data or set(one.values) != set(two.values):
             raise InputError(
@@ -158,7 +194,36 @@ def _compare_queries(names: tuple[str, str], first: dict[str, _Queries], second:
             f"{found.sentence(*names)}\nnDCG@10 of {task}, {len(before):,} queries: {fmean(before):.2f} and "
             f"{fmean(after):.2f}; bootstrap: {interval}; sign-flip test: p = {found.p_value:.4f}."
         )
-    return "\n\n".join(parts)
+    return parts
+
+
+def _compare_finetuned(
+    names: tuple[str, str], first: dict[str, _Finetuned], second: dict[str, _Finetuned]
+) -> list[str]:
+    parts = []
+    for task in _common(names, first, second, "fine-tuned"):
+        one, two = first[task], second[task]
+        if one.data != two.data or one.entry["labels"] != two.entry["labels"]:
+            raise InputError(f"The task {task} of {names[0]} and {names[1]} has different examples.")
+        metrics = [metric for metric in one.entry["over_seeds"] if metric != "score"]
+        sides = [list(side.entry["predictions"].values()) for side in (one, two)]
+        found = over_examples(metrics, one.entry["labels"], sides[0], sides[1])
+        part = (
+            f"{found.sentence(*names)}\n{' and '.join(metrics)} of {short_name(task)}, "
+            f"{len(one.entry['labels']):,} examples: {one.entry['score']:.2f} and {two.entry['score']:.2f}; bootstrap: "
+            f"{found.low:+.2f} to {found.high:+.2f}, p = {found.p_value:.4f}."
+        )
+        if min(map(len, sides)) > 1:
+            again = over_seeds(one.scores, two.scores)
+            part += f"\nTrained again with other seeds: {again.sentence(*names)} p = {again.p_value:.4f}."
+        parts.append(part)
+    return parts
+
+
+def _common(names: tuple[str, str], first: Mapping[str, Any], second: Mapping[str, Any], kind: str) -> list[str]:
+    if common := [task for task in first if task in second]:
+        return common
+    raise InputError(f"{names[0]} and {names[1]} have no {kind} task in common.")
 
 
 def _compare_encoders(
