@@ -77,9 +77,11 @@ class Browser:
                 return answer["result"]
 
     def open(self, path: Path) -> None:
-        """Opens a file."""
-        self._own = path.as_uri()
+        """Opens a file and waits until it is loaded."""
+        self._own, self._loaded = path.as_uri(), False
         self.ask("Page.navigate", url=self._own)
+        while not self._loaded:
+            self._next()
 
     def evaluate(self, script: str) -> Any:
         """The value of an expression in the page."""
@@ -141,7 +143,9 @@ class Browser:
         line, self._rest = self._rest.split(b"\0", 1)
         message: dict[str, Any] = json.loads(line)
         method, parameters = message.get("method"), message.get("params", {})
-        if method == "Network.requestWillBeSent":
+        if method == "Page.loadEventFired":
+            self._loaded = True
+        elif method == "Network.requestWillBeSent":
             address = parameters["request"]["url"]
             if address != self._own and not address.startswith(("data:", "blob:")):
                 self.requests.append(address)
