@@ -52,6 +52,7 @@ BAD_INPUT = {
     "encode": ["bundled", "no-such-file.txt", "--output", "vectors.npy"],
     "search": ["no-such-folder", "a query"],
     "cluster": ["bundled", "no-such-file.txt", "--output", "clusters.csv"],
+    "map": ["no-such-folder", "--output", "map.html"],
     "results": ["no-such-folder"],
     "report": ["no-such-folder"],
     "data": ["verify", "no-such-set"],
