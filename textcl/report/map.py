@@ -124,12 +124,15 @@ def write_map(
     _add_colours(head, blocks, source, color)
 
     vectors = source.vectors()
-    kind, why = ("pca", "") if before is not None else choose_kind(layout, len(source))
+    kind: Kind = "pca"
+    if before is None:
+        kind, why = choose_kind(layout, len(source))
+    else:
+        why = f"as in {before.path}"
     near = nearest_rows(vectors, NEIGHBOURS - 1 if kind == "umap" else NEAREST)
     new = gone = 0
     if before is not None:
         placed, new, gone = _updated(before, vectors, blocks)
-        why = f"as in {update}"
     else:
         placed = lay_out(vectors, kind, near, seed)
     _add_clusters(head, blocks, found, placed.positions)

@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import html
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +29,9 @@ _TAG = '<script type="text/plain" id="block-{}">{}</script>'
 _FOLDER = Path(__file__).parent
 
 
-def write_map_file(path: str | Path, title: str, head: Mapping[str, Any], blocks: Mapping[str, Any]) -> None:
+def write_map_file(
+    path: str | os.PathLike[str], title: str, head: Mapping[str, Any], blocks: Mapping[str, Any]
+) -> None:
     """Writes a page, atomically.
 
     Args:
@@ -98,7 +101,7 @@ class MapFile:
         return InputError(f"{self.path} is damaged: it does not have the content that textcl map wrote. Make it again.")
 
 
-def read_map_file(path: str | Path) -> MapFile:
+def read_map_file(path: str | os.PathLike[str]) -> MapFile:
     """Reads the file of a map.
 
     Raises:
