@@ -124,13 +124,17 @@ function draw() {
   context.strokeStyle = colours.ring;
   context.lineWidth = 1;
   context.beginPath();
+  let rings = 0;
   for (const row of data.marked) {
     const [x, y] = screen(row);
     if (x < 0 || y < 0 || x > size[0] || y > size[1] || (matches && !matches[row])) continue;
     context.moveTo(x + ring, y);
     context.arc(x, y, ring, 0, 7);
+    rings++;
   }
+  context.globalAlpha = Math.min(1, Math.max(0.12, 800 / Math.max(1, rings))); // thousands would hide the points
   context.stroke();
+  context.globalAlpha = 1;
   context.strokeStyle = colours.mark;
   if (state.chosen >= 0) {
     const [x, y] = screen(state.chosen);
