@@ -36,6 +36,7 @@ COMMANDS = (
         "encode",
         "search",
         "cluster",
+        "map",
         "results",
         "report",
         "data",
