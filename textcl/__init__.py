@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     )
     from textcl.metrics.stability import cluster_stability
     from textcl.modules import InfoNCE
+    from textcl.report.map import write_map
     from textcl.training import ContrastiveTrainer, ContrastiveTrainingArguments, MethodCallback
     from textcl.vectors.encode import encode_corpus
     from textcl.vectors.index import CorpusIndex
@@ -116,6 +117,7 @@ _ROOMS = {
     "cluster_names": "textcl.vectors.topics",
     "load_vectors": "textcl.vectors.shards",
     "Vectors": "textcl.vectors.vectors",
+    "write_map": "textcl.report.map",
     "hold_out": "textcl.data",
     "load_clustering": "textcl.data",
     "load_labelled": "textcl.data",
@@ -180,6 +182,7 @@ __all__ = [
     "load_vectors",
     "near_duplicate_groups",
     "smooth_inverse_frequency",
+    "write_map",
 ]
 
 

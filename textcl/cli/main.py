@@ -31,6 +31,7 @@ COMMANDS = {
     "encode": "turn a file of texts into vectors; resumes after an interruption",
     "search": "find the texts nearest to a query, in what encode wrote",
     "cluster": "group a file of texts by meaning",
+    "map": "write one HTML page on which texts are points, to look at and to search",
     "results": "list past runs and comparisons, export them, and say which of two is better",
     "report": "write one HTML page on a run or a comparison",
     "data": "list, fetch, import and verify the evaluation sets",
