@@ -179,6 +179,7 @@ MISSPELT = {
     "recipes": ("--jsno", "--json"),
     "compare": ("--baselins", "--baselines"),
     "adapt": ("--minute", "--minutes"),
+    "judge": ("--answer", "--answers"),
     "eval": ("--maxlength", "--max-length"),
     "encode": ("--normalise", "--normalize"),
     "search": ("--topp", "--top"),
