@@ -33,7 +33,7 @@ def test_the_power_is_how_often_simulated_judgings_show_the_better_system():
 
 
 def test_the_figures_of_the_three_lengths():
-    """50 answers show a true 70 : 30 in 78 of 100 judgings and 71 : 29 in 83; 200 show 60 : 40 in 79 and 61 : 39 in 86."""
+    """50 show a true 70 : 30 in 78 % and 71 : 29 in 83 % of judgings; 200 show 60 : 40 in 79 % and 61 : 39 in 86 %."""
     assert [round(power(*each), 3) for each in ((50, 0.7), (50, 0.71), (200, 0.6), (200, 0.61))] == [
         *(0.782, 0.826, 0.787, 0.861)
     ]

@@ -1,4 +1,4 @@
-"""A headless Chromium that presses keys, clicks and downloads as a person does, by the DevTools protocol over a pipe."""
+"""A headless Chromium that presses keys, clicks and downloads as a person does; DevTools protocol over a pipe."""
 
 import json
 import os
