@@ -50,7 +50,7 @@ def keys() -> Iterator[Callable[[], str]]:
         handle = stream.fileno()
         before = termios.tcgetattr(handle)
         try:
-            tty.setcbreak(handle)
+            tty.setcbreak(handle, termios.TCSADRAIN)  # keeps what was typed ahead
             yield lambda: _key(handle)
         finally:
             termios.tcsetattr(handle, termios.TCSADRAIN, before)

@@ -59,7 +59,9 @@ def test_the_source_holds_the_texts_and_not_whose_they_are(pairs: BlindPairs):
     embedded = json.loads(re.findall(r'<script type="application/json" id="judged">(.*?)</script>', html)[0])
     assert set(embedded) == {"name", "file", "pairs", "answers"}
     assert [set(pair) for pair in embedded["pairs"]] == [{"query", "left", "right"}] * 50
-    assert [tuple(pair.values()) for pair in embedded["pairs"]] == [pairs.shown(number) for number in range(50)]
+    assert [(pair["query"], pair["left"], pair["right"]) for pair in embedded["pairs"]] == [
+        pairs.shown(number) for number in range(50)
+    ]
     for secret in ("bm25", "tfidf", pairs.content["sides"], "before", "identity"):
         assert secret not in html.replace("beforehand", "").casefold(), secret
 
