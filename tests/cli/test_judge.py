@@ -9,6 +9,7 @@ import select
 import subprocess
 import sys
 import termios
+import threading
 import time
 from pathlib import Path
 from typing import Self
@@ -139,15 +140,21 @@ class Terminal:
 
 def test_single_keys_of_a_terminal_are_answers_and_it_is_left_as_it_was(here: Path, monkeypatch: pytest.MonkeyPatch):
     ours, theirs = pty.openpty()
+
+    def type_soon(keys: bytes) -> None:
+        while termios.tcgetattr(theirs)[3] & termios.ICANON:
+            time.sleep(0.01)
+        os.write(ours, keys)
+
     with open(theirs, encoding="utf-8") as stdin:
         monkeypatch.setattr("sys.stdin", stdin)
         before = termios.tcgetattr(theirs)
-        os.write(ours, b"l\x1b[CEnx\x1b[Abr\x1b[Dq")  # typed ahead; up is no answer
-        assert main(START) == 0
-        assert read_blind_pairs("judgements.tsv").answers() == ["left", "right", "equal", "right", "left"]
-        os.write(ours, b"e\x04")
-        assert main(START) == 0
-        assert len(read_blind_pairs("judgements.tsv").answers()) == 6
+        for keys in (b"l\x1b[CEnx\x1b[Abr\x1b[Dq", b"e\x04"):  # up is no answer
+            thread = threading.Thread(target=type_soon, args=(keys,), daemon=True)
+            thread.start()
+            assert main(START) == 0
+            thread.join()
+        assert read_blind_pairs("judgements.tsv").answers() == ["left", "right", "equal", "right", "left", "equal"]
         assert termios.tcgetattr(theirs) == before
     os.close(ours)
 
