@@ -104,6 +104,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files that the pages speak of."""
     folder = tmp_path_factory.mktemp("desk")
     lines = "\n".join(TEXTS[:130]) + "\n"
+    (folder / "queries.txt").write_text("\n".join(" ".join(text.split()[-4:]) for text in TEXTS) + "\n")
     for name in ("mine.txt", "notes.txt", "wiki.txt", "corpus.txt", "texts.txt"):
         (folder / name).write_text(lines)
     (folder / "documents.txt").write_text("".join(" ".join(TEXTS[i : i + 40]) + "\n" for i in range(70)))

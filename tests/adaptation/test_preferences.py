@@ -79,9 +79,7 @@ def test_a_tie_is_half_right(work: Path, tmp_path: Path):
 def test_of_two_encoders_the_one_that_was_preferred_is_better(work: Path, tmp_path: Path):
     record = adapted(work, f"{work / 'spoilt'},{work / 'good'}", tmp_path / "out")
     assert (record["main"]["before"], record["main"]["after"], record["main"]["units"]) == (0.0, 100.0, 48)
-    assert record["lines"][-2].startswith(
-        "VERDICT: better at choosing the text that you preferred (of the first results"
-    )
+    assert "at choosing the text that you preferred (of the first results of" in record["lines"][-2]
     assert "biased towards these" in record["lines"][-2]
     assert "right choices 0.0 → 100.0" in record["lines"][-2]
 
