@@ -7,10 +7,15 @@ import numpy as np
 import pytest
 
 from textcl.adaptation import guard, linear_map
+from textcl.adaptation.corpus import read_corpus
 from textcl.adaptation.guard import GRADED_PAIRS
 from textcl.adaptation.judging import draw_pairs
+from textcl.adaptation.known_items import known_items
 from textcl.adaptation.linear_map import with_linear_map
+from textcl.adaptation.material import make_material
 from textcl.adaptation.preferences import Preferences, read_triplets
+from textcl.adaptation.split import Side, make_exams
+from textcl.adaptation.trial import Settings, Work
 from textcl.adaptation.workplace import Workplace
 from textcl.cli.main import main
 from textcl.data.training import BUNDLED_TEXTS
@@ -91,6 +96,20 @@ def test_candidates_are_judged_and_no_retrieval_is_advised(work: Path, tmp_path:
     assert len(record["candidates"]) == 3
     assert record["verdict"]["outcome"] != "better"
     assert record["retrieval"] is None
+
+
+def test_where_candidates_are_trained_half_of_the_answers_selects_and_the_other_half_judges(work: Path, tmp_path: Path):
+    good, path = Encoder.from_pretrained(work / "good"), str(work / "j.tsv")
+    asked = Settings(dev=f"judgements:{path}")
+    task = Work(good, read_corpus(work / "texts.txt"), Workplace(tmp_path), asked)
+    exams = make_exams(make_material(good, known_items(task.corpus.bodies), task.place), [], task)
+    assert exams.allowed.all()
+    assert exams.selects.rows is not None
+    assert exams.judges.rows is not None
+    assert sorted([*exams.selects.rows, *exams.judges.rows]) == list(range(48))
+    for exam in (exams.selects, exams.judges):
+        assert exam.scores(Side(good)).tolist() == [100.0] * 24
+        assert not exam.scores(Side(Encoder.from_pretrained(work / "spoilt"))).any()
 
 
 def test_what_says_nothing_is_refused(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
