@@ -123,6 +123,6 @@ def test_what_says_nothing_is_refused(work: Path, tmp_path: Path, capsys: pytest
     assert "There is no file" in capsys.readouterr().err
     pairs = draw_pairs("bm25", "tfidf", work / "texts.txt", tmp_path / "few.tsv")
     pairs.write(["left"] * 19 + ["equal"] * 31)
-    with pytest.raises(InputError, match="has 1[0-9] answers that prefer one text to another, and 20 are needed"):
+    with pytest.raises(InputError, match=r"has 1[0-9] answers that prefer one text to another, and 20 are needed"):
         read_triplets(str(tmp_path / "few.tsv"))
     assert not (tmp_path / "out").exists()
