@@ -39,6 +39,7 @@ NOT_RUN = {
     r"textcl compare": "processes of their own, see test_compare.py",
     r"textcl results \S": "past runs, see test_results.py",
     r"import ray": "a cluster, see test_corpus_encoding.py",
+    r"textcl judge .*(bm25|hybrid:)": "more texts than there are here, see test_judging.py",
     r"textcl report|textcl\.report": "a finished run, see test_report.py",
     r"LabelFree": "held-out texts, see test_label_free.py",
 }

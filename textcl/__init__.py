@@ -14,6 +14,7 @@ from textcl.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from textcl.adaptation.adapt import adapt
+    from textcl.adaptation.judging import draw_pairs, finish_judging
     from textcl.data import hold_out, load_clustering, load_labelled, load_texts, load_triplets
     from textcl.encoder import Encoder
     from textcl.encoder.pooling import smooth_inverse_frequency
@@ -108,6 +109,8 @@ _ROOMS = {
     "cluster_vectors": "textcl.evaluation",
     "cluster_stability": "textcl.metrics.stability",
     "adapt": "textcl.adaptation.adapt",
+    "draw_pairs": "textcl.adaptation.judging",
+    "finish_judging": "textcl.adaptation.judging",
     "augment": "textcl.views.text",
     "smooth_inverse_frequency": "textcl.encoder.pooling",
     "CorpusIndex": "textcl.vectors.index",
@@ -172,8 +175,10 @@ __all__ = [
     "cluster_stability",
     "cluster_texts",
     "cluster_vectors",
+    "draw_pairs",
     "encode_corpus",
     "evaluate",
+    "finish_judging",
     "hold_out",
     "load_clustering",
     "load_labelled",

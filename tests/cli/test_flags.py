@@ -108,6 +108,7 @@ VALUES = {
     "cluster": ["max-length=16", "batch-size=8", "first-view=plain", "save-encoder=x", "min-size=9"],
     "results": ["data-dir=sets"],
     "data": ["data-dir=sets"],
+    "judge": ["query-log=a.txt"],
 }
 POSITIONALS = {
     "train": ["simcse"],
@@ -116,6 +117,7 @@ POSITIONALS = {
     "encode": ["bundled", "a.txt", "--output=v.npy"],
     "cluster": ["bundled", "a.txt", "--output=c.csv"],
     "data": ["list"],
+    "judge": ["bm25", "tfidf", "--data=a.txt"],
 }
 
 
@@ -179,6 +181,7 @@ MISSPELT = {
     "recipes": ("--jsno", "--json"),
     "compare": ("--baselins", "--baselines"),
     "adapt": ("--minute", "--minutes"),
+    "judge": ("--answer", "--answers"),
     "eval": ("--maxlength", "--max-length"),
     "encode": ("--normalise", "--normalize"),
     "search": ("--topp", "--top"),

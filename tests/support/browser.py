@@ -52,6 +52,8 @@ class Browser:
         self.ask("Emulation.setTouchEmulationEnabled", enabled=touch)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.ask("Emulation.setEmulatedMedia", features=[scheme])
+        self.downloads = Path(self._profile.name, "downloads")
+        self.ask("Page.setDownloadBehavior", behavior="allow", downloadPath=str(self.downloads))
 
     def __enter__(self) -> Self:
         return self
@@ -131,6 +133,14 @@ class Browser:
         more = {"text": "\r" if key == "Enter" else key} if len(key) == 1 or key == "Enter" else {}
         self.ask("Input.dispatchKeyEvent", type="keyDown", key=key, windowsVirtualKeyCode=code, **more)
         self.ask("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
+
+    def downloaded(self, name: str, seconds: float = 60) -> bytes:
+        """The content of a file that the page saved, once it is there."""
+        end = time.monotonic() + seconds
+        while not (self.downloads / name).exists():
+            assert time.monotonic() < end, f"{name} was not saved within {seconds} s; {self.complaints}"
+            time.sleep(0.05)
+        return (self.downloads / name).read_bytes()
 
     def screenshot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self.ask("Page.captureScreenshot", format="png")["data"]))

@@ -89,8 +89,8 @@ def adapt(
         columns: The column of the texts, or the columns of titles and texts.
         purpose: What the encoder is for.
         dev: Evidence of the user's own in place of known items: "beir:FOLDER", judged queries in BEIR's layout;
-            "pairs:FILE", rows of two texts that belong together, which are trained on as well; "labels:FILE", texts
-            with labels, for clusters.
+            "pairs:FILE", rows of two texts that belong together, which are trained on as well; "judgements:FILE",
+            the answers of `textcl judge`; "labels:FILE", texts with labels, for clusters.
         retrieval: "dense": vectors alone are searched. "hybrid": words count as well, for both sides.
         bm25_weight: The weight of words, see `textcl.vectors.fusion.fuse`.
         language: The language of the texts, for the stems of words.

@@ -12,6 +12,7 @@ from textcl.adaptation.guard import compare_cosines, guards
 from textcl.adaptation.judgements import Judgements
 from textcl.adaptation.labels import compare_vectors, read_labels
 from textcl.adaptation.material import make_material
+from textcl.adaptation.preferences import Preferences
 from textcl.adaptation.trial import LEAST_SCORE, Trial, Work, prepare
 from textcl.adaptation.verdict import Comparison, compare
 from textcl.encoder import Encoder
@@ -40,8 +41,9 @@ def try_encoders(work: Work, others: Sequence[Encoder], identity: str) -> Trial:
         materials += [make_material(other, views, work.place, materials[0].groups) for other in others]
         evidence: list[Evidence] = []
         for encoder, material in zip(encoders, materials, strict=True):
-            if kind == "beir":
-                evidence.append(judgements := Judgements(path, encoder, work.place))
+            if kind in ("beir", "judgements"):
+                read = Judgements if kind == "beir" else Preferences
+                evidence.append(judgements := read(path, encoder, work.place))
                 trial.evidence = content_hash({"judgements": judgements.content, "purpose": work.settings.purpose})
             elif work.settings.purpose == "duplicates":
                 texts = work.corpus.texts

@@ -36,7 +36,7 @@ def try_trained(trial: Trial, material: Material, views: Sequence[View], work: W
         work: What to work with.
     """
     kind, _ = work.settings.evidence()
-    if kind not in ("beir", "labels"):
+    if kind not in ("beir", "judgements", "labels"):
         if material.units < LEAST_GROUPS:
             trial.why = f"there are {material.units} groups of texts, and training needs {LEAST_GROUPS}"
         elif work.settings.purpose == "search":
@@ -95,7 +95,7 @@ def _judge(trial: Trial, exams: Exams, judged: Side, whole: Side, work: Work) ->
         units = evidence.units if rows is None else evidence.units[rows]
         before, after = (exams.judges.scores(side, settings.words) for side in (start, judged))
         trial.main = compare(before, after, units, evidence.task, evidence.measure, settings.seed)
-        if settings.purpose == "search":
+        if settings.purpose == "search" and kind != "judgements":  # two texts for each query are no ranking
             other_kind = "hybrid" if settings.retrieval == "dense" else "dense"
             words = Lexical(settings.bm25_weight, settings.language) if other_kind == "hybrid" else None
             others = tuple(exams.judges.scores(side, words) for side in (start, judged))

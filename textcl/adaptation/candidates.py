@@ -15,6 +15,7 @@ from textcl.adaptation.guard import guards
 from textcl.adaptation.judgements import Judgements
 from textcl.adaptation.labels import read_labels
 from textcl.adaptation.material import Material, make_material
+from textcl.adaptation.preferences import Preferences
 from textcl.adaptation.trial import Settings, Trial, Work, prepare, too_low
 from textcl.adaptation.verdict import compare
 from textcl.files import content_hash
@@ -50,8 +51,9 @@ def try_candidates(work: Work, identity: str) -> Trial:
 def _search(trial: Trial, material: Material, work: Work) -> None:
     settings = work.settings
     kind, path = settings.evidence()
-    if kind == "beir":
-        evidence: Evidence = (judgements := Judgements(path, work.encoder, work.place))
+    if kind in ("beir", "judgements"):
+        read = Judgements if kind == "beir" else Preferences
+        evidence: Evidence = (judgements := read(path, work.encoder, work.place))
         trial.evidence = content_hash({"judgements": judgements.content, "purpose": settings.purpose})
         maps = [material.fit(pull) for pull in PULLS]
         judged = choose(evidence, maps, settings.words, settings.seed)
@@ -67,6 +69,8 @@ def _search(trial: Trial, material: Material, work: Work) -> None:
     _decide(trial, evidence, judged, settings)
     if len(material.views) > 1:
         _compare_second(trial, material.ranking(1), judged if kind is None else None)
+    if kind == "judgements":  # two texts for each query are no ranking, which words would need
+        return
     values: dict[str, tuple[np.ndarray, np.ndarray]] = {settings.retrieval: (judged.before, judged.after)}
     if settings.retrieval == "dense":
         before, after = scores_by_fold(evidence, judged, Lexical(settings.bm25_weight, settings.language))

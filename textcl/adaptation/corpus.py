@@ -78,13 +78,14 @@ class Corpus:
         )
 
 
-def read_corpus(source: Any, columns: Sequence[str] = ()) -> Corpus:
+def read_corpus(source: Any, columns: Sequence[str] = (), command: str = "textcl adapt") -> Corpus:
     """Reads texts, or titles and texts.
 
     Args:
         source: All that `textcl.load_texts` reads, or a directory that `textcl encode` wrote.
         columns: One column, or the columns of title and text; none: the default text column. Of a directory: the
             column of titles, which `--columns` kept, or this one and that of the texts.
+        command: The command that reads them, for messages.
 
     Raises:
         InputError: As in `textcl.load_texts`; more than two columns are named; a column is empty; or all rows have the
@@ -92,7 +93,7 @@ def read_corpus(source: Any, columns: Sequence[str] = ()) -> Corpus:
     """
     if len(columns) > 2 or len(set(columns)) < len(columns):
         raise InputError(f"Name one column, or two different ones (title, text), not {', '.join(columns)}.")
-    name, cells_of_rows, vectors = _rows(source, columns)
+    name, cells_of_rows, vectors = _rows(source, columns, command)
     bodies: list[str] = []
     titles: list[str] = []
     seen: set[str] = set()
@@ -116,11 +117,11 @@ def read_corpus(source: Any, columns: Sequence[str] = ()) -> Corpus:
     return Corpus(name, bodies, titles or None, rows, blank, rows - blank - len(bodies), vectors)
 
 
-def _rows(source: Any, columns: Sequence[str]) -> tuple[str, Iterator[list[str]], Vectors | None]:
+def _rows(source: Any, columns: Sequence[str], command: str) -> tuple[str, Iterator[list[str]], Vectors | None]:
     """The name of a source, its rows as [text] or [title, text], and the directory of vectors if it is one."""
     if isinstance(source, (str, Path)) and is_vectors(source):
         vectors = Vectors(source)
-        vectors.check_whole("textcl adapt")
+        vectors.check_whole(command)
         own = vectors.manifest["settings"]["column"] or "text"
         if len(columns) == 2 and columns[1] != own:
             raise InputError(f"{source} holds the texts of the column '{own}', not of '{columns[1]}'.")

@@ -17,6 +17,7 @@ from textcl.adaptation.judgements import Judgements
 from textcl.adaptation.known_items import View
 from textcl.adaptation.labels import read_labels
 from textcl.adaptation.material import Material, make_material, query_prompt
+from textcl.adaptation.preferences import Preferences
 from textcl.adaptation.schedule import MOST_ASKED, MOST_SEARCHED
 from textcl.adaptation.searched import searched, some
 from textcl.adaptation.trial import Work
@@ -99,9 +100,9 @@ def make_exams(material: Material, views: Sequence[View], work: Work) -> Exams:
     """
     kind, path = work.settings.evidence()
     second = _second(material, views, work) if kind is not None and len(views) > 1 else None
-    if kind in ("beir", "labels"):
-        every = np.ones(material.units, bool)
-        own = (_of_judgements if kind == "beir" else _of_labels)(path, every, work)
+    of_user = {"beir": _of_judgements, "judgements": _of_preferences, "labels": _of_labels}
+    if kind in of_user:
+        own = of_user[kind](path, np.ones(material.units, bool), work)
         return replace(own, second=second, second_of_export=True)
     parts = split_of(material.units, seed=work.settings.seed)
     allowed, seed, view = parts == TRAINS, work.settings.seed, views[0]
@@ -206,6 +207,17 @@ def _of_judgements(path: str, every: np.ndarray, work: Work) -> Exams:
     answerable = np.array([i for i, each in enumerate(relevant) if each], dtype=np.int64)
     judges = Exam(lambda encoder: Judgements(path, encoder, work.place), np.flatnonzero(parts == JUDGES))
     return Exams(every, Exam(make, answerable), judges, content={"judgements": whole.content})
+
+
+def _of_preferences(path: str, every: np.ndarray, work: Work) -> Exams:
+    whole = Preferences(path, work.encoder, work.place)
+    parts = split_of(len(whole.units), trains=False, seed=work.settings.seed)
+
+    def make(encoder: Encoder) -> Preferences:
+        return Preferences(path, encoder, work.place)
+
+    selects, judges = (Exam(make, np.flatnonzero(parts == role)) for role in (SELECTS, JUDGES))
+    return Exams(every, selects, judges, content={"judgements": whole.content})
 
 
 def _of_labels(path: str, every: np.ndarray, work: Work) -> Exams:

@@ -16,6 +16,7 @@ from textcl.adaptation.corpus import MOST_DOCUMENTS, Corpus
 from textcl.adaptation.cross_fit import FOLDS, PULLS
 from textcl.adaptation.evidence import Lexical
 from textcl.adaptation.known_items import View, known_items, read_pairs
+from textcl.adaptation.preferences import read_triplets
 from textcl.adaptation.schedule import schedule
 from textcl.adaptation.verdict import Comparison
 from textcl.adaptation.workplace import Workplace
@@ -62,10 +63,15 @@ class Settings:
         if self.dev is None:
             return None, ""
         kind, _, path = self.dev.partition(":")
-        kinds = {"search": ("beir", "pairs"), "clusters": ("labels",), "duplicates": ()}[self.purpose]
+        kinds = {"search": ("beir", "pairs", "judgements"), "clusters": ("labels",), "duplicates": ()}[self.purpose]
         if kind not in kinds or not path:
             known = " or ".join(f"{each}:PATH" for each in kinds) or "no evidence of your own"
             raise InputError(f"--for {self.purpose} takes {known} as --dev, not {self.dev!r}.")
+        if kind == "judgements" and self.retrieval == "hybrid":
+            raise InputError(
+                "--dev judgements: compares two texts for each query, and hybrid search needs a ranking of all; leave "
+                "out --retrieval hybrid, or give judged queries with --dev beir:FOLDER."
+            )
         return kind, path
 
     def check(self) -> None:
@@ -77,7 +83,12 @@ class Settings:
         check_language(self.language)
         kind, path = self.evidence()
         if kind is not None:
-            read: Any = {"beir": read_beir, "pairs": read_pairs, "labels": load_labelled}[kind]
+            read: Any = {
+                "beir": read_beir,
+                "pairs": read_pairs,
+                "labels": load_labelled,
+                "judgements": read_triplets,
+            }[kind]
             read(path)
 
     @property

@@ -27,6 +27,7 @@ COMMANDS = {
     "recipes": "list the recipes that textcl ships",
     "compare": "train several recipes with several seeds; one table of mean ± sd",
     "adapt": "look for an encoder that is better for your own texts, with a verdict",
+    "judge": "compare two systems by your own blind answers, without judgements",
     "eval": "score an encoder on STS, clustering, SentEval's transfer tasks or retrieval, or describe its geometry",
     "encode": "turn a file of texts into vectors; resumes after an interruption",
     "search": "find the texts nearest to a query, in what encode wrote",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -156,6 +157,7 @@ def _stemmer(language: str) -> Any:
 def _empty() -> Any:
     from bm25s import BM25
 
+    logging.getLogger("bm25s").setLevel(logging.WARNING)  # bm25s makes its logger tell every step
     index = BM25(k1=K1, b=B, method="lucene", backend="numpy", csc_backend="scipy")
     index.nonoccurrence_array = None  # only of other formulas; set here since bm25s sets it when it builds an index
     return index
