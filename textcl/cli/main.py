@@ -32,7 +32,7 @@ COMMANDS = {
     "search": "find the texts nearest to a query, in what encode wrote",
     "cluster": "group a file of texts by meaning",
     "results": "list past runs and comparisons, export them, and say which of two is better",
-    "report": "write one HTML page on a run or a comparison",
+    "report": "write one HTML page on a run, a comparison or an adaptation",
     "data": "list, fetch, import and verify the evaluation sets",
     "demo": "train and score on bundled data, offline, in minutes",
     "env": "show versions, device, bf16 support and data",

@@ -17,7 +17,8 @@ from textcl.files import atomic_write
 from textcl.report.plots import Plot
 from textcl.terminal import printable
 
-_FIGURE = re.compile(r"[+−-]?\d[\d,.]*( ± [\d.]+)?\*?|–|")
+_NUMBER = r"([+−-]?\d[\d,.]*|–)"
+_FIGURE = re.compile(rf"({_NUMBER}(( ±| →| to) {_NUMBER})?\*?)?")
 # Draws each chart from the JSON next to it; if a chart fails, its table is still shown.
 _DRAW = """
 const dark = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
