@@ -104,17 +104,21 @@ def _before_and_after(record: Record) -> Section:
     compared = _compared(record)
     if "main view" not in compared:
         return Section(title, [_not_measured(record)])
-    rows = [[name, each.task, each.measure, *_figures(each), f"{each.units:,}"] for name, each in compared.items()]
-    header = ["", "task", "measure", before, after, "difference", "95 % interval", "units"]
+    rows = [[[name, each.task], each.measure, *_figures(each), f"{each.units:,}"] for name, each in compared.items()]
+    header = ["what was measured", "measure", before, after, "difference", "95 % interval", "units"]
     how = (
         "The main view decides. The second view asks queries of another kind, which were not trained on. The other "
         "rows are general pairs of sentences: they show whether the encoder still knows what sentences mean."
     )
     drawn = [
         plots.before_and_after(compared["main view"], (before, after)),
-        plots.differences_of({name: each.record() for name, each in compared.items()}, "Differences in points"),
+        plots.intervals(
+            {name: {"mean": each.difference, "low": each.low, "high": each.high} for name, each in compared.items()},
+            "Differences in points",
+            "With 95 % intervals. If an interval does not contain the dashed line, a difference is shown.",
+        ),
     ]
-    return Section(title, [how], [Table(header, rows)], drawn)
+    return Section(title, [how], [Table(header, rows, leading=True)], drawn)
 
 
 def _retrieval(found: Record) -> Section:
@@ -194,7 +198,7 @@ def _changes(record: Record, texts: bool) -> Section:
     ):
         rows = [_change(each, texts) for each in changes if (each["after"] > each["before"]) == rising]
         if rows:
-            tables.append(Table(_header(changes[0], texts), rows, caption))
+            tables.append(Table(_header(changes[0], texts), rows, caption, leading=True))
     return Section(title, paragraphs, tables)
 
 
@@ -241,7 +245,7 @@ def _judging(record: Record) -> Section:
         rows.append(["guard", [*guards, limit]])
     else:
         rows.append(["verdict", _not_measured(record)])
-    return Section("How it was judged", tables=[Table(["what", "value"], rows)])
+    return Section("How it was judged", tables=[_facts(rows)])
 
 
 def _provenance(record: Record) -> Section:
@@ -258,7 +262,12 @@ def _provenance(record: Record) -> Section:
         ["versions", ", ".join(f"{name} {value}" for name, value in record["versions"].items())],
         ["command", record["command"] or "none: the texts came from Python, not from a file"],
     ]
-    return Section("Provenance", tables=[Table(["what", "value"], rows)])
+    return Section("Provenance", tables=[_facts(rows)])
+
+
+def _facts(rows: list[list[Any]]) -> Table:
+    """A table of values that may be long: as paragraphs they are wrapped."""
+    return Table(["what", "value"], [[name, [value] if isinstance(value, str) else value] for name, value in rows])
 
 
 def _not_measured(record: Record) -> str:

@@ -31,11 +31,15 @@ for (const place of document.querySelectorAll(".chart")) {
 
 @dataclass(frozen=True)
 class Table:
-    """A table. Cells are texts, numbers, None or, for several paragraphs, lists of texts."""
+    """A table. Cells are texts, numbers, None or, for several paragraphs, lists of texts.
+
+    With `leading` the first paragraph of a cell stands out from those below it.
+    """
 
     header: Sequence[str]
     rows: Sequence[Sequence[Any]]
     caption: str = ""
+    leading: bool = False
 
     def is_figure(self, column: int) -> bool:
         """Whether a column has only numbers."""

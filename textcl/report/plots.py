@@ -211,21 +211,26 @@ def differences(figures: Mapping[str, Any]) -> Plot:
         for name, row in figures["rows"].items()
         if row["difference"]
     }
-    return _intervals(found, f"Difference to {figures['reference']}", note)
+    return intervals(found, f"Difference to {figures['reference']}", note)
 
 
-def differences_of(compared: Mapping[str, Mapping[str, Any]], title: str) -> Plot:
-    """Differences of an encoder to the untouched one, each with its interval.
+def intervals(found: Mapping[str, Mapping[str, float | None]], title: str, note: str) -> Plot:
+    """Differences in points, one below the other, each with its interval if it has one.
 
     Args:
-        compared: From what was measured to its "difference", "low" and "high", in points.
+        found: From the name of a row to its "mean", "low" and "high"; the last two may be None.
         title: The title of the plot.
+        note: A sentence that explains how to read the plot.
     """
-    found = {
-        name: {"mean": each["difference"], "low": each["low"], "high": each["high"]} for name, each in compared.items()
-    }
-    note = "With 95 % intervals. If an interval does not contain the dashed line, a difference is shown."
-    return _intervals(found, title, note)
+    alt = _library("altair")
+    rows = [{"row": name, **{key: each[key] and round(each[key], 4) for key in each}} for name, each in found.items()]
+    base = alt.Chart(alt.Data(values=rows)).encode(y=alt.Y("row:N", sort=None, title=None))
+    fields = ["row:N", "mean:Q", "low:Q", "high:Q"]
+    zero = alt.Chart(alt.Data(values=[{}])).mark_rule(strokeDash=[4, 4], opacity=0.6, color="currentColor")
+    lines = base.mark_rule(strokeWidth=2, color=COLOURS[0]).encode(x=alt.X("low:Q", title="points"), x2="high:Q")
+    dots = base.mark_circle(size=70, opacity=1, color=COLOURS[0]).encode(x="mean:Q", tooltip=fields)
+    chart = alt.layer(zero.encode(x=alt.datum(0)), lines.transform_filter("isValid(datum.low)"), dots)
+    return Plot(title, note, rows, chart.properties(height=alt.Step(26)))
 
 
 def before_and_after(found: Any, sides: tuple[str, str]) -> Plot:
@@ -246,10 +251,12 @@ def before_and_after(found: Any, sides: tuple[str, str]) -> Plot:
     fields = ["encoder:N", "score:Q", "low:Q", "high:Q"]
     start = alt.Chart(alt.Data(values=[{}])).mark_rule(strokeDash=[4, 4], opacity=0.6, color="currentColor")
     lines = base.mark_rule(strokeWidth=2, color=COLOURS[0]).encode(
-        x=alt.X("low:Q", title=f"{found.measure}, in points", scale=alt.Scale(zero=False)), x2="high:Q"
+        x=alt.X("low:Q", title=f"{found.measure}, in points", scale=alt.Scale(zero=False, padding=24)), x2="high:Q"
     )
     dots = base.mark_circle(size=90, opacity=1, color=COLOURS[0]).encode(x="score:Q", tooltip=fields)
-    texts = base.mark_text(dy=-14, color="currentColor").encode(x="score:Q", text=alt.Text("score:Q", format=".1f"))
+    texts = base.mark_text(align="left", dx=7, dy=-12, color="currentColor").encode(
+        x="score:Q", text=alt.Text("score:Q", format=".1f")
+    )
     chart = alt.layer(
         start.encode(x=alt.datum(before["score"])), lines.transform_filter("isValid(datum.low)"), dots, texts
     )
@@ -281,19 +288,6 @@ def blends(curves: Mapping[str, Sequence[tuple[float, float]]]) -> Plot:
     note = "At α = 0 the weights are the untouched ones, at α = 1 the trained ones."
     chart = alt.layer(base.mark_line(strokeWidth=1.5, opacity=0.9), base.mark_circle(size=40, opacity=0.9, aria=False))
     return Plot("Blends with the start", note, rows, chart.properties(height=260))
-
-
-def _intervals(found: Mapping[str, Mapping[str, Any]], title: str, note: str) -> Plot:
-    """Values with intervals, one below the other; a value may have no interval."""
-    alt = _library("altair")
-    rows = [{"row": name, **{key: each[key] and round(each[key], 4) for key in each}} for name, each in found.items()]
-    base = alt.Chart(alt.Data(values=rows)).encode(y=alt.Y("row:N", sort=None, title=None))
-    fields = ["row:N", "mean:Q", "low:Q", "high:Q"]
-    zero = alt.Chart(alt.Data(values=[{}])).mark_rule(strokeDash=[4, 4], opacity=0.6, color="currentColor")
-    lines = base.mark_rule(strokeWidth=2, color=COLOURS[0]).encode(x=alt.X("low:Q", title="points"), x2="high:Q")
-    dots = base.mark_circle(size=70, opacity=1, color=COLOURS[0]).encode(x="mean:Q", tooltip=fields)
-    chart = alt.layer(zero.encode(x=alt.datum(0)), lines.transform_filter("isValid(datum.low)"), dots)
-    return Plot(title, note, rows, chart.properties(height=alt.Step(26)))
 
 
 def _lines(
