@@ -87,7 +87,7 @@ def test_the_figures_are_those_of_adapt_json(page: str, record: dict[str, Any]):
         assert line in unescape(page)
     named = {row[0].partition("  ")[0]: row for row in cells(page, "Before and after")}
     for name, found in (("main view", main_view), ("second view", record["second"])):
-        assert named[name][2:6] == [
+        assert named[name][1:5] == [
             *(f"{found[key]:.1f}" for key in ("before", "after")),
             f"{found['difference']:+.1f}",
             f"{found['low']:+.1f} to {found['high']:+.1f}",

@@ -104,8 +104,10 @@ def _before_and_after(record: Record) -> Section:
     compared = _compared(record)
     if "main view" not in compared:
         return Section(title, [_not_measured(record)])
-    rows = [[[name, each.task], each.measure, *_figures(each), f"{each.units:,}"] for name, each in compared.items()]
-    header = ["what was measured", "measure", before, after, "difference", "95 % interval", "units"]
+    rows = [
+        [[name, f"{each.task}: {each.measure}"], *_figures(each), f"{each.units:,}"] for name, each in compared.items()
+    ]
+    header = ["what was measured", before, after, "difference", "95 % interval", "units"]
     how = (
         "The main view decides. The second view asks queries of another kind, which were not trained on. The other "
         "rows are general pairs of sentences: they show whether the encoder still knows what sentences mean."

@@ -224,7 +224,7 @@ def intervals(found: Mapping[str, Mapping[str, float | None]], title: str, note:
     """
     alt = _library("altair")
     rows = [{"row": name, **{key: each[key] and round(each[key], 4) for key in each}} for name, each in found.items()]
-    base = alt.Chart(alt.Data(values=rows)).encode(y=alt.Y("row:N", sort=None, title=None))
+    base = alt.Chart(alt.Data(values=rows)).encode(y=alt.Y("row:N", sort=list(found), title=None))
     fields = ["row:N", "mean:Q", "low:Q", "high:Q"]
     zero = alt.Chart(alt.Data(values=[{}])).mark_rule(strokeDash=[4, 4], opacity=0.6, color="currentColor")
     lines = base.mark_rule(strokeWidth=2, color=COLOURS[0]).encode(x=alt.X("low:Q", title="points"), x2="high:Q")
@@ -247,7 +247,7 @@ def before_and_after(found: Any, sides: tuple[str, str]) -> Plot:
     )
     ends = {"low": round(found.before + found.low, 4), "high": round(found.before + found.high, 4)}
     rows = [{**before, "low": None, "high": None}, {**after, **ends}]
-    base = alt.Chart(alt.Data(values=rows)).encode(y=alt.Y("encoder:N", sort=None, title=None))
+    base = alt.Chart(alt.Data(values=rows)).encode(y=alt.Y("encoder:N", sort=list(sides), title=None))
     fields = ["encoder:N", "score:Q", "low:Q", "high:Q"]
     start = alt.Chart(alt.Data(values=[{}])).mark_rule(strokeDash=[4, 4], opacity=0.6, color="currentColor")
     lines = base.mark_rule(strokeWidth=2, color=COLOURS[0]).encode(
