@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 from html import unescape
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,10 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         writer.writerow(["name", "text"])
         for row in range(COUNT):
             one, two = GLOSSES[row].split(), GLOSSES[row + COUNT]
-            writer.writerow([f"{' '.join(one[:5])} {HOSTILE}", f"{' '.join(one[3:])}. {two}. {HOSTILE}"])
+            more = f" {HOSTILE}" if row % 3 == 0 else ""  # in every row it would make them near-duplicates
+            writer.writerow([f"{' '.join(one[:5])}{more}", f"{' '.join(one[3:])}. {two}.{more}"])
     Encoder.from_pretrained("bundled").with_(normalize=True).save(folder / "model")
-    (folder / "pairs.tsv").write_text("".join(GRADED_PAIRS.read_text(encoding="utf-8").splitlines(keepends=True)[:500]))
+    (folder / "pairs.tsv").write_text("".join(GRADED_PAIRS.read_text(encoding="utf-8").splitlines(keepends=True)[:150]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(linear_map, "STEPS", 25)
         patch.setattr(linear_map, "LEARNING_RATE", 1e-2)
@@ -68,6 +70,18 @@ def page(work: Path) -> str:
     return (work / "out" / "report.html").read_text(encoding="utf-8")
 
 
+class Tags(HTMLParser):
+    """The start tags of a page, without what is in its scripts."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attributes)))
+
+
 def cells(html: str, section: str) -> list[list[str]]:
     """The rows of all tables of a section, in words."""
     (part,) = re.findall(rf"<h2 [^>]*>{section}</h2>(.*?)</section>", html, re.DOTALL)
@@ -85,7 +99,7 @@ def test_the_figures_are_those_of_adapt_json(page: str, record: dict[str, Any]):
     assert f"nDCG@10 {main_view['before']:.1f} → {main_view['after']:.1f}" in unescape(headline)
     for line in record["lines"][-2:]:
         assert line in unescape(page)
-    named = {row[0].partition("  ")[0]: row for row in cells(page, "Before and after")}
+    named = {row[0].partition("  ")[0]: row for row in cells(page, "Before and after") if len(row) == 6}
     for name, found in (("main view", main_view), ("second view", record["second"])):
         assert named[name][1:5] == [
             *(f"{found[key]:.1f}" for key in ("before", "after")),
@@ -127,15 +141,17 @@ def test_the_parts_are_in_this_order_and_nothing_is_loaded(page: str):
         "How it was judged",
         "Provenance",
     ]
-    assert not re.findall(r"<(?:link|img|iframe|object)\b|<script[^>]*\ssrc", page)
+    tags = Tags(page)
+    assert not {name for name, _ in tags.found} & {"link", "img", "iframe", "object"}
+    assert not [attributes for _, attributes in tags.found if attributes.keys() & {"src", "srcset", "onerror"}]
+    assert sum(name == "script" and not attributes for name, attributes in tags.found) == 1
     assert "default-src 'none'" in page
 
 
 def test_hostile_texts_are_words(page: str, record: dict[str, Any]):
-    assert SECRET in record["changes"][0]["query"]
+    assert any(SECRET in each["query"] for each in record["changes"])
     assert "&lt;script&gt;document.title=" in page
     assert "<script>document.title" not in page
-    assert "<img" not in page
     assert "\x1b" not in page
     assert "\u202e" not in page
     assert "texts &lt;b&gt;.csv" in page
@@ -220,15 +236,24 @@ def test_without_the_libraries_that_draw_the_work_is_kept_and_the_reader_is_told
 def trained(record: dict[str, Any]) -> dict[str, Any]:
     """The record with candidates that were trained and blended, one of which failed."""
     more = [
-        {"name": f"last two layers, {HOSTILE}", "seconds": 83.2, "alphas": [[0.0, 50.0], [0.5, 53.25], [0.75, 52.0]]},
+        {
+            "name": "last two layers, <img src=x onerror=x>",
+            "seconds": 83.2,
+            "alphas": [[0.0, 50.0], [0.5, 53.25], [0.75, 52.0]],
+        },
         {"name": "all layers, halves, 2e-5", "seconds": 120, "alphas": [[0.5, 41.5], [0.25, 50.5]], "failed": None},
         {"name": "all layers, crops, 2e-5", "seconds": 3, "alphas": [], "failed": "the loss is not finite"},
     ]
     return {**copy.deepcopy(record), "candidates": [*record["candidates"], *more]}
 
 
-def test_blends_are_drawn_and_failures_are_told(record: dict[str, Any]):
-    html = render(adapted_page(trained(record)))
+@pytest.fixture(scope="module")
+def with_trained(record: dict[str, Any]) -> str:
+    return render(adapted_page(trained(record)))
+
+
+def test_blends_are_drawn_and_failures_are_told(with_trained: str):
+    html = with_trained
     rows = cells(html, "Candidates")
     assert rows[5] == ["all layers, crops, 2e-5", *["–"] * 5, "3", "failed: the loss is not finite"]
     blocks = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', html, re.DOTALL)
@@ -287,9 +312,11 @@ if CHROMIUM:  # a browser is no part of the package's own needs; where there is 
     }, 3000)"""
 
     @pytest.mark.parametrize("size", ["1200,900", "390,900"])
-    def test_a_browser_draws_it_without_a_word_to_the_network(record: dict[str, Any], tmp_path: Path, size: str):
+    def test_a_browser_draws_it_without_a_word_to_the_network(
+        with_trained: str, record: dict[str, Any], tmp_path: Path, size: str
+    ):
         """With the policy nothing fails; without it, texts still run nothing, and nothing is wider than a phone."""
-        html = render(adapted_page(trained(record)))
+        html = with_trained
         drawn, complaints = open_in_browser(html, tmp_path, size)
         assert complaints == []
         assert drawn.count('<svg xmlns="http://www.w3.org/2000/svg"') == html.count('class="chart"') == 3

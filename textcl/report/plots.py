@@ -214,7 +214,7 @@ def differences(figures: Mapping[str, Any]) -> Plot:
     return intervals(found, f"Difference to {figures['reference']}", note)
 
 
-def intervals(found: Mapping[str, Mapping[str, float | None]], title: str, note: str) -> Plot:
+def intervals(found: Mapping[str, Mapping[str, Any]], title: str, note: str) -> Plot:
     """Differences in points, one below the other, each with its interval if it has one.
 
     Args:
