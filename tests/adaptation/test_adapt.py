@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from math import log2
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 from support.command import environment
+from support.ranks import check_ranks
 from support.tiny import TEXTS, tiny_encoder_directory
 
 import textcl
@@ -85,16 +85,6 @@ def run(model: Path | str, data: Path, output: Path, *flags: str) -> list[str]:
     words = ["adapt", str(model), "--data", str(data), "--output", str(output), "--ledger", str(ledger), *flags]
     assert main(words) == 0
     return list(json.loads((output / "adapt.json").read_text())["lines"])
-
-
-def check_ranks(record: dict) -> None:
-    """The score of a query with one document follows from its rank."""
-    assert record["changes"]
-    for each in record["changes"]:
-        for side in ("before", "after"):
-            rank = each[f"rank_{side}"]
-            score = 100 / log2(rank + 1) if rank is not None and rank <= 10 else 0
-            assert each[side] == pytest.approx(score)
 
 
 def test_a_spoilt_encoder_is_mended_and_loads_everywhere(spoilt: Path, table: Path, tmp_path: Path):

@@ -241,7 +241,13 @@ def trained(record: dict[str, Any]) -> dict[str, Any]:
             "seconds": 83.2,
             "alphas": [[0.0, 50.0], [0.5, 53.25], [0.75, 52.0]],
         },
-        {"name": "all layers, halves, 2e-5", "seconds": 120, "alphas": [[0.5, 41.5], [0.25, 50.5]], "failed": None},
+        {
+            "name": "all layers, halves, 2e-5",
+            "seconds": 120,
+            "alphas": [[0.5, 41.5], [0.25, 50.5]],
+            "before": 50,
+            "after": 50.5,
+        },
         {"name": "all layers, crops, 2e-5", "seconds": 3, "alphas": [], "failed": "the loss is not finite"},
     ]
     return {**copy.deepcopy(record), "candidates": [*record["candidates"], *more]}
@@ -267,6 +273,7 @@ def test_blends_are_drawn_and_failures_are_told(with_trained: str):
         (0.0, 50.0),
         (0.5, 53.25),
         (0.75, 52.0),
+        (0.0, 50),
         (0.25, 50.5),
         (0.5, 41.5),
     ]

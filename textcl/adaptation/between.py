@@ -7,7 +7,7 @@ from typing import cast
 
 import numpy as np
 
-from textcl.adaptation.changes import Ranked, Shown, by_rank, count_changes, describe_changes
+from textcl.adaptation.changes import Ranked, Shown, by_rank
 from textcl.adaptation.edits import Edits, edited, with_copies
 from textcl.adaptation.evidence import Evidence
 from textcl.adaptation.guard import compare_cosines, guards
@@ -74,7 +74,7 @@ def try_encoders(work: Work, others: Sequence[Encoder], identity: str) -> Trial:
     else:
         first, best = cast(Ranked, evidence[0]), cast(Ranked, evidence[1 + trial.best])
         shown = by_rank(first, best, lambda row: None, work.settings.words)
-    trial.changed, trial.changes = count_changes(before, after), describe_changes(before, after, shown)
+    trial.show_changes(before, after, shown)
     if kind != "labels" and len(views) > 1:
         trial.second = seconds[trial.best]
     sides = [guards(encoder, work.place) for encoder in (encoders[0], others[trial.best])]

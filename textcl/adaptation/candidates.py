@@ -8,7 +8,7 @@ import numpy as np
 
 from textcl.adaptation.advice import advise
 from textcl.adaptation.by_training import try_trained
-from textcl.adaptation.changes import Ranked, Shown, by_fold, count_changes, describe_changes
+from textcl.adaptation.changes import Ranked, by_fold
 from textcl.adaptation.cross_fit import PULLS, Judged, choose, cross_fit, scores_by_fold
 from textcl.adaptation.edits import Edits, edited, with_copies
 from textcl.adaptation.evidence import Evidence, Lexical
@@ -82,7 +82,7 @@ def _search(trial: Trial, material: Material, work: Work) -> None:
         judged = cross_fit(evidence, material.units, material.fit, settings.words, settings.seed)
         trial.weight = material.fit(PULLS[judged.choice])
     _decide(trial, evidence, judged, settings)
-    _show_changes(trial, judged, by_fold(evidence, judged, settings.words))
+    trial.show_changes(judged.before, judged.after, by_fold(evidence, judged, settings.words))
     if len(material.views) > 1:
         _compare_second(trial, material.ranking(1), judged if kind is None else None)
     values: dict[str, tuple[np.ndarray, np.ndarray]] = {settings.retrieval: (judged.before, judged.after)}
@@ -102,7 +102,7 @@ def _clusters(trial: Trial, material: Material, work: Work) -> None:
     maps = [material.fit(pull) for pull in PULLS]
     judged, trial.main = labels.judge(maps, work.settings.seed)
     trial.held_out = LABELLED
-    _show_changes(trial, judged, labels.shown)
+    trial.show_changes(judged.before, judged.after, labels.shown)
     trial.pull, trial.weight = PULLS[judged.choice], maps[judged.choice]
     trial.candidates = [
         {
@@ -126,7 +126,7 @@ def _duplicates(trial: Trial, material: Material, work: Work) -> None:
     judged = cross_fit(evidence, material.units, material.fit, None, work.settings.seed)
     trial.weight = material.fit(PULLS[judged.choice])
     _decide(trial, evidence, judged, work.settings)
-    _show_changes(trial, judged, with_copies(texts))
+    trial.show_changes(judged.before, judged.after, with_copies(texts))
     if len(material.views) > 1:
         _compare_second(trial, material.ranking(1), judged)
 
@@ -136,11 +136,6 @@ def _decide(trial: Trial, evidence: Evidence, judged: Judged, settings: Settings
     trial.pull = PULLS[judged.choice]
     trial.main = compare(judged.before, judged.after, evidence.units, evidence.task, evidence.measure, settings.seed)
     trial.candidates = _candidates(evidence, judged, settings.seed)
-
-
-def _show_changes(trial: Trial, judged: Judged, shown: Shown) -> None:
-    trial.changed = count_changes(judged.before, judged.after)
-    trial.changes = describe_changes(judged.before, judged.after, shown)
 
 
 def _compare_second(trial: Trial, evidence: Evidence, judged: Judged | None) -> None:

@@ -51,7 +51,8 @@ class Labels:
 
     def part(self, rows: np.ndarray) -> Labels:
         """Some of the texts."""
-        return replace(self, vectors=self.vectors[rows], labels=self.labels[rows])
+        texts = [self.texts[row] for row in rows] if self.texts else ()
+        return replace(self, vectors=self.vectors[rows], labels=self.labels[rows], texts=texts)
 
     def under(self, weight: np.ndarray | None) -> Labels:
         """The same texts with their vectors under a linear map."""

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from textcl.adaptation.advice import Advice
+from textcl.adaptation.changes import Shown, count_changes, describe_changes
 from textcl.adaptation.corpus import MOST_DOCUMENTS, Corpus
 from textcl.adaptation.cross_fit import FOLDS, PULLS
 from textcl.adaptation.evidence import Lexical
@@ -127,6 +128,10 @@ class Trial:
     held_out: str = ""
     changed: dict[str, int] = field(default_factory=dict)
     changes: list[dict[str, Any]] = field(default_factory=list)
+
+    def show_changes(self, before: np.ndarray, after: np.ndarray, shown: Shown) -> None:
+        """Keeps what changed most, see `describe_changes`."""
+        self.changed, self.changes = count_changes(before, after), describe_changes(before, after, shown)
 
     def say(self, line: str) -> None:
         """Says what was seen of the texts, while the work goes on."""

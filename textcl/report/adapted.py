@@ -18,7 +18,7 @@ from textcl.version import __version__
 
 Record = Mapping[str, Any]
 _UNITS = {"beir": "judged queries", "labels": "labelled texts"}
-_NEEDED = ("verdict", "main", "candidates", "changes", "command", "settings", "data", "lines")
+_NEEDED = ("verdict", "main", "candidates", "changes", "chosen", "command", "settings", "data", "lines")
 
 
 def write_page(record: Record, path: str | Path, *, texts: bool = True) -> Path:
@@ -141,13 +141,12 @@ def _candidates(record: Record) -> Section:
     rows = []
     for each in record["candidates"]:
         measured = _comparison(each) if "p_value" in each else None
-        accuracy = [None, _points(each["accuracy"]), None, None] if "accuracy" in each else [None] * 4
         seconds = each.get("seconds")
         rows.append(
             [
                 _name(each),
                 each.get("chosen_in_folds"),
-                *(accuracy if measured is None else _figures(measured)),
+                *(_means(each) if measured is None else _figures(measured)),
                 None if seconds is None else f"{seconds:,.0f}",
                 f"failed: {each['failed']}" if each.get("failed") else None,
             ]
@@ -156,12 +155,23 @@ def _candidates(record: Record) -> Section:
     kept = [0, *(column for column in range(1, len(header)) if any(row[column] is not None for row in rows))]
     table = Table([header[column] for column in kept], [[row[column] for column in kept] for row in rows])
     paragraphs = []
-    if record["pull"] is not None:
-        chosen = next((_name(each) for each in record["candidates"] if each.get("pull") == record["pull"]), None)
+    chosen = record["chosen"] or (None if record["pull"] is None else f"linear map, pull {record['pull']:g}")
+    if chosen:
         how = "Each was measured where it could be selected, so these figures are not those of the verdict."
-        paragraphs.append(f"Chosen: {chosen}. {how}" if chosen else how)
-    curves = {_name(each): each["alphas"] for each in record["candidates"] if each.get("alphas")}
+        paragraphs.append(f"Chosen: {chosen}. {how}")
+    curves = {}
+    for each in record["candidates"]:
+        if each.get("alphas"):
+            start = [[0.0, each["before"]]] if "before" in each and min(each["alphas"])[0] > 0 else []
+            curves[_name(each)] = start + each["alphas"]
     return Section(title, paragraphs, [table], [plots.blends(curves)] if curves else [])
+
+
+def _means(candidate: Record) -> list[str | None]:
+    """The figures of a candidate of which only means were kept: its best blend, or an accuracy."""
+    before, after = candidate.get("before"), candidate.get("after", candidate.get("accuracy"))
+    shown = [None if each is None else _points(each) for each in (before, after)]
+    return [*shown, None if before is None or after is None else f"{after - before:+.1f}", None]
 
 
 def _name(candidate: Record) -> str:
