@@ -187,6 +187,7 @@ def test_a_directory_is_replaced_only_if_all_in_it_is_known(tmp_path: Path, monk
         ("config.json", True),
         ("1_Pooling/config.json", True),
         ("3_Dense/model.safetensors", True),
+        ("report.html", True),
         ("model-00001-of-00002.safetensors", True),
         ("my-config.json", False),
         ("my_lora.safetensors", False),

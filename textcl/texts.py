@@ -30,6 +30,17 @@ def as_texts(source: Any, what: str = "The texts") -> list[str]:
     return list(each_text(source, what))
 
 
+def in_one_line(text: str, width: int = 100) -> str:
+    """A text without line breaks, cut to `width` characters.
+
+    Example:
+        >>> in_one_line("one\\ntwo three", 9)
+        'one two…'
+    """
+    line = " ".join(text.split())
+    return line if len(line) <= width else f"{line[: width - 1].rstrip()}…"
+
+
 def each_text(source: Any, what: str = "The texts") -> Iterator[str]:
     """Yields the texts that `as_texts` returns, one by one."""
     for row, value in enumerate(items(source, what), start=1):

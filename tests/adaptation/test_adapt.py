@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 from support.command import environment
+from support.ranks import check_ranks
 from support.tiny import TEXTS, tiny_encoder_directory
 
 import textcl
@@ -95,6 +96,11 @@ def test_a_spoilt_encoder_is_mended_and_loads_everywhere(spoilt: Path, table: Pa
     assert record["main"]["difference"] > 1
     assert len(record["candidates"]) == 3
     assert sum(each["chosen_in_folds"] for each in record["candidates"]) == 5
+    check_ranks(record)
+    assert sum(record["changed"].values()) == COUNT
+    for way, sign in (("gained", 1), ("lost", -1)):
+        gains = [sign * (each["after"] - each["before"]) for each in record["changes"]]
+        assert sum(gain > 0 for gain in gains) == min(10, record["changed"][way])
     theirs = SentenceTransformer(str(output), device="cpu").encode(GLOSSES[:5])
     np.testing.assert_allclose(theirs, Encoder.from_pretrained(output).encode(GLOSSES[:5]), atol=1e-6)
     assert not (tmp_path / ".better.adapt").exists()
@@ -113,7 +119,8 @@ def test_where_nothing_is_better_the_files_are_those_of_the_model(
     for name, content in files.items():
         assert (tmp_path / "same" / name).read_bytes() == content, name
     assert {path.name for path in (tmp_path / "same").iterdir()} - {path.name for path in directory.iterdir()} == {
-        "adapt.json"
+        "adapt.json",
+        "report.html",
     }
 
 
@@ -225,6 +232,10 @@ def test_of_several_models_the_best_of_the_others_is_named_and_copied(
     assert lines[-2].startswith("VERDICT: better at finding a body by its title")
     assert lines[-1] == f"EXPORT: {tmp_path / 'best'} holds {directory}, untouched"
     assert (tmp_path / "best" / "model.safetensors").read_bytes() == (directory / "model.safetensors").read_bytes()
+    record = json.loads((tmp_path / "best" / "adapt.json").read_text())
+    check_ranks(record)
+    assert record["held_out"].startswith("Nothing is trained")
+    assert "first model" in (tmp_path / "best" / "report.html").read_text(encoding="utf-8")
     worse = run(f"{directory},{spoilt}", table, tmp_path / "first", "--column", "name,text")
     assert worse[-2].startswith("VERDICT: worse")
     assert worse[-1].endswith("holds the untouched encoder")
@@ -255,7 +266,13 @@ def test_duplicates_and_hybrid_search_are_measured_by_their_own_evidence(spoilt:
     lines = run(spoilt, table, tmp_path / "duplicates", "--for", "duplicates")
     assert " at recognising texts with a planted edit (typo, case, order, words added): recall at 95 %" in lines[-2]
     lines = run(spoilt, table, tmp_path / "hybrid", "--column", "name,text", "--retrieval", "hybrid")
+    edits = json.loads((tmp_path / "duplicates" / "adapt.json").read_text())
+    assert {each.keys() >= {"text", "copy"} for each in edits["changes"]} == {True}
+    assert edits["main"]["difference"] == pytest.approx(
+        100 * (edits["changed"]["gained"] - edits["changed"]["lost"]) / sum(edits["changed"].values())
+    )
     record = json.loads((tmp_path / "hybrid" / "adapt.json").read_text())
+    check_ranks(record)
     assert record["main"]["after"] == pytest.approx(record["retrieval"]["hybrid"][1]["after"])
     assert any(line.startswith("RETRIEVAL: nDCG@10 ") for line in lines)
 
@@ -279,6 +296,10 @@ def test_clusters_are_measured_by_labels_alone(
             csv.writer(handle).writerows([["text", "label"], *rows])
     lines = run(spoilt, table, tmp_path / "with", "--for", "clusters", "--dev", f"labels:{labelled}")
     assert " at separating your labelled texts by k-means: accuracy " in lines[-2]
+    record = json.loads((tmp_path / "with" / "adapt.json").read_text())
+    assert sum(record["changed"].values()) == record["main"]["units"]
+    assert {each["text"] for each in record["changes"]} <= {row["text"] for row in csv.DictReader(labelled.open())}
+    assert "Each half of the labelled texts" in record["held_out"]
 
 
 @pytest.mark.slow
@@ -310,6 +331,7 @@ def test_judgements_select_and_judge(spoilt: Path, table: Path, tmp_path: Path):
     assert lines[-2].startswith("VERDICT: better at finding the judged documents of mine")
     record = json.loads((tmp_path / "out" / "adapt.json").read_text())
     assert record["main"]["units"] == len(rows)
+    check_ranks(record)
 
 
 @pytest.mark.slow
@@ -348,7 +370,7 @@ def test_killed_at_random_moments_the_same_command_goes_on_to_the_same_export(
     assert kills >= 2
     subprocess.run(command("killed"), env=environment(), check=True, capture_output=True)
     for path in (tmp_path / "whole").rglob("*"):
-        if path.is_file() and path.name not in ("adapt.json", "README.md"):
+        if path.is_file() and path.name not in ("adapt.json", "report.html", "README.md"):
             assert (tmp_path / "killed" / path.relative_to(tmp_path / "whole")).read_bytes() == path.read_bytes(), path
     one, two = (json.loads((tmp_path / name / "adapt.json").read_text()) for name in ("whole", "killed"))
     assert one["lines"][:-1] == two["lines"][:-1]

@@ -15,6 +15,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from support.command import environment
+from support.ranks import check_ranks
 from support.tiny import TEXTS, VERBS, tiny_encoder_directory
 
 import textcl
@@ -112,6 +113,10 @@ def test_what_helps_is_exported_and_the_export_is_the_blend_of_what_all_texts_tr
     names = [f"linear map, pull {pull}" for pull in ("1", "0.3", "0.1")]
     assert [each["name"] for each in record["candidates"]] == [*names, FAST.name]  # type: ignore[attr-defined]
     assert record["main"]["units"] == pytest.approx(COUNT / 4, abs=3)  # type: ignore[index]
+    check_ranks(record)
+    assert sum(record["changed"].values()) == pytest.approx(COUNT / 4, abs=3)  # type: ignore[attr-defined]
+    assert str(record["held_out"]).startswith("One split")
+    assert FAST.name in (tmp_path / "better" / "report.html").read_text(encoding="utf-8")
 
     corpus, encoder = read_corpus(table, ("name", "text")), Encoder.from_pretrained(start)
     view = known_items(corpus.bodies, corpus.titles)[0]
@@ -225,6 +230,11 @@ def test_evidence_of_all_kinds_judges_trained_candidates(
     record = run(start, table, tmp_path / "out", "--column", "name,text", *flags)
     assert f" at {said}" in record["lines"][-2]  # type: ignore[index]
     assert not any("failed" in each for each in record["candidates"])  # type: ignore[attr-defined]
+    if kind in ("labels", "duplicates"):
+        shown = {"labels": {"text"}, "duplicates": {"text", "copy"}}[kind]
+        assert all({*each} == {"row", "before", "after", *shown} for each in record["changes"])  # type: ignore[attr-defined]
+    else:
+        check_ranks(record)
     assert (record["retrieval"] is not None) == (kind in ("pairs", "beir", "hybrid"))
     if kind in ("beir", "labels"):
         assert record["main"]["units"] == pytest.approx({"beir": COUNT, "labels": 120}[kind] / 2, abs=1)  # type: ignore[index]

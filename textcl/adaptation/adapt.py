@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +29,16 @@ from textcl.encoder.export import MODEL_FILE
 from textcl.encoder.load import directory_of
 from textcl.environment import launched
 from textcl.errors import InputError
-from textcl.files import atomic_directory, check_output, check_replaceable, content_hash, file_hash, write_json
+from textcl.files import atomic_directory, check_output, check_replaceable, content_hash, file_hash
 from textcl.locks import taken
+from textcl.seals import write_sealed
 from textcl.vectors.vectors import Vectors
 from textcl.version import library_versions
 
 logger = logging.getLogger("textcl")
 
 RECORD = "adapt.json"
+PAGE = "report.html"
 MINIMUM = 1.0  # points; a smaller gain does not count
 
 
@@ -85,7 +90,8 @@ def adapt(
         data: Texts, as `textcl.load_texts` takes them, or a directory that `textcl encode` wrote, whose vectors are
             used where they are those of this model.
         output: The directory of the encoder to use: the adapted one if it is better, else the untouched one; with
-            adapt.json. The same call goes on with an interrupted work. None: nothing is kept.
+            adapt.json, from which `textcl.report.adapted.write_page` makes a page for readers. The same call goes on
+            with an interrupted work. None: nothing is kept.
         columns: The column of the texts, or the columns of titles and texts.
         purpose: What the encoder is for.
         dev: Evidence of the user's own in place of known items: "beir:FOLDER", judged queries in BEIR's layout;
@@ -111,6 +117,7 @@ def adapt(
     """
     if launched().ranks > 1:
         raise InputError("adapt works in one process; start it without torchrun.")
+    started, begin = datetime.now(UTC), time.monotonic()
     settings = Settings(purpose, dev, retrieval, bm25_weight, language, minutes, seed, train)
     settings.check()
     corpus = read_corpus(data, columns)
@@ -151,7 +158,17 @@ def adapt(
             "verdict": verdict.record(),
             "lines": lines,
             "models": names,
+            "data": {
+                "name": corpus.name,
+                "columns": list(columns),
+                "texts": len(corpus),
+                "sha256": corpus.hash(),
+            },
             "settings": asdict(settings),
+            "minimum": MINIMUM,
+            "command": _command(model, data, output, columns, settings, ledger),
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - begin, 1),
             "identity": identity,
             **trial.record(),
             "versions": library_versions(),
@@ -159,6 +176,30 @@ def adapt(
         if output is not None:
             _export(chosen, directory_of(name), output, place, record)
     return Adapted(chosen, verdict, lines, record)
+
+
+def _command(
+    model: str | Path,
+    data: Any,
+    output: str | os.PathLike[str] | None,
+    columns: Sequence[str],
+    settings: Settings,
+    ledger: str | os.PathLike[str] | None,
+) -> str | None:
+    """The command that repeats this call; None for data that are not in a file."""
+    if not isinstance(data, (str, os.PathLike)):
+        return None
+    words = ["textcl", "adapt", str(model), "--data", str(data), "--output", str(output or "adapted")]
+    if columns:
+        words += ["--column", ",".join(columns)]
+    for each in fields(settings):
+        value = getattr(settings, each.name)
+        if value != each.default:
+            flag = "--for" if each.name == "purpose" else f"--{each.name.replace('_', '-')}"
+            words += [flag] if value is True else [flag, str(value)]
+    if ledger is not None:
+        words += ["--ledger", str(ledger)]
+    return shlex.join(words)
 
 
 def _dev_hash(dev: str | None) -> str | None:
@@ -205,10 +246,10 @@ def _export(
             name = path.relative_to(source)
             if path.is_dir() and not any(path.iterdir()):  # Normalize has no file
                 (folder / name).mkdir(parents=True)
-            elif path.is_file() and MODEL_FILE.fullmatch(name.as_posix()):
+            elif path.is_file() and MODEL_FILE.fullmatch(name.as_posix()) and name.as_posix() not in (RECORD, PAGE):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, folder / name)
-        write_json(folder / RECORD, record)
+        write_sealed(folder / RECORD, record)
 
 
 def _card(encoder: Encoder, record: dict[str, Any]) -> str:

@@ -33,6 +33,10 @@ class Advice:
             f"({_interval(adapted)}) adapted"
             for name, (untouched, adapted) in self.cells.items()
         ]
+        return f"RETRIEVAL: nDCG@10 {'; '.join(shown)}: {self.use()}"
+
+    def use(self) -> str:
+        """Which retrieval to use, and why."""
         found = self.words
         if found.p_value > LEVEL:
             use = "no difference between the two is shown, so dense, which is simpler, will do"
@@ -41,12 +45,12 @@ class Advice:
         caution = ""
         if self.known_items:
             caution = "; such queries repeat words of their documents more than people do, which helps hybrid"
-        return f"RETRIEVAL: nDCG@10 {'; '.join(shown)}: {use}{caution}"
+        return f"{use}{caution}"
 
     def record(self) -> dict[str, Any]:
         """The same for adapt.json."""
         cells = {name: [each.record() for each in pair] for name, pair in self.cells.items()}
-        return {"sentence": self.sentence(), **cells, "hybrid_minus_dense": self.words.record()}
+        return {"sentence": self.sentence(), "use": self.use(), **cells, "hybrid_minus_dense": self.words.record()}
 
 
 def advise(values: Mapping[str, tuple[np.ndarray, np.ndarray]], units: np.ndarray, *, known_items: bool) -> Advice:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 
-from textcl.adaptation.edits import Edits, edited
+from textcl.adaptation.changes import Ranked, Shown, by_rank
+from textcl.adaptation.edits import Edits, edited, with_copies
 from textcl.adaptation.evidence import Evidence
 from textcl.adaptation.guard import compare_cosines, guards
 from textcl.adaptation.judgements import Judgements
@@ -17,6 +19,8 @@ from textcl.adaptation.trial import LEAST_SCORE, Trial, Work, prepare
 from textcl.adaptation.verdict import Comparison, compare
 from textcl.encoder import Encoder
 from textcl.files import content_hash
+
+NOTHING_TRAINED = "Nothing is trained, so nothing is held out: everything that was measured judges all encoders."
 
 
 def try_encoders(work: Work, others: Sequence[Encoder], identity: str) -> Trial:
@@ -32,10 +36,12 @@ def try_encoders(work: Work, others: Sequence[Encoder], identity: str) -> Trial:
         return trial
     kind, path = work.settings.evidence()
     encoders = [work.encoder, *others]
+    trial.held_out = NOTHING_TRAINED
     if kind == "labels":
         labels = [read_labels(path, encoder, work.place) for encoder in encoders]
         trial.evidence = content_hash({"labels": labels[0].content, "purpose": work.settings.purpose})
         found = [compare_vectors(labels[0], other, work.settings.seed) for other in labels[1:]]
+        scores = [each.right(np.arange(len(each.labels)), None) for each in labels]
     else:
         materials = [make_material(encoders[0], views, work.place)]
         materials += [make_material(other, views, work.place, materials[0].groups) for other in others]
@@ -51,15 +57,26 @@ def try_encoders(work: Work, others: Sequence[Encoder], identity: str) -> Trial:
                 evidence.append(Edits(vectors[0], vectors[1], material.groups))
             else:
                 evidence.append(material.ranking())
-        found = _against_first(evidence, work)
+        scores = _scores(evidence, work)
+        found = _against_first(evidence[0], scores, work)
         if kind is None and work.settings.purpose == "search" and found[0].before < LEAST_SCORE:
             trial.why = f"the first encoder has nDCG@10 {found[0].before:.1f}, and {LEAST_SCORE:g} are needed"
             return trial
         if len(views) > 1:
-            seconds = _against_first([material.ranking(1) for material in materials], work)
+            rankings = [material.ranking(1) for material in materials]
+            seconds = _against_first(rankings[0], _scores(rankings, work), work)
     trial.candidates = [{"model": other.name, **each.record()} for other, each in zip(others, found, strict=True)]
     trial.best = int(np.argmax([each.after for each in found]))
     trial.main = found[trial.best]
+    before, after = scores[0], scores[1 + trial.best]
+    if kind == "labels":
+        shown: Shown = labels[0].shown
+    elif work.settings.purpose == "duplicates":
+        shown = with_copies(work.corpus.texts)
+    else:
+        first, best = cast(Ranked, evidence[0]), cast(Ranked, evidence[1 + trial.best])
+        shown = by_rank(first, best, lambda row: None, work.settings.words)
+    trial.show_changes(before, after, shown)
     if kind != "labels" and len(views) > 1:
         trial.second = seconds[trial.best]
     sides = [guards(encoder, work.place) for encoder in (encoders[0], others[trial.best])]
@@ -69,8 +86,14 @@ def try_encoders(work: Work, others: Sequence[Encoder], identity: str) -> Trial:
     return trial
 
 
-def _against_first(evidence: Sequence[Evidence], work: Work) -> list[Comparison]:
-    """Each evidence but the first beside the first, which is the same evidence with the first encoder's vectors."""
-    first, rows = evidence[0], np.arange(len(evidence[0].units))
-    before, *others = (each.scores(rows, [None], work.settings.words)[0] for each in evidence)
-    return [compare(before, after, first.units, first.task, first.measure, work.settings.seed) for after in others]
+def _scores(evidence: Sequence[Evidence], work: Work) -> list[np.ndarray]:
+    """The score of each query, once for each encoder's vectors."""
+    rows = np.arange(len(evidence[0].units))
+    return [each.scores(rows, [None], work.settings.words)[0] for each in evidence]
+
+
+def _against_first(evidence: Evidence, scores: Sequence[np.ndarray], work: Work) -> list[Comparison]:
+    """The scores of each encoder but the first beside those of the first."""
+    before, *others = scores
+    units, task, measure = evidence.units, evidence.task, evidence.measure
+    return [compare(before, after, units, task, measure, work.settings.seed) for after in others]

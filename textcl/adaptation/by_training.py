@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 
 from textcl.adaptation.advice import advise
+from textcl.adaptation.changes import Ranked, Shown, by_rank
 from textcl.adaptation.contest import Contest, Entrant, reason_of
 from textcl.adaptation.cross_fit import select
+from textcl.adaptation.edits import with_copies
 from textcl.adaptation.evidence import Lexical
 from textcl.adaptation.guard import compare_cosines, guards
 from textcl.adaptation.known_items import View
@@ -21,6 +24,14 @@ from textcl.adaptation.verdict import Comparison, compare
 from textcl.files import content_hash, disk_full
 
 LEAST_GROUPS = 40  # a quarter of them selects, and a quarter judges
+ONE_SPLIT = (
+    "One split of the groups of near-duplicates: half of them train the candidates, a quarter selects one of them, and "
+    "a quarter judges it. What is exported is the same candidate, trained on all groups."
+)
+HALVES = (
+    "The candidates are trained on the texts. Half of the judged queries or labelled texts selects one of the "
+    "candidates, and the other half judges it."
+)
 
 
 def try_trained(trial: Trial, material: Material, views: Sequence[View], work: Work) -> None:
@@ -45,6 +56,7 @@ def try_trained(trial: Trial, material: Material, views: Sequence[View], work: W
             trial.why = too_low(start, ranking.task)
     if trial.why:
         return
+    trial.held_out = HALVES if kind in ("beir", "labels") else ONE_SPLIT
     exams = make_exams(material, views, work)
     if exams.content is not None:
         trial.evidence = content_hash({**exams.content, "purpose": work.settings.purpose})
@@ -85,15 +97,19 @@ def _judge(trial: Trial, exams: Exams, judged: Side, whole: Side, work: Work) ->
     """The comparisons that the verdict rests on, of the candidate that has not seen what judges it."""
     settings, start = work.settings, Side(work.encoder)
     kind, _ = settings.evidence()
-    evidence = exams.judges.make(work.encoder)
+    evidence, other = (exams.judges.make(side.encoder) for side in (start, judged))
+    before, after = (exams.judges.scores(side, settings.words) for side in (start, judged))
+    rows = np.arange(len(before)) if exams.judges.rows is None else exams.judges.rows
     if isinstance(evidence, Labels):
-        other = exams.judges.make(judged.encoder)
         assert isinstance(other, Labels)
         trial.main = compare_vectors(evidence, other.under(judged.weight), settings.seed)
+        shown: Shown = evidence.shown
     else:
-        rows = exams.judges.rows
-        units = evidence.units if rows is None else evidence.units[rows]
-        before, after = (exams.judges.scores(side, settings.words) for side in (start, judged))
+        units = evidence.units[rows]
+        if settings.purpose == "duplicates":
+            shown = with_copies(work.corpus.texts)
+        else:
+            shown = by_rank(cast(Ranked, evidence), cast(Ranked, other), lambda row: judged.weight, settings.words)
         trial.main = compare(before, after, units, evidence.task, evidence.measure, settings.seed)
         if settings.purpose == "search" and kind != "judgements":  # two texts for each query are no ranking
             other_kind = "hybrid" if settings.retrieval == "dense" else "dense"
@@ -101,6 +117,7 @@ def _judge(trial: Trial, exams: Exams, judged: Side, whole: Side, work: Work) ->
             others = tuple(exams.judges.scores(side, words) for side in (start, judged))
             values = {settings.retrieval: (before, after), other_kind: (others[0], others[1])}
             trial.advice = advise({name: values[name] for name in ("dense", "hybrid")}, units, known_items=kind is None)
+    trial.show_changes(before, after, lambda places: shown([int(rows[place]) for place in places]))
     if exams.second is not None:
         trial.second = _compare(exams.second, start, whole if exams.second_of_export else judged)
     if whole.weight is not None:

@@ -8,8 +8,9 @@ import numpy as np
 
 from textcl.adaptation.advice import advise
 from textcl.adaptation.by_training import try_trained
+from textcl.adaptation.changes import Ranked, by_fold
 from textcl.adaptation.cross_fit import PULLS, Judged, choose, cross_fit, scores_by_fold
-from textcl.adaptation.edits import Edits, edited
+from textcl.adaptation.edits import Edits, edited, with_copies
 from textcl.adaptation.evidence import Evidence, Lexical
 from textcl.adaptation.guard import guards
 from textcl.adaptation.judgements import Judgements
@@ -19,6 +20,20 @@ from textcl.adaptation.preferences import Preferences
 from textcl.adaptation.trial import Settings, Trial, Work, prepare, too_low
 from textcl.adaptation.verdict import compare
 from textcl.files import content_hash
+
+CROSS_FITTED = (
+    "Five folds of groups of near-duplicates. For each fold the candidates are trained on three of the others, the "
+    "fourth selects one of them, and the fold is judged by that choice, trained anew on all four. So every group is "
+    "judged once, by what was neither trained nor selected with it."
+)
+JUDGED_QUERIES = (
+    "The candidates are trained on the texts, and not on the judged queries. For each fifth of these queries the other "
+    "four select one of the candidates, which judges the fifth. So every query is judged once."
+)
+LABELLED = (
+    "The candidates are trained on the texts without labels. Each half of the labelled texts selects the candidate "
+    "that the other half judges."
+)
 
 
 def try_candidates(work: Work, identity: str) -> Trial:
@@ -53,13 +68,15 @@ def _search(trial: Trial, material: Material, work: Work) -> None:
     kind, path = settings.evidence()
     if kind in ("beir", "judgements"):
         read = Judgements if kind == "beir" else Preferences
-        evidence: Evidence = (judgements := read(path, work.encoder, work.place))
+        evidence: Ranked = (judgements := read(path, work.encoder, work.place))
+        trial.held_out = JUDGED_QUERIES
         trial.evidence = content_hash({"judgements": judgements.content, "purpose": settings.purpose})
         maps = [material.fit(pull) for pull in PULLS]
         judged = choose(evidence, maps, settings.words, settings.seed)
         trial.weight = maps[judged.choice]
     else:
         evidence = material.ranking()
+        trial.held_out = CROSS_FITTED
         start = float(evidence.scores(np.arange(len(evidence.units)), [None], settings.words).mean())
         trial.why = too_low(start, evidence.task)
         if trial.why:
@@ -67,6 +84,7 @@ def _search(trial: Trial, material: Material, work: Work) -> None:
         judged = cross_fit(evidence, material.units, material.fit, settings.words, settings.seed)
         trial.weight = material.fit(PULLS[judged.choice])
     _decide(trial, evidence, judged, settings)
+    trial.show_changes(judged.before, judged.after, by_fold(evidence, judged, settings.words))
     if len(material.views) > 1:
         _compare_second(trial, material.ranking(1), judged if kind is None else None)
     if kind == "judgements":  # two texts for each query are no ranking, which words would need
@@ -87,6 +105,8 @@ def _clusters(trial: Trial, material: Material, work: Work) -> None:
     trial.evidence = content_hash({"labels": labels.content, "purpose": work.settings.purpose})
     maps = [material.fit(pull) for pull in PULLS]
     judged, trial.main = labels.judge(maps, work.settings.seed)
+    trial.held_out = LABELLED
+    trial.show_changes(judged.before, judged.after, labels.shown)
     trial.pull, trial.weight = PULLS[judged.choice], maps[judged.choice]
     trial.candidates = [
         {
@@ -106,9 +126,11 @@ def _duplicates(trial: Trial, material: Material, work: Work) -> None:
     texts, prompt = work.corpus.texts, work.encoder.prompt_text()
     vectors, copies = (work.place.vectors(work.encoder, each, prompt) for each in (texts, edited(texts)))
     evidence = Edits(vectors, copies, material.groups)
+    trial.held_out = CROSS_FITTED
     judged = cross_fit(evidence, material.units, material.fit, None, work.settings.seed)
     trial.weight = material.fit(PULLS[judged.choice])
     _decide(trial, evidence, judged, work.settings)
+    trial.show_changes(judged.before, judged.after, with_copies(texts))
     if len(material.views) > 1:
         _compare_second(trial, material.ranking(1), judged)
 

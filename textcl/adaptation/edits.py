@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -80,6 +80,12 @@ def edited(texts: Sequence[str]) -> list[str]:
     - more: a few words of another text are added at the end.
     """
     return [_edit(text, texts[(number + 1) % len(texts)]) for number, text in enumerate(texts)]
+
+
+def with_copies(texts: Sequence[str]) -> Callable[[Sequence[int]], list[dict[str, str]]]:
+    """Shows some of these texts, each with its edited copy."""
+    copies = edited(texts)
+    return lambda rows: [{"text": texts[row], "copy": copies[row]} for row in rows]
 
 
 def _edit(text: str, other: str) -> str:

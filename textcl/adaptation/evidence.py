@@ -101,23 +101,62 @@ class Ranking:
                 ]
         return found
 
+    def ranks(
+        self, rows: Sequence[int], weight: np.ndarray | None, lexical: Lexical | None = None
+    ) -> list[dict[int, int | None]]:
+        """For some queries the rank of each document that answers it, from 1; None: hybrid search leaves it out.
+
+        Args:
+            rows: The queries.
+            weight: The matrix W of a linear map; None: the untouched vectors.
+            lexical: How words count; None: they do not.
+        """
+        documents, found = unit(under(self.documents, weight)), []
+        for row in rows:
+            scores = (unit(under(self.queries[[row]], weight)) @ documents.T)[0]
+            if lexical is not None:
+                scores = fuse(scores, self._bm25(lexical.language).scores(self.texts[0][row]), lexical.weight)
+            scores = self._without_alike(row, scores)
+            found.append({document: _rank(document, scores) for document in self.relevant[row]})
+        return found
+
+    def answers(self, row: int) -> Mapping[int, float]:
+        """The documents that answer a query, and their grades."""
+        return self.relevant[row]
+
+    def texts_of(self, row: int, document: int) -> tuple[str, str]:
+        """The texts of a query and of a document."""
+        return self.texts[0][row], self.texts[1][document]
+
     def _bm25(self, language: str) -> Bm25:
         if language not in self._words:
             self._words[language] = Bm25(self.texts[1], language)
         return self._words[language]
 
     def _ndcg(self, row: int, scores: np.ndarray) -> float:
-        grades = self.relevant[row]
-        if self.alike is not None:
-            for document in grades:
-                same = np.flatnonzero(self.alike == self.alike[document])
-                scores[[other for other in same if other not in grades]] = -np.inf
+        scores = self._without_alike(row, scores)
         count = min(CUT, len(scores))
         nearest = np.argpartition(-scores, count - 1)[:count]
         nearest = nearest[np.lexsort((nearest, -scores[nearest]))]
-        return 100 * score_ranking(nearest.tolist(), grades)["ndcg@10"]
+        return 100 * score_ranking(nearest.tolist(), self.relevant[row])["ndcg@10"]
+
+    def _without_alike(self, row: int, scores: np.ndarray) -> np.ndarray:
+        """The scores, with −∞ for near-duplicates of the documents that answer the query."""
+        if self.alike is not None:
+            for document in self.relevant[row]:
+                same = np.flatnonzero(self.alike == self.alike[document])
+                scores[[other for other in same if other not in self.relevant[row]]] = -np.inf
+        return scores
 
 
 def under(vectors: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
     """Vectors (rows, dim) under a linear map; None: unchanged."""
     return vectors if weight is None else mapped(vectors, weight)
+
+
+def _rank(document: int, scores: np.ndarray) -> int | None:
+    """The rank of a document, from 1; of equal scores the first one counts as higher, and −∞ is no rank."""
+    own = scores[document]
+    if own == -np.inf:
+        return None
+    return 1 + int((scores > own).sum()) + int((scores[:document] == own).sum())

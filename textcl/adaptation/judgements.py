@@ -31,7 +31,7 @@ class Judgements:
 
     def __init__(self, folder: str, encoder: Encoder, place: Workplace) -> None:
         self.make = partial(Retrieval.from_folder, folder)
-        collection = self.make().collection
+        self.collection = collection = self.make().collection
         texts = {"query": list(collection.queries.values()), "document": list(collection.documents.values())}
         prompts = {"query": query_prompt(encoder), "document": corpus_prompt(encoder)}
         self._vectors = {
@@ -39,17 +39,41 @@ class Judgements:
             for side in texts
         }
         self.task = f"finding the judged documents of {Path(folder).name}"
-        self.units = np.arange(len(collection.answered))
+        self._asked = collection.answered
+        self.units = np.arange(len(self._asked))
         self.content = collection.hash()
 
     def scores(self, rows: np.ndarray, maps: Sequence[np.ndarray | None], lexical: Lexical | None = None) -> np.ndarray:
         """nDCG@10 × 100 of some queries under some linear maps, (maps, rows), dense or hybrid."""
+        retrieval = self._retrieval(lexical)
+        found = [retrieval(_Mapped(self._vectors, each)).items for each in maps]
+        return np.array(found)[:, rows]
+
+    def ranks(
+        self, rows: Sequence[int], weight: np.ndarray | None, lexical: Lexical | None = None
+    ) -> list[dict[str, int | None]]:
+        """For some queries the rank of each document that answers it, from 1; None: it is not among the first 100."""
+        rankings = self._retrieval(lexical).rankings(_Mapped(self._vectors, weight))
+        found = []
+        for row in rows:
+            rank = {document: place for place, document in enumerate(rankings[self._asked[row]], start=1)}
+            found.append({document: rank.get(document) for document in self.answers(row)})
+        return found
+
+    def answers(self, row: int) -> dict[str, float]:
+        """The documents that answer a query, and their grades."""
+        judged = self.collection.relevance[self._asked[row]]
+        return {name: grade for name, grade in judged.items() if grade > 0 and name in self.collection.documents}
+
+    def texts_of(self, row: int, document: str) -> tuple[str, str]:
+        """The texts of a query and of a document."""
+        return self.collection.queries[self._asked[row]], self.collection.documents[document]
+
+    def _retrieval(self, lexical: Lexical | None) -> Retrieval:
         options: dict[str, Any] = {}
         if lexical is not None:
             options = {"retrieval": "hybrid", "bm25_weight": lexical.weight, "language": lexical.language}
-        retrieval = self.make(**options)
-        found = [retrieval(_Mapped(self._vectors, each)).items for each in maps]
-        return np.array(found)[:, rows]
+        return self.make(**options)
 
 
 class _Mapped:

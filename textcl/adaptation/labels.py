@@ -33,11 +33,13 @@ class Labels:
         vectors: The vectors of the texts, (texts, dim).
         labels: The class of each text, a number from 0, (texts,).
         content: A hash of texts and labels.
+        texts: The texts, which only readers need.
     """
 
     vectors: np.ndarray
     labels: np.ndarray
     content: str
+    texts: Sequence[str] = ()
 
     task = "separating your labelled texts by k-means"
     measure = "accuracy"
@@ -49,7 +51,8 @@ class Labels:
 
     def part(self, rows: np.ndarray) -> Labels:
         """Some of the texts."""
-        return replace(self, vectors=self.vectors[rows], labels=self.labels[rows])
+        texts = [self.texts[row] for row in rows] if self.texts else ()
+        return replace(self, vectors=self.vectors[rows], labels=self.labels[rows], texts=texts)
 
     def under(self, weight: np.ndarray | None) -> Labels:
         """The same texts with their vectors under a linear map."""
@@ -69,6 +72,10 @@ class Labels:
         np.add.at(table, (clusters, labels), 1)
         own = dict(zip(*linear_sum_assignment(-table), strict=True))
         return 100.0 * (np.array([own[number] for number in clusters]) == labels)
+
+    def shown(self, rows: Sequence[int]) -> list[dict[str, str]]:
+        """What a reader is shown of some texts."""
+        return [{"text": self.texts[row]} for row in rows]
 
     def judge(self, maps: Sequence[np.ndarray], seed: int = 0) -> tuple[Judged, Comparison]:
         """Judges "select one candidate": each half of the texts selects the candidate that the other half judges.
@@ -116,7 +123,7 @@ def read_labels(path: str, encoder: Encoder, place: Workplace) -> Labels:
     kept = np.sort(np.random.default_rng(0).permutation(len(rows))[:MOST])
     texts, numbers = [rows["text"][i] for i in kept], np.unique(np.array(rows["label"])[kept], return_inverse=True)[1]
     content = content_hash({"texts": texts, "labels": numbers.tolist()})
-    return Labels(place.vectors(encoder, texts, encoder.prompt_text()), numbers, content)
+    return Labels(place.vectors(encoder, texts, encoder.prompt_text()), numbers, content, texts)
 
 
 def compare_vectors(first: Labels, second: Labels, seed: int = 0) -> Comparison:

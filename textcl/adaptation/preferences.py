@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -62,6 +62,7 @@ class Preferences:
         self.task = f"choosing the text that you preferred (of the first results of {between}, so biased towards these)"
         self.units = np.arange(len(found.queries))
         self.content = content_hash({"queries": found.queries, "texts": texts})
+        self._texts = list(zip(found.queries, found.preferred, strict=True))
 
     def scores(self, rows: np.ndarray, maps: Sequence[np.ndarray | None], lexical: Lexical | None = None) -> np.ndarray:
         """100 for a query that is nearer to the preferred text than to the other one, 50 for a tie, else 0."""
@@ -73,6 +74,21 @@ class Preferences:
             )
             found[number] = 50 + 50 * np.sign(np.sum(queries * (preferred - others), axis=1))
         return found
+
+    def ranks(
+        self, rows: Sequence[int], weight: np.ndarray | None, lexical: Lexical | None = None
+    ) -> list[dict[Any, int | None]]:
+        """The rank of the preferred text among the two, 1 or 2, of some queries."""
+        (scores,) = self.scores(np.asarray(rows, dtype=np.int64), [weight], lexical)
+        return [{0: 1 if score == 100 else 2} for score in scores]
+
+    def answers(self, row: int) -> Mapping[Any, float]:
+        """The preferred text."""
+        return {0: 1.0}
+
+    def texts_of(self, row: int, document: Any) -> tuple[str, str]:
+        """A query and its preferred text."""
+        return self._texts[row]
 
 
 def read_triplets(path: str) -> Triplets:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from textcl.adaptation.advice import Advice
+from textcl.adaptation.changes import Shown, count_changes, describe_changes
 from textcl.adaptation.corpus import MOST_DOCUMENTS, Corpus
 from textcl.adaptation.cross_fit import FOLDS, PULLS
 from textcl.adaptation.evidence import Lexical
@@ -116,6 +117,9 @@ class Trial:
         candidates: What was measured of each candidate.
         looked: What was seen of the texts, a line each.
         plan: The plan of the work: how many documents, how long it takes, and with `train` which candidates.
+        held_out: How the texts that judge were kept apart from those that train and select, in a sentence or two.
+        changed: How many queries or texts gained, lost and did neither.
+        changes: The queries or texts that changed most, see `describe_changes`.
     """
 
     evidence: str
@@ -132,6 +136,13 @@ class Trial:
     candidates: list[dict[str, Any]] = field(default_factory=list)
     looked: list[str] = field(default_factory=list)
     plan: dict[str, Any] = field(default_factory=dict)
+    held_out: str = ""
+    changed: dict[str, int] = field(default_factory=dict)
+    changes: list[dict[str, Any]] = field(default_factory=list)
+
+    def show_changes(self, before: np.ndarray, after: np.ndarray, shown: Shown) -> None:
+        """Keeps what changed most, see `describe_changes`."""
+        self.changed, self.changes = count_changes(before, after), describe_changes(before, after, shown)
 
     def say(self, line: str) -> None:
         """Says what was seen of the texts, while the work goes on."""
@@ -163,6 +174,9 @@ class Trial:
             "chosen": self.chosen,
             "best": self.best,
             "candidates": self.candidates,
+            "held_out": self.held_out,
+            "changed": self.changed,
+            "changes": self.changes,
         }
 
 

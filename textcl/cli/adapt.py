@@ -1,10 +1,15 @@
 """`textcl adapt MODEL --data FILE|VECTORS --output DIR [--column title,body] [--for search] [--json PATH|-]`"""
 
+import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 from textcl.cli.main import Parser, within
 from textcl.cli.output import add_json_flag, check_json, show
+from textcl.errors import DiskFull, InputError
 from textcl.ranges import Positive, Seed, Share
+
+logger = logging.getLogger("textcl")
 
 PURPOSES = ("search", "clusters", "duplicates")
 
@@ -22,7 +27,9 @@ def main(arguments: Sequence[str]) -> None:
         metavar="FILE|VECTORS",
         help="txt, csv, tsv, jsonl or parquet, also gz or xz, or what textcl encode wrote",
     )
-    parser.add_argument("--output", required=True, metavar="DIR", help="where the encoder to use and adapt.json go")
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="where the encoder to use, adapt.json and report.html go"
+    )
     parser.add_argument("--column", metavar="NAME[,NAME]", help="the column of the texts, or those of title and text")
     parser.add_argument(
         "--for", dest="purpose", choices=PURPOSES, default="search", help="what the encoder is for (default: search)"
@@ -54,7 +61,8 @@ def main(arguments: Sequence[str]) -> None:
     given = parser.parse_args(arguments)
     check_json(given.json)
 
-    from textcl.adaptation.adapt import adapt
+    from textcl.adaptation.adapt import PAGE, adapt
+    from textcl.report.adapted import write_page
 
     adapted = adapt(
         given.model,
@@ -71,4 +79,10 @@ def main(arguments: Sequence[str]) -> None:
         seed=given.seed,
         train=given.train,
     )
+    try:
+        write_page(adapted.record, Path(given.output) / PAGE)
+    except DiskFull:
+        raise
+    except InputError as error:  # what draws it is not installed
+        logger.warning("%s has no %s. %s Then run textcl report %s.", given.output, PAGE, error, given.output)
     show(adapted.record, "\n".join(adapted.lines), given.json)

@@ -34,7 +34,7 @@ COMMANDS = {
     "cluster": "group a file of texts by meaning",
     "map": "write one HTML page on which texts are points, to look at and to search",
     "results": "list past runs and comparisons, export them, and say which of two is better",
-    "report": "write one HTML page on a run or a comparison",
+    "report": "write one HTML page on a run, a comparison or an adaptation",
     "data": "list, fetch, import and verify the evaluation sets",
     "demo": "train and score on bundled data, offline, in minutes",
     "env": "show versions, device, bf16 support and data",

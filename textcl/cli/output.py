@@ -6,9 +6,8 @@ from typing import Any
 from textcl.cli.main import Parser
 from textcl.files import check_output, write_json
 from textcl.terminal import json_escaped, printable
+from textcl.texts import in_one_line as in_one_line
 from textcl.texts import spreadsheet_safe as spreadsheet_safe
-
-WIDTH = 100  # characters of a text that are shown
 
 
 def add_json_flag(parser: Parser) -> None:
@@ -50,12 +49,6 @@ def show_line(value: Any) -> None:
 def say(text: str) -> None:
     """Prints text; what would control the terminal is replaced. Commands print by this function or by `show`."""
     print(printable(text))
-
-
-def in_one_line(text: str, width: int = WIDTH) -> str:
-    """A text without line breaks, cut to `width` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
 def columns(rows: list[list[str]]) -> str:

@@ -1,4 +1,4 @@
-"""`textcl report RUN|COMPARISON [--output report.html] [--no-texts]`"""
+"""`textcl report RUN|COMPARISON|ADAPTED [--output report.html] [--no-texts]`"""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,14 @@ from textcl.cli.output import say
 def main(arguments: Sequence[str]) -> None:
     parser = Parser(
         prog="textcl report",
-        description="Write one HTML page on a run or a comparison, finished or not: scores, curves, examples and "
-        "provenance. The page needs no network.",
+        description="Write one HTML page on a run or a comparison, finished or not, or on what adapt wrote: scores, "
+        "curves, examples and provenance. The page needs no network.",
     )
-    parser.add_argument("source", metavar="DIRECTORY", help="a run (runs/simcse) or a comparison (runs/compare)")
+    parser.add_argument(
+        "source",
+        metavar="DIRECTORY",
+        help="a run (runs/simcse), a comparison (runs/compare), or the output of textcl adapt",
+    )
     parser.add_argument("--output", metavar="FILE.html", help="the page (default: report.html in that directory)")
     parser.add_argument(
         "--no-texts", action="store_true", help="leave out all sentences of the corpus and of evaluation sets"

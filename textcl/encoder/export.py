@@ -35,7 +35,7 @@ MODEL_FILE = re.compile(
     r"|(modules|textcl|overlap|adapt|tokenizer|vocab|special_tokens_map|added_tokens)\.json|vocab\.txt|merges\.txt"
     r"|(model(-\d+-of-\d+)?|head|projection|token_weights|adapter_model)\.safetensors|model\.safetensors\.index\.json"
     r"|pytorch_model(-\d+-of-\d+)?\.bin|pytorch_model\.bin\.index\.json"
-    r"|(spiece|spm|tokenizer|sentencepiece\.bpe)\.model|chat_template\.jinja|README\.md|\.gitattributes)"
+    r"|(spiece|spm|tokenizer|sentencepiece\.bpe)\.model|chat_template\.jinja|README\.md|report\.html|\.gitattributes)"
 )
 ONLY_TEXTCL = "textcl.Encoder"  # an unknown module makes sentence-transformers raise instead of pooling wrongly
 _LEGACY = "sentence_transformers.models"

@@ -236,6 +236,21 @@ class Retrieval:
             settings |= {"bm25_weight": self.bm25_weight, "candidates": FUSED}
         return settings
 
+    def rankings(self, encoder: Any, **encode_arguments: Any) -> dict[str, list[str]]:
+        """For each query with a relevant document the ids of the hundred best documents, the best first.
+
+        A query to which all documents are equally near has no order, so its list is empty.
+
+        Args:
+            encoder: Any object with `.encode(list[str])`, as for an evaluation.
+            encode_arguments: Arguments of its `encode`.
+        """
+        rankings, flat = self._rank(encoder, encode_arguments)
+        found = zip(self.collection.answered, rankings, flat, strict=True)
+        return {
+            query: [] if is_flat else [self._in_order[place] for place in places] for query, places, is_flat in found
+        }
+
     def error_of_difference(self, before: np.ndarray, after: np.ndarray) -> float:
         """The standard error of the difference of two results' nDCG@10, by the paired bootstrap over queries.
 

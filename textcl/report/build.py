@@ -14,11 +14,13 @@ from textcl.evaluation.sts import pair_cosines
 from textcl.evaluation.suite import mark_by_record
 from textcl.files import check_output
 from textcl.report import examples, plots
+from textcl.report.adapted import adapted_page, is_adapted, read_adapted
 from textcl.report.page import Card, Page, Section, Table
 from textcl.report.records import Comparison, Run, is_comparison, read_comparison, read_run, recorded_results
 from textcl.report.results import score
 from textcl.report.tables import comparison, comparison_cells
 from textcl.runs.card import papers
+from textcl.texts import in_one_line
 from textcl.version import __version__
 
 WIDTH = 160  # longest text that is shown, in characters
@@ -35,10 +37,10 @@ def report(
     tasks: str | Sequence[str] | None = None,
     reference: str | None = None,
 ) -> Path:
-    """Writes one self-contained HTML page on a run or a comparison, finished or not.
+    """Writes one self-contained HTML page on a run or a comparison, finished or not, or on an adaptation.
 
     Args:
-        source: The directory of a run, or the folder of a comparison.
+        source: The directory of a run, the folder of a comparison, or the output of `textcl adapt`.
         output: The file of the page; default: `report.html` in `source`.
         texts: Whether to show sentences of the corpus and of the evaluation sets.
         tasks: For a run: keys of `textcl.evaluation.TASKS` to evaluate the trained and the untouched model on; default:
@@ -46,7 +48,7 @@ def report(
         reference: For a comparison: the row that the other rows are compared with; default: the first.
 
     Raises:
-        InputError: `source` is neither a run nor a comparison, one of its files is damaged or has another schema, a
+        InputError: `source` is none of these, one of its files is damaged or has another schema, a
             task is unknown or not installed, the page cannot be written, or altair, vl-convert-python or jinja2 is not
             installed.
 
@@ -55,7 +57,11 @@ def report(
     """
     output = output or Path(source) / "report.html"
     check_output(output)
-    if is_comparison(source):
+    if is_adapted(source):
+        if tasks or reference:
+            raise InputError("The report on an adaptation has no --tasks and no --reference; leave them out.")
+        page = adapted_page(read_adapted(source), texts=texts)
+    elif is_comparison(source):
         if tasks:
             raise InputError("The report on a comparison shows its own tasks; --tasks is only for a single run.")
         page = comparison_page(read_comparison(source), reference)
@@ -232,7 +238,9 @@ def _disagreements(pairs: Subset, cosines: dict[str, Any], texts: bool) -> Secti
     name = list(cosines)[-1]
     rows: dict[bool, list[list[Any]]] = {True: [], False: []}
     for pair, gold, model in examples.disagreements(pairs.scores, cosines[name]):
-        shown = [_short(pairs.first[pair]), _short(pairs.second[pair])] if texts else str(pair + 1)
+        shown = (
+            [in_one_line(pairs.first[pair], WIDTH), in_one_line(pairs.second[pair], WIDTH)] if texts else str(pair + 1)
+        )
         figures = [f"{model - gold:+.0f}", f"{gold:.0f}", f"{model:.0f}"]
         rows[model > gold].append([shown, *figures, f"{pairs.scores[pair]:g}", f"{cosines[name][pair]:.2f}"])
     header = ["texts" if texts else "pair", "difference", "rank, people", "rank, model", "gold score", "cosine"]
@@ -269,7 +277,7 @@ def _texts(
     drawn = []
     for name, embeddings in rows.items():
         points, kept = examples.project(embeddings)
-        shown = [_short(text, MAP_WIDTH) for text in sample.texts] if texts else None
+        shown = [in_one_line(text, MAP_WIDTH) for text in sample.texts] if texts else None
         note = f"The first two principal components, which have {100 * kept:.0f} % of the variance."
         drawn.append(plots.sentence_map(points, groups, shown, name.capitalize(), note))
     on_hover = " Hover over or tap a point for its text." if texts else ""
@@ -282,8 +290,10 @@ def _texts(
         lists = []
         for name, embeddings in rows.items():
             found = examples.neighbours(embeddings, query)
-            lists.append((name, [f"{cosine:.2f}  {_short(sample.texts[place])}" for place, cosine in found]))
-        cards.append(Card(_short(sample.texts[query]), lists))
+            lists.append(
+                (name, [f"{cosine:.2f}  {in_one_line(sample.texts[place], WIDTH)}" for place, cosine in found])
+            )
+        cards.append(Card(in_one_line(sample.texts[query], WIDTH), lists))
     how = (
         "The nearest texts of the map, by cosine, for a few of its texts. These are evenly spaced in the sample, not "
         "selected by result."
@@ -377,8 +387,3 @@ def _facts(facts: dict[str, Any]) -> str:
 
 def _plain(value: Any) -> str:
     return f"{value:,}" if type(value) is int else str(value)
-
-
-def _short(text: str, width: int = WIDTH) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= width else text[: width - 1].rstrip() + "…"

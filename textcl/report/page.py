@@ -17,7 +17,8 @@ from textcl.files import atomic_write
 from textcl.report.plots import Plot
 from textcl.terminal import printable
 
-_FIGURE = re.compile(r"[+−-]?\d[\d,.]*( ± [\d.]+)?\*?|–|")
+_NUMBER = r"([+−-]?\d[\d,.]*|–)"
+_FIGURE = re.compile(rf"({_NUMBER}(( ±| →| to) {_NUMBER})?\*?)?")
 # Draws each chart from the JSON next to it; if a chart fails, its table is still shown.
 _DRAW = """
 const dark = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
@@ -30,11 +31,15 @@ for (const place of document.querySelectorAll(".chart")) {
 
 @dataclass(frozen=True)
 class Table:
-    """A table. Cells are texts, numbers, None or, for several paragraphs, lists of texts."""
+    """A table. Cells are texts, numbers, None or, for several paragraphs, lists of texts.
+
+    With `leading` the first paragraph of a cell stands out from those below it.
+    """
 
     header: Sequence[str]
     rows: Sequence[Sequence[Any]]
     caption: str = ""
+    leading: bool = False
 
     def is_figure(self, column: int) -> bool:
         """Whether a column has only numbers."""

@@ -202,27 +202,92 @@ def differences(figures: Mapping[str, Any]) -> Plot:
     Args:
         figures: The result of `textcl.report.tables.comparison`.
     """
-    alt = _library("altair")
-    rows = [
-        {"row": name, **{key: value and round(value, 4) for key, value in row["difference"].items() if key in _ENDS}}
+    note = (
+        "The difference of the averages, with its 95 % interval over seeds. If the interval does not contain the "
+        "dashed line, a difference is shown."
+    )
+    found = {
+        name: {key: row["difference"][key] for key in ("mean", "low", "high")}
         for name, row in figures["rows"].items()
         if row["difference"]
-    ]
-    title = f"Difference to {figures['reference']}"
-    base = alt.Chart(alt.Data(values=rows)).encode(y=alt.Y("row:N", sort=None, title=None))
+    }
+    return intervals(found, f"Difference to {figures['reference']}", note)
+
+
+def intervals(found: Mapping[str, Mapping[str, Any]], title: str, note: str) -> Plot:
+    """Differences in points, one below the other, each with its interval if it has one.
+
+    Args:
+        found: From the name of a row to its "mean", "low" and "high"; the last two may be None.
+        title: The title of the plot.
+        note: A sentence that explains how to read the plot.
+    """
+    alt = _library("altair")
+    rows = [{"row": name, **{key: each[key] and round(each[key], 4) for key in each}} for name, each in found.items()]
+    base = alt.Chart(alt.Data(values=rows)).encode(y=alt.Y("row:N", sort=list(found), title=None))
     fields = ["row:N", "mean:Q", "low:Q", "high:Q"]
     zero = alt.Chart(alt.Data(values=[{}])).mark_rule(strokeDash=[4, 4], opacity=0.6, color="currentColor")
     lines = base.mark_rule(strokeWidth=2, color=COLOURS[0]).encode(x=alt.X("low:Q", title="points"), x2="high:Q")
     dots = base.mark_circle(size=70, opacity=1, color=COLOURS[0]).encode(x="mean:Q", tooltip=fields)
     chart = alt.layer(zero.encode(x=alt.datum(0)), lines.transform_filter("isValid(datum.low)"), dots)
-    note = (
-        "The difference of the averages, with its 95 % interval over seeds. If the interval does not contain the "
-        "dashed line, a difference is shown."
-    )
     return Plot(title, note, rows, chart.properties(height=alt.Step(26)))
 
 
-_ENDS = ("mean", "low", "high")
+def before_and_after(found: Any, sides: tuple[str, str]) -> Plot:
+    """The score before and after, with the interval of the difference.
+
+    Args:
+        found: A `textcl.adaptation.verdict.Comparison`.
+        sides: The names of before and after.
+    """
+    alt = _library("altair")
+    before, after = (
+        {"encoder": side, "score": round(score, 4)}
+        for side, score in zip(sides, (found.before, found.after), strict=True)
+    )
+    ends = {"low": round(found.before + found.low, 4), "high": round(found.before + found.high, 4)}
+    rows = [{**before, "low": None, "high": None}, {**after, **ends}]
+    base = alt.Chart(alt.Data(values=rows)).encode(y=alt.Y("encoder:N", sort=list(sides), title=None))
+    fields = ["encoder:N", "score:Q", "low:Q", "high:Q"]
+    start = alt.Chart(alt.Data(values=[{}])).mark_rule(strokeDash=[4, 4], opacity=0.6, color="currentColor")
+    lines = base.mark_rule(strokeWidth=2, color=COLOURS[0]).encode(
+        x=alt.X("low:Q", title=f"{found.measure}, in points", scale=alt.Scale(zero=False, padding=24)), x2="high:Q"
+    )
+    dots = base.mark_circle(size=90, opacity=1, color=COLOURS[0]).encode(x="score:Q", tooltip=fields)
+    texts = base.mark_text(align="left", dx=7, dy=-12, color="currentColor").encode(
+        x="score:Q", text=alt.Text("score:Q", format=".1f")
+    )
+    chart = alt.layer(
+        start.encode(x=alt.datum(before["score"])), lines.transform_filter("isValid(datum.low)"), dots, texts
+    )
+    note = (
+        f"{found.task[0].upper()}{found.task[1:]}. The line is the 95 % interval of the difference, drawn from the "
+        "score before. If it does not contain the dashed line, a difference is shown."
+    )
+    return Plot("Before and after", note, rows, chart.properties(height=alt.Step(44)))
+
+
+def blends(curves: Mapping[str, Sequence[tuple[float, float]]]) -> Plot:
+    """The score of each trained candidate by its share in a blend with the weights that training started from.
+
+    Args:
+        curves: From the name of a candidate to its (α, score) pairs.
+    """
+    alt = _library("altair")
+    rows = [
+        {"candidate": name, "α": alpha, "score": round(score, 4)}
+        for name, points in curves.items()
+        for alpha, score in sorted(points)
+    ]
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=alt.X("α:Q", title="α, the share of the trained weights", scale=alt.Scale(domain=[0, 1])),
+        y=alt.Y("score:Q", title="score where the candidates are selected", scale=alt.Scale(zero=False)),
+        color=alt.Color("candidate:N", title=None, sort=None, legend=alt.Legend(columns=1)),
+        tooltip=["candidate:N", "α:Q", "score:Q"],
+    )
+    note = "At α = 0 the weights are the untouched ones, at α = 1 the trained ones."
+    chart = alt.layer(base.mark_line(strokeWidth=1.5, opacity=0.9), base.mark_circle(size=40, opacity=0.9, aria=False))
+    return Plot("Blends with the start", note, rows, chart.properties(height=260))
 
 
 def _lines(

@@ -69,9 +69,10 @@ def read_run(path: str | Path) -> Run:
     folder = Path(path)
     if not run_files(folder):
         raise InputError(
-            f"{folder} has neither a run (recipe.json, log.jsonl) nor a comparison (results.jsonl)."
+            f"{folder} has neither a run (recipe.json, log.jsonl), nor a comparison (results.jsonl), nor an adaptation "
+            "(adapt.json)."
             if folder.is_dir()
-            else f"There is no directory {folder}; name the directory of a run or of a comparison."
+            else f"There is no directory {folder}; name the directory of a run, a comparison or an adaptation."
         )
     begun, record = _read(folder / "recipe.json") or {}, RunRecord.read(folder)
     recipe = record.recipe if record else begun.get("recipe", {})
