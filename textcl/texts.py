@@ -107,3 +107,16 @@ def described(value: Any) -> str:
         return "None" if value is None else "a missing value (nan)"
     kind = type(value).__name__
     return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
+def spreadsheet_safe(cell: str) -> str:
+    """A cell of a csv file that no spreadsheet runs as a formula: an apostrophe is put before what could be one.
+
+    Formulas begin with =, +, -, @, a tab or a carriage return. An apostrophe is put before an apostrophe too, if what
+    follows could be a formula, so that different cells stay different.
+
+    Example:
+        >>> spreadsheet_safe("=1+1"), spreadsheet_safe("one")
+        ("'=1+1", 'one')
+    """
+    return f"'{cell}" if cell.lstrip("'").startswith(("=", "+", "-", "@", "\t", "\r")) else cell

@@ -55,9 +55,10 @@ def test_groups_are_those_of_the_rule(
     cosine: float | None, words: float | None, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vectors, texts = corpus()
-    distinct = len({" ".join(text.split()).casefold() for text in texts})
-    monkeypatch.setattr(near_duplicates, "_CELLS", block * distinct)
+    monkeypatch.setattr(near_duplicates, "_ROWS", block)
+    monkeypatch.setattr(near_duplicates, "_TILE", 5 * block)
     monkeypatch.setattr(near_duplicates, "_PAIRS", 13)
+    monkeypatch.setattr(near_duplicates, "_CANDIDATES", 29)
     found = near_duplicate_groups(vectors, texts, cosine, words)
     assert found.tolist() == oracle(vectors, texts, cosine, words)
     assert 1 < found.max() + 1 < len(texts)

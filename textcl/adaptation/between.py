@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from textcl.adaptation.edits import Edits, edited
+from textcl.adaptation.edits import Edits
 from textcl.adaptation.evidence import Evidence
 from textcl.adaptation.guard import compare_cosines, guards
 from textcl.adaptation.judgements import Judgements
@@ -16,6 +16,7 @@ from textcl.adaptation.trial import LEAST_SCORE, Trial, Work, prepare
 from textcl.adaptation.verdict import Comparison, compare
 from textcl.encoder import Encoder
 from textcl.files import content_hash
+from textcl.vectors.planted_edits import edited
 
 
 def try_encoders(work: Work, others: Sequence[Encoder], identity: str) -> Trial:

@@ -9,7 +9,7 @@ import numpy as np
 from textcl.adaptation.advice import advise
 from textcl.adaptation.by_training import try_trained
 from textcl.adaptation.cross_fit import PULLS, Judged, choose, cross_fit, scores_by_fold
-from textcl.adaptation.edits import Edits, edited
+from textcl.adaptation.edits import Edits
 from textcl.adaptation.evidence import Evidence, Lexical
 from textcl.adaptation.guard import guards
 from textcl.adaptation.judgements import Judgements
@@ -18,6 +18,7 @@ from textcl.adaptation.material import Material, make_material
 from textcl.adaptation.trial import Settings, Trial, Work, prepare, too_low
 from textcl.adaptation.verdict import compare
 from textcl.files import content_hash
+from textcl.vectors.planted_edits import edited
 
 
 def try_candidates(work: Work, identity: str) -> Trial:

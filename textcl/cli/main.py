@@ -31,6 +31,7 @@ COMMANDS = {
     "encode": "turn a file of texts into vectors; resumes after an interruption",
     "search": "find the texts nearest to a query, in what encode wrote",
     "cluster": "group a file of texts by meaning",
+    "duplicates": "find near-duplicates in a file of texts or in what encode wrote, and say which texts to keep",
     "results": "list past runs and comparisons, export them, and say which of two is better",
     "report": "write one HTML page on a run or a comparison",
     "data": "list, fetch, import and verify the evaluation sets",
