@@ -2,13 +2,14 @@
 
 A threshold has two errors: edited copies that it misses, and other texts that it takes for copies. Both are measured on
 a sample of the texts: each text beside its edited copies, and beside the text that is nearest to it among those that
-are not nearly the same words.
+do not have nearly the same words or characters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from difflib import SequenceMatcher
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,9 @@ SAMPLE = 1000  # texts whose copies are planted: half of them to choose the thre
 OVERLAPS = (WORDS, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5)  # thresholds of words that are tried
 FALSE, SEPARATE = 0.05, 0.01  # the most errors that are allowed, and those with which the texts count as separate
 LOWEST = 0.5  # the lowest threshold of the cosine, for texts that are so different that any threshold separates
+NEAR = 0.9  # the share of characters in common with which a text counts as a copy and not as another text
+_SHORT = 500  # characters up to which texts are compared by character
+_COPIES = 100  # of each text at most so many copies are left out
 _CELLS = 2**22  # pairs of texts that are compared at once
 
 Encode = Callable[[Sequence[str]], np.ndarray]
@@ -79,8 +83,8 @@ def calibrate(
     copies while at most 5 % of the texts have another text that is taken for a copy.
 
     Copies that differ in case and spaces alone are always recognised, because such texts are equal for
-    `near_duplicate_groups`. Texts with at least 0.8 of their words in common are near-exact copies and do not count as
-    other texts, whatever their cosine is.
+    `near_duplicate_groups`. Texts with at least 0.8 of their words or 0.9 of their characters in common are near-exact
+    copies and do not count as other texts, whatever their cosine is.
 
     Args:
         vectors: The vectors of the texts, (texts, dim).
@@ -151,10 +155,29 @@ def _nearest_others(vectors: np.ndarray, texts: Sequence[str], rows: np.ndarray)
             cosine = directions[part] @ directions.T
             copy = overlap >= WORDS - 1e-9
             copy[np.arange(len(part)), part] = True
-            cosines[start : start + step] = np.where(copy, -1, cosine).max(axis=1)
-            words[start : start + step] = np.where(copy, 0, overlap).max(axis=1)
+            cosine[copy], overlap[copy] = -1, 0
+            for place, row in enumerate(part):
+                _leave_out_copies(texts, row, cosine[place], overlap[place])
+            cosines[start : start + step], words[start : start + step] = cosine.max(axis=1), overlap.max(axis=1)
             bar.update(len(part))
     return _Pairs(cosines, words)
+
+
+def _leave_out_copies(texts: Sequence[str], row: int, cosine: np.ndarray, overlap: np.ndarray) -> None:
+    """Sets the scores of texts with nearly the characters of a text to the lowest, as long as they are the highest."""
+    for scores in (cosine, overlap):
+        for _ in range(_COPIES):
+            best = int(scores.argmax())
+            if not _nearly_equal(bare(texts[row]), bare(texts[best])):
+                break
+            cosine[best], overlap[best] = -1, 0
+
+
+def _nearly_equal(one: str, two: str) -> bool:
+    if max(len(one), len(two)) > _SHORT:  # one edit leaves nearly all words of a long text
+        return False
+    matcher = SequenceMatcher(None, one, two, autojunk=False)
+    return matcher.real_quick_ratio() >= NEAR and matcher.quick_ratio() >= NEAR and matcher.ratio() >= NEAR
 
 
 def _chosen(copies: dict[str, _Pairs], others: _Pairs, words: float | None) -> tuple[float | None, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from textcl.vectors.lengths import are_longer
 from textcl.vectors.near_duplicates import COSINE, WORDS, near_duplicate_groups, overlaps
 from textcl.vectors.shards import is_vectors, read_complete, texts_cut
 from textcl.vectors.vectors import Vectors, unit
+
+logger = logging.getLogger("textcl")
 
 COLUMNS = ("text", "group", "size", "kept", "duplicate_of", "why", "cosine", "words", "id")  # that are not the user's
 _THRESHOLD = Range(above=0, at_most=1)
@@ -245,10 +248,12 @@ def _is_directory(source: Any) -> bool:
 def _texts(source: Any, model: Encoder | str | Path | None, column: str | None) -> _Corpus:
     """A corpus that has to be encoded."""
     name = str(source) if isinstance(source, (str, os.PathLike)) else f"the {type(source).__name__}"
-    rows = [(row, text) for row, text in enumerate(read_texts(source, column=column)) if text]
-    if not rows:
+    every = list(read_texts(source, column=column))
+    ids, texts = [row for row, text in enumerate(every) if text], [text for text in every if text]
+    if not texts:
         raise InputError(f"{name} holds no text.")
-    ids, texts = [row for row, _ in rows], [text for _, text in rows]
+    if blank := len(every) - len(texts):
+        logger.warning("%s: %s rows are blank and were left out; ids still count them.", name, f"{blank:,}")
     encoder = model if isinstance(model, Encoder) else Encoder.from_pretrained(model or "bundled")
     prompt = corpus_prompt(encoder)
 
