@@ -1,6 +1,5 @@
 """The threshold of near-duplicates: against counting by hand, and where it must separate, fail, or not be moved."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -11,12 +10,9 @@ from textcl.vectors import calibration
 from textcl.vectors.calibration import calibrate
 from textcl.vectors.planted_edits import KINDS, edit
 
-WORDS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "theta", "lambda")
-
-
-def texts_of(count: int) -> list[str]:
-    """Texts that share no word; the number of each is in all its words."""
-    return [" ".join(f"{word}{number:04}" for word in WORDS) for number in range(count)]
+LETTERS = np.random.default_rng(7).integers(97, 123, size=(800, 8, 6)).astype(np.uint8)  # of 800 texts of 8 words
+TEXTS = [" ".join(word.tobytes().decode() for word in text) for text in LETTERS]
+OWNER = {word: number for number, text in enumerate(TEXTS) for word in text.split()}
 
 
 class Noisy:
@@ -28,8 +24,8 @@ class Noisy:
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         found = []
         for text in texts:
-            numbers = Counter(re.findall(r"\d{4}", text))
-            own = self.vectors[int(numbers.most_common(1)[0][0])]
+            owners = Counter(OWNER[word] for word in text.casefold().split() if word in OWNER)
+            own = self.vectors[owners.most_common(1)[0][0]]
             other = self.generator.normal(size=len(own))
             other -= (other @ own) * own
             cosine = self.generator.uniform(*self.cosines)
@@ -50,7 +46,7 @@ def nearest(vectors: np.ndarray) -> np.ndarray:
 
 def test_where_copies_are_nearer_than_others_the_threshold_is_between_them() -> None:
     vectors = directions(300, 64)
-    found = calibrate(vectors, texts_of(300), Noisy(vectors, (0.9, 0.95)), words=1.0)
+    found = calibrate(vectors, TEXTS[:300], Noisy(vectors, (0.9, 0.95)), words=1.0)
     assert found is not None
     assert found.separates
     assert found.cosine is not None
@@ -64,7 +60,7 @@ def test_where_copies_are_nearer_than_others_the_threshold_is_between_them() -> 
 def test_where_they_overlap_it_is_the_lowest_threshold_with_few_false_pairs() -> None:
     """Counted by hand on the half that chooses; on the other half the error is about the same."""
     vectors = directions(800, 8)
-    found = calibrate(vectors, texts_of(800), Noisy(vectors, (0.8, 1.0)), words=1.0, seed=3)
+    found = calibrate(vectors, TEXTS[:800], Noisy(vectors, (0.8, 1.0)), words=1.0, seed=3)
     assert found is not None
     assert found.cosine is not None
     assert not found.separates
@@ -82,22 +78,24 @@ def test_where_they_overlap_it_is_the_lowest_threshold_with_few_false_pairs() ->
 def test_words_find_what_the_cosine_misses() -> None:
     vectors = directions(400, 8)
     encode = Noisy(vectors, (0.0, 0.5))  # this encoder misses every copy
-    by_both, by_cosine = (calibrate(vectors, texts_of(400), encode, words=words) for words in (None, 1.0))
+    by_both, by_cosine = (calibrate(vectors, TEXTS[:400], encode, words=words) for words in (None, 1.0))
     assert by_both is not None
     assert by_cosine is not None
-    assert by_cosine.found["typo"] < 0.1 and by_cosine.found["order"] == 1.0
+    assert by_cosine.found["typo"] < 0.1
+    assert by_cosine.found["order"] == 1.0
     assert by_both.found["typo"] == by_both.found["more"] == 1.0
     assert by_both.words in calibration.OVERLAPS
 
 
 def test_real_copies_in_the_corpus_do_not_move_the_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A third of the texts have a misspelt twin of the same vector. Negative control: counted as others they move it."""
-    texts, vectors = texts_of(300), directions(300, 8)
-    twins = [edit(text, "", "typo") for text in texts[:100]]
-    assert len({*texts, *twins}) == 400
+    """A third of the texts have a misspelt twin of the same vector. Negative control: as others, twins move it."""
+    texts, vectors = TEXTS[:300], directions(300, 8)
+    twins = {edit(text, "", "typo"): vectors[row] for row, text in enumerate(texts[:100])}
+    twins = {twin: vector for twin, vector in twins.items() if twin not in texts}
+    assert len(twins) > 90
 
     def threshold() -> float:
-        both = np.concatenate((vectors, vectors[:100]))
+        both = np.array([*vectors, *twins.values()])
         found = calibrate(both, [*texts, *twins], Noisy(vectors, (0.8, 1.0)), words=1.0)
         assert found is not None
         return found.cosine or 9
@@ -112,7 +110,7 @@ def test_real_copies_in_the_corpus_do_not_move_the_threshold(monkeypatch: pytest
 
 def test_an_encoder_for_which_all_texts_are_equal_is_not_used() -> None:
     vectors = np.ones((200, 4))
-    found = calibrate(vectors, texts_of(200), lambda texts: np.ones((len(texts), 4)))
+    found = calibrate(vectors, TEXTS[:200], lambda texts: np.ones((len(texts), 4)))
     assert found is not None
     assert found.cosine is None
     assert found.false == 0
@@ -130,7 +128,7 @@ def test_texts_of_one_word_are_survived(texts: list[str]) -> None:
 
 def test_few_texts_choose_no_threshold() -> None:
     vectors = directions(99, 4)
-    assert calibrate(vectors, texts_of(99), Noisy(vectors, (0.9, 1.0))) is None
+    assert calibrate(vectors, TEXTS[:99], Noisy(vectors, (0.9, 1.0))) is None
 
 
 def test_edits_of_one_kind() -> None:

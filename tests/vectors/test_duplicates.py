@@ -19,17 +19,8 @@ from textcl.vectors.encode import encode_corpus
 from textcl.vectors.near_duplicates import overlaps
 from textcl.vectors.planted_edits import KINDS, edit
 
-HOSTILE = [
-    "=cmd|' /C calc'!A0",
-    "<script>alert(1)</script>",
-    "\x1b[31mred\u202e",
-    "+1",
-    "@sum",
-    "-2",
-    "'=1",
-    "a\rb",
-    '"q"',
-]
+FORMULAS = ["=cmd|' /C calc'!A0", "+1", "@sum", "-2", "'=1"]
+HOSTILE = [*FORMULAS, "<script>alert(1)</script>", "\x1b[31mred\u202e", "a\rb", '"q"']
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +103,7 @@ def test_vectors_give_what_their_texts_give(model: Path, tmp_path: Path) -> None
     with pytest.raises(InputError, match=r"is not the model that wrote .* in place of 'auto', which needs the model"):
         near_duplicates(tmp_path / "v", tmp_path / "other")
     assert near_duplicates(tmp_path / "v", tmp_path / "other", threshold=0.9).calibration is None  # not needed
-    with pytest.raises(InputError, match="column was settled when .* was encoded"):
+    with pytest.raises(InputError, match=r"column was settled when .* was encoded"):
         near_duplicates(tmp_path / "v", column="text")
     encode_corpus(model, ["word " * 200, "a"], tmp_path / "parts", split_long=True)
     with pytest.raises(InputError, match="holds parts of long texts, and looking for duplicates needs one vector"):
