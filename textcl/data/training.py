@@ -30,7 +30,7 @@ def training_rows(
     label_column: str | None = None,
     limit: int | None = None,
     drop_unlabelled: bool = False,
-    dedup: bool | None = None,
+    dedup: bool = False,
 ) -> Any:
     """Reads texts, pairs or triplets from a file.
 
