@@ -112,7 +112,7 @@ def test_vectors_give_what_their_texts_give(model: Path, tmp_path: Path) -> None
 
 def test_planted_copies_of_real_sentences_are_found(shared_data: Path) -> None:
     with lzma.open(shared_data / "wiki100k_like.txt.xz", "rt", encoding="utf-8") as handle:
-        texts = list(dict.fromkeys(line.strip() for line in islice(handle, 300) if len(line.split()) > 5))
+        texts = list(dict.fromkeys(line.strip() for line in islice(handle, 170) if len(line.split()) > 5))
     copies = [(kind, row, edit(texts[row], texts[row + 1], kind)) for kind in KINDS for row in range(20)]
     found = near_duplicates([*texts, *(copy for _, _, copy in copies)])
     right = dict.fromkeys(KINDS, 0)
