@@ -21,6 +21,7 @@ NAMES = {  # the module of each name has a function `run(options) -> rows`
     "gradient-cache": "a batch of thousands versus CachedMultipleNegativesRankingLoss",
     "transfer": "the seven transfer tasks versus SentEval's loop over folds and regularisations",
     "corpus": "time and memory of encoding a corpus to Parquet",
+    "duplicates": "precision and recall of planted near-duplicates versus SemHash and versus cosines alone",
     "memory": "resident size over 200 training steps, and during cluster --adapt",
     "clusters": "the classes of labelled texts found by k-means and by density versus BERTopic",
     "ranks": "training on one process and on two",
@@ -65,8 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     options = Options(given.model, given.data, given.rounds, given.quick)
     machine = describe()
-    with suppress(PackageNotFoundError):
-        machine["pytorch-metric-learning"] = version("pytorch-metric-learning")
+    for package in ("pytorch-metric-learning", "semhash"):
+        with suppress(PackageNotFoundError):
+            machine[package] = version(package)
     print("\n".join(f"{name:<25}{value}" for name, value in machine.items()))
     rows, missing = [], {}
     for name in given.names or NAMES:

@@ -29,7 +29,7 @@ from textcl.files import read_results
 
 # How far apart the two sides' results may lie, as a share: losses and gradients in float32, and in bfloat16; points
 # of accuracy, where a text on the border may fall to either side.
-CLOSE = {"loss": 1e-4, "length": 1e-4, "mean cosine": 1e-4, "points": 0.01}
+CLOSE = {"loss": 1e-4, "length": 1e-4, "mean cosine": 1e-4, "points": 0.01, "pairs": 0.05}
 MEBIBYTES = 64
 
 

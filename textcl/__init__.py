@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from textcl.modules import InfoNCE
     from textcl.report.map import write_map
     from textcl.training import ContrastiveTrainer, ContrastiveTrainingArguments, MethodCallback
+    from textcl.vectors.duplicates import near_duplicates
     from textcl.vectors.encode import encode_corpus
     from textcl.vectors.index import CorpusIndex
     from textcl.vectors.near_duplicates import near_duplicate_groups
@@ -115,6 +116,7 @@ _ROOMS = {
     "smooth_inverse_frequency": "textcl.encoder.pooling",
     "CorpusIndex": "textcl.vectors.index",
     "encode_corpus": "textcl.vectors.encode",
+    "near_duplicates": "textcl.vectors.duplicates",
     "near_duplicate_groups": "textcl.vectors.near_duplicates",
     "cluster_keywords": "textcl.vectors.topics",
     "cluster_names": "textcl.vectors.topics",
@@ -186,6 +188,7 @@ __all__ = [
     "load_triplets",
     "load_vectors",
     "near_duplicate_groups",
+    "near_duplicates",
     "smooth_inverse_frequency",
     "write_map",
 ]

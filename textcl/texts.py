@@ -84,12 +84,13 @@ def spreadsheet_safe(cell: str) -> str:
     """A cell of a csv file, with an apostrophe before it if a spreadsheet would run it as a formula.
 
     Spreadsheets run cells that begin with =, +, -, @, a tab or a line break, also the full-width forms of these signs.
+    An apostrophe is put before an apostrophe too, if what follows could be a formula: different cells stay different.
 
     Example:
         >>> spreadsheet_safe("=1+1"), spreadsheet_safe("1+1")
         ("'=1+1", '1+1')
     """
-    return f"'{cell}" if cell.startswith(_FORMULA) else cell
+    return f"'{cell}" if cell.lstrip("'").startswith(_FORMULA) else cell
 
 
 def items(source: Any, what: str) -> Iterable[Any]:

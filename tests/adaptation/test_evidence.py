@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from textcl.adaptation.edits import Edits, edited, threshold
+from textcl.adaptation.edits import Edits, threshold
 from textcl.adaptation.evidence import Lexical, Ranking
 from textcl.adaptation.labels import Labels, compare_vectors
 from textcl.evaluation import Retrieval
+from textcl.vectors.planted_edits import edited
 
 GENERATOR = np.random.default_rng(0)
 WORDS = ["wing", "flow", "heat", "shock", "plate", "layer", "jet", "body", "speed", "cone"]

@@ -55,9 +55,10 @@ def test_groups_are_those_of_the_rule(
     cosine: float | None, words: float | None, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vectors, texts = corpus()
-    distinct = len({" ".join(text.split()).casefold() for text in texts})
-    monkeypatch.setattr(near_duplicates, "_CELLS", block * distinct)
+    monkeypatch.setattr(near_duplicates, "_ROWS", block)
+    monkeypatch.setattr(near_duplicates, "_TILE", 5 * block)
     monkeypatch.setattr(near_duplicates, "_PAIRS", 13)
+    monkeypatch.setattr(near_duplicates, "_CANDIDATES", 29)
     found = near_duplicate_groups(vectors, texts, cosine, words)
     assert found.tolist() == oracle(vectors, texts, cosine, words)
     assert 1 < found.max() + 1 < len(texts)
@@ -87,3 +88,24 @@ def test_wrong_values_are_refused() -> None:
         near_duplicate_groups(np.eye(2), ["a"])
     with pytest.raises(InputError, match=r"cosine must be a finite number above 0 and at most 1, not 1\.5"):
         near_duplicate_groups(np.eye(1), ["a"], cosine=1.5)
+
+
+@pytest.mark.parametrize("cosine", [0.5, 0.9, 1.0])
+def test_sketches_overlook_no_pair(cosine: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Vectors of 160 dimensions, which are compared by sketches, have the groups of the rule."""
+    generator = np.random.default_rng(1)
+    vectors = generator.normal(size=(40, 160))[generator.integers(40, size=300)]
+    vectors += generator.choice([0, 0.2, 0.6, 1.0], size=(300, 1)) * generator.normal(size=vectors.shape)
+    texts = [f"text{number}" for number in range(300)]
+    monkeypatch.setattr(near_duplicates, "_GATHERED", 7)
+    found = near_duplicate_groups(vectors.astype(np.float32), texts, cosine, None)
+    assert found.tolist() == oracle(vectors.astype(np.float32), texts, cosine, None)
+    assert 1 < found.max() + 1 < 300
+    whole = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    sketches = near_duplicates._sketches(whole.astype(np.float32))
+    assert sketches.shape == (300, 65)
+    assert (sketches @ sketches.T >= whole @ whole.T - 1e-6).all()
+
+
+def test_the_overlap_of_words_is_that_of_sets() -> None:
+    assert near_duplicates.overlaps(["A b", "", "a b c d"], ["a  B", "", "a x"]).tolist() == [1.0, 0.0, 0.2]

@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 
 from textcl.adaptation.changes import Ranked, Shown, by_rank
-from textcl.adaptation.edits import Edits, edited, with_copies
+from textcl.adaptation.edits import Edits, with_copies
 from textcl.adaptation.evidence import Evidence
 from textcl.adaptation.guard import compare_cosines, guards
 from textcl.adaptation.judgements import Judgements
@@ -19,6 +19,7 @@ from textcl.adaptation.trial import LEAST_SCORE, Trial, Work, prepare
 from textcl.adaptation.verdict import Comparison, compare
 from textcl.encoder import Encoder
 from textcl.files import content_hash
+from textcl.vectors.planted_edits import edited
 
 NOTHING_TRAINED = "Nothing is trained, so nothing is held out: everything that was measured judges all encoders."
 

@@ -10,7 +10,7 @@ from textcl.adaptation.advice import advise
 from textcl.adaptation.by_training import try_trained
 from textcl.adaptation.changes import Ranked, by_fold
 from textcl.adaptation.cross_fit import PULLS, Judged, choose, cross_fit, scores_by_fold
-from textcl.adaptation.edits import Edits, edited, with_copies
+from textcl.adaptation.edits import Edits, with_copies
 from textcl.adaptation.evidence import Evidence, Lexical
 from textcl.adaptation.guard import guards
 from textcl.adaptation.judgements import Judgements
@@ -20,6 +20,7 @@ from textcl.adaptation.preferences import Preferences
 from textcl.adaptation.trial import Settings, Trial, Work, prepare, too_low
 from textcl.adaptation.verdict import compare
 from textcl.files import content_hash
+from textcl.vectors.planted_edits import edited
 
 CROSS_FITTED = (
     "Five folds of groups of near-duplicates. For each fold the candidates are trained on three of the others, the "

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,9 +9,9 @@ from typing import ClassVar
 import numpy as np
 
 from textcl.adaptation.evidence import Lexical, under
+from textcl.vectors.planted_edits import edited
 from textcl.vectors.vectors import unit
 
-KINDS = ("typo", "case", "order", "more")
 PRECISION = 0.95
 _AT_ONCE = 4_000_000  # cosines that are in memory at once
 
@@ -71,35 +69,7 @@ def threshold(same: np.ndarray, different: np.ndarray) -> float:
     return float(candidates[enough.argmax()]) if enough.any() else float("inf")
 
 
-def edited(texts: Sequence[str]) -> list[str]:
-    """A copy of each text with one small edit; kind and place depend on the text alone.
-
-    - typo: two neighbouring letters of a word change places.
-    - case: all letters become capitals, or small if they are.
-    - order: the first half of the words comes after the second.
-    - more: a few words of another text are added at the end.
-    """
-    return [_edit(text, texts[(number + 1) % len(texts)]) for number, text in enumerate(texts)]
-
-
 def with_copies(texts: Sequence[str]) -> Callable[[Sequence[int]], list[dict[str, str]]]:
     """Shows some of these texts, each with its edited copy."""
     copies = edited(texts)
     return lambda rows: [{"text": texts[row], "copy": copies[row]} for row in rows]
-
-
-def _edit(text: str, other: str) -> str:
-    seed = int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big")
-    draw = random.Random(seed)
-    kind, words = draw.choice(KINDS), text.split()
-    if kind == "more" or len(words) < 2:
-        added = other.split()
-        return " ".join([*words, *added[: max(1, len(words) // 5)]])
-    if kind == "case":
-        return text.lower() if text.isupper() else text.upper()
-    if kind == "order":
-        return " ".join([*words[len(words) // 2 :], *words[: len(words) // 2]])
-    place = max(range(len(words)), key=lambda i: (len(words[i]), draw.random()))
-    word, at = words[place], draw.randrange(max(1, len(words[place]) - 1))
-    words[place] = word[:at] + word[at : at + 2][::-1] + word[at + 2 :]
-    return " ".join(words)

@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from textcl.adaptation.edits import Edits, edited
+from textcl.adaptation.edits import Edits
 from textcl.adaptation.evidence import Evidence, Lexical, Ranking
 from textcl.adaptation.judgements import Judgements
 from textcl.adaptation.known_items import View
@@ -26,6 +26,7 @@ from textcl.data.retrieval import read_beir
 from textcl.encoder import Encoder
 from textcl.vectors.bm25 import Bm25
 from textcl.vectors.encode import corpus_prompt
+from textcl.vectors.planted_edits import edited
 
 TRAINS, SELECTS, JUDGES = range(3)
 

@@ -33,6 +33,7 @@ COMMANDS = {
     "search": "find the texts nearest to a query, in what encode wrote",
     "cluster": "group a file of texts by meaning",
     "map": "write one HTML page on which texts are points, to look at and to search",
+    "duplicates": "find near-duplicates in a file of texts or in what encode wrote, and say which texts to keep",
     "results": "list past runs and comparisons, export them, and say which of two is better",
     "report": "write one HTML page on a run, a comparison or an adaptation",
     "data": "list, fetch, import and verify the evaluation sets",

@@ -11,7 +11,7 @@ from textcl.data.formats import listed
 from textcl.data.rows import cell_id, cell_text, cell_value, open_table
 from textcl.errors import InputError, nearest
 from textcl.metrics.labels import check_label, has_no_label, number_labels, plain_label
-from textcl.texts import described
+from textcl.texts import bare, described
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -291,6 +291,35 @@ def hold_out(dataset: Dataset, rows: int | None = None) -> tuple[Dataset, list[s
             f"No text is held out: all texts of the last {count:,} rows also occur in the rows to train on."
         )
     return kept, texts
+
+
+def without_copies(dataset: Dataset) -> Dataset:
+    """The rows of a corpus that do not repeat an earlier one; the number of those left out is logged.
+
+    A row repeats another one if all its texts are equal but for case and spaces, and its label, if there is one, is the
+    same. Near-duplicates stay: they are a matter of judgement, see `textcl.near_duplicates`.
+
+    Args:
+        dataset: Rows as the readers in this file return them.
+
+    Raises:
+        InputError: Fewer than two rows are left, and training needs two.
+
+    Example:
+        >>> without_copies(load_texts(["A cat.", "a  CAT.", "A dog."]))["text"][:]  # doctest: +SKIP
+        ['A cat.', 'A dog.']
+    """
+    names = dataset.column_names
+    rows = zip(*([bare(x) if isinstance(x, str) else x for x in dataset[name]] for name in names), strict=True)
+    first: dict[tuple[Any, ...], int] = {}
+    for number, row in enumerate(rows):
+        first.setdefault(row, number)
+    if len(first) < 2:
+        raise InputError("All rows are equal but for case and spaces, and contrastive training needs two that differ.")
+    if left_out := len(dataset) - len(first):
+        one, many = "row was left out that repeats", "rows were left out that repeat"
+        _warn(left_out, f"{one} an earlier one", f"{many} earlier ones", "dedup")
+    return dataset.select(list(first.values())) if left_out else dataset
 
 
 def check_limit(limit: int | None) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from textcl.data.catalogue import data_directory
-from textcl.data.corpora import load_labelled, load_texts, load_triplets
+from textcl.data.corpora import load_labelled, load_texts, load_triplets, without_copies
 from textcl.data.formats import ReadFile, check_file, csv_records
 from textcl.data.rows import has_transform, open_table, without_format
 from textcl.errors import InputError
@@ -20,7 +20,7 @@ BUNDLED_TEXTS = Path(__file__).parents[1] / "assets" / "wordnet" / "glosses.txt"
 _TEXTS = re.compile(r"text(_\d+)?|positive|negative")  # the columns that hold texts
 
 
-READING_OPTIONS = ("column", "label_column", "limit", "drop_unlabelled")
+READING_OPTIONS = ("column", "label_column", "limit", "drop_unlabelled", "dedup")
 """The options of `training_rows`; recipes record them under the same names."""
 
 
@@ -30,6 +30,7 @@ def training_rows(
     label_column: str | None = None,
     limit: int | None = None,
     drop_unlabelled: bool = False,
+    dedup: bool = False,
 ) -> Any:
     """Reads texts, pairs or triplets from a file.
 
@@ -42,24 +43,27 @@ def training_rows(
         label_column: A column of labels to read as well, with one text column (default "text") or two.
         limit: Read only the first `limit` rows.
         drop_unlabelled: Leave out rows without a label, and log how many.
+        dedup: Leave out rows that repeat an earlier one, see `without_copies`.
 
     Raises:
         InputError: As in `load_texts`; or `drop_unlabelled` is given without a label column.
     """
     columns = tuple(name.strip() for name in column.split(",")) if column else _triplet_columns(path)
     if label_column is not None:
-        return load_labelled(
+        rows = load_labelled(
             path,
             columns=columns or ("text",),
             label_column=label_column,
             limit=limit,
             drop_unlabelled=drop_unlabelled,
         )
-    if drop_unlabelled:
+    elif drop_unlabelled:
         raise InputError("--drop-unlabelled leaves out rows without a label; name the labels with --label-column.")
-    if len(columns) > 1:
-        return load_triplets(path, columns=columns, limit=limit)
-    return load_texts(path, column=columns[0] if columns else None, limit=limit)
+    elif len(columns) > 1:
+        rows = load_triplets(path, columns=columns, limit=limit)
+    else:
+        rows = load_texts(path, column=columns[0] if columns else None, limit=limit)
+    return without_copies(rows) if dedup else rows
 
 
 def as_training_rows(source: Any) -> Any:

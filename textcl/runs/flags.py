@@ -107,6 +107,13 @@ class RunFlags:
         default=None, metadata={"help": "The masked language model of a contextual text view."}
     )
     limit: Count | None = field(default=None, metadata={"help": "Train on the first LIMIT rows only."})
+    dedup: bool = field(
+        default=False,
+        metadata={
+            "help": "Leave out rows that repeat an earlier one but for case and spaces. Their number is logged. "
+            "Near-duplicates stay; `textcl duplicates` finds them (default: all rows are trained on)."
+        },
+    )
     dev: PairsPath | None = field(
         default=None,
         metadata={

@@ -117,6 +117,8 @@ class Recipe:
         """
         # unset flags are left out, so that a flag added later does not change the fingerprints of old runs
         decisive = {k: v for k, v in self.to_dict().items() if k not in COSMETIC and v not in (None, [], {})}
+        if not self.flags.get("dedup"):
+            decisive.pop("dedup", None)
         if is_own(self.method):
             decisive["method_sha256"] = file_hash(Path(inspect.getfile(find_method(self.method))))
         decisive |= (identities or Identities()).of(self.method, self.flags, known)

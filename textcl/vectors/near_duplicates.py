@@ -1,8 +1,14 @@
-"""Groups of texts that are equal or nearly equal."""
+"""Groups of texts that are equal or nearly equal.
+
+All texts are compared with all centres of groups, in tiles; nothing is approximate. To compare a million texts takes
+little longer than half a million million products of short vectors: a sketch of each vector (its largest principal
+components, and the length of what remains) bounds the cosine from above, and only pairs whose bound reaches the
+threshold are compared whole.
+"""
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import numpy as np
@@ -15,8 +21,11 @@ from textcl.texts import as_texts, bare
 from textcl.vectors.vectors import unit
 
 COSINE, WORDS = 0.95, 0.8
-_CELLS = 2**24  # pairs of texts whose cosines are in memory at once: 64 MiB
+_ROWS, _TILE = 1024, 2048  # texts and centres that are compared at once: 8 MiB of cosines
 _PAIRS = 2**18  # pairs of texts whose words are compared at once
+_GATHERED = 2**14  # pairs of texts whose whole vectors are compared at once
+_CANDIDATES = 2**23  # pairs of texts with a rare word in common that are in memory at once
+_SKETCH = 64  # numbers in the sketch of a vector
 
 Threshold = Annotated[float, Range(above=0, at_most=1)]
 
@@ -68,27 +77,43 @@ def near_duplicate_groups(
         None if vectors is None or cosine is None else unit(vectors[rows]), cosine or 1.0, list(firsts), words
     )
     group = np.empty(len(rows), np.int64)
-    centres: list[int] = []
-    size = max(1, min(1024, _CELLS // max(1, len(rows))))
+    centres = np.empty(0, np.int64)
     with Progress("Looking for near-duplicates", len(rows)) as bar:
-        for start in range(0, len(rows), size):
-            block = np.arange(start, min(start + size, len(rows)))
-            old = compare(block, np.array(centres, np.int64))
-            found = np.where(old.any(axis=1), old.argmax(axis=1), -1) if centres else np.full(len(block), -1)
-            left = block[found < 0]
-            among = compare(left, left)
+        for start in range(0, len(rows), _ROWS):
+            block = np.arange(start, min(start + _ROWS, len(rows)))
+            found = np.full(len(block), len(centres))
+            for one, two in compare(block, centres):
+                np.minimum.at(found, one, two)  # the first group that has room for the text
+            left = np.flatnonzero(found == len(centres))
+            among = np.zeros((len(left), len(left)), bool)
+            for one, two in compare(block[left], block[left]):
+                among[one, two] = True
             new: list[int] = []  # the centres of this block, as places in `left`
             for place in range(len(left)):
-                near = [number for number, centre in enumerate(new) if among[place, centre]]
-                if near:
-                    found[left[place] - start] = len(centres) + near[0]
-                else:
-                    found[left[place] - start] = len(centres) + len(new)
+                near = np.flatnonzero(among[place, new])
+                found[left[place]] = len(centres) + (near[0] if len(near) else len(new))
+                if not len(near):
                     new.append(place)
-            centres += left[new].tolist()
+            centres = np.concatenate((centres, block[left[new]]))
             group[block] = found
             bar.update(len(block))
     return group[distinct]
+
+
+def overlaps(texts: Iterable[str], others: Iterable[str]) -> np.ndarray:
+    """The overlap of the words of each text with those of its partner: the words of both, divided by those of either.
+
+    Example:
+        >>> overlaps(["two cats sleep"], ["Two cats."]).round(2).tolist()
+        [0.67]
+    """
+    pairs = [(words_of(bare(one)), words_of(bare(two))) for one, two in zip(texts, others, strict=True)]
+    return np.array([len(one & two) / max(1, len(one | two)) for one, two in pairs])
+
+
+def words_of(text: str) -> set[str]:
+    """The distinct words of a text that `bare` gave."""
+    return set(re.findall(r"\w+", text))
 
 
 class _Comparison:
@@ -103,42 +128,98 @@ class _Comparison:
 
     def __init__(self, vectors: np.ndarray | None, cosine: float, texts: list[str], words: float | None) -> None:
         self.vectors, self.cosine, self.words = vectors, cosine, words
+        if vectors is not None:
+            self.sketches = _sketches(vectors)
         if words is not None:
-            self.sets, self.prefixes = _sets_of_words(texts, words)
+            self.sets = sets_of_words(texts)
+            self.prefixes = _rarest(self.sets, words)
             self.sizes = np.diff(self.sets.indptr)
+            frequency = np.bincount(self.prefixes.indices, minlength=self.prefixes.shape[1])
+            self.candidates = self.prefixes @ frequency  # at most so many texts share a rare word with each text
 
-    def __call__(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """Whether each of the texts `rows` is near-equal to each of the texts `others`, (rows, others)."""
-        near = np.zeros((len(rows), len(others)), bool)
+    def __call__(self, rows: np.ndarray, others: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields the pairs that are near-equal, as places in `rows` and in `others`, each (pairs,)."""
         if self.vectors is not None:
-            # rounding must not part equal vectors from a threshold of 1
-            near |= self.vectors[rows] @ self.vectors[others].T >= self.cosine - 1e-6
-        if self.words is not None and near.size:
-            pairs = np.stack((self.prefixes[rows] @ self.prefixes[others].T).nonzero())
+            for start in range(0, len(others), _TILE):
+                one, two = self._by_cosine(rows, others[start : start + _TILE])
+                yield one, start + two
+        if self.words is not None and len(rows) and len(others):
+            yield from self._by_words(rows, others)
+
+    def _by_cosine(self, rows: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        assert self.vectors is not None
+        least = np.float32(self.cosine - 1e-6)  # rounding must not part equal vectors from a threshold of 1
+        bounds, bound = self.sketches[rows] @ self.sketches[others].T, least - np.float32(1e-5)
+        some = np.flatnonzero(bounds.max(axis=1) >= bound)  # to look for pairs in few rows costs a third
+        one, two = np.nonzero(bounds[some] >= bound)
+        one = some[one]
+        if len(one) > 0.02 * len(rows) * len(others):
+            return np.nonzero(self.vectors[rows] @ self.vectors[others].T >= least)  # type: ignore[return-value]
+        near = np.zeros(len(one), bool)
+        for start in range(0, len(one), _GATHERED):
+            part = slice(start, start + _GATHERED)
+            first, second = self.vectors[rows[one[part]]], self.vectors[others[two[part]]]
+            near[part] = np.einsum("ij,ij->i", first, second) >= least
+        return one[near], two[near]
+
+    def _by_words(self, rows: np.ndarray, others: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        assert self.words is not None
+        prefixes = self.prefixes[others].T.tocsr()
+        steps = np.cumsum(self.candidates[rows]) // _CANDIDATES
+        for several in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(steps)) + 1):
+            pairs = np.stack((self.prefixes[rows[several]] @ prefixes).nonzero())
             for start in range(0, pairs.shape[1], _PAIRS):
-                one, two = pairs[:, start : start + _PAIRS]
+                one, two = several[pairs[0, start : start + _PAIRS]], pairs[1, start : start + _PAIRS]
+                # sets of very different sizes cannot overlap enough, and few pairs are of similar sizes
+                small, large = np.sort((self.sizes[rows[one]], self.sizes[others[two]]), axis=0)
+                alike = small >= self.words * large - 1e-9
+                one, two = one[alike], two[alike]
                 shared = np.asarray(self.sets[rows[one]].multiply(self.sets[others[two]]).sum(axis=1)).ravel()
                 either = self.sizes[rows[one]] + self.sizes[others[two]] - shared
-                near[one, two] |= shared >= self.words * either - 1e-9
-        return near
+                near = shared >= self.words * either - 1e-9
+                yield one[near], two[near]
 
 
-def _sets_of_words(texts: list[str], threshold: float) -> tuple[csr_matrix, csr_matrix]:
-    """The words of each text as rows of 0 and 1, and of each row the words that near-equal texts must share.
+def _sketches(vectors: np.ndarray) -> np.ndarray:
+    """Short vectors (texts, 65) whose products are at least the cosines of vectors of length 1 (texts, dim).
+
+    With an orthogonal basis, a vector is a part a in its first 64 directions and a rest b. Of two vectors, b · b' is at
+    most |b| |b'| (Cauchy and Schwarz), so (a, |b|) · (a', |b'|) is at least their cosine. The basis is that in which
+    the rests are shortest. Vectors of few dimensions are their own sketches.
+    """
+    if vectors.shape[1] <= 2 * _SKETCH or not len(vectors):
+        return vectors
+    some = vectors[:: max(1, len(vectors) // 20_000)]
+    basis = np.linalg.eigh(some.T @ some)[1][:, -_SKETCH:]
+    part = vectors @ basis
+    squares = np.einsum("ij,ij->i", vectors, vectors) - np.einsum("ij,ij->i", part, part)
+    # 1e-6 is more than the rounding of the squares, so that no rest is too short
+    rest = np.sqrt(np.maximum(squares, 0) + 1e-6)
+    return np.concatenate((part, rest[:, None]), axis=1, dtype=np.float32)
+
+
+def sets_of_words(texts: Iterable[str]) -> csr_matrix:
+    """The words of each text as rows of 0 and 1, (texts, words); the words that are rarest in all texts come first.
+
+    Args:
+        texts: Texts that `bare` gave.
+    """
+    sets = [words_of(text) for text in texts]
+    frequency = Counter(word for each in sets for word in each)
+    by_rarity = sorted(frequency, key=lambda word: (frequency[word], word))
+    place = {word: number for number, word in enumerate(by_rarity)}
+    indices = np.fromiter((number for each in sets for number in sorted(place[word] for word in each)), np.int32)
+    ends = np.cumsum([0, *map(len, sets)])
+    return csr_matrix((np.ones(len(indices), np.float32), indices, ends), shape=(len(sets), len(place)))
+
+
+def _rarest(sets: csr_matrix, threshold: float) -> csr_matrix:
+    """Of each set the words of which near-equal sets must share one.
 
     Of two sets with at least the overlap t, those of their n words that are rarest in all texts share a word, if n −
     ⌈t n⌉ + 1 of each are taken (Chaudhuri et al. 2006, Bayardo et al. 2007). So few pairs have to be compared whole.
     """
-    sets = [set(re.findall(r"\w+", text)) for text in texts]
-    frequency = Counter(word for each in sets for word in each)
-    by_rarity = sorted(frequency, key=lambda word: (frequency[word], word))
-    place = {word: number for number, word in enumerate(by_rarity)}
-    rows = [sorted(place[word] for word in each) for each in sets]
-    kept = [row[: len(row) - int(np.ceil(threshold * len(row) - 1e-9)) + 1] for row in rows]
-    return _matrix(rows, len(place)), _matrix(kept, len(place))
-
-
-def _matrix(rows: list[list[int]], columns: int) -> csr_matrix:
-    indices = np.array([column for row in rows for column in row], np.int32)
-    ends = np.cumsum([0, *map(len, rows)])
-    return csr_matrix((np.ones(len(indices), np.float32), indices, ends), shape=(len(rows), columns))
+    sizes = np.diff(sets.indptr)
+    counts = np.minimum(sizes, sizes - np.ceil(threshold * sizes - 1e-9).astype(np.int64) + 1)
+    kept = np.arange(sets.nnz) - np.repeat(sets.indptr[:-1], sizes) < np.repeat(counts, sizes)
+    return csr_matrix((sets.data[kept], sets.indices[kept], np.cumsum([0, *counts])), shape=sets.shape)

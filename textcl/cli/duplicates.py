@@ -1,0 +1,130 @@
+"""`textcl duplicates VECTORS|FILE [--model MODEL] [--threshold T|auto] [--output groups.csv] [--json PATH|-]`"""
+
+from argparse import ArgumentTypeError
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from textcl.cli.main import Parser, within
+from textcl.cli.output import add_json_flag, check_json, columns, in_one_line, show
+from textcl.errors import InputError
+from textcl.files import check_output
+from textcl.ranges import Range, Seed, ZeroOrMore
+
+if TYPE_CHECKING:
+    from textcl.vectors.duplicates import Duplicates
+
+_share = within(Annotated[float, Range(above=0, at_most=1)])
+
+EDITS = {
+    "typo": "two letters changed places",
+    "case": "capitals or small letters",
+    "order": "the halves changed places",
+    "more": "a word added, or one for each five",
+}
+MEMBERS = 3  # texts of a group that are shown
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = Parser(
+        prog="textcl duplicates",
+        description="Find near-duplicates: groups of texts that are equal or nearly equal, by their vectors and their "
+        "words. Of each group the first row is kept; nothing is removed, the result says which rows repeat it.",
+    )
+    parser.add_argument(
+        "source",
+        metavar="VECTORS|FILE",
+        help="what textcl encode wrote; or txt, csv, tsv, jsonl or parquet, also gz or xz, which is encoded first",
+    )
+    parser.add_argument(
+        "--model",
+        help="the encoder (default: bundled; for VECTORS the one that wrote them, needed only for --threshold auto)",
+    )
+    parser.add_argument("--column", help="the column of a csv, tsv, jsonl or parquet file")
+    parser.add_argument(
+        "--threshold",
+        type=_threshold,
+        default="auto",
+        metavar="T|auto",
+        help="least cosine of near-duplicates; auto: chosen by edits that are planted in these texts (default: auto)",
+    )
+    parser.add_argument(
+        "--words",
+        type=_share,
+        metavar="SHARE",
+        help="texts that share so many of their words are near-duplicates too (default: chosen with auto, else off)",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FILE.csv",
+        help="every row with text, group, size, kept, duplicate_of, why, cosine, words, id and the columns of VECTORS",
+    )
+    parser.add_argument(
+        "--raw-csv", action="store_true", help="leave out the ' before texts that a spreadsheet would run as formulas"
+    )
+    parser.add_argument(
+        "--largest", type=within(ZeroOrMore), default=5, metavar="GROUPS", help="groups that are shown (default: 5)"
+    )
+    parser.add_argument("--seed", type=within(Seed), default=0, help="seed of the sample for auto (default: 0)")
+    add_json_flag(parser)
+    given = parser.parse_args(arguments)
+    if given.output is None and given.raw_csv:
+        raise InputError("--raw-csv is about the file of --output; add --output, or leave --raw-csv out.")
+    if given.output is not None and Path(given.output).exists():
+        raise InputError(f"{given.output} exists already; remove it or name another file.")
+    check_json(given.json)
+    if given.output is not None:
+        check_output(given.output)
+
+    from textcl.vectors.duplicates import near_duplicates
+
+    found = near_duplicates(
+        given.source, given.model, threshold=given.threshold, words=given.words, column=given.column, seed=given.seed
+    )
+    if given.output is not None:
+        found.save(given.output, raw=given.raw_csv)
+    result = {"output": given.output, **found.record()}
+    show(result, _page(found, given.source, given.output, given.largest), given.json)
+
+
+def _threshold(text: str) -> float | str:
+    try:
+        return text if text == "auto" else _share(text)
+    except ArgumentTypeError as error:
+        raise ArgumentTypeError(str(error).replace("must be", "must be auto or")) from None
+
+
+def _page(found: "Duplicates", source: str, output: str | None, largest: int) -> str:
+    """The result as people read it."""
+    copies, near, groups = found.why.count("copy"), found.why.count("near"), int((found.sizes > 1).sum())
+    lines = [
+        f"{source}: {_counted(len(found.texts), 'text')}. {_counted(copies, 'copy', 'copies')} (equal but for case and "
+        f"spaces) and {_counted(near, 'near-duplicate')} in {_counted(groups, 'group')}; {found.kept.sum():,} kept, of "
+        "each group the first one."
+    ]
+    ways = [] if found.cosine is None else [f"the cosine of their vectors is at least {found.cosine:.3f}"]
+    ways += [] if found.overlap is None else [f"they share at least {found.overlap:.2f} of their words"]
+    lines += [f"Near-duplicates: {', or '.join(ways)}."] if ways else []
+    if (calibration := found.calibration) is not None:
+        table = [["planted edit", "found", ""]]
+        table += [[kind, f"{100 * share:.1f} %", EDITS[kind]] for kind, share in calibration.found.items()]
+        table += [["no edit", f"{100 * calibration.false:.1f} %", "the nearest other text, taken for a copy"]]
+        lines += ["", columns(table), f"measured on {calibration.texts:,} texts that did not choose the threshold"]
+    lines += ["", *found.notes] if found.notes else []
+    for members in found.members()[:largest]:
+        kept = members[0]
+        lines += ["", f"group {found.groups[kept]}: {len(members):,} texts", f"  kept        {_shown(found, kept)}"]
+        for row in members[1 : 1 + MEMBERS]:
+            sign = "copy" if found.why[row] == "copy" else f"near {found.cosines[row]:.3f}"
+            lines.append(f"  {sign:<10}  {_shown(found, row)}")
+        lines += [f"  and {len(members) - 1 - MEMBERS:,} more"] if len(members) > 1 + MEMBERS else []
+    lines += ["", f"{output}: every row, with its group and whether it is kept"] if output else []
+    return "\n".join(lines)
+
+
+def _counted(number: int, one: str, many: str | None = None) -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def _shown(found: "Duplicates", row: int) -> str:
+    return f"{found.ids[row]}  {in_one_line(found.texts[row])}"

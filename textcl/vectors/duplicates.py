@@ -1,0 +1,322 @@
+"""Near-duplicates of a corpus: which texts to keep, which ones repeat them, and how sure that is."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from textcl.data.corpora import read_texts
+from textcl.encoder import Encoder
+from textcl.errors import InputError
+from textcl.files import atomic_write
+from textcl.ranges import Range
+from textcl.texts import bare, spreadsheet_safe
+from textcl.vectors.calibration import FALSE, LEAST, Calibration, Encode, calibrate
+from textcl.vectors.columns import plain, result_name
+from textcl.vectors.encode import corpus_prompt
+from textcl.vectors.lengths import are_longer
+from textcl.vectors.near_duplicates import COSINE, WORDS, near_duplicate_groups, overlaps
+from textcl.vectors.shards import is_vectors, read_complete, texts_cut
+from textcl.vectors.vectors import Vectors, unit
+
+logger = logging.getLogger("textcl")
+
+COLUMNS = ("text", "group", "size", "kept", "duplicate_of", "why", "cosine", "words", "id")  # that are not the user's
+_THRESHOLD = Range(above=0, at_most=1)
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """The rows of a corpus in groups of near-duplicates. Each row is in one group; most groups have one row.
+
+    Attributes:
+        texts: The texts.
+        ids: The id of each row: the user's, else its number in the corpus, counted from 0.
+        groups: The number of the group of each row, from 0 in the order of the corpus, (rows,).
+        kept: Whether each row is the one to keep of its group, which is the first one, (rows,).
+        why: For each row "copy" if it differs from the kept row in case and spaces at most, "near" if it is
+            near-equal to the kept row, and "" if it is kept.
+        cosines: The cosine of each row with the kept row, (rows,).
+        words: The overlap of the words of each row with those of the kept row, (rows,).
+        cosine: The threshold of the cosine; None: it did not count.
+        overlap: The threshold of the overlap of words; None: it did not count.
+        calibration: How the thresholds were chosen, and their errors; None if they were given, or could not be chosen.
+        notes: Sentences on what to know about the result.
+        columns: The user's other columns: for each name, a value for each row.
+    """
+
+    texts: list[str]
+    ids: Sequence[Any]
+    groups: np.ndarray
+    kept: np.ndarray
+    why: list[str]
+    cosines: np.ndarray
+    words: np.ndarray
+    cosine: float | None
+    overlap: float | None
+    calibration: Calibration | None
+    notes: list[str] = field(default_factory=list)
+    columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """The number of rows of each group, (groups,)."""
+        return np.bincount(self.groups)
+
+    def members(self) -> list[np.ndarray]:
+        """The rows of each group that has several, the largest group first; the first row of a group is kept."""
+        order = np.argsort(self.groups, kind="stable")
+        ends = np.cumsum(self.sizes)
+        several = np.flatnonzero(self.sizes > 1)
+        several = several[np.argsort(-self.sizes[several], kind="stable")]
+        return [order[ends[group] - self.sizes[group] : ends[group]] for group in several]
+
+    def record(self) -> dict[str, Any]:
+        """The result as JSON holds it: counts, thresholds, errors and groups, but no texts."""
+        return {
+            "texts": len(self.texts),
+            "kept": int(self.kept.sum()),
+            "copies": self.why.count("copy"),
+            "near": self.why.count("near"),
+            "cosine": self.cosine,
+            "words": self.overlap,
+            "calibration": None if self.calibration is None else self.calibration.record(),
+            "notes": self.notes,
+            "groups": [
+                {
+                    "group": int(self.groups[rows[0]]),
+                    "kept": plain(self.ids[rows[0]]),
+                    "duplicates": [
+                        {
+                            "id": plain(self.ids[row]),
+                            "why": self.why[row],
+                            "cosine": round(float(self.cosines[row]), 4),
+                            "words": round(float(self.words[row]), 4),
+                        }
+                        for row in rows[1:]
+                    ],
+                }
+                for rows in self.members()
+            ],
+        }
+
+    def save(self, path: str | os.PathLike[str], *, raw: bool = False) -> None:
+        """Writes a csv file with every row of the corpus, in its order. The file is written atomically.
+
+        Its columns are text, group, size, kept (yes or no), duplicate_of (the id of the kept row; empty if the row is
+        kept), why, cosine, words, id and `columns`.
+
+        Args:
+            path: The file.
+            raw: Leave texts as they are that a spreadsheet would run as formulas; else an apostrophe is put before
+                them, see `textcl.texts.spreadsheet_safe`.
+        """
+
+        def cell(value: Any) -> Any:
+            return spreadsheet_safe(value) if isinstance(value, str) and not raw else value
+
+        keeper = np.flatnonzero(self.kept)  # in the order of the groups
+        with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as handle:
+            # quote every text, because csv would not quote a text with only a carriage return
+            writer = csv.writer(handle, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+            writer.writerow([cell(name) for name in (*COLUMNS, *self.columns)])
+            for row, group in enumerate(self.groups.tolist()):
+                kept = bool(self.kept[row])
+                line = [self.texts[row], group, int(self.sizes[group]), "yes" if kept else "no"]
+                line += ["" if kept else self.ids[keeper[group]], self.why[row]]
+                line += [round(float(self.cosines[row]), 4), round(float(self.words[row]), 4), self.ids[row]]
+                line += [values[row] for values in self.columns.values()]
+                writer.writerow([cell(plain(value)) for value in line])
+
+
+def near_duplicates(
+    source: Any,
+    model: Encoder | str | Path | None = None,
+    *,
+    threshold: float | Literal["auto"] = "auto",
+    words: float | None = None,
+    column: str | None = None,
+    seed: int = 0,
+) -> Duplicates:
+    """Finds the near-duplicates of a corpus, and says how often it is wrong.
+
+    Two texts are near-equal if the cosine of their vectors is at least the threshold, or if they share at least `words`
+    of their words; texts that differ only in case and spaces always are. Groups do not chain, see
+    `near_duplicate_groups`: each member is near-equal to the kept row, which is the first row of its group in the
+    corpus. All rows are compared, without an index that could overlook some.
+
+    With "auto", small edits (typo, case, order of words, words added) are planted in a sample of these texts, and the
+    thresholds are those that tell the edited copies from other texts, see `calibrate`. Fewer than 100 distinct texts
+    are not enough for that; then 0.95 and 0.8 are used, and a note says so.
+
+    Args:
+        source: A directory that `encode_corpus` wrote, or a corpus that `load_texts` takes, which is encoded.
+        model: The encoder, or a name or path that `Encoder.from_pretrained` takes; default: "bundled". For a directory
+            it is needed with "auto" only, to encode the edited copies; the default is the model that wrote it.
+        threshold: The threshold of the cosine, or "auto".
+        words: The threshold of the overlap of words (the words of both texts, divided by those of either); default:
+            with "auto" it is calibrated too, else words do not count.
+        column: The column of the texts, as in `load_texts`; not for a directory.
+        seed: The seed of the sample with "auto".
+
+    Raises:
+        InputError: The corpus has no text or cannot be read, the directory is damaged or has parts of long texts, the
+            model is not the one that wrote it, or a threshold is outside its range.
+
+    Example:
+        >>> found = near_duplicates("tickets.csv", "my-encoder", column="body")  # doctest: +SKIP
+        >>> unique = [text for text, kept in zip(found.texts, found.kept) if kept]  # doctest: +SKIP
+    """
+    if threshold != "auto" and threshold not in _THRESHOLD:
+        raise InputError(f"threshold must be 'auto' or {_THRESHOLD}, not {threshold!r}.")
+    if words is not None:
+        _THRESHOLD.check("words", words)
+    corpus = _directory(source, model, column) if _is_directory(source) else _texts(source, model, column)
+    firsts: dict[str, int] = {}  # from each distinct text to its first row
+    first = np.array([firsts.setdefault(bare(text), row) for row, text in enumerate(corpus.texts)])
+    rows = np.array(list(firsts.values()))
+    distinct = [corpus.texts[row] for row in rows]
+    vectors, notes = corpus.vectors(rows), []
+    calibration: Calibration | None = None
+    cosine: float | None = COSINE
+    if isinstance(threshold, str):
+        calibration = calibrate(vectors, distinct, corpus.encode, words=words, seed=seed)
+        if calibration is not None:
+            cosine, words = calibration.cosine, calibration.words
+            notes += _said_of(calibration, len(distinct))
+        else:
+            words = WORDS if words is None else words
+            notes.append(
+                f"There are {len(distinct):,} distinct texts, and {LEAST} are needed to choose a threshold: these are "
+                "the defaults, and it is not known how often they are wrong."
+            )
+    else:
+        cosine = threshold
+    groups = near_duplicate_groups(vectors, distinct, cosine, words)
+    directions, place = unit(vectors), np.searchsorted(rows, first)
+    groups = groups[place]  # of every row
+    keeper = np.unique(groups, return_index=True)[1][groups]
+    kept = keeper == np.arange(len(groups))
+    why = ["" if keep else "copy" if one == two else "near" for keep, one, two in zip(kept, first, keeper, strict=True)]
+    cosines, overlap = np.ones(len(groups)), np.ones(len(groups))
+    near = np.flatnonzero(np.array(why) == "near")
+    cosines[near] = np.einsum("ij,ij->i", directions[place[near]], directions[place[keeper[near]]])
+    overlap[near] = overlaps([corpus.texts[row] for row in near], [corpus.texts[row] for row in keeper[near]])
+    if (cut := corpus.cut()) and cosine is not None:
+        notes.append(
+            f"{cut:,} texts are longer than the model reads, so their vectors are those of their beginnings: texts "
+            "that differ only after that are taken for near-duplicates."
+        )
+    return Duplicates(
+        corpus.texts, corpus.ids, groups, kept, why, cosines, overlap, cosine, words, calibration, notes, corpus.columns
+    )
+
+
+@dataclass(frozen=True)
+class _Corpus:
+    """The texts of a source, and how to get their vectors.
+
+    Attributes:
+        texts: The texts.
+        ids: Their ids.
+        columns: The user's other columns.
+        vectors: Gives the vectors of some rows.
+        encode: Gives the vectors of other texts.
+        cut: Gives the number of texts that are longer than the model reads; None if it is not known.
+    """
+
+    texts: list[str]
+    ids: Sequence[Any]
+    columns: Mapping[str, Sequence[Any]]
+    vectors: Callable[[np.ndarray], np.ndarray]
+    encode: Encode
+    cut: Callable[[], int | None]
+
+
+def _is_directory(source: Any) -> bool:
+    return isinstance(source, (str, os.PathLike)) and is_vectors(source)
+
+
+def _texts(source: Any, model: Encoder | str | Path | None, column: str | None) -> _Corpus:
+    """A corpus that has to be encoded."""
+    name = str(source) if isinstance(source, (str, os.PathLike)) else f"the {type(source).__name__}"
+    every = list(read_texts(source, column=column))
+    ids, texts = [row for row, text in enumerate(every) if text], [text for text in every if text]
+    if not texts:
+        raise InputError(f"{name} holds no text.")
+    if blank := len(every) - len(texts):
+        logger.warning("%s: %s rows are blank and were left out; ids still count them.", name, f"{blank:,}")
+    encoder = model if isinstance(model, Encoder) else Encoder.from_pretrained(model or "bundled")
+    prompt = corpus_prompt(encoder)
+
+    def encode(several: Sequence[str]) -> np.ndarray:
+        found: np.ndarray = encoder.encode(several, prompt=prompt, normalize=True)
+        return found
+
+    return _Corpus(
+        texts,
+        ids,
+        {},
+        lambda rows: encode([texts[row] for row in rows]),
+        encode,
+        lambda: int(are_longer(encoder, texts, prompt).sum()),
+    )
+
+
+def _directory(source: str | Path, model: Encoder | str | Path | None, column: str | None) -> _Corpus:
+    """A corpus that is encoded already; its model is loaded if it is needed."""
+    if column is not None:
+        raise InputError(f"column was settled when {source} was encoded; leave it out.")
+    vectors = Vectors(source)
+    vectors.check_whole("looking for duplicates")
+
+    def encode(several: Sequence[str]) -> np.ndarray:
+        settings, name = vectors.manifest["settings"], model or vectors.name
+        advice = "Name the model that wrote it, or give a threshold in place of 'auto', which needs the model."
+        if not name:
+            raise InputError(f"{source} does not say where its model is. {advice}")
+        if isinstance(name, Encoder):
+            encoder = name
+        else:
+            encoder = Encoder.from_pretrained(
+                name,
+                pooling=vectors.pooling,
+                max_length=vectors.max_length,
+                dtype=getattr(torch, settings["weights"]),
+            )
+        if why := vectors.differs_from(encoder):
+            raise InputError(f"{why} {advice}")
+        found: np.ndarray = encoder.encode(several, prompt=vectors.prompt, normalize=True, bf16=settings["bf16"])
+        return found
+
+    return _Corpus(
+        vectors.texts(),
+        vectors.own_ids() or vectors.ids().tolist(),
+        {result_name(name, COLUMNS): vectors.column(name) for name in vectors.columns},
+        lambda rows: vectors.vectors()[rows],
+        encode,
+        lambda: texts_cut(source, read_complete(source)),
+    )
+
+
+def _said_of(calibration: Calibration, texts: int) -> list[str]:
+    """What a user has to know about a calibration, as sentences."""
+    expected = f"expect about {calibration.false * texts:,.0f} of these {texts:,} distinct texts in a wrong group"
+    if calibration.separates:
+        return [f"A threshold separates edited copies from other texts; {expected}."]
+    said = (
+        f"No threshold separates edited copies from other texts. At this one, at most {100 * FALSE:.0f} % of the texts "
+        f"were to have another text that is taken for a copy: {expected}, and look at the groups before you remove "
+        "anything."
+    )
+    if calibration.cosine is None:
+        said += " The cosine does not count, because too many other texts are as near as copies."
+    return [said]
