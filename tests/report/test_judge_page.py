@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -114,8 +115,11 @@ if CHROMIUM:  # a browser is no part of the package's own needs; where there is 
             for key in ("l", "x", "e", "b", "n"):
                 browser.press(key)
             assert browser.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+            end = time.monotonic() + 30  # the browser stores what a page keeps a moment later
             browser.open(page)
-            assert browser.evaluate(PROGRESS) == "Pair 3 of 50"
+            while browser.evaluate(PROGRESS) != "Pair 3 of 50":
+                assert time.monotonic() < end
+                browser.open(page)
             browser.click("#save")
             content = browser.downloaded("judgements.tsv")
         pairs.output.write_bytes(content)
