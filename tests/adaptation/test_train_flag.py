@@ -76,6 +76,7 @@ def few_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _quick(monkeypatch: pytest.MonkeyPatch, few_pairs: Path) -> None:
     """Linear maps that change nothing, a guard that stops nothing, and one fast candidate whatever the clock says."""
     monkeypatch.setattr(linear_map, "STEPS", 1)
+    monkeypatch.setattr(linear_map, "LEARNING_RATE", 0.0)
     monkeypatch.setattr(guard, "GRADED_PAIRS", few_pairs)
     monkeypatch.setattr(verdict, "MOST_LOST", 200.0)
     monkeypatch.setenv("TEXTCL_DATA", str(few_pairs.parent))

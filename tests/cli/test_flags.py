@@ -186,6 +186,8 @@ MISSPELT = {
     "encode": ("--normalise", "--normalize"),
     "search": ("--topp", "--top"),
     "cluster": ("--cluster", "--clusters"),
+    "map": ("--duplicate", "--duplicates"),
+    "duplicates": ("--treshold", "--threshold"),
     "results": ("--methode", "--method"),
     "report": ("--no-text", "--no-texts"),
     "data": ("--datadir", "--data-dir"),

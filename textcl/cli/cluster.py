@@ -139,7 +139,7 @@ def _number(text: str) -> float | None:
     try:
         return within(TwoOrMore)(text)
     except ArgumentTypeError as error:
-        raise ArgumentTypeError(f"{error}; or auto") from None
+        raise ArgumentTypeError(str(error).replace(", not ", ", or auto, not ")) from None
 
 
 def _check_flags(given: Namespace) -> None:

@@ -10,7 +10,7 @@ from textcl.cli.main import Parser, within
 from textcl.cli.output import add_json_flag, check_json, say, show
 from textcl.errors import InputError
 from textcl.files import check_output
-from textcl.ranges import Seed
+from textcl.ranges import Count, Seed
 from textcl.terminal import keys
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--query-log", metavar="FILE", help="your users' queries, one in each line (default: texts are the queries)"
     )
-    parser.add_argument("--answers", type=int, choices=[50, 100, 200], help="how many pairs are judged (default: 50)")
+    parser.add_argument(
+        "--answers", type=within(Count), choices=[50, 100, 200], help="how many pairs are judged (default: 50)"
+    )
     parser.add_argument("--language", help="language of the texts, for BM25 (default: english)")
     parser.add_argument("--seed", type=within(Seed), help="seed of queries and sides (default: 0)")
     parser.add_argument(
