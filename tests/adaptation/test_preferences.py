@@ -80,6 +80,7 @@ def test_a_tie_is_half_right(work: Path, tmp_path: Path):
     assert set(evidence.scores(np.arange(48), [nothing])[0]) == {50.0}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_of_two_encoders_the_one_that_was_preferred_is_better(work: Path, tmp_path: Path):
     record = adapted(work, f"{work / 'spoilt'},{work / 'good'}", tmp_path / "out")
@@ -89,6 +90,7 @@ def test_of_two_encoders_the_one_that_was_preferred_is_better(work: Path, tmp_pa
     assert "right choices 0.0 → 100.0" in record["lines"][-2]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_candidates_are_judged_and_no_retrieval_is_advised(work: Path, tmp_path: Path):
     record = adapted(work, str(work / "good"), tmp_path / "out")
@@ -98,6 +100,7 @@ def test_candidates_are_judged_and_no_retrieval_is_advised(work: Path, tmp_path:
     assert record["retrieval"] is None
 
 
+@pytest.mark.slow
 def test_where_candidates_are_trained_half_of_the_answers_selects_and_the_other_half_judges(work: Path, tmp_path: Path):
     good, path = Encoder.from_pretrained(work / "good"), str(work / "j.tsv")
     asked = Settings(dev=f"judgements:{path}")

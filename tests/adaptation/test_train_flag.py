@@ -150,6 +150,7 @@ def test_where_training_changes_nothing_there_is_no_difference_and_a_failure_is_
     assert any(line.startswith(f"{wild.name}: failed: ") for line in record["looked"])  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_a_candidate_that_makes_things_worse_is_blended_less_and_is_not_chosen(
     start: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

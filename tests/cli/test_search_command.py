@@ -81,6 +81,7 @@ def test_answers_for_people_and_in_a_file(work: Path, tmp_path: Path) -> None:
     assert answers[1]["hits"] == []
 
 
+@pytest.mark.slow
 def test_no_query_and_a_line_that_is_not_text(work: Path) -> None:
     for given, message in ((b"", b"There is no query"), (b"a boat\n\xff\n", b"Line 2 of standard input is not UTF-8")):
         done = run(work, given)

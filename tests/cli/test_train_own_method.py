@@ -97,6 +97,7 @@ def test_an_own_method_is_trained(folder: Path) -> None:
     assert "How much texts are spread." in shown
 
 
+@pytest.mark.slow
 def test_a_recipe_that_names_one_is_refused_without_allow_code_and_then_compared(folder: Path, few_sets: Path) -> None:
     compare = ("compare", "own.yaml", "--seeds", "1", "--tasks", "sts16", "--baselines", "none", *FLAGS)
     for command in (("train", "own.yaml"), compare, ("train", "own.yaml", "--help")):

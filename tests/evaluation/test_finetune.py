@@ -418,6 +418,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[float, int]]
     return seen
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_with_the_next_training(
     glue: Path, tmp_path: Path, trained: list[tuple[float, int]]
 ) -> None:

@@ -184,6 +184,7 @@ def clustering_set(work: Path, few_sets: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_recipe_with_a_template_is_compared_with_its_model_read_by_it(
     work: Path, few_sets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +200,7 @@ def test_a_recipe_with_a_template_is_compared_with_its_model_read_by_it(
     assert untouched == trained == recipe["template"]
 
 
+@pytest.mark.slow
 def test_sccl_is_compared_on_the_texts_that_it_was_trained_on(
     work: Path, clustering_set: Path, few_sets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
