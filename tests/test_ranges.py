@@ -79,7 +79,7 @@ def test_every_training_argument_that_is_a_number_has_a_range() -> None:
         for field in fields(ContrastiveTrainingArguments)
         if field.init and re.search(r"\b(int|float)\b", str(field.type)) and "Literal" not in str(field.type)
     }
-    assert set(RANGES) == numbers
+    assert set(RANGES) == numbers - {"warmup_ratio"}  # deprecated; transformers 5.5 still has it
 
 
 @pytest.mark.parametrize("name", RANGES)

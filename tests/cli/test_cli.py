@@ -222,7 +222,7 @@ BAD_INPUT = {
     "one cluster": (
         nothing,
         [*CLUSTER, "texts.txt", "--clusters", "1"],
-        "--clusters must be a whole number of at least 2, not 1",
+        "--clusters must be a whole number of at least 2, or auto, not 1",
     ),
     "too few texts to estimate": (write("a.txt", b"one\ntwo\n"), [*CLUSTER, "a.txt"], "give the number"),
     "clusters of nothing": (write("a.txt", b"\n"), [*CLUSTER, "a.txt"], "a.txt holds no text"),

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from tokenizers import normalizers
 from torch import nn
 
 from textcl.encoder import Encoder
+from textcl.encoder.export import requirements
 from textcl.encoder.pooling import DenseTanh
 from textcl.errors import InputError
 from textcl.methods import SimCSE
@@ -329,7 +331,9 @@ def test_an_export_names_the_versions_that_load_it(bert: Path, tmp_path: Path) -
     folder = Encoder.from_pretrained(bert).save(tmp_path / "export")
     file = folder / "config_sentence_transformers.json"
     assert json.loads(file.read_text())["requirements"] == {"transformers": ">=5.4", "sentence-transformers": ">=5.4"}
-    # these two are of release 6: before, one is refused and the other passed over
+    # before release 6, [CLS] is taken from a prompt, Normalize on tokens is passed over, and a residual is refused
+    settings = replace(Encoder.from_pretrained(bert, pooling="cls").settings(), pool_prompt=False)
+    assert requirements(settings)["sentence-transformers"] == ">=6.0"
     for name in ("residual", "normalize on tokens"):
         theirs = saved(tmp_path / name, [transformer(bert), *MODULES[name]()])
         newer = Encoder.from_pretrained(theirs).save(tmp_path / name / "export") / file.name

@@ -205,7 +205,7 @@ def test_the_command_assigns(model: Path, vectors: Path, tmp_path: Path, monkeyp
         (["--assign", "old.csv", "--algorithm", "hdbscan"], "leave --algorithm out"),
         (["--min-size", "9"], "--min-size works only with --algorithm hdbscan"),
         (["--algorithm", "hdbscan", "--clusters", "3"], "give --min-size, not --clusters"),
-        (["--clusters", "many"], "of at least 2, not many; or auto"),
+        (["--clusters", "many"], "of at least 2, or auto, not many"),
         (["--raw-csv", "--safe-csv"], "are opposites"),
         (["--json", "x.centres.json"], "Two outputs have the same name"),
     ):

@@ -116,10 +116,12 @@ def requirements(settings: Settings) -> dict[str, str]:
     """The lowest versions that load an export with equal vectors; `Encoder` and `SentenceTransformer` (6) refuse lower.
 
     Measured with random models of eight architectures: 5.4 of both gives the same bits. Before release 6,
-    sentence-transformers refuses `use_residual`, and passes over Normalize on tokens.
+    sentence-transformers refuses `use_residual`, passes over Normalize on tokens, and takes [CLS] from a prompt that is
+    not pooled.
     """
     adds = any(isinstance(layer, Dense) and layer.adds_input for layer in (*settings.token_layers, *settings.layers))
-    newer = adds or any(isinstance(layer, UnitLength) for layer in settings.token_layers)
+    without_prompt = settings.pooling == "cls" and not settings.pool_prompt
+    newer = adds or without_prompt or any(isinstance(layer, UnitLength) for layer in settings.token_layers)
     return {"transformers": ">=5.4", "sentence-transformers": ">=6.0" if newer else ">=5.4"}
 
 
