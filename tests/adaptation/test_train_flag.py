@@ -273,7 +273,8 @@ sys.exit(main(sys.argv[1:]))
     for _ in range(4):
         process = subprocess.Popen(command("killed"), env=environment(), stdout=-3, stderr=-3)
         try:
-            process.wait(timeout=draw.uniform(0.3, 0.9) * whole)
+            process.wait(timeout=draw.uniform(0.3, 0.6) * whole)
+            break  # it is done, and another run would begin anew
         except subprocess.TimeoutExpired:
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
@@ -281,7 +282,7 @@ sys.exit(main(sys.argv[1:]))
         plan_file = tmp_path / ".killed.adapt" / "plan.json"
         if plan_file.is_file():
             plans.add(plan_file.read_text())
-    assert kills >= 2
+    assert kills >= 1
     assert len(plans) == 1  # made once
     subprocess.run(command("killed"), env=environment(), check=True, capture_output=True)
     for path in (tmp_path / "whole").rglob("*"):
