@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 from support.command import environment
+from support.judged import judged_titles
 from support.ranks import check_ranks
 from support.tiny import TEXTS, tiny_encoder_directory
 
@@ -316,17 +317,8 @@ def test_pairs_are_trained_on_and_judge(spoilt: Path, table: Path, tmp_path: Pat
 
 @pytest.mark.slow
 def test_judgements_select_and_judge(spoilt: Path, table: Path, tmp_path: Path):
-    folder = tmp_path / "mine"
-    (folder / "qrels").mkdir(parents=True)
     rows = list(csv.DictReader(table.open()))
-    write = {
-        "corpus.jsonl": [{"_id": str(i), "title": "", "text": row["text"]} for i, row in enumerate(rows)],
-        "queries.jsonl": [{"_id": f"q{i}", "text": row["name"]} for i, row in enumerate(rows)],
-    }
-    for name, entries in write.items():
-        (folder / name).write_text("\n".join(map(json.dumps, entries)))
-    judged = "".join(f"q{i}\t{i}\t1\n" for i in range(len(rows)))
-    (folder / "qrels" / "test.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}")
+    folder = judged_titles(rows, tmp_path / "mine")
     lines = run(spoilt, table, tmp_path / "out", "--column", "name,text", "--dev", f"beir:{folder}")
     assert lines[-2].startswith("VERDICT: better at finding the judged documents of mine")
     record = json.loads((tmp_path / "out" / "adapt.json").read_text())

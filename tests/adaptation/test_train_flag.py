@@ -15,6 +15,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from support.command import environment
+from support.judged import judged_titles
 from support.ranks import check_ranks
 from support.tiny import TEXTS, VERBS, tiny_encoder_directory
 
@@ -207,16 +208,7 @@ def test_evidence_of_all_kinds_judges_trained_candidates(
             csv.writer(handle).writerows([["q", "a"], *([row["name"], row["text"]] for row in rows)])
         flags, said = ["--dev", f"pairs:{own}"], "finding the second text of a pair by the first"
     elif kind == "beir":
-        own = tmp_path / "mine"
-        (own / "qrels").mkdir(parents=True)
-        write = {
-            "corpus.jsonl": [{"_id": str(i), "title": "", "text": row["text"]} for i, row in enumerate(rows)],
-            "queries.jsonl": [{"_id": f"q{i}", "text": row["name"]} for i, row in enumerate(rows)],
-        }
-        for name, entries in write.items():
-            (own / name).write_text("\n".join(map(json.dumps, entries)))
-        judged = "".join(f"q{i}\t{i}\t1\n" for i in range(len(rows)))
-        (own / "qrels" / "test.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}")
+        own = judged_titles(rows, tmp_path / "mine")
         flags, said = ["--dev", f"beir:{own}"], "finding the judged documents of mine"
     elif kind == "labels":
         own = tmp_path / "labels.csv"

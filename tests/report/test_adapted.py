@@ -6,14 +6,13 @@ import csv
 import json
 import re
 import shlex
-import shutil
-import subprocess
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.browser import CHROMIUM, open_in_browser
 from support.tiny import tiny_encoder_directory
 
 from textcl.adaptation import guard, linear_map
@@ -28,7 +27,6 @@ from textcl.report.adapted import adapted_page, read_adapted, write_page
 from textcl.report.page import render
 from textcl.seals import read_sealed
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SECRET = "zyzzyva"
 HOSTILE = (
     f"<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">\x1b[31m \u202e {SECRET}"
@@ -338,15 +336,6 @@ if CHROMIUM:  # a browser is no part of the package's own needs; where there is 
         for words in ("Before and after", record["changes"][0]["query"][:20], record["held_out"], "textcl adapt"):
             assert words in data["seen"]
         assert "<title>owned" not in drawn
-
-    def open_in_browser(html: str, folder: Path, size: str) -> tuple[str, list[str]]:
-        """The page as the browser has it after a while, and what it complains of."""
-        (folder / "report.html").write_text(html, encoding="utf-8")
-        command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
-        command += [f"--user-data-dir={folder / 'profile'}", f"--window-size={size}", "--virtual-time-budget=20000"]
-        command += ["--dump-dom", (folder / "report.html").as_uri()]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)
-        return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line and "WARN" not in line]
 
 
 def test_a_page_needs_a_place(record: dict[str, Any], tmp_path: Path):

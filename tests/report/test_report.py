@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.browser import CHROMIUM, open_in_browser
 from support.command import environment, textcl
 from support.comparison import LINES
 from support.tiny import TEXTS, tiny_encoder_directory
@@ -29,7 +30,6 @@ from textcl.runs.run import run_recipe
 from textcl.seals import read_sealed
 from textcl.terminal import printable
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SECRET = "zyzzyva"
 HOSTILE = [
     f"<script>document.title = 'owned'</script> {SECRET}",
@@ -366,15 +366,6 @@ def test_neighbours_and_map_of_known_points() -> None:
 
 
 if CHROMIUM:  # a browser is no part of the package's own needs; where there is one, it opens the page
-
-    def open_in_browser(html: str, folder: Path, size: str) -> tuple[str, list[str]]:
-        """The page as the browser has it after a while, and what it complains of."""
-        (folder / "report.html").write_text(html, encoding="utf-8")
-        command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
-        command += [f"--user-data-dir={folder / 'profile'}", f"--window-size={size}", "--virtual-time-budget=20000"]
-        command += ["--dump-dom", (folder / "report.html").as_uri()]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)
-        return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line and "WARN" not in line]
 
     @pytest.mark.parametrize("size", ["1200,800", "390,800"])
     def test_a_browser_draws_every_chart_from_disk_and_runs_no_text(page: str, tmp_path: Path, size: str) -> None:

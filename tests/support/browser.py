@@ -14,6 +14,16 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 KEYS = {"Enter": 13, "Escape": 27, "ArrowRight": 39, "ArrowLeft": 37, "Tab": 9}
 
 
+def open_in_browser(html: str, folder: Path, size: str) -> tuple[str, list[str]]:
+    """The page as the browser has it after a while, and what it complains of."""
+    (folder / "report.html").write_text(html, encoding="utf-8")
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    command += [f"--user-data-dir={folder / 'profile'}", f"--window-size={size}", "--virtual-time-budget=20000"]
+    command += ["--dump-dom", (folder / "report.html").as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line and "WARN" not in line]
+
+
 class Browser:
     """Chromium on its debugging pipe, with one tab and the network switched off.
 

@@ -17,8 +17,8 @@ def searched(queries: np.ndarray, documents: np.ndarray, own: Sequence[int] | np
     """At most 3,000 documents, in their order: those to be found, hard ones, and others drawn at random.
 
     Args:
-        queries: The start's vectors of the queries, (queries, dim).
-        documents: Its vectors of all documents, (documents, dim).
+        queries: The vectors of the queries by the untouched encoder, (queries, dim).
+        documents: The vectors of all documents by the same encoder, (documents, dim).
         own: The documents to be found.
         seed: The seed of the others.
 

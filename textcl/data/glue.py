@@ -27,7 +27,7 @@ class FinetuneTask:
     """A task to fine-tune on.
 
     Attributes:
-        name: Its name, such as "mrpc".
+        name: The name of the task, such as "mrpc".
         metrics: The names of its metrics, see `textcl.evaluation.predictions.METRICS`.
         classes: The number of classes; 1 for a regression.
         train: The examples to train on.

@@ -65,7 +65,7 @@ class MapFile:
 
     Attributes:
         path: The file.
-        head: Its head.
+        head: The settings and the text columns of the map, as its JSON part holds them.
     """
 
     path: Path

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from textcl.data.corpora import read_texts
 from textcl.encoder import Encoder
@@ -283,15 +282,7 @@ def _directory(source: str | Path, model: Encoder | str | Path | None, column: s
         advice = "Name the model that wrote it, or give a threshold in place of 'auto', which needs the model."
         if not name:
             raise InputError(f"{source} does not say where its model is. {advice}")
-        if isinstance(name, Encoder):
-            encoder = name
-        else:
-            encoder = Encoder.from_pretrained(
-                name,
-                pooling=vectors.pooling,
-                max_length=vectors.max_length,
-                dtype=getattr(torch, settings["weights"]),
-            )
+        encoder = vectors.load_encoder(name)
         if why := vectors.differs_from(encoder):
             raise InputError(f"{why} {advice}")
         found: np.ndarray = encoder.encode(several, prompt=vectors.prompt, normalize=True, bf16=settings["bf16"])

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from textcl.encoder import Encoder
 from textcl.errors import DiskFull, InputError
@@ -228,15 +227,7 @@ class CorpusIndex:
         settings = self.manifest["settings"]
         if not name:
             raise InputError(f"{self.directory} does not say where its model is; name the model.")
-        if isinstance(name, Encoder):
-            encoder = name
-        else:
-            encoder = Encoder.from_pretrained(
-                name,
-                pooling=settings["pooling"],
-                max_length=settings["max_length"],
-                dtype=getattr(torch, settings["weights"]),
-            )
+        encoder = self.vectors.load_encoder(name)
         if (
             encoder.fingerprint(settings=False) != self.manifest["model"]["sha256"]
             or encoder.pooling != settings["pooling"]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from textcl.encoder import Encoder
 from textcl.errors import InputError, nearest
@@ -140,6 +141,16 @@ class Vectors:
                 flat = pyarrow.array(numbers.ravel())
                 table = table.append_column("vector", pyarrow.FixedSizeListArray.from_arrays(flat, self.dimension))
             yield table
+
+    def load_encoder(self, model: Encoder | str | Path) -> Encoder:
+        """The encoder of a name or path, with the settings of these vectors; an `Encoder` is returned as it is.
+
+        Whether it gives these vectors is for `differs_from` to say.
+        """
+        if isinstance(model, Encoder):
+            return model
+        weights = getattr(torch, self.manifest["settings"]["weights"])
+        return Encoder.from_pretrained(model, pooling=self.pooling, max_length=self.max_length, dtype=weights)
 
     def differs_from(self, encoder: Encoder, prompt: str | None = None) -> str | None:
         """Why an encoder would not give these vectors, as a sentence; None if it would.
