@@ -1,12 +1,13 @@
 """Tiny random models of every supported architecture, an encoder without weights, and a few texts of our own."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedTokenizerFast
 
 ARCHITECTURES = (
@@ -29,12 +30,20 @@ TEXTS = [
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """A WordPiece tokenizer trained on `TEXTS`; [PAD] is token 1, as the RoBERTa family has it."""
-    special = ["[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]"]
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    """A WordPiece tokenizer of 120 tokens for `TEXTS`; [PAD] is token 1, as the RoBERTa family has it.
+
+    It is not trained: the trainer breaks ties at random, so that each process would have another vocabulary.
+    """
+    counts = Counter(word for text in TEXTS for word in text.lower().split())
+    words = sorted(counts, key=lambda word: (-counts[word], word))
+    letters = sorted(set("".join(words)))
+    common, rare = words[:14], [word for word in words[14:] if len(word) > 3]  # the rare ones are split into pieces
+    tokens = ["[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]", *letters, *(f"##{letter}" for letter in letters), *common]
+    tokens += [f"##{word[-2:]}" for word in rare] + [word[:2] for word in rare] + [word[:3] for word in rare] + rare
+    vocabulary = {token: number for number, token in enumerate(list(dict.fromkeys(tokens))[:120])}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.train_from_iterator(TEXTS, trainers.WordPieceTrainer(vocab_size=120, special_tokens=special))
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 0), ("[SEP]", 2)]
     )
