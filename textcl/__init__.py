@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     )
     from textcl.metrics.stability import cluster_stability
     from textcl.modules import InfoNCE
+    from textcl.report.explore import explore
     from textcl.report.map import write_map
     from textcl.training import ContrastiveTrainer, ContrastiveTrainingArguments, MethodCallback
     from textcl.vectors.duplicates import near_duplicates
@@ -122,6 +123,7 @@ _ROOMS = {
     "cluster_names": "textcl.vectors.topics",
     "load_vectors": "textcl.vectors.shards",
     "Vectors": "textcl.vectors.vectors",
+    "explore": "textcl.report.explore",
     "write_map": "textcl.report.map",
     "hold_out": "textcl.data",
     "load_clustering": "textcl.data",
@@ -180,6 +182,7 @@ __all__ = [
     "draw_pairs",
     "encode_corpus",
     "evaluate",
+    "explore",
     "finish_judging",
     "hold_out",
     "load_clustering",

@@ -31,6 +31,7 @@ COMMANDS = {
     "eval": "score an encoder on STS, clustering, SentEval's transfer tasks or retrieval, or describe its geometry",
     "encode": "turn a file of texts into vectors; resumes after an interruption",
     "search": "find the texts nearest to a query, in what encode wrote",
+    "explore": "take a first look at a file of texts: near-duplicates, clusters and a map on one page",
     "cluster": "group a file of texts by meaning",
     "map": "write one HTML page on which texts are points, to look at and to search",
     "duplicates": "find near-duplicates in a file of texts or in what encode wrote, and say which texts to keep",

@@ -74,6 +74,7 @@ def write_map(
     update: str | os.PathLike[str] | None = None,
     layout: Kind | None = None,
     seed: int = 0,
+    name: str | None = None,
 ) -> Map:
     """Writes an HTML page on which each text of a directory of vectors is a point.
 
@@ -91,6 +92,7 @@ def write_map(
             ("umap").
         layout: "umap" or "pca"; default: that of `update`, else UMAP if it is installed.
         seed: The seed of UMAP.
+        name: What the title of the page calls the texts; default: the name of the directory.
 
     Raises:
         InputError: The directory is not complete, has parts of long texts or too many rows; a file does not fit it; the
@@ -143,7 +145,7 @@ def write_map(
         "kept": placed.kept,
         "length": LENGTH if cut else None,
         "nearest": min(NEAREST, near[0].shape[1]),
-        "name": printable(Path(directory).resolve().name),
+        "name": printable(name or Path(directory).resolve().name),
     }
     blocks["positions"] = placed.positions
     blocks["neighbours"] = near[0][:, :NEAREST]

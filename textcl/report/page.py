@@ -59,8 +59,19 @@ class Card:
 
 
 @dataclass(frozen=True)
+class Link:
+    """A paragraph that begins with a link to a file beside the page."""
+
+    file: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Section:
-    """A section of a page. `folded` are tables that are closed until the reader opens them."""
+    """A section of a page.
+
+    `frame` is a page beside this one, shown in it. `folded` are tables that are closed until the reader opens them.
+    """
 
     title: str
     paragraphs: Sequence[str] = ()
@@ -68,6 +79,8 @@ class Section:
     plots: Sequence[Plot] = ()
     cards: Sequence[Card] = ()
     folded: Sequence[Table] = ()
+    links: Sequence[Link] = ()
+    frame: str | None = None
 
 
 @dataclass
@@ -93,22 +106,29 @@ class Page:
 def render(page: Page) -> str:
     """The page as HTML."""
     try:
-        import vl_convert
         from jinja2 import Environment, StrictUndefined
         from markupsafe import Markup
+
+        script = _charts() if any(section.plots for section in page.sections) else ""
     except ImportError as error:
         raise InputError(
             "A report needs altair, vl-convert and jinja2: pip install altair vl-convert-python jinja2"
         ) from error
-    plotted = any(section.plots for section in page.sections)
-    script = vl_convert.javascript_bundle(_DRAW) if plotted else ""
     # the security policy allows only this script, so a script in a text would not run even without escaping
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_shown, trim_blocks=True)
     template = environment.from_string((Path(__file__).with_name("page.html")).read_text(encoding="utf-8"))
     sections = [{**vars(section), "plots": [_embedded(plot) for plot in section.plots]} for section in page.sections]
-    content = {**vars(page), "sections": sections}
+    content = {**vars(page), "sections": sections, "framed": any(section.frame for section in page.sections)}
     return template.render(page=content, script=Markup(script), digest=digest)
+
+
+def _charts() -> str:
+    """The script that draws the charts."""
+    import vl_convert
+
+    script: str = vl_convert.javascript_bundle(_DRAW)
+    return script
 
 
 def _embedded(plot: Plot) -> dict[str, Any]:

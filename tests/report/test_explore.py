@@ -1,0 +1,168 @@
+"""`textcl explore`: what it makes, how it goes on after a kill, what it leaves out, and its page in a browser."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.browser import CHROMIUM, Browser
+from support.command import environment, textcl, without_progress
+from support.tiny import TEXTS, tiny_encoder_directory
+
+from textcl.cli.main import main
+from textcl.errors import InputError
+from textcl.report.explore import explore
+from textcl.report.map_file import read_map_file
+from textcl.vectors.encode import encode_corpus
+
+HOSTILE = ["<script>document.title = 'owned'</script>", "</iframe><img src=x onerror=alert(1)>", "=1+1", "\x1b[31mred"]
+ROWS = [*HOSTILE, *HOSTILE, *TEXTS[:140:3], TEXTS[3].upper()]
+FILES = {"clusters.centres.json", "clusters.csv", "explore.json", "groups.csv", "index.html", "map.html", "vectors"}
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("explore")
+    tiny_encoder_directory(folder / "model")
+    with (folder / "mine.csv").open("w", newline="") as handle:
+        csv.writer(handle).writerows([("id", "text", "day"), *((f"k{n}", text, n % 7) for n, text in enumerate(ROWS))])
+    explore(folder / "mine.csv", folder / "out", folder / "model", column="text", id_column="id", columns=["day"])
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files that must be the same whenever and wherever they were made."""
+    names = ("clusters.csv", "groups.csv", "map.html", "vectors/part-00000.parquet")
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+def test_the_files_agree_with_each_other_and_with_the_page(work: Path) -> None:
+    assert {path.name for path in (work / "out").iterdir()} == FILES
+    record = json.loads((work / "out" / "explore.json").read_text())
+    with (work / "out" / "clusters.csv").open(newline="") as handle:
+        clusters = list(csv.DictReader(handle))
+    with (work / "out" / "groups.csv").open(newline="") as handle:
+        groups = list(csv.DictReader(handle))
+    assert [row["id"] for row in clusters] == [row["id"] for row in groups] == [f"k{n}" for n in range(len(ROWS))]
+    assert groups[-1]["duplicate_of"] in ("k9", groups[9]["duplicate_of"])
+    assert [row["day"] for row in groups] == [str(n % 7) for n in range(len(ROWS))]
+    assert sum(each["size"] for each in record["clusters"]["clusters"]) == len(ROWS)
+    head = read_map_file(work / "out" / "map.html").head
+    assert {each["name"] for each in head["clusters"]} == {row["name"] for row in clusters}
+    assert record["map"]["duplicates"] == sum(int(row["size"]) > 1 for row in groups)
+    page = (work / "out" / "index.html").read_text()
+    for each in record["clusters"]["clusters"]:
+        assert f"{each['name']}: {each['size']} text" in page
+    assert record["duplicates"]["copies"] == sum(row["why"] == "copy" for row in groups) > 0
+    assert "mine.csv: a first look" in page
+
+
+def test_the_same_call_does_no_step_again_and_mends_what_is_lost(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, record = contents(work / "out"), (work / "out" / "explore.json").read_text()
+    times = {name: (work / "out" / name).stat().st_mtime_ns for name in before}
+    arguments = ["explore", str(work / "mine.csv"), "--model", str(work / "model"), "--column", "text"]
+    arguments += ["--id-column", "id", "--columns", "day", "--output", str(work / "out")]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert f"{work}/out/groups.csv: {json.loads(record)['duplicates']['copies']} copies" in said
+    assert f"{work}/out/index.html" in said
+    assert {name: (work / "out" / name).stat().st_mtime_ns for name in before} == times
+    (work / "out" / "groups.csv").write_text("damaged")
+    (work / "out" / "map.html").unlink()
+    assert main([*arguments, "--json", "-"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert contents(work / "out") == before
+    assert (work / "out" / "clusters.csv").stat().st_mtime_ns == times["clusters.csv"]
+    assert result["clusters"] == json.loads(record)["clusters"]
+
+
+@pytest.mark.slow
+def test_killed_after_each_step_it_ends_like_a_call_that_was_not(work: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "textcl", "explore", str(work / "mine.csv"), "--model", str(work / "model")]
+    command += ["--column", "text", "--id-column", "id", "--columns", "day", "--output", str(tmp_path / "out")]
+    for awaited in ("vectors/manifest.json", "vectors/complete.json", "groups.csv", "clusters.csv", "map.html"):
+        process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not (tmp_path / "out" / awaited).exists() and process.poll() is None:
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    run = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert contents(tmp_path / "out") == contents(work / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".lock")} == FILES
+
+
+def test_vectors_are_taken_as_they_are(work: Path, tmp_path: Path) -> None:
+    encode_corpus(work / "model", work / "mine.csv", tmp_path / "v", column="text", id_column="id", columns=["day"])
+    explore(tmp_path / "v", tmp_path / "out")
+    assert not (tmp_path / "out" / "vectors").exists()
+    assert (tmp_path / "out" / "groups.csv").read_bytes() == (work / "out" / "groups.csv").read_bytes()
+    with pytest.raises(InputError, match="column was settled when"):
+        explore(tmp_path / "v", tmp_path / "out-2", column="text")
+
+
+@pytest.mark.parametrize(
+    ("texts", "clusters"),
+    [
+        (["one"], False),
+        (["one", "two", "three"], False),
+        (["the same"] * 50, False),
+        (TEXTS[:9], True),
+    ],
+)
+def test_few_texts_give_what_they_allow(work: Path, tmp_path: Path, texts: list[str], clusters: bool) -> None:
+    (tmp_path / "few.txt").write_text("".join(f"{text}\n" for text in texts))
+    run = textcl("explore", "few.txt", "--model", str(work / "model"), "--output", "out", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert without_progress(run.stderr) == ""
+    assert (tmp_path / "out" / "index.html").exists()
+    assert (tmp_path / "out" / "map.html").exists()
+    assert ("No clusters: The number of clusters cannot be estimated" in run.stdout) == (not clusters)
+    assert (tmp_path / "out" / "clusters.csv").exists() == clusters
+
+
+def test_what_is_there_is_not_touched(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "map.html").write_text("mine")
+    source = str(work / "mine.csv")
+    assert main(["explore", source, "--column", "text", "--output", str(tmp_path / "out")]) == 2
+    assert "holds map.html, which textcl explore did not write" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["map.html"]
+    model = ["--model", str(work / "model")]
+    assert main(["explore", source, *model, "--column", "id", "--output", str(work / "out")]) == 2
+    assert "was made with column 'text', not 'id'" in capsys.readouterr().err
+    assert (
+        main(["explore", source, *model, "--column", "text", "--clusters", "999", "--output", str(tmp_path / "n")]) == 2
+    )
+    assert "999" in capsys.readouterr().err
+    assert main(["explore", str(tmp_path / "missing.csv"), "--output", str(tmp_path / "m")]) == 2
+    assert "missing.csv" in capsys.readouterr().err
+    assert not (tmp_path / "m").exists()
+
+
+if CHROMIUM:
+
+    @pytest.mark.parametrize(("width", "touch"), [(1200, False), (390, True)])
+    def test_the_page_shows_the_map_and_runs_no_text(work: Path, width: int, touch: bool) -> None:
+        with Browser(width, 800, dark=touch, touch=touch) as browser:
+            browser.open(work / "out" / "index.html")
+            # a page from disk may not look into its frame; what the frame loads and complains of is seen from outside
+            browser.wait_for("document.querySelector('iframe') !== null")
+            assert browser.evaluate("document.title") == "mine.csv: a first look"
+            assert HOSTILE[0] in browser.evaluate("document.body.innerText")
+            assert browser.evaluate("document.querySelectorAll('script, img').length") == 0
+            assert browser.evaluate("document.documentElement.scrollWidth") <= width
+            assert set(browser.evaluate("[...document.querySelectorAll('main p a')].map(a => a.textContent)")) == {
+                "groups.csv",
+                "clusters.csv",
+                "map.html",
+            }
+            assert browser.requests == [(work / "out" / "map.html").as_uri()]
+            assert browser.complaints == []

@@ -1,0 +1,60 @@
+"""`textcl explore FILE|VECTORS [--column NAME] [--id-column NAME] [--model MODEL] --output DIR`"""
+
+from collections.abc import Sequence
+
+from textcl.cli.main import Parser, within
+from textcl.cli.output import add_json_flag, check_json, show
+from textcl.files import check_output
+from textcl.ranges import Count, Seed, TwoOrMore
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = Parser(
+        prog="textcl explore",
+        description="Take a first look at a file of texts: encode them, find near-duplicates and clusters, and draw a "
+        "map, all on one page that needs no network. The same command goes on after an interruption.",
+    )
+    parser.add_argument(
+        "source",
+        metavar="FILE|VECTORS",
+        help="txt, csv, tsv, jsonl or parquet, also gz or xz; or what textcl encode wrote",
+    )
+    parser.add_argument(
+        "--output",
+        required=True,
+        metavar="DIR",
+        help="a new directory for index.html, map.html, clusters.csv, groups.csv and vectors/",
+    )
+    parser.add_argument("--column", help="the column of a csv, tsv, jsonl or parquet file")
+    parser.add_argument("--id-column", metavar="NAME", help="a column of ids of your own, which the files repeat")
+    parser.add_argument(
+        "--columns", metavar="NAMES", help="further columns to keep, such as date,product, or all (default: none)"
+    )
+    parser.add_argument("--model", help="the encoder (default: bundled; for VECTORS the one that wrote them)")
+    parser.add_argument("--limit", type=within(Count), help="read the first LIMIT texts only")
+    parser.add_argument(
+        "--clusters", type=within(TwoOrMore), metavar="N", help="how many clusters (default: it is estimated)"
+    )
+    parser.add_argument("--seed", type=within(Seed), default=0, help="random seed (default: 0)")
+    add_json_flag(parser)
+    given = parser.parse_args(arguments)
+    check_json(given.json)
+    check_output(given.output, folder=True)
+
+    from textcl.report.explore import explore, lines
+
+    columns = given.columns
+    if columns not in (None, "all"):
+        columns = [name.strip() for name in columns.split(",") if name.strip()]
+    record = explore(
+        given.source,
+        given.output,
+        given.model,
+        column=given.column,
+        id_column=given.id_column,
+        columns=columns,
+        limit=given.limit,
+        clusters=given.clusters,
+        seed=given.seed,
+    )
+    show(record, "\n".join(lines(record, given.output.rstrip("/"))), given.json)

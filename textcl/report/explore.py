@@ -1,0 +1,311 @@
+"""A first look at a file of texts: its vectors, near-duplicates, clusters and map, in one directory with an index page.
+
+    vectors/               what `encode_corpus` wrote, for search and further commands; absent if the source is one
+    groups.csv             every text with its group of near-duplicates
+    clusters.csv           every text with its cluster; clusters.centres.json beside it
+    map.html               the map
+    explore.json           the settings and the result of each step; written again after each step
+    index.html             what was found, with the map; written last
+
+A killed call is repeated: steps whose files are as they were written are not done again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from textcl.errors import InputError
+from textcl.evaluation.clusters import cluster_vectors
+from textcl.files import disk_full, file_hash
+from textcl.locks import taken
+from textcl.report.clusters import silhouette_sentence
+from textcl.report.map import write_map
+from textcl.report.page import Card, Link, Page, Section
+from textcl.seals import differs, read_sealed, seal, write_sealed
+from textcl.texts import in_one_line
+from textcl.vectors.columns import plain
+from textcl.vectors.duplicates import near_duplicates
+from textcl.vectors.encode import encode_corpus
+from textcl.vectors.shards import is_vectors
+from textcl.vectors.vectors import Vectors
+from textcl.version import __version__
+
+RECORD = "explore.json"
+INDEX = "index.html"
+GROUPS = 20  # groups of near-duplicates on the page
+MEMBERS = 4  # texts of a group
+CENTRAL = 3  # texts of a cluster
+WIDTH = 160  # longest text on the page, in characters
+
+Record = dict[str, Any]
+
+
+def explore(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    model: str | os.PathLike[str] | None = None,
+    *,
+    column: str | None = None,
+    id_column: str | None = None,
+    columns: Any = None,
+    limit: int | None = None,
+    clusters: int | None = None,
+    seed: int = 0,
+) -> Record:
+    """Encodes texts, finds near-duplicates and clusters, draws a map, and writes one page that shows all of it.
+
+    A step that these texts do not allow, such as clusters of three texts, is left out, and the page says why. The same
+    call goes on after an interruption.
+
+    Args:
+        source: A corpus as a file, see `load_texts`; or a directory that `encode_corpus` wrote.
+        output: The directory to write; `index.html` in it is the page.
+        model: A name or path that `Encoder.from_pretrained` takes; default: "bundled", or that of `source`.
+        column: The column of the texts, as in `load_texts`.
+        id_column: A column of ids of your own.
+        columns: Further columns to keep, as in `encode_corpus`.
+        limit: Read only the first `limit` texts.
+        clusters: The number of clusters; default: estimated, see `cluster_stability`.
+        seed: The seed of samples, of k-means and of the layout.
+
+    Returns:
+        What `explore.json` holds: `settings`, and for each of the steps `vectors`, `duplicates`, `clusters` and `map`
+        its result with its `seconds`; or, where a step was left out, the reason as `failed`.
+
+    Raises:
+        InputError: The texts cannot be read or encoded, or the directory holds something else, or is in use.
+
+    Example:
+        >>> explore("tickets.csv", "tickets", column="subject")  # doctest: +SKIP
+    """
+    folder = Path(output)
+    given = {"column": column, "id_column": id_column, "columns": columns, "limit": limit}
+    encoded = is_vectors(source)
+    if encoded and any(value is not None for value in given.values()):
+        name = next(name for name, value in given.items() if value is not None)
+        raise InputError(f"{name} was settled when {source} was encoded; leave it out.")
+    settings = {"source": str(source), "model": None if model is None else str(model), **given}
+    settings |= {"clusters": clusters, "seed": seed}
+    with taken(folder):
+        record = _begun(folder, settings)
+        vectors = Path(source) if encoded else folder / "vectors"
+        found = _encoded(vectors, None if encoded else source, model, given)
+        record["vectors"] = record.get("vectors", found)  # the seconds of the first time
+        write_sealed(folder / RECORD, record)  # not before: texts that cannot be read leave nothing behind
+        done = _Steps(folder, record, file_hash(vectors / "complete.json"))
+        done.step("duplicates", ["groups.csv"], lambda: _duplicates(vectors, folder / "groups.csv", model, seed))
+        done.step(
+            "clusters",
+            ["clusters.csv", "clusters.centres.json"],
+            lambda: _clusters(vectors, folder / "clusters.csv", clusters, seed),
+            optional=clusters is None,
+        )
+        done.step("map", ["map.html"], lambda: _map(vectors, folder, record, seed), optional=True)
+        _page(record).save(folder / INDEX)
+    return record
+
+
+class _Steps:
+    """Does the steps that are not done, and keeps the record up to date.
+
+    Args:
+        folder: The directory.
+        record: The record; it is changed.
+        made_from: The hash of the vectors that all steps read.
+    """
+
+    def __init__(self, folder: Path, record: Record, made_from: str) -> None:
+        self.folder, self.record, self.made_from = folder, record, made_from
+
+    def step(self, name: str, files: list[str], do: Callable[[], Record], optional: bool = False) -> None:
+        """Does a step, unless the record and its files say that it is done.
+
+        An optional one that is refused, because the texts are too few or too many for it, is left out with the reason.
+        """
+        before = self.record.get(name)
+        if before and before.get("made_from") == self.made_from and differs(self.folder, before.get("files")) is None:
+            return
+        self.record.pop(name, None)
+        for file in files:
+            (self.folder / file).unlink(missing_ok=True)
+        start = time.monotonic()
+        try:
+            found = do()
+            found |= {"files": seal(self.folder, files)}
+        except InputError as error:
+            if not optional or disk_full(error):
+                raise
+            found = {"failed": str(error)}
+        self.record[name] = {**found, "made_from": self.made_from, "seconds": round(time.monotonic() - start, 1)}
+        write_sealed(self.folder / RECORD, self.record)
+
+
+def _begun(folder: Path, settings: Record) -> Record:
+    """The record of an interrupted call with these settings, or a new one."""
+    path = folder / RECORD
+    if path.is_file():
+        record = read_sealed(path)
+        then = record.get("settings", {})
+        if other := [name for name in settings if then.get(name) != settings[name]]:
+            name = other[0]
+            raise InputError(
+                f"{folder} was made with {name} {then.get(name)!r}, not {settings[name]!r}; name another directory, or "
+                "give the same settings again."
+            )
+        return record
+    ours = ["vectors"] if is_vectors(folder / "vectors") else []  # a call was killed while it encoded them
+    if others := [
+        each.name for each in folder.iterdir() if each.name not in ours and not each.name.startswith(".lock")
+    ]:
+        raise InputError(
+            f"{folder} holds {sorted(others)[0]}, which textcl explore did not write; name a new directory."
+        )
+    return {"textcl": __version__, "settings": settings}
+
+
+def _encoded(vectors: Path, source: Any, model: Any, given: Record) -> Record:
+    start = time.monotonic()
+    if source is not None:
+        encode_corpus(model or "bundled", source, vectors, **{k: v for k, v in given.items() if v is not None})
+    found = Vectors(vectors)
+    found.check_whole("textcl explore")
+    return {
+        "path": str(vectors),
+        "texts": len(found),
+        "model": found.name,
+        "seconds": round(time.monotonic() - start, 1),
+    }
+
+
+def _duplicates(vectors: Path, output: Path, model: Any, seed: int) -> Record:
+    found = near_duplicates(vectors, model, seed=seed)
+    found.save(output)
+    members = found.members()
+    shown = [[[str(plain(found.ids[row])), _short(found.texts[row])] for row in rows[:MEMBERS]] for rows in members]
+    return {
+        "copies": found.why.count("copy"),
+        "near": found.why.count("near"),
+        "kept": int(found.kept.sum()),
+        "groups": len(members),
+        "notes": found.notes,
+        "largest": [{"size": len(rows), "texts": texts} for rows, texts in zip(members[:GROUPS], shown, strict=False)],
+    }
+
+
+def _clusters(vectors: Path, output: Path, clusters: int | None, seed: int) -> Record:
+    found = cluster_vectors(vectors, clusters, seed=seed)
+    found.save(output)
+    listed = [
+        {"name": found.names[number], "size": size, "keywords": found.about.keywords[number], "texts": texts}
+        for number, (size, texts) in enumerate(
+            (size, [_short(text) for text in texts]) for size, texts in found.groups(CENTRAL)
+        )
+    ]
+    shown = found.stability is None or found.stability.shown
+    return {"clusters": listed, "estimated": found.estimated, "shown": shown, "silhouette": found.silhouette}
+
+
+def _map(vectors: Path, folder: Path, record: Record, seed: int) -> Record:
+    clusters = None if "failed" in record["clusters"] else folder / "clusters.csv"
+    groups, name = folder / "groups.csv", Path(record["settings"]["source"]).name
+    made = write_map(vectors, folder / "map.html", clusters=clusters, duplicates=groups, seed=seed, name=name)
+    return {**asdict(made), "path": "map.html"}
+
+
+def _texts(number: int) -> str:
+    return f"{number:,} text{'s' * (number != 1)}"
+
+
+def _short(text: str) -> str:
+    return in_one_line(text, WIDTH)
+
+
+def lines(record: Record, folder: str) -> list[str]:
+    """What was found, a line for each step, as the command prints it.
+
+    Args:
+        record: What `explore` returned.
+        folder: The directory, as the user named it.
+    """
+    seconds = sum(record[name]["seconds"] for name in ("vectors", "duplicates", "clusters", "map"))
+    return [
+        *(f"{folder}/{file}: {text}" if file else text for file, text in _said(record)),
+        f"{folder}/{INDEX}: all of it on one page; open it in a browser ({seconds:,.0f} s in all).",
+    ]
+
+
+def _said(record: Record) -> list[tuple[str | None, str]]:
+    """A file beside the page, or None, and a sentence, for each step."""
+    vectors, duplicates, clusters, drawn = (record[name] for name in ("vectors", "duplicates", "clusters", "map"))
+    texts = f"{_texts(vectors['texts'])} as vectors of the encoder {vectors['model']}, for textcl search and others."
+    said: list[tuple[str | None, str]] = [
+        (None, f"{vectors['path']}: {texts}"),
+        (
+            "groups.csv",
+            f"{duplicates['copies']:,} copies and {duplicates['near']:,} near-duplicates in {duplicates['groups']:,} "
+            f"groups; {duplicates['kept']:,} texts are left if one of each group is kept.",
+        ),
+    ]
+    if "failed" in clusters:
+        said.append((None, f"No clusters: {clusters['failed']}"))
+    else:
+        estimated = ", a number that is estimated" if clusters["estimated"] else ""
+        said.append(("clusters.csv", f"{len(clusters['clusters']):,} clusters{estimated}. {_sense(clusters)}"))
+    if "failed" in drawn:
+        said.append((None, f"No map: {drawn['failed']}"))
+    else:
+        said.append(
+            ("map.html", f"the texts as points, placed by {drawn['layout'].upper()}; near points mean similar.")
+        )
+    return said
+
+
+def _sense(clusters: Record) -> str:
+    """How far the clusters can be relied on."""
+    if clusters["shown"]:
+        return silhouette_sentence(clusters["silhouette"])
+    return "These texts show no clear groups: another number of clusters would be as good."
+
+
+def _page(record: Record) -> Page:
+    vectors, duplicates, clusters, drawn = (record[name] for name in ("vectors", "duplicates", "clusters", "map"))
+    name = Path(record["settings"]["source"]).resolve().name
+    page = Page(
+        f"{name}: a first look", f"{_texts(vectors['texts'])}, encoded by {vectors['model']}; textcl {__version__}."
+    )
+    said = _said(record)
+    page.sections.append(
+        Section(
+            "What there is",
+            [text for file, text in said if file is None],
+            links=[Link(file, text) for file, text in said if file is not None],
+        )
+    )
+    if "failed" not in drawn:
+        page.sections.append(Section("Map", frame="map.html"))
+    if "failed" not in clusters:
+        cards = [
+            Card(f"{each['name']}: {_texts(each['size'])}", [(", ".join(each["keywords"]), each["texts"])])
+            for each in clusters["clusters"]
+        ]
+        how = f"Each cluster with its keywords and its {CENTRAL} most central texts; the largest one is the first."
+        page.sections.append(Section("Clusters", [_sense(clusters), how], cards=cards))
+    page.sections.append(_groups(duplicates))
+    return page
+
+
+def _groups(duplicates: Record) -> Section:
+    cards = []
+    for group in duplicates["largest"]:
+        more = group["size"] - len(group["texts"])
+        texts = [f"{text} (id {own})" for own, text in group["texts"]]
+        cards.append(Card(_texts(group["size"]), [(f"and {more:,} more" if more else "all of them", texts)]))
+    shown = len(duplicates["largest"])
+    what = f"The {shown} largest groups" if duplicates["groups"] > shown else "All groups"
+    how = f"{what}; the first text of a group is the one to keep. groups.csv has every text with its group."
+    return Section("Near-duplicates", [*duplicates["notes"], how] if cards else ["There are none."], cards=cards)
