@@ -88,6 +88,7 @@ def test_eval_prints_a_table_and_writes_json(
     assert f"{figure:.2f}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_eval_in_bf16_scores_nearly_the_same_and_says_so(evaluation_sets: Path, tmp_path: Path) -> None:
     results = []
     for name, flags in (("plain", []), ("half", ["--bf16"])):

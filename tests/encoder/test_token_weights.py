@@ -160,6 +160,7 @@ def test_a_run_with_no_average_is_refused(bert: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_untouched_encoder_with_weights_is_a_baseline(
     bert: Path, few_sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

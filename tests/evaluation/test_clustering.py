@@ -373,6 +373,7 @@ def test_the_command(model: Path, tmp_path: Path) -> None:
     assert again.stderr == "textcl: c.csv exists already; remove it or name another file.\n"
 
 
+@pytest.mark.slow
 def test_the_command_adapts_first(model: Path, tmp_path: Path) -> None:
     """What is written are the clusters that the adapted, kept encoder finds; nothing else stays behind."""
     (tmp_path / "texts.txt").write_text("\n".join(TEXTS[:60]) + "\n")

@@ -259,6 +259,7 @@ def short_pairs(evaluation_sets: Path) -> FinetuneTask:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outputs", [2, 1], ids=["classification", "regression"])
 def test_a_plain_loop_of_transformers_gives_the_same(short_pairs: FinetuneTask, outputs: int, tmp_path: Path) -> None:
     """Without dropout, because textcl draws its own masks. A regression shows small differences."""

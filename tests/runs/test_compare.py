@@ -270,6 +270,7 @@ def test_two_rows_never_have_one_name(work: Path, tmp_path: Path) -> None:
         list(_plan([tmp_path / "tfidf.yaml"], 1, flags, ["tfidf"]))
 
 
+@pytest.mark.slow
 def test_a_flag_is_passed_to_every_run_and_a_failed_run_does_not_stop_the_others(work: Path, few_sets: Path) -> None:
     recipes = ["compare", "broken.yaml", "plain.yaml", "--seeds", "1", "--output", "failed", "--tasks", "sts16"]
     flags = ["--baselines", "none", "--temperature", "0.1"]

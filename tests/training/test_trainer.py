@@ -287,7 +287,7 @@ def test_a_fresh_trainer_resumes_to_the_same_bits(directory, uninterrupted, tmp_
     assert_equal(weights(resumed.method), weights(uninterrupted.method))
 
 
-@pytest.mark.parametrize("name", ["simcse", "moco"])
+@pytest.mark.parametrize("name", ["simcse", pytest.param("moco", marks=pytest.mark.slow)])
 def test_killed_mid_epoch_and_resumed_the_weights_are_bit_equal(directory, uninterrupted, tmp_path, name):
     run, whole = tmp_path / "run", uninterrupted
     if name == "moco":
