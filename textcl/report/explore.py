@@ -185,7 +185,8 @@ def _encoded(vectors: Path, source: Any, model: Any, given: Record) -> Record:
 def _duplicates(vectors: Path, output: Path, model: Any, seed: int) -> Record:
     found = near_duplicates(vectors, model, seed=seed)
     found.save(output)
-    members = found.members()
+    # of groups of one size those first whose texts are nearest to the kept one
+    members = sorted(found.members(), key=lambda rows: (-len(rows), -float(found.cosines[rows].min())))
     shown = [[[str(plain(found.ids[row])), _short(found.texts[row])] for row in rows[:MEMBERS]] for rows in members]
     return {
         "copies": found.why.count("copy"),
