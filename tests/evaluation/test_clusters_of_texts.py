@@ -215,8 +215,8 @@ def test_the_command_assigns(model: Path, vectors: Path, tmp_path: Path, monkeyp
 
 
 def test_what_is_printed_of_silhouette_and_tree() -> None:
-    assert "8 % nearer to the texts of its own cluster than to those of the next" in silhouette_sentence(0.08)
-    assert "2 % nearer to the texts of the next cluster than to those of its own" in silhouette_sentence(-0.02)
+    assert "8 % nearer to the texts of its own cluster than to those of the nearest other" in silhouette_sentence(0.08)
+    assert "2 % nearer to the texts of the nearest other cluster than to those of its own" in silhouette_sentence(-0.02)
     said = [silhouette_sentence(value).split(";")[1] for value in (0.6, 0.3, 0.1, 0.01)]
     assert len(set(said)) == 4
     assert "not defined" in silhouette_sentence(None)

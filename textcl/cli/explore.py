@@ -41,7 +41,8 @@ def main(arguments: Sequence[str]) -> None:
     check_json(given.json)
     check_output(given.output, folder=True)
 
-    from textcl.report.explore import explore, lines
+    from textcl.report.explore import explore
+    from textcl.report.explored import printed_lines
 
     columns = given.columns
     if columns not in (None, "all"):
@@ -57,4 +58,4 @@ def main(arguments: Sequence[str]) -> None:
         clusters=given.clusters,
         seed=given.seed,
     )
-    show(record, "\n".join(lines(record, given.output.rstrip("/"))), given.json)
+    show(record, "\n".join(printed_lines(record, given.output.rstrip("/"))), given.json)

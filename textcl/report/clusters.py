@@ -11,7 +11,7 @@ BAR = 30  # characters of the longest bar
 _MEANINGS = (
     (0.5, "the clusters lie clearly apart."),
     (0.25, "the clusters can be told apart, and some overlap."),
-    (0.05, "the clusters overlap, as topics of short texts mostly do."),
+    (0.05, "the clusters overlap, as topics of short texts mostly do, so where one ends is arbitrary."),
     (-1.0, "the clusters run into each other: read them as a rough order of the texts."),
 )
 
@@ -21,7 +21,7 @@ def silhouette_sentence(silhouette: float | None) -> str:
     if silhouette is None:
         return "The silhouette is not defined: it needs two clusters with texts, and two texts in one of them."
     meaning = next(words for least, words in _MEANINGS if silhouette >= least)
-    nearer, other = ("its own", "the next") if silhouette >= 0 else ("the next", "its own")
+    nearer, other = ("its own", "the nearest other") if silhouette >= 0 else ("the nearest other", "its own")
     return (
         f"Silhouette {silhouette:.2f} (−1 to 1): on average, a text is about {100 * abs(silhouette):.0f} % nearer to "
         f"the texts of {nearer} cluster than to those of {other} cluster; {meaning}"

@@ -23,9 +23,8 @@ from textcl.errors import InputError
 from textcl.evaluation.clusters import cluster_vectors
 from textcl.files import disk_full, file_hash
 from textcl.locks import taken
-from textcl.report.clusters import silhouette_sentence
+from textcl.report.explored import explored_page
 from textcl.report.map import write_map
-from textcl.report.page import Card, Link, Page, Section
 from textcl.seals import differs, read_sealed, seal, write_sealed
 from textcl.texts import in_one_line
 from textcl.vectors.columns import plain
@@ -37,8 +36,8 @@ from textcl.version import __version__
 
 RECORD = "explore.json"
 INDEX = "index.html"
-GROUPS = 20  # groups of near-duplicates on the page
-MEMBERS = 4  # texts of a group
+GROUPS = 320  # groups of near-duplicates on the page
+MEMBERS = 6  # texts of a group
 CENTRAL = 3  # texts of a cluster
 WIDTH = 160  # longest text on the page, in characters
 
@@ -106,7 +105,7 @@ def explore(
             optional=clusters is None,
         )
         done.step("map", ["map.html"], lambda: _map(vectors, folder, record, seed), optional=True)
-        _page(record).save(folder / INDEX)
+        explored_page(record).save(folder / INDEX)
     return record
 
 
@@ -185,27 +184,35 @@ def _encoded(vectors: Path, source: Any, model: Any, given: Record) -> Record:
 def _duplicates(vectors: Path, output: Path, model: Any, seed: int) -> Record:
     found = near_duplicates(vectors, model, seed=seed)
     found.save(output)
-    # of groups of one size those first whose texts are nearest to the kept one
-    members = sorted(found.members(), key=lambda rows: (-len(rows), -float(found.cosines[rows].min())))
-    shown = [[[str(plain(found.ids[row])), _short(found.texts[row])] for row in rows[:MEMBERS]] for rows in members]
+    # the surest first: of each group the least cosine with the kept text counts
+    members = sorted(found.members(), key=lambda rows: -round(float(found.cosines[rows].min()), 4))
+    listed = [
+        {
+            "group": int(found.groups[rows[0]]),
+            "size": len(rows),
+            "cosine": round(float(found.cosines[rows].min()), 4),
+            "texts": [[str(plain(found.ids[row])), _short(found.texts[row])] for row in rows[:MEMBERS]],
+        }
+        for rows in members[:GROUPS]
+    ]
     return {
         "copies": found.why.count("copy"),
         "near": found.why.count("near"),
-        "kept": int(found.kept.sum()),
         "groups": len(members),
+        "cosine": found.cosine,
+        "words": found.overlap,
         "notes": found.notes,
-        "largest": [{"size": len(rows), "texts": texts} for rows, texts in zip(members[:GROUPS], shown, strict=False)],
+        "surest": listed,
     }
 
 
 def _clusters(vectors: Path, output: Path, clusters: int | None, seed: int) -> Record:
     found = cluster_vectors(vectors, clusters, seed=seed)
     found.save(output)
+    named = zip(found.names, found.about.keywords, found.groups(CENTRAL), strict=True)
     listed = [
-        {"name": found.names[number], "size": size, "keywords": found.about.keywords[number], "texts": texts}
-        for number, (size, texts) in enumerate(
-            (size, [_short(text) for text in texts]) for size, texts in found.groups(CENTRAL)
-        )
+        {"name": name, "size": size, "keywords": keywords, "texts": [_short(text) for text in texts]}
+        for name, keywords, (size, texts) in named
     ]
     shown = found.stability is None or found.stability.shown
     return {"clusters": listed, "estimated": found.estimated, "shown": shown, "silhouette": found.silhouette}
@@ -218,95 +225,5 @@ def _map(vectors: Path, folder: Path, record: Record, seed: int) -> Record:
     return {**asdict(made), "path": "map.html"}
 
 
-def _texts(number: int) -> str:
-    return f"{number:,} text{'s' * (number != 1)}"
-
-
 def _short(text: str) -> str:
     return in_one_line(text, WIDTH)
-
-
-def lines(record: Record, folder: str) -> list[str]:
-    """What was found, a line for each step, as the command prints it.
-
-    Args:
-        record: What `explore` returned.
-        folder: The directory, as the user named it.
-    """
-    seconds = sum(record[name]["seconds"] for name in ("vectors", "duplicates", "clusters", "map"))
-    return [
-        *(f"{folder}/{file}: {text}" if file else text for file, text in _said(record)),
-        f"{folder}/{INDEX}: all of it on one page; open it in a browser ({seconds:,.0f} s in all).",
-    ]
-
-
-def _said(record: Record) -> list[tuple[str | None, str]]:
-    """A file beside the page, or None, and a sentence, for each step."""
-    vectors, duplicates, clusters, drawn = (record[name] for name in ("vectors", "duplicates", "clusters", "map"))
-    texts = f"{_texts(vectors['texts'])} as vectors of the encoder {vectors['model']}, for textcl search and others."
-    said: list[tuple[str | None, str]] = [
-        (None, f"{vectors['path']}: {texts}"),
-        (
-            "groups.csv",
-            f"{duplicates['copies']:,} copies and {duplicates['near']:,} near-duplicates in {duplicates['groups']:,} "
-            f"groups; {duplicates['kept']:,} texts are left if one of each group is kept.",
-        ),
-    ]
-    if "failed" in clusters:
-        said.append((None, f"No clusters: {clusters['failed']}"))
-    else:
-        estimated = ", a number that is estimated" if clusters["estimated"] else ""
-        said.append(("clusters.csv", f"{len(clusters['clusters']):,} clusters{estimated}. {_sense(clusters)}"))
-    if "failed" in drawn:
-        said.append((None, f"No map: {drawn['failed']}"))
-    else:
-        said.append(
-            ("map.html", f"the texts as points, placed by {drawn['layout'].upper()}; near points mean similar.")
-        )
-    return said
-
-
-def _sense(clusters: Record) -> str:
-    """How far the clusters can be relied on."""
-    if clusters["shown"]:
-        return silhouette_sentence(clusters["silhouette"])
-    return "These texts show no clear groups: another number of clusters would be as good."
-
-
-def _page(record: Record) -> Page:
-    vectors, duplicates, clusters, drawn = (record[name] for name in ("vectors", "duplicates", "clusters", "map"))
-    name = Path(record["settings"]["source"]).resolve().name
-    page = Page(
-        f"{name}: a first look", f"{_texts(vectors['texts'])}, encoded by {vectors['model']}; textcl {__version__}."
-    )
-    said = _said(record)
-    page.sections.append(
-        Section(
-            "What there is",
-            [text for file, text in said if file is None],
-            links=[Link(file, text) for file, text in said if file is not None],
-        )
-    )
-    if "failed" not in drawn:
-        page.sections.append(Section("Map", frame="map.html"))
-    if "failed" not in clusters:
-        cards = [
-            Card(f"{each['name']}: {_texts(each['size'])}", [(", ".join(each["keywords"]), each["texts"])])
-            for each in clusters["clusters"]
-        ]
-        how = f"Each cluster with its keywords and its {CENTRAL} most central texts; the largest one is the first."
-        page.sections.append(Section("Clusters", [_sense(clusters), how], cards=cards))
-    page.sections.append(_groups(duplicates))
-    return page
-
-
-def _groups(duplicates: Record) -> Section:
-    cards = []
-    for group in duplicates["largest"]:
-        more = group["size"] - len(group["texts"])
-        texts = [f"{text} (id {own})" for own, text in group["texts"]]
-        cards.append(Card(_texts(group["size"]), [(f"and {more:,} more" if more else "all of them", texts)]))
-    shown = len(duplicates["largest"])
-    what = f"The {shown} largest groups" if duplicates["groups"] > shown else "All groups"
-    how = f"{what}; the first text of a group is the one to keep. groups.csv has every text with its group."
-    return Section("Near-duplicates", [*duplicates["notes"], how] if cards else ["There are none."], cards=cards)

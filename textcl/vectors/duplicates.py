@@ -18,7 +18,7 @@ from textcl.errors import InputError
 from textcl.files import atomic_write
 from textcl.ranges import Range
 from textcl.texts import bare, spreadsheet_safe
-from textcl.vectors.calibration import FALSE, LEAST, Calibration, Encode, calibrate
+from textcl.vectors.calibration import LEAST, Calibration, Encode, calibrate
 from textcl.vectors.columns import plain, result_name
 from textcl.vectors.encode import corpus_prompt
 from textcl.vectors.lengths import are_longer
@@ -300,13 +300,12 @@ def _directory(source: str | Path, model: Encoder | str | Path | None, column: s
 
 def _said_of(calibration: Calibration, texts: int) -> list[str]:
     """What a user has to know about a calibration, as sentences."""
-    expected = f"expect about {calibration.false * texts:,.0f} of these {texts:,} distinct texts in a wrong group"
+    wrong = f"{100 * calibration.false:.1f} % of the {texts:,} different texts"
     if calibration.separates:
-        return [f"A threshold separates edited copies from other texts; {expected}."]
+        return [f"A threshold separates edited copies from other texts; about {wrong} may be in a wrong group."]
     said = (
-        f"No threshold separates edited copies from other texts. At this one, at most {100 * FALSE:.0f} % of the texts "
-        f"were to have another text that is taken for a copy: {expected}, and look at the groups before you remove "
-        "anything."
+        f"No threshold separates edited copies from other texts: at this one about {wrong} are as near to a text that "
+        "is no copy. So many groups may only be about the same thing; look at them before you remove anything."
     )
     if calibration.cosine is None:
         said += " The cosine does not count, because too many other texts are as near as copies."

@@ -1,0 +1,132 @@
+"""The page of `textcl explore`, and the lines that the command prints: what was found in a file of texts."""
+
+from pathlib import Path
+from typing import Any
+
+from textcl.report.clusters import silhouette_sentence
+from textcl.report.page import Card, Link, Page, Section, Table
+from textcl.version import __version__
+
+SHOWN = 20  # groups of near-duplicates on the page; further ones are in a table that can be opened
+STEPS = ("vectors", "duplicates", "clusters", "map")
+
+Record = dict[str, Any]
+
+
+def printed_lines(record: Record, folder: str) -> list[str]:
+    """What was found, a line for each step, as the command prints it.
+
+    Args:
+        record: What `explore` returned.
+        folder: The directory, as the user named it.
+    """
+    seconds = sum(record[name]["seconds"] for name in STEPS)
+    return [
+        *(f"{folder}/{file}: {text}" if file else text for file, text in _said(record)),
+        f"{folder}/index.html: all of it on one page; open it in a browser ({seconds:,.0f} s in all).",
+    ]
+
+
+def explored_page(record: Record) -> Page:
+    """The page on what `explore` returned."""
+    clusters, drawn = record["clusters"], record["map"]
+    name, column = Path(record["settings"]["source"]).resolve().name, record["settings"]["column"]
+    what = f"{_texts(record['vectors']['texts'])}{f' of the column {column}' if column else ''}"
+    page = Page(f"{name}: a first look", f"{what}, encoded by {_model(record)}; textcl {__version__}.")
+    said = _said(record)
+    links = [Link(file, text) for file, text in said if file is not None]
+    page.sections.append(Section("What there is", [text for file, text in said if file is None], links=links))
+    if "failed" not in drawn:
+        page.sections.append(Section("Map", [f"Each text is a point, {_placed(drawn)}."], frame="map.html"))
+    if "failed" not in clusters:
+        page.sections.append(_clusters(clusters))
+    page.sections.append(_groups(record["duplicates"]))
+    return page
+
+
+def _said(record: Record) -> list[tuple[str | None, str]]:
+    """For each step a file beside the page, or None, and a sentence."""
+    vectors, duplicates, clusters, drawn = (record[name] for name in STEPS)
+    copies, near, groups = (duplicates[name] for name in ("copies", "near", "groups"))
+    said: list[tuple[str | None, str]] = [
+        (
+            "groups.csv",
+            f"{_texts(groups + copies + near)} in {groups:,} groups of near-duplicates. The first text of a "
+            f"group is to keep; {copies:,} differ from it in case and spaces at most, {near:,} are near.",
+        )
+    ]
+    if "failed" in clusters:
+        said.append((None, f"No clusters: {clusters['failed']}"))
+    else:
+        chosen = ", a number that was estimated from the texts" if clusters["estimated"] else ""
+        said.append(("clusters.csv", f"{len(clusters['clusters']):,} clusters{chosen}."))
+    if "failed" in drawn:
+        said.append((None, f"No map: {drawn['failed']}"))
+    else:
+        said.append(("map.html", f"each text as a point, {_placed(drawn)}."))
+    use = f'textcl search {vectors["path"]} "a query" finds texts by meaning.'
+    said.append((None, f"{vectors['path']}: {_texts(vectors['texts'])} as vectors of {_model(record)}. {use}"))
+    return said
+
+
+def _placed(drawn: Record) -> str:
+    if drawn["layout"] == "umap":
+        return "placed by UMAP: similar texts are near each other, and distances between groups mean little"
+    kept = f"{100 * drawn['kept']:.0f} % of the variance of the vectors"
+    return f"placed by PCA, which keeps {kept}: similar texts are near each other, but near ones need not be similar"
+
+
+def _clusters(clusters: Record) -> Section:
+    sense = (
+        silhouette_sentence(clusters["silhouette"])
+        if clusters["shown"]
+        else "These texts show no clear groups: another number of clusters would be as good."
+    )
+    how = "Each cluster with its keywords and its most central texts; the largest one is the first."
+    cards = [
+        Card(f"{each['name']}: {_texts(each['size'])}", [(", ".join(each["keywords"]), each["texts"])])
+        for each in clusters["clusters"]
+    ]
+    return Section("Clusters", [sense, how], cards=cards)
+
+
+def _groups(duplicates: Record) -> Section:
+    groups, cosine, words = duplicates["surest"], duplicates["cosine"], duplicates["words"]
+    if not groups:
+        return Section("Near-duplicates", ["There are none."])
+    ways = [] if cosine is None else [f"the cosine of their vectors is at least {cosine:.3f}"]
+    ways += [] if words is None else [f"they share at least {words:.2f} of their words"]
+    paragraphs = [
+        f"Two texts are near-duplicates if {', or '.join(ways)}.",
+        *duplicates["notes"],
+        "The surest groups are first: those whose texts are nearest to the one to keep, the first in the file. "
+        "groups.csv has every text with the number of its group.",
+    ]
+    cards = [
+        Card(f"Group {each['group']}: {_texts(each['size'])}", [(_sureness(each), _marked(each))])
+        for each in groups[:SHOWN]
+    ]
+    rest = [[each["group"], each["size"], f"{each['cosine']:.2f}", _marked(each)] for each in groups[SHOWN:]]
+    caption = f"{'The next' if duplicates['groups'] > len(groups) else 'The other'} {len(rest):,} groups"
+    folded = [Table(["group", "texts", "least cosine", "texts of the group"], rest, caption)] if rest else []
+    return Section("Near-duplicates", paragraphs, cards=cards, folded=folded)
+
+
+def _sureness(group: Record) -> str:
+    cut = f"; {len(group['texts'])} of {group['size']:,} are shown" if group["size"] > len(group["texts"]) else ""
+    return f"least cosine {group['cosine']:.2f}{cut}"
+
+
+def _marked(group: Record) -> list[str]:
+    """The texts of a group with their ids; the first is the one to keep."""
+    return [f"{text} ({'id' if row else 'keep; id'} {own})" for row, (own, text) in enumerate(group["texts"])]
+
+
+def _model(record: Record) -> str:
+    """The encoder: its name, or the end of its path."""
+    path = Path(record["vectors"]["model"])
+    return "/".join(path.parts[-2:]) if path.is_absolute() else str(path)
+
+
+def _texts(number: int) -> str:
+    return f"{number:,} text{'s' * (number != 1)}"
