@@ -109,6 +109,7 @@ VALUES = {
     "results": ["data-dir=sets"],
     "data": ["data-dir=sets"],
     "judge": ["query-log=a.txt"],
+    "explore": ["id-column=key"],
 }
 POSITIONALS = {
     "train": ["simcse"],
@@ -118,6 +119,7 @@ POSITIONALS = {
     "cluster": ["bundled", "a.txt", "--output=c.csv"],
     "data": ["list"],
     "judge": ["bm25", "tfidf", "--data=a.txt"],
+    "explore": ["a.csv", "--output=o"],
 }
 
 
@@ -185,6 +187,7 @@ MISSPELT = {
     "eval": ("--maxlength", "--max-length"),
     "encode": ("--normalise", "--normalize"),
     "search": ("--topp", "--top"),
+    "explore": ("--colum", "--column"),
     "cluster": ("--cluster", "--clusters"),
     "map": ("--duplicate", "--duplicates"),
     "duplicates": ("--treshold", "--threshold"),

@@ -167,7 +167,7 @@ def test_each_span_of_a_document_has_the_prompt(directory):
     )
     narrow = DeCLUTR(bare(directory, max_length=10), **options)
     narrow.train_prompts = {"text": PREFIX}
-    with pytest.raises(InputError, match="leaves 4 tokens for a span, but spans have up to 8"):
+    with pytest.raises(InputError, match="leaves 5 tokens for a span, but spans have up to 8"):
         narrow.collator()
 
 

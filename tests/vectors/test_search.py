@@ -124,9 +124,9 @@ def test_a_query_has_the_prompt_query_else_that_of_the_corpus(model: Path, tmp_p
 
 def test_the_model_is_found_by_its_name_and_held_against_the_vectors(model: Path, tmp_path: Path) -> None:
     here = shutil.copytree(model, tmp_path / "model")
-    directory = encode_corpus(Encoder.from_pretrained(here, pooling="cls", max_length=9), TEXTS, tmp_path / "v")
+    directory = encode_corpus(Encoder.from_pretrained(here, pooling="cls", max_length=20), TEXTS, tmp_path / "v")
     index = CorpusIndex(directory)
-    assert (index.encoder.pooling, index.encoder.max_length) == ("cls", 9)
+    assert (index.encoder.pooling, index.encoder.max_length) == ("cls", 20)
     moved = here.rename(tmp_path / "moved")
     with pytest.raises(InputError, match="no model directory"):
         CorpusIndex(directory)
