@@ -109,6 +109,7 @@ def test_a_spoilt_encoder_is_mended_and_loads_everywhere(spoilt: Path, table: Pa
     assert "VERDICT: better" in card
 
 
+@pytest.mark.slow
 def test_where_nothing_is_better_the_files_are_those_of_the_model(
     directory: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

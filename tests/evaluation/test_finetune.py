@@ -345,6 +345,7 @@ def test_a_word_is_learnt_and_permuted_labels_are_not(glue: Path) -> None:
     assert 10 < found[1] < 90
 
 
+@pytest.mark.slow
 def test_neither_the_encoder_nor_the_users_generators_are_changed(glue: Path, tmp_path: Path) -> None:
     encoder = Encoder.from_pretrained(tiny_encoder_directory(tmp_path / "bert"))
     before, fingerprint = copy.deepcopy(encoder.state_dict()), encoder.fingerprint()

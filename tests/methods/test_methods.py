@@ -210,7 +210,12 @@ def trainer_of(directory, case, output, callbacks=()):
     return ContrastiveTrainer(build(directory, case), args, rows, evaluators=[Spread()], callbacks=callbacks)
 
 
-@pytest.mark.parametrize("case", CASES)
+RESUMED_FAST = ("simcse, masked words", "moco", "swav", "byol", "sccl", "declutr")  # each keeps another kind of state
+
+
+@pytest.mark.parametrize(
+    "case", [case if case in RESUMED_FAST else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
+)
 def test_a_fresh_trainer_resumes_to_the_same_bits_and_exports_what_it_scored(case, directory, tmp_path):
     class StopAt5(transformers.TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
