@@ -34,7 +34,8 @@ class SimCSE(Method):
         similarity: Similarity of two embeddings: "cosine", or "dot" as in table D.1.
         learn_temperature: Learn the temperature during training, as 1/τ; the paper does not.
         head: The MLP (dense layer and tanh) behind the pooling. "train_only": dropped at export, as in the unsupervised
-            models (table 6); "keep": exported, as in the supervised models; "none": no MLP.
+            models (table 6); "keep": exported, as in the supervised models; "none": no MLP. `set_dimensions` needs one
+            of the last two.
         hard_negative_log_weight: log α: higher makes a row's own hard negative count more.
         mask_duplicates: Do not use rows with the same text, nor pairs that share one of their texts, as each other's
             negatives. None: yes for pairs and triplets, no for single texts; the paper uses all of them.
