@@ -61,7 +61,11 @@ CASES = {
     "simcse, masked words": ("simcse", {"mlm_weight": 0.5}, PAIRS),
     "bert-ct": ("bert-ct", {"negatives": "anchored", "negatives_per_positive": 3}, SENTENCES),
     "simcse, dimensions": ("simcse", {"head": "none", "mlm_weight": 0.5, "dimensions": [32, 16, 4]}, TRIPLETS),
-    "bert-ct, dimensions": ("bert-ct", {"negatives": "anchored", "dimensions": [16, 8]}, SENTENCES),
+    "bert-ct, dimensions": (
+        "bert-ct",
+        {"negatives_per_positive": 3, "negatives": "anchored", "dimensions": [16, 8]},
+        SENTENCES,
+    ),
     "bert-ct, sum": ("bert-ct", {"negatives": "anchored", "negatives_per_positive": 1, "reduction": "sum"}, SENTENCES),
     "ct-in-batch": ("ct-in-batch", {}, SENTENCES),
     "consert": ("consert", {"first_view": "word_deletion:0.2", "second_view": "reordering"}, SENTENCES),
