@@ -33,7 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the named benchmarks and returns the exit code: 2 if one of them cannot run."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] in (["what-helps"], ["dimensions"]):  # they have no peer, and flags of their own
-        return int(import_module(f"benchmarks.{arguments[0].replace('-', '_')}").main(arguments[1:]))
+        try:
+            return int(import_module(f"benchmarks.{arguments[0].replace('-', '_')}").main(arguments[1:]))
+        except InputError as error:
+            print(f"benchmarks: {error}", file=sys.stderr)
+            return 2
     parser = Parser(
         prog="python -m benchmarks",
         description="Shows ratios textcl : peer of medians; both sides run in turns. "

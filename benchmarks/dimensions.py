@@ -8,8 +8,9 @@ rows:
 
     cut               the untouched vectors
     pca               the untouched vectors, rotated by PCA; it is fitted on the texts of the column, at most 10,000
+    rotated           the same without removing the mean, so that the cosines of whole vectors stay what they were
     trained, cut      trained on whole vectors
-    trained, pca      the same, rotated by PCA
+    trained, rotated  the same, rotated
     matryoshka        trained on the whole vector and on all sizes, as `textcl train simcse --dimensions` does
 
 The columns:
@@ -17,9 +18,9 @@ The columns:
     search            trained on titles and bodies of the collection (BEIR's layout); nDCG@10 of its judged queries
     similarity        trained on the sentences of the file, with dropout as the only view; Spearman on STS-B dev
 
-Nothing is selected. A difference is to `pca` with the same size, over seeds; its standard error has two parts, added
-in squares: over queries or pairs (bootstrap) and over seeds. Each finished row is a line of FOLDER/dimensions.jsonl,
-and an interrupted run is continued.
+Nothing is selected. A difference is to the best of the three untouched rows with the same size, over seeds; its
+standard error has two parts, added in squares: over queries or pairs (bootstrap) and over seeds. Each finished row is
+a line of FOLDER/dimensions.jsonl, and an interrupted run is continued.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ from textcl.report.tables import table
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.trainer import ContrastiveTrainer
 
-ROWS = ("cut", "pca", "trained, cut", "trained, pca", "matryoshka")
-UNTOUCHED = ROWS[:2]
+ROWS = ("cut", "pca", "rotated", "trained, cut", "trained, rotated", "matryoshka")
+UNTOUCHED = ROWS[:3]
 FITTED_ON = 10_000  # vectors
 LENGTH, RATE, WARM_UP, SENTENCES = 128, 2e-5, 0.1, 64
 
@@ -87,11 +88,11 @@ def first(size: int) -> Map:
     return lambda vectors: vectors[:, :size]
 
 
-def principal(vectors: np.ndarray) -> Callable[[int], Map]:
-    """Keeps the directions with the largest variance among some vectors, (rows, dim), whose mean becomes 0."""
+def principal(vectors: np.ndarray, centred: bool) -> Callable[[int], Map]:
+    """Keeps the directions in which some vectors, (rows, dim), are longest, after their mean was removed, or before."""
     rows = vectors.astype(np.float64)
-    mean = rows.mean(axis=0)
-    _, directions = np.linalg.eigh(np.cov(rows, rowvar=False))
+    mean = rows.mean(axis=0) if centred else np.zeros(rows.shape[1])
+    _, directions = np.linalg.eigh((rows - mean).T @ (rows - mean))
     return lambda size: lambda given: (given - mean) @ directions[:, ::-1][:, :size]
 
 
@@ -138,10 +139,11 @@ def trained(start: Encoder, rows: Rows, steps: int, seed: int, sizes: Sequence[i
     return encoder.eval()
 
 
-def measured(kept: Kept, column: Column, sizes: Sequence[int], rotated: bool) -> dict[str, Any]:
+def measured(kept: Kept, column: Column, sizes: Sequence[int], row: str) -> dict[str, Any]:
     """The score of each size, and what it was computed from."""
-    shorten = principal(kept.vectors(column.corpus.texts[:FITTED_ON])) if rotated else first
-    found = {}
+    shorten, found = first, {}
+    if row.endswith(("pca", "rotated")):
+        shorten = principal(kept.vectors(column.corpus.texts[:FITTED_ON]), centred=row == "pca")
     for size in sizes:
         result = column.evaluators["dense"](Shortened(kept, shorten(size)))
         found[str(size)] = {"score": result.primary, "items": np.asarray(result.items).round(5).tolist()}
@@ -160,9 +162,9 @@ def written(found: dict[tuple[str, str, int], dict[str, Any]], column: Column, s
                 cells.append("not run")
                 continue
             text = f"{np.mean([each['score'] for each in scores]):.1f}"
-            base = found.get(("pca", column.name, 42))
-            if row != "pca" and base is not None:
-                gain, error = difference(column, scores, base["sizes"][size])
+            bases = [found[key]["sizes"][size] for name in UNTOUCHED if (key := (name, column.name, 42)) in found]
+            if row not in UNTOUCHED and bases:
+                gain, error = difference(column, scores, max(bases, key=lambda base: base["score"]))
                 low, high = gain - 1.96 * error, gain + 1.96 * error
                 word = "better" if low > 0 else "**worse**" if high < 0 else "no difference"
                 text += f": {gain:+.1f} ({low:+.1f} to {high:+.1f}), {word}"
@@ -218,11 +220,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 kept = {} if nested else {(column.name, seed): source}
             else:
                 source = kept[column.name, seed]
-            scores = measured(source, column, sizes, rotated=row.endswith("pca"))
+            scores = measured(source, column, sizes, row)
             done[key] = {**settings, "key": key, "sizes": scores, "seconds": time.perf_counter() - begin}
             append_result(path, done[key])
         found[row, column.name, seed] = done[key]
-    print(f"{given.steps} steps, {given.seeds} seeds, from {start.name}; differences are to pca\n")
+    print(f"{given.steps} steps, {given.seeds} seeds, from {start.name}; differences are to the best untouched row\n")
     print("\n\n".join(written(found, column, sizes) for column in used))
     write_json(given.output / "settings.json", {key: str(value) for key, value in vars(given).items()})
     return 0
