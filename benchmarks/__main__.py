@@ -1,6 +1,7 @@
 """`python -m benchmarks [NAME …] [--quick]`: textcl versus its peers, as a table and as JSON.
 
-`python -m benchmarks what-helps …` is another table: what each method does to a tuned encoder.
+Two others have no peer, and flags of their own: `python -m benchmarks what-helps …`, what each method does to a tuned
+encoder, and `python -m benchmarks dimensions …`, vectors of few dimensions.
 """
 
 import sys
@@ -31,10 +32,12 @@ NAMES = {  # the module of each name has a function `run(options) -> rows`
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the named benchmarks and returns the exit code: 2 if one of them cannot run."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["what-helps"]:  # has no peer, and flags of its own
-        from benchmarks.what_helps import main as what_helps
-
-        return what_helps(arguments[1:])
+    if arguments[:1] in (["what-helps"], ["dimensions"]):  # they have no peer, and flags of their own
+        try:
+            return int(import_module(f"benchmarks.{arguments[0].replace('-', '_')}").main(arguments[1:]))
+        except InputError as error:
+            print(f"benchmarks: {error}", file=sys.stderr)
+            return 2
     parser = Parser(
         prog="python -m benchmarks",
         description="Shows ratios textcl : peer of medians; both sides run in turns. "

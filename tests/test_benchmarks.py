@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
 from support.command import REPOSITORY, environment
+from support.judged import judged_titles
 from support.tiny import TEXTS, tiny_encoder_directory
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import info_nce, senteval_loop
+from benchmarks import dimensions, info_nce, senteval_loop
 from benchmarks.__main__ import NAMES, main
 from benchmarks.measure import EQUAL, MEBIBYTE, Options, Row, in_child, peak_above, take_turns
 from benchmarks.peak import operations
@@ -209,3 +211,37 @@ def test_texts_are_distinct_and_enough(tmp_path: Path) -> None:
 def test_what_makes_no_sense_is_refused(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_few_dimensions_are_compared_and_no_row_is_made_twice(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    bodies = [f"{text} {TEXTS[-number]}" for number, text in enumerate(TEXTS[:240])]
+    rows = [{"name": text.rsplit(" ", 1)[0], "text": body} for text, body in zip(TEXTS, bodies, strict=False)]
+    folder = judged_titles(rows, tmp_path / "collection")
+    lines = [json.loads(line) for line in (folder / "corpus.jsonl").read_text().splitlines()]
+    titled = [{**line, "title": f"{TEXTS[-number - 2]} {number}"} for number, line in enumerate(lines)]
+    (folder / "corpus.jsonl").write_text("\n".join(map(json.dumps, titled)))
+    model = str(tiny_encoder_directory(tmp_path / "model"))
+    flags = ["--collection", str(folder), "--model", model, "--output", str(tmp_path / "out"), "--sizes", "8"]
+
+    def printed() -> str:
+        assert main(["dimensions", *flags, "--steps", "2", "--seeds", "2"]) == 0
+        return capsys.readouterr().out
+
+    first = printed()
+    found = read_results(tmp_path / "out" / "dimensions.jsonl")
+    assert [line["row"] for line in found] == [*dimensions.ROWS, *dimensions.ROWS[3:]]
+    assert all(set(line["sizes"]) == {"32", "8"} for line in found)
+    assert all(f"| {row} " in first for row in dimensions.ROWS)
+    assert "not run" not in first
+    by_row = {line["row"]: {size: each["score"] for size, each in line["sizes"].items()} for line in found[:6]}
+    assert by_row["rotated"]["32"] == pytest.approx(by_row["cut"]["32"], abs=0.5), "a rotation changes no cosine"
+    assert printed() == first
+    assert len(read_results(tmp_path / "out" / "dimensions.jsonl")) == len(found)
+
+
+def test_the_rotation_is_that_of_scikit_learn() -> None:
+    vectors = np.random.default_rng(0).normal(1, np.arange(1, 7), (200, 6))
+    ours, theirs = dimensions.principal(vectors, centred=True)(3)(vectors), PCA(3).fit_transform(vectors)
+    assert np.abs(np.abs(ours) - np.abs(theirs)).max() < 1e-9
+    whole = dimensions.principal(vectors, centred=False)(6)(vectors)
+    assert np.allclose(whole @ whole.T, vectors @ vectors.T)

@@ -53,6 +53,8 @@ FLAGS_OF_OTHERS = {
     "--nproc_per_node": "torchrun",
     "--quick": "benchmarks",
     "--rounds": "benchmarks",
+    "--collection": "benchmarks.dimensions",
+    "--texts": "benchmarks.dimensions",
     "--table": "benchmarks.label_free",
 }
 

@@ -60,6 +60,12 @@ CASES = {
     "simcse, triplets": ("simcse", {"learn_temperature": True}, TRIPLETS),
     "simcse, masked words": ("simcse", {"mlm_weight": 0.5}, PAIRS),
     "bert-ct": ("bert-ct", {"negatives": "anchored", "negatives_per_positive": 3}, SENTENCES),
+    "simcse, dimensions": ("simcse", {"head": "none", "mlm_weight": 0.5, "dimensions": [32, 16, 4]}, TRIPLETS),
+    "bert-ct, dimensions": (
+        "bert-ct",
+        {"negatives_per_positive": 3, "negatives": "anchored", "dimensions": [16, 8]},
+        SENTENCES,
+    ),
     "bert-ct, sum": ("bert-ct", {"negatives": "anchored", "negatives_per_positive": 1, "reduction": "sum"}, SENTENCES),
     "ct-in-batch": ("ct-in-batch", {}, SENTENCES),
     "consert": ("consert", {"first_view": "word_deletion:0.2", "second_view": "reordering"}, SENTENCES),
@@ -90,7 +96,10 @@ def build(directory, case, **options):
     name, of_case, _ = CASES[case]
     transformers.set_seed(0)
     pooling = "mask_token" if "template" in of_case else None
-    method = METHODS[name](Encoder.from_pretrained(directory, device="cpu", pooling=pooling, **options), **of_case)
+    of_method = {key: value for key, value in of_case.items() if key != "dimensions"}
+    method = METHODS[name](Encoder.from_pretrained(directory, device="cpu", pooling=pooling, **options), **of_method)
+    if "dimensions" in of_case:
+        method.set_dimensions(of_case["dimensions"])
     method.hooked = True
     if "template" in of_case:
         method.ranking_weight = 1.0  # its rows hold what a teacher would say

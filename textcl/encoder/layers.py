@@ -95,6 +95,17 @@ def dimension_behind(layers: Iterable[nn.Module], dimension: int) -> int:
     return dimension
 
 
+def with_first_dimensions(encoder: "Encoder", count: int) -> "Encoder":
+    """An encoder that keeps the first `count` dimensions of its vectors, and normalises them behind the cut, if at all.
+
+    It shares its weights with the given one. An export says so as `truncate_dim`, or, if vectors are normalised, by a
+    layer before `Normalize`, because sentence-transformers cuts behind it.
+    """
+    cut = encoder.with_()
+    cut.layers = nn.ModuleList([*encoder.layers, FirstDimensions(count)])
+    return cut
+
+
 def apply_layers(layers: nn.ModuleList, vectors: Tensor) -> Tensor:
     """Vectors (…, dim) behind the layers, in float32 or wider, whatever the autocast."""
     if not layers:

@@ -66,6 +66,7 @@ class ConSERT(Method):
         "Yan, Li, Wang, Zhang, Wu and Xu (2021). ConSERT: A Contrastive Framework for Self-Supervised Sentence "
         "Representation Transfer. ACL. arXiv 2105.11741"
     )
+    without_parts = "Take --objective unsupervised."
 
     @checked
     def __init__(

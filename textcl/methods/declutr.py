@@ -153,7 +153,7 @@ class DeCLUTR(Method):
         if self.training and not self.hooked:
             self.check_hooks()
         embeddings, hidden, words = self.encoder.embed_masked(batch, batch["mlm_labels"])
-        contrastive = self.objective(embeddings, batch)["loss"]
+        contrastive = self._objective_over_sizes(embeddings, batch)["loss"]
         mlm = self.mlm_head(hidden, words, self.encoder.word_embeddings.weight)
         return {
             "loss": contrastive + self.mlm_weight * mlm,

@@ -12,6 +12,8 @@ from textcl.collator.prompts import Prompts
 from textcl.encoder import Encoder
 from textcl.encoder.backbone import compile_layers
 from textcl.encoder.card import model_card
+from textcl.encoder.layers import with_first_dimensions
+from textcl.methods.matryoshka import PAPER, check_test_pooling, checked_sizes, over_sizes
 from textcl.modules.info_nce import InfoNCE
 from textcl.views.view import PLAIN, View
 
@@ -80,11 +82,13 @@ class Method(nn.Module):
         argument_defaults: Training arguments whose flags have another default for this method.
         takes_views: Whether rows may hold text views, `text_1` and `text_2`, in place of the method's own views.
         takes_labels: Whether the loss reads the labels of pairs; without it every pair is a positive one.
+        without_parts: What to do if `set_dimensions` is refused, because something stands between embeddings and loss.
         views: The views of an unlabelled text, see `textcl.views.view`. Two plain views differ by dropout.
         mask_probability: Share of the tokens that are predicted in masked copies of the rows, for a masked-word term.
         test_pooling: The pooling for evaluation and export; None: the pooling used in training.
         train_prompts: The prompts of single columns of the training rows (text, positive, negative), in place of the
             encoder's: for each column the text of a prompt, or the name of one of the encoder's prompts.
+        dimensions: The sizes of the vectors that are trained, see `set_dimensions`; empty: only the whole vectors.
         hooked: Whether a `MethodCallback` calls the hooks; the callback sets this.
     """
 
@@ -96,6 +100,7 @@ class Method(nn.Module):
     argument_defaults: ClassVar[dict[str, Any]] = {}
     takes_views: ClassVar[bool] = True
     takes_labels: bool = False
+    without_parts: ClassVar[str] = "Take simcse with --head none, bert-ct, ct-in-batch, consert or declutr."
     accepts_loss_kwargs = False  # the loss is a mean over its batch, so the Trainer must divide it under accumulation
 
     def __init__(self, encoder: Encoder) -> None:
@@ -106,6 +111,7 @@ class Method(nn.Module):
         self.hooked = False
         self.test_pooling: str | None = None
         self.train_prompts: dict[str, str] = {}
+        self.dimensions: tuple[int, ...] = ()
 
     @property
     def needs_hooks(self) -> bool:
@@ -118,6 +124,28 @@ class Method(nn.Module):
     def learned_temperatures(self) -> list[InfoNCE]:
         """The InfoNCE modules that learn their temperature; the callback keeps each in its range."""
         return [module for module in self.modules() if isinstance(module, InfoNCE) and module.learns_temperature]
+
+    def set_dimensions(self, sizes: Sequence[int]) -> None:
+        """Trains the first dimensions of the vectors, so that vectors can be cut (Matryoshka, arXiv 2205.13147).
+
+        The loss is the sum over sizes m of the objective on the first m dimensions, cut before they are normalised. A
+        masked-word term is added once. The first sizes share their encoder with the whole vector, so each of them
+        costs little time. Dimensions behind the largest size are not trained, and the export leaves them out.
+
+        Args:
+            sizes: Sizes that fall, such as [256, 128, 64]. Begin with `encoder.dimension` to keep the whole vector.
+
+        Raises:
+            InputError: The sizes do not fall, are below 1 or above the encoder's dimension; the method has a head or
+                projector between the embeddings and the loss; or `test_pooling` is not the pooling of training.
+
+        Example:
+            >>> method = SimCSE(Encoder.from_pretrained("bundled"), head="none")
+            >>> method.set_dimensions([256, 128, 64])
+            >>> method.describe()["dimensions"]
+            [256, 128, 64]
+        """
+        self.dimensions = checked_sizes(self, sizes)
 
     def collator(self, seed: int = 42) -> Collator:
         """The collator that makes this method's batches from dataset rows; `seed` is for its views and masks."""
@@ -162,7 +190,13 @@ class Method(nn.Module):
         if self.training and not self.hooked:
             self.check_hooks()
         embeddings = self.embed(batch)
-        return {"embeddings": embeddings.detach(), **self.objective(embeddings, batch)}
+        return {"embeddings": embeddings.detach(), **self._objective_over_sizes(embeddings, batch)}
+
+    def _objective_over_sizes(self, embeddings: Tensor, batch: Batch) -> Outputs:
+        """`objective`, or its sum over `dimensions`."""
+        if not self.dimensions:
+            return self.objective(embeddings, batch)
+        return over_sizes(self.objective, embeddings, batch, self.dimensions)
 
     def check_hooks(self) -> None:
         """Raises if the method needs its hooks; `forward` calls this in training if there is no `MethodCallback`."""
@@ -227,16 +261,25 @@ class Method(nn.Module):
 
     @property
     def exported(self) -> Encoder:
-        """The encoder that is evaluated and exported: the same weights, with `test_pooling`."""
-        return self.encoder.with_(pooling=self.test_pooling)
+        """The encoder that is evaluated and exported: the same weights, with `test_pooling`, and without dimensions
+        that were not trained."""
+        return self._at_test(self.encoder)
+
+    def _at_test(self, encoder: Encoder) -> Encoder:
+        """One of the method's encoders as it is evaluated and exported."""
+        if not self.dimensions:
+            return encoder.with_(pooling=self.test_pooling)
+        check_test_pooling(self)
+        whole = self.dimensions[0] == encoder.dimension
+        return encoder.with_() if whole else with_first_dimensions(encoder, self.dimensions[0])
 
     def encode(self, texts: list[str], **options: Any) -> Any:
         """Embeds texts with the encoder that would be exported now, see `Encoder.encode`."""
         return self.exported.encode(texts, **options)
 
     def describe(self) -> dict[str, Any]:
-        """The facts about the exported encoder that a result records, see `Encoder.describe`."""
-        return self.exported.describe()
+        """The facts about the exported encoder that a result records, see `Encoder.describe`, and `dimensions`."""
+        return {**self.exported.describe(), **({"dimensions": list(self.dimensions)} if self.dimensions else {})}
 
     def export(self, path: str | Path, *, card: str | None = None) -> Path:
         """Writes the trained encoder as a sentence-transformers directory, see `Encoder.save`.
@@ -246,9 +289,10 @@ class Method(nn.Module):
             card: Text of the model card; default: a short one that names the method and its paper.
         """
         exported = self.exported
-        sections = {"Citation": f"- {self.paper}"} if self.paper else {}
+        cited = [paper for paper in (self.paper, PAPER if self.dimensions else "") if paper]
+        sections = {"Citation": "\n".join(f"- {paper}" for paper in cited)} if cited else {}
         tags = [self.name] if self.name else []
-        own = model_card(exported.describe(), exported.settings(), tags=tags, sections=sections)
+        own = model_card(self.describe(), exported.settings(), tags=tags, sections=sections)
         return exported.save(path, card=card or own)
 
     def gradient_cache_enable(self) -> None:

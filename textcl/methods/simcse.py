@@ -1,6 +1,6 @@
 """SimCSE: Simple Contrastive Learning of Sentence Embeddings (Gao, Yao and Chen, EMNLP 2021, arXiv 2104.08821)."""
 
-from typing import Literal
+from typing import Literal, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,8 @@ class SimCSE(Method):
         similarity: Similarity of two embeddings: "cosine", or "dot" as in table D.1.
         learn_temperature: Learn the temperature during training, as 1/τ; the paper does not.
         head: The MLP (dense layer and tanh) behind the pooling. "train_only": dropped at export, as in the unsupervised
-            models (table 6); "keep": exported, as in the supervised models; "none": no MLP.
+            models (table 6); "keep": exported, as in the supervised models; "none": no MLP. `set_dimensions` needs one
+            of the last two.
         hard_negative_log_weight: log α: higher makes a row's own hard negative count more.
         mask_duplicates: Do not use rows with the same text, nor pairs that share one of their texts, as each other's
             negatives. None: yes for pairs and triplets, no for single texts; the paper uses all of them.
@@ -59,6 +60,8 @@ class SimCSE(Method):
     paper = (
         "Gao, Yao and Chen (2021). SimCSE: Simple Contrastive Learning of Sentence Embeddings. EMNLP. arXiv 2104.08821"
     )
+
+    without_parts = "Take --head none, or --head keep, which exports the head."
 
     @checked
     def __init__(
@@ -112,6 +115,14 @@ class SimCSE(Method):
             )
         return self.encoder.embed(first).repeat(2, 1)
 
+    def forward(self, **batch: Unpack[Batch]) -> Outputs:
+        outputs = super().forward(**batch)
+        if self.mlm_head is None:
+            return outputs
+        contrastive, mlm = outputs["loss"], self.mlm_head.on_copies(self.encoder, batch)
+        terms: Outputs = {"contrastive": contrastive.detach(), "mlm": mlm.detach()}
+        return {**outputs, **terms, "loss": contrastive + self.mlm_weight * mlm}
+
     def objective(self, embeddings: Tensor, batch: Batch) -> Outputs:
         projected = self.head(embeddings)
         first, second, *hard_negatives = (projected[rows] for rows in where_views_are(batch))
@@ -122,7 +133,4 @@ class SimCSE(Method):
             text_id=batch["text_id"],
             pairs=holds_pairs(batch),
         )
-        if self.mlm_head is None:
-            return {"loss": loss}
-        mlm = self.mlm_head.on_copies(self.encoder, batch)
-        return {"loss": loss + self.mlm_weight * mlm, "contrastive": loss.detach(), "mlm": mlm.detach()}
+        return {"loss": loss}

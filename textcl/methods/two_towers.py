@@ -50,14 +50,14 @@ class TwoTowers(Method):
     @property
     def candidates(self) -> list[Encoder]:
         towers = [self.encoder, self.second] if self.keep == "best_on_dev" else [self._kept]
-        return [tower.with_(pooling=self.test_pooling) for tower in towers]
+        return [self._at_test(tower) for tower in towers]
 
     def choose(self, candidate: int) -> None:
         self.better_tower.fill_(candidate)
 
     @property
     def exported(self) -> Encoder:
-        return self._kept.with_(pooling=self.test_pooling)
+        return self._at_test(self._kept)
 
     @property
     def _kept(self) -> Encoder:

@@ -11,6 +11,7 @@ from textcl.evaluation.overlap import is_transductive
 from textcl.evaluation.results import Result, measures, short_name
 from textcl.files import atomic_write
 from textcl.methods.find import find_method, imported_method
+from textcl.methods.matryoshka import PAPER
 from textcl.runs.flags import without_folders
 from textcl.runs.record import RunRecord
 
@@ -22,6 +23,7 @@ _TRAINING = (
     "max_steps",
     "pooling",
     "test_pooling",
+    "dimensions",
     "max_length",
     "dropout",
     "dev",
@@ -45,6 +47,11 @@ def write_card(export: str | Path, encoder: Encoder, record: RunRecord, result: 
         "Files are named without their folders; every flag that is not in the command has its default. "
         f"Versions: {', '.join(f'{name} {version}' for name, version in record.versions.items())}.",
     }
+    if len(sizes := (recipe.get("dimensions") or "").replace(" ", "").split(",")) > 1:
+        sections["Fewer dimensions"] = (
+            f"The vectors are trained so that they can be cut to their first {' or '.join(sizes[1:])} numbers: "
+            f'`SentenceTransformer("path/to/this", truncate_dim={sizes[-1]})`.'
+        )
     if cited := papers(recipe):
         sections["Citation"] = "\n".join(f"- {paper}" for paper in cited)
     card = model_card(
@@ -66,7 +73,8 @@ def papers(recipe: dict[str, Any]) -> list[str]:
     method = imported_method(recipe.get("method", ""))
     if method is None:
         return []
-    further = [paper for option, paper in method.option_papers.items() if recipe.get(option)]
+    options = {**method.option_papers, "dimensions": PAPER}
+    further = [paper for option, paper in options.items() if recipe.get(option)]
     return [each for each in dict.fromkeys([method.paper, *further]) if each]
 
 
@@ -82,7 +90,7 @@ def _training(record: RunRecord) -> str:
         "steps": f"{record.steps:,}",
         "processes": record.processes,
         "precision": record.precision,
-        **{name: recipe[name] for name in (*_TRAINING, *method)},
+        **{name: recipe.get(name) for name in (*_TRAINING, *method)},
     }
     if facts["dev"]:
         facts["dev"] = without_folders(facts["dev"])

@@ -65,6 +65,14 @@ class RunFlags:
     test_pooling: str | None = field(
         default=None, metadata={"help": "The pooling for evaluation and export (default: --pooling)."}
     )
+    dimensions: str | None = field(
+        default=None,
+        metadata={
+            "help": "Sizes such as 256,128,64: train vectors that can be cut to their first 128 or 64 numbers. The "
+            "loss is summed over the sizes, with the first numbers only (Matryoshka). The export keeps as many numbers "
+            "as the largest size (default: only whole vectors are trained)."
+        },
+    )
     smooth_inverse_frequency: Positive | None = field(
         default=None,
         metadata={

@@ -192,6 +192,8 @@ def make_trainer(
         encoder.weigh_tokens(dataset["text"], a)
     method = find_method(recipe.method)(encoder, **only(method_flags(recipe.method), recipe.flags))
     method.test_pooling = test_pooling
+    if (sizes := recipe.flags["dimensions"]) is not None:
+        method.set_dimensions([int(size) if size.strip().isdecimal() else size for size in sizes.split(",")])
     method.train_prompts = train_prompts(recipe.flags["train_prompts"], recipe.flags["column"], dataset.column_names)
     if {"label", "positive"} <= set(dataset.column_names) and not method.takes_labels:
         raise InputError(
