@@ -1,6 +1,7 @@
 """`python -m benchmarks [NAME …] [--quick]`: textcl versus its peers, as a table and as JSON.
 
-`python -m benchmarks what-helps …` is another table: what each method does to a tuned encoder.
+`python -m benchmarks what-helps …` is another table: what each method does to a tuned encoder; `distill …` is that of
+students.
 """
 
 import sys
@@ -35,6 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from benchmarks.what_helps import main as what_helps
 
         return what_helps(arguments[1:])
+    if arguments[:1] == ["distill"]:
+        from benchmarks.distill import main as distill
+
+        return distill(arguments[1:])
     parser = Parser(
         prog="python -m benchmarks",
         description="Shows ratios textcl : peer of medians; both sides run in turns. "
