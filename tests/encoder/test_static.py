@@ -96,7 +96,8 @@ def test_the_padded_way_of_training_gives_the_same_vectors(static: Path) -> None
     assert np.abs(found - encoder.encode(ROWS)).max() < 1e-4  # of 1,500 tokens, added up in another order
     found = encoder.embed(encoder.tokenize(TEXTS[:4]))
     found.sum().backward()
-    assert encoder.backbone.embedding.weight.grad is not None
+    assert encoder.word_embeddings.weight.grad is not None
+    assert encoder.word_embeddings.weight.shape == (len(tiny_tokenizer()), 24)
 
 
 def test_tables_of_model2vec_are_read(static: Path) -> None:
@@ -120,6 +121,11 @@ def test_what_is_refused(static: Path, tmp_path: Path) -> None:
         Encoder.from_pretrained(static, dropout=0.1)
     with pytest.raises(InputError, match="prompt around the text"):
         Encoder.from_pretrained(static, prompts={"p": "about {text} ."}).save(tmp_path / "saved")
+    weighted = Encoder.from_pretrained(static)
+    weighted.weigh_tokens(TEXTS)
+    assert not np.array_equal(weighted.encode(ROWS), Encoder.from_pretrained(static).encode(ROWS))
+    with pytest.raises(InputError, match="weights of tokens"):
+        weighted.save(tmp_path / "saved")
     few = {"embedding.weight": table()[:100].contiguous()}
     for name, content, message in (
         ("model.safetensors", few, "does not fit its weights"),

@@ -149,8 +149,11 @@ def save(
     assert settings.pooling is not None
     layers, truncate = _split_truncation(settings)
     static = isinstance(backbone, StaticBackbone)
-    if static and not expressible(settings):
-        raise InputError("A static encoder with a prompt around the text cannot be saved; remove the prompt.")
+    if static and (not expressible(settings) or settings.token_weights is not None or settings.token_layers):
+        raise InputError(
+            "A static encoder cannot be saved with a prompt around the text, weights of tokens, or layers before the "
+            "mean; remove them."
+        )
     with atomic_directory(path, MODEL_FILE) as folder:
         if isinstance(backbone, StaticBackbone):
             save_static(backbone, tokenizer, settings.max_length or UNCUT, folder)

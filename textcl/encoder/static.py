@@ -51,6 +51,7 @@ class StaticBackbone(PreTrainedModel):
     """
 
     config_class = StaticConfig
+    _input_embed_layer = "embedding"  # where transformers finds the table
 
     def __init__(self, config: StaticConfig) -> None:
         super().__init__(config)
@@ -63,9 +64,6 @@ class StaticBackbone(PreTrainedModel):
             backbone = cls(StaticConfig(*table.shape))
         backbone.embedding = nn.Embedding.from_pretrained(table, freeze=False)
         return backbone
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.embedding
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **options: Any) -> BaseModelOutput:
         return BaseModelOutput(last_hidden_state=self.embedding(input_ids))

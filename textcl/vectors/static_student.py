@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerBase
 from textcl.encoder import Encoder
 from textcl.encoder.batching import row_lengths, take_rows
 from textcl.encoder.forward import embed_slice
-from textcl.encoder.static import UNCUT, StaticBackbone, fast_tokenizer, flat
+from textcl.encoder.static import UNCUT, StaticBackbone, fast_tokenizer, flat, rows_of
 from textcl.errors import InputError
 from textcl.progress import Progress
 from textcl.tokenising import pad, vocabulary_size, whole_ids
@@ -38,6 +38,7 @@ LEARNING_RATE = 1e-3
 HELD_OUT = 0.02  # share of the texts that choose the epoch
 MOST_HELD_OUT = 2000
 _UNUSED = re.compile(r"\[unused\d+\]")
+_TEXTS = 4096  # texts that are split into tokens at a time
 _ROWS = 1024  # tokens that the teacher embeds between two updates of the progress bar
 
 
@@ -283,7 +284,7 @@ class Start:
         words: How many words became tokens.
     """
 
-    tokenizer: Tokenizer
+    tokenizer: PreTrainedTokenizerBase
     table: Tensor
     projection: Projection
     rows: list[list[int]]
@@ -291,8 +292,7 @@ class Start:
 
     def encoder(self, table: Tensor, name: str = "") -> Encoder:
         """The student with this table; its vectors have length 1."""
-        tokenizer = fast_tokenizer(self.tokenizer)
-        return Encoder(StaticBackbone.of(table), tokenizer, max_length=UNCUT, normalize=True, name=name).eval()
+        return Encoder(StaticBackbone.of(table), self.tokenizer, max_length=UNCUT, normalize=True, name=name).eval()
 
 
 def start_of(
@@ -315,15 +315,17 @@ def start_of(
         raise InputError(f"Words become tokens only of a WordPiece tokenizer, which {teacher.name} does not have.")
     words = (WORDS if whole else 0) if words is None else words
     added = frequent_words(teacher.tokenizer, texts, words) if words else {}
-    tokenizer = student_tokenizer(teacher.tokenizer, list(added))
+    tokenizer = fast_tokenizer(student_tokenizer(teacher.tokenizer, list(added)))
     own = vocabulary_size(teacher.tokenizer)
     rows = [[token] for token in range(own)] + list(added.values())
     vectors = token_vectors(teacher, rows, show)
-    bags = [each.ids for each in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+    bags = [row for first in range(0, len(texts), _TEXTS) for row in rows_of(tokenizer, texts[first : first + _TEXTS])]
     counts = np.bincount(flat(bags)[0].numpy(), minlength=len(rows))
-    ordinary = np.ones(len(rows), bool)  # what no text can hold says nothing about directions
-    ordinary[[token for name, token in teacher.tokenizer.get_vocab().items() if _UNUSED.fullmatch(name)]] = False
-    ordinary[[each for each in teacher.tokenizer.all_special_ids if each < own]] = False
+    # tokens that no text can hold say nothing about directions
+    special = {*teacher.tokenizer.all_special_ids}
+    named = teacher.tokenizer.get_vocab().items()
+    ordinary = [token for name, token in named if token not in special and not _UNUSED.fullmatch(name)]
+    ordinary += range(own, len(rows))
     projection = principal(vectors[ordinary], dimensions)
     table = torch.from_numpy(starting_table(vectors, projection, counts / counts.sum(), A))
     lengths = Bags.of(bags).means(table).norm(dim=-1)
