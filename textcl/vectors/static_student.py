@@ -21,12 +21,12 @@ from torch.nn.functional import embedding_bag, normalize
 from transformers import PreTrainedTokenizerBase
 
 from textcl.encoder import Encoder
-from textcl.encoder.batching import row_lengths, take_rows
+from textcl.encoder.batching import row_lengths
 from textcl.encoder.forward import embed_slice
 from textcl.encoder.static import UNCUT, StaticBackbone, fast_tokenizer, flat, rows_of
 from textcl.errors import InputError
 from textcl.progress import Progress
-from textcl.tokenising import pad, vocabulary_size, whole_ids
+from textcl.tokenising import pad, special_edges, vocabulary_size, whole_ids
 from textcl.vectors.vectors import unit
 
 A = 1e-3  # the share of all tokens at which a token has half the weight
@@ -39,7 +39,7 @@ HELD_OUT = 0.02  # share of the texts that choose the epoch
 MOST_HELD_OUT = 2000
 _UNUSED = re.compile(r"\[unused\d+\]")
 _TEXTS = 4096  # texts that are split into tokens at a time
-_ROWS = 1024  # tokens that the teacher embeds between two updates of the progress bar
+_ROWS = 512  # tokens that the teacher embeds between two updates of the progress bar
 
 
 @dataclass(frozen=True)
@@ -98,19 +98,18 @@ def student_tokenizer(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) 
 
 def token_vectors(teacher: Encoder, rows: Sequence[Sequence[int]], show: bool | None = None) -> np.ndarray:
     """The teacher's vectors of rows of tokens without special tokens, each row a text of its own, (rows, dim)."""
-    sample = whole_ids(teacher.tokenizer, ["a"]), whole_ids(teacher.tokenizer, ["a"], special=False)
-    before = next(n for n in range(len(sample[0][0])) if sample[0][0][n : n + len(sample[1][0])] == sample[1][0])
-    head, tail = sample[0][0][:before], sample[0][0][before + len(sample[1][0]) :]
+    before, after = special_edges(teacher.tokenizer)
+    sample = whole_ids(teacher.tokenizer, ["a"])[0]
+    head, tail = sample[:before], sample[len(sample) - after :]
     found = np.empty((len(rows), teacher.dimension), np.float32)
-    order = sorted(range(len(rows)), key=lambda row: len(rows[row]))  # rows of one length need no padding
+    order = sorted(range(len(rows)), key=lambda row: len(rows[row]))  # most rows need no padding then
     with Progress("Encoding the vocabulary", len(rows), "tokens", show=show) as bar, torch.no_grad():
         for start in range(0, len(order), _ROWS):
             some = order[start : start + _ROWS]
             tokens = pad(teacher.tokenizer, [[*head, *rows[row], *tail] for row in some])
             tokens = {name: each.to(teacher.device) for name, each in tokens.items()}
-            lengths = row_lengths(tokens)
-            own = take_rows(tokens, torch.arange(len(some), device=teacher.device), int(lengths.max()))
-            found[some] = embed_slice(teacher, own, lengths, dropout=False)[0].float().cpu().numpy()
+            vectors, _ = embed_slice(teacher, tokens, row_lengths(tokens), dropout=False)
+            found[some] = vectors.float().cpu().numpy()
             bar.update(len(some))
     return found
 
@@ -231,7 +230,9 @@ def fit_table(
     order = torch.randperm(len(bags), generator=generator)
     held = order[: held_out(len(order))]
     order = order[len(held) :]
-    table = nn.Parameter(start.clone())
+    used, ids = bags.ids.unique(return_inverse=True)  # the other tokens keep their vectors
+    bags = Bags(ids, bags.offsets)
+    table = nn.Parameter(start[used])
     optimizer = torch.optim.AdamW([table], lr=learning_rate, weight_decay=0.0)
     steps = epochs * -(-len(order) // batch_size)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, max(1, steps))
@@ -258,7 +259,7 @@ def fit_table(
                 bar.update()
             cosines.append(cosine())
             if cosines[-1] > max(cosines[:-1]):
-                best = Fitted(table.detach().clone(), cosines, epoch)
+                best = Fitted(start.index_copy(0, used, table.detach()), cosines, epoch)
     return best
 
 
