@@ -139,7 +139,7 @@ def test_frequent_words_become_tokens(encoder: Encoder) -> None:
 def test_a_static_student_gets_nearer_and_is_exported(model: Path, tmp_path: Path) -> None:
     def made(name: str, seed: int) -> distill_module.Distilled:
         return textcl.distill(
-            model, SOME, tmp_path / name, static=16, words=10, epochs=30, learning_rate=1e-2, seed=seed
+            model, SOME, tmp_path / name, static=16, words=10, epochs=20, learning_rate=1e-2, batch_size=32, seed=seed
         )
 
     first, again, other = made("a", 0), made("b", 0), made("c", 1)
@@ -155,8 +155,10 @@ def test_a_static_student_gets_nearer_and_is_exported(model: Path, tmp_path: Pat
     teacher = Encoder.from_pretrained(model).encode(SOME)
     start = start_of(Encoder.from_pretrained(model), SOME, 16, 10)
 
+    targets = unit_targets(teacher, start.projection).numpy()
+
     def agreement(encoder: Encoder) -> float:
-        return float(np.corrcoef(cosines(encoder.encode(SOME)).ravel(), cosines(teacher).ravel())[0, 1])
+        return float((encoder.encode(SOME) * targets).sum(axis=1).mean())
 
     assert agreement(first.encoder) > agreement(start.encoder(start.table)) + 0.05
 

@@ -133,7 +133,7 @@ def save_static(backbone: StaticBackbone, tokenizer: PreTrainedTokenizerBase, le
 
 def mean_of_tokens(encoder: "Encoder", texts: Sequence[str], prompt: str, show: bool | None) -> Tensor:
     """The means over the tokens of texts, (texts, dim), in float32 or wider; 0 for a text without tokens."""
-    table = encoder.backbone.get_input_embeddings().weight
+    table = encoder.word_embeddings.weight
     means = torch.empty(len(texts), table.shape[1], dtype=torch.promote_types(table.dtype, torch.float32))
     means = means.to(table.device)
     wrap = in_prompt(prompt, encoder.tokenizer, encoder.max_length)

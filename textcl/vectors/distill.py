@@ -47,7 +47,7 @@ class Distilled:
     @property
     def lines(self) -> list[str]:
         """The result as people read it."""
-        made, before, after = self.record, *self.record["cosine"]
+        made, (before, after) = self.record, self.record["cosine"]
         kind = f"static, {made['tokens']:,} tokens" if "tokens" in made else f"{made['layers']} layers"
         where = f"{made['output']}: " if made["output"] else ""
         return [
@@ -129,7 +129,7 @@ def distill(
     student = with_layers(teacher, layers) if layers is not None else None  # says early that it cannot be made
     with _teacher_vectors(teacher, texts, rows, known, output, prompt, show_progress_bar) as vectors:
         options = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
-        given = {name: value for name, value in options.items() if value is not None}
+        given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
         given |= {"seed": seed, "show": show_progress_bar}
         if student is not None:
             student, record = _fewer_layers(student, texts, vectors, prompt, given)
@@ -145,7 +145,7 @@ def distill(
             **record,
         }
         if output is not None:
-            student.save(output, card=_card(student, teacher, record))
+            student.save(Path(output), card=_card(student, teacher, record))
     return Distilled(student, record)
 
 
