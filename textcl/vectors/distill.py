@@ -91,7 +91,7 @@ def distill(
         static: The number of dimensions of a static student.
         layers: The number of layers of a student with fewer layers.
         words: How many frequent words of the texts become tokens of a static student with a WordPiece tokenizer;
-            default: see `static_student.WORDS`.
+            default: 10,000.
         column: The column to read, as in `load_texts`.
         limit: Read only the first `limit` texts.
         epochs: How often the student sees each text; default: 10 if it is static, else 1.

@@ -31,7 +31,7 @@ from textcl.vectors.vectors import unit
 
 A = 1e-3  # the share of all tokens at which a token has half the weight
 ZIPF_A = 1e-4  # that of Model2Vec
-WORDS = 0
+WORDS = 10_000
 EPOCHS = 10
 BATCH = 512
 LEARNING_RATE = 1e-3
@@ -305,7 +305,7 @@ def start_of(
         teacher: The encoder.
         texts: The texts; their tokens are counted, and their frequent words become tokens.
         dimensions: The dimensions of the student.
-        words: How many words become tokens; default: `WORDS` if the tokenizer is WordPiece, else none.
+        words: How many words become tokens; default: 10,000 if the tokenizer is WordPiece, else none.
         show: Whether to show bars, see `Progress`.
 
     Raises:
