@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> None:
         "--epochs", type=within(Count), help="how often each text is seen (default: 10, with --layers 1)"
     )
     parser.add_argument(
-        "--learning-rate", type=within(Positive), help="largest learning rate (default: 1e-3, with --layers 2e-4)"
+        "--learning-rate", type=within(Positive), help="largest learning rate (default: 3e-3, with --layers 2e-4)"
     )
     parser.add_argument("--batch-size", type=within(Count), help="texts in a step (default: 512, with --layers 32)")
     parser.add_argument("--seed", type=within(Seed), default=0, help="random seed (default: 0)")

@@ -95,7 +95,7 @@ def distill(
         column: The column to read, as in `load_texts`.
         limit: Read only the first `limit` texts.
         epochs: How often the student sees each text; default: 10 if it is static, else 1.
-        learning_rate: The largest learning rate; default: 1e-3 if it is static, else 2e-4.
+        learning_rate: The largest learning rate; default: 3e-3 if it is static, else 2e-4.
         batch_size: Texts in a step; default: 512 if it is static, else 32.
         seed: The seed of the held-out texts and of the order.
         show_progress_bar: Default: only on a terminal, and only if the work takes more than two seconds.
