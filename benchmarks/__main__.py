@@ -1,7 +1,7 @@
 """`python -m benchmarks [NAME …] [--quick]`: textcl versus its peers, as a table and as JSON.
 
-Two others have no peer, and flags of their own: `python -m benchmarks what-helps …`, what each method does to a tuned
-encoder, and `python -m benchmarks dimensions …`, vectors of few dimensions.
+Three others have flags of their own: `python -m benchmarks what-helps …`, what each method does to a tuned encoder,
+`dimensions …`, vectors of few dimensions, and `distill …`, students.
 """
 
 import sys
@@ -32,7 +32,7 @@ NAMES = {  # the module of each name has a function `run(options) -> rows`
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the named benchmarks and returns the exit code: 2 if one of them cannot run."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] in (["what-helps"], ["dimensions"]):  # they have no peer, and flags of their own
+    if arguments[:1] in (["what-helps"], ["dimensions"], ["distill"]):  # with flags of their own
         try:
             return int(import_module(f"benchmarks.{arguments[0].replace('-', '_')}").main(arguments[1:]))
         except InputError as error:

@@ -245,3 +245,25 @@ def test_the_rotation_is_that_of_scikit_learn() -> None:
     assert np.abs(np.abs(ours) - np.abs(theirs)).max() < 1e-9
     whole = dimensions.principal(vectors, centred=False)(6)(vectors)
     assert np.allclose(whole @ whole.T, vectors @ vectors.T)
+
+
+@pytest.mark.slow
+def test_the_table_of_students_is_continued(
+    evaluation_sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TEXTCL_DATA", str(evaluation_sets))
+    tiny_encoder_directory(tmp_path / "teacher")
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
+    monkeypatch.setattr("benchmarks.distill.DIMENSIONS", 16)
+    given = ["distill", "--dev", "--model", str(tmp_path / "teacher"), "--data", str(tmp_path / "texts.txt")]
+    given += ["--output", str(tmp_path / "out"), "--seeds", "2", "--only", "teacher", "start", "static", "tf-idf"]
+    assert main(given) == 0
+    first = capsys.readouterr().out
+    lines = read_results(tmp_path / "out" / "distill.jsonl")
+    assert [line["row"] for line in lines if line["column"] == "STS-B dev"] == [
+        *("teacher", "start", "static", "static", "tf-idf")
+    ]
+    assert main(given) == 0
+    assert capsys.readouterr().out == first
+    assert read_results(tmp_path / "out" / "distill.jsonl") == lines
+    assert "teacher's vectors of" in first

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from textcl.report.explore import explore
     from textcl.report.map import write_map
     from textcl.training import ContrastiveTrainer, ContrastiveTrainingArguments, MethodCallback
+    from textcl.vectors.distill import distill
     from textcl.vectors.duplicates import near_duplicates
     from textcl.vectors.encode import encode_corpus
     from textcl.vectors.index import CorpusIndex
@@ -117,6 +118,7 @@ _ROOMS = {
     "smooth_inverse_frequency": "textcl.encoder.pooling",
     "CorpusIndex": "textcl.vectors.index",
     "encode_corpus": "textcl.vectors.encode",
+    "distill": "textcl.vectors.distill",
     "near_duplicates": "textcl.vectors.duplicates",
     "near_duplicate_groups": "textcl.vectors.near_duplicates",
     "cluster_keywords": "textcl.vectors.topics",
@@ -179,6 +181,7 @@ __all__ = [
     "cluster_stability",
     "cluster_texts",
     "cluster_vectors",
+    "distill",
     "draw_pairs",
     "encode_corpus",
     "evaluate",

@@ -30,6 +30,7 @@ COMMANDS = {
     "judge": "compare two systems by your own blind answers, without judgements",
     "eval": "score an encoder on STS, clustering, SentEval's transfer tasks or retrieval, or describe its geometry",
     "encode": "turn a file of texts into vectors; resumes after an interruption",
+    "distill": "make a small, fast student of an encoder, from texts without labels",
     "search": "find the texts nearest to a query, in what encode wrote",
     "explore": "take a first look at a file of texts: near-duplicates, clusters and a map on one page",
     "cluster": "group a file of texts by meaning",

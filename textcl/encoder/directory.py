@@ -96,19 +96,22 @@ class _Chain:
         }
         name = kind.rsplit(".", 1)[-1] if kind.startswith("sentence_transformers.") else ""
         place = inside(folder, module["path"], may_be_missing=name in _WITHOUT_FILES)
-        if name == "Transformer":
-            self.transformer(place, module["path"])
+        if name in ("Transformer", "StaticEmbedding"):
+            self.backbone(place, module["path"], name)
         elif name in readers:
             readers[name](place)
         else:
             raise InputError(f"{folder} uses the module {kind}, which textcl does not support.")
 
-    def transformer(self, place: Path, path: str) -> None:
+    def backbone(self, place: Path, path: str, kind: str) -> None:
         if self.started:
-            raise InputError(f"{place} is a second Transformer, which textcl does not support.")
+            raise InputError(f"{place} is a second {kind}, which textcl does not support.")
         self.started = True
         self.settings.backbone = path
-        self.outputs_layers = _read_transformer(place, self.settings)
+        if kind == "Transformer":
+            self.outputs_layers = _read_transformer(place, self.settings)
+        else:  # it takes the mean over the tokens by itself
+            self.settings.static, self.settings.pooling, self.pooled = True, "mean", True
 
     def layer_pooling(self, place: Path) -> None:
         self._before_pooling(place, "WeightedLayerPooling", bool(self.layer_weights))

@@ -20,7 +20,8 @@ from textcl.encoder.batching import (
     take_rows,
     to_device,
 )
-from textcl.encoder.forward import embed_slice
+from textcl.encoder.forward import behind_pooling, embed_slice
+from textcl.encoder.static import StaticBackbone, mean_of_tokens
 from textcl.progress import Progress
 from textcl.tokenising import tokenize
 from textcl.views.template import check_in_front, in_prompt
@@ -43,6 +44,9 @@ def encode_texts(
     bf16: bool,
 ) -> Tensor:
     """The embeddings of texts, (texts, dim), on the encoder's device. For the arguments see `Encoder.encode`."""
+    if isinstance(encoder.backbone, StaticBackbone) and encoder.token_weights is None and not encoder.token_layers:
+        with torch.no_grad():
+            return behind_pooling(encoder, mean_of_tokens(encoder, texts, prompt, show_progress_bar))
     unique: dict[str, int] = {}
     which = [unique.setdefault(text, len(unique)) for text in texts]
     distinct = sorted(unique, key=len, reverse=True)  # similar lengths together: more characters, more tokens

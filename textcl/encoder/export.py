@@ -22,6 +22,8 @@ from transformers.utils import logging as transformers_logging
 
 from textcl.encoder.layers import Dense, FirstDimensions, Norm, UnitLength, dimension_behind
 from textcl.encoder.pooling import POOLINGS
+from textcl.encoder.static import UNCUT, StaticBackbone, save_static
+from textcl.errors import InputError
 from textcl.files import atomic_directory
 
 logger = logging.getLogger("textcl")
@@ -47,6 +49,7 @@ class Settings:
 
     Attributes:
         backbone: The backbone's folder in the directory.
+        static: Whether the backbone is a table of token vectors, see `textcl.encoder.static`.
         pooling: The name of the pooling.
         max_length: Tokens after which a text is cut.
         length_of_tokenizer: Whether the directory leaves the length to its tokenizer.
@@ -65,6 +68,7 @@ class Settings:
     """
 
     backbone: str = ""
+    static: bool = False
     pooling: str | None = None
     max_length: int | None = None
     length_of_tokenizer: bool = False
@@ -144,12 +148,21 @@ def save(
     """
     assert settings.pooling is not None
     layers, truncate = _split_truncation(settings)
-    with atomic_directory(path, MODEL_FILE) as folder:
-        _save_backbone(backbone, tokenizer, settings, folder)
-        _write(
-            folder / "sentence_bert_config.json",
-            {"max_seq_length": settings.max_length, "do_lower_case": False},  # lower-casing is in the tokenizer
+    static = isinstance(backbone, StaticBackbone)
+    if static and (not expressible(settings) or settings.token_weights is not None or settings.token_layers):
+        raise InputError(
+            "A static encoder cannot be saved with a prompt around the text, weights of tokens, or layers before the "
+            "mean; remove them."
         )
+    with atomic_directory(path, MODEL_FILE) as folder:
+        if isinstance(backbone, StaticBackbone):
+            save_static(backbone, tokenizer, settings.max_length or UNCUT, folder)
+        else:
+            _save_backbone(backbone, tokenizer, settings, folder)
+            _write(
+                folder / "sentence_bert_config.json",
+                {"max_seq_length": settings.max_length, "do_lower_case": False},  # lower-casing is in the tokenizer
+            )
         _write(
             folder / "config_sentence_transformers.json",
             {
@@ -160,10 +173,11 @@ def save(
                 "requirements": requirements(settings),
             },
         )
-        modules = _Modules(folder, int(backbone.config.hidden_size))
+        modules = _Modules(folder, int(backbone.config.hidden_size), "StaticEmbedding" if static else "Transformer")
         if expressible(settings):
-            modules.before_pooling(settings, backbone.config.num_hidden_layers, tokenizer)
-            modules.pooling(settings)
+            if not static:
+                modules.before_pooling(settings, backbone.config.num_hidden_layers, tokenizer)
+                modules.pooling(settings)
             modules.head_and_projection(settings)
             modules.layers(layers)
             if settings.normalize:
@@ -232,10 +246,10 @@ def _save_own(folder: Path, modules: "_Modules", settings: Settings, layers: Seq
 class _Modules:
     """Writes the folders of modules, and collects what modules.json says of them."""
 
-    def __init__(self, folder: Path, dimension: int) -> None:
+    def __init__(self, folder: Path, dimension: int, first: str) -> None:
         self.folder = folder
         self.dimension = dimension
-        self.named = [{"path": "", "type": f"{_LEGACY}.Transformer"}]
+        self.named = [{"path": "", "type": f"{_LEGACY}.{first}"}]
 
     def add(self, name: str, config: dict[str, Any], weights: dict[str, Tensor] | None = None) -> None:
         place = self.folder / f"{len(self.named)}_{name}"

@@ -216,6 +216,11 @@ def _pool(
     if encoder.token_weights is not None and pooling.averages:
         weights = weights * encoder.token_weights[ids]
     vectors = pooling.function(hidden, rows, weights, mask_tokens)
+    return behind_pooling(encoder, vectors)
+
+
+def behind_pooling(encoder: "Encoder", vectors: Tensor) -> Tensor:
+    """Pooled vectors (rows, dim) behind head, projection and further layers, in float32 or wider."""
     if encoder.head is not None:
         vectors = encoder.head(vectors)
     vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))

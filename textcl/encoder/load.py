@@ -20,6 +20,7 @@ from textcl.encoder.backbone import backbone_class, check_dropout, longest_input
 from textcl.encoder.directory import read_settings
 from textcl.encoder.layers import dimension_behind, inputs_of
 from textcl.encoder.pooling import DenseTanh
+from textcl.encoder.static import load_static
 from textcl.encoder.understood import content_of, read_weights
 from textcl.errors import InputError
 
@@ -64,21 +65,27 @@ def load(name: str, pooling: str | None, dropout: float | None, dtype: torch.dty
     folder = directory_of(name)
     settings = read_settings(folder)
     place = folder / settings.backbone
-    config = load_config(place)
-    if dropout is not None:
-        set_dropout(config, dropout)
-    backbone = _load_backbone(place, config, dtype)
+    backbone: PreTrainedModel
+    if settings.static:
+        backbone, tokenizer = load_static(place, settings, dtype)
+        if pooling not in (None, "mean"):
+            raise InputError(f"{name} is a static encoder, which has only the pooling mean, not {pooling}.")
+    else:
+        config = load_config(place)
+        if dropout is not None:
+            set_dropout(config, dropout)
+        backbone = _load_backbone(place, config, dtype)
+        if (place / adapter.CONFIG).is_file():
+            adapter.merge_adapter(backbone, place)
+        tokenizer = _tokenizer(place, backbone, settings)
     if dropout is not None:
         check_dropout(backbone, dropout, name)
-    if (place / adapter.CONFIG).is_file():
-        adapter.merge_adapter(backbone, place)
-    tokenizer = _tokenizer(place, backbone, settings)
     _check_fit(folder, backbone, tokenizer, settings)
     if pooling is not None and pooling != settings.pooling:
         settings.head = settings.projection = settings.layer_weights = None
         settings.token_layers, settings.layers = [], []
     settings.pooling = pooling or settings.pooling or "mean"
-    _warn_of_wrong_pooling(f"{name} {config.name_or_path}", settings.pooling)
+    _warn_of_wrong_pooling(f"{name} {backbone.config.name_or_path}", settings.pooling)
     return Loaded(backbone, tokenizer, settings, place)
 
 

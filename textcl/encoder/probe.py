@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from textcl.dropout import evaluation_copy
 from textcl.encoder.batching import row_lengths
 from textcl.encoder.forward import embed_slice
+from textcl.encoder.static import StaticBackbone
 from textcl.errors import InputError
 from textcl.tokenising import SAMPLES, pad, special_edges, token_ids, vocabulary_size, whole_ids
 
@@ -66,7 +67,8 @@ def probe(encoder: "Encoder") -> None:
         raise InputError(f"{name} gives other vectors in training than in encoding, dropout aside.")
     if float((padded[:1] - alone).abs().max()) > tolerance:
         logger.warning("With %s the vector of a text depends on the length of the texts beside it.", name)
-    _try_longest(encoder, name)
+    if not isinstance(encoder.backbone, StaticBackbone):  # which has no positions
+        _try_longest(encoder, name)
 
 
 def check_vocabulary(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
