@@ -24,7 +24,7 @@ from textcl.vectors.shards import restored, stored_columns
 
 NAMES = ("cranfield", "npl")
 SHARES = (1, 1 / 3, 1 / 6, 1 / 12)  # of the dimensions: 384, 128, 64 and 32
-LENGTH, TOP, QUERIES = 256, 10, 2000  # queries of a round, so that a round takes long enough
+LENGTH, TOP, QUERIES = 256, 10, 300  # queries of a round, so that a round takes long enough
 MANY = 200_000, 2000  # up to so many, numbers are searched exactly
 WAYS: tuple[tuple[str, Storage, bool], ...] = (
     ("float32", "float32", True),
