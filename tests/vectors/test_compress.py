@@ -89,7 +89,7 @@ def test_pca_is_that_of_scikit_learn(encoder: Encoder, tmp_path: Path, normalize
     options = {"normalize": normalize, "shard_rows": 50}
     exact = load_vectors(encode_corpus(encoder, TEXTS, tmp_path / "exact", **options))[1]
     found = load_vectors(encode_corpus(encoder, TEXTS, tmp_path / "v", dimensions=7, pca=True, **options))[1]
-    expected = PCA(7, svd_solver="full").fit_transform(exact.astype(np.float64))
+    expected = exact @ PCA(7, svd_solver="full").fit(exact.astype(np.float64)).components_.T
     if normalize:
         expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     signs = np.sign((found * expected).sum(axis=0))
@@ -109,11 +109,10 @@ def test_only_the_first_vectors_are_fitted_on(
         assert fits[-1].fitted_on == 70
     expected = Compression.fit(exact, 16, normalize=False, pca=True, bits=True)
     for fit in fits:
-        assert np.allclose(fit.center, expected.center, atol=1e-6)
         assert np.allclose(fit.mean, expected.mean, atol=1e-4)
         cosines = np.einsum("ij,ij->j", fit.directions, expected.directions)
         assert (np.abs(cosines) > 0.99).all()
-    assert not np.allclose(expected.center, encoder.encode(TEXTS).mean(axis=0), atol=1e-4)
+    assert not np.allclose(expected.mean, expected.reduce(encoder.encode(TEXTS)).mean(axis=0), atol=1e-3)
 
 
 def test_the_first_texts_are_encoded_once(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,15 +30,14 @@ class Compression:
     Attributes:
         dimensions: The size of the smaller vectors; None: that of the encoder's.
         normalize: Whether the vectors have length 1; then the smaller ones are scaled to length 1 again.
-        center: The mean of the encoder's vectors, (encoder's dim,); None: vectors are cut and not rotated.
-        directions: The directions of largest variance, (encoder's dim, dim).
+        directions: The directions of largest variance, (encoder's dim, dim); None: vectors are cut and not rotated. The
+            mean is not subtracted: cosines would change, and on Cranfield and NPL search is no better without it.
         mean: The mean of the smaller vectors, (dim,), which bits are compared with; None: there are no bits.
         fitted_on: The number of vectors that all this was fitted on; 0 if nothing was fitted.
     """
 
     dimensions: int | None = None
     normalize: bool = False
-    center: np.ndarray | None = None
     directions: np.ndarray | None = None
     mean: np.ndarray | None = None
     fitted_on: int = 0
@@ -59,24 +58,24 @@ class Compression:
         Raises:
             InputError: The vectors vary in fewer directions than `dimensions`, because they are too few.
         """
-        center = directions = mean = None
+        directions = mean = None
         if pca:
             assert dimensions is not None
-            center, directions = _principal(vectors, dimensions)
+            directions = _principal(vectors, dimensions)
         if bits:
-            mean = cls(dimensions, normalize, center, directions).reduce(vectors).mean(axis=0, dtype=np.float64)
+            mean = cls(dimensions, normalize, directions).reduce(vectors).mean(axis=0, dtype=np.float64)
             mean = mean.astype(np.float32)
-        return cls(dimensions, normalize, center, directions, mean, len(vectors) if pca or bits else 0)
+        return cls(dimensions, normalize, directions, mean, len(vectors) if pca or bits else 0)
 
     @classmethod
     def of(cls, manifest: Mapping[str, Any]) -> "Compression":
         """The compression of a directory of vectors."""
         settings, fitted = manifest["settings"], manifest.get("fitted", {})
-        center, directions, mean = (_decoded(fitted[name]) if name in fitted else None for name in _ARRAYS)
+        directions, mean = (_decoded(fitted[name]) if name in fitted else None for name in _ARRAYS)
         if directions is not None:
             directions = directions.reshape(-1, manifest["dimension"])
         smaller = settings.get("dimensions"), settings["normalize"]
-        return cls(*smaller, center, directions, mean, fitted.get("vectors", 0))
+        return cls(*smaller, directions, mean, fitted.get("vectors", 0))
 
     def to_manifest(self) -> dict[str, Any]:
         """What was fitted, as the manifest keeps it: float32 numbers, little-endian, as base64."""
@@ -88,8 +87,8 @@ class Compression:
         """The smaller vectors (rows, dim) float32 of an encoder's vectors (rows, encoder's dim)."""
         if self.dimensions is None:
             return vectors
-        if self.center is not None and self.directions is not None:
-            found = ((vectors.astype(np.float64) - self.center) @ self.directions).astype(np.float32)
+        if self.directions is not None:
+            found = (vectors.astype(np.float64) @ self.directions).astype(np.float32)
         else:
             found = np.ascontiguousarray(vectors[:, : self.dimensions])
         return unit(found) if self.normalize else found
@@ -103,7 +102,7 @@ class Compression:
         return np.packbits(reduced > self.mean, axis=1)
 
 
-_ARRAYS = ("center", "directions", "mean")  # what is fitted
+_ARRAYS = ("directions", "mean")  # what is fitted
 
 
 def check_sizes(dimension: int, sizes: Sequence[int], dtypes: Sequence[str], *, pca: bool = False) -> None:
@@ -149,8 +148,8 @@ def bytes_of(dimension: int, dtype: str, *, rescoring: bool = True) -> int:
     return {"float32": 4, "float16": 2, "int8": 1}[dtype] * dimension + 4 * (dtype == "int8")
 
 
-def _principal(vectors: np.ndarray, dimensions: int) -> tuple[np.ndarray, np.ndarray]:
-    """The mean of vectors and their directions of largest variance, in float32; the sign of a direction is fixed."""
+def _principal(vectors: np.ndarray, dimensions: int) -> np.ndarray:
+    """The directions of largest variance of vectors, (dim, dimensions) float32; their signs are fixed."""
     rows = vectors.astype(np.float64)
     center = rows.mean(axis=0)
     rows -= center
@@ -166,7 +165,7 @@ def _principal(vectors: np.ndarray, dimensions: int) -> tuple[np.ndarray, np.nda
     found = found[:, ::-1][:, :dimensions]
     largest = np.abs(found).argmax(axis=0)
     found = found * np.sign(found[largest, np.arange(dimensions)])
-    return center.astype(np.float32), np.ascontiguousarray(found, dtype=np.float32)
+    return np.ascontiguousarray(found, dtype=np.float32)
 
 
 def _encoded(numbers: np.ndarray) -> str:
