@@ -22,6 +22,7 @@ NAMES = {  # the module of each name has a function `run(options) -> rows`
     "gradient-cache": "a batch of thousands versus CachedMultipleNegativesRankingLoss",
     "transfer": "the seven transfer tasks versus SentEval's loop over folds and regularisations",
     "corpus": "time and memory of encoding a corpus to Parquet",
+    "bits": "recall, size and speed of a search with fewer dimensions and fewer bits versus exact float32",
     "duplicates": "precision and recall of planted near-duplicates versus SemHash and versus cosines alone",
     "memory": "resident size over 200 training steps, and during cluster --adapt",
     "clusters": "the classes of labelled texts found by k-means and by density versus BERTopic",

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         evaluate,
     )
     from textcl.evaluation.sentence_transformers import SentenceTransformersEvaluator
+    from textcl.evaluation.sizes import evaluate_sizes
     from textcl.methods import (
         BYOL,
         CLEAR,
@@ -106,6 +107,7 @@ _ROOMS = {
     "Retrieval": "textcl.evaluation",
     "SentenceTransformersEvaluator": "textcl.evaluation.sentence_transformers",
     "evaluate": "textcl.evaluation",
+    "evaluate_sizes": "textcl.evaluation.sizes",
     "assign_texts": "textcl.evaluation",
     "assign_vectors": "textcl.evaluation",
     "cluster_texts": "textcl.evaluation",
@@ -185,6 +187,7 @@ __all__ = [
     "draw_pairs",
     "encode_corpus",
     "evaluate",
+    "evaluate_sizes",
     "explore",
     "finish_judging",
     "hold_out",

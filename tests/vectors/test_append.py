@@ -176,7 +176,7 @@ def test_the_command(model: Path, tmp_path: Path, capsys) -> None:
     capsys.readouterr()
     for _ in range(2):
         assert main([*command, str(tmp_path / "b.csv"), "--append"]) == 0
-        assert capsys.readouterr().out == f"{tmp_path / 'v'}: 40 vectors of 32 numbers in 2 shards\n"
+        assert capsys.readouterr().out == f"{tmp_path / 'v'}: 40 vectors of 32 numbers in 2 shards, 128 bytes each\n"
     assert Vectors(tmp_path / "v").own_ids() == [f"{n}" for n in range(40)]
     assert np.allclose(np.linalg.norm(Vectors(tmp_path / "v").vectors(), axis=1), 1, atol=1e-6)
 

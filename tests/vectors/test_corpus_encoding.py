@@ -16,6 +16,7 @@ import pytest
 import torch
 from datasets import Dataset
 from support.command import Forked, environment, textcl
+from support.shards import contents, corpus_file, modified, parts
 from support.tiny import TEXTS, tiny_encoder_directory
 
 from textcl.cli.main import main
@@ -37,24 +38,6 @@ ODD = [
     "word " * 30_000,
     "ﬁne — naïve",
 ]
-
-
-def corpus_file(folder: Path, texts: list[str]) -> Path:
-    path = folder / "corpus.txt"
-    path.write_bytes("".join(text + "\n" for text in texts).encode())
-    return path
-
-
-def parts(directory: Path) -> list[Path]:
-    return sorted(directory.glob("part-*.parquet"))
-
-
-def contents(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
-
-
-def modified(directory: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_mtime_ns for path in parts(directory)}
 
 
 @pytest.mark.parametrize("shard_rows", [1, 7, 48, 1000])
@@ -470,7 +453,7 @@ def test_an_actor_pool_of_ray(model: Path, encoder: Encoder) -> None:
 def test_the_command_encodes_goes_on_and_refuses(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    corpus, said = corpus_file(tmp_path, TEXTS[:40]), "v: 40 vectors of 32 numbers in 3 shards\n"
+    corpus, said = corpus_file(tmp_path, TEXTS[:40]), "v: 40 vectors of 32 numbers in 3 shards, 64 bytes each\n"
     command = ["encode", str(model), str(corpus), "--output", "v", "--shard-rows", "16", "--dtype", "float16"]
     run = textcl(*command, "--normalize", cwd=tmp_path)
     assert (run.returncode, run.stderr, run.stdout) == (0, "", said)

@@ -1,4 +1,4 @@
-"""`textcl encode MODEL FILE --output DIRECTORY|FILE.npy [--id-column id] [--columns date] [--append] [--split-long]`"""
+"""`textcl encode MODEL FILE --output DIRECTORY|FILE.npy [--dtype ubinary] [--dimensions 64] [--append]`"""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -28,11 +28,29 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--normalize", action="store_true", help="scale vectors to length 1")
     parser.add_argument("--prompt", help="put before each text, or around it if it contains {text}")
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster if the hardware supports it")
+    parser.add_argument(
+        "--dimensions", type=within(Count), metavar="SIZE", help="keep the first SIZE numbers of each vector"
+    )
     add_json_flag(parser)
     sharded = parser.add_argument_group("with a directory")
     flags = [
         sharded.add_argument(
-            "--dtype", choices=["float32", "float16", "int8"], help="type of the stored numbers (default: float32)"
+            "--dtype",
+            choices=["float32", "float16", "int8", "ubinary"],
+            help="type of the stored numbers (default: float32); ubinary: bits, and int8 beside them",
+        ),
+        sharded.add_argument(
+            "--pca",
+            action="store_true",
+            default=None,
+            help="with --dimensions, keep the directions in which the first 10,000 vectors vary most",
+        ),
+        sharded.add_argument(
+            "--no-rescoring",
+            dest="rescoring",
+            action="store_false",
+            default=None,
+            help="with --dtype ubinary, store bits alone",
         ),
         sharded.add_argument(
             "--shard-rows", type=within(Count), metavar="TEXTS", help="texts in a shard (default: 32,768)"
@@ -71,11 +89,13 @@ def main(arguments: Sequence[str]) -> None:
         "prompt": given.prompt,
         "bf16": given.bf16,
     }
+    if given.dimensions is not None:
+        asked["dimensions"] = given.dimensions
     if output.suffix == ".npy" and not output.is_dir():
+        asked.pop("dimensions", None)
         if asked:
-            raise InputError(
-                f"--{next(iter(asked)).replace('_', '-')} works only with a directory, not with a .npy file."
-            )
+            first = "no-rescoring" if "rescoring" in asked else next(iter(asked)).replace("_", "-")
+            raise InputError(f"--{first} works only with a directory, not with a .npy file.")
         if output.exists():
             raise InputError(f"{given.output} exists already; remove it or name another file.")
         if launched().rank == 0:  # only a directory can be shared by several processes
@@ -102,24 +122,31 @@ def _write_array(given: Namespace, output: Path, options: dict[str, Any]) -> Non
     from textcl.data import load_texts
     from textcl.encoder import Encoder
     from textcl.files import atomic_write
+    from textcl.vectors.compress import Compression, bytes_of, check_sizes
     from textcl.vectors.encode import corpus_prompt
     from textcl.vectors.lengths import are_longer
     from textcl.vectors.shards import check_finite
 
     texts = list(load_texts(given.texts, column=given.column, limit=given.limit, at_least=1)["text"])
     encoder = Encoder.from_pretrained(given.model, pooling=given.pooling, max_length=given.max_length)
+    if given.dimensions is not None:
+        check_sizes(encoder.dimension, [given.dimensions], [])
     prompt = corpus_prompt(encoder, given.prompt, silent=False)
+    normalize = given.normalize or encoder.normalize
     vectors = encoder.encode(texts, **{**options, "prompt": prompt})
     check_finite(vectors)
+    vectors = Compression(given.dimensions, normalize).reduce(vectors)
     with atomic_write(output) as temporary, temporary.open("wb") as handle:
         numpy.save(handle, vectors)
     cut = int(are_longer(encoder, texts, prompt).sum())
     result = {"output": given.output, "texts": len(texts), "dimension": vectors.shape[1], "cut": cut}
-    text = f"{given.output}: {len(texts):,} vectors of {vectors.shape[1]} numbers"
+    size = result["bytes_per_vector"] = bytes_of(vectors.shape[1], "float32")
+    text = f"{given.output}: {len(texts):,} vectors of {vectors.shape[1]} numbers, {size:,} bytes each"
     show(result, text + _said_of_long(cut, len(texts), encoder.max_length, False), given.json)
 
 
 def _write_shards(given: Namespace, output: Path, options: dict[str, Any]) -> None:
+    from textcl.vectors.compress import bytes_of
     from textcl.vectors.encode import encode_corpus
     from textcl.vectors.manifest import stored_corpora
     from textcl.vectors.shards import read_complete, read_manifest, texts_cut
@@ -140,6 +167,10 @@ def _write_shards(given: Namespace, output: Path, options: dict[str, Any]) -> No
     shards = f"{made.shards:,} shard{'s' * (made.shards != 1)}"
     result = {"output": given.output, "complete": True, "texts": documents, "vectors": made.texts}
     result |= {"shards": made.shards, "dimension": dimension, "cut": cut}
-    text = f"{given.output}: {made.texts:,} vectors of {dimension} numbers in {shards}"
+    rescoring = settings.get("rescoring", True)
+    size = result["bytes_per_vector"] = bytes_of(dimension, settings["dtype"], rescoring=rescoring)
+    text = f"{given.output}: {made.texts:,} vectors of {dimension} numbers in {shards}, {size:,} bytes each"
+    if settings["dtype"] == "ubinary" and rescoring:
+        text += f": {dimension // 8:,} of bits and {size - dimension // 8:,} of int8"
     split = settings.get("split", False)
     show(result, text + _said_of_long(cut, documents, settings["max_length"], split), given.json)

@@ -1,4 +1,4 @@
-"""`textcl eval MODEL [--tasks sts,mr] [--mode fast] [--beir FOLDER] [--finetune mrpc,sst2] [--json PATH|-]`"""
+"""`textcl eval MODEL [--tasks sts,mr] [--beir FOLDER] [--finetune mrpc,sst2] [--dimensions 128,64] [--json PATH|-]`"""
 
 import logging
 from argparse import Namespace
@@ -11,9 +11,12 @@ from textcl.cli.output import add_json_flag, check_json, show
 from textcl.cli.search import add_retrieval_flags, check_retrieval_flags
 from textcl.environment import cache_directory, is_writable
 from textcl.errors import InputError
-from textcl.ranges import Count
+from textcl.files import check_output
+from textcl.ranges import Count, Range
 
 logger = logging.getLogger("textcl")
+
+_SIZE = Range(at_least=1, whole=True)
 
 
 def add_model_flags(parser: Parser) -> None:
@@ -73,9 +76,17 @@ def main(arguments: Sequence[str]) -> None:
         metavar="N",
         help="train on at most N random examples of each task (default: all, but 5000 of sst2)",
     )
+    smaller = parser.add_argument_group("smaller vectors: a line for each size, all dimensions in float32 first")
+    smaller.add_argument("--dimensions", metavar="SIZES", help="numbers of dimensions, such as 128,64,32")
+    smaller.add_argument("--pca", action="store_true", help="also the dimensions of a PCA")
+    smaller.add_argument(
+        "--dtype", metavar="TYPES", help="types of the numbers: float32 (default), float16, int8, ubinary"
+    )
+    smaller.add_argument("--plot", metavar="FILE", help="a picture of the scores by size, .png or .svg")
     add_json_flag(parser)
     given = parser.parse_args(arguments)
     check_json(given.json)
+    sizes, dtypes = _sizes(given)
 
     files = (given.queries, given.documents, given.relevance)
     if any(files) and (given.beir or not all(files)):
@@ -90,7 +101,7 @@ def main(arguments: Sequence[str]) -> None:
     from textcl.evaluation import Finetune, Retrieval, evaluate
 
     own_data: list[Any] = []
-    cache = given.cache or _own_cache()
+    cache = None if sizes or dtypes else given.cache or _own_cache()
     if given.beir:
         own_data = [Retrieval.from_folder(given.beir, given.split or "test", **options)]
     elif all(files):
@@ -106,20 +117,53 @@ def main(arguments: Sequence[str]) -> None:
             **length,
         )
         own_data.append(tuned)
-    result = evaluate(
-        given.model,
-        tasks,
-        evaluators=own_data,
-        data_dir=given.data_dir,
-        batch_size=given.batch_size,
-        pooling=given.pooling,
-        max_length=given.max_length,
-        bf16=given.bf16,
-        mode=given.mode or "senteval",
-        setting=given.setting or "test",
-        cache=cache,
-    )
+    shared = {name: getattr(given, name) for name in ("data_dir", "batch_size", "pooling", "max_length", "bf16")}
+    shared |= {"evaluators": own_data, "mode": given.mode or "senteval", "setting": given.setting or "test"}
+    if sizes or dtypes:
+        from textcl.evaluation.sizes import evaluate_sizes
+        from textcl.report.sizes import sizes_plot, sizes_table
+
+        found = evaluate_sizes(
+            given.model, tasks, dimensions=sizes, dtypes=dtypes or ("float32",), pca=given.pca, **shared
+        )
+        if given.plot:
+            sizes_plot(found).save(given.plot)
+        show([size.to_dict() for size in found], sizes_table(found), given.json)
+        return
+    result = evaluate(given.model, tasks, cache=cache, **shared)
     show(result.to_dict(), result.table(), given.json)
+
+
+def _sizes(given: Namespace) -> tuple[list[int], list[Any]]:
+    """The numbers of dimensions and the data types that --dimensions and --dtype name; both empty if neither is given.
+
+    Raises:
+        InputError: A number is wrong, or a flag was given that has no effect.
+    """
+    sizes: list[int] = []
+    for text in given.dimensions.split(",") if given.dimensions is not None else ():
+        try:
+            sizes.append(int(_SIZE.read(text.strip())))
+        except ValueError as error:
+            raise InputError(f"--dimensions: each number {error}.") from None
+    dtypes = [name.strip() for name in given.dtype.split(",")] if given.dtype is not None else []
+    if given.pca and not sizes:
+        raise InputError("--pca needs --dimensions: the numbers of dimensions that are kept.")
+    if given.plot and not (sizes or dtypes):
+        raise InputError("--plot draws scores by size; name sizes by --dimensions or --dtype, or leave it out.")
+    if given.plot:
+        from textcl.report.plots import check_plot
+
+        check_plot(given.plot)
+        check_output(given.plot)
+    if sizes or dtypes:
+        if given.finetune or given.retrieval not in (None, "dense"):
+            raise InputError(
+                "--dimensions and --dtype compare vectors: leave out --finetune and --retrieval bm25 or hybrid."
+            )
+        if given.cache:
+            raise InputError("--cache is not used with --dimensions and --dtype; leave it out.")
+    return sizes, dtypes
 
 
 def _check_use(given: Namespace, tasks: str) -> None:

@@ -13,11 +13,13 @@ import numpy as np
 
 from textcl.data.retrieval import Collection, read_beir, read_collection
 from textcl.errors import InputError
+from textcl.evaluation.compressed import Compressed
 from textcl.evaluation.encoding import ROUNDING, describe, encode_distinct
 from textcl.evaluation.kinds import RETRIEVAL
 from textcl.evaluation.ranking import rank_by_cosine, unit
 from textcl.evaluation.results import Result
 from textcl.evaluation.significance import bootstrap_error, mean_of_samples, resamples
+from textcl.vectors.bits import RESCORED
 from textcl.vectors.bm25 import Bm25, check_language
 from textcl.vectors.fusion import DEPTH as FUSED
 from textcl.vectors.fusion import WEIGHT, RetrievalKind, best_by_words, check_retrieval, check_weight, weighted
@@ -283,6 +285,8 @@ class Retrieval:
             **{**encode_arguments, **_prompt(encoder, "document", encode_arguments)},
         )
         flat = (found.spread <= ROUNDING) & (len(documents) - (own >= 0) > 1)
+        if isinstance(encoder, Compressed) and encoder.rescores:
+            self._rescore(found.places, encoder, encode_arguments)
         if not hybrid:
             return [row[row != left_out] for row, left_out in zip(found.places, own, strict=True)], flat
         rankings = []
@@ -296,6 +300,19 @@ class Retrieval:
             fused = weighted(dense[candidates], bm25[candidates], self.bm25_weight).round(_DECIMALS)
             rankings.append(candidates[np.lexsort((candidates, -fused))][:DEPTH])
         return rankings, flat & without_words
+
+    def _rescore(self, places: np.ndarray, encoder: Compressed, encode_arguments: Mapping[str, Any]) -> None:
+        """Orders the nearest of each query by their int8 vectors, four times as many as count in nDCG@10, in place.
+
+        This is what a search for ten texts does with vectors that are stored as bits.
+        """
+        names, texts = self._in_order, self.collection.documents
+        queries = self._encoded_queries(encoder.exact, encode_arguments)
+        arguments = {**encode_arguments, **_prompt(encoder, "document", encode_arguments)}
+        for row, query in zip(places, queries, strict=True):
+            first = row[: RESCORED * CUT].copy()
+            rows = unit(encoder.numbers.encode([texts[names[place]] for place in first], **arguments))
+            row[: len(first)] = first[np.lexsort((first, -(rows @ query).round(_DECIMALS)))]
 
     def _encoded_queries(self, encoder: Any, encode_arguments: Mapping[str, Any]) -> Any:
         texts = [self.collection.queries[query] for query in self.collection.answered]

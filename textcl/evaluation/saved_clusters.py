@@ -68,7 +68,7 @@ class SavedClusters:
 def made_by(source: Any) -> dict[str, Any]:
     """What makes the vectors of an encoder, or made those of a directory; empty for other objects."""
     if isinstance(source, Vectors):
-        found: dict[str, Any] = {"name": source.name, "sha256": source.fingerprint}
+        found: dict[str, Any] = {"name": source.name, "sha256": source.space}
         prompt, normalized = source.prompt, source.normalized
     elif isinstance(source, Encoder):
         found = {"name": source.name, "sha256": source.fingerprint(settings=False)}

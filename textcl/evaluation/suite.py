@@ -90,26 +90,34 @@ def evaluate(
         raise InputError(f"The model must be a name, a path or an object with `encode`, not {described(model)}.")
     # made before the model is loaded, so that a typing error in a task is reported at once
     suite = Suite(tasks, data_dir, evaluators=evaluators, mode=mode, setting=setting, cache=cache)
+    encoder = loaded(model, pooling, max_length, bf16)
+    arguments = {} if batch_size is None else {"batch_size": batch_size}
+    return mark_by_record(suite(encoder, **arguments), encoder)
+
+
+def loaded(model: Any, pooling: str | None, max_length: int | None, bf16: bool) -> Any:
+    """The encoder of a name or path; another object is returned as it is.
+
+    Raises:
+        InputError: It cannot be loaded, or settings were given for an object.
+    """
     if isinstance(model, (str, os.PathLike)):
         import torch
 
         from textcl.device import bf16_if_there
         from textcl.encoder import Encoder
 
-        encoder: Any = Encoder.from_pretrained(
+        return Encoder.from_pretrained(
             os.fspath(model),
             pooling=pooling,
             max_length=max_length,
             dtype=torch.bfloat16 if bf16_if_there(bf16) else torch.float32,
         )
-    elif pooling is not None or max_length is not None or bf16:
+    if pooling is not None or max_length is not None or bf16:
         raise InputError(
             "pooling, max_length and bf16 apply only if evaluate loads the model; set them on the encoder itself."
         )
-    else:
-        encoder = model
-    arguments = {} if batch_size is None else {"batch_size": batch_size}
-    return mark_by_record(suite(encoder, **arguments), encoder)
+    return model
 
 
 def mark_by_record(result: Result, encoder: Any) -> Result:

@@ -118,7 +118,7 @@ def write_map(
     ids = [plain(each) for each in source.own_ids() or source.ids().tolist()]
     head: dict[str, Any] = {
         "textcl": __version__,
-        "model": {"name": printable(source.name), "sha256": source.fingerprint},
+        "model": {"name": printable(source.name), "sha256": source.space},
     }
     blocks: dict[str, Any] = {"texts": [_shown(text) for text in texts], "ids": [_shown(each) for each in ids]}
     _add_duplicates(blocks, duplicates, ids, texts)
@@ -176,7 +176,7 @@ def _shown(value: Any) -> Any:
 
 
 def _check_update(before: MapFile, source: Vectors, layout: Kind | None) -> None:
-    if before.head["model"]["sha256"] != source.fingerprint:
+    if before.head["model"]["sha256"] != source.space:
         raise InputError(
             f"{before.path} was made with another model than {source.directory}, so new texts have no place on it; "
             "make a new map, without --update."

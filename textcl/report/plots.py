@@ -57,10 +57,8 @@ class Plot:
         """
         import json
 
-        converter = _library("vl_convert")
-        ending = Path(path).suffix.lower()
-        if ending not in (".png", ".svg"):
-            raise InputError(f"{path} is neither a .png nor an .svg file; name one of these.")
+        check_plot(path)
+        converter, ending = _library("vl_convert"), Path(path).suffix.lower()
         specification = {**self.specification(width), "title": self.title}
         if ending == ".png":
             specification["background"] = "white"
@@ -70,6 +68,14 @@ class Plot:
         with atomic_write(path) as temporary:
             temporary.write_bytes(content)
         return Path(path)
+
+
+def check_plot(path: str | Path) -> None:
+    """Raises an InputError if a plot cannot be drawn: the file is neither .png nor .svg, or a library is missing."""
+    if Path(path).suffix.lower() not in (".png", ".svg"):
+        raise InputError(f"{path} is neither a .png nor an .svg file; name one of these.")
+    for name in ("altair", "vl_convert"):
+        _library(name)
 
 
 def curves(
@@ -288,6 +294,31 @@ def blends(curves: Mapping[str, Sequence[tuple[float, float]]]) -> Plot:
     note = "At α = 0 the weights are the untouched ones, at α = 1 the trained ones."
     chart = alt.layer(base.mark_line(strokeWidth=1.5, opacity=0.9), base.mark_circle(size=40, opacity=0.9, aria=False))
     return Plot("Blends with the start", note, rows, chart.properties(height=260))
+
+
+def curves_by_size(lines: Mapping[str, Sequence[tuple[int, int, float]]], measure: str) -> Plot:
+    """The score of vectors by their size.
+
+    Args:
+        lines: From the way in which vectors are stored to (dimensions, bytes, score) triples.
+        measure: The name of the score.
+    """
+    alt = _library("altair")
+    rows = [
+        {"stored as": name, "dimensions": dimensions, "bytes": size, "score": round(score, 4)}
+        for name, points in lines.items()
+        for dimensions, size, score in sorted(points)
+    ]
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=alt.X("bytes:Q", title="bytes of a vector", scale=alt.Scale(type="log")),
+        y=alt.Y("score:Q", title=measure, scale=alt.Scale(zero=False)),
+        color=alt.Color("stored as:N", title=None, sort=list(lines)),
+        tooltip=["stored as:N", "dimensions:Q", "bytes:Q", "score:Q"],
+    )
+    texts = base.mark_text(dy=-9, fontSize=9).encode(text="dimensions:Q")
+    layers = [base.mark_line(strokeWidth=1.5, opacity=0.9), base.mark_circle(size=40, opacity=0.9, aria=False), texts]
+    note = "Further left, vectors are smaller; the number at a point is that of its dimensions."
+    return Plot(f"{measure} by size", note, rows, alt.layer(*layers).properties(height=300))
 
 
 def _lines(

@@ -283,10 +283,10 @@ def _directory(source: str | Path, model: Encoder | str | Path | None, column: s
         if not name:
             raise InputError(f"{source} does not say where its model is. {advice}")
         encoder = vectors.load_encoder(name)
-        if why := vectors.differs_from(encoder):
+        if why := vectors.other_model(encoder):
             raise InputError(f"{why} {advice}")
-        found: np.ndarray = encoder.encode(several, prompt=vectors.prompt, normalize=True, bf16=settings["bf16"])
-        return found
+        options = {"prompt": vectors.prompt, "normalize": vectors.normalized, "bf16": settings["bf16"]}
+        return unit(vectors.compression.reduce(encoder.encode(several, **options)))
 
     return _Corpus(
         vectors.texts(),

@@ -1,7 +1,7 @@
 """Encoding a corpus to a directory of Parquet shards. An interruption loses at most the current shard.
 
     manifest.json          the model, the settings and the corpora; written first
-    part-00000.parquet     one shard, the vectors of a window of texts: id, text, vector and, for int8, scale
+    part-00000.parquet     one shard, the vectors of a window of texts: id, text, vector; for int8 scale; bits
     complete.json          the number of texts and shards, size and SHA-256 of each shard; written last
 
 Each shard always holds the same window of texts. So several processes can share the work without communication, and
@@ -29,12 +29,13 @@ from textcl.progress import Progress
 from textcl.seals import Seal, seal, write_sealed
 from textcl.texts import as_texts, check_text
 from textcl.vectors.columns import check_same, stored_names
+from textcl.vectors.compress import Compression, Storage, check_sizes
 from textcl.vectors.corpus import Corpus, Survey, check_of, splitter, survey
+from textcl.vectors.fitting import check_enough, first_vectors, fitted, shard_vectors
 from textcl.vectors.lengths import are_longer
 from textcl.vectors.manifest import StoredCorpus, origin, stored_corpora
 from textcl.vectors.shards import (
     SCHEMA,
-    Storage,
     begin,
     check_settings,
     check_shard,
@@ -58,6 +59,9 @@ def encode_corpus(
     output: str | os.PathLike[str],
     *,
     dtype: Storage | None = None,
+    dimensions: int | None = None,
+    pca: bool = False,
+    rescoring: bool | None = None,
     column: str | None = None,
     limit: int | None = None,
     shard_rows: int | None = None,
@@ -91,7 +95,12 @@ def encode_corpus(
         dtype: The data type of the stored vectors; default: "float32". "float16" has a relative error of at most
             1/2,048 (for numbers below 6e-5, an absolute error of 3e-8). "int8" stores round(number / scale), with one
             scale per vector in the column `scale`: the vector's largest absolute number / 127. Its absolute error is
-            at most scale / 2.
+            at most scale / 2. "ubinary" stores one bit for each number in the column `bits`: whether it is above the
+            mean of the first 10,000 vectors; and int8 vectors beside it.
+        dimensions: Keep only this many dimensions, the first ones; the vectors are scaled to length 1 again if they had
+            it. Default: all.
+        pca: Keep the `dimensions` directions in which the first 10,000 vectors vary most, in place of the first ones.
+        rescoring: For "ubinary", store the int8 vectors, by which a search orders the best by bits; default: True.
         column: The column to read, as in `load_texts`.
         limit: Encode only the first `limit` texts.
         shard_rows: The number of texts in a shard; default: 32,768.
@@ -126,8 +135,6 @@ def encode_corpus(
         PosixPath('vectors')
     """
     output = Path(output)
-    if dtype not in ("float32", "float16", "int8", None):
-        raise InputError(f"Vectors are stored as float32, float16 or int8, not {dtype}.")
     if shard_rows is not None and shard_rows < 1:
         raise InputError(f"shard_rows must be at least 1, not {shard_rows}.")
     check_limit(limit)
@@ -167,6 +174,12 @@ def encode_corpus(
         kept = columns_beside(corpus, wanted, column=column, id_column=id_column)
         if append and kept and sorted(kept) == sorted(own.get("columns", ())):
             kept = own["columns"]  # their order may be another one in this corpus
+        dtype, pca = dtype or own.get("dtype", "float32"), pca or own.get("pca", False)
+        dimensions = own.get("dimensions") if dimensions is None else dimensions
+        rescoring = own.get("rescoring") if rescoring is None else rescoring
+        check_sizes(encoder.dimension, [] if dimensions is None else [dimensions], [dtype], pca=pca)
+        if rescoring is not None and dtype != "ubinary":
+            raise InputError(f"Rescoring is for --dtype ubinary; {dtype} vectors need none: leave out --no-rescoring.")
         split_long = split_long or own.get("split", False)
         split = splitter(encoder, prompt) if split_long else None
         source = Corpus(corpus, column, limit, id_column, tuple(kept), split)
@@ -179,30 +192,39 @@ def encode_corpus(
             "normalize": own.get("normalize", encoder.normalize) if normalize is None else normalize,
             "prompt": prompt,
             "bf16": bf16_if_there(bf16) or own.get("bf16", False),
-            "dtype": dtype or own.get("dtype", "float32"),
+            "dtype": dtype,
             "shard_rows": shard_rows,
             "column": own.get("column") if append else column,
             "limit": own.get("limit") if append else limit,
         }
+        smaller = {"dimensions": dimensions, "pca": pca or None}
+        smaller["rescoring"] = rescoring is not False if dtype == "ubinary" else None
+        settings |= {name: value for name, value in smaller.items() if value is not None}
         manifest = _manifest(encoder, source, found, settings)
+        arguments = {"batch_size": batch_size, "normalize": settings["normalize"], "prompt": prompt}
+        arguments |= {"bf16": settings["bf16"], "show_progress_bar": show}
+        begun: dict[int, np.ndarray] = {}
         if append:
             check_settings(output, before, manifest)
             for name, kinds in zip(manifest.get("columns", ()), found.kinds, strict=True):
                 check_same(name, before["columns"][name], kinds, source.name)
             manifest = _with_added(output, manifest["corpus"])
         else:
+            if pca and dimensions is not None:
+                check_enough(found, dimensions, source.name)
+            if (pca or dtype == "ubinary") and not (output / "manifest.json").is_file():
+                begun = first_vectors(encoder, source, shard_rows, arguments)
+                manifest["fitted"] = fitted(begun, settings)
             begin(output, manifest)
             manifest = read_manifest(output)
         place = [each.sha256 for each in stored_corpora(manifest)].index(found.sha256)
-        arguments = {"batch_size": batch_size, "normalize": settings["normalize"], "prompt": prompt}
-        arguments |= {"bf16": settings["bf16"], "show_progress_bar": show}
-        if _encode_own(encoder, source, found, output, manifest, place, (rank, ranks), arguments):
+        if _encode_own(encoder, source, found, output, manifest, place, (rank, ranks), begun, arguments):
             _complete(output, manifest, place)
     return output
 
 
 _OWN = re.compile(
-    r"part-\d{5,}\.parquet|complete\.json|index\.(faiss|json)|bm25\.(npz|json)"
+    r"part-\d{5,}\.parquet|complete\.json|index\.(faiss|json)|bits\.(npy|json)|int8\.npy|bm25\.(npz|json)"
 )  # files of a directory of vectors
 
 
@@ -222,7 +244,7 @@ def _manifest(encoder: Encoder, source: Corpus, found: Survey, settings: dict[st
         "settings": {**settings, **{name: value for name, value in used.items() if value}},
         "corpus": corpus,
         **({"columns": types} if types else {}),
-        "dimension": encoder.dimension,
+        "dimension": settings.get("dimensions", encoder.dimension),
     }
 
 
@@ -258,9 +280,10 @@ def _encode_own(
     manifest: dict[str, Any],
     place: int,
     part: tuple[int, int],
+    begun: Mapping[int, np.ndarray],
     arguments: dict[str, Any],
 ) -> bool:
-    """Encodes those shards of this rank that are missing or damaged.
+    """Encodes those shards of this rank that are missing or damaged; the vectors of some first rows are in `begun`.
 
     Returns:
         Whether the shards of all other ranks are there.
@@ -268,6 +291,8 @@ def _encode_own(
     (rank, ranks), rows, corpus = part, manifest["settings"]["shard_rows"], stored_corpora(manifest)[place]
     paths = [shard_path(output, number) for number in corpus.numbers]
     made_of, show = origin(manifest, corpus), arguments["show_progress_bar"]
+    compression, settings = Compression.of(manifest), manifest["settings"]
+    fitted_on = compression.fitted_on if place == 0 else 0
 
     def there(number: int) -> bool:
         return holds(paths[number], made_of, found.digests[number], corpus.first_id)
@@ -287,7 +312,9 @@ def _encode_own(
             if check_of(window) != found.checks[number]:
                 raise InputError(f"{source.name} changed while it was read; encode it again when it no longer changes.")
             read = [row.text for row in window]
-            vectors = encoder.encode(read, **arguments)
+            vectors = shard_vectors(encoder, read, fitted_on - number * rows, begun.get(number), arguments)
+            vectors = compression.reduce(vectors)
+            stored = stored_columns(vectors, settings["dtype"], compression, rescoring=settings.get("rescoring", True))
             if source.split is None:
                 cut = int(are_longer(encoder, read, arguments["prompt"]).sum())
             else:
@@ -295,8 +322,7 @@ def _encode_own(
             write_shard(
                 paths[number],
                 window,
-                vectors,
-                manifest["settings"]["dtype"],
+                stored,
                 made_of,
                 first_id=corpus.first_id,
                 types=manifest.get("columns"),
@@ -373,7 +399,8 @@ class BatchEncoder:
         model: A name or path that `Encoder.from_pretrained` takes. Each actor loads the model once, to its GPU if it
             has one.
         column: The column of the texts.
-        dtype: The data type of the vectors, as in `encode_corpus`; "int8" adds the column `scale`.
+        dtype: The data type of the vectors, as in `encode_corpus`, but not "ubinary", whose mean is that of a whole
+            corpus; "int8" adds the column `scale`.
         **options: Passed on to `Encoder.encode`. The prompt is that of `encode_corpus`.
 
     Example:
@@ -385,6 +412,8 @@ class BatchEncoder:
     def __init__(
         self, model: str = "bundled", *, column: str = "text", dtype: Storage = "float32", **options: Any
     ) -> None:
+        if dtype == "ubinary":
+            raise InputError("BatchEncoder stores no bits: they need the mean of the corpus. Use `textcl encode`.")
         self.encoder = Encoder.from_pretrained(model)
         self.column = column
         self.dtype = dtype

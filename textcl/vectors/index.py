@@ -1,6 +1,6 @@
 """Searching the vectors that `encode_corpus` wrote: by cosine, by words (BM25), or by both.
 
-The index of the vectors (faiss) and that of the words are saved in their directory.
+The index of the vectors (faiss, or bits) and that of the words are saved in their directory.
 """
 
 import logging
@@ -17,6 +17,7 @@ from textcl.files import atomic_write
 from textcl.progress import Progress
 from textcl.seals import differs, read_sealed, seal, write_sealed
 from textcl.texts import check_text
+from textcl.vectors.bits import BitIndex, open_bits
 from textcl.vectors.bm25 import Bm25
 from textcl.vectors.columns import OWN_ID, PREFIX
 from textcl.vectors.fusion import (
@@ -62,7 +63,9 @@ class CorpusIndex:
     """Finds the texts of a corpus that answer a query.
 
     - "dense": by the cosine of their vectors. The search is exact up to 200,000 texts; for more texts a graph (HNSW)
-      finds nearly all of the nearest. The index takes four bytes per number.
+      finds nearly all of the nearest. The index takes four bytes per number. Of vectors that were stored as bits, all
+      bits are compared, and the four times as many nearest are ordered by their int8 vectors, see `BitIndex`; this
+      needs no faiss.
     - "bm25": by their words, see `Bm25`; exact. A text without a word of the query is not found. It needs neither the
       model nor faiss.
     - "hybrid": by both, see `fuse`.
@@ -78,7 +81,8 @@ class CorpusIndex:
         language: The language of the words for BM25, one of `textcl.vectors.bm25.languages()`.
 
     Raises:
-        InputError: faiss is not installed, the directory is not complete, or the model is not the one that wrote it.
+        InputError: faiss is needed and not installed, the directory is not complete, or the model is not the one that
+            wrote it.
 
     Example:
         >>> index = CorpusIndex("vectors")  # doctest: +SKIP
@@ -96,10 +100,10 @@ class CorpusIndex:
     ) -> None:
         check_retrieval(retrieval)
         self._model, self.retrieval, self.language = model, retrieval, language
-        if retrieval != "bm25":
-            _faiss()
         self.directory = Path(directory)
         self.vectors = Vectors(directory)
+        if retrieval != "bm25" and self.vectors.dtype != "ubinary":
+            _faiss()
         self.manifest, self._complete = self.vectors.manifest, read_complete(directory)
         self.texts = self._complete.texts
         self._starts = shard_starts(self.manifest)
@@ -163,22 +167,28 @@ class CorpusIndex:
         return min(self.texts, top if not self.vectors.split else max(DEPTH, 4 * top))
 
     def _query_vector(self, query: str, prompt: str | None, expand: int) -> np.ndarray:
-        """The vector of a query, (dim,), of length 1."""
+        """The vector of a query, (dim,), made smaller as those of the corpus were, and with the length of one of them.
+
+        The length decides on which side of the mean a number is.
+        """
         if prompt is None:
             prompt = self._query_prompt()
-        vector: np.ndarray = unit(self.encoder.encode([query.strip()], prompt=prompt))[0]
+        encoded = self.encoder.encode([query.strip()], prompt=prompt, normalize=self.vectors.normalized)
+        vector: np.ndarray = self.vectors.compression.reduce(encoded)[0]
         if expand:
-            places, _ = self._nearest(vector, expand)
-            near = self._index.reconstruct_batch(places)
-            vector = unit((vector + FEEDBACK * near.mean(axis=0))[None])[0]
+            near = self._rows(self._nearest(vector, expand)[0])
+            moved = unit((unit(vector[None])[0] + FEEDBACK * near.mean(axis=0))[None])[0]
+            vector = moved * np.linalg.norm(vector)
         return vector
 
     def _nearest(self, vector: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         """The places of the rows nearest to a vector, the nearest first, and their cosines."""
         count, index = min(count, self.texts), self._index
+        if isinstance(index, BitIndex):
+            return index.search(vector, count)
         if hasattr(index, "hnsw"):
             index.hnsw.efSearch = max(SEARCH_BREADTH, count)
-        scores, places = index.search(vector[None], count)
+        scores, places = index.search(unit(vector[None]), count)
         found = places[0] >= 0  # the graph may find fewer texts than wanted; faiss then fills the places with -1
         return places[0][found], scores[0][found]
 
@@ -186,7 +196,16 @@ class CorpusIndex:
         """The candidates of both sides and their scores, see `fuse`."""
         words = self._bm25.scores(query)
         places = np.union1d(self._nearest(vector, depth)[0], best_by_words(words, depth))
-        return places, weighted(self._index.reconstruct_batch(places) @ vector, words[places], weight)
+        if isinstance(self._index, BitIndex):
+            cosines = self._index.scores(vector, places)
+        else:
+            cosines = self._rows(places) @ unit(vector[None])[0]
+        return places, weighted(cosines, words[places], weight)
+
+    def _rows(self, places: np.ndarray) -> np.ndarray:
+        """The vectors of some rows, (rows, dim), of length 1."""
+        index = self._index
+        return np.asarray(index.rows(places) if isinstance(index, BitIndex) else index.reconstruct_batch(places))
 
     def _hits(self, places: np.ndarray, scores: np.ndarray, top: int) -> list[Hit]:
         """The best `top` texts among some rows, each with its best row."""
@@ -253,6 +272,8 @@ class CorpusIndex:
 
     @cached_property
     def _index(self) -> Any:
+        if self.vectors.dtype == "ubinary":
+            return open_bits(self.directory, self._complete, self.vectors.compression, self.vectors.rescoring)
         faiss, path, mark = _faiss(), self.directory / "index.faiss", self.directory / "index.json"
         exact = self.texts <= EXACT_TEXTS
         made_of = {"exact": exact, "shards": self._complete.files}

@@ -64,8 +64,10 @@ def shard_starts(manifest: Mapping[str, Any]) -> list[int]:
 
 
 def origin(manifest: Mapping[str, Any], corpus: StoredCorpus) -> str:
-    """SHA-256 of all that decides the vectors of a corpus: model, settings and corpus, without their names."""
+    """SHA-256 of all that decides the vectors of a corpus: model, settings, corpus and what was fitted; no names."""
     made_of = [manifest["model"]["sha256"], manifest["settings"], corpus.sha256, manifest["dimension"]]
     if corpus.first_id:
         made_of.append(corpus.first_id)
+    if "fitted" in manifest:
+        made_of.append(manifest["fitted"])
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()

@@ -1,8 +1,9 @@
 """The files in a directory of vectors, and how they are read and written.
 
 manifest.json          the model, the settings and the corpora; written first
-part-00000.parquet     one shard, the vectors of a window of texts: id, text, vector and, for int8, scale; what is kept
-                       beside the texts has the names of `textcl.vectors.columns`; parts of long texts have `part`
+part-00000.parquet     one shard, the vectors of a window of texts: id, text, vector and, for int8, scale; for ubinary
+                       also bits; what is kept beside the texts has the names of `textcl.vectors.columns`; parts of long
+                       texts have `part`
 complete.json          the number of texts and shards, size and SHA-256 of each shard; written last
 
 Each shard has marks in its metadata, so that it can be checked before the directory is complete: what it was made of
@@ -19,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,12 +28,11 @@ from textcl.errors import InputError
 from textcl.files import atomic_write, clear_leftovers
 from textcl.seals import Seal, differs, read_sealed, write_sealed
 from textcl.vectors.columns import OWN_ID, PREFIX, as_array
+from textcl.vectors.compress import Compression, Storage
 from textcl.vectors.manifest import stored_corpora
 
 SCHEMA = 1
 SETTINGS = ("pooling", "max_length", "weights", "normalize", "prompt", "bf16", "dtype", "shard_rows", "column", "limit")
-
-Storage = Literal["float32", "float16", "int8"]
 
 
 class Row(NamedTuple):
@@ -162,8 +162,8 @@ def check_shard(directory: str | os.PathLike[str], number: int, complete: Comple
 def read_shard(directory: str | os.PathLike[str], number: int, names: Sequence[str]) -> dict[str, np.ndarray]:
     """The named columns of a shard, without those that it lacks.
 
-    `vector` is (rows, dim), in the stored data type. The user's ids (`own_id`) and columns (`column:NAME`) are arrays
-    of Python values, None where a value is missing.
+    `vector` is (rows, dim), in the stored data type, and `bits` (rows, dim / 8) uint8. The user's ids (`own_id`) and
+    columns (`column:NAME`) are arrays of Python values, None where a value is missing.
     """
     return _arrays(read_table(directory, number, names))
 
@@ -191,7 +191,7 @@ def _arrays(table: Any) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     for name in table.column_names:
         column = table[name].combine_chunks()
-        if name == "vector":
+        if name in ("vector", "bits"):
             found[name] = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
         elif _is_own(name):
             found[name] = np.empty(len(column), dtype=object)
@@ -286,8 +286,7 @@ def holds(path: Path, made_of: str, digest: bytes | None = None, first_id: int =
 def write_shard(
     path: Path,
     window: Window,
-    vectors: np.ndarray,
-    dtype: Storage,
+    stored: Mapping[str, np.ndarray],
     made_of: str,
     *,
     first_id: int = 0,
@@ -299,8 +298,7 @@ def write_shard(
     Args:
         path: The shard.
         window: The rows, with ids that are counted from 0 in their corpus.
-        vectors: Their vectors, (rows, dim).
-        dtype: The data type in which they are stored.
+        stored: Their vectors, see `stored_columns`.
         made_of: The `origin` of the vectors.
         first_id: The id of the first row of the corpus.
         types: The names and types of what is kept beside the texts, see `textcl.vectors.columns`.
@@ -309,17 +307,14 @@ def write_shard(
     import pyarrow
     import pyarrow.parquet
 
-    stored = stored_columns(vectors, dtype)
     kept = enumerate((types or {}).items())
     own = {name: as_array([row.own[place] for row in window], of_column) for place, (name, of_column) in kept}
     values = {name: np.array(each.to_pylist(), dtype=object) for name, each in own.items()}
     marks = {**_marks({**values, **stored}, made_of, window), _CUT: str(cut).encode()}
-    flat = pyarrow.array(stored.pop("vector").ravel())
     columns = {
         "id": pyarrow.array([row.id + first_id for row in window], pyarrow.int64()),
         "text": pyarrow.array([row.text for row in window], pyarrow.large_string()),
-        "vector": pyarrow.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
-        **{name: pyarrow.array(values) for name, values in stored.items()},
+        **{name: _listed(each) for name, each in stored.items()},
         **own,
     }
     if window[0].part is not None:
@@ -329,9 +324,18 @@ def write_shard(
             pyarrow.table(columns, metadata=marks),
             temporary,
             compression="zstd",
-            use_dictionary=dtype == "int8",  # without a dictionary Parquet needs four bytes for each int8
+            # without a dictionary Parquet needs four bytes for each int8 or uint8
+            use_dictionary=any(each.dtype.itemsize == 1 for each in stored.values()),
             write_page_checksum=True,
         )
+
+
+def _listed(values: np.ndarray) -> Any:
+    """An array as a column, and a matrix as a column of lists."""
+    import pyarrow
+
+    flat = pyarrow.array(values.ravel())
+    return flat if values.ndim == 1 else pyarrow.FixedSizeListArray.from_arrays(flat, values.shape[1])
 
 
 _ROWS, _CUT = b"textcl.rows", b"textcl.cut"  # shards that were written before they were there lack them
@@ -340,7 +344,7 @@ _ROWS, _CUT = b"textcl.rows", b"textcl.cut"  # shards that were written before t
 def _marks(columns: Mapping[str, np.ndarray], made_of: str, window: Window) -> dict[bytes, bytes]:
     """The marks of a shard with these columns and, with ids that are counted in their corpus, these rows."""
     digest = hashlib.sha256()
-    for name in ("vector", "scale"):
+    for name in ("vector", "scale", "bits"):
         if name in columns:
             digest.update(f"{name} {columns[name].dtype} {columns[name].shape}\n".encode())
             digest.update(np.ascontiguousarray(columns[name]).data)
@@ -377,9 +381,25 @@ def check_finite(vectors: np.ndarray) -> None:
         )
 
 
-def stored_columns(vectors: np.ndarray, dtype: Storage) -> dict[str, np.ndarray]:
-    """The columns to store for vectors (rows, dim): `vector` and, for int8, `scale` (rows,)."""
+def stored_columns(
+    vectors: np.ndarray, dtype: Storage, compression: Compression | None = None, *, rescoring: bool = True
+) -> dict[str, np.ndarray]:
+    """The columns to store for smaller vectors.
+
+    Args:
+        vectors: The vectors, (rows, dim).
+        dtype: The data type in which they are stored.
+        compression: How bits are made; for "ubinary".
+        rescoring: Whether int8 vectors are stored beside bits.
+
+    Returns:
+        `vector` (rows, dim); for "int8" also `scale` (rows,); for "ubinary" also, or only, `bits` (rows, dim / 8).
+    """
     check_finite(vectors)
+    if dtype == "ubinary":
+        assert compression is not None
+        beside = stored_columns(vectors, "int8") if rescoring else {}
+        return {**beside, "bits": compression.bits(vectors)}
     columns = {"vector": vectors.astype(np.float32)}
     if dtype == "float16":
         with np.errstate(over="ignore"):
@@ -397,7 +417,16 @@ def stored_columns(vectors: np.ndarray, dtype: Storage) -> dict[str, np.ndarray]
 
 
 def restored(columns: dict[str, np.ndarray]) -> np.ndarray:
-    """The vectors (rows, dim) float32 of a shard's columns `vector` and `scale`."""
+    """The vectors (rows, dim) float32 of a shard's columns `vector` and `scale`.
+
+    Raises:
+        InputError: Only bits were stored.
+    """
+    if "vector" not in columns:
+        raise InputError(
+            "Only the bits of these vectors were stored (--no-rescoring), and numbers are needed here: encode the "
+            "texts without --no-rescoring to another directory."
+        )
     vectors = columns["vector"].astype(np.float32)
     return vectors * columns["scale"][:, None] if "scale" in columns else vectors
 

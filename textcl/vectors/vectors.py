@@ -1,5 +1,8 @@
 """Reading a directory of vectors: its texts, ids, columns and vectors, and the facts about how they were made."""
 
+import hashlib
+import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +14,11 @@ import torch
 from textcl.encoder import Encoder
 from textcl.errors import InputError, nearest
 from textcl.vectors.columns import OWN_ID, PREFIX, result_name
+from textcl.vectors.compress import Compression
+from textcl.vectors.compress import unit as unit
 from textcl.vectors.shards import check_shard, read_complete, read_manifest, read_shard, read_table, restored
+
+logger = logging.getLogger("textcl")
 
 TABLE = ("id", "part", "text", "vector")  # the columns of a table that are not the user's
 
@@ -35,6 +42,9 @@ class Vectors:
         prompt: The prompt that was put before or around each text; "" if there was none.
         normalized: Whether the vectors were scaled to length 1.
         dimension: The size of a vector.
+        dtype: The data type in which the vectors are stored.
+        rescoring: For "ubinary", whether int8 vectors are stored beside the bits.
+        compression: How the model's vectors became these: cut, by PCA, or not at all; and what bits are compared with.
         split: Whether long texts were split: then a row is a part of a text.
         id_column: The name of the user's column of ids; None if there is none.
         columns: The names of the user's other columns.
@@ -60,6 +70,9 @@ class Vectors:
         self.prompt: str = settings["prompt"]
         self.normalized: bool = settings["normalize"]
         self.dimension: int = self.manifest["dimension"]
+        self.dtype: str = settings["dtype"]
+        self.rescoring: bool = settings.get("rescoring", False)
+        self.compression = Compression.of(self.manifest)
         self.split: bool = settings.get("split", False)
         self.id_column: str | None = settings.get("id_column")
         self.columns: tuple[str, ...] = tuple(settings.get("columns", ()))
@@ -102,8 +115,35 @@ class Vectors:
             "`textcl encode --columns` keeps columns."
         )
 
+    @property
+    def space(self) -> str:
+        """SHA-256 of what decides what the numbers of a vector mean: the model and, if there are fewer, the dimensions.
+
+        It is the model's fingerprint if the vectors have all its dimensions. Cosines of vectors from two directories
+        mean something only if this is equal.
+        """
+        if self.compression.dimensions is None:
+            return self.fingerprint
+        fitted = {name: each for name, each in self.manifest.get("fitted", {}).items() if name != "mean"}
+        content = [self.fingerprint, self.compression.dimensions, fitted]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def bits(self) -> np.ndarray:
+        """All bits, (rows, dim / 8) uint8: 1 where a number is above the mean of the first vectors of the corpus.
+
+        Raises:
+            InputError: The vectors were not stored as bits.
+        """
+        if self.dtype != "ubinary":
+            raise InputError(f"{self.directory} holds {self.dtype} vectors and no bits; --dtype ubinary stores bits.")
+        return np.concatenate(list(self._read("bits")))
+
     def vectors(self) -> np.ndarray:
-        """All vectors, (rows, dim) float32."""
+        """All vectors, (rows, dim) float32; for "ubinary" those that are stored as int8 beside the bits.
+
+        Raises:
+            InputError: Only bits were stored.
+        """
         found, start = np.empty((len(self), self.dimension), np.float32), 0
         for rows in self._shards(["vector", "scale"]):
             values = restored(rows)
@@ -155,13 +195,20 @@ class Vectors:
     def differs_from(self, encoder: Encoder, prompt: str | None = None) -> str | None:
         """Why an encoder would not give these vectors, as a sentence; None if it would.
 
-        Vectors may still differ in whether they are scaled to length 1, see `normalized`, and by the rounding of the
-        stored data type.
+        It would not if these have fewer dimensions. Vectors may still differ in whether they are scaled to length 1,
+        see `normalized`, and by the rounding of the stored data type.
 
         Args:
             encoder: The encoder.
             prompt: The prompt of the texts; None: any.
         """
+        if self.compression.dimensions is not None:
+            how = " by PCA" if self.compression.directions is not None else ""
+            return f"{self.directory} holds vectors that were cut to {self.dimension} dimensions{how}."
+        return self.other_model(encoder, prompt)
+
+    def other_model(self, encoder: Encoder, prompt: str | None = None) -> str | None:
+        """Why an encoder would not give the vectors that these were cut from, as a sentence; None if it would."""
         pairs = [("pooling", self.pooling, encoder.pooling), ("max_length", self.max_length, encoder.max_length)]
         if prompt is not None:
             pairs.append(("prompt", self.prompt, prompt))
@@ -173,18 +220,27 @@ class Vectors:
         return None
 
     def check_whole(self, command: str) -> None:
-        """Raises an error if long texts were split.
+        """Raises an error unless there is one vector of numbers for each text; says so if there are bits too.
 
         Args:
-            command: The command that needs whole texts, such as "textcl cluster".
+            command: The command that needs them, such as "textcl cluster".
 
         Raises:
-            InputError: Rows are parts of texts.
+            InputError: Rows are parts of texts, or only bits were stored.
         """
+        if self.dtype == "ubinary" and not self.rescoring:
+            raise InputError(
+                f"{self.directory} holds only bits (--no-rescoring), and {command} needs numbers: encode the texts "
+                "without --no-rescoring to another directory."
+            )
         if self.split:
             raise InputError(
                 f"{self.directory} holds parts of long texts, and {command} needs one vector for each text: encode "
                 "them without --split-long to another directory."
+            )
+        if self.dtype == "ubinary":
+            logger.info(
+                "%s holds bits; %s takes the int8 vectors that are stored beside them.", self.directory, command
             )
 
     def _read(self, name: str) -> Iterator[np.ndarray]:
@@ -202,9 +258,3 @@ class Vectors:
         if number not in self._checked:
             check_shard(self.directory, number, self._complete)
             self._checked.add(number)
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Vectors (rows, dim) scaled to length 1, float32; those of length 0 stay as they are."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.ascontiguousarray(vectors / np.where(lengths > 0, lengths, 1), dtype=np.float32)
