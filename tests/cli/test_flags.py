@@ -110,6 +110,7 @@ VALUES = {
     "data": ["data-dir=sets"],
     "judge": ["query-log=a.txt"],
     "explore": ["id-column=key"],
+    "distill": ["batch-size=8", "learning-rate=0.1"],
 }
 POSITIONALS = {
     "train": ["simcse"],
@@ -120,6 +121,7 @@ POSITIONALS = {
     "data": ["list"],
     "judge": ["bm25", "tfidf", "--data=a.txt"],
     "explore": ["a.csv", "--output=o"],
+    "distill": ["bundled", "--data=a.txt", "--output=o", "--static=8"],
 }
 
 
@@ -188,6 +190,7 @@ MISSPELT = {
     "encode": ("--normalise", "--normalize"),
     "search": ("--topp", "--top"),
     "explore": ("--colum", "--column"),
+    "distill": ("--layer", "--layers"),
     "cluster": ("--cluster", "--clusters"),
     "map": ("--duplicate", "--duplicates"),
     "duplicates": ("--treshold", "--threshold"),

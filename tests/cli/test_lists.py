@@ -80,7 +80,7 @@ KEYS = {
     "cluster": {
         *("output", "algorithm", "texts", "estimated", "outliers", "silhouette", "stability", "clusters", "hierarchy")
     },
-    "encode, an array": {"output", "texts", "dimension", "cut"},
+    "encode, an array": {"output", "texts", "dimension", "cut", "bytes_per_vector"},
 }
 
 

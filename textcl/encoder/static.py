@@ -82,7 +82,10 @@ def load_static(folder: Path, settings: "Settings", dtype: torch.dtype) -> tuple
         content = json.loads(file.read_text(encoding="utf-8"))
         cut = content.get("truncation") or {}
         raw = Tokenizer.from_str(json.dumps({**content, "truncation": None, "padding": None}))
-    except Exception as error:  # the tokenizers library raises Exception itself
+    except Exception as error:
+        # the tokenizers library raises Exception itself; ValueError and AttributeError: no JSON, or no object
+        if type(error) is not Exception and not isinstance(error, (ValueError, AttributeError)):
+            raise
         raise InputError(f"{folder} holds no tokenizer that can be loaded: {error}") from error
     settings.max_length = int(cut.get("max_length", UNCUT))
     tokenizer = fast_tokenizer(raw)
