@@ -213,6 +213,7 @@ def test_what_makes_no_sense_is_refused(arguments: list[str], message: str, caps
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_few_dimensions_are_compared_and_no_row_is_made_twice(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     bodies = [f"{text} {TEXTS[-number]}" for number, text in enumerate(TEXTS[:240])]
     rows = [{"name": text.rsplit(" ", 1)[0], "text": body} for text, body in zip(TEXTS, bodies, strict=False)]

@@ -232,6 +232,7 @@ def comparison_folder(work: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_comparison_has_differences_with_intervals_and_the_curves_of_all_runs(comparison_folder: Path) -> None:
     page = report(comparison_folder).read_text(encoding="utf-8")
     assert "Not finished: b-seed1-00000000." in page
