@@ -116,6 +116,13 @@ def test_a_length_that_leaves_no_token_for_a_text_is_refused():
         token_ids(tokenizer, [TEXTS[0]], 2)
 
 
+def test_a_tokenizer_that_cuts_on_the_left_keeps_the_end_of_a_text_behind_a_long_prompt():
+    tokenizer = tiny_tokenizer()
+    tokenizer.truncation_side = "left"
+    text = in_prompt("the old sailor: ", tokenizer, 5)("a boat")
+    assert token_ids(tokenizer, [text], 5)[0][-3:] == tokenizer("a boat")["input_ids"][-3:]
+
+
 def test_a_prompt_that_fills_the_length_is_refused_also_one_of_megabytes():
     tokenizer = tiny_tokenizer()
     prompt = "the old sailor: "

@@ -107,9 +107,13 @@ def _without_stretch(text: str, size: int, left: bool) -> str:
 
 
 def check_room(tokenizer: PreTrainedTokenizerBase, max_length: int, prompt: str = "") -> None:
-    """Raises `InputError` if `max_length` leaves no token for a text between the special tokens and behind a prompt."""
+    """Raises `InputError` if `max_length` leaves no token for a text between the special tokens and behind a prompt.
+
+    A tokenizer that cuts on the left cuts the prompt, and keeps the end of the text.
+    """
     _check_room_for_a_token(max_length, sum(special_edges(tokenizer)))
-    if prompt and len(token_ids(tokenizer, [prompt + "a"], max_length + 1)[0]) > max_length:
+    left = tokenizer.truncation_side == "left"
+    if prompt and not left and len(token_ids(tokenizer, [prompt + "a"], max_length + 1)[0]) > max_length:
         raise InputError(
             f"The prompt {prompt[:60]!r} has so many tokens that max_length {max_length} leaves none for a text; raise "
             "max_length or use a shorter prompt."
