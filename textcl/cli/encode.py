@@ -3,7 +3,7 @@
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from textcl.cli.eval import add_model_flags
 from textcl.cli.main import Parser, within
@@ -105,6 +105,11 @@ def main(arguments: Sequence[str]) -> None:
         _write_shards(given, output, {**options, **asked})
 
 
+def column_names(given: str) -> list[str] | Literal["all"]:
+    """The columns that --columns names."""
+    return "all" if given == "all" else [name.strip() for name in given.split(",") if name.strip()]
+
+
 def _said_of_long(cut: int | None, documents: int, length: int, split: bool) -> str:
     """The sentence about texts that are longer than the model reads; empty if there are none, or none were counted."""
     if not cut:
@@ -151,8 +156,8 @@ def _write_shards(given: Namespace, output: Path, options: dict[str, Any]) -> No
     from textcl.vectors.manifest import stored_corpora
     from textcl.vectors.shards import read_complete, read_manifest, texts_cut
 
-    if "columns" in options and options["columns"] != "all":
-        options["columns"] = [name.strip() for name in options["columns"].split(",") if name.strip()]
+    if "columns" in options:
+        options["columns"] = column_names(options["columns"])
     asked = {name: getattr(given, name) for name in ("pooling", "max_length", "column", "limit")}
     encode_corpus(given.model, given.texts, output, **asked, **options)
     manifest = read_manifest(output)

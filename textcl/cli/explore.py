@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from textcl.cli.encode import column_names
 from textcl.cli.main import Parser, within
 from textcl.cli.output import add_json_flag, check_json, show
 from textcl.files import check_output
@@ -44,16 +45,13 @@ def main(arguments: Sequence[str]) -> None:
     from textcl.report.explore import explore
     from textcl.report.explored import printed_lines
 
-    columns = given.columns
-    if columns not in (None, "all"):
-        columns = [name.strip() for name in columns.split(",") if name.strip()]
     record = explore(
         given.source,
         given.output,
         given.model,
         column=given.column,
         id_column=given.id_column,
-        columns=columns,
+        columns=None if given.columns is None else column_names(given.columns),
         limit=given.limit,
         clusters=given.clusters,
         seed=given.seed,
