@@ -1,4 +1,4 @@
-"""An encoder as evaluators see it whose vectors were made smaller: fewer dimensions, or fewer bits a number."""
+"""An encoder with smaller vectors, for evaluators: fewer dimensions, or fewer bits for each number."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import numpy as np
 
 from textcl.evaluation.encoding import check_encoder, describe
 from textcl.vectors.compress import Compression, Storage
+from textcl.vectors.fitting import FITTED
 from textcl.vectors.shards import restored, stored_columns
-
-FITTED = 10_000  # texts on whose vectors mean and PCA are fitted, as in `encode_corpus`
 
 
 class Kept:
