@@ -51,8 +51,8 @@ def _said(record: Record) -> list[tuple[str | None, str]]:
     said: list[tuple[str | None, str]] = [
         (
             "groups.csv",
-            f"{_texts(groups + copies + near)} in {groups:,} groups of near-duplicates. The first text of a "
-            f"group is to keep; {copies:,} differ from it in case and spaces at most, {near:,} are near.",
+            f"{_texts(groups + copies + near)} in {groups:,} groups of near-duplicates. Keep the first text of "
+            f"each group; {copies:,} differ from it only in case and spaces, {near:,} are near it.",
         )
     ]
     if "failed" in clusters:

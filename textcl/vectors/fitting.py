@@ -54,7 +54,7 @@ def shard_vectors(
 ) -> np.ndarray:
     """The vectors of a shard, (texts, dim).
 
-    The company in which a text is encoded changes the last bits of its vector. So those rows of a shard that something
+    The other texts of a batch change the last bits of a vector. So those rows of a shard that something
     is fitted on are always encoded apart from its other rows, whether they are there already or not.
 
     Args:

@@ -278,9 +278,9 @@ class Start:
     """A static student before the regression.
 
     Attributes:
-        tokenizer: Its tokenizer.
-        table: Its vectors, (tokens, dimensions).
-        projection: The PCA from the teacher's dimensions to its own.
+        tokenizer: The student's tokenizer.
+        table: The vector of each token, (tokens, dimensions).
+        projection: The PCA from the teacher's dimensions to the student's.
         rows: The tokens of the texts.
         words: How many words became tokens.
     """
