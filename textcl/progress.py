@@ -32,6 +32,7 @@ class Progress:
         unit: The name of a unit, in the plural.
         show: False: show nothing. True: show the line of a terminal, also without one. None: as it is needed.
         start: The number of units that were done earlier.
+        counted: A function that returns the number of units done; without it, `update` counts.
         figures: A function that returns further parts of the line, such as "loss 0.01".
         at_once: Show a line even if nothing is done yet; otherwise only from the first `update` after two seconds on.
         gives_way: Whether work within this work shows its own line in place of this one.
@@ -51,6 +52,7 @@ class Progress:
         *,
         show: bool | None = None,
         start: int = 0,
+        counted: Callable[[], int] | None = None,
         figures: Callable[[], list[str]] | None = None,
         at_once: bool = False,
         gives_way: bool = False,
@@ -59,6 +61,7 @@ class Progress:
         self.title, self.total, self.unit = title, total, unit
         self.done = self._start = start
         self.gives_way = gives_way
+        self._counted = counted
         self._figures = figures or list
         self._terminal = bool(show) or sys.stderr.isatty()
         self._silent = show is False
@@ -77,6 +80,8 @@ class Progress:
         self.close()
 
     def __str__(self) -> str:
+        if self._counted is not None:
+            self.done = self._counted()
         seconds, done = time.monotonic() - self._begun, self.done - self._start
         of = f" of {self.total:,}" if self.total is not None else ""
         parts = [f"{self.done:,}{of} {self.unit}"] if self.total is not None or self.done else []

@@ -18,6 +18,7 @@ from textcl.errors import InputError
 # A text that is longer than twice this many characters is cut to a part of it before it is tokenised, see `head_of`.
 CHARACTERS, CHARACTERS_PER_TOKEN = 4096, 16
 MARGIN = 64  # this many more tokens than twice the length show that the cut was far enough behind the last token
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # what `pad` returns, and a backbone takes
 SAMPLES = ("a", "the cat", "1 2", "été", "中文", "дом")  # texts for finding out what a tokenizer does
 
 
@@ -143,7 +144,7 @@ def pad(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]]) -> di
     input_ids = torch.full(there.shape, padding_token(tokenizer))
     input_ids[there] = torch.from_numpy(np.fromiter(chain.from_iterable(rows), np.int64, int(lengths.sum())))
     tensors = {"input_ids": input_ids, "attention_mask": there.long()}
-    if "token_type_ids" in input_names(tokenizer):  # a single text has only one type
+    if "token_type_ids" in tokenizer.model_input_names:  # a single text has only one type
         tensors["token_type_ids"] = torch.zeros_like(tensors["input_ids"])
     return tensors
 
@@ -152,11 +153,6 @@ def padding_token(tokenizer: PreTrainedTokenizerBase) -> int:
     """The token for padding: the tokenizer's padding token, else its end token, else 0. The mask hides it."""
     known = (tokenizer.pad_token_id, tokenizer.eos_token_id)
     return int(next((token for token in known if token is not None), 0))
-
-
-def input_names(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The names of the tensors that a backbone takes from its tokenizer."""
-    return list(dict.fromkeys(["input_ids", "attention_mask", *tokenizer.model_input_names]))
 
 
 def vocabulary_size(tokenizer: PreTrainedTokenizerBase) -> int:

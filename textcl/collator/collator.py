@@ -22,7 +22,7 @@ from textcl.encoder.batching import row_lengths
 from textcl.environment import cache_directory
 from textcl.errors import InputError
 from textcl.texts import described
-from textcl.tokenising import input_names, pad, padding_token, token_ids
+from textcl.tokenising import INPUTS, pad, padding_token, token_ids
 from textcl.views.draws import MASKS, text_id, uniform
 from textcl.views.template import PLACE, Template, in_prompt
 from textcl.views.tokens import Draw, TokenRows
@@ -141,7 +141,7 @@ class Collator:
         if "teacher" in rows[0]:
             batch["teacher"] = torch.tensor([row["teacher"] for row in rows])
         if self.mask_probability:
-            copied = [*input_names(self.tokenizer), "prompt_lengths"]
+            copied = [*INPUTS, "prompt_lengths"]
             batch |= {f"mlm_{name}": batch[name] for name in copied if name in batch}
             batch["mlm_input_ids"], batch["mlm_labels"] = self.masked(batch)
             batch["mlm_lengths"] = row_lengths(batch)

@@ -40,7 +40,7 @@ from textcl.encoder.batching import (
 from textcl.encoder.layers import apply_layers
 from textcl.encoder.pooling import POOLINGS, Packed, Padded
 from textcl.errors import InputError
-from textcl.tokenising import input_names, pad
+from textcl.tokenising import INPUTS, pad
 from textcl.views.model_side import applied
 from textcl.views.view import View
 
@@ -71,7 +71,7 @@ def embed_rows(
         labels: The token to predict at each masked position, -100 elsewhere, (rows, length), on the CPU.
         pooled: False: no row is pooled, and the embeddings are empty, (0,).
     """
-    inputs: dict[str, Any] = {name: tokens[name] for name in input_names(encoder.tokenizer) if name in tokens}  # type: ignore[literal-required]
+    inputs: dict[str, Any] = {name: tokens[name] for name in INPUTS if name in tokens}  # type: ignore[literal-required]
     if not any(view.input_operators or view.embedding_operators for view in views):
         views = ()
     if any(view.shuffles_positions for view in views):
@@ -167,36 +167,42 @@ def embed_slice(
             given = dict(inputs)
             if plain and padding == 0:  # so that the backbone does not look for padding
                 del given["attention_mask"]
-        output = encoder.backbone(**given, output_hidden_states=_reads_layers(encoder))
-    _check_output(encoder, output, given["input_ids"].shape)
+        layers = POOLINGS[encoder.pooling].layers != "last" or encoder.layer_weights is not None
+        output = encoder.backbone(**given, output_hidden_states=layers)
+    hidden = _hidden_states(encoder, output, given["input_ids"].shape, layers)
     if not pooled:
         return output[0].new_empty(0), output
     ids, mask = given["input_ids"], inputs["attention_mask"]
-    vectors = _pool(encoder, output, ids, mask, given["packed_from"] if packed else None, prompts)
+    vectors = _pool(encoder, hidden, ids, mask, given["packed_from"] if packed else None, prompts)
     if empty.any():
         vectors = vectors.masked_fill(to_device(empty, encoder.device)[:, None], 0)
     return vectors, output
 
 
 def _pool(
-    encoder: "Encoder", output: Any, ids: Tensor, mask: Tensor, packed_from: Tensor | None, prompts: Tensor | None
+    encoder: "Encoder",
+    hidden: list[Tensor],
+    ids: Tensor,
+    mask: Tensor,
+    packed_from: Tensor | None,
+    prompts: Tensor | None,
 ) -> Tensor:
-    """The embeddings (rows, dim) from the backbone's output.
+    """The embeddings (rows, dim) from the backbone's hidden states.
 
     Args:
         encoder: The encoder whose pooling, head and projection are used.
-        output: The backbone's output for padded or packed rows.
+        hidden: The hidden states that the pooling reads, for padded or packed rows.
         ids: The tokens that the backbone was given, (rows, length), or packed (1, tokens).
         mask: 1 where the padded rows have a token, else 0, (rows, length).
         packed_from: If rows are packed, the position of each token in the padded rows, (tokens,).
         prompts: Number of leading tokens of each row that are not pooled, (rows,); None: all tokens are pooled.
     """
     pooling = POOLINGS[encoder.pooling]
-    hidden = [*output.hidden_states[:-1], output.last_hidden_state] if _reads_layers(encoder) else [output[0]]
     if encoder.layer_weights is not None:
         weighted = zip(encoder.layer_weights, hidden, strict=True)
         hidden = [sum((weight * layer for weight, layer in weighted)) / encoder.layer_weights.sum()]
-    hidden = [apply_layers(encoder.token_layers, layer) for layer in hidden]
+    if encoder.token_layers:
+        hidden = [apply_layers(encoder.token_layers, layer) for layer in hidden]
     skip = None if prompts is None else torch.arange(mask.shape[1], device=mask.device) < prompts[:, None]
     if packed_from is None:
         weights = mask if skip is None else mask * ~skip
@@ -227,16 +233,15 @@ def behind_pooling(encoder: "Encoder", vectors: Tensor) -> Tensor:
     if encoder.projection is not None:
         with torch.autocast(encoder.device.type, enabled=False):  # small directions of a whitening need full precision
             vectors = encoder.projection(vectors)
-    return apply_layers(encoder.layers, vectors)
+    return apply_layers(encoder.layers, vectors) if encoder.layers else vectors
 
 
-def _reads_layers(encoder: "Encoder") -> bool:
-    """Whether the pooling reads other layers than the last."""
-    return POOLINGS[encoder.pooling].layers != "last" or encoder.layer_weights is not None
+def _hidden_states(encoder: "Encoder", output: Any, shape: torch.Size, layers: bool) -> list[Tensor]:
+    """The backbone's hidden states: the last one or, with `layers`, all.
 
-
-def _check_output(encoder: "Encoder", output: Any, shape: torch.Size) -> None:
-    """Raises `InputError` if the backbone has not returned a vector for each token in each layer that is pooled."""
+    Raises:
+        InputError: If the backbone has not returned a vector for each token in each of them.
+    """
     name, last = f"{encoder.name} ({type(encoder.backbone).__name__})", output[0]
     size = (*shape, encoder.backbone.config.hidden_size)
     if not isinstance(last, Tensor) or last.shape != size:
@@ -245,11 +250,14 @@ def _check_output(encoder: "Encoder", output: Any, shape: torch.Size) -> None:
             f"{name} cannot be used as an encoder: for tokens of shape {tuple(shape)} it returns {found} in place of "
             f"one vector for each token, {size}."
         )
-    if _reads_layers(encoder) and getattr(output, "hidden_states", None) is None:
+    if not layers:
+        return [last]
+    if getattr(output, "hidden_states", None) is None:
         raise InputError(
             f"Pooling {encoder.pooling} needs the vectors of several layers, which {name} does not return. Choose a "
             "pooling of the last layer, such as mean."
         )
+    return [*output.hidden_states[:-1], output.last_hidden_state]
 
 
 def takes_packed_rows(encoder: "Encoder") -> bool:

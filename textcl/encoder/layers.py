@@ -108,8 +108,6 @@ def with_first_dimensions(encoder: "Encoder", count: int) -> "Encoder":
 
 def apply_layers(layers: nn.ModuleList, vectors: Tensor) -> Tensor:
     """Vectors (…, dim) behind the layers, in float32 or wider, whatever the autocast."""
-    if not layers:
-        return vectors
     with torch.autocast(vectors.device.type, enabled=False):
         vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
         for layer in layers:

@@ -19,7 +19,7 @@ from textcl.data.transfer import Examples
 from textcl.encoder import Encoder
 from textcl.losses.classification import classification
 from textcl.progress import Progress
-from textcl.tokenising import input_names, padding_token
+from textcl.tokenising import INPUTS, padding_token
 
 EPOCHS, BATCH, WARM_UP, WEIGHT_DECAY = 3, 32, 0.1, 0.01
 _BATCH_SCORED = 64
@@ -143,7 +143,7 @@ def _rows(encoder: Encoder, max_length: int, regression: bool, examples: Example
     """
     texts = (examples.first, examples.second or None)
     found = encoder.tokenizer(*texts, truncation=True, max_length=max_length, padding=False)
-    names = [name for name in input_names(encoder.tokenizer) if name in found and name != "attention_mask"]
+    names = [name for name in INPUTS if name in found and name != "attention_mask"]
     labels = map(float, examples.labels) if regression else examples.labels
     return [{**{name: found[name][row] for name in names}, "labels": label} for row, label in enumerate(labels)]
 

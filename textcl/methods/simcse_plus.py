@@ -26,7 +26,7 @@ from textcl.modules.info_nce import InfoNCE
 from textcl.modules.queue import Queue
 from textcl.modules.target import Target
 from textcl.ranges import NotNegative, Positive, Share, ZeroOrMore, checked
-from textcl.tokenising import input_names
+from textcl.tokenising import INPUTS
 from textcl.views.model_side import template_alone
 from textcl.views.template import Template
 from textcl.views.view import View
@@ -337,7 +337,7 @@ class SimCSEPlus(Method):
         example[which] = torch.arange(len(which))
         rows = to_device(torch.cat([torch.arange(len(which)), example]), self.encoder.device)
         read: dict[str, Any] = dict(batch)
-        both = {name: read[name][rows] for name in input_names(self.encoder.tokenizer) if name in read}
+        both = {name: read[name][rows] for name in INPUTS if name in read}
         both["view"] = torch.cat([view, view[example] + len(self.views)])
         both["lengths"] = torch.cat([lengths, lengths[example]])
         embeddings, biases = embed(both, views=[*self.views, *alone]).tensor_split([len(which)])

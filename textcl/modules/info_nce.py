@@ -154,7 +154,7 @@ class InfoNCE(nn.Module):
             )
         if pairs is None:
             pairs = text_id is not None and len(text_id) > batch
-        query_ids, key_ids, hard_ids = self._ids(text_id, batch)
+        query_ids, key_ids, hard_ids = (None, None, None) if text_id is None else self._ids(text_id, batch)
         all_query_ids, all_key_ids, all_hard_ids = (
             None if ids is None else distributed.gather(ids, counts) for ids in (query_ids, key_ids, hard_ids)
         )
@@ -171,44 +171,38 @@ class InfoNCE(nn.Module):
         if self.topology == "nt_xent":
             all_queries = distributed.gather(queries, counts)
             settings |= {"first_ids": all_query_ids, "second_ids": all_key_ids, "pairs": pairs}
-            total = nt_xent(queries, keys, all_queries, all_keys, **settings)
-            return self._reduce(total, 2 * batch)
+            total, rows = nt_xent(queries, keys, all_queries, all_keys, **settings), 2 * columns
+        else:
+            total = info_nce(
+                queries,
+                all_keys,
+                hard_negatives=None if hard_negatives is None else distributed.gather(hard_negatives, counts),
+                hard_negative_log_weight=self.hard_negative_log_weight,
+                extra_negatives=extra_negatives,
+                query_ids=query_ids,
+                key_ids=all_key_ids,
+                hard_negative_ids=all_hard_ids,
+                all_query_ids=all_query_ids if pairs else None,
+                keys_are_negatives=self.keys_are_negatives,
+                **settings,
+            )
+            if self.symmetric:
+                all_queries = distributed.gather(queries, counts)
+                settings |= {"query_ids": key_ids, "key_ids": all_query_ids}
+                back = info_nce(keys, all_queries, all_query_ids=all_key_ids if pairs else None, **settings)
+                total = (total + back) / 2
+            rows = columns
+        total = total * distributed.world_size()  # DDP averages over the ranks: this makes it the sum of all rows
+        return total if self.reduction == "sum" else total / max(1, rows)
 
-        total = info_nce(
-            queries,
-            all_keys,
-            hard_negatives=None if hard_negatives is None else distributed.gather(hard_negatives, counts),
-            hard_negative_log_weight=self.hard_negative_log_weight,
-            extra_negatives=extra_negatives,
-            query_ids=query_ids,
-            key_ids=all_key_ids,
-            hard_negative_ids=all_hard_ids,
-            all_query_ids=all_query_ids if pairs else None,
-            keys_are_negatives=self.keys_are_negatives,
-            **settings,
-        )
-        if self.symmetric:
-            all_queries = distributed.gather(queries, counts)
-            settings |= {"query_ids": key_ids, "key_ids": all_query_ids}
-            back = info_nce(keys, all_queries, all_query_ids=all_key_ids if pairs else None, **settings)
-            total = (total + back) / 2
-        return self._reduce(total, batch)
-
-    def _ids(self, text_id: Tensor | None, batch: int) -> tuple[Tensor, Tensor, Tensor] | tuple[None, None, None]:
+    def _ids(self, text_id: Tensor, batch: int) -> tuple[Tensor, Tensor, Tensor]:
         """The ids of queries, keys and hard negatives.
 
         Missing ids are filled with ``NO_ID``, because all ranks must gather the same tensors.
         """
-        if text_id is None:
-            return None, None, None
         blocks = list(text_id.split(batch)) if batch else [text_id]
         unknown = torch.full_like(blocks[0], NO_ID)
         return blocks[0], blocks[min(1, len(blocks) - 1)], blocks[2] if len(blocks) > 2 else unknown
-
-    def _reduce(self, total: Tensor, rows: int) -> Tensor:
-        if self.reduction == "mean":
-            return distributed.mean(total, rows)
-        return total * distributed.world_size()  # DDP averages over the ranks: this makes it the sum of all rows
 
     def _check(
         self,

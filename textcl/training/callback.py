@@ -24,6 +24,7 @@ from textcl.seals import differs, read_sealed, seal, write_sealed
 
 logger = logging.getLogger("textcl")
 
+LOOK_EVERY = 4  # steps between two looks at the memory of the process
 COMPLETE = "complete.json"
 SEAL = "seal.json"  # in `best/`, of all its files
 BEST_FILE = re.compile(rf"best\.json|{re.escape(SEAL)}|method\.safetensors|encoder/({MODEL_FILE.pattern})")
@@ -87,7 +88,8 @@ class MethodCallback(TrainerCallback):
             kwargs["model"].after_optimizer_step(state.global_step, state.max_steps, self._keys)
             for module in self._learned:
                 module.after_optimizer_step()
-        self._memory.look()
+        if state.global_step % LOOK_EVERY == 0:
+            self._memory.look()
         self._keys.clear()
 
     def on_train_end(

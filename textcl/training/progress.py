@@ -3,7 +3,6 @@
 from typing import Any
 
 from torch import Tensor
-from torch.utils.hooks import RemovableHandle
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from textcl.progress import Progress
@@ -12,12 +11,15 @@ ENTRIES = 20  # how many entries the log of a run has, unless --logging-steps is
 
 
 class ProgressCallback(TrainerCallback):
-    """Shows the progress of a run in place of transformers' bar and dictionaries, and sets the steps of its log."""
+    """Shows the progress of a run in place of transformers' bar and dictionaries, and sets the steps of its log.
+
+    Attributes:
+        loss: The last loss; the trainer sets it.
+    """
 
     def __init__(self) -> None:
+        self.loss: Tensor | None = None
         self._progress: Progress | None = None
-        self._handle: RemovableHandle | None = None
-        self._loss: Tensor | None = None
         self._score = ""
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -26,20 +28,16 @@ class ProgressCallback(TrainerCallback):
             args.logging_steps = state.logging_steps = max(1, state.max_steps // ENTRIES)
         if not state.is_world_process_zero:
             return
-        self._handle = kwargs["model"].register_forward_hook(self._keep_loss)
         self._progress = Progress(
             "Training",
             state.max_steps,
             "steps",
             show=False if args.shows_no_progress else None,
             start=state.global_step,
+            counted=lambda: state.global_step,
             figures=self._figures,
             at_once=True,
         )
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if self._progress is not None:
-            self._progress.done = state.global_step
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         name, score = next(iter(kwargs["metrics"].items()))
@@ -55,15 +53,8 @@ class ProgressCallback(TrainerCallback):
         if self._progress is not None:
             self._progress.close()
             self._progress = None
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
-
-    def _keep_loss(self, method: Any, inputs: Any, outputs: Any) -> None:
-        if method.training:
-            self._loss = outputs["loss"].detach()
 
     def _figures(self) -> list[str]:
         """Reading a loss on a GPU waits for it, which every 15 seconds costs nothing."""
-        loss = [] if self._loss is None else [f"loss {self._loss.item():.4g}"]
+        loss = [] if self.loss is None else [f"loss {self.loss.item():.4g}"]
         return loss + ([self._score] if self._score else [])

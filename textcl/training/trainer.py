@@ -19,7 +19,7 @@ from transformers import PrinterCallback, Trainer
 from transformers import ProgressCallback as BarCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
-from textcl.collator.batch import rows_of_view
+from textcl.collator.batch import where_views_are
 from textcl.data.training import as_training_rows
 from textcl.device import out_of_memory
 from textcl.errors import DiskFull, InputError
@@ -243,7 +243,8 @@ class ContrastiveTrainer(Trainer):
 
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
         self._look_at_loss()
-        self._look_at_first_losses()
+        if self.state.global_step == FIRST_STEPS:
+            self._look_at_first_losses()
         duplicates = self._duplicates.clone()
         try:
             loss = super().training_step(model, inputs, *args, **kwargs)
@@ -316,10 +317,11 @@ class ContrastiveTrainer(Trainer):
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         outputs = model(**inputs)
+        self._progress.loss = outputs["loss"].detach()
         if self._first_losses is not None and self.state.global_step < FIRST_STEPS:
             self._first_losses.append(outputs.get("contrastive", outputs["loss"]).detach())
         with torch.no_grad():
-            ids = rows_of_view(inputs, 0)["text_id"].sort().values
+            ids = inputs["text_id"][where_views_are(inputs)[0]].sort().values
             self._duplicates += (ids[1:] == ids[:-1]).sum()
         self._seen = {name: value.detach() for name, value in outputs.items() if name not in ("loss", "keys")}
         self._seen |= {"view": inputs["view"], "group": inputs["group"]}
