@@ -17,14 +17,17 @@ from textcl.data import load_texts, load_triplets
 from textcl.errors import InputError
 
 TEXTS = ["A first sentence.", 'He said "no", and left.', "Größe, naïveté, 東京", "A\ttab inside is for csv only"]
+COMPRESS = {
+    ".gz": gzip.compress,
+    ".xz": lzma.compress,
+    ".zst": lambda content: pyarrow.compress(content, codec="zstd", asbytes=True),
+}
 SAMPLES = REPOSITORY / "senteval_data" / "samples"
 
 
 def write(path: Path, content: str | bytes) -> Path:
     data = content.encode() if isinstance(content, str) else content
-    opener = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix, open)
-    with opener(path, "wb") as handle:
-        handle.write(data)
+    path.write_bytes(COMPRESS.get(path.suffix, bytes)(data))
     return path
 
 
@@ -32,7 +35,7 @@ def as_csv(texts: list[str], header: str = "text") -> str:
     return "".join([f"id,{header}\n", *(f'{i},"{t.replace(chr(34), chr(34) * 2)}"\n' for i, t in enumerate(texts))])
 
 
-@pytest.mark.parametrize("compression", ["", ".gz", ".xz"])
+@pytest.mark.parametrize("compression", ["", *COMPRESS])
 @pytest.mark.parametrize("kind", ["txt", "csv", "tsv", "jsonl", "parquet"])
 def test_every_format_reads_back_what_was_written(tmp_path: Path, kind: str, compression: str) -> None:
     texts = TEXTS[:3] if kind == "tsv" else TEXTS
@@ -144,9 +147,9 @@ def test_missing_file_names_the_nearest(tmp_path: Path) -> None:
 
 
 def test_a_cut_archive_is_named_as_such(tmp_path: Path) -> None:
-    for opener, suffix in ((gzip.compress, "gz"), (lzma.compress, "xz")):
-        whole = opener("\n".join(f"sentence number {i}" for i in range(5000)).encode())
-        path = tmp_path / f"cut.txt.{suffix}"
+    for suffix, compress in COMPRESS.items():
+        whole = compress("\n".join(f"sentence number {i}" for i in range(5000)).encode())
+        path = tmp_path / f"cut.txt{suffix}"
         path.write_bytes(whole[: len(whole) // 2])
         with pytest.raises(InputError, match="cannot be decompressed"):
             load_texts(path)

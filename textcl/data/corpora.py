@@ -28,10 +28,10 @@ def load_texts(source: Any, *, column: str | None = None, limit: int | None = No
     Blank texts are dropped. Duplicates and texts over 100,000 characters are kept. A warning gives the number of each.
 
     Args:
-        source: A path (.txt has one text per line; .csv, .tsv, .jsonl and .parquet have columns; each also as .gz or
-            .xz), a `datasets.Dataset` or stream, a pandas DataFrame or Series, a numpy array, or a list or generator of
-            strings or of dicts. In a .tsv a quotation mark is an ordinary character. A transform of a dataset is
-            applied.
+        source: A path (.txt has one text per line; .csv, .tsv, .jsonl and .parquet have columns; each also as .gz,
+            .xz or .zst), a `datasets.Dataset` or stream, a pandas DataFrame or Series, a numpy array, or a list or
+            generator of strings or of dicts. In a .tsv a quotation mark is an ordinary character. A transform of a
+            dataset is applied.
         column: The column to read; default: "text", else "sentence", else the only column.
         limit: Read at most this many texts.
         at_least: The number of texts that are needed; training compares texts and needs two.

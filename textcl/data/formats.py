@@ -1,4 +1,4 @@
-"""Reading txt, csv, tsv, jsonl and parquet files, plain or as .gz or .xz.
+"""Reading txt, csv, tsv, jsonl and parquet files, plain or as .gz, .xz or .zst.
 
 Only a line feed ends a line. `str.splitlines` would also split at \\x85 and \\u2028, which occur inside sentences of
 real corpora; the lines of two parallel files would then no longer match.
@@ -26,14 +26,21 @@ from textcl.errors import InputError
 if TYPE_CHECKING:
     import os
 
-_COMPRESSED: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
+
+def _open_zst(raw: io.BufferedIOBase, mode: str) -> Any:
+    import pyarrow
+
+    return pyarrow.CompressedInputStream(pyarrow.PythonFile(raw, mode[0]), "zstd")
+
+
+_COMPRESSED: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".zst": _open_zst}
 
 _FORMATS = (".txt", ".csv", ".tsv", ".jsonl", ".parquet")
 
 LONGEST_LINE = 1 << 28  # bytes; a longer line is not a text, and reading it could exhaust the memory
 _CSV_LIMIT = threading.Lock()  # the limit of a cell is one for all readers of the csv module
 
-LARGEST_PARQUET = 1 << 32  # bytes of a decompressed .parquet.gz or .parquet.xz, all of which are in memory
+LARGEST_PARQUET = 1 << 32  # bytes of a decompressed .parquet.gz (.xz, .zst), all of which are in memory
 
 
 class ReadFile:
@@ -94,7 +101,7 @@ def check_file(path: Path) -> None:
 
 
 def read_lines(path: str | os.PathLike[str] | ReadFile, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
-    """Yields (line number from 1, line without its end) of a text file, plain or as .gz or .xz.
+    """Yields (line number from 1, line without its end) of a text file, plain or as .gz, .xz or .zst.
 
     Raises:
         InputError: The file is missing, or a line is not valid in `encoding`, holds a NUL byte, or is longer than
@@ -140,7 +147,7 @@ def _checked_beginning(raw: bytes, path: Path | ReadFile, *, whole: bool) -> byt
 
 @contextmanager
 def open_file(path: Path | ReadFile) -> Iterator[io.BufferedReader]:
-    """Opens `path` to read bytes, decompressed if its last suffix is .gz or .xz."""
+    """Opens `path` to read bytes, decompressed if its last suffix is .gz, .xz or .zst."""
     if isinstance(path, Path):
         check_file(path)
     opener = _COMPRESSED.get(path.suffix.lower())
@@ -148,7 +155,9 @@ def open_file(path: Path | ReadFile) -> Iterator[io.BufferedReader]:
         raw = path.open("rb") if isinstance(path, Path) else io.BytesIO(path.content)
         with raw, opener(raw, "rb") if opener else raw as handle, io.BufferedReader(handle, 1 << 16) as buffered:
             yield buffered
-    except (gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError) as error:
+    except (gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
+        if opener is None or getattr(error, "errno", None) is not None:
+            raise  # of the disk; the error of a damaged .zst has no number
         raise InputError(
             f"{path} cannot be decompressed: {error}. It is damaged or was downloaded only in part."
         ) from None
@@ -169,7 +178,7 @@ def format_of(path: Path | ReadFile) -> str:
             check_file(path)  # a pipe often has no suffix, and that is not why it cannot be read
         raise InputError(
             f"{path} has {f'the suffix {suffix!r}' if suffix else 'no suffix'}; textcl reads {', '.join(_FORMATS)}, "
-            "each also as .gz or .xz."
+            "each also as .gz, .xz or .zst."
         )
     return suffix
 

@@ -112,7 +112,7 @@ class Collection:
 def read_collection(
     queries: str | os.PathLike[str], documents: str | os.PathLike[str], relevance: str | os.PathLike[str]
 ) -> Collection:
-    """Reads three files (.csv, .tsv, .jsonl or .parquet, each also as .gz or .xz).
+    """Reads three files (.csv, .tsv, .jsonl or .parquet, each also as .gz, .xz or .zst).
 
     Args:
         queries: A file with the columns "id" (or "_id") and "text".

@@ -76,7 +76,7 @@ class STSBenchmark(STSSuite):
 
 
 class LabelledPairs:
-    """A user's own scored pairs: a .tsv or .csv file (also as .gz or .xz) with three columns: text, text, score.
+    """A user's own scored pairs: a .tsv or .csv file (also as .gz, .xz or .zst) with three columns: text, text, score.
 
     A first row whose third cell is not a number is a header and is skipped.
 
@@ -95,7 +95,7 @@ class LabelledPairs:
         suffixes = [suffix.lower() for suffix in file.suffixes if suffix.lower() not in (".gz", ".xz")]
         if not suffixes or suffixes[-1] not in (".tsv", ".csv"):
             raise InputError(
-                f"{file} is not a .tsv or .csv file (or .gz or .xz of one); give labelled pairs as one of these."
+                f"{file} is not a .tsv or .csv file (or .gz, .xz or .zst of one); give labelled pairs as one of these."
             )
         subset = Subset(file.name, [], [], [])
         for row, (number, cells) in enumerate(csv_records(file, tabs=suffixes[-1] == ".tsv")):
