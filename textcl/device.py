@@ -30,7 +30,7 @@ def has_bf16() -> bool:
 def bf16_if_there(wanted: bool) -> bool:
     """Whether to compute in bfloat16: if it is wanted and the machine has it. Logs a warning if it does not."""
     if wanted and not has_bf16():
-        logger.warning("This machine has no bfloat16; encoding continues in float32.")
+        logger.warning("This machine has no bfloat16, and emulating it is many times slower; float32 is used.")
         return False
     return wanted
 

@@ -94,6 +94,14 @@ def test_the_plain_trainer_trains_to_the_same_weights(directory, tmp_path):
     assert_equal(weights(ours), weights(theirs))
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_bfloat16_is_not_emulated(there, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("textcl.device.has_bf16", lambda: there)
+    assert arguments(tmp_path, bf16=True).bf16 == there
+    assert ("float32 is used" in caplog.text) != there
+    assert not arguments(tmp_path, bf16=False).bf16
+
+
 def test_training_learns_and_logs_the_geometry(directory, tmp_path):
     method = method_of(directory)
     ContrastiveTrainer(method, arguments(tmp_path / "run", bf16=False), CORPUS).train()
