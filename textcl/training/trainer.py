@@ -35,6 +35,7 @@ from textcl.training.callback import (
     COMPLETE,
     SEAL,
     MethodCallback,
+    apart,
     fault_of,
     newest_complete_checkpoint,
     remove_old_checkpoints,
@@ -298,6 +299,9 @@ class ContrastiveTrainer(Trainer):
                 )
             self._first_losses = None
 
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, apart(self.method) if state_dict is None else state_dict)
+
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         self._look_at_loss()
         # transformers would count, and remove, every folder whose name begins with "checkpoint-"
@@ -404,7 +408,7 @@ class ContrastiveTrainer(Trainer):
         best = {"metric": metric, "score": score, "step": self.state.global_step}
         with atomic_directory(self.run_directory / "best", BEST_FILE) as folder:
             self.method.export(folder / "encoder")
-            save_file(self.method.state_dict(), folder / "method.safetensors")
+            save_file(apart(self.method), folder / "method.safetensors")
             write_json(folder / "best.json", best)
             write_sealed(folder / SEAL, {"files": seal(folder)})
 
