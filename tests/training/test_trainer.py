@@ -287,6 +287,18 @@ def test_a_fresh_trainer_resumes_to_the_same_bits(directory, uninterrupted, tmp_
     assert_equal(weights(resumed.method), weights(uninterrupted.method))
 
 
+def test_resumed_at_its_last_step_it_makes_no_further_one(directory, tmp_path):
+    """As a run that was killed while its encoder was exported. The epoch has more steps than these."""
+    options = {"max_steps": 4, "num_train_epochs": 1}
+    whole = method_of(directory)
+    ContrastiveTrainer(whole, arguments(tmp_path / "run", **options), CORPUS).train()
+    resumed = method_of(directory)
+    again = ContrastiveTrainer(resumed, arguments(tmp_path / "run", **options), CORPUS)
+    again.train(resume_from_checkpoint=True)
+    assert again.state.global_step == 4
+    assert_equal(weights(resumed), weights(whole))
+
+
 @pytest.mark.parametrize("kind", ["T5Encoder", "Bart"])
 def test_a_backbone_that_names_one_tensor_twice_is_kept_and_resumed(tmp_path, kind):
     """T5 and BART have one table of word vectors under several names, which safetensors refuses to write."""

@@ -28,8 +28,7 @@ from textcl.files import atomic_directory, content_hash, disk_full, write_json
 from textcl.methods import Method
 from textcl.modules import InfoNCE
 from textcl.seals import differs, read_sealed, seal, write_sealed
-from textcl.texts import described
-from textcl.training.arguments import ContrastiveTrainingArguments
+from textcl.training.arguments import ContrastiveTrainingArguments, check_kinds
 from textcl.training.callback import (
     BEST_FILE,
     COMPLETE,
@@ -115,8 +114,7 @@ class ContrastiveTrainer(Trainer):
         callbacks: Sequence[Any] = (),
         **options: Any,
     ) -> None:
-        if not isinstance(args, ContrastiveTrainingArguments):
-            raise InputError(f"args must be ContrastiveTrainingArguments, not {described(args)}.")
+        check_kinds(model, args, evaluators)
         if options.pop("eval_dataset", None) is not None:
             raise InputError("There is no eval_dataset: scores come from evaluators, see textcl.evaluation.")
         if args.n_gpu > 1:
@@ -146,9 +144,8 @@ class ContrastiveTrainer(Trainer):
         with args.main_process_first(desc="tokenising"):
             train_dataset = own_collator.tokenized(train_dataset)
         if args.dataloader_num_workers:
-            os.environ.setdefault(
-                "TOKENIZERS_PARALLELISM", "false"
-            )  # else tokenizers warns whenever a worker is forked
+            # else tokenizers warns whenever a worker is forked
+            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         collator = options.pop("data_collator", None) or own_collator
         rows = min(args.train_batch_size, len(train_dataset))
         collator([train_dataset[row] for row in range(rows)])  # raises errors about the data before anything is written
@@ -241,6 +238,12 @@ class ContrastiveTrainer(Trainer):
         self.selection = selected
         if selected.untouched:
             logger.warning("Training did not help: %s", selected.sentence())
+
+    def _run_epoch(self, *args: Any, **options: Any) -> None:
+        if 0 < self.args.max_steps <= self.state.global_step:  # transformers would make a step before it stops
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **options)
 
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
         self._look_at_loss()
