@@ -133,4 +133,4 @@ def described(value: Any) -> str:
     if is_missing(value):
         return "None" if value is None else "a missing value (nan)"
     kind = type(value).__name__
-    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+    return f"{'an' if kind[0] in 'aeiouAEIO' else 'a'} {kind}"

@@ -215,6 +215,17 @@ def test_a_trainer_refuses_other_arguments(method: SimCSE, tmp_path: Path) -> No
         ContrastiveTrainer(method, TrainingArguments(str(tmp_path), use_cpu=True), rows())  # type: ignore[arg-type]
     with pytest.raises(InputError, match="There is no eval_dataset: scores come from evaluators"):
         ContrastiveTrainer(method, arguments(tmp_path), rows(), eval_dataset=rows())
+    wrong: list[tuple[Any, Any, str]] = [
+        (method.encoder, [], "model must be a method, such as .*, not an Encoder"),
+        (method, "stsb", "evaluators must be a list of evaluators, not a str"),
+        (method, ["stsb"], "An evaluator must be callable and have a name, and a str is not one"),
+        (method, [lambda encoder: 3.0], "and a function is not one"),
+    ]
+    for model, evaluators, message in wrong:
+        with pytest.raises(InputError, match=message):
+            ContrastiveTrainer(model, arguments(tmp_path), rows(), evaluators=evaluators)
+    with pytest.raises(InputError, match="A method needs an Encoder, not a str"):
+        SimCSE("bundled")  # type: ignore[arg-type]
 
 
 def test_an_evaluator_without_a_score_is_named(method: SimCSE, tmp_path: Path) -> None:

@@ -207,6 +207,14 @@ def test_triplets_refuse_what_has_no_such_columns(tmp_path: Path) -> None:
         load_triplets(tmp_path / "a.csv", columns=("sent0",))
 
 
+@pytest.mark.parametrize("columns", [("text", "negative"), ("text", "negative", "positive")])
+def test_negatives_are_not_read_as_positives(tmp_path: Path, columns: tuple[str, ...]) -> None:
+    write(tmp_path / "a.csv", "text,positive,negative\na,b,c\ne,f,g\n")
+    with pytest.raises(InputError, match="in the order text, positive, hard negative, not " + ", ".join(columns)):
+        load_triplets(tmp_path / "a.csv", columns=columns)
+    assert load_triplets(tmp_path / "a.csv", columns=("text", "positive", "negative"))["negative"] == ["c", "g"]
+
+
 def test_the_samples_are_readable() -> None:
     assert len(load_texts(SAMPLES / "sentences.txt")) == 24
     assert load_triplets(SAMPLES / "triplets.csv")[2]["text"] == "The library closes at eight, except on Sundays."

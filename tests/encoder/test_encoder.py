@@ -242,6 +242,9 @@ def test_dropout_is_set_on_every_architecture(tmp_path):
 def test_refusals_say_what_to_do(bert, tmp_path):
     with pytest.raises(InputError, match="Did you mean 'mean'"):
         Encoder.from_pretrained(bert, pooling="meen")
+    for size in (0, -3):
+        with pytest.raises(InputError, match=f"batch_size must be a whole number of at least 1, not {size}"):
+            Encoder.from_pretrained(bert).encode(["a"], batch_size=size)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="is not a model"):
         Encoder.from_pretrained(tmp_path / "empty")

@@ -96,6 +96,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no vocabulary": (remove("tokenizer.json"), "holds no tokenizer"),
     "tokenizer is cut": (cut("tokenizer.json"), "holds no tokenizer"),
     "tokenizer is of another kind": (write("tokenizer.json", '{"model": 3}'), "holds no tokenizer"),
+    "no number as length": (put("tokenizer_config.json", model_max_length="long"), "model_max_length must be a finite"),
     "tokenizer is deep": (write("tokenizer.json", DEEP), "holds no tokenizer"),
 }
 
@@ -143,10 +144,15 @@ EXPORT_DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
         "names the folder",
     ),
     "pooling is cut": (cut("1_Pooling/config.json"), "config.json cannot be read"),
+    "pooling is not named": (remove("1_Pooling/config.json"), "1_Pooling holds no config.json"),
     "dense is cut": (cut("2_Dense/model.safetensors"), "model.safetensors cannot be read"),
     "dense lacks a size": (write("2_Dense/config.json", "{}"), "lacks the key in_features"),
     "prompts are numbers": (put("config_sentence_transformers.json", prompts=[1]), "prompts must be an object"),
     "default prompt is a list": (put("config_sentence_transformers.json", default_prompt_name=["q"]), "a string"),
+    "default prompt is missing": (
+        put("config_sentence_transformers.json", prompts={"query": "q: "}, default_prompt_name="document"),
+        "default_prompt_name: document, which is not among its prompts",
+    ),
     "requirements are a list": (put("config_sentence_transformers.json", requirements=["x"]), "an object of versions"),
     "requirements are no version": (
         put("config_sentence_transformers.json", requirements={"transformers": "new"}),

@@ -10,7 +10,7 @@ import torch
 import transformers
 from support.tiny import TEXTS, tiny_encoder_directory, tiny_tokenizer
 from tokenizers import Tokenizer, models
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, ViTConfig, ViTModel
 
 from textcl import Encoder
 from textcl.encoder import attention, probe
@@ -53,6 +53,13 @@ def directory(path: Path, family: str, tokenizer: PreTrainedTokenizerFast | None
     getattr(transformers, f"{name}Model")(config(**sizes)).save_pretrained(path)
     tokenizer.save_pretrained(path)
     return str(path)
+
+
+def test_a_model_of_images_is_refused_by_its_class(tmp_path):
+    ViTModel(ViTConfig(**SMALL)).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"\(ViTModel\) cannot be used as an encoder"):
+        Encoder.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("family", ["T5", "T5Encoder", "MT5", "UMT5", "LongT5"])

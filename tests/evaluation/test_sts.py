@@ -300,6 +300,12 @@ def test_evaluate_refuses_with_a_sentence(evaluation_sets: Path, tmp_path: Path)
         STSBenchmark("deev", evaluation_sets)
 
 
+def test_labelled_pairs_are_a_file() -> None:
+    for given in (None, [("a cat", "a kitten", 5.0)]):
+        with pytest.raises(InputError, match=r"takes the path of a \.tsv or \.csv file, not (None|a list)"):
+            LabelledPairs(given)  # type: ignore[arg-type]
+
+
 def test_labelled_pairs(tmp_path: Path) -> None:
     rows = [
         (a, b, s)

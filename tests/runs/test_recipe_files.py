@@ -41,6 +41,8 @@ REFUSED = {
     "a key that stands twice": ("seed: 1\nmethod: simcse\nseed: 2\n", "line 3.*'seed' stands twice"),
     "a key in both spellings": ("max-length: 3\nmax_length: 4\n", "names a flag twice"),
     "a key of options that stands twice": ("lr_scheduler_kwargs:\n  a: 1\n  a: 2\n", "line 3.*'a' stands twice"),
+    "a key that is a list": ("? [seed]\n: 3\n", "line 1.*a key must be a word"),
+    "a key that is a mapping": ("? {seed: 3}\n: 3\n", "line 1.*a key must be a word"),
     "a merge": ("<<: {seed: 3}\n", "'<<' holds a mapping"),
     "a number of 5,000 digits": ("seed: " + "1" * 5000, "is not YAML"),
     "a list of lists": ("data: [[a], [b]]\n", "one of its lists holds a list"),

@@ -61,6 +61,8 @@ def flip(path: Path, place: int | None = None) -> None:
         ("best/photo.safetensors", "has best, but no recipe.json of a run"),
         ("checkpoint-500/model.safetensors", "has checkpoint-500, but no recipe.json of a run"),
         ("log.jsonl", "has log.jsonl, but no recipe.json of a run"),
+        ("recipe.json", "has recipe.json, but no recipe.json of a run"),
+        ("run.json", "has run.json, but no recipe.json of a run"),
     ],
 )
 def test_what_is_not_of_a_run_is_neither_overwritten_nor_called_a_run(
@@ -68,14 +70,14 @@ def test_what_is_not_of_a_run_is_neither_overwritten_nor_called_a_run(
 ) -> None:
     path = tmp_path / "own" / mine
     path.parent.mkdir(parents=True)
-    path.write_text("keep")
+    path.write_text('{"flour": 500}')
     for more in ([], ["--overwrite"], ["--resume"]):
         assert main(command(work, tmp_path / "own", *more)) == 2
         error = capsys.readouterr().err
         assert message in error
         assert "--overwrite" not in error
     assert [each for each in (tmp_path / "own").rglob("*") if each.is_file()] == [path]
-    assert path.read_text() == "keep"
+    assert path.read_text() == '{"flour": 500}'
 
 
 def test_overwrite_removes_what_textcl_wrote_and_nothing_else(work: Path, tmp_path: Path) -> None:

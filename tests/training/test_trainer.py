@@ -15,7 +15,7 @@ import transformers
 from datasets import Dataset
 from safetensors.torch import load_file
 from support.command import Forked, python
-from support.tiny import TEXTS, tiny_encoder_directory
+from support.tiny import TEXTS, tiny_encoder_directory, tiny_tokenizer
 
 from textcl.encoder import Encoder
 from textcl.errors import InputError
@@ -293,6 +293,44 @@ def test_a_fresh_trainer_resumes_to_the_same_bits(directory, uninterrupted, tmp_
     resumed.train(resume_from_checkpoint=True)
     assert resumed.state.global_step == uninterrupted.state.global_step
     assert_equal(weights(resumed.method), weights(uninterrupted.method))
+
+
+def test_resumed_at_its_last_step_it_makes_no_further_one(directory, tmp_path):
+    """As a run that was killed while its encoder was exported. The epoch has more steps than these."""
+    options = {"max_steps": 4, "num_train_epochs": 1}
+    whole = method_of(directory)
+    ContrastiveTrainer(whole, arguments(tmp_path / "run", **options), CORPUS).train()
+    resumed = method_of(directory)
+    again = ContrastiveTrainer(resumed, arguments(tmp_path / "run", **options), CORPUS)
+    again.train(resume_from_checkpoint=True)
+    assert again.state.global_step == 4
+    assert_equal(weights(resumed), weights(whole))
+
+
+@pytest.mark.parametrize("kind", ["T5Encoder", "Bart"])
+def test_a_backbone_that_names_one_tensor_twice_is_kept_and_resumed(tmp_path, kind):
+    """T5 and BART have one table of word vectors under several names, which safetensors refuses to write."""
+    sizes = {"T5Encoder": {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 1, "num_heads": 2}}.get(kind)
+    sides = {f"{side}_{name}": 1 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")}
+    sizes = sizes or {"d_model": 32, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "pad_token_id": 1, **sides}
+    config = getattr(transformers, kind.removesuffix("Encoder") + "Config")(vocab_size=120, **sizes)
+    getattr(transformers, f"{kind}Model")(config).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    method = method_of(tmp_path)
+    options = {"max_steps": 4, "eval_steps": 2, "save_steps": 2}
+    trainer = ContrastiveTrainer(
+        method, arguments(tmp_path / "run", **options), CORPUS, evaluators=[Scripted(0.0, 1.0, 2.0)]
+    )
+    trainer.train()
+    assert trainer.selection.step == 4
+    resumed = method_of(tmp_path)
+    again = ContrastiveTrainer(resumed, arguments(tmp_path / "run", **options), CORPUS, evaluators=[Scripted(1.0, 2.0)])
+    again.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-2"))
+    assert_equal(weights(resumed), weights(method))
+    assert not torch.equal(
+        weights(method)["encoder.backbone.shared.weight"],
+        weights(method_of(tmp_path))["encoder.backbone.shared.weight"],
+    )
 
 
 @pytest.mark.parametrize("name", ["simcse", pytest.param("moco", marks=pytest.mark.slow)])

@@ -156,7 +156,7 @@ def load_triplets(
         A dataset with the columns "text", "positive" and, for three columns, "negative".
 
     Raises:
-        InputError: In the same cases as `load_texts`.
+        InputError: In the same cases as `load_texts`; or a column "negative" is named as text or positive.
 
     Example:
         >>> triplets = load_triplets("nli_for_simcse.csv")  # doctest: +SKIP
@@ -166,6 +166,8 @@ def load_triplets(
         raise InputError(f"load_triplets takes two or three column names, not {columns!r}.")
     if len(set(columns)) < len(columns):
         raise InputError(f"A text and its positive come from two columns, not from one twice: {', '.join(columns)}.")
+    if "negative" in columns[:2] or "positive" in columns[2:]:
+        raise InputError(f"Name the columns in the order text, positive, hard negative, not {', '.join(columns)}.")
     check_limit(limit)
     table = open_table(source)
     kept: list[tuple[str, ...]] = []

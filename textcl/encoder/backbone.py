@@ -87,6 +87,15 @@ def pooler_head(backbone: PreTrainedModel, name: str) -> DenseTanh:
     return head
 
 
+def input_table(backbone: PreTrainedModel) -> nn.Embedding | None:
+    """The table of word vectors; None if there is none: CANINE has hashed characters, and ViT has patches of images."""
+    try:
+        table = backbone.get_input_embeddings()
+    except NotImplementedError:
+        return None
+    return table if isinstance(table, nn.Embedding) else None
+
+
 def longest_input(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
     """The largest number of tokens that the backbone has positions for."""
     positions = getattr(backbone.config, "max_position_embeddings", None)

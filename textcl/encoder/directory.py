@@ -99,6 +99,8 @@ class _Chain:
         if name in ("Transformer", "StaticEmbedding"):
             self.backbone(place, module["path"], name)
         elif name in readers:
+            if name not in _WITHOUT_FILES and not (place / "config.json").is_file():
+                raise InputError(f"{place} holds no config.json, which says what this {name} does.")
             readers[name](place)
         else:
             raise InputError(f"{folder} uses the module {kind}, which textcl does not support.")
@@ -286,7 +288,9 @@ def _read_prompts(folder: Path, settings: Settings) -> int | None:
         raise InputError(f"{file}: prompts must be an object of strings.")
     settings.prompts = {name: prompt or "" for name, prompt in prompts.items()}
     if content.get("default_prompt_name") is not None:
-        settings.default_prompt_name = typed(file, content, "default_prompt_name", str)
+        name = settings.default_prompt_name = typed(file, content, "default_prompt_name", str)
+        if name not in settings.prompts:
+            raise InputError(f"{file} says default_prompt_name: {name}, which is not among its prompts.")
     if (similarity := content.get("similarity_fn_name")) not in (None, "cosine"):
         logger.warning("%s says similarity_fn_name: %s; textcl compares vectors by their cosine.", file, similarity)
     if content.get("truncate_dim") is None:

@@ -335,7 +335,7 @@ class Encoder(nn.Module):
             bf16: Compute in bfloat16 if the machine supports it; the vectors are still float32.
 
         Raises:
-            InputError: If a text is not a string, a prompt is unknown, or a text holds no mask token for mask_token.
+            InputError: A text is no string or lacks mask_token's token, a prompt is unknown, or batch_size is below 1.
 
         Example:
             >>> encoder.encode("A cat sleeps.").shape

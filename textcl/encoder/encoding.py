@@ -23,6 +23,7 @@ from textcl.encoder.batching import (
 from textcl.encoder.forward import behind_pooling, embed_slice
 from textcl.encoder.static import StaticBackbone, mean_of_tokens
 from textcl.progress import Progress
+from textcl.ranges import Range
 from textcl.tokenising import tokenize
 from textcl.views.template import check_in_front, in_prompt
 
@@ -44,6 +45,8 @@ def encode_texts(
     bf16: bool,
 ) -> Tensor:
     """The embeddings of texts, (texts, dim), on the encoder's device. For the arguments see `Encoder.encode`."""
+    if batch_size is not None:
+        Range(at_least=1, whole=True).check("batch_size", batch_size)
     if isinstance(encoder.backbone, StaticBackbone) and encoder.token_weights is None and not encoder.token_layers:
         with torch.no_grad():
             return behind_pooling(encoder, mean_of_tokens(encoder, texts, prompt, show_progress_bar))

@@ -16,13 +16,14 @@ from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from textcl.encoder import adapter, export
-from textcl.encoder.backbone import backbone_class, check_dropout, longest_input, set_dropout
+from textcl.encoder.backbone import backbone_class, check_dropout, input_table, longest_input, set_dropout
 from textcl.encoder.directory import read_settings
 from textcl.encoder.layers import dimension_behind, inputs_of
 from textcl.encoder.pooling import DenseTanh
 from textcl.encoder.static import load_static
 from textcl.encoder.understood import content_of, read_weights
 from textcl.errors import InputError
+from textcl.ranges import Range
 
 logger = logging.getLogger("textcl")
 
@@ -276,11 +277,14 @@ def _tokenizer(folder: Path, backbone: PreTrainedModel, settings: export.Setting
         )
     # transformers makes a tokenizer of special tokens if the files of its class are missing
     needed = tokenizer.vocab_files_names.values()
-    rows, known = len(cast(nn.Embedding, backbone.get_input_embeddings()).weight), len(tokenizer.get_vocab())
+    known, table = len(tokenizer.get_vocab()), input_table(backbone)
     if needed and not any((folder / name).is_file() for name in {"tokenizer.json", *needed}):
         raise InputError(f"{lacking}.")
-    if known < rows / 10:
-        raise InputError(f"{lacking}: the one that is there knows {known} tokens, and the backbone {rows}.")
+    if table is not None and known < table.num_embeddings / 10:
+        raise InputError(
+            f"{lacking}: the one that is there knows {known} tokens, and the backbone {table.num_embeddings}."
+        )
+    Range(at_least=1).check(f"{folder / 'tokenizer_config.json'}: model_max_length", tokenizer.model_max_length)
     if settings.lower_case:
         _lower_case(tokenizer, folder)
     if settings.max_length is not None:  # as in sentence-transformers, it is the tokenizer's own limit too

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from textcl.dropout import evaluation_copy
+from textcl.encoder.backbone import input_table
 from textcl.encoder.batching import row_lengths
 from textcl.encoder.forward import embed_slice
 from textcl.encoder.static import StaticBackbone
@@ -79,12 +80,8 @@ def check_vocabulary(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
             f"The tokenizer of {name} knows no token of any text, as if its vocabulary were empty; its files are "
             "missing or damaged."
         )
-    try:
-        table = backbone.get_input_embeddings()
-    except NotImplementedError:  # CANINE has hashed characters in place of a table
-        return
-    largest = vocabulary_size(tokenizer) - 1
-    if isinstance(table, nn.Embedding) and largest >= table.num_embeddings:
+    table = input_table(backbone)
+    if table is not None and vocabulary_size(tokenizer) > table.num_embeddings:
         words = [word for word, token in tokenizer.get_vocab().items() if token >= table.num_embeddings]
         raise InputError(
             f"The tokenizer of {name} does not fit its weights: the table of word vectors has {table.num_embeddings:,} "

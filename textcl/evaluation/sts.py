@@ -17,6 +17,7 @@ from textcl.evaluation.encoding import cosine, describe, encode_distinct
 from textcl.evaluation.kinds import STS
 from textcl.evaluation.results import Result, averages
 from textcl.evaluation.significance import SAMPLES, bootstrap_error, resamples, spearman_of_samples
+from textcl.texts import described
 from textcl.version import library_versions
 
 logger = logging.getLogger("textcl")
@@ -91,6 +92,8 @@ class LabelledPairs:
     name = "pairs"
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        if not isinstance(path, (str, os.PathLike)):
+            raise InputError(f"LabelledPairs takes the path of a .tsv or .csv file, not {described(path)}.")
         file = Path(path)
         suffixes = [suffix.lower() for suffix in file.suffixes if suffix.lower() not in (".gz", ".xz")]
         if not suffixes or suffixes[-1] not in (".tsv", ".csv"):

@@ -13,8 +13,10 @@ from textcl.encoder import Encoder
 from textcl.encoder.backbone import compile_layers
 from textcl.encoder.card import model_card
 from textcl.encoder.layers import with_first_dimensions
+from textcl.errors import InputError
 from textcl.methods.matryoshka import PAPER, check_test_pooling, checked_sizes, over_sizes
 from textcl.modules.info_nce import InfoNCE
+from textcl.texts import described
 from textcl.views.view import PLAIN, View
 
 
@@ -104,6 +106,8 @@ class Method(nn.Module):
     accepts_loss_kwargs = False  # the loss is a mean over its batch, so the Trainer must divide it under accumulation
 
     def __init__(self, encoder: Encoder) -> None:
+        if not isinstance(encoder, Encoder):
+            raise InputError(f"A method needs an Encoder, not {described(encoder)}; see Encoder.from_pretrained.")
         super().__init__()
         self.encoder = encoder
         self.views: tuple[View, ...] = (PLAIN, PLAIN)

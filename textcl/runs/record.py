@@ -1,5 +1,6 @@
 """The files that a run writes, and the only reader and writer of `run.json`."""
 
+import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -137,7 +138,18 @@ class RunRecord:
 
 def holds_run(output: Path) -> bool:
     """Whether a run was started from a recipe in this directory."""
-    return any((output / name).is_file() for name in (RECIPE_JSON, RUN_JSON))
+    return any(_is_of_run(output / name) for name in (RECIPE_JSON, RUN_JSON))
+
+
+def _is_of_run(file: Path) -> bool:
+    """Whether a file is a record of textcl, which may be damaged, and not another program's file of that name."""
+    try:
+        content = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, RecursionError):
+        return file.is_file()
+    return isinstance(content, dict) and "fingerprint" in content
 
 
 def run_files(output: Path) -> list[str]:

@@ -2,13 +2,16 @@
 
 import os
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
 
 from textcl.device import bf16_if_there, has_bf16
 from textcl.errors import InputError
+from textcl.methods import Method
 from textcl.ranges import Range
+from textcl.texts import described
 from textcl.training.checks import RANGES, check_meaning, dashed
 
 _STEP = Range(at_least=0, whole=True)
@@ -142,3 +145,16 @@ class ContrastiveTrainingArguments(TrainingArguments):
             super().__post_init__()
         except (ValueError, ImportError, RuntimeError) as error:  # flags that cannot be combined, missing packages
             raise InputError(dashed(str(error))) from error
+
+
+def check_kinds(method: Any, args: Any, evaluators: Any) -> None:
+    """Raises `InputError` if an argument of the trainer is of another kind."""
+    if not isinstance(method, Method):
+        raise InputError(f"model must be a method, such as textcl.SimCSE(encoder), not {described(method)}.")
+    if not isinstance(args, ContrastiveTrainingArguments):
+        raise InputError(f"args must be ContrastiveTrainingArguments, not {described(args)}.")
+    if not isinstance(evaluators, (list, tuple)):
+        raise InputError(f"evaluators must be a list of evaluators, not {described(evaluators)}.")
+    for each in evaluators:
+        if not callable(each) or not isinstance(getattr(each, "name", None), str):
+            raise InputError(f"An evaluator must be callable and have a name, and {described(each)} is not one.")

@@ -28,13 +28,13 @@ from textcl.files import atomic_directory, content_hash, disk_full, write_json
 from textcl.methods import Method
 from textcl.modules import InfoNCE
 from textcl.seals import differs, read_sealed, seal, write_sealed
-from textcl.texts import described
-from textcl.training.arguments import ContrastiveTrainingArguments
+from textcl.training.arguments import ContrastiveTrainingArguments, check_kinds
 from textcl.training.callback import (
     BEST_FILE,
     COMPLETE,
     SEAL,
     MethodCallback,
+    apart,
     fault_of,
     newest_complete_checkpoint,
     remove_old_checkpoints,
@@ -114,8 +114,7 @@ class ContrastiveTrainer(Trainer):
         callbacks: Sequence[Any] = (),
         **options: Any,
     ) -> None:
-        if not isinstance(args, ContrastiveTrainingArguments):
-            raise InputError(f"args must be ContrastiveTrainingArguments, not {described(args)}.")
+        check_kinds(model, args, evaluators)
         if options.pop("eval_dataset", None) is not None:
             raise InputError("There is no eval_dataset: scores come from evaluators, see textcl.evaluation.")
         if args.n_gpu > 1:
@@ -145,9 +144,8 @@ class ContrastiveTrainer(Trainer):
         with args.main_process_first(desc="tokenising"):
             train_dataset = own_collator.tokenized(train_dataset)
         if args.dataloader_num_workers:
-            os.environ.setdefault(
-                "TOKENIZERS_PARALLELISM", "false"
-            )  # else tokenizers warns whenever a worker is forked
+            # else tokenizers warns whenever a worker is forked
+            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         collator = options.pop("data_collator", None) or own_collator
         rows = min(args.train_batch_size, len(train_dataset))
         collator([train_dataset[row] for row in range(rows)])  # raises errors about the data before anything is written
@@ -241,6 +239,12 @@ class ContrastiveTrainer(Trainer):
         if selected.untouched:
             logger.warning("Training did not help: %s", selected.sentence())
 
+    def _run_epoch(self, *args: Any, **options: Any) -> None:
+        if 0 < self.args.max_steps <= self.state.global_step:  # transformers would make a step before it stops
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **options)
+
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
         self._look_at_loss()
         if self.state.global_step == FIRST_STEPS:
@@ -298,6 +302,9 @@ class ContrastiveTrainer(Trainer):
                     FIRST_STEPS,
                 )
             self._first_losses = None
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, apart(self.method) if state_dict is None else state_dict)
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         self._look_at_loss()
@@ -406,7 +413,7 @@ class ContrastiveTrainer(Trainer):
         best = {"metric": metric, "score": score, "step": self.state.global_step}
         with atomic_directory(self.run_directory / "best", BEST_FILE) as folder:
             self.method.export(folder / "encoder")
-            save_file(self.method.state_dict(), folder / "method.safetensors")
+            save_file(apart(self.method), folder / "method.safetensors")
             write_json(folder / "best.json", best)
             write_sealed(folder / SEAL, {"files": seal(folder)})
 
