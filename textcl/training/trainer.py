@@ -6,9 +6,8 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from numbers import Real
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -41,6 +40,7 @@ from textcl.training.callback import (
 )
 from textcl.training.checks import check_run
 from textcl.training.diagnostics import diagnostics
+from textcl.training.evaluator import Evaluation, Evaluator, checked
 from textcl.training.progress import ProgressCallback
 from textcl.training.selection import ERROR, START, Selection, or_lowest, select, start_of, take_over_best
 
@@ -48,28 +48,6 @@ logger = logging.getLogger("textcl")
 
 LEAST_LOSS = 0.01  # of InfoNCE; if it is below from the first step on, there is nothing to learn
 FIRST_STEPS = 10
-
-
-class Evaluation(Protocol):
-    """The result of an evaluator. `primary` is the number to select by; higher is better.
-
-    `items` are needed for a bootstrap error only: an array with what the score was computed from.
-    """
-
-    primary: float
-
-
-class Evaluator(Protocol):
-    """A function that scores an object with `.encode(list[str])`, with the `name` of its score.
-
-    It may have two further attributes. `error_of_difference(before, after)` returns the standard error of the
-    difference of two results from their `items`; without it, any higher score is better. `measures_quality = False`
-    says that the score follows training and says nothing of the encoder, so that the untouched encoder has none.
-    """
-
-    name: str
-
-    def __call__(self, encoder: Any) -> Evaluation: ...
 
 
 class ContrastiveTrainer(Trainer):
@@ -340,12 +318,12 @@ class ContrastiveTrainer(Trainer):
         """Runs the evaluators on the current encoder, logs their scores, and saves the encoder if it is the best."""
         first, *others = self.evaluators
         chosen, *names = (f"{metric_key_prefix}_{name}" for name in self._names)
-        found = [_checked(first, first(encoder)) for encoder in self.method.candidates]
+        found = [checked(first, first(encoder)) for encoder in self.method.candidates]
         best = max(range(len(found)), key=lambda number: or_lowest(found[number].primary))
         self.method.choose(best)
         scores = {chosen: float(found[best].primary), **self._error(chosen, found[best])}
         scores |= {
-            name: float(_checked(each, each(self.method.exported)).primary)
+            name: float(checked(each, each(self.method.exported)).primary)
             for name, each in zip(names, others, strict=True)
         }
         for name in (name for name, score in scores.items() if math.isnan(score)):
@@ -440,13 +418,3 @@ class ContrastiveTrainer(Trainer):
     def _last_good(self) -> str:
         checkpoint = newest_complete_checkpoint(self.run_directory)
         return f"The last complete checkpoint is {checkpoint}." if checkpoint else "No checkpoint was complete yet."
-
-
-def _checked(evaluator: Evaluator, found: Any) -> Evaluation:
-    """The result of an evaluator, if it has a score."""
-    if not isinstance(getattr(found, "primary", None), Real):
-        raise InputError(
-            f"The evaluator {evaluator.name} returned {type(found).__name__}; it must return an object whose attribute "
-            "`primary` is a number, such as a textcl.evaluation.Result."
-        )
-    return cast(Evaluation, found)
