@@ -205,8 +205,8 @@ def clear_leftovers(folder: Path, target: str | None = None) -> None:
 
 def disk_full(error: BaseException) -> bool:
     """Whether a library met a full disk, a quota or a limit on the size of a file, in whatever way it says so."""
-    if isinstance(error, DiskFull):
-        return True
+    if isinstance(error, InputError):  # others are sentences already, also those that quote a library
+        return isinstance(error, DiskFull)
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return _FULL.search(str(error)) is not None

@@ -282,7 +282,7 @@ def test_a_full_disk_is_one_sentence_that_names_resume(
         assert main(arguments) == 2
     error = capsys.readouterr().err
     assert where in error
-    assert "--resume" in error
+    assert error.count("--resume") == 1, "it is said once, by whoever was writing"
     assert error.count("\n") == 1
     assert main(arguments) == 2, "a fresh start is refused, so that the sentence has to name --resume"
     assert main([*arguments, "--resume"]) == 0

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 
 from textcl.cli.main import Parser
-from textcl.cli.output import add_json_flag, check_json, say, show
+from textcl.cli.output import add_json_flag, check_file, check_json, say, show
 from textcl.errors import InputError
-from textcl.files import check_output
 
 FORMATS = ("table", "csv", "latex", "json")
 
@@ -38,9 +37,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--pairs", metavar="ENCODER", help="gold score and cosine of every STS pair, as csv")
     parser.add_argument("--data-dir", metavar="FOLDER", help="folder of the evaluation sets")
     given = parser.parse_args(arguments)
-    check_json(given.json)
+    check_json(given)
     if given.output:
-        check_output(given.output)
+        check_file(given, "output")
     if given.pairs and given.compare:
         raise InputError("--pairs writes the scores of one encoder, and --compare compares two; give one of them.")
     if (given.format != "table" or given.json) and (given.pairs or given.compare):
