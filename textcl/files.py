@@ -16,7 +16,7 @@ import platform
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import count
@@ -166,6 +166,23 @@ def check_output(path: str | os.PathLike[str], *, folder: bool = False) -> None:
             trial.unlink()
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}.") from None
+
+
+def check_same_kind(path: str | os.PathLike[str], beginning: str) -> None:
+    """Raises an InputError if there is a file at `path` that does not begin as what is to replace it."""
+    target, wanted = Path(path), beginning.encode()
+    if target.is_file():
+        with target.open("rb") as there:
+            if (begins := there.read(len(wanted))) and begins.lower() != wanted.lower():
+                raise InputError(f"{path} exists already and holds something else; remove it or name another file.")
+
+
+def check_not_read(path: str | os.PathLike[str], sources: Iterable[object]) -> None:
+    """Raises an InputError if the directory that is to be replaced is, or holds, one of the sources of the work."""
+    for each in sources:
+        source = Path(each).resolve() if isinstance(each, (str, os.PathLike)) and os.path.exists(each) else None
+        if source and Path(path).resolve() in (source, *source.parents):
+            raise InputError(f"{path} cannot be replaced by what is made from {each}; name another directory.")
 
 
 @contextmanager

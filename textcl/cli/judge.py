@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from textcl.cli.main import Parser, within
 from textcl.cli.output import add_json_flag, check_file, check_json, say, show
 from textcl.errors import InputError
+from textcl.files import check_same_kind
 from textcl.ranges import Count, Seed
 from textcl.terminal import keys
 
@@ -65,6 +66,7 @@ def main(arguments: Sequence[str]) -> None:
         return
     if given.html:
         check_file(given, "html")
+        check_same_kind(given.html, "<!doctype html>")
 
     from textcl.adaptation.judging import draw_pairs
     from textcl.adaptation.sign_test import power_sentence

@@ -2,6 +2,7 @@
 
 import json
 from argparse import Namespace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from textcl.terminal import json_escaped, printable
 from textcl.texts import in_one_line as in_one_line
 from textcl.texts import spreadsheet_safe as spreadsheet_safe
 
-_MARKS = ("config.json", "modules.json", "manifest.json", "recipe.json", "adapt.json")
+# Files that textcl reads again, or that are the work itself; they tell that a folder is a model, vectors, a run, ...
+_OURS = ("config.json", "modules.json", "tokenizer.json", "manifest.json", "complete.json", "index.json", "bm25.json")
+_OURS += ("recipe.json", "run.json", "adapt.json", "report.html", "explore.json", "index.html", "map.html")
 
 
 def add_json_flag(parser: Parser) -> None:
@@ -47,16 +50,17 @@ def check_file(given: Namespace, flag: str) -> None:
     path = getattr(given, flag)
     check_output(path)
     target = Path(path).resolve()
-    for name, value in vars(given).items():
-        for each in _texts(value) if name != flag else ():
-            if target in (Path(each).resolve(), Path(each.partition(":")[2] or each).resolve()):  # or KIND:PATH
+    for each in chain.from_iterable(_texts(value) for name, value in vars(given).items() if name != flag):
+        for other in (Path(each).resolve(), Path(each.partition(":")[2] or each).resolve()):  # or KIND:PATH
+            if target == other:
                 raise InputError(f"--{flag} {path} is what {each} names too; name another file.")
-    if target.is_file() and any((target.parent / mark).is_file() for mark in _MARKS):
-        raise InputError(f"{path} may belong to the model, vectors or run in its folder; name another file.")
+            ours = target.is_file() and any((other / name).is_file() for name in _OURS)
+            if other in target.parents and (ours or (other != Path.cwd() and target.name in _OURS)):
+                raise InputError(f"--{flag} {path} may be a part of {each}; name another file.")
 
 
 def _texts(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else list(map(str, value)) if isinstance(value, list) else []
+    return list(filter(None, [value] if isinstance(value, str) else map(str, value) if isinstance(value, list) else []))
 
 
 def show(result: Any, text: str, path: str | None) -> None:

@@ -1,6 +1,7 @@
 """`textcl results [PATH...] [--method M] [--format csv|json] [--compare A B] [--pairs ENCODER]`"""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from textcl.cli.main import Parser
 from textcl.cli.output import add_json_flag, check_file, check_json, say, show
@@ -45,10 +46,8 @@ def main(arguments: Sequence[str]) -> None:
     if (given.format != "table" or given.json) and (given.pairs or given.compare):
         raise InputError("--format and --json are for the list of results: --pairs is csv, and --compare is text.")
 
-    from pathlib import Path
-
     from textcl.evaluation.suite import task_names
-    from textcl.files import atomic_write
+    from textcl.files import atomic_write, check_same_kind
     from textcl.report import formats
     from textcl.report.differences import compare_results, pairs_csv
     from textcl.report.results import find_results, select
@@ -79,6 +78,7 @@ def main(arguments: Sequence[str]) -> None:
     else:
         text = formats.results_table(chosen, tasks) + "\n"
     if given.output:
+        check_same_kind(given.output, text[:6])
         with atomic_write(given.output) as temporary:
             temporary.write_text(text, encoding="utf-8")
     if given.json:
