@@ -153,6 +153,8 @@ def check_output(path: str | os.PathLike[str], *, folder: bool = False) -> None:
     Raises:
         InputError: It cannot be written there; the message says why.
     """
+    if not os.fspath(path):
+        raise InputError("The name of an output is empty; name a file or a directory.")
     target = Path(path)
     try:
         if folder:

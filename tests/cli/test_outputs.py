@@ -130,7 +130,18 @@ def test_an_earlier_result_and_an_empty_file_are_replaced(inside: Path, capsys: 
         assert json.loads((inside / name).read_text())
 
 
-@pytest.mark.parametrize("output", ["", ".", "/"])
-def test_clusters_need_the_name_of_a_file(output: str, inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["cluster", MODEL, "t.txt", "--output", output]) == 2
-    assert "is a folder; name a file." in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--output", "."], "is a folder; name a file."),
+        (["--output", "/"], "is a folder; name a file."),
+        (["--output", ""], "The name of an output is empty"),
+        (["--output", "c.csv", "--hierarchy", ""], "The name of an output is empty"),
+        (["--output", "c.csv", "--adapt", "--run", ""], "The name of an output is empty"),
+    ],
+)
+def test_clusters_need_names_of_outputs(
+    flags: list[str], said: str, inside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["cluster", MODEL, "t.txt", *flags]) == 2
+    assert said in capsys.readouterr().err

@@ -181,7 +181,7 @@ def _check_outputs(given: Namespace) -> None:
         )
     check_json(given)
     for path, folder in ((given.hierarchy, False), (given.save_encoder, True), (given.run, True)):
-        if path:
+        if path is not None:
             check_output(path, folder=folder)
 
 
@@ -279,7 +279,7 @@ def _from_texts(given: Namespace, asked: dict[str, Any]) -> "ClusteredTexts":
         from textcl.runs.clusters import train_for_clusters
 
         save = asked.pop("save_encoder", None)
-        with nullcontext(asked.pop("run")) if given.run else tempfile.TemporaryDirectory() as run:
+        with nullcontext(asked.pop("run")) if given.run is not None else tempfile.TemporaryDirectory() as run:
             method = train_for_clusters(encoder, texts, clusters, run=run, seed=given.seed, **asked)
         if save:
             method.export(save)

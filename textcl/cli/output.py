@@ -14,8 +14,10 @@ from textcl.texts import in_one_line as in_one_line
 from textcl.texts import spreadsheet_safe as spreadsheet_safe
 
 # Files that textcl reads again, or that are the work itself; they tell that a folder is a model, vectors, a run, ...
-_OURS = ("config.json", "modules.json", "tokenizer.json", "manifest.json", "complete.json", "index.json", "bm25.json")
-_OURS += ("recipe.json", "run.json", "adapt.json", "report.html", "explore.json", "index.html", "map.html")
+_OURS = (
+    *("config.json", "modules.json", "tokenizer.json", "manifest.json", "complete.json", "index.json", "bm25.json"),
+    *("recipe.json", "run.json", "adapt.json", "report.html", "explore.json", "index.html", "map.html"),
+)
 
 
 def add_json_flag(parser: Parser) -> None:
