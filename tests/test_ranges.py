@@ -35,7 +35,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (Range(at_least=0, at_most=1), (0, 0.5, 1), (-0.001, 1.001, math.nan)),
         (Range(at_least=0, below=1), (0, 0.999), (1, -1)),
         (Range(at_least=1, also=-1, whole=True), (1, -1), (0, -2, 1.5)),
-        (Range(), (-3.5, 0), (math.inf, -math.inf, math.nan)),
+        (Range(), (-3.5, 0), (math.inf, -math.inf, math.nan, 10**400)),
+        (Range(whole=True), (2**63 - 1, -(2**63) + 1), (2**63, -(2**63), 10**400)),
     ],
     ids=str,
 )
@@ -147,6 +148,16 @@ def test_every_command_says_the_range_of_a_number(command: str, value: str, caps
         assert re.match(
             rf"textcl: {flag} must be a whole number of at least \d.*, not {value} \(see", capsys.readouterr().err
         )
+
+
+def test_a_whole_number_fits_in_64_bits(capsys: pytest.CaptureFixture[str]) -> None:
+    """Larger ones are errors of the libraries below, in their words."""
+    bound = "a whole number of at least 1 and at most 9,223,372,036,854,775,807"
+    for value in (str(2**63), "9" * 400):
+        assert main(["encode", "bundled", "a.txt", "--output", "v", "--limit", value]) == 2
+        assert f"--limit must be {bound}, not {value} (see" in capsys.readouterr().err
+    with pytest.raises(InputError, match=f"^limit must be {bound}, not {10**20}"):
+        Range(at_least=1, whole=True).check("limit", 10**20)
 
 
 def test_no_flag_of_a_command_is_a_number_without_a_range() -> None:

@@ -16,7 +16,7 @@ import platform
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import count
@@ -153,6 +153,8 @@ def check_output(path: str | os.PathLike[str], *, folder: bool = False) -> None:
     Raises:
         InputError: It cannot be written there; the message says why.
     """
+    if not os.fspath(path):
+        raise InputError("The name of an output is empty; name a file or a directory.")
     target = Path(path)
     try:
         if folder:
@@ -166,6 +168,23 @@ def check_output(path: str | os.PathLike[str], *, folder: bool = False) -> None:
             trial.unlink()
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}.") from None
+
+
+def check_same_kind(path: str | os.PathLike[str], beginning: str) -> None:
+    """Raises an InputError if there is a file at `path` that does not begin as what is to replace it."""
+    target, wanted = Path(path), beginning.encode()
+    if target.is_file():
+        with target.open("rb") as there:
+            if (begins := there.read(len(wanted))) and begins.lower() != wanted.lower():
+                raise InputError(f"{path} exists already and holds something else; remove it or name another file.")
+
+
+def check_not_read(path: str | os.PathLike[str], sources: Iterable[object]) -> None:
+    """Raises an InputError if the directory that is to be replaced is, or holds, one of the sources of the work."""
+    for each in sources:
+        source = Path(each).resolve() if isinstance(each, (str, os.PathLike)) and os.path.exists(each) else None
+        if source and Path(path).resolve() in (source, *source.parents):
+            raise InputError(f"{path} cannot be replaced by what is made from {each}; name another directory.")
 
 
 @contextmanager
@@ -205,8 +224,8 @@ def clear_leftovers(folder: Path, target: str | None = None) -> None:
 
 def disk_full(error: BaseException) -> bool:
     """Whether a library met a full disk, a quota or a limit on the size of a file, in whatever way it says so."""
-    if isinstance(error, DiskFull):
-        return True
+    if isinstance(error, InputError):  # others are sentences already, also those that quote a library
+        return isinstance(error, DiskFull)
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return _FULL.search(str(error)) is not None

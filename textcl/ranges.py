@@ -6,7 +6,7 @@ import math
 import numbers
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ParamSpec, TypeVar, get_args, get_type_hints
 
 from textcl.errors import InputError
@@ -14,10 +14,12 @@ from textcl.errors import InputError
 P = ParamSpec("P")
 T = TypeVar("T")
 
+LARGEST = 2**63 - 1  # a whole number that the libraries below can hold
+
 
 @dataclass(frozen=True)
 class Range:
-    """The allowed values of a number. NaN and infinity are in no range.
+    """The allowed values of a number. NaN, infinity and whole numbers of more than 64 bits are in no range.
 
     Attributes:
         at_least: The smallest allowed value.
@@ -43,7 +45,7 @@ class Range:
 
     def __contains__(self, value: Any) -> bool:
         kind: Any = numbers.Integral if self.whole else numbers.Real
-        if not isinstance(value, kind) or not math.isfinite(value):
+        if not isinstance(value, kind) or _too_large(value) or not math.isfinite(value):
             return False
         if self.also is not None and value == self.also:
             return True
@@ -68,7 +70,7 @@ class Range:
     def check(self, name: str, value: object) -> None:
         """Raises an InputError that names the range if `value` is outside it."""
         if value not in self:
-            raise InputError(f"{name} must be {self}, not {value!r}.")
+            raise InputError(f"{name} must be {self._said_to(value)}, not {value!r}.")
 
     def read(self, text: str) -> float:
         """The number that a text holds.
@@ -81,8 +83,16 @@ class Range:
         except ValueError:
             value = math.nan
         if value not in self:
-            raise ValueError(f"must be {self}, not {text}")
+            raise ValueError(f"must be {self._said_to(value)}, not {text}")
         return value
+
+    def _said_to(self, value: object) -> "Range":
+        """This range, for the message about `value`: with the bound of all whole numbers if that is what is missing."""
+        return replace(self, at_most=LARGEST) if _too_large(value) and self.at_most is None else self
+
+
+def _too_large(value: object) -> bool:
+    return isinstance(value, numbers.Integral) and abs(int(value)) > LARGEST
 
 
 Positive = Annotated[float, Range(above=0)]

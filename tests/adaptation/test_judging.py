@@ -177,9 +177,11 @@ def test_a_sealed_file_that_is_missing_or_changed_is_refused(data: Path, tmp_pat
 def test_systems_that_are_the_same_or_differ_too_rarely_are_refused(data: Path, tmp_path: Path):
     with pytest.raises(InputError, match="are the same system"):
         draw_pairs("bm25", "bm25", data, tmp_path / "j.tsv")
-    (tmp_path / "few.txt").write_text("\n".join(TEXTS[:40]))
-    with pytest.raises(InputError, match=r"for \d+ of 40 queries, and 50 such queries are needed"):
+    (tmp_path / "few.txt").write_text("\n".join(TEXTS[:60]))
+    with pytest.raises(InputError, match=r"for \d+ of 60 queries, and 50 such .*Give more texts or queries\.$"):
         draw_pairs("bm25", "tfidf", tmp_path / "few.txt", tmp_path / "j.tsv")
+    with pytest.raises(InputError, match=r"100 queries are needed, and there are 60\. .*, or fewer --answers\.$"):
+        draw_pairs("bm25", "tfidf", tmp_path / "few.txt", tmp_path / "j.tsv", answers=100)
     with pytest.raises(InputError, match="must be 50, 100 or 200"):
         draw_pairs("bm25", "tfidf", data, tmp_path / "j.tsv", answers=20)
     assert not (tmp_path / "j.tsv.pairs.json").exists()

@@ -220,6 +220,11 @@ BAD_INPUT = {
         [*CLUSTER, "a.txt", "--clusters", "3"],
         "only 2 distinct texts",
     ),
+    "more clusters than memory holds, adapted": (
+        write("a.txt", b"one\ntwo\ntwo\n"),
+        [*CLUSTER, "a.txt", "--clusters", "4294967296", "--adapt"],
+        "only 2 distinct texts",
+    ),
     "one cluster": (
         nothing,
         [*CLUSTER, "texts.txt", "--clusters", "1"],

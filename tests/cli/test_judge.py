@@ -93,18 +93,23 @@ def test_a_page_is_written_in_place_of_questions(here: Path, capsys: pytest.Capt
         "systems to finish": (["bm25", "tfidf", "--finish", "j.tsv"], "leave out two systems"),
         "no such file": (["--finish", "j.tsv"], "There is no file j.tsv"),
         "a folder of answers": ([*START[1:], "--output", "/proc/j.tsv"], "/proc"),
+        "one text": (["bundled", "bm25", "--data", "one.txt"], "50 queries are needed, and there are 1."),
+        "a page in place of the texts": ([*START[1:], "--html", "texts.jsonl"], "is what texts.jsonl names too"),
+        "a page in place of notes": ([*START[1:], "--html", "one.txt"], "one.txt exists already"),
         "a folder as page": ([*START[1:], "--html", "/proc/p.html"], "/proc"),
     }.values(),
 )
 def test_what_is_refused_writes_nothing(
     arguments: list[str], said: str, here: Path, capsys: pytest.CaptureFixture[str]
 ):
+    (here / "one.txt").write_text("one text alone\n")
     assert main(["judge", *arguments]) == 2
     shown = capsys.readouterr()
     assert said in shown.err
     assert shown.err.count("\n") == 1
     assert shown.out == ""
-    assert [path.name for path in here.iterdir()] == ["texts.jsonl"]
+    assert sorted(path.name for path in here.iterdir()) == ["one.txt", "texts.jsonl"]
+    assert (here / "one.txt").read_text() == "one text alone\n"
 
 
 class Terminal:

@@ -1,5 +1,7 @@
 """Outputs that cannot be written are refused before the work, and a result is printed whatever becomes of its file."""
 
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,3 +86,62 @@ def test_a_result_is_printed_whatever_becomes_of_its_file(inside: Path, capsys: 
         with pytest.raises((InputError, OSError)):
             way()
         assert capsys.readouterr().out == "the table\n"
+
+
+KEPT = {
+    "the input": ["encode", MODEL, "t.txt", "--output", "v", "--json", "t.txt"],
+    "the input by another path": ["encode", MODEL, "t.txt", "--output", "v", "--json", "folder/../t.txt"],
+    "another output": ["cluster", MODEL, "t.txt", "--output", "c.csv", "--json", "./c.csv"],
+    "a file behind a kind": ["adapt", MODEL, "--data=t.txt", "--output=o", "--dev=pairs:p.json", "--json", "p.json"],
+    "one of several": ["results", "--compare", "p.json", "q.json", "--output", "q.json"],
+    "a file of the other output": ["encode", MODEL, "t.txt", "--output", "v", "--json", "v/manifest.json"],
+    "a page of the other output": ["explore", "t.txt", "--output", "v", "--json", "v/index.html"],
+    "a text": ["eval", MODEL, "--json", "notes.txt"],
+    "a text, by a command without arguments": ["env", "--json", "notes.txt"],
+    "a text, by a page": ["report", "folder", "--output", "notes.txt"],
+    "the model, by adapt": ["adapt", "m", "--data", "t.txt", "--output", "m"],
+    "a folder that holds the texts": ["adapt", MODEL, "--data", "m/t.txt", "--output", "m"],
+    "a file of a model": ["eval", "m", "--json", "m/config.json"],
+    "a file of a model, under another name": ["eval", "./m", "--json", "m/tokenizer.json"],
+}
+
+
+@pytest.mark.parametrize("case", KEPT)
+def test_no_output_takes_the_place_of_a_file_of_the_user(
+    case: str, inside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (inside / "m").mkdir()
+    for name in ("p.json", "q.json", "m/config.json", "m/tokenizer.json"):
+        (inside / name).write_text('{"mine": 1}')
+    for name in ("notes.txt", "m/model.safetensors"):
+        (inside / name).write_text("mine")
+    (inside / "m" / "t.txt").write_text("\n".join(TEXTS))
+    before = {path: path.read_bytes() for path in inside.rglob("*") if path.is_file()}
+    assert main(KEPT[case]) == 2
+    assert re.search("name another (file|directory)", capsys.readouterr().err)
+    assert {path: path.read_bytes() for path in inside.rglob("*") if path.is_file()} == before
+
+
+def test_an_earlier_result_and_an_empty_file_are_replaced(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (inside / "empty.json").touch()
+    (inside / "config.json").write_text("{}")  # of something else, in the folder where the user works
+    for name in ("new.json", "new.json", "empty.json"):
+        assert main(["methods", "--json", name]) == 0
+        assert json.loads((inside / name).read_text())
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--output", "."], "is a folder; name a file."),
+        (["--output", "/"], "is a folder; name a file."),
+        (["--output", ""], "The name of an output is empty"),
+        (["--output", "c.csv", "--hierarchy", ""], "The name of an output is empty"),
+        (["--output", "c.csv", "--adapt", "--run", ""], "The name of an output is empty"),
+    ],
+)
+def test_clusters_need_names_of_outputs(
+    flags: list[str], said: str, inside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["cluster", MODEL, "t.txt", *flags]) == 2
+    assert said in capsys.readouterr().err

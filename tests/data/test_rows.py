@@ -381,6 +381,10 @@ def test_parquet_that_breaks_while_it_is_read(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(two, path)
     with pytest.raises(InputError, match="several columns with the name 'text'"):
         load_texts(path)
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["a", "b"], "cafez": [1, 2]}), path)
+    path.write_bytes(path.read_bytes().replace(b"cafez", b"caf\xe9z"))
+    with pytest.raises(InputError, match=r"a\.parquet is not a valid parquet file: .*can't decode byte 0xe9"):
+        load_texts(path)
     pyarrow.parquet.write_table(pyarrow.table({"text": [b"\xff", b"ok"]}), path)
     with pytest.raises(InputError, match="row 1: the value must be a text, not a bytes"):
         load_texts(path)

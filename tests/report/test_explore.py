@@ -18,6 +18,7 @@ from textcl.cli.main import main
 from textcl.errors import InputError
 from textcl.report.explore import explore
 from textcl.report.map_file import read_map_file
+from textcl.seals import read_sealed
 from textcl.vectors.encode import encode_corpus
 
 HOSTILE = ["<script>document.title = 'owned'</script>", "</iframe><img src=x onerror=alert(1)>", "=1+1", "\x1b[31mred"]
@@ -142,6 +143,13 @@ def test_what_is_there_is_not_touched(work: Path, tmp_path: Path, capsys: pytest
         main(["explore", source, *model, "--column", "text", "--clusters", "999", "--output", str(tmp_path / "n")]) == 2
     )
     assert "999" in capsys.readouterr().err
+    encoded = (tmp_path / "n" / "vectors" / "part-00000.parquet").stat().st_mtime_ns
+    again = ["explore", source, *model, "--column", "text", "--output", str(tmp_path / "n"), "--clusters"]
+    assert main([*again, "3"]) == 0  # what was encoded is not lost
+    assert (tmp_path / "n" / "vectors" / "part-00000.parquet").stat().st_mtime_ns == encoded
+    assert read_sealed(tmp_path / "n" / "explore.json")["settings"]["clusters"] == 3
+    assert main([*again, "4"]) == 2
+    assert "was made with clusters 3, not 4" in capsys.readouterr().err
     assert main(["explore", str(tmp_path / "missing.csv"), "--output", str(tmp_path / "m")]) == 2
     assert "missing.csv" in capsys.readouterr().err
     assert not (tmp_path / "m").exists()

@@ -204,10 +204,11 @@ def test_clusters_of_something_else_are_refused(
 
 def test_other_files_than_csv_are_refused_with_a_sentence(work: Path, tmp_path: Path) -> None:
     (tmp_path / "bytes.csv").write_bytes(b"id,cluster\n\xff\xfe,1\n")
+    (tmp_path / "header.csv").write_bytes(b"id,caf\xe9,cluster\na,b,1\n")
     (tmp_path / "empty.csv").write_bytes(b"")
-    for path in (tmp_path / "bytes.csv", tmp_path / "empty.csv", tmp_path / "none.csv"):
-        with pytest.raises(InputError, match=path.name):
-            write_map(work / "v", tmp_path / "m.html", clusters=path)
+    for name in ("bytes.csv", "header.csv", "empty.csv", "none.csv"):
+        with pytest.raises(InputError, match=name):
+            write_map(work / "v", tmp_path / "m.html", clusters=tmp_path / name)
     write_csv(tmp_path / "twice.csv", ("id", "cluster"), [("k1", 1), ("k1", 2)])
     with pytest.raises(InputError, match="'k1' more than once"):
         write_map(work / "v", tmp_path / "m.html", clusters=tmp_path / "twice.csv")

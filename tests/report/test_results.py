@@ -274,3 +274,16 @@ def test_the_command_as_a_user_gives_it(encoders: Path, tmp_path: Path) -> None:
     none = textcl("results", "--method", "moco", cwd=tmp_path)
     assert none.returncode == 2
     assert none.stderr == "textcl: None of the 1 results matches the flags; leave some flags out.\n"
+
+
+def test_a_list_replaces_an_earlier_list_alone(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for output_format in ("table", "csv", "latex", "json"):
+        output = runs / f"list.{output_format}"
+        for empty in (False, False, True):  # nothing is there, then a list, then an empty file
+            if empty:
+                output.write_text("")
+            assert main(["results", str(runs), "--format", output_format, "--output", str(output)]) == 0
+        output.write_text("id,text\n1,mine\n")
+        assert main(["results", str(runs), "--format", output_format, "--output", str(output)]) == 2
+        assert "exists already and holds something else" in capsys.readouterr().err
+        assert output.read_text() == "id,text\n1,mine\n"

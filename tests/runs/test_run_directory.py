@@ -110,6 +110,20 @@ def test_overwrite_removes_what_textcl_wrote_and_nothing_else(work: Path, tmp_pa
 # -- one process at a time --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("named", ["model", "data"])
+def test_overwrite_does_not_remove_what_the_new_run_is_made_from(
+    named: str, work: Path, uninterrupted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = shutil.copytree(uninterrupted, tmp_path / "run")
+    source = output / "export"
+    if named == "data":
+        source = shutil.copy(work / "texts.txt", output / "mine.txt")
+    before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    assert main([*command(work, output), f"--{named}", str(source), "--overwrite"]) == 2
+    assert f"{output} cannot be replaced by what is made from {source}" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
+
+
 def test_of_two_trainings_begun_at_the_same_moment_one_is_refused(work: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
     with (
@@ -284,7 +298,7 @@ def test_a_full_disk_is_one_sentence_that_names_resume(
         assert main(arguments) == 2
     error = capsys.readouterr().err
     assert where in error
-    assert "--resume" in error
+    assert error.count("--resume") == 1, "it is said once, by whoever was writing"
     assert error.count("\n") == 1
     assert main(arguments) == 2, "a fresh start is refused, so that the sentence has to name --resume"
     assert main([*arguments, "--resume"]) == 0

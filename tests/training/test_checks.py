@@ -29,6 +29,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "saving the best": (["--save-strategy", "best"], "--save-strategy best has no meaning"),
     "liger": (["--use-liger-kernel", "true"], "--use-liger-kernel has no meaning in textcl"),
     "neftune": (["--neftune-noise-alpha", "5"], "--neftune-noise-alpha has no meaning in textcl"),
+    "neftune without noise": (["--neftune-noise-alpha", "0"], "--neftune-noise-alpha has no meaning in textcl"),
     "smoothing": (["--label-smoothing-factor", "0.1"], "--label-smoothing-factor has no meaning in textcl"),
     "length": (["--train-sampling-strategy", "group_by_length"], "--train-sampling-strategy group_by_length has no"),
     "compile": (["--torch-compile", "true"], "--compile-layers compiles the layers"),

@@ -1,6 +1,7 @@
 """`textcl distill`: the start is Model2Vec's, least squares bounds the error, students get nearer, bad input."""
 
 import json
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -279,6 +280,21 @@ def test_bad_input_is_one_sentence(
     assert len(printed.err.strip().splitlines()) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["taken", "texts.txt"]
     assert (tmp_path / "taken" / "novel.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("output", ["m", "./m", "again/../m"])
+def test_the_teacher_is_not_replaced(
+    output: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "again").mkdir()
+    teacher = shutil.copytree(model, tmp_path / "m")
+    before = {path: path.read_bytes() for path in teacher.rglob("*") if path.is_file()}
+    (tmp_path / "texts.txt").write_text("\n".join(SOME))
+    given = ["distill", "m", "--data", "texts.txt", "--static", "8", "--epochs", "1", "--output"]
+    assert main([*given, output]) == 2
+    assert f"{output} cannot be replaced by what is made from m" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in teacher.rglob("*") if path.is_file()} == before
 
 
 def test_the_command(

@@ -29,7 +29,7 @@ from textcl.encoder.export import MODEL_FILE
 from textcl.encoder.load import directory_of
 from textcl.environment import launched
 from textcl.errors import InputError
-from textcl.files import atomic_directory, check_output, check_replaceable, content_hash, file_hash
+from textcl.files import atomic_directory, check_not_read, check_output, check_replaceable, content_hash, file_hash
 from textcl.locks import taken
 from textcl.seals import write_sealed
 from textcl.vectors.vectors import Vectors
@@ -121,10 +121,11 @@ def adapt(
     settings = Settings(purpose, dev, retrieval, bm25_weight, language, minutes, seed, train)
     settings.check()
     corpus = read_corpus(data, columns)
+    names = [str(model)] if Path(model).is_dir() else str(model).split(",")
     if output is not None:
+        check_not_read(output, [*names, data])
         check_replaceable(output, MODEL_FILE)
         check_output(output, folder=True)
-    names = [str(model)] if Path(model).is_dir() else str(model).split(",")
     if train and len(names) > 1:
         raise InputError("Where several models are compared nothing is trained: leave out --train, or name one model.")
     encoders = [Encoder.from_pretrained(name) for name in names]

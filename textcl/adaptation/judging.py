@@ -181,6 +181,9 @@ def draw_pairs(
     corpus = read_corpus(data, columns, command="textcl judge")
     texts = corpus.texts
     queries = texts if query_log is None else read_queries(query_log)
+    advice = f"Give more texts or queries{', or fewer --answers' if answers > min(LENGTHS) else ''}."
+    if len(queries) < answers:
+        raise InputError(f"{answers} queries are needed, and there are {len(queries):,}. {advice}")
     systems = [load_system(before), load_system(after)]
     for system in systems:
         if system.encoder is not None:
@@ -206,7 +209,7 @@ def draw_pairs(
             if len(differ) < answers:
                 raise InputError(
                     f"The systems have different first results for {len(differ):,} of {len(drawn):,} queries, and "
-                    f"{answers} such queries are needed. Give more texts or queries, or fewer --answers."
+                    f"{answers} such queries are needed. {advice}"
                 )
             left = generator.integers(2, size=answers).astype(bool)  # whether that is BEFORE
             sides = [np.where(left, *(side[differ[:answers]] for side in order)) for order in (found, found[::-1])]

@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--seed", type=within(Seed), default=0, help="random seed (default: 0)")
     add_json_flag(parser)
     given = parser.parse_args(arguments)
-    check_json(given.json)
+    check_json(given)
 
     from textcl.adaptation.adapt import PAGE, adapt
     from textcl.report.adapted import write_page

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from textcl.cli.eval import add_model_flags
 from textcl.cli.main import Parser, within
-from textcl.cli.output import add_json_flag, check_json, in_one_line, show
+from textcl.cli.output import add_json_flag, check_file, check_json, in_one_line, show
 from textcl.errors import InputError
 from textcl.files import atomic_write, check_output
 from textcl.ranges import Count, Seed, TwoOrMore, ZeroOrMore
@@ -167,6 +167,7 @@ def _check_flags(given: Namespace) -> None:
 
 def _check_outputs(given: Namespace) -> None:
     """Raises an error if an output is there already, cannot be written, or is named twice."""
+    check_file(given, "output")
     centres = Path(given.output).with_suffix(".centres.json")
     files = [given.output, centres, *([given.hierarchy] if given.hierarchy else [])]
     for path, kind in (*((file, "file") for file in files), (given.save_encoder, "directory")):
@@ -178,14 +179,9 @@ def _check_outputs(given: Namespace) -> None:
         raise InputError(
             f"Two outputs have the same name; {centres} is also written, beside {given.output}. Name another file."
         )
-    check_json(given.json)
-    for path, folder in (
-        (given.output, False),
-        (given.hierarchy, False),
-        (given.save_encoder, True),
-        (given.run, True),
-    ):
-        if path:
+    check_json(given)
+    for path, folder in ((given.hierarchy, False), (given.save_encoder, True), (given.run, True)):
+        if path is not None:
             check_output(path, folder=folder)
 
 
@@ -283,7 +279,7 @@ def _from_texts(given: Namespace, asked: dict[str, Any]) -> "ClusteredTexts":
         from textcl.runs.clusters import train_for_clusters
 
         save = asked.pop("save_encoder", None)
-        with nullcontext(asked.pop("run")) if given.run else tempfile.TemporaryDirectory() as run:
+        with nullcontext(asked.pop("run")) if given.run is not None else tempfile.TemporaryDirectory() as run:
             method = train_for_clusters(encoder, texts, clusters, run=run, seed=given.seed, **asked)
         if save:
             method.export(save)

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> None:
     given, flags = parser.parse_known_args(arguments)
     if launched().ranks > 1:
         raise InputError("textcl compare starts a process for each run; start it without torchrun.")
-    check_json(given.json)
+    check_json(given)
 
     from textcl.files import atomic_write
     from textcl.report.tables import comparison, comparison_table

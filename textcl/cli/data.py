@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from textcl.cli.main import Parser
-from textcl.cli.output import add_json_flag, say, show
+from textcl.cli.output import add_json_flag, check_json, say, show
 from textcl.errors import InputError
 
 
@@ -36,6 +36,7 @@ def main(arguments: Sequence[str]) -> None:
     from textcl.data import fetch, import_archive, verify
 
     if given.action == "list":
+        check_json(given)
         _list(given.data_dir, given.json)
     elif given.action == "fetch":
         _print(fetch(given.names or None, given.data_dir))

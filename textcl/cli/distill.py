@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--seed", type=within(Seed), default=0, help="random seed (default: 0)")
     add_json_flag(parser)
     given = parser.parse_args(arguments)
-    check_json(given.json)
+    check_json(given)
 
     from textcl.vectors.distill import distill
 

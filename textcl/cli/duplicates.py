@@ -72,7 +72,7 @@ def main(arguments: Sequence[str]) -> None:
         raise InputError("--raw-csv is about the file of --output; add --output, or leave --raw-csv out.")
     if given.output is not None and Path(given.output).exists():
         raise InputError(f"{given.output} exists already; remove it or name another file.")
-    check_json(given.json)
+    check_json(given)
     if given.output is not None:
         check_output(given.output)
 

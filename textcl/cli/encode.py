@@ -75,7 +75,7 @@ def main(arguments: Sequence[str]) -> None:
         ),
     ]
     given = parser.parse_args(arguments)
-    check_json(given.json)
+    check_json(given)
     asked = {flag.dest: getattr(given, flag.dest) for flag in flags if getattr(given, flag.dest) is not None}
     output = Path(given.output)
     if output.suffix not in ("", ".npy") and not given.output.endswith("/") and not output.is_dir():

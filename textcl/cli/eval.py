@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from textcl.cli.main import Parser, within
-from textcl.cli.output import add_json_flag, check_json, show
+from textcl.cli.output import add_json_flag, check_file, check_json, show
 from textcl.cli.search import add_retrieval_flags, check_retrieval_flags
 from textcl.environment import cache_directory, is_writable
 from textcl.errors import InputError
-from textcl.files import check_output
 from textcl.ranges import Count, Range
 
 logger = logging.getLogger("textcl")
@@ -85,7 +84,7 @@ def main(arguments: Sequence[str]) -> None:
     smaller.add_argument("--plot", metavar="FILE", help="a picture of the scores by size, .png or .svg")
     add_json_flag(parser)
     given = parser.parse_args(arguments)
-    check_json(given.json)
+    check_json(given)
     sizes, dtypes = _sizes(given)
 
     files = (given.queries, given.documents, given.relevance)
@@ -155,7 +154,7 @@ def _sizes(given: Namespace) -> tuple[list[int], list[Any]]:
         from textcl.report.plots import check_plot
 
         check_plot(given.plot)
-        check_output(given.plot)
+        check_file(given, "plot")
     if sizes or dtypes:
         if given.finetune or given.retrieval not in (None, "dense"):
             raise InputError(

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from textcl.cli.main import Parser, within
-from textcl.cli.output import add_json_flag, check_json, say, show
+from textcl.cli.output import add_json_flag, check_file, check_json, say, show
 from textcl.errors import InputError
-from textcl.files import check_output
+from textcl.files import check_same_kind
 from textcl.ranges import Count, Seed
 from textcl.terminal import keys
 
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> None:
     add_json_flag(parser)
     given, rest = parser.parse_known_args(arguments)
     given.systems += [each for each in rest if each != "--"]  # argparse overlooks those behind a flag
-    check_json(given.json)
+    check_json(given)
     _check_use(given)
     if given.finish is not None:
         from textcl.adaptation.judging import finish_judging
@@ -65,7 +65,8 @@ def main(arguments: Sequence[str]) -> None:
         show(found.record(), "\n".join(found.lines()), given.json)
         return
     if given.html:
-        check_output(given.html)
+        check_file(given, "html")
+        check_same_kind(given.html, "<!doctype html>")
 
     from textcl.adaptation.judging import draw_pairs
     from textcl.adaptation.sign_test import power_sentence

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> None:
     same = given.update is not None and output.resolve() == Path(given.update).resolve()
     if output.exists() and not same:
         raise InputError(f"{given.output} exists already; remove it, name another file, or update it by --update.")
-    check_json(given.json)
+    check_json(given)
     check_output(given.output)
 
     from textcl.report.map import LENGTH, write_map

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from textcl.cli.main import Parser
-from textcl.cli.output import add_json_flag, columns, show
+from textcl.cli.output import add_json_flag, check_json, columns, show
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -17,6 +17,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     add_json_flag(parser)
     given = parser.parse_args(arguments)
+    check_json(given)
 
     methods = list_methods()
     width = max(shutil.get_terminal_size((120, 24)).columns, 80)

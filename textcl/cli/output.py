@@ -1,13 +1,23 @@
 """What a command prints: text for people, or JSON for programs."""
 
 import json
+from argparse import Namespace
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from textcl.cli.main import Parser
-from textcl.files import check_output, write_json
+from textcl.errors import InputError
+from textcl.files import check_output, read_json, write_json
 from textcl.terminal import json_escaped, printable
 from textcl.texts import in_one_line as in_one_line
 from textcl.texts import spreadsheet_safe as spreadsheet_safe
+
+# Files that textcl reads again, or that are the work itself; they tell that a folder is a model, vectors, a run, ...
+_OURS = (
+    *("config.json", "modules.json", "tokenizer.json", "manifest.json", "complete.json", "index.json", "bm25.json"),
+    *("recipe.json", "run.json", "adapt.json", "report.html", "explore.json", "index.html", "map.html"),
+)
 
 
 def add_json_flag(parser: Parser) -> None:
@@ -16,10 +26,43 @@ def add_json_flag(parser: Parser) -> None:
     )
 
 
-def check_json(path: str | None) -> None:
-    """Raises an error if what --json names cannot be written, before the work whose result it is for."""
-    if path not in (None, "-"):
-        check_output(str(path))
+def check_json(given: Namespace) -> None:
+    """Raises an error, before the work, if what --json names cannot be written, or holds anything but JSON."""
+    if given.json in (None, "-"):
+        return
+    check_file(given, "json")
+    target = Path(given.json)
+    try:
+        if target.is_file() and target.stat().st_size:
+            read_json(target)
+    except InputError:
+        raise InputError(f"{given.json} exists already and is not JSON; name another file for --json.") from None
+
+
+def check_file(given: Namespace, flag: str) -> None:
+    """Raises an error, before the work, if the file that a flag names cannot be written, or is not to be replaced.
+
+    Args:
+        given: All arguments of the command. What one of them names is read, or is another output.
+        flag: The name of the flag in `given`.
+
+    Raises:
+        InputError: Another argument names the same file, or it belongs to a model, to vectors or to a run.
+    """
+    path = getattr(given, flag)
+    check_output(path)
+    target = Path(path).resolve()
+    for each in chain.from_iterable(_texts(value) for name, value in vars(given).items() if name != flag):
+        for other in (Path(each).resolve(), Path(each.partition(":")[2] or each).resolve()):  # or KIND:PATH
+            if target == other:
+                raise InputError(f"--{flag} {path} is what {each} names too; name another file.")
+            ours = target.is_file() and any((other / name).is_file() for name in _OURS)
+            if other in target.parents and (ours or (other != Path.cwd() and target.name in _OURS)):
+                raise InputError(f"--{flag} {path} may be a part of {each}; name another file.")
+
+
+def _texts(value: Any) -> list[str]:
+    return list(filter(None, [value] if isinstance(value, str) else map(str, value) if isinstance(value, list) else []))
 
 
 def show(result: Any, text: str, path: str | None) -> None:

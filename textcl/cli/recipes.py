@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from textcl.cli.main import Parser
-from textcl.cli.output import add_json_flag, columns, show
+from textcl.cli.output import add_json_flag, check_json, columns, show
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -15,6 +15,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     add_json_flag(parser)
     given = parser.parse_args(arguments)
+    check_json(given)
 
     recipes = list_recipes()
     text = columns([[each[key] for key in ("name", "method", "model", "data", "description")] for each in recipes])

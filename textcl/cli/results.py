@@ -1,11 +1,11 @@
 """`textcl results [PATH...] [--method M] [--format csv|json] [--compare A B] [--pairs ENCODER]`"""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from textcl.cli.main import Parser
-from textcl.cli.output import add_json_flag, check_json, say, show
+from textcl.cli.output import add_json_flag, check_file, check_json, say, show
 from textcl.errors import InputError
-from textcl.files import check_output
 
 FORMATS = ("table", "csv", "latex", "json")
 
@@ -38,18 +38,16 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--pairs", metavar="ENCODER", help="gold score and cosine of every STS pair, as csv")
     parser.add_argument("--data-dir", metavar="FOLDER", help="folder of the evaluation sets")
     given = parser.parse_args(arguments)
-    check_json(given.json)
+    check_json(given)
     if given.output:
-        check_output(given.output)
+        check_file(given, "output")
     if given.pairs and given.compare:
         raise InputError("--pairs writes the scores of one encoder, and --compare compares two; give one of them.")
     if (given.format != "table" or given.json) and (given.pairs or given.compare):
         raise InputError("--format and --json are for the list of results: --pairs is csv, and --compare is text.")
 
-    from pathlib import Path
-
     from textcl.evaluation.suite import task_names
-    from textcl.files import atomic_write
+    from textcl.files import atomic_write, check_same_kind
     from textcl.report import formats
     from textcl.report.differences import compare_results, pairs_csv
     from textcl.report.results import find_results, select
@@ -80,6 +78,7 @@ def main(arguments: Sequence[str]) -> None:
     else:
         text = formats.results_table(chosen, tasks) + "\n"
     if given.output:
+        check_same_kind(given.output, text[:6])
         with atomic_write(given.output) as temporary:
             temporary.write_text(text, encoding="utf-8")
     if given.json:

@@ -72,7 +72,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--prompt", help="put before the query (default: the model's prompt 'query', or the corpus')")
     add_json_flag(parser)
     given = parser.parse_with_optional("query", arguments)
-    check_json(given.json)
+    check_json(given)
     options = check_retrieval_flags(given, ("expand", "prompt", "model"))
 
     from textcl.vectors.index import CorpusIndex

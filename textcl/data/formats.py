@@ -284,7 +284,8 @@ def _parquet(path: Path | ReadFile) -> Iterator[Any]:
             source = pyarrow.BufferReader(content)
         try:
             file = pyarrow.parquet.ParquetFile(source)
-        except (pyarrow.ArrowException, OSError) as error:
+            _ = file.schema_arrow.names
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path} is not a valid parquet file: {error}") from None
         yield file
 

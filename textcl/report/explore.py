@@ -150,13 +150,14 @@ def _begun(folder: Path, settings: Record) -> Record:
     if path.is_file():
         record = read_sealed(path)
         then = record.get("settings", {})
-        if other := [name for name in settings if then.get(name) != settings[name]]:
+        unused = () if "clusters" in record else ("clusters",)  # the last call may have asked for too many
+        if other := [name for name in settings if then.get(name) != settings[name] and name not in unused]:
             name = other[0]
             raise InputError(
                 f"{folder} was made with {name} {then.get(name)!r}, not {settings[name]!r}; name another directory, or "
                 "give the same settings again."
             )
-        return record
+        return {**record, "settings": settings}
     ours = ["vectors"] if is_vectors(folder / "vectors") else []  # a call was killed while it encoded them
     if others := [
         each.name for each in folder.iterdir() if each.name not in ours and not each.name.startswith(".lock")

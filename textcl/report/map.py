@@ -275,7 +275,7 @@ def _read_columns(path: str | os.PathLike[str], wanted: Sequence[str]) -> dict[s
         types = dict.fromkeys(kept, pyarrow.large_string())
         convert = csv.ConvertOptions(include_columns=kept, column_types=types, strings_can_be_null=False)
         table = csv.read_csv(path, read, parse, convert)
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowKeyError) as error:
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowKeyError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as csv: {str(error).splitlines()[0]}.") from None
     return {name: table.column(name).to_pylist() for name in kept}
 

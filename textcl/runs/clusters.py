@@ -10,6 +10,7 @@ from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.locks import taken
 from textcl.methods import SCCL
+from textcl.metrics.clustering import check_number
 from textcl.runs.record import run_files
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.trainer import ContrastiveTrainer
@@ -59,6 +60,8 @@ def train_for_clusters(
     """
     if steps < 1:
         raise InputError(f"Training needs at least one step, not {steps}.")
+    if clusters is not None:
+        check_number(clusters, len(set(texts)), "distinct texts")
     if run_files(Path(run)):
         raise InputError(f"{run} has a run already; name another directory.")
     args = ContrastiveTrainingArguments(

@@ -21,7 +21,7 @@ from textcl.encoder.pooling import POOLINGS, check_pooling
 from textcl.errors import InputError
 from textcl.evaluation import LabelFree, LabelledPairs, Retrieval, STSBenchmark, overlap
 from textcl.evaluation.label_free import CRITERIA
-from textcl.files import clear_leftovers, said_if_full, write_json
+from textcl.files import check_not_read, clear_leftovers, said_if_full, write_json
 from textcl.locks import taken
 from textcl.methods import Method
 from textcl.methods.find import find_method
@@ -78,6 +78,9 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
 def _run(recipe: Recipe, output: Path, resume: bool, overwrite: bool) -> RunResult:
     clear_leftovers(output)
     check_directory(output, replace=resume or overwrite)
+    if overwrite:
+        flags = [recipe.flags.get(name) for name in ("model", "teacher", "text_view_model", "data", "dev")]
+        check_not_read(output, [*flags, str(recipe.flags["dev"]).partition(":")[2]])
     corpus = ReadFile(find_corpus(recipe.flags["data"]))
     encoder = load_encoder(recipe.flags)
     fingerprint = recipe.fingerprint({"data": corpus.sha256, "model": identity_of(encoder)})

@@ -99,8 +99,9 @@ def check_meaning(args: TrainingArguments) -> None:
     """
     for field in fields(args):
         default = field.default if field.default_factory is MISSING else field.default_factory()
-        unset: tuple[Any, ...] = (default, None, "", *([] if default is True else [False]))
-        if field.name in WITHOUT_MEANING and getattr(args, field.name) not in (*unset, []):
+        value = getattr(args, field.name)
+        unset = value in (default, None, "", []) or (value is False and default is not True)  # 0 is a value
+        if field.name in WITHOUT_MEANING and not unset:
             raise InputError(
                 f"{_flag(field.name)} has no meaning in textcl: {WITHOUT_MEANING[field.name]}. Leave it out."
             )

@@ -20,7 +20,7 @@ from textcl.encoder.card import code, file_name, model_card
 from textcl.encoder.export import MODEL_FILE
 from textcl.encoder.static import StaticBackbone
 from textcl.errors import InputError
-from textcl.files import check_output, check_replaceable
+from textcl.files import check_not_read, check_output, check_replaceable
 from textcl.locks import taken
 from textcl.vectors.encode import corpus_prompt, encode_corpus
 from textcl.vectors.layer_student import fit_layers, with_layers
@@ -118,6 +118,7 @@ def distill(
     if words is not None and layers is not None:
         raise InputError("words become tokens of a static student only; leave them out.")
     if output is not None:
+        check_not_read(output, [model, data])
         check_replaceable(output, MODEL_FILE)
         check_output(output, folder=True)
     known = Vectors(data) if isinstance(data, (str, Path)) and is_vectors(data) else None

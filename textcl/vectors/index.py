@@ -18,7 +18,7 @@ from textcl.progress import Progress
 from textcl.seals import differs, read_sealed, seal, write_sealed
 from textcl.texts import check_text
 from textcl.vectors.bits import BitIndex, open_bits
-from textcl.vectors.bm25 import Bm25
+from textcl.vectors.bm25 import Bm25, check_language
 from textcl.vectors.columns import OWN_ID, PREFIX
 from textcl.vectors.fusion import (
     DEPTH,
@@ -99,6 +99,8 @@ class CorpusIndex:
         language: str = "english",
     ) -> None:
         check_retrieval(retrieval)
+        if retrieval != "dense":
+            check_language(language)
         self._model, self.retrieval, self.language = model, retrieval, language
         self.directory = Path(directory)
         self.vectors = Vectors(directory)

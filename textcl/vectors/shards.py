@@ -182,7 +182,7 @@ def _table(path: Path, names: Sequence[str] | None) -> Any:
         with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
             there = [name for name in file.schema_arrow.names if names is None or name in names]
             table = file.read(there)
-    except (OSError, pyarrow.ArrowException) as error:
+    except (OSError, pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read ({str(error).splitlines()[0]}). {_AGAIN}") from None
     return table.select(there)  # pyarrow reads "a.b" too where "a" is asked for
 
