@@ -1,6 +1,7 @@
 """What a command prints: text for people, or JSON for programs."""
 
 import json
+import re
 from argparse import Namespace
 from itertools import chain
 from pathlib import Path
@@ -13,10 +14,11 @@ from textcl.terminal import json_escaped, printable
 from textcl.texts import in_one_line as in_one_line
 from textcl.texts import spreadsheet_safe as spreadsheet_safe
 
-# Files that textcl reads again, or that are the work itself; they tell that a folder is a model, vectors, a run, ...
-_OURS = (
-    *("config.json", "modules.json", "tokenizer.json", "manifest.json", "complete.json", "index.json", "bm25.json"),
-    *("recipe.json", "run.json", "adapt.json", "report.html", "explore.json", "index.html", "map.html"),
+# JSON and pages that belong to a model, to vectors, to a run or to what else a command writes into a folder
+_PARTS = re.compile(
+    r"(added_tokens|adapt|adapter_config|best|bm25|complete|config\w*|explore|generation_config|index|manifest|modules"
+    r"|model\.safetensors\.index|plan|recipe|run|seal|sentence_\w+_config|special_tokens_map|textcl\w*|token\w*"
+    r"|trainer_state|vocab|\w+\.centres)\.json|(report|index|map)\.html"
 )
 
 
@@ -56,8 +58,7 @@ def check_file(given: Namespace, flag: str) -> None:
         for other in (Path(each).resolve(), Path(each.partition(":")[2] or each).resolve()):  # or KIND:PATH
             if target == other:
                 raise InputError(f"--{flag} {path} is what {each} names too; name another file.")
-            ours = target.is_file() and any((other / name).is_file() for name in _OURS)
-            if other in target.parents and (ours or (other != Path.cwd() and target.name in _OURS)):
+            if other in target.parents and other != Path.cwd() and _PARTS.fullmatch(target.name):
                 raise InputError(f"--{flag} {path} may be a part of {each}; name another file.")
 
 
