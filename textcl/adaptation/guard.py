@@ -46,11 +46,12 @@ class Guard:
 
 
 def guards(encoder: Encoder, place: Workplace) -> list[Guard]:
-    """The pairs that are there: graded pairs of WordNet glosses, which textcl brings, and STS-B dev if it is installed.
+    """The scored pairs that show whether an encoder forgets: graded pairs of WordNet glosses, which textcl brings, and
+    STS-B dev if it is installed.
 
     Args:
-        encoder: The untouched encoder; it encodes the pairs.
-        place: Where vectors are kept.
+        encoder: The encoder before adaptation; its vectors of the pairs are computed here.
+        place: Stores the vectors, so that a repeated call reads them.
     """
     tasks = {"graded pairs of WordNet": LabelledPairs(GRADED_PAIRS).tasks["pairs"]}
     if verify(names=["STSBenchmark"])[0].usable:

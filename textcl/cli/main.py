@@ -50,11 +50,12 @@ SHARED = ("train", "demo", "cluster", "encode")
 class Parser(argparse.ArgumentParser):
     """The parser of every command.
 
-    It takes --max-length and --max_length, but no abbreviation of it. An unknown flag is answered with the nearest one.
+    A flag may be spelt with - or _ between its words, but may not be shortened. The error for an unknown flag names the
+    nearest one.
     Errors are `InputError`s: one sentence, without usage text above it.
 
     Args:
-        passes_on: Leave unknown flags to the caller, who passes them on.
+        passes_on: Unknown flags are no error here, because the command passes them on to each run.
         options: See `argparse.ArgumentParser`.
     """
 

@@ -123,7 +123,7 @@ def _with_mask_token(encoder: "Encoder", row: list[int]) -> list[int]:
 
 
 def _shallow(backbone: PreTrainedModel) -> Any:
-    """A copy of a backbone with its first layer alone, which finds missing positions in a fraction of the time."""
+    """A copy of a backbone with only its first layer: a text that is too long fails in it too, and much sooner."""
     shallow = evaluation_copy(backbone)
     for module in shallow.modules():
         for name, child in module.named_children():

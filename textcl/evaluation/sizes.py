@@ -19,13 +19,13 @@ from textcl.vectors.compress import Compression, Storage, bytes_of, check_sizes
 
 @dataclass(frozen=True)
 class Size:
-    """Vectors of one size, and their scores.
+    """A size of vectors, and the scores of vectors of this size.
 
     Attributes:
         dimensions: The number of dimensions.
         dtype: The data type in which they are stored.
         pca: Whether they were rotated by PCA before they were cut.
-        rescored: For "ubinary": whether retrieval ordered the best by int8 vectors that are stored beside the bits.
+        rescored: For "ubinary": whether retrieval ordered the 40 best documents by bits anew, by their int8 vectors.
         bytes: The bytes of a vector.
         result: The scores.
     """

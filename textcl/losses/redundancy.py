@@ -49,8 +49,8 @@ def vicreg(first: Tensor, second: Tensor, epsilon: float = 1e-4) -> tuple[Tensor
 
     VICReg (Bardes, Ponce and LeCun 2022, arXiv 2105.04906), eq. 1 to 6. Variance and covariance are unbiased. The paper
     sums the variance term over both views and averages the invariance term over rows only. The authors' code halves the
-    variance term and averages the invariance term over dimensions too. Its weights 25, 25 and 1 belong to these scales,
-    so we follow the code.
+    variance term and averages the invariance term over dimensions too. The weights 25, 25 and 1 belong to the code's
+    scales, so we follow the code.
 
     Args:
         first: ``(rows, dim)``, the first view's projections of all ranks, not normalised.

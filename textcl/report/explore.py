@@ -58,13 +58,14 @@ def explore(
 ) -> Record:
     """Encodes texts, finds near-duplicates and clusters, draws a map, and writes one page that shows all of it.
 
-    A step that these texts do not allow, such as clusters of three texts, is left out, and the page says why. The same
-    call goes on after an interruption.
+    A step that these texts do not allow is left out, such as clusters if there are only three texts, and the page says
+    why. After an interruption, call it again with the same arguments: it goes on where it was.
 
     Args:
         source: A corpus as a file, see `load_texts`; or a directory that `encode_corpus` wrote.
         output: The directory to write; `index.html` in it is the page.
-        model: A name or path that `Encoder.from_pretrained` takes; default: "bundled", or that of `source`.
+        model: A name or path that `Encoder.from_pretrained` takes; default: for a file "bundled", for a
+            directory the model that made it.
         column: The column of the texts, as in `load_texts`.
         id_column: A column of ids of your own.
         columns: Further columns to keep, as in `encode_corpus`.
@@ -73,11 +74,11 @@ def explore(
         seed: The seed of samples, of k-means and of the layout.
 
     Returns:
-        What `explore.json` holds: `settings`, and for each of the steps `vectors`, `duplicates`, `clusters` and `map`
-        its result with its `seconds`; or, where a step was left out, the reason as `failed`.
+        What `explore.json` holds: `settings`, and an entry for each step: `vectors`, `duplicates`, `clusters` and `map`.
+        An entry holds the result and the `seconds`, or, if the step was left out, the reason as `failed`.
 
     Raises:
-        InputError: The texts cannot be read or encoded, or the directory holds something else, or is in use.
+        InputError: The texts cannot be read or encoded, or `output` is in use or holds files of something else.
 
     Example:
         >>> explore("tickets.csv", "tickets", column="subject")  # doctest: +SKIP

@@ -274,7 +274,7 @@ def before_and_after(found: Any, sides: tuple[str, str]) -> Plot:
 
 
 def blends(curves: Mapping[str, Sequence[tuple[float, float]]]) -> Plot:
-    """The score of each trained candidate by its share in a blend with the weights that training started from.
+    """For each trained candidate, the score of blends (1 − α) · start + α · trained of its weights, drawn over α.
 
     Args:
         curves: From the name of a candidate to its (α, score) pairs.

@@ -211,7 +211,7 @@ def _teacher_vectors(
     prompt: str,
     show: bool | None,
 ) -> Iterator[np.ndarray]:
-    """The teacher's vectors of the texts at length 1, (texts, dim). They are kept if the work is interrupted."""
+    """The teacher's unit vectors of the texts, (texts, dim). They are stored, so that a repeated call reads them."""
     if known is not None:
         yield unit(known.vectors()[rows])
         return

@@ -80,13 +80,13 @@ def fit_layers(
 ) -> Encoder:
     """Trains a student in place, without dropout, and returns it.
 
-    Minimises the squared distance between the vectors of student and teacher at length 1, by AdamW (Loshchilov and
+    Minimises the squared distance between the unit vectors of student and teacher, by AdamW (Loshchilov and
     Hutter 2019); the learning rate rises over the first tenth of the steps and falls linearly to 0.
 
     Args:
         student: The encoder to train.
         texts: The texts.
-        targets: The teacher's vectors at length 1, (texts, dim).
+        targets: The teacher's unit vectors, (texts, dim).
         prompt: The prompt with which both embed the texts.
         epochs: How often each text is seen.
         learning_rate: The largest learning rate.
@@ -116,7 +116,7 @@ def fit_layers(
 
 
 def distance(student: Encoder, texts: Sequence[str], targets: np.ndarray, prompt: str) -> Tensor:
-    """The mean squared distance of the student's vectors at length 1 from the targets."""
+    """The mean squared distance of the student's unit vectors from the targets."""
     tokens = student.tokenize(texts, prompt)
     tokens = {name: each.to(student.device) if isinstance(each, Tensor) else each for name, each in tokens.items()}  # type: ignore[assignment]
     found = normalize(student.embed(tokens, dropout=False), dim=-1)

@@ -169,7 +169,7 @@ def read_shard(directory: str | os.PathLike[str], number: int, names: Sequence[s
 
 
 def read_table(directory: str | os.PathLike[str], number: int, names: Sequence[str]) -> Any:
-    """The named columns of a shard as a pyarrow table, without those that it lacks."""
+    """Columns of a shard as a pyarrow table; a name that the shard does not have is left out."""
     return _table(shard_path(Path(directory), number), names)
 
 
@@ -259,7 +259,7 @@ def holds(path: Path, made_of: str, digest: bytes | None = None, first_id: int =
         made_of: The `origin` of its vectors.
         digest: SHA-256 of the ids and texts, see `window_bytes`; None: the corpus is not at hand, and the shard's own
             mark counts.
-        first_id: The id of the first row of the corpus.
+        first_id: Added to each id: the number of rows that were stored before this corpus.
     """
     if not path.is_file():
         return False
@@ -297,12 +297,12 @@ def write_shard(
 
     Args:
         path: The shard.
-        window: The rows, with ids that are counted from 0 in their corpus.
+        window: The rows. Their ids are row numbers of the corpus that is added, from 0.
         stored: Their vectors, see `stored_columns`.
-        made_of: The `origin` of the vectors.
-        first_id: The id of the first row of the corpus.
+        made_of: What the vectors were made of, see `origin`.
+        first_id: Added to each id: the number of rows that were stored before this corpus.
         types: The names and types of what is kept beside the texts, see `textcl.vectors.columns`.
-        cut: The number of texts that are longer than the encoder reads, which were cut or split.
+        cut: The number of texts that had more tokens than the encoder reads, and were cut or split.
     """
     import pyarrow
     import pyarrow.parquet

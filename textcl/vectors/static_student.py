@@ -211,8 +211,8 @@ def fit_table(
 ) -> Fitted:
     """Regression of the teacher's vectors on the tokens of the texts.
 
-    Minimises 1 − cosine of the mean over the tokens with the teacher's vector, which is half their squared distance
-    at length 1, by AdamW (Loshchilov and Hutter 2019) with a learning rate that falls linearly to 0. A part of the
+    Minimises 1 − cosine of the mean over the tokens with the teacher's vector, which is half the squared distance
+    of the two as unit vectors, by AdamW (Loshchilov and Hutter 2019) with a learning rate that falls linearly to 0. A part of the
     texts is held out, and the table of the best epoch is returned, the start included.
 
     Args:
@@ -269,7 +269,7 @@ def held_out(texts: int) -> int:
 
 
 def unit_targets(vectors: np.ndarray, projection: Projection) -> Tensor:
-    """The teacher's vectors of texts in the dimensions of the student, at length 1, (texts, dimensions)."""
+    """The teacher's vectors of texts, with as many dimensions as the student, of length 1, (texts, dimensions)."""
     return torch.from_numpy(unit(unit(vectors) @ projection.directions.astype(np.float32)))
 
 
