@@ -74,8 +74,8 @@ def explore(
         seed: The seed of samples, of k-means and of the layout.
 
     Returns:
-        What `explore.json` holds: `settings`, and an entry for each step: `vectors`, `duplicates`, `clusters` and `map`.
-        An entry holds the result and the `seconds`, or, if the step was left out, the reason as `failed`.
+        What `explore.json` holds: `settings`, and an entry for each step (`vectors`, `duplicates`, `clusters`,
+        `map`). An entry holds the result and the `seconds`, or, if the step was left out, the reason as `failed`.
 
     Raises:
         InputError: The texts cannot be read or encoded, or `output` is in use or holds files of something else.

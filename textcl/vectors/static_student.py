@@ -212,8 +212,8 @@ def fit_table(
     """Regression of the teacher's vectors on the tokens of the texts.
 
     Minimises 1 − cosine of the mean over the tokens with the teacher's vector, which is half the squared distance
-    of the two as unit vectors, by AdamW (Loshchilov and Hutter 2019) with a learning rate that falls linearly to 0. A part of the
-    texts is held out, and the table of the best epoch is returned, the start included.
+    of the two as unit vectors, by AdamW (Loshchilov and Hutter 2019) with a learning rate that falls linearly to 0. A
+    part of the texts is held out, and the table of the best epoch is returned, the start included.
 
     Args:
         start: The table at the start, (tokens, dimensions).
