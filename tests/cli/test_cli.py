@@ -140,7 +140,7 @@ def hostile_archive(folder: Path) -> None:
 
 def one_run(folder: Path) -> None:
     (folder / "run").mkdir()
-    (folder / "run" / "run.json").write_text("{}")
+    (folder / "run" / "run.json").write_text('{"fingerprint": "1"}')
 
 
 PLAIN = ["--first-view", "plain", "--second-view", "plain"]

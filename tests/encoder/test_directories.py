@@ -207,6 +207,16 @@ def test_texts_are_lower_cased(cased: Path, tmp_path: Path) -> None:
     assert encoder.fingerprint(settings=False) != plain.fingerprint(settings=False)
 
 
+@pytest.mark.parametrize("unlimited", [10**30, 1e30])
+def test_a_tokenizer_without_a_limit_loads(unlimited: float, bert: Path, tmp_path: Path) -> None:
+    """Transformers writes 10^30, which is more than whole numbers of 64 bits hold."""
+    folder = saved(tmp_path, [transformer(bert), Pooling(32, "mean")])
+    positions = json.loads((bert / "config.json").read_text())["max_position_embeddings"]
+    put("tokenizer_config.json", model_max_length=unlimited)(folder)
+    put("sentence_bert_config.json", max_seq_length=int(unlimited))(folder)
+    assert Encoder.from_pretrained(folder).max_length == positions
+
+
 @pytest.mark.parametrize("key", ["tokenizer_args", "processor_kwargs"])
 def test_texts_are_cut_on_the_side_that_the_directory_names(bert: Path, tmp_path: Path, key: str) -> None:
     folder = saved(tmp_path, [transformer(bert), Pooling(32, "mean")])

@@ -284,7 +284,11 @@ def _tokenizer(folder: Path, backbone: PreTrainedModel, settings: export.Setting
         raise InputError(
             f"{lacking}: the one that is there knows {known} tokens, and the backbone {table.num_embeddings}."
         )
-    Range(at_least=1).check(f"{folder / 'tokenizer_config.json'}: model_max_length", tokenizer.model_max_length)
+    # "no limit" is 10^30 there, which no range of whole numbers has
+    longest = tokenizer.model_max_length
+    Range(at_least=1).check(
+        f"{folder / 'tokenizer_config.json'}: model_max_length", float(longest) if isinstance(longest, int) else longest
+    )
     if settings.lower_case:
         _lower_case(tokenizer, folder)
     if settings.max_length is not None:  # as in sentence-transformers, it is the tokenizer's own limit too
