@@ -1,7 +1,8 @@
 """What the site needs beside MkDocs: equations and drawings inside the pages, without a script or a network.
 
-Equations are MathML, which every browser shows. An equation is a fence of the language `math`, as GitHub reads it too. Docstrings have reStructuredText's `.. math::`
-and `:math:`. The drawings of tools/draw_methods.py stand in the page itself, so that they take the colours of its theme.
+Equations are MathML, which every browser shows. An equation is a fence of the language `math`, as GitHub reads it too.
+Docstrings have reStructuredText's `.. math::` and `:math:`. The drawings of tools/draw_methods.py are put into the page
+itself, so that they take the colours of its theme.
 """
 
 import re
@@ -11,6 +12,7 @@ from typing import Any
 
 import griffe
 from latex2mathml.converter import convert
+from mkdocs.exceptions import PluginError
 
 BLOCK = re.compile(r"^( *)\.\. math::(.*\n(?:\1 +.*\n|\n)*)", flags=re.MULTILINE)
 INLINE = re.compile(r":math:`([^`]+)`")
@@ -29,15 +31,17 @@ def equation(source: str, *_: Any, **__: Any) -> str:
     return f'<div class="equation">{convert(" ".join(source.split()), display="block")}</div>'
 
 
-def on_page_content(html: str, **_: Any) -> str:
-    """Puts the SVG of a drawing in the place of its image; search leaves it out."""
+def on_page_content(html: str, page: Any, **_: Any) -> str:
+    """Puts the SVG of a method's drawing in the place of its image; search leaves it out."""
     folder = Path(__file__).parent / "methods" / "drawings"
-    return DRAWING.sub(
-        lambda found: (
-            f'<div class="drawing" data-search-exclude>{(folder / found[1]).read_text(encoding="utf-8")}</div>'
-        ),
-        html,
-    )
+
+    def inside(found: re.Match[str]) -> str:
+        return f'<div class="drawing" data-search-exclude>{(folder / found[1]).read_text(encoding="utf-8")}</div>'
+
+    html, count = DRAWING.subn(inside, html)
+    if count != page.file.src_uri.startswith("methods/"):
+        raise PluginError(f"{page.file.src_uri} shows {count} drawings; each page of a method must show one.")
+    return html
 
 
 class Docstrings(griffe.Extension):

@@ -62,10 +62,10 @@ DRAWINGS = {
         "The path of SimCSE is drawn at the top: two views of a text, one encoder, a head and InfoNCE. Below it are "
         "the options that add something: a queue of earlier keys from a moving copy, and a teacher's ranking.",
         """
-        a text | view 1 | *encoder        | ~MLP / head  | h                     | InfoNCE / τ = 0.05 / + options
-        ^      | view 2 | ^               | ^            | h⁺                    | ^
-        ^      |        | ~!moving / copy | ~!its / head | ~!queue, / an option  | ^
-        ^      |        | ~!teacher       |              | !ranking, / an option | ^
+        a text | view 1 | *encoder               | ~MLP / head  | h                    | InfoNCE / τ = 0.05 / + options
+        ^      | view 2 | ^                      | ^            | h⁺                   | ^
+        ^      |        | ~!moving / copy        | ~!its / head | ~!queue, / an option | ^
+        ^      |        | ~!teacher, / an option |              |                      | ^
 
         Each option is off unless you set it:
         view 1, 2: a template (PromptBERT), repetition (ESimCSE)
@@ -189,7 +189,7 @@ DRAWINGS = {
         """
         a text        | view 1 | *encoder | ~projector        | ~predictor    | InfoNCE / × 2τ / τ = 0.2
         ^             | view 2 | ~!copy   | ~!its / projector | !key k₂       | ^
-        other / texts | view 2 | ^        | ^                 | !other / keys | ^
+        other / texts | ^      | ^        | ^                 | !other / keys | ^
 
         loss = InfoNCE(q₁ → k₂) + InfoNCE(q₂ → k₁), each × 2τ
         q₁ is the predictor's output; the drawing shows one half.
@@ -334,7 +334,7 @@ def draw(name: str) -> str:
     parts += [_text(2, y + 36 + LINE * n, line, "tcl-left") for n, line in enumerate(notes)]
     height = y + 36 + LINE * len(notes) - 8
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="tcl-drawing" width="{total:.0f}" height="{height:.0f}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="tcl-drawing" width="{0.85 * total:.0f}" '
         f'viewBox="0 0 {total:.0f} {height:.0f}" role="img" aria-labelledby="tcl-{name}-title tcl-{name}-desc">\n'
         f'<title id="tcl-{name}-title">{escape(title)}: how it works</title>\n'
         f'<desc id="tcl-{name}-desc">{escape(drawing.description)}</desc>\n<style>{STYLE}</style>\n'
