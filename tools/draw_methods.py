@@ -226,19 +226,19 @@ DRAWINGS = {
         "Both views pass the same encoder and projector, and a predictor follows for view 1 only. The prediction must "
         "point in the direction of the other view's projection, through which no gradient flows.",
         """
-        a text | view 1 | *encoder | ~projector | ~predictor | p₁ | negative / cosine
-        ^      | view 2 | ^        | ^          | !z₂        |    | ^
+        a text | view 1 | *encoder | ~projector | ~predictor | negative / cosine
+        ^      | view 2 | ^        | ^          | !z₂        | ^
 
         loss = −½ cos(p₁, z₂) − ½ cos(p₂, z₁)
-        The gradient stops at z; the drawing shows one half.
+        p₁: the predictor's output; the drawing shows one half.
         """,
     ),
     "barlow-twins": Drawing(
         "Two views pass one encoder and a train-only projector. The matrix of correlations between the dimensions of "
         "the two projections must become the identity.",
         """
-        a text | view 1 | *encoder | ~projector, / 3 layers | z₁ | correlation / matrix C | C near / identity
-        ^      | view 2 | ^        | ^                      | z₂ | ^                      | ^
+        a text | view 1 | *encoder | ~projector, / 3 layers | z₁ | correlation / matrix C / = identity
+        ^      | view 2 | ^        | ^                      | z₂ | ^
 
         loss = Σ (1 − C(i, i))² + λ Σ C(i, j)², λ = 0.0051
         C(i, i): dimension i in both views, over the batch
