@@ -1,18 +1,22 @@
-"""What the site needs beside MkDocs: equations as MathML, which every browser shows without a script or a network.
+"""What the site needs beside MkDocs: equations and drawings inside the pages, without a script or a network.
 
-An equation is a fence of the language `math`, as GitHub reads it too. Docstrings have reStructuredText's `.. math::`
-and `:math:`.
+Equations are MathML, which every browser shows. An equation is a fence of the language `math`, as GitHub reads it too.
+Docstrings have reStructuredText's `.. math::` and `:math:`. The drawings of tools/draw_methods.py are put into the page
+itself, so that they take the colours of its theme.
 """
 
 import re
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import griffe
 from latex2mathml.converter import convert
+from mkdocs.exceptions import PluginError
 
 BLOCK = re.compile(r"^( *)\.\. math::(.*\n(?:\1 +.*\n|\n)*)", flags=re.MULTILINE)
 INLINE = re.compile(r":math:`([^`]+)`")
+DRAWING = re.compile(r'<p><img [^>]*src="drawings/([\w-]+\.svg)"[^>]*></p>')
 
 
 def on_config(config: Any) -> Any:
@@ -25,6 +29,19 @@ def on_config(config: Any) -> Any:
 def equation(source: str, *_: Any, **__: Any) -> str:
     """LaTeX as MathML, on a line of its own that scrolls where it is too wide."""
     return f'<div class="equation">{convert(" ".join(source.split()), display="block")}</div>'
+
+
+def on_page_content(html: str, page: Any, **_: Any) -> str:
+    """Puts the SVG of a method's drawing in the place of its image; search leaves it out."""
+    folder = Path(__file__).parent / "methods" / "drawings"
+
+    def inside(found: re.Match[str]) -> str:
+        return f'<div class="drawing" data-search-exclude>{(folder / found[1]).read_text(encoding="utf-8")}</div>'
+
+    html, count = DRAWING.subn(inside, html)
+    if count != page.file.src_uri.startswith("methods/"):
+        raise PluginError(f"{page.file.src_uri} shows {count} drawings; each page of a method must show one.")
+    return html
 
 
 class Docstrings(griffe.Extension):

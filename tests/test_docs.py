@@ -193,6 +193,22 @@ def test_every_page_is_in_the_navigation_once() -> None:
     assert sorted(pages(navigation)) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
 
 
+def test_the_site_has_a_theme_switch_and_loads_nothing() -> None:
+    site = yaml.safe_load((REPOSITORY / "mkdocs.yml").read_text())
+    theme, extra = site["theme"], [*site["extra_css"], *site.get("extra_javascript", [])]
+    assert theme["font"] is False
+    assert all((DOCS / path).exists() for path in extra), "a file of ours, not of a network"
+    assert not re.search(r"url\(|@import|//", (DOCS / "style.css").read_text())
+    assert {"navigation.footer", "navigation.top"} <= set(theme["features"])
+    assert [each["media"].strip("()") for each in theme["palette"]] == [
+        "prefers-color-scheme",
+        "prefers-color-scheme: light",
+        "prefers-color-scheme: dark",
+    ]
+    assert [each.get("scheme") for each in theme["palette"]] == [None, "default", "slate"]
+    assert all(each["toggle"]["icon"] and each["toggle"]["name"] for each in theme["palette"])
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_has_a_page_with_its_defaults(method: str) -> None:
     page = DOCS / "methods" / f"{method}.md"
