@@ -31,6 +31,19 @@ def equation(source: str, *_: Any, **__: Any) -> str:
     return f'<div class="equation">{convert(" ".join(source.split()), display="block")}</div>'
 
 
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Lists the methods in their page of the API, in the order of `textcl/methods/__init__.py`."""
+    return markdown.replace("<!-- an entry for each method -->", "\n".join(f"::: {name}" for name in methods()))
+
+
+def methods() -> list[str]:
+    """The full names of the classes of all methods, read from the file, because importing it would load torch."""
+    text = (Path(__file__).parents[1] / "textcl" / "methods" / "__init__.py").read_text(encoding="utf-8")
+    modules = {name: module for module, name in re.findall(r"^from (textcl\.methods\.\w+) import (\w+)$", text, re.M)}
+    classes = text.split("_CLASSES", 1)[1].split("= (", 1)[1].split(")", 1)[0]
+    return [f"{modules[name]}.{name}" for name in re.findall(r"\w+", classes)]
+
+
 def on_page_content(html: str, page: Any, **_: Any) -> str:
     """Puts the SVG of a method's drawing in the place of its image; search leaves it out."""
     folder = Path(__file__).parent / "methods" / "drawings"
