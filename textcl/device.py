@@ -102,22 +102,22 @@ class SteadyMemory:
 
     Args:
         growth: The share by which the process may grow beyond the need.
-        measured: The number of steps after a return whose largest size is the need.
+        measured: The number of looks after a return whose largest size is the need.
     """
 
     def __init__(self, growth: float = 0.03, measured: int = 4) -> None:
         self.growth, self.measured = growth, measured
-        self.steps, self.need = 0, 0
+        self.looks, self.need = 0, 0
 
     def look(self) -> None:
-        """Returns freed memory to the system if the process has grown; call it after each step."""
+        """Returns freed memory to the system if the process has grown; call it after each step, or after every few."""
         resident = _resident()
-        self.steps += 1
-        if self.steps <= self.measured:
+        self.looks += 1
+        if self.looks <= self.measured:
             self.need = max(self.need, resident)
         elif resident > self.need * (1 + self.growth):
             give_back_freed_memory()
-            self.steps, self.need = 0, 0
+            self.looks, self.need = 0, 0
 
 
 def _resident() -> int:

@@ -60,7 +60,7 @@ class MethodCallback(TrainerCallback):
         self._keys: list[Tensor] = []  # the keys of all micro-batches since the last optimizer step
         self._handle: RemovableHandle | None = None
         self._learned: list[InfoNCE] = []
-        self._memory = SteadyMemory()
+        self._memory = SteadyMemory(measured=1)
 
     def _collect(self, method: Method, inputs: Any, outputs: Outputs) -> None:
         if method.training and "keys" in outputs:
