@@ -33,7 +33,8 @@ def equation(source: str, *_: Any, **__: Any) -> str:
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Lists the methods in their page of the API, in the order of `textcl/methods/__init__.py`."""
-    return markdown.replace("<!-- an entry for each method -->", "\n".join(f"::: {name}" for name in methods()))
+    place = "<!-- an entry for each method -->"
+    return markdown.replace(place, "\n".join(f"::: {name}" for name in methods())) if place in markdown else markdown
 
 
 def methods() -> list[str]:

@@ -9,6 +9,7 @@ import re
 import shlex
 import unicodedata
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -94,10 +95,15 @@ def prose(page: Path) -> str:
 
 def as_built(page: Path) -> str:
     """The page as docs/hooks.py gives it to the site."""
+    return hooks().on_page_markdown(page.read_text(encoding="utf-8"))
+
+
+@cache
+def hooks() -> Any:
     specification = spec_from_file_location("hooks", DOCS / "hooks.py")
-    hooks = module_from_spec(specification)
-    specification.loader.exec_module(hooks)
-    return hooks.on_page_markdown(page.read_text(encoding="utf-8"))
+    module = module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
 
 
 def slug(heading: str) -> str:

@@ -170,8 +170,8 @@ def check_output(path: str | os.PathLike[str], *, folder: bool = False) -> None:
         raise InputError(f"{path} cannot be written: {error.strerror or error}.") from None
 
 
-def check_same_kind(path: str | os.PathLike[str], beginning: str) -> None:
-    """Raises an InputError if there is a file at `path` that does not begin as what is to replace it."""
+def check_same_kind(path: str | os.PathLike[str], beginning: str = "<!doctype html>") -> None:
+    """Raises an InputError if there is a file at `path` that does not begin as what replaces it, by default a page."""
     target, wanted = Path(path), beginning.encode()
     if target.is_file():
         with target.open("rb") as there:

@@ -424,8 +424,8 @@ def valid_files(folder: Path) -> list[Path]:
     found.append(folder / "a.parquet")
     found += [
         write(folder / f"{path.name}{suffix}", COMPRESS[suffix](path.read_bytes()))
-        for path in found
-        for suffix in (".gz", ".zst")
+        for suffix, paths in ((".gz", found), (".zst", found[:1]))
+        for path in paths
     ]
     return found
 
@@ -479,4 +479,4 @@ def test_two_thousand_damaged_files_are_rows_or_a_sentence(tmp_path: Path, caplo
         else:
             assert all(isinstance(text, str) for text in texts), (number, path)
             outcomes["rows"] += 1
-    assert min(outcomes.values()) > 150, outcomes
+    assert min(outcomes.values()) > 200, outcomes

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import correlation
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
 from scipy.sparse import csr_matrix
@@ -298,6 +299,15 @@ def test_evaluate_refuses_with_a_sentence(evaluation_sets: Path, tmp_path: Path)
         evaluate(tmp_path / "no_model", "stsb", data_dir=evaluation_sets)
     with pytest.raises(InputError, match="has no split 'deev'"):
         STSBenchmark("deev", evaluation_sets)
+
+
+@pytest.mark.parametrize("codec", ["gzip", "zstd"])
+def test_labelled_pairs_may_be_compressed(codec: str, tmp_path: Path) -> None:
+    path = tmp_path / f"pairs.tsv.{ {'gzip': 'gz', 'zstd': 'zst'}[codec] }"
+    content = b"a cat\ta kitten\t5\na cat\ta dog\t2\na cat\ta car\t0\n"
+    with pyarrow.output_stream(path, compression=codec) as file:
+        file.write(content)
+    assert LabelledPairs(path).tasks["pairs"][0].second == ["a kitten", "a dog", "a car"]
 
 
 def test_labelled_pairs_are_a_file() -> None:

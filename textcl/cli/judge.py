@@ -66,7 +66,7 @@ def main(arguments: Sequence[str]) -> None:
         return
     if given.html:
         check_file(given, "html")
-        check_same_kind(given.html, "<!doctype html>")
+        check_same_kind(given.html)
 
     from textcl.adaptation.judging import draw_pairs
     from textcl.adaptation.sign_test import power_sentence

@@ -50,9 +50,8 @@ SHARED = ("train", "demo", "cluster", "encode")
 class Parser(argparse.ArgumentParser):
     """The parser of every command.
 
-    A flag may be spelt with - or _ between its words, but may not be shortened. The error for an unknown flag names the
-    nearest one.
-    Errors are `InputError`s: one sentence, without usage text above it.
+    A flag may be spelt with - or _ between its words, but may not be shortened. Errors are `InputError`s: one sentence,
+    without usage text above it. The error for an unknown flag names the nearest one.
 
     Args:
         passes_on: Unknown flags are no error here, because the command passes them on to each run.

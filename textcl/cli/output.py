@@ -3,7 +3,7 @@
 import json
 import re
 from argparse import Namespace
-from itertools import chain
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def check_file(given: Namespace, flag: str) -> None:
     path = getattr(given, flag)
     check_output(path)
     target = Path(path).resolve()
-    for each in chain.from_iterable(_texts(value) for name, value in vars(given).items() if name != flag):
+    for each in _named(given, flag):
         for other in (Path(each).resolve(), Path(each.partition(":")[2] or each).resolve()):  # or KIND:PATH
             if target == other:
                 raise InputError(f"--{flag} {path} is what {each} names too; name another file.")
@@ -62,8 +62,11 @@ def check_file(given: Namespace, flag: str) -> None:
                 raise InputError(f"--{flag} {path} may be a part of {each}; name another file.")
 
 
-def _texts(value: Any) -> list[str]:
-    return list(filter(None, [value] if isinstance(value, str) else map(str, value) if isinstance(value, list) else []))
+def _named(given: Namespace, flag: str) -> Iterator[str]:
+    """What the other arguments say, each item of a list by itself; some of it may be paths."""
+    for name, value in vars(given).items():
+        if name != flag and isinstance(value, (str, list)):
+            yield from (str(each) for each in ([value] if isinstance(value, str) else value) if each)
 
 
 def show(result: Any, text: str, path: str | None) -> None:

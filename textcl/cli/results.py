@@ -78,7 +78,7 @@ def main(arguments: Sequence[str]) -> None:
     else:
         text = formats.results_table(chosen, tasks) + "\n"
     if given.output:
-        check_same_kind(given.output, text[:6])
+        check_same_kind(given.output, text[:6])  # enough to tell a table, csv, LaTeX and JSON apart
         with atomic_write(given.output) as temporary:
             temporary.write_text(text, encoding="utf-8")
     if given.json:

@@ -155,12 +155,20 @@ def open_file(path: Path | ReadFile) -> Iterator[io.BufferedReader]:
         raw = path.open("rb") if isinstance(path, Path) else io.BytesIO(path.content)
         with raw, opener(raw, "rb") if opener else raw as handle, io.BufferedReader(handle, 1 << 16) as buffered:
             yield buffered
-    except (gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
+    except (zlib.error, lzma.LZMAError, EOFError, OSError) as error:
         if opener is None or getattr(error, "errno", None) is not None:
-            raise  # of the disk; the error of a damaged .zst has no number
+            raise  # an error of the disk; the OSErrors for a damaged .gz or .zst have no number
         raise InputError(
             f"{path} cannot be decompressed: {error}. It is damaged or was downloaded only in part."
         ) from None
+
+
+def plain_suffix(name: str) -> str:
+    """The suffix of a file's name in lower case, without that of a compression: ".csv" for both a.csv and a.csv.gz."""
+    name = name.lower()
+    for suffix in _COMPRESSED:
+        name = name.removesuffix(suffix)
+    return Path(name).suffix
 
 
 def format_of(path: Path | ReadFile) -> str:
@@ -169,10 +177,7 @@ def format_of(path: Path | ReadFile) -> str:
     Raises:
         InputError: The suffix is unknown, or the path is a pipe or a device.
     """
-    name = path.name.lower()
-    for suffix in _COMPRESSED:
-        name = name.removesuffix(suffix)
-    suffix = Path(name).suffix
+    suffix = plain_suffix(path.name)
     if suffix not in _FORMATS:
         if isinstance(path, Path) and path.exists() and not path.is_dir():
             check_file(path)  # a pipe often has no suffix, and that is not why it cannot be read
@@ -284,7 +289,7 @@ def _parquet(path: Path | ReadFile) -> Iterator[Any]:
             source = pyarrow.BufferReader(content)
         try:
             file = pyarrow.parquet.ParquetFile(source)
-            _ = file.schema_arrow.names
+            _ = file.schema_arrow.names  # raises UnicodeDecodeError if a name is not UTF-8
         except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path} is not a valid parquet file: {error}") from None
         yield file

@@ -284,7 +284,7 @@ def _tokenizer(folder: Path, backbone: PreTrainedModel, settings: export.Setting
         raise InputError(
             f"{lacking}: the one that is there knows {known} tokens, and the backbone {table.num_embeddings}."
         )
-    # "no limit" is 10^30 there, which no range of whole numbers has
+    # transformers writes "no limit" as the whole number 10^30, which a Range refuses as too large
     longest = tokenizer.model_max_length
     Range(at_least=1).check(
         f"{folder / 'tokenizer_config.json'}: model_max_length", float(longest) if isinstance(longest, int) else longest

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from textcl.data.formats import csv_records
+from textcl.data.formats import csv_records, plain_suffix
 from textcl.data.sts import STS_TASKS, Subset, hash_subsets, normalise_space, parse_score, read_sts
 from textcl.errors import InputError
 from textcl.evaluation.encoding import cosine, describe, encode_distinct
@@ -95,13 +95,13 @@ class LabelledPairs:
         if not isinstance(path, (str, os.PathLike)):
             raise InputError(f"LabelledPairs takes the path of a .tsv or .csv file, not {described(path)}.")
         file = Path(path)
-        suffixes = [suffix.lower() for suffix in file.suffixes if suffix.lower() not in (".gz", ".xz")]
-        if not suffixes or suffixes[-1] not in (".tsv", ".csv"):
+        suffix = plain_suffix(file.name)
+        if suffix not in (".tsv", ".csv"):
             raise InputError(
                 f"{file} is not a .tsv or .csv file (or .gz, .xz or .zst of one); give labelled pairs as one of these."
             )
         subset = Subset(file.name, [], [], [])
-        for row, (number, cells) in enumerate(csv_records(file, tabs=suffixes[-1] == ".tsv")):
+        for row, (number, cells) in enumerate(csv_records(file, tabs=suffix == ".tsv")):
             if len(cells) != 3:
                 raise InputError(
                     f"{file}, line {number}: the line must have three cells (text, text, score), but has {len(cells)}."

@@ -12,7 +12,6 @@ from textcl.collator.spans import SpanCollator
 from textcl.data.training import whole_corpus
 from textcl.encoder import Encoder
 from textcl.errors import InputError
-from textcl.methods.matryoshka import over_sizes
 from textcl.methods.method import Method, Outputs
 from textcl.modules.info_nce import InfoNCE
 from textcl.modules.masked_language_model import MaskedLanguageModelHead
@@ -154,10 +153,7 @@ class DeCLUTR(Method):
         if self.training and not self.hooked:
             self.check_hooks()
         embeddings, hidden, words = self.encoder.embed_masked(batch, batch["mlm_labels"])
-        if self.dimensions:
-            contrastive = over_sizes(self.objective, embeddings, batch, self.dimensions)["loss"]
-        else:
-            contrastive = self.objective(embeddings, batch)["loss"]
+        contrastive = self._objective_over_sizes(embeddings, batch)["loss"]
         mlm = self.mlm_head(hidden, words, self.encoder.word_embeddings.weight)
         return {
             "loss": contrastive + self.mlm_weight * mlm,

@@ -194,11 +194,13 @@ class Method(nn.Module):
         if self.training and not self.hooked:
             self.check_hooks()
         embeddings = self.embed(batch)
-        if self.dimensions:
-            outputs = over_sizes(self.objective, embeddings, batch, self.dimensions)
-        else:
-            outputs = self.objective(embeddings, batch)
-        return {"embeddings": embeddings.detach(), **outputs}
+        return {"embeddings": embeddings.detach(), **self._objective_over_sizes(embeddings, batch)}
+
+    def _objective_over_sizes(self, embeddings: Tensor, batch: Batch) -> Outputs:
+        """`objective`, or its sum over `dimensions`."""
+        if not self.dimensions:
+            return self.objective(embeddings, batch)
+        return over_sizes(self.objective, embeddings, batch, self.dimensions)
 
     def check_hooks(self) -> None:
         """Raises if the method needs its hooks; `forward` calls this in training if there is no `MethodCallback`."""

@@ -15,7 +15,7 @@ from textcl.evaluation.suite import mark_by_record
 from textcl.files import check_output, check_same_kind
 from textcl.report import examples, plots
 from textcl.report.adapted import adapted_page, is_adapted, read_adapted
-from textcl.report.page import DOCTYPE, Card, Page, Section, Table
+from textcl.report.page import Card, Page, Section, Table
 from textcl.report.records import Comparison, Run, is_comparison, read_comparison, read_run, recorded_results
 from textcl.report.results import score
 from textcl.report.tables import comparison, comparison_cells
@@ -57,7 +57,7 @@ def report(
     """
     output = output or Path(source) / "report.html"
     check_output(output)
-    check_same_kind(output, DOCTYPE)
+    check_same_kind(output)
     if is_adapted(source):
         if tasks or reference:
             raise InputError("The report on an adaptation has no --tasks and no --reference; leave them out.")

@@ -1,6 +1,5 @@
 """The files that a run writes, and the only reader and writer of `run.json`."""
 
-import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -10,7 +9,7 @@ from typing import Any
 
 from textcl.encoder.export import MODEL_FILE
 from textcl.errors import InputError
-from textcl.files import unknown_file
+from textcl.files import read_json, unknown_file
 from textcl.seals import read_sealed, write_sealed
 from textcl.training.callback import BEST_FILE, CHECKPOINT_FILE
 from textcl.training.selection import Selection
@@ -143,12 +142,12 @@ def holds_run(output: Path) -> bool:
 
 def _is_of_run(file: Path) -> bool:
     """Whether a file is a record of textcl, which may be damaged, and not another program's file of that name."""
-    try:
-        content = json.loads(file.read_bytes())
-    except FileNotFoundError:
+    if not file.is_file():
         return False
-    except (OSError, ValueError, RecursionError):
-        return file.is_file()
+    try:
+        content = read_json(file)
+    except InputError:
+        return True
     return isinstance(content, dict) and "fingerprint" in content
 
 

@@ -27,7 +27,7 @@ from textcl.methods import Method
 from textcl.methods.find import find_method
 from textcl.progress import Progress
 from textcl.runs.card import write_card
-from textcl.runs.flags import beir_folder, method_flags, only
+from textcl.runs.flags import beir_folder, method_flags, only, path_flags
 from textcl.runs.identity import identity_of, load_encoder
 from textcl.runs.recipe import COSMETIC, SCHEME, Recipe
 from textcl.runs.record import RECIPE_JSON, DataRecord, RunRecord, check_directory, holds_run, remove_run
@@ -79,8 +79,8 @@ def _run(recipe: Recipe, output: Path, resume: bool, overwrite: bool) -> RunResu
     clear_leftovers(output)
     check_directory(output, replace=resume or overwrite)
     if overwrite:
-        flags = [recipe.flags.get(name) for name in ("model", "teacher", "text_view_model", "data", "dev")]
-        check_not_read(output, [*flags, str(recipe.flags["dev"]).partition(":")[2]])
+        named = [recipe.flags.get(name) for name in path_flags(recipe.method)]
+        check_not_read(output, [*named, beir_folder(str(recipe.flags["dev"]))])
     corpus = ReadFile(find_corpus(recipe.flags["data"]))
     encoder = load_encoder(recipe.flags)
     fingerprint = recipe.fingerprint({"data": corpus.sha256, "model": identity_of(encoder)})

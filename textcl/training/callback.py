@@ -35,7 +35,7 @@ CHECKPOINT_FILE = re.compile(
 )
 
 
-def apart(method: nn.Module) -> dict[str, Tensor]:
+def untied_weights(method: nn.Module) -> dict[str, Tensor]:
     """The weights of a method; of a tensor with several names, which safetensors refuses, each name has a copy.
 
     T5 and BART have the same table of word vectors under several names.
@@ -60,7 +60,7 @@ class MethodCallback(TrainerCallback):
         self._keys: list[Tensor] = []  # the keys of all micro-batches since the last optimizer step
         self._handle: RemovableHandle | None = None
         self._learned: list[InfoNCE] = []
-        self._memory = SteadyMemory(measured=1)
+        self._memory = SteadyMemory(measured=1)  # the first look after a return comes after several steps already
 
     def _collect(self, method: Method, inputs: Any, outputs: Outputs) -> None:
         if method.training and "keys" in outputs:

@@ -33,10 +33,10 @@ from textcl.training.callback import (
     COMPLETE,
     SEAL,
     MethodCallback,
-    apart,
     fault_of,
     newest_complete_checkpoint,
     remove_old_checkpoints,
+    untied_weights,
 )
 from textcl.training.checks import check_run
 from textcl.training.diagnostics import diagnostics
@@ -282,7 +282,7 @@ class ContrastiveTrainer(Trainer):
             self._first_losses = None
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        super()._save(output_dir, apart(self.method) if state_dict is None else state_dict)
+        super()._save(output_dir, untied_weights(self.method) if state_dict is None else state_dict)
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         self._look_at_loss()
@@ -391,7 +391,7 @@ class ContrastiveTrainer(Trainer):
         best = {"metric": metric, "score": score, "step": self.state.global_step}
         with atomic_directory(self.run_directory / "best", BEST_FILE) as folder:
             self.method.export(folder / "encoder")
-            save_file(apart(self.method), folder / "method.safetensors")
+            save_file(untied_weights(self.method), folder / "method.safetensors")
             write_json(folder / "best.json", best)
             write_sealed(folder / SEAL, {"files": seal(folder)})
 
