@@ -118,6 +118,10 @@ def test_a_stream_with_few_characters_takes_all_texts(
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
     assert main(["search", "v", "an emoji", "--top", "32"]) == 0
     assert b"an emoji ?" in written.getvalue()
+    read = len(written.getvalue())
+    assert main(["search", "v", "an emoji", "--top", "32", "--json", "-"]) == 0
+    found = json.loads(written.getvalue()[read:])
+    assert "an emoji 👩‍🚀, a dash – and שלום" in [each["text"] for each in found], "JSON loses nothing"
     monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(written, encoding=encoding))
     assert main(["search", "a folder with שלום", "an emoji"]) == 2
     sys.stderr.flush()

@@ -291,6 +291,7 @@ def test_quotation_marks_in_a_tsv_are_kept_and_said(tmp_path: Path, caplog: pyte
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
+        ("a.txt", "one\ntwo\n".encode("utf-32"), r"a\.txt is UTF-32\. Convert it .* -f UTF-32"),
         ("a.txt", "one\ntwo\n".encode("utf-16"), r"a\.txt is UTF-16\. Convert it to UTF-8 with iconv"),
         ("a.txt", "one\ntwo\n".encode("utf-16-le"), "line 1 holds a NUL byte, so the file is UTF-16 or not text"),
         ("a.csv", "text\none\n".encode("utf-16-be"), "line 1 holds a NUL byte"),

@@ -37,6 +37,10 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "columns": (["--remove-unused-columns", "true"], "--remove-unused-columns has no meaning in textcl"),
     "evaluation at the start": (["--eval-on-start", "true"], "--eval-on-start needs something to evaluate with"),
     "evaluation without a dev set": (["--eval-strategy", "epoch"], "--eval-strategy epoch needs something"),
+    "settings that the optimizer does not read": (
+        ["--optim-args", "alpha=0.9"],
+        "--optim-args alpha=0.9 changes nothing in --optim adamw_torch",
+    ),
     "an optimizer of another package": (["--optim", "adamw_bnb_8bit"], "--optim adamw_bnb_8bit cannot be used"),
     "a schedule by loss": (["--lr-scheduler-type", "greedy"], "need the loss of transformers' evaluation"),
     "a schedule without its options": (["--lr-scheduler-type", "warmup_stable_decay"], "cannot be used with"),

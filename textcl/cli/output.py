@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,7 +79,7 @@ def show(result: Any, text: str, path: str | None) -> None:
         path: What --json names: a file that `result` is written to, '-' to print `result` in place of `text`, or None.
     """
     if path == "-":
-        print(json_escaped(json.dumps(result, indent=2, ensure_ascii=False)))
+        print(_json(result, indent=2))
         return
     try:
         if path:
@@ -89,8 +90,17 @@ def show(result: Any, text: str, path: str | None) -> None:
 
 def show_line(value: Any) -> None:
     """Prints one of several results at once, so that a program that reads them need not wait: text, or a JSON line."""
-    text = printable(value) if isinstance(value, str) else json_escaped(json.dumps(value, ensure_ascii=False))
-    print(text, flush=True)
+    print(printable(value) if isinstance(value, str) else _json(value), flush=True)
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    """JSON for standard output; characters that its encoding lacks are escapes, which any reader of JSON undoes."""
+    text = json_escaped(json.dumps(value, indent=indent, ensure_ascii=False))
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json_escaped(json.dumps(value, indent=indent))
+    return text
 
 
 def say(text: str) -> None:

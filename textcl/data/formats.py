@@ -37,6 +37,9 @@ _COMPRESSED: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".zst": _open
 
 _FORMATS = (".txt", ".csv", ".tsv", ".jsonl", ".parquet")
 
+# byte order marks; that of UTF-32 begins with that of UTF-16, so it comes first
+_OTHER_ENCODINGS = {"UTF-32": (b"\xff\xfe\0\0", b"\0\0\xfe\xff"), "UTF-16": (b"\xff\xfe", b"\xfe\xff")}
+
 LONGEST_LINE = 1 << 28  # bytes; a longer line is not a text, and reading it could exhaust the memory
 _CSV_LIMIT = threading.Lock()  # the limit of a cell is one for all readers of the csv module
 
@@ -135,8 +138,9 @@ def read_lines(path: str | os.PathLike[str] | ReadFile, encoding: str = "utf-8")
 
 def _checked_beginning(raw: bytes, path: Path | ReadFile, *, whole: bool) -> bytes:
     """The first line without a byte order mark of UTF-8; `whole`: it is the whole file and holds carriage returns."""
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise InputError(f"{path} is UTF-16. Convert it to UTF-8 with iconv -f UTF-16 -t UTF-8.")
+    for name, marks in _OTHER_ENCODINGS.items():
+        if raw.startswith(marks):
+            raise InputError(f"{path} is {name}. Convert it to UTF-8 with iconv -f {name} -t UTF-8.")
     if whole and b"\0" not in raw:
         raise InputError(
             f"{path} ends its lines with carriage returns alone, so it would be one text. Convert it, for example with "

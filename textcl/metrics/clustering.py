@@ -366,7 +366,8 @@ def check_number(clusters: int, available: int, what: str) -> None:
     if clusters < 2:
         raise InputError(f"At least two clusters are needed, but {clusters} clusters were asked for.")
     if clusters > available:
-        raise InputError(f"{clusters:,} clusters were asked for, but there are only {available:,} {what}.")
+        there = f"is only 1 {what.removesuffix('s')}" if available == 1 else f"are only {available:,} {what}"
+        raise InputError(f"{clusters:,} clusters were asked for, but there {there}.")
 
 
 def _numbers(labels: Sequence[Any] | np.ndarray, clusters: Sequence[Any] | np.ndarray) -> tuple[list[int], list[int]]:

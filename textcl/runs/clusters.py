@@ -72,6 +72,7 @@ def train_for_clusters(
         lr_scheduler_type="constant",
         eval_steps=50,
         target_score=UNCHANGED,
+        gradient_cache=True,  # the activations of 400 texts with two views each would need 4 to 10 GB
         select_best=False,
         save_strategy="no",
         seed=seed,

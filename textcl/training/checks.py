@@ -5,6 +5,7 @@ All of it is checked before a run writes its first file.
 
 import re
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import MISSING, fields
 from typing import Any
 
@@ -158,6 +159,14 @@ def check_run(args: Any, model: Any, rows: int, evaluators: Sequence[Any]) -> No
         optimizer = kind([torch.nn.Parameter(torch.zeros(1))], **options)
     except (ImportError, ValueError, TypeError, RuntimeError) as error:
         raise InputError(f"--optim {args.optim.value} cannot be used: {dashed(str(error))}") from error
+    if args.optim_args:
+        without = copy(args)
+        without.optim_args = None
+        if Trainer.get_optimizer_cls_and_kwargs(without, model)[1] == options:
+            raise InputError(
+                f"--optim-args {args.optim_args} changes nothing in --optim {args.optim.value}; leave it out, or name "
+                "the optimizer that it is for. Adam's settings are --adam-beta1, --adam-beta2 and --adam-epsilon."
+            )
     try:
         get_scheduler(
             args.lr_scheduler_type,
