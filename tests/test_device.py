@@ -5,6 +5,8 @@ import platform
 import pytest
 from support.command import python
 
+from textcl import device
+
 FAULTS = """
 import resource, torch
 from textcl.device import keep_freed_memory
@@ -92,3 +94,22 @@ def test_a_process_that_trains_keeps_the_size_that_a_step_needs():
 
     assert growth(looks=False) > 12
     assert growth(looks=True) < 8
+
+
+def test_a_need_that_was_measured_high_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that needs 100 after each return, but is looked at 0 to 19 later, and grows by 2 between looks."""
+    size, sizes, late = 100.0, [], iter([0, 19, 7, 15, 3, 11] * 100)
+
+    def given_back() -> None:
+        nonlocal size
+        size = 100.0 + next(late) - 2
+
+    monkeypatch.setattr(device, "_resident", lambda: size)
+    monkeypatch.setattr(device, "give_back_freed_memory", given_back)
+    memory = device.SteadyMemory()
+    for _ in range(500):
+        memory.look()
+        size += 2
+        sizes.append(size)
+    assert max(sizes[250:]) <= 121, "a late look is the need only until the next one"
+    assert sum(sizes[250:]) <= 1.02 * sum(sizes[:250])

@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 import time
+from collections import deque
 from functools import cache
 from pathlib import Path
 
@@ -97,27 +98,28 @@ class SteadyMemory:
     """Keeps the size of a process that trains steady: what glibc keeps beyond the need of a step goes to the system.
 
     Tensors of changing sizes leave free pieces that later tensors do not fit into, so that the process grows over
-    hundreds of steps. After a return, the process grows to what a step needs without such pieces. The largest size
-    after the next steps is taken as the need; once the process has grown beyond it, memory is returned again.
+    hundreds of steps. The size at the first look after a return is taken as the need. The limit is the least of the
+    last needs: were it the last one, a need that was measured high would last longest, and the process would creep.
 
     Args:
         growth: The share by which the process may grow beyond the need.
-        measured: The number of looks after a return whose largest size is the need.
+        returns: The number of last returns whose least need counts; more memory than before is accepted after as many.
     """
 
-    def __init__(self, growth: float = 0.03, measured: int = 4) -> None:
-        self.growth, self.measured = growth, measured
-        self.looks, self.need = 0, 0
+    def __init__(self, growth: float = 0.03, returns: int = 8) -> None:
+        self.growth = growth
+        self.needs: deque[int] = deque(maxlen=returns)
+        self.returned = True
 
     def look(self) -> None:
         """Returns freed memory to the system if the process has grown; call it after each step, or after every few."""
         resident = _resident()
-        self.looks += 1
-        if self.looks <= self.measured:
-            self.need = max(self.need, resident)
-        elif resident > self.need * (1 + self.growth):
+        if self.returned:
+            self.needs.append(resident)
+            self.returned = False
+        elif resident > min(self.needs) * (1 + self.growth):
             give_back_freed_memory()
-            self.looks, self.need = 0, 0
+            self.returned = True
 
 
 def _resident() -> int:

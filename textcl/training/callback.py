@@ -60,7 +60,7 @@ class MethodCallback(TrainerCallback):
         self._keys: list[Tensor] = []  # the keys of all micro-batches since the last optimizer step
         self._handle: RemovableHandle | None = None
         self._learned: list[InfoNCE] = []
-        self._memory = SteadyMemory(measured=1)  # the first look after a return comes after several steps already
+        self._memory = SteadyMemory()
 
     def _collect(self, method: Method, inputs: Any, outputs: Outputs) -> None:
         if method.training and "keys" in outputs:
