@@ -11,7 +11,8 @@ that have to find their bodies, or sentences or halves where there are no titles
     permuted    candidates trained on titles of other documents, judged by the real ones: how many are "better"
     no-titles   titles permuted, and bodies of words drawn from all bodies: the verdict must be "not measured"
     power       vectors distorted by a known linear map: how many of a tenth of the seeds are "better"
-    truth       each candidate: its gain on known items and on the collection's own judgements
+    truth       each candidate: its gain on known items, on the collection's own judgements, and on general pairs of
+                sentences (STS-B dev, where it is installed)
 
 Two rows train the encoder, for up to three minutes a model on two cores, so they run only if they are named:
 
@@ -39,6 +40,7 @@ from textcl.adaptation.blend import blended
 from textcl.adaptation.corpus import Corpus, read_corpus
 from textcl.adaptation.cross_fit import PULLS, Judged, cross_fit
 from textcl.adaptation.evidence import Ranking
+from textcl.adaptation.guard import guards
 from textcl.adaptation.judgements import Judgements
 from textcl.adaptation.known_items import known_items
 from textcl.adaptation.linear_map import fit_linear_map, mapped, with_linear_map
@@ -227,6 +229,7 @@ def truth(encoder: Encoder, material: Material, folder: Path, place: Workplace) 
     judgements = Judgements(str(folder), encoder, place)
     every, maps = np.arange(len(judgements.units)), [material.fit(pull) for pull in PULLS]
     before, *each = judgements.scores(every, [None, *maps])
+    general = guards(encoder, place)
     rows = []
     for number, pull in enumerate(PULLS):
         known = compare(found.before, found.each[number], ranking.units, ranking.task)
@@ -236,6 +239,7 @@ def truth(encoder: Encoder, material: Material, folder: Path, place: Workplace) 
             [f"pull {pull:g}, chosen by {folds} folds: known items", f"{known.sentence()}, p {known.p_value:.4f}"]
         )
         rows.append([f"pull {pull:g}: judgements", f"{own.sentence()}, p {own.p_value:.4f}"])
+        rows += [[f"pull {pull:g}: {each.name}", each.compare(maps[number]).sentence()] for each in general]
     return rows
 
 
