@@ -120,8 +120,11 @@ def test_the_citation_is_of_this_version() -> None:
 
 
 def test_the_readme_can_be_read_outside_the_repository() -> None:
-    """Its links lead to anchors of the page itself, or to public addresses."""
-    targets = re.findall(r"\]\(([^)\s]+)\)", (REPOSITORY / "README.md").read_text(encoding="utf-8"))
+    """Its links lead to anchors of the page itself, or to public addresses. Elsewhere a picture is its description."""
+    page = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    pictures = re.findall(r"!\[([^\]]*)\]\(([^)\s]+)\)", page)
+    assert all(description and (REPOSITORY / path).is_file() for description, path in pictures)
+    targets = set(re.findall(r"\]\(([^)\s]+)\)", page)) - {path for _, path in pictures}
     assert [target for target in targets if not target.startswith(("#", "https://"))] == []
 
 
