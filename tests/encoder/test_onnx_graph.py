@@ -11,6 +11,7 @@ from support.tiny import TEXTS, tiny_encoder_directory
 import textcl
 from textcl.encoder import Encoder
 from textcl.encoder.layers import Dense, Norm, with_first_dimensions
+from textcl.encoder.pooling import Padded
 from textcl.errors import InputError
 
 LONG = " ".join(TEXTS[:4])  # longer than what the graph was traced with
@@ -68,6 +69,16 @@ def test_architectures(architecture: str, tmp_path: Path) -> None:
 def test_a_static_student(tmp_path: Path) -> None:
     made = textcl.distill(of(tmp_path), TEXTS[:80], static=16, epochs=2)
     assert largest_difference(made.encoder, tmp_path / "a.onnx") < 1e-5
+
+
+@pytest.mark.slow
+def test_a_graph_for_one_size_of_batch_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`len` fixes the number of rows, and torch then writes a graph for as many rows as it was traced with."""
+    fixed = property(lambda rows: lambda vectors: vectors[torch.arange(len(vectors)), rows.mask.sum(dim=1) - 1])
+    monkeypatch.setattr(Padded, "last", fixed)
+    with pytest.raises(InputError, match="only as an ONNX graph for batches of one size"):
+        textcl.export_onnx(of(tmp_path, pooling="last_token"), tmp_path / "a.onnx")
+    assert not list(tmp_path.glob("*.onnx"))
 
 
 def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

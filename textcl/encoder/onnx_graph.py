@@ -80,8 +80,8 @@ def export_onnx(encoder: "Encoder", path: str | Path) -> Path:
         # torch's last resort is a graph for batches of the size that it was traced with
         if any(isinstance(size, int) for each in program.model.graph.inputs for size in each.shape):
             raise InputError(
-                f"torch can write {encoder.name} ({type(encoder.backbone).__name__}) only as an ONNX graph for one size "
-                "of batch, which is of no use."
+                f"torch can write {encoder.name} ({type(encoder.backbone).__name__}) only as an ONNX graph for batches "
+                "of one size, which is of no use."
             )
         program.save(temporary, external_data=False)
     return path
