@@ -44,6 +44,7 @@ NOT_RUN = {
     r"textcl judge .*(bm25|hybrid:)": "more texts than there are here, see test_judging.py",
     r"textcl report|textcl\.report": "a finished run, see test_report.py",
     r"LabelFree": "held-out texts, see test_label_free.py",
+    r"langchain|llama_index|haystack": "packages that are not installed, see test_integrations.py",
 }
 # What stands in for what is not here, a backbone of the hub and the export of another page, or takes long.
 STAND_INS = {"bert-base-uncased": "bundled", "runs/simcse/export": "my-encoder", "--steps 20": "--steps 2"}
@@ -51,6 +52,7 @@ STAND_INS |= {"--static 256": "--static 64", "static=256": "static=64"}  # there
 FLAGS_OF_OTHERS = {
     "--extra-index-url": "pip",
     "--preload": "gunicorn",
+    "--logdir": "tensorboard",
     "--fix-pred-lr": "SimSiam's authors",
     "--bootstrap": "benchmarks.significance",
     "--nproc_per_node": "torchrun",

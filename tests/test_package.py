@@ -80,7 +80,7 @@ def test_constraints_pin_every_dependency_exactly() -> None:
     lines = (REPOSITORY / "constraints.txt").read_text().splitlines()
     pins = dict(line.lower().split("==") for line in lines if not line.startswith("#"))
     extras = project["optional-dependencies"]
-    assert extras.pop("all") == [f"{project['name']}[aug,search,mteb,viz,map]"]
+    assert extras.pop("all") == [f"{project['name']}[aug,search,mteb,viz,map,onnx]"]
     for requirement in [*project["dependencies"], *(each for extra in extras.values() for each in extra)]:
         name = requirement.lower()
         for sign in "<>=;[":

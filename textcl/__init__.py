@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from textcl.adaptation.judging import draw_pairs, finish_judging
     from textcl.data import hold_out, load_clustering, load_labelled, load_texts, load_triplets
     from textcl.encoder import Encoder
+    from textcl.encoder.onnx_graph import export_onnx
     from textcl.encoder.pooling import smooth_inverse_frequency
     from textcl.errors import InputError
     from textcl.evaluation import (
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "Encoder": "textcl.encoder",
+    "export_onnx": "textcl.encoder.onnx_graph",
     "SimCSE": "textcl.methods",
     "BertCT": "textcl.methods",
     "CTInBatch": "textcl.methods",
@@ -189,6 +191,7 @@ __all__ = [
     "evaluate",
     "evaluate_sizes",
     "explore",
+    "export_onnx",
     "finish_judging",
     "hold_out",
     "load_clustering",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from huggingface_hub import ModelCard
 from sentence_transformers import SentenceTransformer
 from support.command import environment
 from support.judged import judged_titles
@@ -105,8 +106,12 @@ def test_a_spoilt_encoder_is_mended_and_loads_everywhere(spoilt: Path, table: Pa
     theirs = SentenceTransformer(str(output), device="cpu").encode(GLOSSES[:5])
     np.testing.assert_allclose(theirs, Encoder.from_pretrained(output).encode(GLOSSES[:5]), atol=1e-6)
     assert not (tmp_path / ".better.adapt").exists()
-    card = (output / "README.md").read_text()
-    assert "VERDICT: better" in card
+    card = ModelCard.load(output / "README.md")
+    assert "VERDICT: better" in card.text
+    of_main = card.data.eval_results[0]
+    assert (of_main.dataset_name, of_main.metric_type) == ("finding a body by its title", "ndcg@10")
+    assert of_main.metric_value == pytest.approx(record["main"]["after"], abs=1e-4)
+    assert card.data.language == "en"  # the bundled encoder's
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from textcl.adaptation.trial import Purpose, Retrieval, Settings, Work
 from textcl.adaptation.verdict import Verdict, judge
 from textcl.adaptation.workplace import Workplace
 from textcl.encoder import Encoder
-from textcl.encoder.card import model_card
+from textcl.encoder.card import model_card, score
 from textcl.encoder.export import MODEL_FILE
 from textcl.encoder.load import directory_of
 from textcl.environment import launched
@@ -241,7 +241,7 @@ def _export(
     adapted = record["verdict"]["outcome"] == "better" and record["best"] is None
     if adapted or not (source / "modules.json").is_file() or list(source.rglob("*.bin")):
         shutil.rmtree(place.folder / "export", ignore_errors=True)
-        source = encoder.save(place.folder / "export", card=_card(encoder, record) if adapted else None)
+        source = encoder.save(place.folder / "export", card=_card(encoder, source, record) if adapted else None)
     with atomic_directory(output, MODEL_FILE) as folder:
         for path in sorted(source.rglob("*")):
             name = path.relative_to(source)
@@ -253,8 +253,28 @@ def _export(
         write_sealed(folder / RECORD, record)
 
 
-def _card(encoder: Encoder, record: dict[str, Any]) -> str:
-    told = {"Verdict": f"- {record['lines'][-2]}"}
+def _card(encoder: Encoder, source: Path, record: dict[str, Any]) -> str:
+    of_purpose = {"search": "text-retrieval", "clusters": "clustering", "duplicates": "sentence-similarity"}
+    task = of_purpose[record["settings"]["purpose"]]
+    measured = [(task, each) for each in (record["main"], record["second"]) if each]
+    measured += [("sentence-similarity", each) for each in record["guards"]]
+    scores = [
+        score(
+            task,
+            each["task"],
+            "held-out",
+            each["measure"].lower(),
+            each["after"],
+            name=f"{each['measure']} × 100, {each['before']:.2f} before",
+        )
+        for task, each in measured
+    ]
     return model_card(
-        encoder.describe(), encoder.settings(), base_model=record["models"][0], tags=["adapted"], sections=told
+        encoder.describe(),
+        encoder.settings(),
+        base_model=record["models"][0],
+        source=source,
+        tags=["adapted"],
+        scores=scores,
+        sections={"Verdict": f"- {record['lines'][-2]}"},
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,6 +23,8 @@ from textcl.errors import InputError, nearest
 from textcl.files import file_hash
 
 logger = logging.getLogger("textcl")
+
+_HUB_DATASET = re.compile(r"https://huggingface\.co/datasets/([\w.-]+/[\w.-]+)/")
 
 State = Literal["ok", "hash differs", "not verified", "wrong count", "incomplete", "missing"]
 
@@ -182,6 +185,20 @@ def chosen_names(names: Iterable[str] | None, sets: Mapping[str, Any]) -> list[s
 
 def has_address(entry: Mapping[str, Any]) -> bool:
     return "archive" in entry or all("url" in file for file in entry["files"])
+
+
+def hub_dataset(path: str | os.PathLike[str]) -> str | None:
+    """The name on the Hugging Face hub of a corpus in a data directory; None for every other file.
+
+    Example:
+        >>> hub_dataset("senteval_data/corpora/wiki1m/wiki1m_for_simcse.txt")
+        'princeton-nlp/datasets-for-simcse'
+    """
+    for info in list_sets():
+        known = any(Path(path).as_posix().endswith(f"/{file}") for file in info.files)
+        if known and (found := _HUB_DATASET.match(info.origin[0])):
+            return found[1]
+    return None
 
 
 def _expected(entry: Mapping[str, Any]) -> dict[str, int]:

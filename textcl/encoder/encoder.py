@@ -397,7 +397,7 @@ class Encoder(nn.Module):
             card: Text of the model card, README.md; default: a short one.
         """
         settings = self.settings()
-        card = card or model_card(self.describe(), settings)
+        card = card or model_card(self.describe(), settings, source=self.source)
         return export.save(Path(path), self.backbone, self.tokenizer, settings, card)
 
     def describe(self) -> dict[str, Any]:

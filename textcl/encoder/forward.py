@@ -169,17 +169,17 @@ def embed_slice(
                 del given["attention_mask"]
         layers = POOLINGS[encoder.pooling].layers != "last" or encoder.layer_weights is not None
         output = encoder.backbone(**given, output_hidden_states=layers)
-    hidden = _hidden_states(encoder, output, given["input_ids"].shape, layers)
+    hidden = hidden_states(encoder, output, given["input_ids"].shape, layers)
     if not pooled:
         return output[0].new_empty(0), output
     ids, mask = given["input_ids"], inputs["attention_mask"]
-    vectors = _pool(encoder, hidden, ids, mask, given["packed_from"] if packed else None, prompts)
+    vectors = pool(encoder, hidden, ids, mask, given["packed_from"] if packed else None, prompts)
     if empty.any():
         vectors = vectors.masked_fill(to_device(empty, encoder.device)[:, None], 0)
     return vectors, output
 
 
-def _pool(
+def pool(
     encoder: "Encoder",
     hidden: list[Tensor],
     ids: Tensor,
@@ -214,7 +214,8 @@ def _pool(
     mask_tokens = ids == encoder.tokenizer.mask_token_id
     if skip is not None:
         mask_tokens = mask_tokens & ~skip
-    if encoder.pooling == "mask_token" and not (rows.total(mask_tokens[..., None].float()) > 0).all():
+    asked = encoder.pooling == "mask_token" and not torch.compiler.is_compiling()  # a graph cannot raise an error
+    if asked and not (rows.total(mask_tokens[..., None].float()) > 0).all():
         raise InputError(
             "Pooling mask_token needs a mask token in every text; give a prompt such as "
             f"'{{text}} means {encoder.tokenizer.mask_token}.'"
@@ -236,7 +237,7 @@ def behind_pooling(encoder: "Encoder", vectors: Tensor) -> Tensor:
     return apply_layers(encoder.layers, vectors) if encoder.layers else vectors
 
 
-def _hidden_states(encoder: "Encoder", output: Any, shape: torch.Size, layers: bool) -> list[Tensor]:
+def hidden_states(encoder: "Encoder", output: Any, shape: torch.Size, layers: bool) -> list[Tensor]:
     """The backbone's hidden states: the last one or, with `layers`, all.
 
     Raises:

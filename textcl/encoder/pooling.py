@@ -38,6 +38,8 @@ class DenseTanh(nn.Module):
 class Padded:
     """Rows of vectors, (rows, length, dim), padded on the right.
 
+    Code here reads `shape[0]`, not `len`, which would fix the number of rows in an exported graph.
+
     Attributes:
         mask: 1 where a token is pooled, else 0, (rows, length).
         skip: True at the tokens of a prompt that is not pooled, (rows, length); None: all tokens are pooled.
@@ -49,11 +51,11 @@ class Padded:
     def first(self, vectors: Tensor) -> Tensor:
         if self.skip is None:
             return vectors[:, 0]
-        return vectors[torch.arange(len(vectors), device=vectors.device), self.mask.argmax(dim=1)]
+        return vectors[torch.arange(vectors.shape[0], device=vectors.device), self.mask.argmax(dim=1)]
 
     def last(self, vectors: Tensor) -> Tensor:
         last = (self.mask * torch.arange(self.mask.shape[1], device=self.mask.device)).argmax(dim=1)
-        return vectors[torch.arange(len(last), device=last.device), last]
+        return vectors[torch.arange(last.shape[0], device=last.device), last]
 
     def total(self, vectors: Tensor) -> Tensor:
         """The sum of vectors that are zero at padding."""

@@ -17,6 +17,7 @@ class TaskKind:
         mark: A metric that only this kind has. It identifies the kind in results of earlier versions, which do not
             name it.
         columns: The columns of a comparison for each task: from the header ("": only the task's name) to the metric.
+        hub_task: What the Hugging Face hub calls such a task in a model card.
         mean_column: The header of the mean of a column over tasks, with `{}` for the column's header; None: there is
             no such column.
     """
@@ -27,6 +28,7 @@ class TaskKind:
     figure: str
     mark: str
     columns: Mapping[str, str]
+    hub_task: str
     mean_column: str | None = None
 
     @property
@@ -43,7 +45,15 @@ class TaskKind:
         return head if self is GEOMETRY else f"{task} {head}".strip()
 
 
-STS = TaskKind("STS", "Spearman", {"all": "all", "mean": "mean", "wmean": "wmean"}, "all", "all", {"": "all"})
+STS = TaskKind(
+    "STS",
+    "Spearman",
+    {"all": "all", "mean": "mean", "wmean": "wmean"},
+    "all",
+    "all",
+    {"": "all"},
+    "sentence-similarity",
+)
 CLUSTERING = TaskKind(
     "clustering",
     "Clustering",
@@ -51,6 +61,7 @@ CLUSTERING = TaskKind(
     "accuracy",
     "nmi",
     {"ACC": "accuracy", "NMI": "nmi"},
+    "clustering",
     "Avg. {}",
 )
 TRANSFER = TaskKind(
@@ -60,6 +71,7 @@ TRANSFER = TaskKind(
     "accuracy",
     "dev_accuracy",
     {"": "accuracy"},
+    "text-classification",
     "Avg. transfer",
 )
 REGRESSION = TaskKind(
@@ -69,6 +81,7 @@ REGRESSION = TaskKind(
     "pearson",
     "dev_pearson",
     {"": "pearson"},
+    "sentence-similarity",
 )
 RETRIEVAL = TaskKind(
     "retrieval",
@@ -77,6 +90,7 @@ RETRIEVAL = TaskKind(
     "ndcg@10",
     "ndcg@10",
     {"": "ndcg@10"},
+    "text-retrieval",
 )
 FINETUNE = TaskKind(
     "finetune",
@@ -85,6 +99,7 @@ FINETUNE = TaskKind(
     "score",
     "predictions",
     {"": "score"},
+    "text-classification",
     "Avg. finetune",
 )
 GEOMETRY = TaskKind(
@@ -94,6 +109,7 @@ GEOMETRY = TaskKind(
     "effective_rank",
     "effective_rank",
     {"align": "alignment", "uniform": "uniformity", "eff. rank": "effective_rank"},
+    "feature-extraction",
 )
 KINDS = {kind.name: kind for kind in (STS, CLUSTERING, TRANSFER, REGRESSION, RETRIEVAL, FINETUNE, GEOMETRY)}
 """All kinds by name. The order is that of tables; a model is selected by the first kind that a result has."""

@@ -296,7 +296,7 @@ class Method(nn.Module):
         cited = [paper for paper in (self.paper, PAPER if self.dimensions else "") if paper]
         sections = {"Citation": "\n".join(f"- {paper}" for paper in cited)} if cited else {}
         tags = [self.name] if self.name else []
-        own = model_card(self.describe(), exported.settings(), tags=tags, sections=sections)
+        own = model_card(self.describe(), exported.settings(), source=exported.source, tags=tags, sections=sections)
         return exported.save(path, card=card or own)
 
     def gradient_cache_enable(self) -> None:

@@ -2,11 +2,12 @@
 
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from textcl.data.catalogue import hub_dataset
 from textcl.encoder import Encoder
-from textcl.encoder.card import cell, code, fenced, file_name, model_card
-from textcl.evaluation.kinds import STS
+from textcl.encoder.card import cell, code, fenced, file_name, model_card, score
+from textcl.evaluation.kinds import RETRIEVAL, STS, kind_of
 from textcl.evaluation.overlap import is_transductive
 from textcl.evaluation.results import Result, measures, short_name
 from textcl.files import atomic_write
@@ -29,6 +30,28 @@ _TRAINING = (
     "dev",
 )
 
+_OF_DEV = {  # what a dev set's first score is
+    "stsb-dev": ("STSBenchmark-dev", "dev", "Spearman × 100, all", "all", STS.hub_task),
+    "retrieval": ("retrieval", "dev", "nDCG@10", "ndcg@10", RETRIEVAL.hub_task),
+}
+_ON_THE_HUB = {
+    **dict.fromkeys(("all", "mean", "wmean", "spearman"), "spearmanr"),
+    "pearson": "pearsonr",
+    "matthews": "matthews_correlation",
+}  # our names of metrics that have another name there
+
+
+class _Row(NamedTuple):
+    """A score of a run: the task and its split, the metric as people read it and as results name it, the value."""
+
+    task: str
+    split: str
+    measure: str
+    metric: str
+    kind: str
+    value: float
+    seen: bool
+
 
 def write_card(export: str | Path, encoder: Encoder, record: RunRecord, result: Result | None = None) -> None:
     """Writes the README.md of a run's export.
@@ -40,9 +63,10 @@ def write_card(export: str | Path, encoder: Encoder, record: RunRecord, result: 
         result: The scores of the export, if it was evaluated.
     """
     recipe = record.recipe
+    rows = _rows(record, result)
     sections = {
         "Training": _training(record),
-        "Scores": _scores(record, result),
+        "Scores": _scores(record, rows),
         "How to make it again": f"{fenced(record.command)}\n\n"
         "Files are named without their folders; every flag that is not in the command has its default. "
         f"Versions: {', '.join(f'{name} {version}' for name, version in record.versions.items())}.",
@@ -55,7 +79,25 @@ def write_card(export: str | Path, encoder: Encoder, record: RunRecord, result: 
     if cited := papers(recipe):
         sections["Citation"] = "\n".join(f"- {paper}" for paper in cited)
     card = model_card(
-        encoder.describe(), encoder.settings(), base_model=recipe["model"], tags=[recipe["method"]], sections=sections
+        encoder.describe(),
+        encoder.settings(),
+        base_model=recipe["model"],
+        source=encoder.source,
+        tags=[recipe["method"]],
+        datasets=[each for each in [hub_dataset(record.data.file)] if each],
+        scores=[
+            score(
+                row.kind,
+                row.task.removesuffix(f"-{row.split}"),
+                row.split,
+                _ON_THE_HUB.get(row.metric, row.metric),
+                row.value,
+                name=row.measure + " (transductive)" * row.seen,
+                title=short_name(row.task.removesuffix(f"-{row.split}")),
+            )
+            for row in rows
+        ],
+        sections=sections,
     )
     with atomic_write(Path(export) / "README.md") as temporary:
         temporary.write_text(card, encoding="utf-8")
@@ -99,32 +141,50 @@ def _training(record: RunRecord) -> str:
     return "\n".join(f"- {name}: {code(value)}" for name, value in facts.items() if value not in (None, [], {}))
 
 
-def _scores(record: RunRecord, result: Result | None) -> str:
-    encoder, counts = record.encoder, record.data.overlap
-    seen = [task for task, subsets in counts.items() if any(is_transductive(count) for count in subsets.values())]
-    rows: list[tuple[str, str, str, float]] = []
-    if result:
-        for task, entry in result.results.items():
-            split = result.provenance["tasks"][task].get("split") or ""
-            for measure, value in measures(entry).items():
-                rows.append((task, split, f"Spearman × 100, {measure}" if measure in STS.rows else measure, value))
-    elif dev := record.dev:
-        names = {
-            "stsb-dev": ("STSBenchmark-dev", "dev", "Spearman × 100, all"),
-            "retrieval": ("retrieval", "dev", "nDCG@10"),
-        }
-        rows.append((*names.get(dev.set, (dev.set, "", "its first score")), dev.score))
+def _seen(record: RunRecord) -> list[str]:
+    """The tasks whose texts were in the training data."""
+    counts = record.data.overlap
+    return [task for task, subsets in counts.items() if any(is_transductive(count) for count in subsets.values())]
+
+
+def _rows(record: RunRecord, result: Result | None) -> list[_Row]:
+    """The scores of the result, or else the score that chose the checkpoint."""
+    seen = _seen(record)
+    if result is None:
+        if record.dev is None:
+            return []
+        name = record.dev.set
+        of_dev = _OF_DEV.get(name, (name, "", "its first score", "score", STS.hub_task))
+        return [_Row(*of_dev, record.dev.score, of_dev[0] in seen)]
+    return [
+        _Row(
+            task,
+            result.provenance["tasks"][task].get("split") or "",
+            f"Spearman × 100, {metric}" if metric in STS.rows else metric,
+            metric,
+            kind_of(entry).hub_task,
+            value,
+            task in seen or bool(entry.get("transductive")),
+        )
+        for task, entry in result.results.items()
+        for metric, value in measures(entry).items()
+        if metric != "chosen"  # the regularisation of a regression
+    ]
+
+
+def _scores(record: RunRecord, rows: list[_Row]) -> str:
+    encoder, seen = record.encoder, _seen(record)
     cells = [
         [
-            short_name(task) + "*" * (task in seen or bool(result and result.results[task].get("transductive"))),
-            split,
-            measure,
-            f"{value:.2f}",
+            short_name(row.task) + "*" * row.seen,
+            row.split,
+            row.measure,
+            f"{row.value:.2f}",
             encoder["pooling"],
             encoder["dtype"],
             record.seed,
         ]
-        for task, split, measure, value in rows
+        for row in rows
     ]
     header = ["task", "split", "measure", "score", "pooling", "dtype", "seed"]
     lines = [f"| {' | '.join(map(cell, line))} |" for line in (header, ["---"] * len(header), *cells)]

@@ -16,7 +16,7 @@ import torch
 
 from textcl.data import load_texts
 from textcl.encoder import Encoder
-from textcl.encoder.card import code, file_name, model_card
+from textcl.encoder.card import code, file_name, model_card, score
 from textcl.encoder.export import MODEL_FILE
 from textcl.encoder.static import StaticBackbone
 from textcl.errors import InputError
@@ -276,10 +276,15 @@ def _card(student: Encoder, teacher: Encoder, record: dict[str, Any]) -> str:
         f"Its mean cosine with the teacher's vectors on {record['held_out']:,} held-out texts is {after:.3f} "
         f"({before:.3f} before training)."
     )
+    kept = score(
+        "feature-extraction", "own-texts", "held-out", "cosine", after, name="Cosine with the teacher's vectors"
+    )
     return model_card(
         student.describe(),
         student.settings(),
         base_model=teacher.name,
+        source=teacher.source,
         tags=["distillation"],
+        scores=[kept],
         sections={"Student": section},
     )

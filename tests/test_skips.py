@@ -1,0 +1,62 @@
+"""Where the test data is, a skip fails, unless it is one of the few in conftest.py's list; and that list is no longer
+than what tests need."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CONFTEST = sys.modules["conftest"]
+CASES = {
+    "expected": "raise pytest.skip.Exception(\"could not import 'langchain_huggingface': No module named 'x'\")",
+    "another_package": "pytest.importorskip('onnxruntime.missing')",
+    "a_longer_name": "pytest.importorskip('langchain_huggingface_missing')",
+    "no_data": "pytest.skip('no test data')",
+    "only_the_name": "pytest.skip('langchain_huggingface')",
+    "there": "pytest.importorskip('json')",
+}
+
+
+class Outcomes:
+    """Notes the outcome of each test, and what is said about it; conftest.py decides, as it does here."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, str] = {}
+        self.said: dict[str, str] = {}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: Any, call: Any) -> Any:
+        return CONFTEST._no_skip((yield))
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.when == "call":
+            name = report.location[2].removeprefix("test_")
+            self.found[name], self.said[name] = report.outcome, str(report.longrepr)
+
+
+def test_only_expected_skips_are_skips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tests = "".join(f"def test_{name}():\n    {code}\n\n\n" for name, code in CASES.items())
+    (tmp_path / "test_of_skips.py").write_text(f"import pytest\n\n\n{tests}")
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+
+    def run(data_is_here: bool) -> Outcomes:
+        monkeypatch.setattr(CONFTEST, "DATA_IS_HERE", data_is_here)
+        noted = Outcomes()
+        options = ["-q", "--noconftest", "--import-mode=importlib", "-p", "no:cacheprovider", "-p", "no:xdist"]
+        pytest.main([str(tmp_path), *options], plugins=[noted])
+        return noted
+
+    skipped = dict.fromkeys(CASES, "skipped")
+    assert run(data_is_here=False).found == skipped | {"there": "passed"}
+    noted = run(data_is_here=True)
+    failed = dict.fromkeys(CASES, "failed")
+    assert noted.found == failed | {"there": "passed", "expected": "skipped"}
+    assert noted.said["no_data"] == "A skip is a failure where the test data is: Skipped: no test data"
+
+
+def test_the_list_names_what_tests_need() -> None:
+    for name, file in CONFTEST.MAY_BE_MISSING.items():
+        text = (Path(__file__).parents[1] / file).read_text(encoding="utf-8")
+        assert f'"{name}"' in text, f"{file} does not need {name} any more"
+        assert "importorskip" in text
