@@ -107,8 +107,8 @@ def grouping(sample: Sample, rows: np.ndarray, words: bool = True) -> tuple[list
     how = f"The colour is one of {number} clusters of k-means on the embeddings after training"
     if not words:
         return [f"cluster {each}" for each in found], f"{how}."
-    names = cluster_names(cluster_keywords(sample.texts, found))
-    return [names[each] for each in found], f"{how}, named by words that are frequent in it and not elsewhere."
+    named = cluster_names(cluster_keywords(sample.texts, found))
+    return [named[each] for each in found], f"{how}, named by words that are frequent in it and not elsewhere."
 
 
 def neighbours(rows: np.ndarray, query: int) -> list[tuple[int, float]]:
