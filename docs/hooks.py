@@ -1,8 +1,8 @@
 """What the site needs beside MkDocs: equations and drawings inside the pages, without a script or a network.
 
 Equations are MathML, which every browser shows. An equation is a fence of the language `math`, as GitHub reads it too.
-Docstrings have reStructuredText's `.. math::` and `:math:`. The drawings of tools/draw_methods.py are put into the page
-itself, so that they take the colours of its theme.
+Docstrings have reStructuredText's `.. math::` and `:math:`. The drawings of tools/draw_methods.py and
+tools/draw_families.py are put into the page itself, so that they take the colours of its theme.
 """
 
 import re
@@ -46,15 +46,16 @@ def methods() -> list[str]:
 
 
 def on_page_content(html: str, page: Any, **_: Any) -> str:
-    """Puts the SVG of a method's drawing in the place of its image; search leaves it out."""
-    folder = Path(__file__).parent / "methods" / "drawings"
+    """Puts the SVG of a drawing in the place of its image; search leaves it out."""
+    source = page.file.src_uri
+    folder = (Path(__file__).parent / source).parent / "drawings"
 
     def inside(found: re.Match[str]) -> str:
         return f'<div class="drawing" data-search-exclude>{(folder / found[1]).read_text(encoding="utf-8")}</div>'
 
     html, count = DRAWING.subn(inside, html)
-    if count != page.file.src_uri.startswith("methods/"):
-        raise PluginError(f"{page.file.src_uri} shows {count} drawings; each page of a method must show one.")
+    if count != (source == "families.md" or source.startswith("methods/")):
+        raise PluginError(f"{source} shows {count} drawings; each page of a method, and families.md, must show one.")
     return html
 
 

@@ -1,10 +1,13 @@
-"""The drawings of the methods: each is what the script writes today, can be read, and is on its page."""
+"""The drawings of the methods, each what the script writes today, and the picture of the families; all can be read."""
 
 import importlib.util
 import inspect
 import re
+import shutil
+import sys
 import xml.etree.ElementTree as ET
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 from support.command import REPOSITORY
@@ -19,9 +22,13 @@ Area = tuple[float, float, float, float]  # left, top, right, bottom
 
 @pytest.fixture(scope="module")
 def tool():
-    path = REPOSITORY / "tools" / "draw_methods.py"
-    specification = importlib.util.spec_from_file_location("draw_methods", path)
-    module = importlib.util.module_from_spec(specification)
+    return script("draw_methods")
+
+
+def script(name: str):
+    """A script of tools/ as a module."""
+    specification = importlib.util.spec_from_file_location(name, REPOSITORY / "tools" / f"{name}.py")
+    module = sys.modules[name] = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
 
@@ -140,3 +147,69 @@ def test_it_agrees_with_the_method(method: str) -> None:
     assert ("Target(" in source) == ("moving average" in said)
     assert ("MaskedLanguageModelHead" in source and defaults["mlm_weight"] > 0) == ("word loss" in said)
     assert re.search(r"self\.(head|projector|expander) = ", source) is None or "dropped after training" in said
+
+
+FAMILIES = REPOSITORY / "docs" / "families.md"
+PANELS = ("start", "positives", "negatives", "asymmetry", "redundancy", "clustering")
+
+
+def panels(picture: ET.Element) -> dict[str, ET.Element]:
+    return {panel.get("id").removeprefix("tcl-families-"): panel for panel in picture.findall(f"{SVG}g")}
+
+
+def figures(page: str) -> list[list[str]]:
+    """The cells of the table that the script writes, without its header."""
+    written = page.split("<!-- figures of tools/draw_families.py -->\n")[1].split("<!-- end of figures -->")[0]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in written.splitlines()[2:]]
+
+
+def check_picture(folder: Path, texts: int) -> None:
+    """The picture of the families and the table of its page belong together, and nothing in it is cut or covered."""
+    source = (folder / "drawings" / "families.svg").read_text(encoding="utf-8")
+    assert not re.search(r"url\(|@import|href|http", source.replace('xmlns="http://www.w3.org/2000/svg"', "", 1))
+    picture = ET.fromstring(source)
+    assert tuple(panels(picture)) == PANELS
+    assert "(prefers-color-scheme:dark)" in picture.find(f"{SVG}style").text
+    assert "--md-default-fg-color" in picture.find(f"{SVG}style").text, "the theme of the page"
+    table = figures((folder / "families.md").read_text(encoding="utf-8"))
+    whole = tuple(float(number) for number in picture.get("viewBox").split())
+    assert whole[2] <= 800  # see above
+    seen = []
+    for panel, row in zip(panels(picture).values(), table, strict=True):
+        name, defence, figure = panel.findall(f"{SVG}text")
+        assert [name.text, defence.text] == row[:2]
+        assert figure.text == f"rank {row[2]}, cosine {row[3]}"
+        assert row[2] in picture.find(f"{SVG}desc").text
+        frame = rectangle(panel.find(f"{SVG}rect"))
+        pairs, points = (panel.find(f"{SVG}path[@class='tcl-{kind}']").get("d") for kind in ("pairs", "points"))
+        places = [tuple(map(float, place.split())) for place in re.findall(r"[ML](\S+ [\d.-]+)", pairs)]
+        assert len(places) == points.count("M") == 2 * texts
+        assert all(inside((x, y, x, y), frame) for x, y in places), name.text
+        seen += [frame, *map(words, (name, defence, figure))]
+    seen += map(words, picture.findall(f"{SVG}text"))
+    assert all(inside(one, whole) for one in seen)
+    assert not any(meet(one, other) for one, other in combinations(seen, 2))
+
+
+def test_the_picture_of_the_families_is_on_its_page_with_its_figures() -> None:
+    check_picture(FAMILIES.parent, 128)
+    page = FAMILIES.read_text(encoding="utf-8")
+    assert "![Collapse, and what prevents it](drawings/families.svg)" in page
+
+
+def test_the_picture_shows_what_the_page_says() -> None:
+    """One panel is collapsed, and no other is."""
+    rows = dict(zip(PANELS, figures(FAMILIES.read_text(encoding="utf-8")), strict=True))
+    rank, cosine = ({key: float(row[column].replace("−", "-")) for key, row in rows.items()} for column in (2, 3))
+    assert cosine["positives"] > 0.99
+    assert rank["positives"] < 0.1 * 64
+    others = set(PANELS) - {"positives"}
+    assert all(cosine[key] < 0.5 and rank[key] > 0.3 * 64 for key in others)
+
+
+def test_the_script_that_draws_the_families_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(FAMILIES, tmp_path)
+    monkeypatch.setattr(sys, "argv", ["draw_families.py", "--quick", "--docs", str(tmp_path)])
+    script("draw_families").main()
+    check_picture(tmp_path, 8)
+    assert figures((tmp_path / "families.md").read_text()) != figures(FAMILIES.read_text())

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -20,11 +21,13 @@ from support.tiny import TEXTS, tiny_encoder_directory
 
 from textcl.encoder import Encoder
 from textcl.errors import InputError
+from textcl.evaluation.significance import said_p, shown_p
 from textcl.files import append_result
 from textcl.report import examples, plots
-from textcl.report.build import _scores, report
+from textcl.report.build import _headline, _scores, _subtitle, _training, _verdict, comparison_page, report
 from textcl.report.page import Card, Page, Section, Table, render
 from textcl.report.records import read_comparison, read_run
+from textcl.report.sentences import _neighbours
 from textcl.runs.recipe import resolve
 from textcl.runs.run import run_recipe
 from textcl.seals import read_sealed
@@ -157,6 +160,7 @@ def test_without_texts_there_are_none(work: Path, evaluation_sets: Path, monkeyp
     assert [sentence for sentence in sentences if sentence in page] == []
     assert "Texts are not shown" in page
     assert "Map of sentences" in page
+    assert "named by words" not in page
     assert "Nearest neighbours" not in page
 
 
@@ -175,6 +179,50 @@ def test_without_sts_and_without_the_corpus_the_page_says_what_is_missing(
     assert "cannot be loaded" in page
     assert "Map of sentences" not in page
     assert "Effective rank" in page
+
+
+def test_the_head_of_a_runs_page_has_verdict_scores_interval_model_corpus_date_and_duration(
+    work: Path, tmp_path: Path
+) -> None:
+    def head(name: str, **dev: object) -> Page:
+        run = shutil.copytree(work / "run", tmp_path / name)
+        record = json.loads((run / "run.json").read_text())
+        record |= {"finished": "2026-04-01T10:00:00+00:00", "seconds": 300.0, "resumed": False}
+        record["dev"] = {"set": "stsb-dev", "chosen": True, **dev} if dev else None
+        del record["sha256"]
+        (run / "run.json").write_text(json.dumps(record))
+        return Page(_headline(read_run(run)), _subtitle(read_run(run)), _verdict(read_run(run)))
+
+    kept = {"score": 72.0, "step": 8, "before": 70.0, "highest": 72.0, "error": 0.5}
+    page = head("better", **kept)
+    assert page.title == "better: better, stsb-dev 70.00 → 72.00"
+    assert page.notes[0].startswith("On stsb-dev the difference is +2.00, 95 % interval +1.02 to +2.98 (paired boot")
+    assert page.subtitle.startswith(
+        f"simcse, trained from {work / 'model'} on texts.jsonl (64 rows), 2026-04-01, in 5 min."
+    )
+    assert head("open", **kept | {"error": 1.5}).title == "open: no difference is shown, stsb-dev 70.00 → 72.00"
+    last = head("last", **kept | {"score": 69.0, "chosen": False})
+    assert last.title == "last: worse, without an interval, stsb-dev 70.00 → 69.00"
+    assert last.notes == ["On stsb-dev the difference is -1.00."]
+    same = head("same", **kept | {"score": 70.0, "step": 0, "highest": 70.2})
+    assert same.title == "same: no better encoder was found, stsb-dev 70.00"
+    assert "by +0.20, 95 % interval -0.78 to +1.18 (paired bootstrap). This is not more" in same.notes[0]
+    nothing = head("nothing")
+    assert (nothing.title, nothing.notes) == ("nothing: simcse", [])
+
+
+def test_the_development_curve_has_the_untouched_encoder_as_a_line_and_an_axis_near_the_data(work: Path) -> None:
+    log = [{"step": step, "eval_stsb-dev": value} for step, value in ((0, 70.25), (4, 71.5), (8, 71.0))]
+    run = replace(read_run(work / "run"), log=log)
+    plot = next(each for each in _training({"run": run})[0].plots if each.title == "stsb-dev")
+    assert plot.note.endswith("The dashed line is the untouched encoder, 70.25.")
+    *layers, rule = plot.specification(400)["layer"]
+    assert rule["encoding"]["y"] == {"datum": 70.25}
+    assert all([row["value"] for row in layer["data"]["values"]] == [70.25, 71.5, 71.0] for layer in layers)
+    assert all(layer["encoding"]["y"]["scale"] == {"zero": False} for layer in layers)
+    other = replace(run, log=[{**entry, "eval_stsb-dev": 60.0} for entry in log])
+    both = next(each for each in _training({"run": run, "other": other})[0].plots if each.title == "stsb-dev")
+    assert "dashed" not in both.note, "the runs started from different encoders"
 
 
 @pytest.mark.slow
@@ -249,6 +297,46 @@ def test_a_comparison_has_differences_with_intervals_and_the_curves_of_all_runs(
     assert {(row["run"], row["group"]) for row in loss} == {("a-seed1-00000000", "a"), ("b-seed1-00000000", "b")}
     against = report(comparison_folder, reference="b").read_text(encoding="utf-8")
     assert "+1.17 ± 1.90" in against
+
+
+def test_a_comparison_has_the_difference_of_every_two_rows_and_says_what_is_equal_once(tmp_path: Path) -> None:
+    more = [{**LINES[0], "row": name, "average": value, "results": {"STS16": {"all": value}}} for name, value in (
+        ("untouched", 58.0), ("tfidf", 20.0)
+    )]  # fmt: skip
+    lines = [*more, *({**line, "results": {"STS16": line["results"]["STS16"]}} for line in LINES[1:])]
+    for number, line in enumerate(lines):
+        provenance = {"encoder": {"pooling": "mean"}, "versions": {"torch": "2.13.0"}, "tasks": {}}
+        further = {"fingerprint": str(number), "provenance": provenance, "written": "today", "run": None}
+        append_result(tmp_path / "results.jsonl", line | further)
+    page = comparison_page(read_comparison(tmp_path))
+    scores, provenance = page.sections[0], next(each for each in page.sections if each.title == "Provenance")
+    table, pairs = scores.tables
+    assert table.header == ["", "STS16", "STS-B dev", "STS16 − untouched", "runs"], "the average is that of one task"
+    assert [row[0] for row in pairs.rows] == [
+        "tfidf − untouched", "a − untouched", "b − untouched", "a − tfidf", "b − tfidf", "b − a"
+    ]  # fmt: skip
+    found = dict(zip(pairs.header, pairs.rows[-1], strict=True))
+    assert found["difference"] == "-1.17"
+    assert found["interval over"] == "paired seeds"
+    assert dict(zip(pairs.header, pairs.rows[0], strict=True))["p"] is None, "two single runs have no interval"
+    drawn = [{row["row"] for row in plot.rows} for plot in scores.plots]
+    assert drawn == [{"untouched", "a", "b"}, {"a", "b"}]
+    assert scores.paragraphs[-1].endswith("share a small part of the axis: tfidf 20.00.")
+    assert provenance.paragraphs == ["Versions, the same for all lines: torch 2.13.0."]
+    assert "versions" not in provenance.tables[0].header
+
+
+def test_rows_stay_in_a_drawing_unless_they_squeeze_its_axis() -> None:
+    assert plots.far_rows({"a": [62.0], "b": [63.0], "tfidf": [40.0]}, ["tfidf"]) == ["tfidf"]
+    assert plots.far_rows({"a": [62.0], "b": [63.0], "tfidf": [61.0]}, ["tfidf"]) == []
+    assert plots.far_rows({"a": [62.0], "tfidf": [40.0]}, ["tfidf"]) == [], "two rows are kept"
+    assert plots.far_rows({"a": [62.0], "b": [40.0], "c": [63.0]}, []) == [], "rows that were trained stay"
+
+
+def test_small_p_values_are_said_to_be_small() -> None:
+    assert [shown_p(value) for value in (0.5, 0.0001, 0.00009, 0.0)] == ["0.5000", "0.0001", "< 0.0001", "< 0.0001"]
+    assert [said_p(value) for value in (0.5, 0.0)] == ["p = 0.5000", "p < 0.0001"]
+    assert Table(["p"], [["0.0312"], ["< 0.0001"], [None]]).is_figure(0)
 
 
 def test_rows_that_were_scored_on_different_data_are_not_compared_in_silence(tmp_path: Path) -> None:
@@ -352,6 +440,43 @@ def test_disagreements_are_differences_of_ranks() -> None:
     gold, cosines = [0.0, 1.0, 1.0, 3.0, 5.0], np.array([0.9, 0.1, 0.2, 0.3, 0.4])
     found = examples.disagreements(gold, cosines, most=1)
     assert found == [(0, 0.0, 100.0), (1, 37.5, 0.0)]  # the tied pairs of gold score 1 share rank 2.5 of 1 to 5
+
+
+def test_clusters_are_named_by_their_words_unless_texts_are_left_out() -> None:
+    texts = [f"{animal} number {n}" for animal in ("cat", "dog") for n in range(8)]
+    rows = np.repeat(np.eye(2), 8, axis=0) + 0.01 * np.random.default_rng(0).normal(size=(16, 2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(examples, "CLUSTERS", 2)
+        sample = examples.Sample(texts, None, "somewhere")
+        named, how = examples.grouping(sample, rows)
+        bare, _ = examples.grouping(sample, rows, words=False)
+    assert named == ["cat"] * 8 + ["dog"] * 8
+    assert how.endswith("named by words that are frequent in it and not elsewhere.")
+    assert set(bare) == {"cluster 0", "cluster 1"}
+
+
+def test_neighbours_that_changed_are_marked_and_the_texts_chosen_by_a_stated_rule() -> None:
+    angles = np.linspace(0, 3, 40)
+    before = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    after = before.copy()
+    after[[0, 39]] = before[[39, 0]]  # two texts change places
+    sample = examples.Sample([f"text {n}" for n in range(40)], None, "somewhere")
+    moved = examples.changed(before, after)
+    assert moved == [0, 1, 2, 37, 38, 39]
+    section = _neighbours(sample, {"untouched": before, "trained": after})
+    assert (
+        "Of 40 texts, 6 have at least one other text among them after than before; shown are 6 of these"
+        in (section.paragraphs[0])
+    )
+    assert [card.title for card in section.cards] == [f"text {n}" for n in moved]
+    (first, gone), (last, new) = section.cards[1].lists
+    assert (first, last) == ("untouched", "trained")
+    assert {line.partition("  ")[2] for line in gone} == {"[gone] text 0", "text 2", "text 3"}
+    assert {line.partition("  ")[2] for line in new} == {"[new] text 39", "text 2", "text 3"}
+    same = _neighbours(sample, {"untouched": before, "trained": before})
+    assert "No text has others after than before; these are evenly spaced" in same.paragraphs[0]
+    assert len(same.cards) == examples.QUERIES
+    assert not any("[" in line for card in same.cards for _, lines in card.lists for line in lines)
 
 
 def test_neighbours_and_map_of_known_points() -> None:

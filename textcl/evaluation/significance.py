@@ -61,6 +61,22 @@ class Difference:
         return f"{what} {mean} ± {half:.2f} (95 %, over {self.basis})."
 
 
+def shown_p(p_value: float) -> str:
+    """A p-value with four decimals, or that it is smaller than these can show.
+
+    Example:
+        >>> shown_p(0.0312), shown_p(1e-6)
+        ('0.0312', '< 0.0001')
+    """
+    return "< 0.0001" if p_value < 0.0001 else f"{p_value:.4f}"
+
+
+def said_p(p_value: float) -> str:
+    """A p-value in a sentence: "p = 0.0312", or "p < 0.0001"."""
+    shown = shown_p(p_value)
+    return f"p {shown}" if shown.startswith("<") else f"p = {shown}"
+
+
 def over_seeds(first: Mapping[int | None, float], second: Mapping[int | None, float]) -> Difference:
     """The difference of two methods' scores over the seeds that they were trained with.
 

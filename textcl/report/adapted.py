@@ -11,6 +11,7 @@ from textcl.adaptation.adapt import RECORD
 from textcl.adaptation.changes import MOST, WIDTH
 from textcl.adaptation.verdict import Comparison
 from textcl.errors import InputError
+from textcl.evaluation.significance import shown_p
 from textcl.report import plots
 from textcl.report.page import Page, Section, Table
 from textcl.seals import read_sealed
@@ -242,7 +243,10 @@ def _judging(record: Record) -> Section:
             ["what decides", f"{main['measure']} at {main['task']}"],
             ["what is split and resampled", f"{main['units']:,} {units}"],
             ["held out", record["held_out"]],
-            ["p-value", f"{main['p_value']:.2g}; a difference is shown up to {verdict['level']:.2g}"],
+            [
+                "p-value",
+                f"{shown_p(main['p_value'])}; a difference is shown up to {verdict['level']:.2g}",
+            ],
             ["looks at these texts", f"{verdict['looks']:,}; the level of the test, 0.05, is divided by {divided}"],
             ["gain that counts", f"{record['minimum']:.1f} points"],
         ]

@@ -10,21 +10,23 @@ from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.evaluation import Suite
 from textcl.evaluation.results import measures, short_name
+from textcl.evaluation.significance import shown_p
 from textcl.evaluation.sts import pair_cosines
 from textcl.evaluation.suite import mark_by_record
 from textcl.files import check_output, check_same_kind
 from textcl.report import examples, plots
 from textcl.report.adapted import adapted_page, is_adapted, read_adapted
-from textcl.report.page import Card, Page, Section, Table
+from textcl.report.page import Page, Section, Table
 from textcl.report.records import Comparison, Run, is_comparison, read_comparison, read_run, recorded_results
 from textcl.report.results import score
-from textcl.report.tables import comparison, comparison_cells
+from textcl.report.sentences import by_grade, disagreements, map_and_neighbours
+from textcl.report.tables import comparison, comparison_cells, mean_sd, pair_differences
 from textcl.runs.card import papers
-from textcl.texts import in_one_line
+from textcl.training.selection import Selection
 from textcl.version import __version__
 
-WIDTH = 160  # longest text that is shown, in characters
-MAP_WIDTH = 100  # longest text on a map, which has thousands of texts
+NORMAL = 1.96  # standard errors from the middle of a 95 % interval to its ends
+FEW_PAIRS = 15  # pairs of rows; the table of more is closed at first
 DIFFERENT = 0.05  # points by which a score computed again may differ from the recorded one without a note
 STS_DEV = "STSBenchmark-dev"
 
@@ -75,8 +77,7 @@ def report(
 
 def run_page(run: Run, *, texts: bool = True, tasks: str | Sequence[str] | None = None) -> Page:
     """The page on one run; arguments as in `report`."""
-    method = run.recipe.get("method", "a method")
-    page = Page(f"{run.name}: {method}", f"A report on a training run, by textcl {__version__}.")
+    page = Page(_headline(run), _subtitle(run), _verdict(run))
     if run.record is None:
         last = max((entry["step"] for entry in run.log), default=0)
         best = f" The best encoder so far is that of step {run.best['step']}." if run.best else ""
@@ -96,9 +97,9 @@ def run_page(run: Run, *, texts: bool = True, tasks: str | Sequence[str] | None 
     if pairs:
         found = {name: pair_cosines(encoder, {STS_DEV: [pairs]})[0] for name, encoder in encoders.items()}
         cosines = {name: of_tasks[STS_DEV][0] for name, of_tasks in found.items()}
-        page.sections += [_by_grade(pairs, cosines), _disagreements(pairs, cosines, texts)]
+        page.sections += [by_grade(pairs, cosines), disagreements(pairs, cosines, texts)]
     if encoders:
-        page.sections += _texts(run, encoders, pairs, page.notes, texts)
+        page.sections += map_and_neighbours(run, encoders, pairs, page.notes, texts)
     page.sections += [_provenance(run), _citation([run.recipe])]
     return page
 
@@ -129,6 +130,70 @@ def comparison_page(found: Comparison, reference: str | None = None) -> Page:
     page.sections.append(_lines_provenance(found.lines))
     page.sections.append(_citation([run.recipe for run in found.runs]))
     return page
+
+
+def _headline(run: Run) -> str:
+    """The run's name with the verdict and the score before and after, or with its method if nothing was measured."""
+    dev = _measured(run)
+    if dev is None or dev.before is None:
+        return f"{run.name}: {run.recipe.get('method', 'a method')}"
+    if dev.untouched:
+        return f"{run.name}: no better encoder was found, {dev.set} {dev.before:.2f}"
+    interval, gain = _interval(dev), dev.score - dev.before
+    verdict = "better" if gain > 0 else "worse"
+    if interval is None:
+        verdict = f"{verdict}, without an interval"
+    elif interval[0] <= 0 <= interval[1]:
+        verdict = "no difference is shown"
+    return f"{run.name}: {verdict}, {dev.set} {dev.before:.2f} → {dev.score:.2f}"
+
+
+def _verdict(run: Run) -> list[str]:
+    """The figures behind the headline."""
+    dev = _measured(run)
+    if dev is None or dev.before is None:
+        return []
+    interval, score = _interval(dev), dev.highest if dev.untouched else dev.score
+    if score is None:
+        return []
+    said = "" if interval is None else f", 95 % interval {interval[0]:+.2f} to {interval[1]:+.2f} (paired bootstrap)"
+    if dev.untouched:
+        return [
+            f"On {dev.set} the best checkpoint differs from the untouched encoder by {score - dev.before:+.2f}{said}. "
+            "This is not more than its standard error, so the untouched encoder is the export."
+        ]
+    chosen = " The same data chose the checkpoint, so the gain on other data is smaller." if dev.chosen else ""
+    return [f"On {dev.set} the difference is {score - dev.before:+.2f}{said}.{chosen}"]
+
+
+def _measured(run: Run) -> Selection | None:
+    return run.record.dev if run.record else None
+
+
+def _interval(dev: Selection) -> tuple[float, float] | None:
+    """The 95 % interval of the highest score minus the score before; None if it has no error or was not kept."""
+    if (
+        dev.error is None
+        or dev.highest is None
+        or dev.before is None
+        or not (dev.untouched or dev.score == dev.highest)
+    ):
+        return None
+    gain = dev.highest - dev.before
+    return gain - NORMAL * dev.error, gain + NORMAL * dev.error
+
+
+def _subtitle(run: Run) -> str:
+    """What was trained on what, when, and for how long."""
+    recipe, record = run.recipe, run.record
+    model = f" from {recipe['model']}" if "model" in recipe else ""
+    said = f"{recipe.get('method', 'A method')}, trained{model}"
+    if record:
+        seconds = record.seconds
+        duration = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+        said += f" on {Path(record.data.file).name} ({record.data.rows:,} rows), {record.finished[:10]}, in {duration}"
+        said += " since it was resumed" if record.resumed else ""
+    return f"{said}. A report on a training run, by textcl {__version__}."
 
 
 def _encoders(run: Run, notes: list[str]) -> dict[str, Encoder]:
@@ -220,7 +285,9 @@ def _training(runs: dict[str, Run], groups: dict[str, str] | None = None) -> lis
     for key, (title, note) in named.items():
         points = {name: series for name, run in runs.items() if (series := run.series(key))}
         if points:
-            drawn.append(plots.curves(points, title, note, groups))  # type: ignore[arg-type]
+            starts = {value for series in points.values() for step, value, *_ in series if step == 0}
+            start = starts.pop() if key == dev and len(starts) == 1 else None
+            drawn.append(plots.curves(points, title, note, groups, start))  # type: ignore[arg-type]
     plane = {name: series for name, run in runs.items() if (series := run.series("alignment", "uniformity"))}
     if plane:
         drawn.append(plots.alignment_uniformity(plane, groups))  # type: ignore[arg-type]
@@ -229,89 +296,38 @@ def _training(runs: dict[str, Run], groups: dict[str, str] | None = None) -> lis
     return [Section("Training", plots=drawn)]
 
 
-def _by_grade(pairs: Subset, cosines: dict[str, Any]) -> Section:
-    grades = [float(int(score + 0.5)) for score in pairs.scores]
-    plot = plots.similarity_by_grade({name: (grades, found.tolist()) for name, found in cosines.items()})
-    return Section("Similarity by gold score", ["STS-B dev, with gold scores rounded to integers."], plots=[plot])
-
-
-def _disagreements(pairs: Subset, cosines: dict[str, Any], texts: bool) -> Section:
-    name = list(cosines)[-1]
-    rows: dict[bool, list[list[Any]]] = {True: [], False: []}
-    for pair, gold, model in examples.disagreements(pairs.scores, cosines[name]):
-        shown = (
-            [in_one_line(pairs.first[pair], WIDTH), in_one_line(pairs.second[pair], WIDTH)] if texts else str(pair + 1)
-        )
-        figures = [f"{model - gold:+.0f}", f"{gold:.0f}", f"{model:.0f}"]
-        rows[model > gold].append([shown, *figures, f"{pairs.scores[pair]:g}", f"{cosines[name][pair]:.2f}"])
-    header = ["texts" if texts else "pair", "difference", "rank, people", "rank, model", "gold score", "cosine"]
-    tables = [
-        Table(header, rows[True], "The model ranks them too similar"),
-        Table(header, rows[False], "The model ranks them too different"),
-    ]
-    how = (
-        f"The pairs of STS-B dev whose rank by the {name} encoder differs most from their rank by people. Rank 0 is "
-        "the least similar pair, rank 100 the most similar."
-    )
-    return Section("Where model and people disagree", [how], [table for table in tables if table.rows])
-
-
-def _texts(
-    run: Run, encoders: dict[str, Encoder], pairs: Subset | None, notes: list[str], texts: bool
-) -> list[Section]:
-    """The map of texts, and the nearest neighbours of a few of them."""
-    try:
-        if not run.recipe.get("data"):
-            raise InputError("the run's recipe names no corpus.")
-        sample = examples.sample_corpus(run.recipe)
-    except (InputError, OSError) as error:
-        notes.append(f"The training corpus cannot be read: {error}")
-        if pairs is None:
-            notes.append("The map and the nearest neighbours are not shown, because there are no texts for them.")
-            return []
-        sample = examples.sample_pairs(pairs)
-    rows = {name: examples.embed(encoder, sample.texts) for name, encoder in encoders.items()}
-    if len(sample.texts) < 3:
-        return []
-    last = list(rows)[-1]
-    groups, colour = examples.grouping(sample, rows[last])
-    drawn = []
-    for name, embeddings in rows.items():
-        points, kept = examples.project(embeddings)
-        shown = [in_one_line(text, MAP_WIDTH) for text in sample.texts] if texts else None
-        note = f"The first two principal components, which have {100 * kept:.0f} % of the variance."
-        drawn.append(plots.sentence_map(points, groups, shown, name.capitalize(), note))
-    on_hover = " Hover over or tap a point for its text." if texts else ""
-    what = f"{len(sample.texts):,} texts of {sample.source}. {colour}{on_hover}"
-    sections = [Section("Map of sentences", [what], plots=drawn)]
-    if not texts:
-        return sections
-    cards = []
-    for query in examples.queries(sample):
-        lists = []
-        for name, embeddings in rows.items():
-            found = examples.neighbours(embeddings, query)
-            lists.append(
-                (name, [f"{cosine:.2f}  {in_one_line(sample.texts[place], WIDTH)}" for place, cosine in found])
-            )
-        cards.append(Card(in_one_line(sample.texts[query], WIDTH), lists))
-    how = (
-        "The nearest texts of the map, by cosine, for a few of its texts. These are evenly spaced in the sample, not "
-        "selected by result."
-    )
-    return [*sections, Section("Nearest neighbours", [how], cards=cards)]
-
-
 def _comparison(lines: list[dict[str, Any]], reference: str | None) -> Section:
     figures = comparison(lines, reference)
     header, rows, notes = comparison_cells(figures)
     average = next(iter(name for name in figures["columns"] if name.startswith("Avg.")), figures["columns"][0])
     scores = {name: row["columns"][average]["values"] for name, row in figures["rows"].items()}
-    drawn = [plots.scores_by_row(scores, average)]
-    if any(row["difference"] for row in figures["rows"].values()):
-        drawn.append(plots.differences(figures))
+    far = plots.far_rows(scores, [name for name, row in figures["rows"].items() if row["seeds"] == [None]])
+    if far:
+        said = "; ".join(f"{name} {mean_sd(scores[name])}" for name in far)
+        notes = [*notes, f"Not in the drawings, because the other rows would share a small part of the axis: {said}."]
+    drawn = [plots.scores_by_row({name: values for name, values in scores.items() if name not in far}, average)]
+    near = {name: row for name, row in figures["rows"].items() if row["difference"] and name not in far}
+    if near:
+        drawn.append(plots.differences({**figures, "rows": near}))
     title = ", ".join(short_name(task) for task in lines[0]["results"] if task != STS_DEV)
-    return Section(f"Scores: {title}", notes, [Table(header, rows)], drawn)
+    tables, pairs = [Table(header, rows)], _pairs(lines)
+    few = len(pairs.rows) <= FEW_PAIRS
+    if pairs.rows and few:
+        tables.append(pairs)
+    return Section(f"Scores: {title}", notes, tables, drawn, folded=[] if few else [pairs])
+
+
+def _pairs(lines: list[dict[str, Any]]) -> Table:
+    """The difference of every two rows."""
+    rows = []
+    for first, second, found in pair_differences(lines):
+        interval, p_value = None, None
+        if found["low"] is not None:
+            interval = f"{found['low']:+.2f} to {found['high']:+.2f}"
+            p_value = shown_p(found["p_value"])
+        rows.append([f"{second} − {first}", f"{found['mean']:+.2f}", interval, p_value, found.get("basis")])
+    caption = f"Differences of every two rows ({len(rows):,}). The p-values are not corrected for this number."
+    return Table(["rows", "difference", "95 % interval", "p", "interval over"], rows, caption)
 
 
 def _by_tasks(lines: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
@@ -353,17 +369,24 @@ def _provenance(run: Run) -> Section:
 
 def _lines_provenance(lines: list[dict[str, Any]]) -> Section:
     rows: list[list[Any]] = []
-    folded = []
+    folded, paragraphs = [], []
+    versions = list(dict.fromkeys(_facts(line["provenance"]["versions"]) for line in lines))
     for line in lines:
         provenance = line["provenance"]
         cells = [line["row"], line["seed"], _facts(provenance["encoder"]), line["fingerprint"], line["written"]]
-        rows.append([*cells, _facts(provenance["versions"])])
+        more = [versions.index(_facts(provenance["versions"])) + 1] if len(versions) > 1 else []
+        rows.append([*cells, *more])
+    if len(versions) == 1 and versions[0]:
+        paragraphs.append(f"Versions, the same for all lines: {versions[0]}.")
     if lines:
         scored = [(task, _facts(facts)) for line in lines for task, facts in line["provenance"]["tasks"].items()]
         cells = [[short_name(task), facts] for task, facts in dict.fromkeys(scored)]
         folded = [Table(["set", "what was scored"], cells, "Evaluation sets")]
-    header = ["row", "seed", "encoder", "fingerprint", "written", "versions"]
-    return Section("Provenance", tables=[Table(header, rows)] if rows else [], folded=folded)
+    header = ["row", "seed", "encoder", "fingerprint", "written"]
+    tables = [Table(header + ["versions"] * (len(versions) > 1), rows)] if rows else []
+    if len(versions) > 1:
+        tables.append(Table(["", "versions"], [[number, each] for number, each in enumerate(versions, start=1)]))
+    return Section("Provenance", paragraphs, tables, folded=folded)
 
 
 def _citation(recipes: Sequence[dict[str, Any]]) -> Section:

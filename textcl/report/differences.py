@@ -17,7 +17,15 @@ from textcl.evaluation.kinds import FINETUNE, KINDS, kind_of
 from textcl.evaluation.predictions import over_examples
 from textcl.evaluation.results import short_name
 from textcl.evaluation.retrieval import BY_QUERY
-from textcl.evaluation.significance import over_pairs, over_queries, over_seeds, spearman, williams_test
+from textcl.evaluation.significance import (
+    over_pairs,
+    over_queries,
+    over_seeds,
+    said_p,
+    shown_p,
+    spearman,
+    williams_test,
+)
 from textcl.evaluation.sts import STSSuite, pair_cosines
 from textcl.files import read_json
 from textcl.report.formats import as_csv
@@ -114,7 +122,7 @@ def _compare_seeds(names: tuple[str, str], seeds: Sequence[dict[int | None, Past
     note = f"\nTransductive (evaluation texts were in a training corpus): {', '.join(marked)}." if marked else ""
     if differing := differing_data([run.provenance for run in runs], common):
         note += f"\n{on_differing_data(differing)}"
-    what = f"Average of {', '.join(map(short_name, common))}; {sizes}; p = {found.p_value:.4f}."
+    what = f"Average of {', '.join(map(short_name, common))}; {sizes}; {said_p(found.p_value)}."
     return f"{found.sentence(*names)}\n{what}{note}"
 
 
@@ -192,7 +200,7 @@ def _compare_queries(names: tuple[str, str], first: dict[str, _Queries], second:
         interval = f"{found.low:+.2f} to {found.high:+.2f}"
         parts.append(
             f"{found.sentence(*names)}\nnDCG@10 of {task}, {len(before):,} queries: {fmean(before):.2f} and "
-            f"{fmean(after):.2f}; bootstrap: {interval}; sign-flip test: p = {found.p_value:.4f}."
+            f"{fmean(after):.2f}; bootstrap: {interval}; sign-flip test: {said_p(found.p_value)}."
         )
     return parts
 
@@ -211,11 +219,11 @@ def _compare_finetuned(
         part = (
             f"{found.sentence(*names)}\n{' and '.join(metrics)} of {short_name(task)}, "
             f"{len(one.entry['labels']):,} examples: {one.entry['score']:.2f} and {two.entry['score']:.2f}; bootstrap: "
-            f"{found.low:+.2f} to {found.high:+.2f}, p = {found.p_value:.4f}."
+            f"{found.low:+.2f} to {found.high:+.2f}, {said_p(found.p_value)}."
         )
         if min(map(len, sides)) > 1:
             again = over_seeds(one.scores, two.scores)
-            part += f"\nTrained again with other seeds: {again.sentence(*names)} p = {again.p_value:.4f}."
+            part += f"\nTrained again with other seeds: {again.sentence(*names)} {said_p(again.p_value)}."
         parts.append(part)
     return parts
 
@@ -249,11 +257,16 @@ def _compare_encoders(
             float(spearman(*map(np.asarray, pair))) for pair in ((one, human), (two, human), (one, two))
         )
         p_value = williams_test(first, second, between, len(human), ranks=True)
-        cells = [f"{100 * first:.2f}", f"{100 * second:.2f}", f"{100 * (second - first):+.2f}", f"{p_value:.4f}"]
+        cells = [
+            f"{100 * first:.2f}",
+            f"{100 * second:.2f}",
+            f"{100 * (second - first):+.2f}",
+            shown_p(p_value),
+        ]
         rows.append([short_name(task), *cells])
     note = (
         f"Spearman × 100, aggregation all. p: Williams' test for each task; bootstrap for the average: "
-        f"p = {found.p_value:.4f}."
+        f"{said_p(found.p_value)}."
     )
     return f"{found.sentence(*names)}\n\n{table(['', *names, 'difference', 'p'], rows)}\n\n{note}"
 

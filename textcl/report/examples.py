@@ -13,6 +13,7 @@ from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.evaluation.encoding import encode_distinct
 from textcl.metrics.clustering import cluster
+from textcl.vectors.topics import cluster_keywords, cluster_names
 
 SAMPLE = 2000
 QUERIES = 8
@@ -89,8 +90,11 @@ def project(rows: np.ndarray) -> tuple[np.ndarray, float]:
     return points, float(analysis.explained_variance_ratio_.sum())
 
 
-def grouping(sample: Sample, rows: np.ndarray) -> tuple[list[str], str]:
-    """The group (label or cluster) that colours each text of a map, and a sentence that explains the colours."""
+def grouping(sample: Sample, rows: np.ndarray, words: bool = True) -> tuple[list[str], str]:
+    """The group (label or cluster) that colours each text of a map, and a sentence that explains the colours.
+
+    With `words`, a cluster is named by its two best keywords, see `cluster_names`.
+    """
     if sample.labels is not None:
         names, counts = np.unique(sample.labels, return_counts=True)
         shown = set(names[np.argsort(-counts, kind="stable")][:SHOWN_LABELS])
@@ -99,8 +103,12 @@ def grouping(sample: Sample, rows: np.ndarray) -> tuple[list[str], str]:
     number = min(CLUSTERS, len(np.unique(rows, axis=0)))
     if number < 2:
         return ["all texts"] * len(rows), "All embeddings are equal."
-    groups = [f"cluster {found}" for found in cluster(rows, number).assignments]
-    return groups, f"The colour is one of {number} clusters of k-means on the embeddings after training."
+    found = cluster(rows, number).assignments
+    how = f"The colour is one of {number} clusters of k-means on the embeddings after training"
+    if not words:
+        return [f"cluster {each}" for each in found], f"{how}."
+    named = cluster_names(cluster_keywords(sample.texts, found))
+    return [named[each] for each in found], f"{how}, named by words that are frequent in it and not elsewhere."
 
 
 def neighbours(rows: np.ndarray, query: int) -> list[tuple[int, float]]:
@@ -110,9 +118,20 @@ def neighbours(rows: np.ndarray, query: int) -> list[tuple[int, float]]:
     return [(int(place), float(cosines[place])) for place in np.argsort(-cosines, kind="stable")[:NEIGHBOURS]]
 
 
-def queries(sample: Sample) -> list[int]:
-    """The indices of the texts whose neighbours are shown: evenly spaced in the sample, not selected by result."""
-    return list(dict.fromkeys(np.linspace(0, len(sample.texts) - 1, QUERIES).round().astype(int).tolist()))
+def changed(before: np.ndarray, after: np.ndarray) -> list[int]:
+    """The indices of the texts of which at least one of the nearest texts is another one after than before."""
+    found = [
+        [{place for place, _ in neighbours(rows, query)} for query in range(len(rows))] for rows in (before, after)
+    ]
+    return [query for query, (one, other) in enumerate(zip(*found, strict=True)) if one != other]
+
+
+def spaced(places: Sequence[int], most: int = QUERIES) -> list[int]:
+    """At most `most` of some indices, evenly spaced among them, so not selected by result."""
+    if not places:
+        return []
+    chosen = np.linspace(0, len(places) - 1, most).round().astype(int).tolist()
+    return [places[each] for each in dict.fromkeys(chosen)]
 
 
 def disagreements(gold: Sequence[float], cosines: np.ndarray, most: int = 10) -> list[tuple[int, float, float]]:

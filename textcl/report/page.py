@@ -18,7 +18,7 @@ from textcl.report.plots import Plot
 from textcl.terminal import printable
 
 _NUMBER = r"([+−-]?\d[\d,.]*|–)"
-_FIGURE = re.compile(rf"({_NUMBER}(( ±| →| to) {_NUMBER})?\*?)?")
+_FIGURE = re.compile(rf"((< )?{_NUMBER}(( ±| →| to) {_NUMBER})?\*?)?")
 # Draws each chart from the JSON next to it; if a chart fails, its table is still shown.
 _DRAW = """
 const dark = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";

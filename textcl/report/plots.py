@@ -83,6 +83,7 @@ def curves(
     title: str,
     note: str = "",
     groups: Mapping[str, str] | None = None,
+    start: float | None = None,
 ) -> Plot:
     """The curve of a value over the steps, one line per run.
 
@@ -91,9 +92,12 @@ def curves(
         title: The name of the value.
         note: A sentence that explains how to read the plot.
         groups: From the name of a run to the group that sets its colour; default: one colour per run.
+        start: The value of the untouched encoder, which is drawn as a dashed line; None: there is no such line.
     """
     rows = [{"run": run, "step": step, "value": value} for run, points in _thinned(runs) for step, value in points]
-    return Plot(title, note, rows, _lines(rows, "step", "value", ("step", title), groups))
+    if start is not None:
+        note = f"{note} The dashed line is the untouched encoder, {start:.2f}.".strip()
+    return Plot(title, note, rows, _lines(rows, "step", "value", ("step", title), groups, start=start))
 
 
 def alignment_uniformity(
@@ -186,6 +190,32 @@ def sentence_map(
         .properties(height=380)
     )
     return Plot(title, note, rows, chart)
+
+
+def far_rows(scores: Mapping[str, Sequence[float]], some: Sequence[str]) -> list[str]:
+    """Those of some rows that are left out of a plot, because the other rows would share a small part of its axis.
+
+    A row is left out if the other rows then spread over less than a third of the axis; at least two rows are kept.
+
+    Args:
+        scores: The values of each row.
+        some: The rows that may be left out.
+
+    Example:
+        >>> far_rows({"a": [62.0], "b": [63.0], "tfidf": [40.0]}, ["tfidf"])
+        ['tfidf']
+    """
+
+    def spread(names: Sequence[str]) -> float:
+        values = [value for name in names for value in scores[name]]
+        return max(values) - min(values)
+
+    kept = list(scores)
+    for name in some:
+        others = [each for each in kept if each != name]
+        if len(others) > 1 and 3 * spread(others) < spread(kept):
+            kept = others
+    return [name for name in scores if name not in kept]
 
 
 def scores_by_row(scores: Mapping[str, Sequence[float]], measure: str) -> Plot:
@@ -328,8 +358,10 @@ def _lines(
     titles: tuple[str, str],
     groups: Mapping[str, str] | None,
     ends: bool = False,
+    start: float | None = None,
 ) -> Any:
-    """A line through the points of each run, ordered by step; with `ends` the last point of each run is marked."""
+    """A line through the points of each run, ordered by step; with `ends` the last point of each run is marked, and
+    with `start` a dashed line is drawn at this height."""
     alt = _library("altair")
     names = list(dict.fromkeys(row["run"] for row in rows))
     values = [{**row, "group": groups[row["run"]]} for row in rows] if groups else rows
@@ -348,6 +380,9 @@ def _lines(
         last = {row["run"]: row["step"] for row in rows}
         values = [row for row in values if row["step"] == last[row["run"]]]
         layers.append(base.mark_circle(size=110, opacity=1).properties(data=alt.Data(values=values)))
+    if start is not None:
+        rule = alt.Chart(alt.Data(values=[{}])).mark_rule(strokeDash=[4, 4], opacity=0.6, color=_CURRENT)
+        layers.append(rule.encode(y=alt.datum(start)))
     return alt.layer(*layers).properties(height=260 if len(names) < 12 else 320)
 
 

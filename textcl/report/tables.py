@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import combinations
 from statistics import fmean, stdev
 from typing import Any
 
@@ -71,9 +72,7 @@ def comparison(lines: Sequence[dict[str, Any]], reference: str | None = None) ->
     Raises:
         InputError: There is no row `reference`.
     """
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for line in lines:
-        groups.setdefault(line["row"], []).append(line)
+    groups = _by_row(lines)
     reference = reference or next(iter(groups))
     if reference not in groups:
         raise InputError(f"There is no row {reference!r} to compare with; there are {', '.join(groups)}.")
@@ -111,6 +110,17 @@ def comparison(lines: Sequence[dict[str, Any]], reference: str | None = None) ->
     }
 
 
+def pair_differences(lines: Sequence[dict[str, Any]]) -> list[tuple[str, str, dict[str, Any]]]:
+    """The difference of the averages of every two rows: the first row, the second, and second minus first.
+
+    Args:
+        lines: As for `comparison`; the differences are as there, too.
+    """
+    groups = _by_row(lines)
+    pairs = combinations(groups, 2)
+    return [(one, other, found) for one, other in pairs if (found := _difference(groups[other], groups[one]))]
+
+
 def comparison_table(figures: dict[str, Any]) -> str:
     """The result of `comparison` as a table, with lines below it that explain how to read it."""
     header, rows, notes = comparison_cells(figures)
@@ -121,11 +131,13 @@ def comparison_cells(figures: dict[str, Any]) -> tuple[list[str], list[list[obje
     """The header and the rows of the table of a comparison, and the lines below it."""
     averages = ("Avg.", "Avg. ACC", "Avg. transfer")
     average = next((name for name in averages if name in figures["columns"]), "Pearson")
-    header = ["", *figures["columns"], f"{average} − {figures['reference']}", "runs"]
+    repeated = _repeated(figures)
+    columns = [column for column in figures["columns"] if column not in repeated]
+    header = ["", *columns, f"{repeated.get(average, average)} − {figures['reference']}", "runs"]
     rows: list[list[object]] = []
     for name, row in figures["rows"].items():
         difference = row["difference"]
-        cells = [mean_sd(row["columns"][column]["values"]) for column in figures["columns"]]
+        cells = [mean_sd(row["columns"][column]["values"]) for column in columns]
         rows.append([name, *cells, _plus_minus(difference), len(row["seeds"])])
     measures = ["Spearman × 100, aggregation all"] if average == "Avg." else []
     if "Avg. ACC" in figures["columns"]:
@@ -171,6 +183,26 @@ def on_differing_data(tasks: Sequence[str]) -> str:
         f"Not comparable: the data of {', '.join(map(short_name, tasks))} were not the same for all runs (another "
         "SHA-256)."
     )
+
+
+def _by_row(lines: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for line in lines:
+        groups.setdefault(line["row"], []).append(line)
+    return groups
+
+
+def _repeated(figures: dict[str, Any]) -> dict[str, str]:
+    """The averages that hold the values of an earlier column, as those over one task do, and that column."""
+    first: dict[tuple[float, ...], str] = {}
+    for column in figures["columns"]:
+        first.setdefault(_values(figures, column), column)
+    found = {column: first[_values(figures, column)] for column in figures["columns"] if column.startswith("Avg.")}
+    return {column: earlier for column, earlier in found.items() if earlier != column}
+
+
+def _values(figures: dict[str, Any], column: str) -> tuple[float, ...]:
+    return tuple(value for row in figures["rows"].values() for value in row["columns"][column]["values"])
 
 
 def _is_untouched(line: Mapping[str, Any]) -> bool:
