@@ -207,6 +207,7 @@ def test_the_picture_shows_what_the_page_says() -> None:
     assert all(cosine[key] < 0.5 and rank[key] > 0.3 * 64 for key in others)
 
 
+@pytest.mark.slow
 def test_the_script_that_draws_the_families_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(FAMILIES, tmp_path)
     monkeypatch.setattr(sys, "argv", ["draw_families.py", "--quick", "--docs", str(tmp_path)])

@@ -102,6 +102,7 @@ def entry(record: dict[str, object], name: str) -> dict[str, object]:
     return next(each for each in record["candidates"] if each["name"] == name)  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_what_helps_is_exported_and_the_export_is_the_blend_of_what_all_texts_trained(
     start: Path, table: Path, tmp_path: Path
 ):
@@ -135,6 +136,7 @@ def test_what_helps_is_exported_and_the_export_is_the_blend_of_what_all_texts_tr
     assert not (tmp_path / ".better.adapt").exists()
 
 
+@pytest.mark.slow
 def test_where_training_changes_nothing_there_is_no_difference_and_a_failure_is_told(
     start: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -164,6 +166,7 @@ def test_a_candidate_that_makes_things_worse_is_blended_less_and_is_not_chosen(
     assert record["lines"][-1].endswith("holds the untouched encoder")  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_without_time_for_training_the_folds_judge_linear_maps(
     start: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

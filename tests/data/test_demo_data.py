@@ -33,6 +33,7 @@ def builder():
     return module
 
 
+@pytest.mark.slow
 def test_rebuilding_from_wordnet_gives_the_same_bytes(shared_data: Path, tmp_path: Path) -> None:
     wordnet = str(shared_data / "nltk_data.tar.xz")
     subprocess.run([sys.executable, str(SCRIPT), "--wordnet", wordnet, "--output", str(tmp_path)], check=True)

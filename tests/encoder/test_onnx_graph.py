@@ -38,6 +38,7 @@ def of(folder: Path, architecture: str = "bert", **options: object) -> Encoder:
     return Encoder.from_pretrained(folder / architecture, device="cpu", **options)
 
 
+@pytest.mark.slow
 def test_pooling_layers_and_normalisation_are_in_the_graph(tmp_path: Path) -> None:
     """Two layers averaged, weighted tokens, a layer norm, a dense layer, a cut, and length 1."""
     torch.manual_seed(0)
