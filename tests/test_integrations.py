@@ -42,6 +42,12 @@ def folder(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def asking(folder: Path) -> Encoder:
+    """The encoder with prompts."""
+    return Encoder.from_pretrained(folder / "asking", device="cpu")
+
+
+@pytest.fixture
 def shown(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
     """Runs the block of the page that has a word in it, and returns its variables."""
     monkeypatch.chdir(folder)
@@ -63,15 +69,22 @@ def check(found: Any, encoder: Encoder, texts: str | list[str], prompt: str = ""
     np.testing.assert_allclose(np.asarray(found), expected, atol=1e-5)
 
 
+def check_block(names: dict[str, Any], encoder: Encoder) -> None:
+    """The vectors of texts and of a query that a block of the page left behind."""
+    check(names["vectors"], encoder, TEXTS_OF_PAGE)
+    check(names["query"], encoder, QUERY)
+
+
 def prompts_matter(encoder: Encoder) -> None:
     vectors = [encoder.encode(QUERY, prompt=prompt) for prompt in ("", *PROMPTS.values())]
     assert min(np.abs(a - b).max() for a, b in ((vectors[0], vectors[1]), (vectors[1], vectors[2]))) > 1e-3
 
 
-def test_sentence_transformers(shown: Callable[[str], dict[str, Any]], encoder: Encoder, folder: Path) -> None:
+def test_sentence_transformers(
+    shown: Callable[[str], dict[str, Any]], encoder: Encoder, asking: Encoder, folder: Path
+) -> None:
     model = shown("import SentenceTransformer\n")
     check(model["vectors"], encoder, TEXTS_OF_PAGE)
-    asking = Encoder.from_pretrained(folder / "asking", device="cpu")
     prompts_matter(asking)
     from sentence_transformers import SentenceTransformer
 
@@ -80,14 +93,11 @@ def test_sentence_transformers(shown: Callable[[str], dict[str, Any]], encoder: 
     check(theirs.encode_document(TEXTS[:3]), asking, TEXTS[:3], PROMPTS["document"])
 
 
-def test_langchain(shown: Callable[[str], dict[str, Any]], encoder: Encoder, folder: Path) -> None:
+def test_langchain(shown: Callable[[str], dict[str, Any]], encoder: Encoder, asking: Encoder, folder: Path) -> None:
     pytest.importorskip("langchain_huggingface")
     from langchain_huggingface import HuggingFaceEmbeddings
 
-    names = shown("langchain_huggingface")
-    check(names["vectors"], encoder, TEXTS_OF_PAGE)
-    check(names["query"], encoder, QUERY)
-    asking = Encoder.from_pretrained(folder / "asking", device="cpu")
+    check_block(shown("langchain_huggingface"), encoder)
     theirs = HuggingFaceEmbeddings(
         model_name=str(folder / "asking"),
         query_encode_kwargs={"prompt_name": "query"},
@@ -99,14 +109,11 @@ def test_langchain(shown: Callable[[str], dict[str, Any]], encoder: Encoder, fol
     check(plain.embed_query(QUERY), asking, QUERY, PROMPTS["document"])  # the default prompt
 
 
-def test_llama_index(shown: Callable[[str], dict[str, Any]], encoder: Encoder, folder: Path) -> None:
+def test_llama_index(shown: Callable[[str], dict[str, Any]], encoder: Encoder, asking: Encoder, folder: Path) -> None:
     pytest.importorskip("llama_index.embeddings.huggingface")
     from llama_index.embeddings.huggingface import HuggingFaceEmbedding
 
-    names = shown("llama_index")
-    check(names["vectors"], encoder, TEXTS_OF_PAGE)
-    check(names["query"], encoder, QUERY)
-    asking = Encoder.from_pretrained(folder / "asking", device="cpu")
+    check_block(shown("llama_index"), encoder)
     theirs = HuggingFaceEmbedding(
         model_name=str(folder / "asking"), query_instruction="query: ", text_instruction="passage: "
     )
@@ -116,12 +123,9 @@ def test_llama_index(shown: Callable[[str], dict[str, Any]], encoder: Encoder, f
     check(plain.get_text_embedding(TEXTS[0]), asking, TEXTS[0], "")  # it does not read the directory's prompts
 
 
-def test_haystack(shown: Callable[[str], dict[str, Any]], encoder: Encoder, folder: Path) -> None:
+def test_haystack(shown: Callable[[str], dict[str, Any]], encoder: Encoder, asking: Encoder, folder: Path) -> None:
     embedders = pytest.importorskip(HAYSTACK)
-    names = shown("haystack")
-    check(names["vectors"], encoder, TEXTS_OF_PAGE)
-    check(names["query"], encoder, QUERY)
-    asking = Encoder.from_pretrained(folder / "asking", device="cpu")
+    check_block(shown("haystack"), encoder)
 
     def asked(**options: Any) -> list[float]:
         text = embedders.SentenceTransformersTextEmbedder(model=str(folder / "asking"), progress_bar=False, **options)

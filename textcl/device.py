@@ -98,12 +98,14 @@ class SteadyMemory:
     """Keeps the size of a process that trains steady: what glibc keeps beyond the need of a step goes to the system.
 
     Tensors of changing sizes leave free pieces that later tensors do not fit into, so that the process grows over
-    hundreds of steps. The size at the first look after a return is taken as the need. The limit is the least of the
-    last needs: were it the last one, a need that was measured high would last longest, and the process would creep.
+    hundreds of steps. The size at the first look after a return is taken as the need. The limit comes from the smallest
+    need of several returns, because a need that was measured too high would otherwise stay: the process rarely exceeds
+    it, so it is rarely measured again.
 
     Args:
         growth: The share by which the process may grow beyond the need.
-        returns: The number of last returns whose least need counts; more memory than before is accepted after as many.
+        returns: How many of the last returns count. If a step really needs more memory than before, this is accepted
+            after so many returns.
     """
 
     def __init__(self, growth: float = 0.03, returns: int = 8) -> None:

@@ -466,7 +466,7 @@ def test_neighbours_that_changed_are_marked_and_the_texts_chosen_by_a_stated_rul
     assert moved == [0, 1, 2, 37, 38, 39]
     section = _neighbours(sample, {"untouched": before, "trained": after})
     assert (
-        "Of 40 texts, 6 have at least one other text among them after than before; shown are 6 of these"
+        "6 of 40 texts have other nearest texts after training than before; 6 of these are shown, evenly spaced"
         in (section.paragraphs[0])
     )
     assert [card.title for card in section.cards] == [f"text {n}" for n in moved]
@@ -475,7 +475,7 @@ def test_neighbours_that_changed_are_marked_and_the_texts_chosen_by_a_stated_rul
     assert {line.partition("  ")[2] for line in gone} == {"[gone] text 0", "text 2", "text 3"}
     assert {line.partition("  ")[2] for line in new} == {"[new] text 39", "text 2", "text 3"}
     same = _neighbours(sample, {"untouched": before, "trained": before})
-    assert "No text has others after than before; these are evenly spaced" in same.paragraphs[0]
+    assert "No text has other nearest texts after training than before; these are evenly spaced" in same.paragraphs[0]
     assert len(same.cards) == examples.QUERIES
     assert not any("[" in line for card in same.cards for _, lines in card.lists for line in lines)
 

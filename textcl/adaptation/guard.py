@@ -13,7 +13,7 @@ from textcl.data import verify
 from textcl.data.training import BUNDLED_TEXTS
 from textcl.encoder import Encoder
 from textcl.evaluation.encoding import cosine
-from textcl.evaluation.significance import over_pairs, spearman
+from textcl.evaluation.significance import NORMAL, over_pairs, spearman
 from textcl.evaluation.sts import LabelledPairs, STSBenchmark
 
 GRADED_PAIRS = BUNDLED_TEXTS.parent / "similarity.tsv"
@@ -69,7 +69,7 @@ def compare_cosines(name: str, gold: np.ndarray, before: np.ndarray, after: np.n
     """The Spearman correlation × 100 of two encoders' cosines with human scores, with the bootstrap over pairs."""
     found = over_pairs([gold.tolist()], [before.tolist()], [after.tolist()])
     start = 100 * float(spearman(before, gold))
-    error = (found.high - found.low) / (2 * 1.96)
+    error = (found.high - found.low) / (2 * NORMAL)
     return Comparison(
         f"similarity on {name}", "Spearman", start, start + found.mean, found.low, found.high, found.p_value,
         len(gold), error,

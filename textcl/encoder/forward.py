@@ -140,8 +140,7 @@ def embed_slice(
     tokens = {name: tensor for name, tensor in tokens.items() if name != "prompt_lengths"}
     empty = lengths == 0
     if empty.any():  # for a text without tokens, attention sees one padding token, and the vector is set to 0 below
-        mask = tokens["attention_mask"]
-        tokens = {**tokens, "attention_mask": torch.cat([torch.ones_like(mask[:, :1]), mask[:, 1:]], dim=1)}
+        tokens = {**tokens, "attention_mask": with_first_token(tokens["attention_mask"])}
     count = int(lengths.clamp(min=1).sum())
     padding = tokens["input_ids"].numel() - count
     plain = not views and "perturbation" not in tokens
@@ -179,6 +178,11 @@ def embed_slice(
     return vectors, output
 
 
+def with_first_token(mask: Tensor) -> Tensor:
+    """A mask (rows, length) that is 1 at the first position of every row, so that attention sees at least one token."""
+    return torch.cat([torch.ones_like(mask[:, :1]), mask[:, 1:]], dim=1)
+
+
 def pool(
     encoder: "Encoder",
     hidden: list[Tensor],
@@ -214,8 +218,8 @@ def pool(
     mask_tokens = ids == encoder.tokenizer.mask_token_id
     if skip is not None:
         mask_tokens = mask_tokens & ~skip
-    asked = encoder.pooling == "mask_token" and not torch.compiler.is_compiling()  # a graph cannot raise an error
-    if asked and not (rows.total(mask_tokens[..., None].float()) > 0).all():
+    checked = encoder.pooling == "mask_token" and not torch.compiler.is_compiling()  # a graph cannot raise an error
+    if checked and not (rows.total(mask_tokens[..., None].float()) > 0).all():
         raise InputError(
             "Pooling mask_token needs a mask token in every text; give a prompt such as "
             f"'{{text}} means {encoder.tokenizer.mask_token}.'"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from textcl.encoder.forward import hidden_states, pool
+from textcl.encoder.forward import hidden_states, pool, with_first_token
 from textcl.encoder.pooling import POOLINGS
 from textcl.errors import InputError
 from textcl.files import atomic_write
@@ -98,7 +98,7 @@ class _Graph(nn.Module):
         encoder, inputs = self.encoder, dict(zip(self.names, tokens, strict=True))
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
         # for a text without tokens, attention sees one padding token, and the vector is set to 0 below
-        inputs["attention_mask"] = torch.cat([torch.ones_like(mask[:, :1]), mask[:, 1:]], dim=1)
+        inputs["attention_mask"] = with_first_token(mask)
         layers = POOLINGS[encoder.pooling].layers != "last" or encoder.layer_weights is not None
         output: Any = encoder.backbone(**inputs, output_hidden_states=layers)
         vectors = pool(encoder, hidden_states(encoder, output, ids.shape, layers), ids, mask, None, None)

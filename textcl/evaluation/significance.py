@@ -61,6 +61,9 @@ class Difference:
         return f"{what} {mean} ± {half:.2f} (95 %, over {self.basis})."
 
 
+NORMAL = 1.96  # standard errors from the middle of a normal 95 % interval to its ends
+
+
 def shown_p(p_value: float) -> str:
     """A p-value with four decimals, or that it is smaller than these can show.
 

@@ -10,7 +10,7 @@ from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.evaluation import Suite
 from textcl.evaluation.results import measures, short_name
-from textcl.evaluation.significance import shown_p
+from textcl.evaluation.significance import NORMAL, shown_p
 from textcl.evaluation.sts import pair_cosines
 from textcl.evaluation.suite import mark_by_record
 from textcl.files import check_output, check_same_kind
@@ -25,7 +25,6 @@ from textcl.runs.card import papers
 from textcl.training.selection import Selection
 from textcl.version import __version__
 
-NORMAL = 1.96  # standard errors from the middle of a 95 % interval to its ends
 FEW_PAIRS = 15  # pairs of rows; the table of more is closed at first
 DIFFERENT = 0.05  # points by which a score computed again may differ from the recorded one without a note
 STS_DEV = "STSBenchmark-dev"
@@ -370,11 +369,12 @@ def _provenance(run: Run) -> Section:
 def _lines_provenance(lines: list[dict[str, Any]]) -> Section:
     rows: list[list[Any]] = []
     folded, paragraphs = [], []
-    versions = list(dict.fromkeys(_facts(line["provenance"]["versions"]) for line in lines))
-    for line in lines:
+    of_line = [_facts(line["provenance"]["versions"]) for line in lines]
+    versions = list(dict.fromkeys(of_line))
+    for line, own in zip(lines, of_line, strict=True):
         provenance = line["provenance"]
         cells = [line["row"], line["seed"], _facts(provenance["encoder"]), line["fingerprint"], line["written"]]
-        more = [versions.index(_facts(provenance["versions"])) + 1] if len(versions) > 1 else []
+        more = [versions.index(own) + 1] if len(versions) > 1 else []
         rows.append([*cells, *more])
     if len(versions) == 1 and versions[0]:
         paragraphs.append(f"Versions, the same for all lines: {versions[0]}.")

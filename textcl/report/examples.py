@@ -119,7 +119,7 @@ def neighbours(rows: np.ndarray, query: int) -> list[tuple[int, float]]:
 
 
 def changed(before: np.ndarray, after: np.ndarray) -> list[int]:
-    """The indices of the texts of which at least one of the nearest texts is another one after than before."""
+    """The indices of the texts whose nearest texts differ between two encoders, (texts, dim) each."""
     found = [
         [{place for place, _ in neighbours(rows, query)} for query in range(len(rows))] for rows in (before, after)
     ]

@@ -193,9 +193,9 @@ def sentence_map(
 
 
 def far_rows(scores: Mapping[str, Sequence[float]], some: Sequence[str]) -> list[str]:
-    """Those of some rows that are left out of a plot, because the other rows would share a small part of its axis.
+    """The rows to leave out of a plot, because they would press the other rows into a small part of its axis.
 
-    A row is left out if the other rows then spread over less than a third of the axis; at least two rows are kept.
+    A row is left out if the other rows cover less than a third of the axis; at least two rows are kept.
 
     Args:
         scores: The values of each row.

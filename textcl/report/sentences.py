@@ -84,19 +84,18 @@ def _neighbours(sample: examples.Sample, rows: dict[str, Any]) -> Section:
         chosen = examples.spaced(changed) or chosen
         first, last = rows
         how += (
-            f" Of {len(sample.texts):,} texts, {len(changed):,} have at least one other text among them after than "
-            f"before; shown are {len(chosen)} of these, evenly spaced in the sample. {GONE} marks a text that is near "
-            f"for the {first} encoder only, {NEW} one that is near for the {last} encoder only."
+            f" {len(changed):,} of {len(sample.texts):,} texts have other nearest texts after training than before; "
+            f"{len(chosen)} of these are shown, evenly spaced in the sample. {GONE} marks a text that is near for the "
+            f"{first} encoder only, {NEW} one that is near for the {last} encoder only."
             if changed
-            else " No text has others after than before; these are evenly spaced in the sample."
+            else " No text has other nearest texts after training than before; these are evenly spaced in the sample."
         )
     cards = []
     for query in chosen:
         found = {name: examples.neighbours(embeddings, query) for name, embeddings in rows.items()}
-        near = [{place for place, _ in each} for each in found.values()]
+        both = set.intersection(*({place for place, _ in each} for each in found.values()))
         lists = []
         for (name, each), mark in zip(found.items(), (GONE, NEW), strict=False):
-            both = set.intersection(*near)
             lines = [
                 f"{cosine:.2f}  {'' if place in both else f'{mark} '}{in_one_line(sample.texts[place], WIDTH)}"
                 for place, cosine in each
