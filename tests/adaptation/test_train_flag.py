@@ -274,6 +274,8 @@ sys.exit(main(sys.argv[1:]))
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
             kills += 1
+        if (tmp_path / "killed").is_dir():
+            break  # killed when all was written: another run would begin anew
         plan_file = tmp_path / ".killed.adapt" / "plan.json"
         if plan_file.is_file():
             plans.add(plan_file.read_text())
