@@ -38,7 +38,7 @@ from transformers import set_seed
 
 import textcl
 from benchmarks.measure import Options
-from benchmarks.what_helps import Column, difference
+from benchmarks.what_helps import Column
 from textcl.adaptation.corpus import read_corpus
 from textcl.adaptation.rows import Rows, pair_rows
 from textcl.encoder import Encoder
@@ -55,6 +55,8 @@ ROWS = ("cut", "pca", "rotated", "trained, cut", "trained, rotated", "matryoshka
 UNTOUCHED = ROWS[:3]
 FITTED_ON = 10_000  # vectors
 LENGTH, RATE, WARM_UP, SENTENCES = 128, 2e-5, 0.1, 64
+
+MEASURES = {"search": "nDCG@10", "similarity": "Spearman"}
 
 Map = Callable[[np.ndarray], np.ndarray]
 
@@ -101,10 +103,10 @@ def columns(given: argparse.Namespace) -> list[Column]:
     found = []
     if given.collection:
         corpus = read_corpus(given.collection / "corpus.jsonl", ("title", "text"))
-        found.append(Column("search", "nDCG@10", corpus, {"dense": Retrieval.from_folder(given.collection)}))
+        found.append(Column("search", corpus, {"dense": Retrieval.from_folder(given.collection)}))
     if given.texts:
         texts = textcl.load_texts(given.texts, limit=50_000)["text"]
-        found.append(Column("similarity", "Spearman", read_corpus(list(texts)), {"dense": STSBenchmark("dev")}))
+        found.append(Column("similarity", read_corpus(list(texts)), {"dense": STSBenchmark("dev")}))
     if not found:
         raise InputError("Name a collection with --collection, or a file of sentences with --texts.")
     return found
@@ -150,6 +152,15 @@ def measured(kept: Kept, column: Column, sizes: Sequence[int], row: str) -> dict
     return found
 
 
+def difference(column: Column, cells: Sequence[dict[str, Any]], start: dict[str, Any]) -> tuple[float, float]:
+    """The mean difference to an untouched row over seeds, and its standard error."""
+    gains = np.array([each["score"] - start["score"] for each in cells])
+    error = gains.std(ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else 0.0
+    evaluator, before = column.evaluators["dense"], np.array(start["items"])
+    units = [evaluator.error_of_difference(before, np.array(each["items"])) for each in cells]
+    return float(gains.mean()), float(np.hypot(error, np.mean(units)))
+
+
 def written(found: dict[tuple[str, str, int], dict[str, Any]], column: Column, sizes: Sequence[int]) -> str:
     """The table of a column in Markdown."""
     lines = []
@@ -170,7 +181,7 @@ def written(found: dict[tuple[str, str, int], dict[str, Any]], column: Column, s
                 text += f": {gain:+.1f} ({low:+.1f} to {high:+.1f}), {word}"
             cells.append(text)
         lines.append(cells)
-    return table([f"{column.name}: {column.measure}", "seeds", *map(str, sizes)], lines)
+    return table([f"{column.name}: {MEASURES[column.name]}", "seeds", *map(str, sizes)], lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

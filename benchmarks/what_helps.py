@@ -1,7 +1,7 @@
 """What makes a tuned encoder better, and what makes it worse? The table of docs/what-helps.md.
 
     python -m benchmarks what-helps --output FOLDER --collection CRANFIELD --clusters FILE --texts FILE
-        [--model DIRECTORY] [--steps 100] [--seeds 3] [--only ROW ...] [--columns NAME ...]
+        [--model DIRECTORY] [--steps 100] [--seeds 3] [--only ROW ...] [--columns NAME ...] [--pages docs]
 
 Each row starts from the same encoder, all-MiniLM-L6-v2 by default. The methods have objective, head, temperature,
 views, batch and learning rate of their standard recipe, but the encoder's own pooling and prompt and at most 128
@@ -13,8 +13,10 @@ tokens. They train for 100 steps and nothing is selected, so that harm stays vis
 
 A difference to the untouched encoder is the mean over seeds. Its standard error has two parts, added in squares: over
 queries or pairs (bootstrap) and over seeds. The last column says what `textcl adapt untouched,row` concludes from the
-collection's texts alone, without its judgements. Each finished cell is a line of FOLDER/what-helps.jsonl; an
-interrupted run is continued, and a row that fails is printed as failed.
+collection's texts alone, without its judgements, for the first seed. Each finished cell is a line of
+FOLDER/what-helps.jsonl; an interrupted run is continued, and a row that fails is printed as failed. `--pages` writes
+the table into what-helps.md and its rows into the pages of the methods; with `--output` and `--pages` alone nothing is
+trained.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ import numpy as np
 
 import textcl
 from benchmarks.measure import Options
+from benchmarks.what_helps_pages import FILE, MEASURES, read_cells, table_of, write_pages
 from textcl.adaptation.blend import blended
 from textcl.adaptation.corpus import Corpus, read_corpus
 from textcl.adaptation.known_items import View, known_items
@@ -49,7 +52,6 @@ from textcl.evaluation import Clustering, Retrieval, STSBenchmark
 from textcl.evaluation.results import Result
 from textcl.files import append_result, content_hash, read_results, write_json
 from textcl.progress import Progress
-from textcl.report.tables import table
 from textcl.runs.recipe import load_recipe, resolve
 from textcl.runs.run import make_trainer
 
@@ -76,8 +78,7 @@ NOT_THE_METHODS = (  # settings of a standard recipe that are replaced by those 
     "model", "pooling", "test_pooling", "max_length", "data", "column", "limit", "num_train_epochs", "max_steps", "dev",
     "eval_steps", "select_best", "target_score", "bf16", "seed",
 )  # fmt: skip
-LENGTH, PULL, ALPHA, RATE = 128, 0.3, 0.5, 2e-5
-LABELS_SEEN = {("sccl", "clusters")}  # the recipe was chosen with these labels
+LENGTH, PULL, ALPHA, RATE, SEED = 128, 0.3, 0.5, 2e-5, 42
 LEAST_DOCUMENT = 256  # tokens at the median; DeCLUTR draws two anchors and their positives from a document
 
 
@@ -91,13 +92,11 @@ class Column:
 
     Attributes:
         name: "search", "clusters" or "similarity".
-        measure: The measure, for the head of the table.
         corpus: The texts, with titles if there are any.
         evaluators: What measures, by kind of retrieval; "dense" is that of all rows but BM25 and hybrid.
     """
 
     name: str
-    measure: str
     corpus: Corpus
     evaluators: dict[str, Any]
 
@@ -130,16 +129,14 @@ def columns(given: argparse.Namespace) -> list[Column]:
         except InputError:
             corpus = read_corpus(given.collection / "corpus.jsonl", ("text",))
         kinds = {kind: make(retrieval=kind) for kind in ("dense", "bm25", "hybrid")}
-        found.append(Column("search", "nDCG@10", corpus, kinds))
+        found.append(Column("search", corpus, kinds))
     if given.clusters:
         rows = load_labelled(given.clusters)
         texts = list(rows["text"])
-        found.append(
-            Column("clusters", "accuracy", read_corpus(texts), {"dense": Clustering({"own": (texts, rows["label"])})})
-        )
+        found.append(Column("clusters", read_corpus(texts), {"dense": Clustering({"own": (texts, rows["label"])})}))
     if given.texts:
         texts = textcl.load_texts(given.texts, limit=50_000)["text"]
-        found.append(Column("similarity", "Spearman", read_corpus(list(texts)), {"dense": STSBenchmark("test")}))
+        found.append(Column("similarity", read_corpus(list(texts)), {"dense": STSBenchmark("test")}))
     return found
 
 
@@ -213,8 +210,12 @@ def concluded(row: str, encoder: Encoder, work: Table, column: Column) -> str:
     if column.name != "search" or encoder.fingerprint() == work.start.fingerprint():
         return ""
     exported = encoder.save(work.folder / "export")
+    titles = ["title"] if column.corpus.titles else []
+    vectors = textcl.encode_corpus(  # of the untouched encoder, once for all rows
+        work.start, _table(column, work.folder), work.folder / "untouched", column="text", columns=titles
+    )
     adapted = textcl.adapt(
-        f"{work.directory},{exported}", _table(column, work.folder), columns=_names(column), minutes=600,
+        f"{work.directory},{exported}", vectors, columns=titles, minutes=600,
         ledger=work.folder / f"looks-{row.replace(' ', '-')}" / "looks.jsonl",
     )  # fmt: skip
     shutil.rmtree(exported)
@@ -234,74 +235,37 @@ def _table(column: Column, folder: Path) -> Path:
     return path
 
 
-def cell(row: str, work: Table, column: Column, seed: int) -> dict[str, Any]:
-    """Trains, measures, and says what was found; a failure is a result too."""
+def cell(row: str, work: Table, column: Column, seed: int, start: dict[str, Any] | None) -> dict[str, Any]:
+    """Trains, measures, and says what was found; a failure is a result too.
+
+    Args:
+        row: The name of the row.
+        work: What all cells share.
+        column: The texts and their measure.
+        seed: The seed.
+        start: The cell of the untouched encoder; None for that cell itself, which alone keeps what its score was
+            computed from.
+    """
     begin = time.perf_counter()
     try:
         encoder = row_encoder(row, work, column, seed)
         seconds = time.perf_counter() - begin
-        result: Result = column.evaluators.get(row, column.evaluators["dense"])(encoder)
-        items = None if result.items is None else np.asarray(result.items).round(5).tolist()
-        tool = "" if row in ("bm25", "hybrid") else concluded(row, encoder, work, column)
-        return {"score": result.primary, "items": items, "seconds": seconds, "tool": tool}
+        evaluator = column.evaluators.get(row, column.evaluators["dense"])
+        result: Result = evaluator(encoder)
+        found = {"score": result.primary, "seconds": seconds}
+        items = None if result.items is None else np.asarray(result.items).round(5)
+        if start is None:
+            return found | {"items": None if items is None else items.tolist()}
+        if items is not None and hasattr(evaluator, "error_of_difference"):
+            found["error"] = evaluator.error_of_difference(np.array(start["items"]), items)
+        judged = row not in ("bm25", "hybrid") and seed == SEED
+        tool = concluded(row, encoder, work, column) if judged else ""
+        return found | {"gain": result.primary - start["score"], "tool": tool}
     except NotApplicable as error:
         return {"not_applicable": str(error)}
     except Exception as error:  # the other cells go on; the table prints the reason
         logging.getLogger("textcl").exception("%s, %s, seed %s failed", row, column.name, seed)
         return {"failed": f"{type(error).__name__}: {error}"}
-
-
-def difference(column: Column, cells: Sequence[dict[str, Any]], start: dict[str, Any]) -> tuple[float, float]:
-    """The mean difference to the untouched encoder over seeds, and its standard error."""
-    gains = np.array([each["score"] - start["score"] for each in cells])
-    error = gains.std(ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else 0.0
-    evaluator = column.evaluators["dense"]
-    if start["items"] is not None and hasattr(evaluator, "error_of_difference"):
-        before = np.array(start["items"])
-        units = [evaluator.error_of_difference(before, np.array(each["items"])) for each in cells]
-        error = float(np.hypot(error, np.mean(units)))
-    return float(gains.mean()), float(error)
-
-
-def shown(column: Column, row: str, cells: Sequence[dict[str, Any]], start: dict[str, Any] | None) -> str:
-    """The text of a cell of the table."""
-    for each in cells:
-        if why := each.get("failed"):
-            return f"failed: {why}"
-        if why := each.get("not_applicable"):
-            return f"not applicable: {why}"
-    if not cells:
-        return "not run"
-    mark = "*" if (row, column.name) in LABELS_SEEN else ""
-    score = f"{np.mean([each['score'] for each in cells]):.1f}{mark}"
-    if row == "untouched" or start is None:
-        return score
-    gain, error = difference(column, cells, start)
-    low, high = gain - 1.96 * error, gain + 1.96 * error
-    word = "better" if low > 0 else "**worse**" if high < 0 else "no difference"
-    return f"{score}: {gain:+.1f} ({low:+.1f} to {high:+.1f}), {word}"
-
-
-def written(found: dict[tuple[str, str, int], dict[str, Any]], rows: Sequence[str], used: Sequence[Column]) -> str:
-    """The table in Markdown."""
-    lines = []
-    for row in rows:
-        by_column = {
-            each.name: [c for (r, name, _), c in found.items() if (r, name) == (row, each.name)] for each in used
-        }
-        starts = {each.name: found.get(("untouched", each.name, 42)) for each in used}
-        tools = sorted({c["tool"] for c in by_column.get("search", []) if c.get("tool")})
-        seconds = [c["seconds"] for cells in by_column.values() for c in cells if c.get("seconds")]
-        lines.append(
-            [
-                row,
-                *(shown(each, row, by_column[each.name], starts[each.name]) for each in used),
-                f"{np.mean(seconds):.0f}" if seconds and row != "untouched" else "",
-                "; ".join(tools),
-            ]
-        )
-    heads = [f"{each.name}: {each.measure}" for each in used]
-    return table(["", *heads, "seconds", "textcl adapt, from the texts alone"], lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -317,21 +281,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="*", choices=[*OTHERS, *METHODS], metavar="ROW")
-    parser.add_argument("--columns", nargs="*", choices=["search", "clusters", "similarity"])
+    parser.add_argument("--columns", nargs="*", choices=list(MEASURES))
+    parser.add_argument("--pages", type=Path, metavar="DOCS")
     given = parser.parse_args(arguments)
+    path = given.output / FILE
+    if given.collection or given.clusters or given.texts:
+        fill(path, given)
+    found = read_cells(path, given.steps)
+    print(table_of(found))
+    if given.pages:
+        write_pages(found, given.steps, given.pages)
+    return 0
+
+
+def fill(path: Path, given: argparse.Namespace) -> None:
+    """Makes the cells that are missing."""
     directory = Options(given.model).encoder()
     work = Table(Encoder.from_pretrained(directory), directory, given.steps, given.output)
     given.output.mkdir(parents=True, exist_ok=True)
     used = [each for each in columns(given) if not given.columns or each.name in given.columns]
     rows = [row for row in (*OTHERS, *METHODS) if row == "untouched" or not given.only or row in given.only]
-    path = given.output / "what-helps.jsonl"
     done = {line["key"]: line for line in read_results(path)}
-    found: dict[tuple[str, str, int], dict[str, Any]] = {}
+    starts: dict[str, dict[str, Any]] = {}
     plan = [
         (row, column, seed)
         for row in rows
         for column in used
-        for seed in range(42, 42 + (1 if row in ("untouched", "bm25", "hybrid") else given.seeds))
+        for seed in range(SEED, SEED + (1 if row in ("untouched", "bm25", "hybrid") else given.seeds))
     ]
     for row, column, seed in Progress("Cells", len(plan), "cells").over(plan):
         key = content_hash(
@@ -342,10 +318,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )  # fmt: skip
         if key not in done:
             line = {"key": key, "row": row, "column": column.name, "seed": seed, "steps": given.steps}
-            done[key] = line | cell(row, work, column, seed)
+            done[key] = line | cell(row, work, column, seed, starts.get(column.name))
             append_result(path, done[key])
-        found[row, column.name, seed] = done[key]
-    print(f"{given.steps} steps, {given.seeds} seeds, from {work.start.name}\n")
-    print(written(found, rows, used))
+        if row == "untouched":
+            starts[column.name] = done[key]
     write_json(given.output / "settings.json", {key: str(value) for key, value in vars(given).items()})
-    return 0

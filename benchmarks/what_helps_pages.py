@@ -1,0 +1,140 @@
+"""The cells of `python -m benchmarks what-helps` as a table, as a page of the docs, and in the pages of the methods."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from textcl.errors import InputError
+from textcl.files import atomic_write, read_results
+from textcl.report.tables import table
+
+FILE = "what-helps.jsonl"
+MEASURES = {  # of each column: what is trained on, and what is measured
+    "search": ("Cranfield", "nDCG@10"),
+    "clusters": ("StackOverflow titles", "k-means accuracy"),
+    "similarity": ("Wikipedia sentences", "STS-B test"),
+}
+LABELS_SEEN = {("sccl", "clusters")}  # the recipe was chosen with these labels
+BEGIN, END = "<!-- from what-helps.jsonl -->", "<!-- end -->"
+
+Cells = dict[tuple[str, str], list[dict[str, Any]]]
+
+
+def read_cells(path: Path, steps: int) -> Cells:
+    """The cells of a file with this number of steps, by row and column, one for each seed."""
+    found: Cells = {}
+    for line in read_results(path):
+        if line["steps"] == steps:
+            found.setdefault((line["row"], line["column"]), []).append(line)
+    return found
+
+
+def difference(cells: Sequence[dict[str, Any]]) -> tuple[float, float]:
+    """The mean difference to the untouched encoder over seeds, and its standard error.
+
+    The error has two parts, added in squares: over seeds, and over queries or pairs (bootstrap). Where it cannot be
+    measured (one seed, and no bootstrap), it is NaN.
+    """
+    gains = np.array([each["gain"] for each in cells])
+    parts = [gains.std(ddof=1) / np.sqrt(len(gains))] if len(gains) > 1 else []
+    if all("error" in each for each in cells):
+        parts.append(np.mean([each["error"] for each in cells]))
+    return float(gains.mean()), float(np.linalg.norm(parts)) if parts else float("nan")
+
+
+def judged(cells: Sequence[dict[str, Any]]) -> tuple[str, str]:
+    """The difference with its 95 % interval, and what it says: better, worse, no difference or one seed."""
+    gain, error = difference(cells)
+    if np.isnan(error):
+        return f"{gain:+.1f}", "one seed"
+    low, high = gain - 1.96 * error, gain + 1.96 * error
+    word = "better" if low > 0 else "worse" if high < 0 else "no difference"
+    return f"{gain:+.1f} ({low:+.1f} to {high:+.1f})", word
+
+
+def _score(cells: Sequence[dict[str, Any]]) -> str:
+    return f"{np.mean([each['score'] for each in cells]):.1f}"
+
+
+def _reason(cells: Sequence[dict[str, Any]]) -> str | None:
+    """Why there is no score."""
+    for each in cells:
+        if why := each.get("failed"):
+            return f"failed: {why}"
+        if why := each.get("not_applicable"):
+            return f"not applicable: {why}"
+    return None if cells else "not run"
+
+
+def table_of(found: Cells) -> str:
+    """The table in Markdown, its rows in the order in which they were made."""
+    lines, names = [], [name for name in MEASURES if any(column == name for _, column in found)]
+    for row in dict.fromkeys(row for row, _ in found):
+        line = [row]
+        for name in names:
+            cells = found.get((row, name), [])
+            if why := _reason(cells):
+                line.append(why)
+            elif row == "untouched":
+                line.append(_score(cells))
+            else:
+                shown, word = judged(cells)
+                mark = "*" if (row, name) in LABELS_SEEN else ""
+                line.append(f"{_score(cells)}{mark}: {shown}, {f'**{word}**' if word == 'worse' else word}")
+        tools = sorted({each["tool"] for each in found.get((row, "search"), []) if each.get("tool")})
+        every = [each for name in names for each in found.get((row, name), []) if each.get("seconds")]
+        seconds = "" if row == "untouched" or not every else f"{np.mean([each['seconds'] for each in every]):.0f}"
+        lines.append([row, *line[1:], seconds, "; ".join(tools)])
+    heads = [f"{name}: {measure} ({texts})" for name, (texts, measure) in MEASURES.items() if name in names]
+    return table(["", *heads, "seconds", "`textcl adapt`, from the texts alone"], lines)
+
+
+def section(row: str, found: Cells, steps: int) -> str:
+    """What a method does to an encoder that is tuned already, as Markdown for its page."""
+    lines, words = [], {}
+    for name, (texts, measure) in MEASURES.items():
+        cells, start = found.get((row, name), []), found.get(("untouched", name))
+        if not cells or not start:
+            continue
+        if why := _reason(cells):
+            lines.append([f"{name}, {measure}", texts, _score(start), "", why])
+        else:
+            shown, words[name] = judged(cells)
+            lines.append([f"{name}, {measure}", texts, _score(start), _score(cells), f"{shown}, {words[name]}"])
+    said = ", ".join(
+        f"{word} at {' and '.join(name for name in words if words[name] == word)}"
+        for word in ("worse", "better", "no difference", "one seed")
+        if word in words.values()
+    )
+    return (
+        f"To an encoder that is tuned already, all-MiniLM-L6-v2, in {steps} steps: {said or 'not measured'}. "
+        "See [what helps](../what-helps.md) for all rows and how they were made.\n\n"
+        + table(["", "trained on", "untouched", "after", "difference (95 % interval)"], lines)
+    )
+
+
+def write_pages(found: Cells, steps: int, docs: Path) -> None:
+    """Writes the table into what-helps.md, and each method's rows into its page, between two comments.
+
+    Raises:
+        InputError: A page has no such comments.
+    """
+    _put(docs / "what-helps.md", table_of(found))
+    for row in dict.fromkeys(row for row, _ in found):
+        page = docs / "methods" / f"{row}.md"
+        if page.is_file():
+            _put(page, section(row, found, steps))
+
+
+def _put(page: Path, text: str) -> None:
+    old = page.read_text(encoding="utf-8")
+    new, count = re.subn(f"(?<={BEGIN}\n\n).*?(?=\n\n{END})", lambda _: text.rstrip(), old, flags=re.DOTALL)
+    if count != 1:
+        raise InputError(f"{page} needs a line {BEGIN} and, below it, a line {END}.")
+    with atomic_write(page) as temporary:
+        temporary.write_text(new, encoding="utf-8")
