@@ -1,6 +1,7 @@
 """The benchmarks: each runs at tiny sizes and agrees with its peer where it must. What is fast is not asked here."""
 
 import json
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -16,7 +17,7 @@ from support.judged import judged_titles
 from support.tiny import TEXTS, tiny_encoder_directory
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import dimensions, info_nce, senteval_loop
+from benchmarks import dimensions, info_nce, senteval_loop, what_helps_pages
 from benchmarks.__main__ import NAMES, main
 from benchmarks.measure import EQUAL, MEBIBYTE, Options, Row, in_child, peak_above, take_turns
 from benchmarks.peak import operations
@@ -28,7 +29,7 @@ from textcl.errors import InputError
 from textcl.evaluation import Transfer
 from textcl.evaluation.logistic import Fold, train, with_ones
 from textcl.evaluation.transfer import SEED, SETTINGS
-from textcl.files import read_results
+from textcl.files import append_result, read_results
 
 # How far apart the two sides' results may lie, as a share: losses and gradients in float32, and in bfloat16; points
 # of accuracy, where a text on the border may fall to either side.
@@ -239,6 +240,47 @@ def test_few_dimensions_are_compared_and_no_row_is_made_twice(tmp_path: Path, ca
     assert by_row["rotated"]["32"] == pytest.approx(by_row["cut"]["32"], abs=0.5), "a rotation changes no cosine"
     assert printed() == first
     assert len(read_results(tmp_path / "out" / "dimensions.jsonl")) == len(found)
+
+
+def test_cells_become_a_table_and_sections(tmp_path: Path) -> None:
+    """Differences and intervals by hand: gains -1 and -3 have mean -2 and error 1 over seeds; 0.75 and 1 give 1.25."""
+    path = tmp_path / what_helps_pages.FILE
+    for line in (
+        {"row": "untouched", "column": "search", "seed": 42, "score": 50.0},
+        {"row": "simcse", "column": "search", "seed": 42, "score": 47.0, "gain": -3.0, "error": 0.75, "tool": "worse"},
+        {"row": "simcse", "column": "search", "seed": 43, "score": 49.0, "gain": -1.0, "error": 0.75},
+        {"row": "declutr", "column": "search", "seed": 42, "not_applicable": "short texts"},
+        {"row": "simcse", "column": "search", "seed": 42, "score": 1.0, "gain": -49.0, "error": 0.1, "steps": 10},
+    ):
+        append_result(path, {"steps": 100, "key": "", **line})
+    found = what_helps_pages.read_cells(path, 100)
+    assert what_helps_pages.difference(found["simcse", "search"]) == pytest.approx((-2.0, 1.25))
+    assert what_helps_pages.judged(found["simcse", "search"]) == ("-2.0 (-4.5 to +0.5)", "no difference")
+    shown = what_helps_pages.table_of(found)
+    assert "48.0: -2.0 (-4.5 to +0.5), no difference" in shown
+    assert "not applicable: short texts" in shown
+    (tmp_path / "methods").mkdir()
+    pages = [tmp_path / "what-helps.md", tmp_path / "methods" / "simcse.md"]
+    for page in pages:
+        page.write_text(f"# Page\n\n{what_helps_pages.BEGIN}\n\n-\n\n{what_helps_pages.END}\n\nThe end.\n")
+    for _ in range(2):  # the second time it stands there already
+        what_helps_pages.write_pages(found, 100, tmp_path)
+        assert shown in pages[0].read_text()
+        assert "in 100 steps: no difference at search." in pages[1].read_text()
+        assert all(page.read_text().endswith("\n\nThe end.\n") for page in pages)
+    pages[1].write_text("# Page\n")
+    with pytest.raises(InputError, match=r"simcse\.md needs a line"):
+        what_helps_pages.write_pages(found, 100, tmp_path)
+
+
+def test_the_pages_of_the_docs_show_the_cells_that_are_kept(tmp_path: Path) -> None:
+    docs = Path(__file__).parents[1] / "docs"
+    copy = shutil.copytree(docs, tmp_path / "docs")
+    found = what_helps_pages.read_cells(docs / "results" / "what-helps" / what_helps_pages.FILE, 100)
+    assert found["untouched", "search"]
+    what_helps_pages.write_pages(found, 100, copy)
+    for page in [docs / "what-helps.md", *(docs / "methods").glob("*.md")]:
+        assert (copy / page.relative_to(docs)).read_text() == page.read_text(), page
 
 
 def test_the_rotation_is_that_of_scikit_learn() -> None:
