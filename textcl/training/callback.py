@@ -24,7 +24,7 @@ from textcl.seals import differs, read_sealed, seal, write_sealed
 
 logger = logging.getLogger("textcl")
 
-RETURN_EVERY = 4  # steps; each return costs about a tenth of a step, and without any the process grows
+RETURN_EVERY = 8  # steps; each return costs a sixth of a step, and without any the process grows
 COMPLETE = "complete.json"
 SEAL = "seal.json"  # in `best/`, of all its files
 BEST_FILE = re.compile(rf"best\.json|{re.escape(SEAL)}|method\.safetensors|encoder/({MODEL_FILE.pattern})")
