@@ -134,3 +134,18 @@ def described(value: Any) -> str:
         return "None" if value is None else "a missing value (nan)"
     kind = type(value).__name__
     return f"{'an' if kind[0] in 'aeiouAEIO' else 'a'} {kind}"
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """A number with its noun.
+
+    Args:
+        number: The number.
+        one: The noun for 1.
+        many: The noun for other numbers; default: `one` with an s.
+
+    Example:
+        >>> counted(1, "text"), counted(2000, "text"), counted(0, "copy", "copies")
+        ('1 text', '2,000 texts', '0 copies')
+    """
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -173,7 +173,7 @@ def test_the_number_is_not_fooled_by_gaps_that_chance_left() -> None:
 
 
 def test_the_number_is_not_estimated_from_nothing() -> None:
-    with pytest.raises(InputError, match="from 1 distinct embeddings; give the number"):
+    with pytest.raises(InputError, match="from 1 distinct embedding; give the number"):
         estimate_clusters(np.ones((50, 4)))
 
 

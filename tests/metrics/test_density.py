@@ -50,7 +50,7 @@ def test_equal_rows_are_together_and_count_once() -> None:
     found = density_clusters(np.concatenate([rows, rows[:30], rows[:30]]), 10)
     assert np.array_equal(found[:30], found[110:140])
     assert np.array_equal(found[:30], found[140:])
-    with pytest.raises(InputError, match="from 2 to 1, the number of distinct embeddings"):
+    with pytest.raises(InputError, match=r"at least 10 different texts, and there are fewer \(1 distinct embedding\)"):
         density_clusters(np.repeat(rows[:1], 50, axis=0), 10)
 
 
@@ -64,7 +64,7 @@ def test_of_many_rows_a_sample_is_clustered_and_the_others_follow() -> None:
 
 def test_what_is_refused() -> None:
     rows, _ = blobs([30])
-    for wrong, message in (({"min_size": 1}, "from 2 to 30"), ({"min_size": 31}, "from 2 to 30")):
+    for wrong, message in (({"min_size": 1}, "from 2 on"), ({"min_size": 31}, "at least 31 different texts")):
         with pytest.raises(InputError, match=message):
             density_clusters(rows, **wrong)
     for wrong in (4, 16):

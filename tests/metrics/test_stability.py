@@ -44,6 +44,6 @@ def test_equal_rows_count_once_and_the_same_seed_gives_the_same() -> None:
 
 @pytest.mark.parametrize("rows", [np.ones((50, 4)), np.eye(5)])
 def test_too_few_different_rows_are_refused(rows: np.ndarray) -> None:
-    with pytest.raises(InputError, match=r"cannot be estimated from [15] distinct embeddings; give the number"):
+    with pytest.raises(InputError, match=r"cannot be estimated from [15] distinct embeddings?; give the number"):
         cluster_stability(rows)
     assert cluster_stability(np.eye(6)).best == 2

@@ -63,6 +63,24 @@ def test_a_name_has_words_that_few_other_clusters_have() -> None:
     assert names[3:] == ["cluster 3", "cluster 4"]
 
 
+def test_a_name_has_no_word_that_is_frequent_elsewhere_too() -> None:
+    others = [f"word{number} and thing{number}" for number in range(40)]
+    texts = [*["he played chess openings"] * 20, *others, *["he said"] * 10, *others]
+    clusters = [0] * 20 + [1] * 90
+    keywords = cluster_keywords(texts, clusters)
+    assert "he" in keywords[0]  # nine times as frequent as outside, but a ninth of the other texts have it too
+    ahead = [["he", *(word for word in keywords[0] if word != "he")], keywords[1]]
+    assert cluster_names(ahead, texts, clusters)[0] == ", ".join(ahead[0][1:3])
+    assert cluster_names(ahead)[0].startswith("he, ")  # the negative control: the texts are not known
+    assert cluster_names([["he"], ["and"]], texts, clusters) == ["he", "and"]  # there is no other word
+    few = ["he is", "he was", "a dog", "he ran"]  # fewer than 30 words: none of them is known to be frequent
+    assert cluster_names([["he", "is"], ["dog", "ran"]], few, [0, 0, 1, 1])[0] == "he, is"
+    outliers = [-1 if number == 1 else 0 for number in clusters]  # count as texts outside of the cluster
+    assert cluster_names(ahead[:1], texts, outliers)[0] == ", ".join(ahead[0][1:3])
+    with pytest.raises(InputError, match="each text needs one"):
+        cluster_names(ahead, texts, [0])
+
+
 def test_texts_without_words_and_outliers() -> None:
     assert cluster_keywords(["!", "?", "...", "12"], [0, 0, 1, 1]) == [[], []]
     assert cluster_keywords(["a cat", "a dog"], [-1, -1]) == []

@@ -15,6 +15,7 @@ from textcl.cli.output import add_json_flag, check_file, check_json, in_one_line
 from textcl.errors import InputError
 from textcl.files import atomic_write, check_output
 from textcl.ranges import Count, Seed, TwoOrMore, ZeroOrMore
+from textcl.texts import counted
 
 if TYPE_CHECKING:
     from textcl.evaluation.clusters import ClusteredTexts
@@ -218,16 +219,18 @@ def _lines(found: "ClusteredTexts", result: dict[str, Any]) -> list[str]:
     from textcl.report.clusters import silhouette_sentence, stability_lines, tree_lines
 
     estimated = " (this number is estimated)" if found.estimated else ""
-    lines = [f"{result['output']}: {len(found.texts):,} texts in {len(found.names)} clusters{estimated}"]
+    lines = [
+        f"{result['output']}: {counted(len(found.texts), 'text')} in {counted(len(found.names), 'cluster')}{estimated}"
+    ]
     if found.about.algorithm == "hdbscan":
-        lines.append(
-            f"{found.outliers:,} texts ({100 * found.outliers / len(found.texts):.1f} %) are outliers, in no cluster."
-        )
+        are = "is an outlier" if found.outliers == 1 else "are outliers"
+        share = 100 * found.outliers / len(found.texts)
+        lines.append(f"{counted(found.outliers, 'text')} ({share:.1f} %) {are}, in no cluster.")
     lines.append(silhouette_sentence(found.silhouette))
     if found.stability:
         lines += ["", *stability_lines(found.stability)]
     for number, cluster in enumerate(result["clusters"]):
-        lines.append(f"\ncluster {number} ({cluster['name']}): {cluster['size']:,} texts")
+        lines.append(f"\ncluster {number} ({cluster['name']}): {counted(cluster['size'], 'text')}")
         lines += [f"  keywords: {', '.join(cluster['keywords'])}"] * bool(cluster["keywords"])
         lines += [f"  {in_one_line(text)}" for text in cluster["nearest"]]
     if 2 < len(found.names) <= TREE:

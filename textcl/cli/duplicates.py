@@ -10,6 +10,7 @@ from textcl.cli.output import add_json_flag, check_json, columns, in_one_line, s
 from textcl.errors import InputError
 from textcl.files import check_output
 from textcl.ranges import Range, Seed, ZeroOrMore
+from textcl.texts import counted
 
 if TYPE_CHECKING:
     from textcl.vectors.duplicates import Duplicates
@@ -98,8 +99,8 @@ def _page(found: "Duplicates", source: str, output: str | None, largest: int) ->
     """The result as people read it."""
     copies, near, groups = found.why.count("copy"), found.why.count("near"), int((found.sizes > 1).sum())
     lines = [
-        f"{source}: {_counted(len(found.texts), 'text')}. {_counted(copies, 'copy', 'copies')} (equal but for case and "
-        f"spaces) and {_counted(near, 'near-duplicate')} in {_counted(groups, 'group')}; {found.kept.sum():,} kept, of "
+        f"{source}: {counted(len(found.texts), 'text')}. {counted(copies, 'copy', 'copies')} (equal but for case and "
+        f"spaces) and {counted(near, 'near-duplicate')} in {counted(groups, 'group')}; {found.kept.sum():,} kept, of "
         "each group the first one."
     ]
     ways = [] if found.cosine is None else [f"the cosine of their vectors is at least {found.cosine:.3f}"]
@@ -120,10 +121,6 @@ def _page(found: "Duplicates", source: str, output: str | None, largest: int) ->
         lines += [f"  and {len(members) - 1 - MEMBERS:,} more"] if len(members) > 1 + MEMBERS else []
     lines += ["", f"{output}: every row, with its group and whether it is kept"] if output else []
     return "\n".join(lines)
-
-
-def _counted(number: int, one: str, many: str | None = None) -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def _shown(found: "Duplicates", row: int) -> str:

@@ -287,7 +287,7 @@ def _clustered(
         centres=np.asarray(centres, np.float32),
         sizes=np.bincount(found[found >= 0], minlength=len(centres)),
         reach=placed.reach if algorithm == "hdbscan" else None,
-        names=cluster_names(keywords),
+        names=cluster_names(keywords, texts, found),
         keywords=keywords,
         made_by=origin,
     )

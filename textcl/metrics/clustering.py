@@ -16,6 +16,7 @@ import numpy as np
 from textcl.errors import InputError
 from textcl.metrics.labels import number_labels
 from textcl.progress import Progress
+from textcl.texts import counted
 
 logger = logging.getLogger("textcl")
 
@@ -161,7 +162,8 @@ def estimate_clusters(embeddings: np.ndarray, *, largest: int = 100, sample: int
     points = np.unique(embeddings[generator.permutation(len(embeddings))[:sample]], axis=0)
     if len(points) < 6:
         raise InputError(
-            f"The number of clusters cannot be estimated from {len(points)} distinct embeddings; give the number."
+            f"The number of clusters cannot be estimated from {counted(len(points), 'distinct embedding')}; give the "
+            "number."
         )
     halves = np.array_split(points[generator.permutation(len(points))], 2)
     within = [pairwise(half, half) for half in halves]

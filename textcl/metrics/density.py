@@ -8,6 +8,7 @@ import numpy as np
 
 from textcl.errors import InputError
 from textcl.progress import Progress
+from textcl.texts import counted
 
 NEIGHBOURS = 15  # of each row in the graph
 DIMENSIONS = 15
@@ -45,10 +46,13 @@ def density_clusters(
     if not 5 <= dimensions <= 15:
         raise InputError(f"The number of dimensions must be a whole number from 5 to 15, not {dimensions}.")
     distinct, row_of = np.unique(embeddings, axis=0, return_inverse=True)
-    if not 2 <= min_size <= len(distinct):
+    if min_size < 2:
+        raise InputError(f"The smallest size of a cluster must be a whole number from 2 on, not {min_size}.")
+    if min_size > len(distinct):
+        there = counted(len(distinct), "distinct embedding")
         raise InputError(
-            f"The smallest size of a cluster must be a whole number from 2 to {len(distinct):,}, the number of "
-            f"distinct embeddings, not {min_size:,}."
+            f"A cluster would have at least {min_size:,} different texts, and there are fewer ({there}): give a "
+            "smaller smallest size, or use k-means."
         )
     lengths = np.linalg.norm(distinct, axis=1, keepdims=True)
     units = (distinct / np.where(lengths > 0, lengths, 1)).astype(np.float32)

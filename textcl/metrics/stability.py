@@ -10,6 +10,7 @@ import numpy as np
 
 from textcl.errors import InputError
 from textcl.progress import Progress
+from textcl.texts import counted
 
 logger = logging.getLogger("textcl")
 
@@ -85,8 +86,8 @@ def cluster_stability(
     points = np.unique(embeddings[generator.permutation(len(embeddings))[:sample]], axis=0)
     if len(points) < FEWEST:
         raise InputError(
-            f"The number of clusters cannot be estimated from {len(points)} distinct embeddings; give the number, or "
-            f"at least {FEWEST} different texts."
+            f"The number of clusters cannot be estimated from {counted(len(points), 'distinct embedding')}; give the "
+            f"number, or at least {FEWEST} different texts."
         )
     points = _principal(points[generator.permutation(len(points))])
     permuted = np.stack([generator.permutation(column) for column in points.T], axis=1)

@@ -107,7 +107,7 @@ def grouping(sample: Sample, rows: np.ndarray, words: bool = True) -> tuple[list
     how = f"The colour is one of {number} clusters of k-means on the embeddings after training"
     if not words:
         return [f"cluster {each}" for each in found], f"{how}."
-    named = cluster_names(cluster_keywords(sample.texts, found))
+    named = cluster_names(cluster_keywords(sample.texts, found), sample.texts, found)
     return [named[each] for each in found], f"{how}, named by words that are frequent in it and not elsewhere."
 
 

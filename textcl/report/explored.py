@@ -5,6 +5,7 @@ from typing import Any
 
 from textcl.report.clusters import silhouette_sentence
 from textcl.report.page import Card, Link, Page, Section, Table
+from textcl.texts import counted
 from textcl.version import __version__
 
 SHOWN = 20  # groups of near-duplicates on the page; further ones are in a table that can be opened
@@ -51,15 +52,15 @@ def _said(record: Record) -> list[tuple[str | None, str]]:
     said: list[tuple[str | None, str]] = [
         (
             "groups.csv",
-            f"{_texts(groups + copies + near)} in {groups:,} groups of near-duplicates. Keep the first text of "
-            f"each group; {copies:,} differ from it only in case and spaces, {near:,} are near it.",
+            f"{_texts(groups + copies + near)} in {counted(groups, 'group')} of near-duplicates. Keep the first text "
+            f"of each group; {copies:,} differ from it only in case and spaces, {near:,} are near it.",
         )
     ]
     if "failed" in clusters:
         said.append((None, f"No clusters: {clusters['failed']}"))
     else:
         chosen = ", a number that was estimated from the texts" if clusters["estimated"] else ""
-        said.append(("clusters.csv", f"{len(clusters['clusters']):,} clusters{chosen}."))
+        said.append(("clusters.csv", f"{counted(len(clusters['clusters']), 'cluster')}{chosen}."))
     if "failed" in drawn:
         said.append((None, f"No map: {drawn['failed']}"))
     else:
@@ -129,4 +130,4 @@ def _model(record: Record) -> str:
 
 
 def _texts(number: int) -> str:
-    return f"{number:,} text{'s' * (number != 1)}"
+    return counted(number, "text")

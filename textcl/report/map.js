@@ -132,7 +132,8 @@ function draw() {
     context.arc(x, y, ring, 0, 7);
     rings++;
   }
-  context.globalAlpha = Math.min(1, Math.max(0.12, 800 / Math.max(1, rings))); // thousands would hide the points
+  // many rings in a small window would hide the points
+  context.globalAlpha = Math.min(1, Math.max(0.12, size[0] * size[1] / (1000 * Math.max(1, rings))));
   context.stroke();
   context.globalAlpha = 1;
   context.strokeStyle = colours.mark;

@@ -136,6 +136,9 @@ class _Comparison:
             self.sizes = np.diff(self.sets.indptr)
             frequency = np.bincount(self.prefixes.indices, minlength=self.prefixes.shape[1])
             self.candidates = self.prefixes @ frequency  # at most so many texts share a rare word with each text
+            ends, filled = self.prefixes.indptr[1:], np.diff(self.prefixes.indptr)
+            self.last = np.where(filled > 0, self.prefixes.indices[ends - 1], -1) if self.prefixes.nnz else filled - 1
+            self.rest = self.sizes - filled  # words that are not among the rare ones
 
     def __call__(self, rows: np.ndarray, others: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields the pairs that are near-equal, as places in `rows` and in `others`, each (pairs,)."""
@@ -167,17 +170,28 @@ class _Comparison:
         prefixes = self.prefixes[others].T.tocsr()
         steps = np.cumsum(self.candidates[rows]) // _CANDIDATES
         for several in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(steps)) + 1):
-            pairs = np.stack((self.prefixes[rows[several]] @ prefixes).nonzero())
-            for start in range(0, pairs.shape[1], _PAIRS):
-                one, two = several[pairs[0, start : start + _PAIRS]], pairs[1, start : start + _PAIRS]
-                # sets of very different sizes cannot overlap enough, and few pairs are of similar sizes
-                small, large = np.sort((self.sizes[rows[one]], self.sizes[others[two]]), axis=0)
-                alike = small >= self.words * large - 1e-9
-                one, two = one[alike], two[alike]
+            found = (self.prefixes[rows[several]] @ prefixes).tocoo()
+            for start in range(0, found.nnz, _PAIRS):
+                part = slice(start, start + _PAIRS)
+                one, two = several[found.row[part]], found.col[part]
+                possible = self._may_overlap(rows[one], others[two], found.data[part])
+                one, two = one[possible], two[possible]
                 shared = np.asarray(self.sets[rows[one]].multiply(self.sets[others[two]]).sum(axis=1)).ravel()
                 either = self.sizes[rows[one]] + self.sizes[others[two]] - shared
                 near = shared >= self.words * either - 1e-9
                 yield one[near], two[near]
+
+    def _may_overlap(self, rows: np.ndarray, others: np.ndarray, rare: np.ndarray) -> np.ndarray:
+        """Whether pairs with so many rare words in common can reach the threshold, (pairs,); most cannot.
+
+        Two sets overlap by t only if they share t / (1 + t) of the sum of their sizes (Xiao et al. 2008). Of two sets,
+        take the one whose last rare word is the rarer: a shared word that is not rare in both is after that word, so
+        it is one of the other words of this set.
+        """
+        assert self.words is not None
+        rest = np.where(self.last[rows] <= self.last[others], self.rest[rows], self.rest[others])
+        needed = self.words / (1 + self.words) * (self.sizes[rows] + self.sizes[others])
+        return rare + rest >= needed - 1e-6
 
 
 def _sketches(vectors: np.ndarray) -> np.ndarray:

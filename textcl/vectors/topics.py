@@ -14,6 +14,7 @@ from textcl.vectors.bm25 import word_pattern
 
 MORE_FREQUENT = 3.0  # in a cluster than outside of it, at least, for a word to be a keyword
 FEW = 0.1  # of the other clusters may have a word of a name among their keywords
+COMMON = 30  # the most frequent words of all texts; outside of a cluster the words of its name are rarer than these
 
 
 def cluster_keywords(texts: Sequence[str], clusters: Sequence[int] | np.ndarray, most: int = 10) -> list[list[str]]:
@@ -41,21 +42,10 @@ def cluster_keywords(texts: Sequence[str], clusters: Sequence[int] | np.ndarray,
         >>> cluster_keywords(["a red cat", "the red cat", "a big dog", "the big dog"], [0, 0, 1, 1])
         [['cat', 'red'], ['big', 'dog']]
     """
-    texts, numbers = as_texts(texts), np.asarray(clusters, np.int64)
-    if len(texts) != len(numbers):
-        raise InputError(f"There are {len(texts):,} texts and {len(numbers):,} clusters; each text needs one.")
-    count = int(numbers.max(initial=-1)) + 1
-    inside: list[Counter[str]] = [Counter() for _ in range(count)]
-    everywhere: Counter[str] = Counter()
-    for text, number in zip(texts, numbers.tolist(), strict=True):
-        words = _words(text)
-        everywhere.update(words)
-        if number >= 0:
-            inside[number].update(words)
-    sizes = np.bincount(numbers[numbers >= 0], minlength=count)
-    average = sum(map(Counter.total, inside)) / max(count, 1)
+    texts, inside, everywhere, sizes = _counted(texts, clusters)
+    average = sum(map(Counter.total, inside)) / max(len(inside), 1)
     found = []
-    for size, own in zip(sizes.tolist(), inside, strict=True):
+    for size, own in zip(sizes, inside, strict=True):
         weights = {
             word: times / size * np.log1p(average / everywhere[word])
             for word, times in own.items()
@@ -67,17 +57,26 @@ def cluster_keywords(texts: Sequence[str], clusters: Sequence[int] | np.ndarray,
     return found
 
 
-def cluster_names(keywords: Sequence[Sequence[str]]) -> list[str]:
-    """A name for each cluster: its two best keywords that few other clusters have.
+def cluster_names(
+    keywords: Sequence[Sequence[str]], texts: Sequence[str] = (), clusters: Sequence[int] | np.ndarray = ()
+) -> list[str]:
+    """A name for each cluster: its two best keywords that tell it from the other clusters and texts.
 
-    At most a tenth of the other clusters have such a word among their keywords; if a cluster has fewer than two such
-    words, its best other keywords follow. Names are unique: if a name is taken, the next keyword is added.
+    At most a tenth of the other clusters have such a word among their keywords. And outside of the cluster it is rarer
+    than the 30 words that most of all texts have: "he" can be three times as frequent in a cluster as elsewhere, and is
+    still frequent elsewhere. If a cluster has fewer than two such words, its best other keywords follow. Names are
+    unique: if a name is taken, the next keyword is added.
 
     Args:
         keywords: The keywords of each cluster, the best first.
+        texts: The texts; without them, it does not count how many have a word.
+        clusters: The cluster of each text, as in `cluster_keywords`.
 
     Returns:
         The names, such as "excel, vba"; "cluster 3" if cluster 3 has no keyword.
+
+    Raises:
+        InputError: As in `cluster_keywords`.
 
     Example:
         >>> cluster_names([["file", "excel", "vba"], ["file", "bash", "shell"], []])
@@ -86,8 +85,8 @@ def cluster_names(keywords: Sequence[Sequence[str]]) -> list[str]:
     having = Counter(word for each in keywords for word in set(each))
     few = int(FEW * (len(keywords) - 1))
     names: list[str] = []
-    for number, each in enumerate(keywords):
-        ordered = sorted(each, key=lambda word: having[word] - 1 > few)
+    for number, (each, common) in enumerate(zip(keywords, _common(keywords, texts, clusters), strict=True)):
+        ordered = sorted(each, key=lambda word: having[word] - 1 > few or word in common)
         for length in range(2, len(ordered) + 1):
             if (name := ", ".join(ordered[:length])) not in names:
                 break
@@ -96,6 +95,38 @@ def cluster_names(keywords: Sequence[Sequence[str]]) -> list[str]:
             name = f"{name} ({number})" if name in names else name or f"cluster {number}"
         names.append(name)
     return names
+
+
+def _common(
+    keywords: Sequence[Sequence[str]], texts: Sequence[str], clusters: Sequence[int] | np.ndarray
+) -> list[set[str]]:
+    """The keywords of each cluster that are frequent in the texts outside of it too."""
+    texts, inside, everywhere, sizes = _counted(texts, clusters)
+    frequent = everywhere.most_common(COMMON)
+    if len(frequent) < COMMON:
+        return [set() for _ in keywords]
+    share = frequent[-1][1] / len(texts)
+    return [
+        {word for word in each if everywhere[word] - own[word] > share * (len(texts) - size)}
+        for each, own, size in zip(keywords, inside, sizes, strict=True)
+    ]
+
+
+def _counted(
+    texts: Sequence[str], clusters: Sequence[int] | np.ndarray
+) -> tuple[list[str], list[Counter[str]], Counter[str], list[int]]:
+    """The texts, the number of texts that have each word in each cluster and everywhere, and the sizes of clusters."""
+    texts, numbers = as_texts(texts), np.asarray(clusters, np.int64)
+    if len(texts) != len(numbers):
+        raise InputError(f"There are {len(texts):,} texts and {len(numbers):,} clusters; each text needs one.")
+    inside: list[Counter[str]] = [Counter() for _ in range(int(numbers.max(initial=-1)) + 1)]
+    everywhere: Counter[str] = Counter()
+    for text, number in zip(texts, numbers.tolist(), strict=True):
+        words = _words(text)
+        everywhere.update(words)
+        if number >= 0:
+            inside[number].update(words)
+    return texts, inside, everywhere, np.bincount(numbers[numbers >= 0], minlength=len(inside)).tolist()
 
 
 def _words(text: str) -> set[str]:
