@@ -1,5 +1,6 @@
 """The columns of training rows: their meaning is their name, each row is looked at, and transforms are honoured."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,13 @@ def rows() -> list[dict[str, Any]]:
     return [{"text": text, "label": number % 2} for number, text in enumerate(TEXTS[:8])]
 
 
+class Stream(torch.utils.data.IterableDataset):
+    """Rows that torch streams."""
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(rows())
+
+
 class Lazy:
     """Rows that are made when they are asked for."""
 
@@ -164,7 +172,6 @@ class Lazy:
         (row for row in rows()),
         Dataset.from_list(rows()),
         DatasetDict({"train": Dataset.from_list(rows())})["train"],
-        IterableDataset.from_generator(lambda: iter(rows())),
         pd.DataFrame(rows()),
         pd.DataFrame(rows(), index=[1] * 8),
         [{**row, "label": np.int64(row["label"])} for row in rows()],
@@ -193,6 +200,8 @@ def test_a_trainer_takes_every_kind_of_rows(method: SimCSE, tmp_path: Path, sour
         ("texts.txt", r"must be rows, not a path; read them with textcl\.load_texts"),
         (None, "not None"),
         (set(TEXTS[:8]), "not a set"),
+        (IterableDataset.from_generator(lambda: iter(rows())), r"streaming data set.*stream\.to_parquet.*load_texts"),
+        (Stream(), "streaming data set"),
         ([], "holds no row"),
         ([*TEXTS[:7], None], "row 8: the value must be a text, not None"),
         (Dataset.from_dict({"text": [1, 2, 3, 4]}), "row 1, column 'text': the value must be a text, not an int"),

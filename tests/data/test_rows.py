@@ -19,6 +19,7 @@ from test_corpora import COMPRESS
 
 from textcl.data import formats, hold_out, load_labelled, load_texts, load_triplets
 from textcl.data.corpora import read_texts
+from textcl.data.corpus_files import CorpusFiles
 from textcl.data.retrieval import read_beir, read_collection
 from textcl.data.training import find_corpus, training_rows
 from textcl.errors import InputError
@@ -334,7 +335,7 @@ def test_links_pipes_and_devices_are_called_so(tmp_path: Path, monkeypatch: pyte
         "/dev/null": "is a pipe or a device",
     }
     for name, message in cases.items():
-        for read in (load_texts, find_corpus, lambda name: formats.ReadFile(Path(name))):
+        for read in (load_texts, find_corpus, lambda name: CorpusFiles(Path(name))):
             with pytest.raises(InputError, match=message):
                 read(name)
     os.close(reader), os.close(writer)

@@ -21,7 +21,11 @@ def main(arguments: Sequence[str]) -> None:
         "one float32 array (texts, dim). A directory resumes after an interruption; torchrun shares the work.",
     )
     add_model_flags(parser)
-    parser.add_argument("texts", help="txt, csv, tsv, jsonl or parquet, also gz or xz; blank lines are skipped")
+    parser.add_argument(
+        "texts",
+        help="txt, csv, tsv, jsonl or parquet, also gz, xz or zst; or a pattern in quotation marks, such as "
+        "'shards/*.jsonl.zst'; blank lines are skipped",
+    )
     parser.add_argument("--output", required=True, metavar="DIRECTORY|FILE.npy", help="where vectors are written")
     parser.add_argument("--column", help="the column of a csv, tsv, jsonl or parquet file")
     parser.add_argument("--limit", type=within(Count), help="read the first LIMIT texts only")

@@ -6,10 +6,13 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow
+import pyarrow.compute
 from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
+from textcl.data.arrow_files import arrow_windows
 from textcl.encoder.batching import in_windows
 from textcl.errors import DiskFull, InputError
 from textcl.files import atomic_write
@@ -51,11 +54,7 @@ def with_tokens(
             warning is logged, and the dataset is returned unchanged.
     """
     of_texts = dataset.select_columns([column])
-    digest = hashlib.sha256(name.encode())
-    for window in in_windows(len(dataset), WINDOW):
-        for text in texts(of_texts.select(window).to_list()):
-            digest.update(_digest(text).encode())
-    path = folder / f"{digest.hexdigest()}.arrow"
+    path = folder / f"{_content(of_texts, name, texts)}.arrow"
     tokens = _read(path, len(dataset))
     if tokens is None:
         bar = Progress("Tokenising", len(dataset))
@@ -77,6 +76,29 @@ def with_tokens(
         tokens = _read(path, len(dataset))
         assert tokens is not None
     return concatenate_datasets([dataset, tokens.rename_column("tokens", name)], axis=1)
+
+
+def _content(dataset: Dataset, name: str, texts: Callable[[list[dict[str, str]]], list[str]]) -> str:
+    """A hash of a name and of all texts of a dataset with one column.
+
+    Texts that Arrow holds as such are hashed with their lengths, without making a Python object of each.
+    """
+    (column,) = dataset.column_names
+    digest = hashlib.sha256(name.encode())
+    if getattr(dataset.features[column], "dtype", None) in ("string", "large_string"):
+        digest.update(b"\0lengths and bytes")
+        for table in arrow_windows(dataset, [column]):
+            cells = pyarrow.compute.fill_null(table[column].combine_chunks().cast(pyarrow.large_string()), "")
+            _, lengths, content = cells.buffers()
+            starts = np.frombuffer(lengths, np.int64)[cells.offset : cells.offset + len(cells) + 1]
+            digest.update(np.diff(starts).tobytes())
+            if content is not None:
+                digest.update(memoryview(content)[starts[0] : starts[-1]])
+        return digest.hexdigest()
+    for window in in_windows(len(dataset), WINDOW):
+        for text in texts(dataset.select(window).to_list()):
+            digest.update(_digest(text).encode())
+    return digest.hexdigest()
 
 
 def _read(path: Path, rows: int) -> Dataset | None:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textcl.data.formats import listed
+import numpy as np
+
+from textcl.data.arrow_files import arrow_windows, batches_of, in_memory, texts_in
+from textcl.data.corpus_files import CorpusFiles, files_of
+from textcl.data.formats import listed, plain_suffix
+from textcl.data.kept import kept
+from textcl.data.reading import NAMES, Found, Reading, check_size, say, warn
+from textcl.data.repeats import Repeats
 from textcl.data.rows import cell_id, cell_text, cell_value, open_table
 from textcl.errors import InputError, nearest
-from textcl.metrics.labels import check_label, has_no_label, number_labels, plain_label
 from textcl.texts import bare, described
 
 if TYPE_CHECKING:
@@ -19,7 +26,7 @@ logger = logging.getLogger("textcl")
 
 HELD_OUT = 1000  # rows; a tenth of the corpus if it has fewer than ten times as many
 
-LONG_TEXT = 100_000  # characters; longer texts cause a warning, since the tokenizer keeps only their beginning
+LARGE = 1 << 26  # bytes of files; the rows of larger ones are not kept in memory
 
 
 def load_texts(source: Any, *, column: str | None = None, limit: int | None = None, at_least: int = 2) -> Dataset:
@@ -48,28 +55,7 @@ def load_texts(source: Any, *, column: str | None = None, limit: int | None = No
         >>> load_texts(["A first sentence.", "A second one."])["text"][1]
         'A second one.'
     """
-    check_limit(limit)
-    table = open_table(source)
-    texts: list[str] = []
-    blank = 0
-    for number, (value,) in table.cells([column]):
-        text = cell_text(value, table.at(number)).strip()
-        if text:
-            texts.append(text)
-        else:
-            blank += 1
-        if len(texts) == limit:
-            break
-    _check_size(len(texts), table.name, at_least)
-    _warn(blank, "blank line was dropped", "blank lines were dropped", table.name)
-    _warn(
-        len(texts) - len(set(texts)),
-        "text is a duplicate of an earlier one",
-        "texts are duplicates of earlier ones",
-        table.name,
-    )
-    _warn_long(texts, table.name)
-    return _dataset({"text": texts})
+    return _collected(source, [column], limit, at_least=at_least)
 
 
 def read_texts(source: Any, *, column: str | None = None) -> Iterator[str]:
@@ -168,29 +154,7 @@ def load_triplets(
         raise InputError(f"A text and its positive come from two columns, not from one twice: {', '.join(columns)}.")
     if "negative" in columns[:2] or "positive" in columns[2:]:
         raise InputError(f"Name the columns in the order text, positive, hard negative, not {', '.join(columns)}.")
-    check_limit(limit)
-    table = open_table(source)
-    kept: list[tuple[str, ...]] = []
-    blank = 0
-    for number, row in table.cells(columns):
-        cells = [cell_text(value, table.at(number)).strip() for value in row]
-        if any(cells):
-            kept.append(tuple(cell or " " for cell in cells))
-        else:
-            blank += 1
-        if len(kept) == limit:
-            break
-    _check_size(len(kept), table.name)
-    _warn(blank, "blank row was dropped", "blank rows were dropped", table.name)
-    _warn(
-        len(kept) - len(set(kept)),
-        "row is a duplicate of an earlier one",
-        "rows are duplicates of earlier ones",
-        table.name,
-    )
-    _warn_long(list(chain.from_iterable(kept)), table.name)
-    names = ("text", "positive", "negative")[: len(columns)]
-    return _dataset({key: list(values) for key, values in zip(names, zip(*kept, strict=True), strict=True)})
+    return _collected(source, columns, limit)
 
 
 def load_labelled(
@@ -226,39 +190,7 @@ def load_labelled(
     """
     if isinstance(columns, str) or len(columns) not in (1, 2):
         raise InputError(f"load_labelled takes one or two text columns, not {columns!r}.")
-    check_limit(limit)
-    table = open_table(source, txt_has_tabs=True)
-    named = hasattr(getattr(source, "features", None), "get") and hasattr(source.features.get(label_column), "int2str")
-    kept: list[list[str]] = []
-    labels: list[Any] = []
-    dropped = 0
-    for number, row in table.cells([*columns, label_column]):
-        texts = [cell_text(value, table.at(number)).strip() for value in row[:-1]]
-        if not any(texts):
-            continue
-        label = plain_label(row[-1])
-        if has_no_label(label) or (named and label == -1):
-            if not drop_unlabelled:
-                raise InputError(
-                    f"{table.at(number)}: the label is missing. Give the row a label, or leave out rows without one "
-                    "(--drop-unlabelled; drop_unlabelled=True in Python)."
-                )
-            dropped += 1
-            continue
-        check_label(label, table.at(number))
-        kept.append([text or " " for text in texts])
-        labels.append(label)
-        if len(kept) == limit:
-            break
-    _warn(dropped, "row without a label was dropped", "rows without a label were dropped", table.name)
-    _check_size(len(kept), table.name)
-    numbers, classes = number_labels(labels)
-    shown = ", ".join(map(str, classes[:5])) + (", …" if len(classes) > 5 else "")
-    logger.info("%s: %d labels, %s.", table.name, len(classes), shown)
-    of_column = {
-        key: [texts[place] for texts in kept] for place, key in enumerate(("text", "positive")[: len(columns)])
-    }
-    return _dataset({**of_column, "label": numbers})
+    return _collected(source, columns, limit, label_column=label_column, drop_unlabelled=drop_unlabelled)
 
 
 def hold_out(dataset: Dataset, rows: int | None = None) -> tuple[Dataset, list[str]]:
@@ -286,13 +218,14 @@ def hold_out(dataset: Dataset, rows: int | None = None) -> tuple[Dataset, list[s
     if not 0 < count < len(dataset):
         raise InputError(f"{count:,} rows cannot be held out: the corpus has {len(dataset):,} rows.")
     kept = dataset.select(range(len(dataset) - count))
-    seen = {text for column in set(kept.column_names) & {"text", "positive", "negative"} for text in kept[column]}
-    texts = [text for text in dict.fromkeys(dataset[-count:]["text"]) if text not in seen]
+    texts = dict.fromkeys(dataset[-count:]["text"])
+    for text in texts_in(kept, *(name for name in NAMES if name in kept.column_names)):
+        texts.pop(text, None)
     if not texts:
         raise InputError(
             f"No text is held out: all texts of the last {count:,} rows also occur in the rows to train on."
         )
-    return kept, texts
+    return kept, list(texts)
 
 
 def without_copies(dataset: Dataset) -> Dataset:
@@ -311,17 +244,41 @@ def without_copies(dataset: Dataset) -> Dataset:
         >>> without_copies(load_texts(["A cat.", "a  CAT.", "A dog."]))["text"][:]  # doctest: +SKIP
         ['A cat.', 'A dog.']
     """
-    names = dataset.column_names
-    rows = zip(*([bare(x) if isinstance(x, str) else x for x in dataset[name]] for name in names), strict=True)
-    first: dict[tuple[Any, ...], int] = {}
-    for number, row in enumerate(rows):
-        first.setdefault(row, number)
-    if len(first) < 2:
+    repeat = repeats_earlier(dataset)
+    say_left_out(int(repeat.sum()))
+    return dataset.select(np.flatnonzero(~repeat)) if repeat.any() else dataset
+
+
+def repeats_earlier(dataset: Dataset) -> np.ndarray:
+    """Whether each row repeats an earlier one, see `without_copies`; (rows,). Only rows that occur twice are in memory.
+
+    Raises:
+        InputError: Fewer than two rows are left.
+    """
+    repeats = Repeats()
+    for row in _bare_rows(dataset):
+        repeats.add(row)
+    repeated = repeats.repeated()
+    found, seen = np.zeros(len(dataset), bool), set()
+    for number, row in enumerate(_bare_rows(dataset) if repeated else ()):
+        if hash(row) in repeated:
+            found[number] = row in seen
+            seen.add(row)
+    if len(found) - found.sum() < 2:
         raise InputError("All rows are equal but for case and spaces, and contrastive training needs two that differ.")
-    if left_out := len(dataset) - len(first):
-        one, many = "row was left out that repeats", "rows were left out that repeat"
-        _warn(left_out, f"{one} an earlier one", f"{many} earlier ones", "dedup")
-    return dataset.select(list(first.values())) if left_out else dataset
+    return found
+
+
+def _bare_rows(dataset: Dataset) -> Iterator[tuple[Any, ...]]:
+    for table in arrow_windows(dataset, dataset.column_names):
+        for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
+            yield tuple([bare(cell) if isinstance(cell, str) else cell for cell in row])
+
+
+def say_left_out(count: int) -> None:
+    """Logs how many rows were left out because they repeat an earlier one."""
+    one, many = "row was left out that repeats", "rows were left out that repeat"
+    warn(count, f"{one} an earlier one", f"{many} earlier ones", "dedup")
 
 
 def check_limit(limit: int | None) -> None:
@@ -330,25 +287,50 @@ def check_limit(limit: int | None) -> None:
         raise InputError(f"limit must be at least 1, not {limit}.")
 
 
-def _check_size(count: int, name: str, at_least: int = 2) -> None:
-    if count == 0:
-        raise InputError(f"{name} holds no text.")
-    if count < at_least:
-        raise InputError(f"{name} holds only one text; contrastive training compares texts and needs at least two.")
+def _collected(
+    source: Any, columns: Sequence[str | None], limit: int | None, *, at_least: int = 2, **labels: Any
+) -> Dataset:
+    """Reads the rows of a source, and says what was found. Those of large files are kept in a file, see `kept`.
+
+    Args:
+        source: See `load_texts`.
+        columns: The columns of the texts.
+        limit: Read at most this many rows.
+        at_least: The number of rows that are needed.
+        **labels: The column of the labels, and whether rows without one are left out; see `Reading`.
+    """
+    check_limit(limit)
+    if hasattr(source, "__next__") and labels:
+        source = list(source)  # labels are read twice, first to number them
+    named = bool(labels) and hasattr(getattr(source, "features", None), "get")
+    if named and hasattr(source.features.get(labels["label_column"]), "int2str"):
+        labels["unlabelled"] = -1
+    reading = Reading(open_table(source, txt_has_tabs=bool(labels)), columns, limit, **labels)
+
+    def make(found: dict[str, Any]) -> Iterator[Any]:
+        yield from batches_of(reading, reading.names)
+        check_size(reading.found, reading.table.name, at_least)
+        if files is not None:
+            files.check_unchanged()
+        found |= asdict(reading.found)
+
+    files = _to_keep(source)
+    found: dict[str, Any] = {}
+    if files is None:
+        rows = in_memory(make(found), reading.names)
+    else:
+        suffixes = [plain_suffix(file.name) for file in files.files]
+        made_of = {"content": files.sha256, "suffixes": suffixes, "read": list(columns), "limit": limit, **labels}
+        rows, found = kept(made_of, reading.names, make)
+        files.rows_read = found["read"]
+        check_size(Found(**found), reading.table.name, at_least)
+    say(Found(**found), reading.table.name, reading.names)
+    return rows
 
 
-def _warn(count: int, one: str, many: str, name: str) -> None:
-    if count:
-        logger.warning("%s: %s %s.", name, f"{count:,}", one if count == 1 else many)
-
-
-def _warn_long(texts: Sequence[str], name: str) -> None:
-    count = sum(len(text) > LONG_TEXT for text in texts)
-    one, many = (f"has more than {LONG_TEXT:,} characters", f"have more than {LONG_TEXT:,} characters")
-    _warn(count, f"text {one}; the tokenizer will truncate it", f"texts {many}; the tokenizer will truncate them", name)
-
-
-def _dataset(columns: dict[str, Any]) -> Dataset:
-    from datasets import Dataset
-
-    return Dataset.from_dict(columns)
+def _to_keep(source: Any) -> CorpusFiles | None:
+    """The files whose rows are kept in a file: those of a training run, and large ones."""
+    if isinstance(source, CorpusFiles) or not (isinstance(source, str) or hasattr(source, "__fspath__")):
+        return source if isinstance(source, CorpusFiles) else None
+    path = Path(source)
+    return CorpusFiles(path) if sum(file.stat().st_size for file in files_of(path)) >= LARGE else None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import difflib
 import gzip
-import hashlib
 import io
 import json
 import lzma
@@ -46,40 +45,6 @@ _CSV_LIMIT = threading.Lock()  # the limit of a cell is one for all readers of t
 LARGEST_PARQUET = 1 << 32  # bytes of a decompressed .parquet.gz (.xz, .zst), all of which are in memory
 
 
-class ReadFile:
-    """A file that is read once and kept in memory. The readers in this file take it in place of a path.
-
-    Args:
-        path: The path of the file.
-
-    Attributes:
-        path: The path of the file.
-        content: The bytes of the file.
-        sha256: The SHA-256 of the bytes.
-
-    Raises:
-        InputError: There is no such file, or it is a directory, a pipe or a device.
-    """
-
-    def __init__(self, path: Path) -> None:
-        check_file(path)
-        self.path = path
-        self.name, self.suffix = path.name, path.suffix
-        self.content = path.read_bytes()
-        self.sha256 = hashlib.sha256(self.content).hexdigest()
-
-    def __fspath__(self) -> str:
-        return str(self.path)
-
-    def __str__(self) -> str:
-        return str(self.path)
-
-
-def as_file(source: str | os.PathLike[str] | ReadFile) -> Path | ReadFile:
-    """`source` itself if it is a `ReadFile`, else a `Path`."""
-    return source if isinstance(source, ReadFile) else Path(source)
-
-
 def check_file(path: Path) -> None:
     """Checks that a path is a file, which can be read several times.
 
@@ -103,14 +68,14 @@ def check_file(path: Path) -> None:
     raise InputError(f"There is no file {path}.{hint}")
 
 
-def read_lines(path: str | os.PathLike[str] | ReadFile, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
+def read_lines(path: str | os.PathLike[str], encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
     """Yields (line number from 1, line without its end) of a text file, plain or as .gz, .xz or .zst.
 
     Raises:
         InputError: The file is missing, or a line is not valid in `encoding`, holds a NUL byte, or is longer than
             `LONGEST_LINE` (the message names file and line).
     """
-    path = as_file(path)
+    path = Path(path)
     with open_file(path) as handle:
         lines = iter(lambda: handle.readline(LONGEST_LINE + 1), b"")  # a binary file is split only at b"\n"
         for number, raw in enumerate(lines, 1):
@@ -136,7 +101,7 @@ def read_lines(path: str | os.PathLike[str] | ReadFile, encoding: str = "utf-8")
             yield number, line.removesuffix("\n").removesuffix("\r")
 
 
-def _checked_beginning(raw: bytes, path: Path | ReadFile, *, whole: bool) -> bytes:
+def _checked_beginning(raw: bytes, path: Path, *, whole: bool) -> bytes:
     """The first line without a byte order mark of UTF-8; `whole`: it is the whole file and holds carriage returns."""
     for name, marks in _OTHER_ENCODINGS.items():
         if raw.startswith(marks):
@@ -150,14 +115,16 @@ def _checked_beginning(raw: bytes, path: Path | ReadFile, *, whole: bool) -> byt
 
 
 @contextmanager
-def open_file(path: Path | ReadFile) -> Iterator[io.BufferedReader]:
+def open_file(path: Path) -> Iterator[io.BufferedReader]:
     """Opens `path` to read bytes, decompressed if its last suffix is .gz, .xz or .zst."""
-    if isinstance(path, Path):
-        check_file(path)
+    check_file(path)
     opener = _COMPRESSED.get(path.suffix.lower())
     try:
-        raw = path.open("rb") if isinstance(path, Path) else io.BytesIO(path.content)
-        with raw, opener(raw, "rb") if opener else raw as handle, io.BufferedReader(handle, 1 << 16) as buffered:
+        with (
+            path.open("rb") as raw,
+            opener(raw, "rb") if opener else raw as handle,
+            io.BufferedReader(handle, 1 << 16) as buffered,
+        ):
             yield buffered
     except (zlib.error, lzma.LZMAError, EOFError, OSError) as error:
         if opener is None or getattr(error, "errno", None) is not None:
@@ -175,7 +142,7 @@ def plain_suffix(name: str) -> str:
     return Path(name).suffix
 
 
-def format_of(path: Path | ReadFile) -> str:
+def format_of(path: Path) -> str:
     """The suffix that gives the format of the (decompressed) file, such as ".csv".
 
     Raises:
@@ -183,7 +150,7 @@ def format_of(path: Path | ReadFile) -> str:
     """
     suffix = plain_suffix(path.name)
     if suffix not in _FORMATS:
-        if isinstance(path, Path) and path.exists() and not path.is_dir():
+        if path.exists() and not path.is_dir():
             check_file(path)  # a pipe often has no suffix, and that is not why it cannot be read
         raise InputError(
             f"{path} has {f'the suffix {suffix!r}' if suffix else 'no suffix'}; textcl reads {', '.join(_FORMATS)}, "
@@ -192,7 +159,7 @@ def format_of(path: Path | ReadFile) -> str:
     return suffix
 
 
-def csv_records(path: Path | ReadFile, *, tabs: bool) -> Iterator[tuple[int, list[str]]]:
+def csv_records(path: Path, *, tabs: bool) -> Iterator[tuple[int, list[str]]]:
     """Yields (line number, cells) for each record that is not blank. The line number is that of its last line."""
     last = 0
 
@@ -223,7 +190,7 @@ def csv_records(path: Path | ReadFile, *, tabs: bool) -> Iterator[tuple[int, lis
             yield last, record
 
 
-def json_objects(path: Path | ReadFile) -> Iterator[tuple[int, dict[str, Any]]]:
+def json_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yields (line number, object) for each line of a .jsonl file that is not blank."""
     for number, line in read_lines(path):
         if not line.strip():
@@ -250,13 +217,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return row
 
 
-def parquet_columns(path: Path | ReadFile) -> list[str]:
+def parquet_columns(path: Path) -> list[str]:
     """The names of the columns of a .parquet file."""
     with _parquet(path) as file:
         return list(file.schema_arrow.names)
 
 
-def parquet_rows(path: Path | ReadFile, columns: Sequence[str]) -> Iterator[tuple[int, tuple[Any, ...]]]:
+def parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[Any, ...]]]:
     """Yields (row number from 1, cells of the columns) of a .parquet file."""
     import pyarrow
 
@@ -277,7 +244,7 @@ def parquet_rows(path: Path | ReadFile, columns: Sequence[str]) -> Iterator[tupl
 
 
 @contextmanager
-def _parquet(path: Path | ReadFile) -> Iterator[Any]:
+def _parquet(path: Path) -> Iterator[Any]:
     import pyarrow
     import pyarrow.parquet
 

@@ -17,9 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from textcl.data.corpus_files import files_of
 from textcl.data.formats import (
-    ReadFile,
-    as_file,
     csv_records,
     format_of,
     json_objects,
@@ -57,19 +56,20 @@ class Table:
         unit: What the numbers of rows count: "line" or "row".
         columns: The names of the columns, the same for all rows; None: each row names its own (a mapping), or is a
             text; empty: the rows are texts.
-        read: Yields (number, row). With columns, a row is the tuple of the cells of the columns that were asked for.
+        read: Yields (number, row). The number is a text that also names the file if there are several files. With
+            columns, a row is the tuple of the cells of the columns that were asked for.
     """
 
     name: str
     unit: str
     columns: list[str] | None
-    read: Callable[[list[str]], Iterable[tuple[int, Any]]]
+    read: Callable[[list[str]], Iterable[tuple[Any, Any]]]
 
-    def at(self, number: int) -> str:
+    def at(self, number: int | str) -> str:
         """The place of a row in messages."""
         return f"{self.name}, {self.unit} {number}"
 
-    def cells(self, wanted: Sequence[Names | None], optional: Sequence[Names] = ()) -> Iterator[tuple[int, Any]]:
+    def cells(self, wanted: Sequence[Names | None], optional: Sequence[Names] = ()) -> Iterator[tuple[Any, Any]]:
         """Yields (number, cells of the wanted columns and of the optional ones).
 
         Args:
@@ -124,7 +124,7 @@ class Table:
         first = next(iter(self.read([])), None)
         return self._default(list(first[1]), self.at(first[0])) if first and isinstance(first[1], Mapping) else None
 
-    def _by_row(self, wanted: Sequence[Names | None], optional: Sequence[Names]) -> Iterator[tuple[int, Any]]:
+    def _by_row(self, wanted: Sequence[Names | None], optional: Sequence[Names]) -> Iterator[tuple[Any, Any]]:
         default: str | None = None
         for number, row in self.read([]):
             if not isinstance(row, Mapping):
@@ -189,7 +189,9 @@ def open_table(source: Any, *, txt_has_tabs: bool = False) -> Table:
         InputError: The source is of another kind, or is a file that cannot be opened.
     """
     if isinstance(source, str) or hasattr(source, "__fspath__"):
-        return _file(as_file(source), txt_has_tabs)
+        path = Path(source)
+        tables = [_file(file, txt_has_tabs) for file in files_of(path)]
+        return tables[0] if len(tables) == 1 else _joined(str(path), tables)
     if hasattr(source, "with_format") and not isinstance(source, Mapping):  # of the library `datasets`
         if hasattr(source, "__len__"):
             return _dataset(source)
@@ -206,7 +208,7 @@ def open_table(source: Any, *, txt_has_tabs: bool = False) -> Table:
     return Table(name, "row", None, lambda _: enumerate(values, start=1))
 
 
-def _file(path: Path | ReadFile, txt_has_tabs: bool) -> Table:
+def _file(path: Path, txt_has_tabs: bool) -> Table:
     suffix, name = format_of(path), str(path)
     if suffix == ".txt" and not txt_has_tabs:
         return Table(name, "line", [], lambda _: read_lines(path))
@@ -230,8 +232,34 @@ def _file(path: Path | ReadFile, txt_has_tabs: bool) -> Table:
     return Table(name, "line", header, lambda chosen: _separated(path, header, chosen, tabs))
 
 
+def _joined(name: str, tables: Sequence[Table]) -> Table:
+    """The rows of several files, one file after the other; the number of a row also names its file."""
+    first = tables[0]
+    for table in tables[1:]:
+        if table.unit != first.unit or _sorted(table.columns) != _sorted(first.columns):
+            raise InputError(
+                f"{name}: the files have different columns, {_columns(first)} in {first.name} and {_columns(table)} in "
+                f"{table.name}. Read them one by one, or give them the same columns."
+            )
+
+    def read(chosen: list[str]) -> Iterator[tuple[str, Any]]:
+        for table in tables:
+            for number, row in table.read(chosen):
+                yield f"{number} of {table.name}", row
+
+    return Table(name, first.unit, first.columns, read)
+
+
+def _sorted(columns: Sequence[str] | None) -> list[str] | None:
+    return None if columns is None else sorted(columns)
+
+
+def _columns(table: Table) -> str:
+    return "those of each line" if table.columns is None else listed(table.columns)
+
+
 def _separated(
-    path: Path | ReadFile, header: Sequence[str], chosen: Sequence[str], tabs: bool
+    path: Path, header: Sequence[str], chosen: Sequence[str], tabs: bool
 ) -> Iterator[tuple[int, tuple[str, ...]]]:
     records = csv_records(path, tabs=tabs)
     next(records, None)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from glob import glob
 from pathlib import Path
 from typing import Any
 
+from textcl.data.arrow_files import arrow_windows
 from textcl.data.catalogue import data_directory
-from textcl.data.corpora import load_labelled, load_texts, load_triplets, without_copies
-from textcl.data.formats import ReadFile, check_file, csv_records
+from textcl.data.corpora import load_labelled, load_texts, load_triplets, repeats_earlier, say_left_out
+from textcl.data.corpus_files import CorpusFiles, is_pattern
+from textcl.data.formats import check_file, csv_records
+from textcl.data.kept import kept
 from textcl.data.rows import has_transform, open_table, without_format
 from textcl.errors import InputError
 from textcl.metrics.labels import plain_label
@@ -25,14 +29,16 @@ READING_OPTIONS = ("column", "label_column", "limit", "drop_unlabelled", "dedup"
 
 
 def training_rows(
-    path: Path | ReadFile,
+    path: Path | CorpusFiles,
     column: str | None = None,
     label_column: str | None = None,
     limit: int | None = None,
     drop_unlabelled: bool = False,
     dedup: bool = False,
 ) -> Any:
-    """Reads texts, pairs or triplets from a file.
+    """Reads texts, pairs or triplets from a file, or from the files that a pattern matches.
+
+    The rows are kept in a file, which the next call maps into memory.
 
     Pairs and triplets are read if `column` names two or three columns, or if a csv or tsv file has SimCSE's columns
     (sent0, sent1, hard_neg).
@@ -48,7 +54,8 @@ def training_rows(
     Raises:
         InputError: As in `load_texts`; or `drop_unlabelled` is given without a label column.
     """
-    columns = tuple(name.strip() for name in column.split(",")) if column else _triplet_columns(path)
+    path = path if isinstance(path, CorpusFiles) else CorpusFiles(path)
+    columns = tuple(name.strip() for name in column.split(",")) if column else _triplet_columns(path.files[0])
     if label_column is not None:
         rows = load_labelled(
             path,
@@ -63,23 +70,42 @@ def training_rows(
         rows = load_triplets(path, columns=columns, limit=limit)
     else:
         rows = load_texts(path, column=columns[0] if columns else None, limit=limit)
-    return without_copies(rows) if dedup else rows
+    return _without_copies(rows) if dedup else rows
+
+
+def _without_copies(rows: Any) -> Any:
+    """Rows without those that repeat an earlier one, kept in a file of their own."""
+    import pyarrow
+
+    def make(found: dict[str, Any]) -> Iterator[Any]:
+        repeats = repeats_earlier(rows)
+        found["left_out"] = int(repeats.sum())
+        before = 0
+        for table in arrow_windows(rows, rows.column_names):
+            chosen = table.filter(pyarrow.array(~repeats[before : before + len(table)]))
+            yield from chosen.combine_chunks().to_batches()
+            before += len(table)
+
+    left, found = kept({"rows": rows._fingerprint, "dedup": True}, rows.column_names, make)
+    say_left_out(found["left_out"])
+    return left
 
 
 def as_training_rows(source: Any) -> Any:
     """The rows that a trainer was given, checked.
 
     Args:
-        source: A `datasets.Dataset` (with a transform: its rows are read anew in each epoch); a stream, which is read
-            to its end; a pandas DataFrame; a list or generator of dicts or of texts; or any other object with
-            `len(rows)` and `rows[number]`, which is not changed.
+        source: A `datasets.Dataset` (with a transform: its rows are read anew in each epoch); a pandas DataFrame; a
+            list or generator of dicts or of texts; or any other object with `len(rows)` and `rows[number]`, which is
+            not changed.
 
     Returns:
         A `datasets.Dataset`, or the object with `len` and `[]`.
 
     Raises:
-        InputError: The source is of another kind; or a row lacks a column that other rows have, holds something else
-            than texts in "text", "positive" or "negative", or something else than a number from 0 in "label".
+        InputError: The source is of another kind, or a streaming data set; or a row lacks a column that other rows
+            have, holds something else than texts in "text", "positive" or "negative", or something else than a number
+            from 0 in "label".
     """
     import pyarrow
     from datasets import Dataset
@@ -96,6 +122,12 @@ def as_training_rows(source: Any) -> Any:
             rows = open_table(dataset).read(names)
             _check((number, dict(zip(names, row, strict=True))) for number, row in rows)
         return dataset
+    if any(kind.__name__ == "IterableDataset" for kind in type(source).__mro__):  # of datasets, or of torch
+        raise InputError(
+            "train_dataset is a streaming data set, but training draws its rows in random order. "
+            'Write it to files first, such as stream.to_parquet("rows.parquet"), and train on '
+            'textcl.load_texts("rows.parquet"), or with --data rows.parquet. Files of any size take little memory.'
+        )
     map_style = hasattr(source, "__len__") and hasattr(source, "__getitem__")
     if map_style and not isinstance(source, (list, tuple, Mapping)) and not hasattr(source, "ndim"):
         return source
@@ -141,20 +173,29 @@ def whole_corpus(rows: Any, reader: str) -> Any:
 def find_corpus(name: str) -> Path:
     """The path of a corpus, given its path or its name in the data directory. "bundled" is the corpus in textcl.
 
+    A pattern such as shards/*.jsonl.zst is returned as it is, if it matches files; see `textcl.data.corpus_files`.
+
     Raises:
         InputError: There is no such file.
     """
     if name == "bundled":
         return BUNDLED_TEXTS
-    for path in (Path(name), data_directory() / name):
+    places = (Path(name), data_directory() / name)
+    for path in places:
         if path.is_file():
             return path
         if path.exists() or path.is_symlink():
             check_file(path)  # says what it is
+        if is_pattern(path) and glob(str(path), recursive=True):
+            return path
+    if is_pattern(Path(name)):
+        raise InputError(
+            f"No file matches the pattern {name}, neither in the working directory nor in {data_directory()}."
+        )
     raise InputError(f"There is no file {name}, neither in the working directory nor in {data_directory()}.")
 
 
-def _triplet_columns(path: Path | ReadFile) -> tuple[str, ...]:
+def _triplet_columns(path: Path) -> tuple[str, ...]:
     """SimCSE's columns (sent0, sent1 and, if present, hard_neg) if the file has them, else none."""
     suffixes = path.name.lower().split(".")[1:]
     if "csv" not in suffixes and "tsv" not in suffixes:

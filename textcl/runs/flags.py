@@ -49,7 +49,10 @@ class RunFlags:
 
     data: CorpusPath | None = field(
         default=None,
-        metadata={"help": "The texts to train on: txt, csv, tsv, jsonl or parquet (also gz, xz), or 'bundled'."},
+        metadata={
+            "help": "The texts to train on: txt, csv, tsv, jsonl or parquet (also gz, xz, zst), or 'bundled'; of "
+            "several files a pattern in quotation marks, such as 'shards/*.jsonl.zst'."
+        },
     )
     output: str | None = field(
         default=None, metadata={"help": "The directory that the run writes to (default: runs/METHOD)."}

@@ -10,6 +10,7 @@ import torch
 from transformers import set_seed
 
 from textcl.collator.token_cache import tokenizer_digest
+from textcl.data.corpus_files import CorpusFiles
 from textcl.data.retrieval import beir_dev_split, beir_files
 from textcl.data.training import find_corpus
 from textcl.encoder import Encoder
@@ -98,7 +99,7 @@ def _of_model(name: str) -> str:
 
 
 def _of_corpus(name: str) -> str:
-    return file_hash(find_corpus(name))
+    return CorpusFiles(find_corpus(name)).sha256
 
 
 def _of_collection(folder: Path) -> str:

@@ -26,14 +26,16 @@ class DataRecord:
     """The data that a run was trained on.
 
     Attributes:
-        file: The path of the corpus.
-        sha256: The SHA-256 of the file.
+        file: The path of the corpus, or the pattern of its files.
+        sha256: The SHA-256 of the file, or of several, see `CorpusFiles`.
         rows: The number of rows trained on.
         held_out: The number of texts held out for a label-free criterion.
         duplicates: The number of rows whose text also occurs in an earlier row.
         duplicates_in_batches: The number of rows, up to the last logged step, whose text another row of the same batch
             had.
         overlap: How many texts of each evaluation set are among the rows, see `textcl.evaluation.overlap`.
+        rows_read: The number of rows read from the files, those that were left out included; None: an earlier version
+            trained, which did not count them.
     """
 
     file: str
@@ -43,6 +45,7 @@ class DataRecord:
     duplicates: int
     duplicates_in_batches: float | None
     overlap: dict[str, Any]
+    rows_read: int | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,8 @@ class RunRecord:
         """
         try:
             known = {each.name: content[each.name] for each in fields(cls)}
-            data = DataRecord(**{each.name: known["data"][each.name] for each in fields(DataRecord)})
+            of_data = {"rows_read": None, **known["data"]}
+            data = DataRecord(**{each.name: of_data[each.name] for each in fields(DataRecord)})
             # records of earlier versions have only the set and the score
             dev = known["dev"] and Selection(**{k: v for k, v in known["dev"].items() if k in _OF_SELECTION})
         except (KeyError, TypeError) as error:

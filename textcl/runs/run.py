@@ -3,17 +3,18 @@
 import logging
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
 from textcl.collator.collator import COLUMNS
 from textcl.data import verify
+from textcl.data.arrow_files import texts_in
 from textcl.data.corpora import hold_out
-from textcl.data.formats import ReadFile
+from textcl.data.corpus_files import CorpusFiles, files_of
+from textcl.data.repeats import Repeats
 from textcl.data.retrieval import beir_dev_split
 from textcl.data.training import READING_OPTIONS, find_corpus, training_rows
 from textcl.encoder import Encoder
@@ -80,8 +81,10 @@ def _run(recipe: Recipe, output: Path, resume: bool, overwrite: bool) -> RunResu
     check_directory(output, replace=resume or overwrite)
     if overwrite:
         named = [recipe.flags.get(name) for name in path_flags(recipe.method)]
+        named += files_of(find_corpus(recipe.flags["data"]))
         check_not_read(output, [*named, beir_folder(str(recipe.flags["dev"]))])
-    corpus = ReadFile(find_corpus(recipe.flags["data"]))
+    with Progress("Reading the data", at_once=True):
+        corpus = CorpusFiles(find_corpus(recipe.flags["data"]))
     encoder = load_encoder(recipe.flags)
     fingerprint = recipe.fingerprint({"data": corpus.sha256, "model": identity_of(encoder)})
     if resume and (finished := _finished(output, recipe, fingerprint)):
@@ -94,8 +97,6 @@ def _run(recipe: Recipe, output: Path, resume: bool, overwrite: bool) -> RunResu
     started = datetime.now(UTC)
     with Progress("Reading the data and the model", at_once=True, gives_way=True):
         trainer, held_out = make_trainer(recipe, corpus, encoder)
-    file, sha256 = str(corpus), corpus.sha256
-    del corpus  # the bytes are not needed any more
     args, method = trainer.args, trainer.method
     dataset = cast(Any, trainer.train_dataset)  # the corpus after the method's own selection of rows
 
@@ -114,7 +115,7 @@ def _run(recipe: Recipe, output: Path, resume: bool, overwrite: bool) -> RunResu
 
     if trainer.is_world_process_zero():
         export = method.export(output / "export")
-        seen = overlap(chain.from_iterable(dataset[column] for column in COLUMNS if column in dataset.column_names))
+        seen = overlap(texts_in(dataset, *(column for column in COLUMNS if column in dataset.column_names)))
         write_json(export / "overlap.json", seen)
         history = trainer.state.log_history
         record = RunRecord(
@@ -126,13 +127,14 @@ def _run(recipe: Recipe, output: Path, resume: bool, overwrite: bool) -> RunResu
             seed=args.seed,
             encoder=method.describe(),
             data=DataRecord(
-                file=file,
-                sha256=sha256,
+                file=str(corpus),
+                sha256=corpus.sha256,
                 rows=len(dataset),
                 held_out=len(held_out),
-                duplicates=len(dataset) - len(set(dataset["text"])),
+                duplicates=_repeated(texts_in(dataset, "text")),
                 duplicates_in_batches=next((e[_IN_BATCHES] for e in reversed(history) if _IN_BATCHES in e), None),
                 overlap=seen,
+                rows_read=corpus.rows_read,
             ),
             dev=trainer.selection,
             steps=trainer.state.global_step,
@@ -156,13 +158,13 @@ def _run(recipe: Recipe, output: Path, resume: bool, overwrite: bool) -> RunResu
 
 
 def make_trainer(
-    recipe: Recipe, corpus: ReadFile | None = None, encoder: Encoder | None = None
+    recipe: Recipe, corpus: CorpusFiles | None = None, encoder: Encoder | None = None
 ) -> tuple[ContrastiveTrainer, list[str]]:
     """The trainer of a recipe, and the held-out texts. Nothing is written.
 
     Args:
         recipe: A recipe from `resolve`.
-        corpus: The recipe's corpus, if it was read already.
+        corpus: The files of the recipe's corpus, if they were hashed already; their number of rows is set.
         encoder: The encoder from `load_encoder`, if it was loaded already and no random number was drawn since.
 
     Raises:
@@ -170,10 +172,9 @@ def make_trainer(
     """
     arguments = only(ContrastiveTrainingArguments, recipe.flags)
     args = ContrastiveTrainingArguments(output_dir=str(recipe.flags["output"]), **arguments)
-    dataset = training_rows(
-        corpus or find_corpus(recipe.flags["data"]),
-        **{key: recipe.flags[key] for key in READING_OPTIONS},
-    )
+    corpus = corpus or CorpusFiles(find_corpus(recipe.flags["data"]))
+    with args.main_process_first(desc="reading the corpus"):  # the others then find the rows in the cache
+        dataset = training_rows(corpus, **{key: recipe.flags[key] for key in READING_OPTIONS})
     dev = recipe.flags["dev"]
     held_out: list[str] = []
     if dev in CRITERIA:
@@ -192,7 +193,7 @@ def make_trainer(
                 f"--smooth-inverse-frequency sets the weights of tokens in an average, but pooling {encoder.pooling} "
                 f"is not an average; set --pooling or --test-pooling to one of {', '.join(averages)}."
             )
-        encoder.weigh_tokens(dataset["text"], a)
+        encoder.weigh_tokens(texts_in(dataset, "text"), a)
     method = find_method(recipe.method)(encoder, **only(method_flags(recipe.method), recipe.flags))
     method.test_pooling = test_pooling
     if (sizes := recipe.flags["dimensions"]) is not None:
@@ -268,6 +269,13 @@ def dev_evaluators(dev: str | None, held_out: Sequence[str] = ()) -> list[Any]:
             logger.warning("%s has no qrels/dev.tsv, so the checkpoint is chosen by its test queries.", folder)
         return [Retrieval.from_folder(folder, split)]
     return [LabelledPairs(dev)]
+
+
+def _repeated(texts: Iterable[str]) -> int:
+    repeats = Repeats()
+    for text in texts:
+        repeats.add(text)
+    return repeats.count()
 
 
 _IN_BATCHES = "duplicates_in_batches"

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.utils.data import RandomSampler
 from transformers import PrinterCallback, Trainer
 from transformers import ProgressCallback as BarCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
@@ -42,6 +43,7 @@ from textcl.training.checks import check_run
 from textcl.training.diagnostics import diagnostics
 from textcl.training.evaluator import Evaluation, Evaluator, checked
 from textcl.training.progress import ProgressCallback
+from textcl.training.sampler import RowOrder
 from textcl.training.selection import ERROR, START, Selection, or_lowest, select, start_of, take_over_best
 
 logger = logging.getLogger("textcl")
@@ -191,8 +193,8 @@ class ContrastiveTrainer(Trainer):
             reason = error.reason if isinstance(error, DiskFull) else str(error).splitlines()[0]
             raise InputError(
                 f"Writing to {self.run_directory} failed at step {self.state.global_step} ({reason}). "
-                f"{self._last_good()} {'Make room, and c' if disk_full(error) else 'C'}ontinue the run with --resume "
-                "(in Python, resume_from_checkpoint)."
+                f"{_last_good(self.run_directory)} {'Make room, and c' if disk_full(error) else 'C'}ontinue the run "
+                "with --resume (in Python, resume_from_checkpoint)."
             ) from error
         finally:
             self._progress.close()
@@ -266,7 +268,7 @@ class ContrastiveTrainer(Trainer):
         if not math.isfinite(loss.item()):
             raise InputError(
                 f"The loss became {loss.item()} at step {step}. Lower the learning rate, or raise the temperature. "
-                f"{self._last_good()}"
+                f"{_last_good(self.run_directory)}"
             )
 
     def _look_at_first_losses(self) -> None:
@@ -280,6 +282,14 @@ class ContrastiveTrainer(Trainer):
                     FIRST_STEPS,
                 )
             self._first_losses = None
+
+    def _get_train_sampler(self, *given: Any) -> Any:
+        sampler = super()._get_train_sampler(*given)
+        accelerator: Any = self.args.accelerator_config
+        if type(sampler) is not RandomSampler or not accelerator.use_seedable_sampler:
+            return sampler
+        seed = self.args.data_seed
+        return RowOrder(sampler.data_source, torch.random.initial_seed() if seed is None else seed)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, untied_weights(self.method) if state_dict is None else state_dict)
@@ -415,6 +425,7 @@ class ContrastiveTrainer(Trainer):
             )
         return str(folder)
 
-    def _last_good(self) -> str:
-        checkpoint = newest_complete_checkpoint(self.run_directory)
-        return f"The last complete checkpoint is {checkpoint}." if checkpoint else "No checkpoint was complete yet."
+
+def _last_good(run: Path) -> str:
+    checkpoint = newest_complete_checkpoint(run)
+    return f"The last complete checkpoint is {checkpoint}." if checkpoint else "No checkpoint was complete yet."

@@ -192,13 +192,21 @@ def _arrays(table: Any) -> dict[str, np.ndarray]:
     for name in table.column_names:
         column = table[name].combine_chunks()
         if name in ("vector", "bits"):
-            found[name] = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
-        elif _is_own(name):
+            found[name] = _numbers(column.flatten()).reshape(len(column), -1)
+        elif name == "text" or _is_own(name):
             found[name] = np.empty(len(column), dtype=object)
             found[name][:] = column.to_pylist()
         else:
-            found[name] = column.to_numpy(zero_copy_only=False)
+            found[name] = _numbers(column)
     return found
+
+
+def _numbers(column: Any) -> np.ndarray:
+    """The numbers of a pyarrow array. `to_numpy` would import pandas, a tenth of the time that a search takes."""
+    if column.null_count:
+        return np.asarray(column.to_numpy(zero_copy_only=False))
+    kind = np.dtype(column.type.to_pandas_dtype())
+    return np.frombuffer(column.buffers()[1], kind, len(column), column.offset * kind.itemsize)
 
 
 def _is_own(name: str) -> bool:
