@@ -13,6 +13,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from textcl.device import keep_freed_memory
 from textcl.dropout import draw_fast, dropout_rates, evaluation_copy, is_dropout_rate
 from textcl.encoder.attention import attend_fast
+from textcl.encoder.linear import multiply_fast
 from textcl.encoder.pooling import DenseTanh
 from textcl.errors import InputError
 
@@ -60,12 +61,14 @@ def check_dropout(backbone: nn.Module, rate: float, name: str) -> None:
 def prepare_backbone(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Changes a backbone in place so that it trains fast; `Encoder.from_pretrained` calls this.
 
-    Dropout layers and attention are replaced by faster ones with the same statistics. The pooler, which textcl does not
-    use, is frozen; otherwise DistributedDataParallel would wait for its gradient. A tokenizer without a padding token
-    gets its end token as padding token. On a CPU the process keeps freed memory for later use.
+    Dropout layers, attention and, on some CPUs, linear layers are replaced by faster ones with the same statistics. The
+    pooler, which textcl does not use, is frozen; otherwise DistributedDataParallel would wait for its gradient. A
+    tokenizer without a padding token gets its end token as padding token. On a CPU the process keeps freed memory for
+    later use.
     """
     draw_fast(backbone)
     attend_fast(backbone)
+    multiply_fast(backbone)
     keep_freed_memory()
     if (unused := getattr(backbone, "pooler", None)) is not None:
         unused.requires_grad_(False)
