@@ -5,6 +5,8 @@ import platform
 import pytest
 from support.command import python
 
+from textcl import device
+
 FAULTS = """
 import resource, torch
 from textcl.device import keep_freed_memory
@@ -56,11 +58,8 @@ def test_what_is_kept_is_given_back_once_the_process_has_grown():
 
 STEADY = """
 import ctypes
-from transformers import TrainerState, TrainingArguments
-from textcl import Encoder, MethodCallback, SimCSE
-from textcl.device import _resident
-callback, method = MethodCallback(), SimCSE(Encoder.from_pretrained("bundled"))  # loading it keeps freed memory
-args = TrainingArguments("unused", use_cpu=True, report_to="none")
+from textcl.device import SteadyMemory, _resident, keep_freed_memory
+keep_freed_memory()
 glibc = ctypes.CDLL(None)
 glibc.malloc.restype, glibc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 glibc.realloc.restype, glibc.realloc.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_size_t]
@@ -73,12 +72,12 @@ def step(turn):  # like a step of training that needs a little more than all ear
         glibc.realloc(piece, 2**12)  # the beginning stays in use, as a cache or a log does
 for _ in range(2**12):
     glibc.malloc(2**18)  # fills what the imports have left free; memory that is not written is not resident
-sizes = []
+memory, sizes = SteadyMemory(), []
 for turn in range(40):
     step(turn)
     sizes.append(_resident() >> 10)
-    if {returns}:
-        callback.on_step_end(args, TrainerState(global_step=turn + 1), None, model=method, optimizer=None)
+    if {looks}:
+        memory.look()
 live = (2**18 + 40 * 2**12) * 40 >> 10  # of the largest step
 print(max(sizes) - sizes[0], live)
 """
@@ -88,10 +87,29 @@ print(max(sizes) - sizes[0], live)
 def test_a_process_that_trains_keeps_the_size_that_a_step_needs():
     """No piece fits where an earlier step's were, so that each step takes memory of its own until some is returned."""
 
-    def growth(returns: bool) -> float:
+    def growth(looks: bool) -> float:
         """How much the process grew, in times what the largest step needs."""
-        grown, live = map(int, python(STEADY.format(returns=returns)).stdout.split())
+        grown, live = map(int, python(STEADY.format(looks=looks)).stdout.split())
         return grown / live
 
-    assert growth(returns=False) > 12
-    assert growth(returns=True) < 8
+    assert growth(looks=False) > 12
+    assert growth(looks=True) < 8
+
+
+def test_a_need_that_was_measured_high_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that needs 100 after each return, but is looked at 0 to 19 later, and grows by 2 between looks."""
+    size, sizes, late = 100.0, [], iter([0, 19, 7, 15, 3, 11] * 100)
+
+    def given_back() -> None:
+        nonlocal size
+        size = 100.0 + next(late) - 2
+
+    monkeypatch.setattr(device, "_resident", lambda: size)
+    monkeypatch.setattr(device, "give_back_freed_memory", given_back)
+    memory = device.SteadyMemory()
+    for _ in range(500):
+        memory.look()
+        size += 2
+        sizes.append(size)
+    assert max(sizes[250:]) <= 121, "a late look is the need only until the next one"
+    assert sum(sizes[250:]) <= 1.02 * sum(sizes[:250])

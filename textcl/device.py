@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 import time
+from collections import deque
 from functools import cache
 from pathlib import Path
 from typing import cast
@@ -118,6 +119,36 @@ class KeptMemory:
         if _resident() > self.before + self.most:
             give_back_freed_memory()
             self.before = _resident()
+
+
+class SteadyMemory:
+    """Keeps the size of a process that trains steady: what glibc keeps beyond the need of a step goes to the system.
+
+    Tensors of changing sizes leave free pieces that later tensors do not fit into, so that the process grows over
+    hundreds of steps. The size at the first look after a return is taken as the need. The limit comes from the smallest
+    need of several returns, because a need that was measured too high would otherwise stay: the process rarely exceeds
+    it, so it is rarely measured again.
+
+    Args:
+        growth: The share by which the process may grow beyond the need.
+        returns: How many of the last returns count. If a step really needs more memory than before, this is accepted
+            after so many returns.
+    """
+
+    def __init__(self, growth: float = 0.03, returns: int = 8) -> None:
+        self.growth = growth
+        self.needs: deque[int] = deque(maxlen=returns)
+        self.returned = True
+
+    def look(self) -> None:
+        """Returns freed memory to the system if the process has grown; call it after each step, or after every few."""
+        resident = _resident()
+        if self.returned:
+            self.needs.append(resident)
+            self.returned = False
+        elif resident > min(self.needs) * (1 + self.growth):
+            give_back_freed_memory()
+            self.returned = True
 
 
 def _resident() -> int:

@@ -13,7 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from textcl.device import give_back_freed_memory
+from textcl.device import SteadyMemory
 from textcl.encoder.export import MODEL_FILE
 from textcl.errors import InputError
 from textcl.files import settle, unknown_file
@@ -24,7 +24,7 @@ from textcl.seals import differs, read_sealed, seal, write_sealed
 
 logger = logging.getLogger("textcl")
 
-RETURN_EVERY = 8  # steps; each return costs a sixth of a step, and without any the process grows
+LOOK_EVERY = 4  # steps between two looks at the memory of the process
 COMPLETE = "complete.json"
 SEAL = "seal.json"  # in `best/`, of all its files
 BEST_FILE = re.compile(rf"best\.json|{re.escape(SEAL)}|method\.safetensors|encoder/({MODEL_FILE.pattern})")
@@ -60,6 +60,7 @@ class MethodCallback(TrainerCallback):
         self._keys: list[Tensor] = []  # the keys of all micro-batches since the last optimizer step
         self._handle: RemovableHandle | None = None
         self._learned: list[InfoNCE] = []
+        self._memory = SteadyMemory()
 
     def _collect(self, method: Method, inputs: Any, outputs: Outputs) -> None:
         if method.training and "keys" in outputs:
@@ -100,8 +101,8 @@ class MethodCallback(TrainerCallback):
             kwargs["model"].after_optimizer_step(state.global_step, state.max_steps, self._keys)
             for module in self._learned:
                 module.after_optimizer_step()
-        if state.global_step % RETURN_EVERY == 0 and args.device.type == "cpu":
-            give_back_freed_memory()
+        if state.global_step % LOOK_EVERY == 0:
+            self._memory.look()
         self._keys.clear()
 
     def on_train_end(
