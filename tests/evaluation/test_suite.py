@@ -154,14 +154,14 @@ def test_a_set_with_other_bytes_is_scored_with_a_line(
     command = ["eval", str(model), "--tasks", "stsb-dev", "--data-dir", str(tmp_path / "sets"), "--max-length", "8"]
     assert main(command) == 0
     right = capsys.readouterr().out
-    assert caplog.messages == []
+    assert not [line for line in caplog.messages if "SHA-256" in line]
     lines = (folder / "sts-dev.csv").read_text(encoding="utf-8").splitlines(keepends=True)
     cells = [line.split("\t") for line in lines[:500]]
     damaged = ["\t".join([*row[:4], "0.0", *row[5:]]) for row in cells]
     (folder / "sts-dev.csv").write_text("".join([*damaged, *lines[500:]]), encoding="utf-8")
     assert main(command) == 0
     assert capsys.readouterr().out != right
-    (said,) = caplog.messages
+    (said,) = (line for line in caplog.messages if "SHA-256" in line)
     assert said.startswith(f"STSBenchmark: a file in {folder} is not the known one (its SHA-256 differs)")
 
 

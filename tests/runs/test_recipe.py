@@ -441,7 +441,8 @@ def test_a_run_reads_its_corpus_once_and_hashes_it_once(work: Path, tmp_path: Pa
     )
     monkeypatch.setattr(Path, "read_bytes", lambda self: read.append(self.name) or read_bytes(self))
     record = run_recipe(resolve(small_run(work, tmp_path / "run", data=str(corpus)))[0]).record
-    assert read.count("corpus.csv") == 2  # `read_bytes`, and the `open` in it
+    # hashed, then the header for the columns, the header for the table, and the rows
+    assert read.count("corpus.csv") == 4
     assert record.data.sha256 == file_hash(corpus)
     assert record.data.rows == 20
 
