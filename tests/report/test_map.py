@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sklearn.decomposition import PCA
 from support.browser import CHROMIUM, Browser
 from support.tiny import TEXTS, tiny_encoder_directory
@@ -286,6 +287,7 @@ if find_spec("umap"):  # an extra, which takes a minute to load
             nearest = np.argsort(distances, axis=1)[:, 1:6]
             kept[kind] = np.mean(nearest % 12 == np.arange(240)[:, None] % 12)
         assert kept["umap"] > kept["pca"] + 0.2
+        assert torch.get_num_threads() == 1, "of the process, as tests/conftest.py sets it"
 
 
 if CHROMIUM:

@@ -80,18 +80,21 @@ def lay_out(vectors: np.ndarray, kind: Kind, near: tuple[np.ndarray, np.ndarray]
     positions = project(vectors, projection)
     if kind == "pca":
         return Layout("pca", positions, projection, kept)
+    import torch
     import umap
 
     own = np.arange(len(vectors), dtype=np.int32)[:, None]
     rows = np.hstack([own, near[0][:, : NEIGHBOURS - 1]])
     distances = np.hstack([np.zeros_like(own, np.float32), (1 - near[1][:, : NEIGHBOURS - 1]).clip(0)])
     start = 10 * positions / np.abs(positions).max().clip(1e-12)  # the size of UMAP's own first positions
+    threads = torch.get_num_threads()
     with warnings.catch_warnings(), Progress("Placing the texts by UMAP", at_once=True):
         warnings.simplefilter("ignore")  # that a seed means one thread, and that new rows cannot be transformed
         found = umap.UMAP(
             n_neighbors=NEIGHBOURS, metric="cosine", precomputed_knn=(rows, distances, None), init=start,
             random_state=seed,
         ).fit_transform(unit(vectors))  # fmt: skip
+    torch.set_num_threads(threads)  # UMAP sets the number of threads of the whole process to that of the cores
     return Layout("umap", np.ascontiguousarray(found, np.float32), None, None)
 
 
