@@ -15,6 +15,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 import yaml
 from support.command import REPOSITORY
@@ -143,6 +144,10 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows = "".join(json.dumps({"_id": f"{number}", "text": text}) + "\n" for number, text in enumerate(some))
         (folder / "judged" / f"{name}.jsonl").write_text(rows)
     (folder / "judged" / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n1\t2\t1\n")
+    (folder / "shards").mkdir()
+    for name, some in (("a", TEXTS[:65]), ("b", TEXTS[65:130])):
+        shard = "".join(json.dumps({"text": text}) + "\n" for text in some)
+        (folder / "shards" / f"{name}.jsonl.zst").write_bytes(pyarrow.compress(shard.encode(), "zstd", asbytes=True))
     (folder / "my-recipe.yaml").write_text("method: simcse\ndata: wiki.txt\nmax_steps: 2\n")
     textcl.Encoder.from_pretrained("bundled").save(folder / "my-encoder")
     page = (DOCS / "how-to" / "write-your-own-method.md").read_text(encoding="utf-8")
