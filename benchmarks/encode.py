@@ -1,14 +1,12 @@
-"""`encode` versus `encode` of sentence-transformers, ONNX Runtime and OpenVINO, in float32 and in bfloat16."""
+"""`encode` versus `encode` of sentence-transformers, in float32 and in bfloat16."""
 
 from collections.abc import Callable
 from functools import partial
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks import graphs
 from benchmarks.measure import EQUAL, FASTER, Options, Row, in_child, seconds, take_turns
 from benchmarks.peak import operations, peak_rate, precisions, share, token_lengths
 from benchmarks.simcse import load_peer
@@ -24,34 +22,19 @@ def run(options: Options) -> list[Row]:
     dtypes = precisions()
     vectors: dict[tuple[str, str], np.ndarray] = {}
 
-    def rate(side: str, precision: str, graph: str | None = None) -> Callable[[], float]:
+    def rate(side: str, precision: str) -> Callable[[], float]:
         def measured() -> float:
-            given = (encoded, side, precision) if graph is None else (graphs.encoded, side, precision, graph)
-            taken, vectors[side, precision] = in_child(*given, model, texts, LENGTH)
+            taken, vectors[side, precision] = in_child(encoded, side, precision, model, texts)
             return len(texts) / taken
 
         return measured
 
     sides = {f"{side}, {precision}": rate(side, precision) for precision in dtypes for side in ("textcl", "peer")}
-    runtimes = [
-        (runtime, precision)
-        for runtime, able in graphs.installed().items()
-        for precision in able
-        if precision in dtypes
-    ]
-    with TemporaryDirectory() as folder:
-        graph = f"{folder}/model.onnx"
-        if runtimes:
-            in_child(graphs.write, model, graph, LENGTH)
-        sides |= {f"{runtime}, {precision}": rate(runtime, precision, graph) for runtime, precision in runtimes}
-        found = take_turns(sides, options.turns())
+    found = take_turns(sides, options.turns())
     work = operations(model, token_lengths(model, texts, LENGTH)) / len(texts)
     rows = []
     for ours, theirs in [("fp32", "fp32"), *([("bf16", "bf16"), ("bf16", "fp32")] if "bf16" in dtypes else [])]:
-        notes = (
-            f"{len(texts):,} sentences; the peer is SentenceTransformer.encode, {theirs}, {torch.get_num_threads()} "
-            f"threads; sorted by length, batches of 32 padded to their longest row, at most {LENGTH} tokens"
-        )
+        notes = f"{len(texts):,} sentences, at most {LENGTH} tokens, batch size 32"
         if theirs == "bf16":
             notes += "; textcl computes in bf16 on float32 weights, the peer's weights are bf16"
         rates = {"textcl": found[f"textcl, {ours}"], "peer": found[f"peer, {theirs}"]}
@@ -61,23 +44,16 @@ def run(options: Options) -> list[Row]:
             rows.append(share(f"encode, {ours}", rates, work / peak, f"of {peak / 1e9:.0f} Gflop/s"))
             cosines = [mean_cosine(vectors[side, ours], vectors["peer", "fp32"]) for side in ("textcl", "peer")]
             rows.append(Row(f"encode, {ours}: to the peer's fp32 vectors", *cosines, "mean cosine", 1, EQUAL))
-    for runtime, precision in runtimes:
-        rates = {"textcl": found[f"textcl, {precision}"], "peer": found[f"{runtime}, {precision}"]}
-        notes = f"{len(texts):,} sentences; {graphs.described(runtime, precision, LENGTH)}"
-        rows.append(Row.of(f"encode, {precision} beside {runtime}", rates, "sentences/s", FASTER, notes))
-        cosines = [mean_cosine(vectors[side, precision], vectors["peer", "fp32"]) for side in ("textcl", runtime)]
-        name = f"encode, {precision}: to the peer's fp32 vectors, beside {runtime}"
-        rows.append(Row(name, *cosines, "mean cosine", 1, EQUAL))
     return rows
 
 
-def encoded(side: str, precision: str, model: str, texts: list[str], length: int) -> tuple[float, np.ndarray]:
+def encoded(side: str, precision: str, model: str, texts: list[str]) -> tuple[float, np.ndarray]:
     """Seconds and vectors. Runs in its own process, because textcl's memory settings would also speed up the peer."""
     half = precision == "bf16"
     if side == "textcl":
-        encode = partial(Encoder.from_pretrained(model, max_length=length).encode, bf16=half)
+        encode = partial(Encoder.from_pretrained(model, max_length=LENGTH).encode, bf16=half)
     else:
-        encode = partial(load_peer(model, length, bf16=half).encode, convert_to_numpy=not half, convert_to_tensor=half)
+        encode = partial(load_peer(model, LENGTH, bf16=half).encode, convert_to_numpy=not half, convert_to_tensor=half)
     encode(texts[:32], show_progress_bar=False)  # warming up
     vectors: list[Any] = []
     taken = seconds(lambda: vectors.append(encode(texts, show_progress_bar=False)))
