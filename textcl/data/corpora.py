@@ -330,7 +330,9 @@ def _collected(
 
 def _to_keep(source: Any) -> CorpusFiles | None:
     """The files whose rows are kept in a file: those of a training run, and large ones."""
-    if isinstance(source, CorpusFiles) or not (isinstance(source, str) or hasattr(source, "__fspath__")):
-        return source if isinstance(source, CorpusFiles) else None
+    if isinstance(source, CorpusFiles):
+        return source
+    if not isinstance(source, str) and not hasattr(source, "__fspath__"):
+        return None
     path = Path(source)
     return CorpusFiles(path) if sum(file.stat().st_size for file in files_of(path)) >= LARGE else None

@@ -11,8 +11,8 @@ WINDOW = 1 << 14  # row numbers that are Python objects at a time
 class RowOrder(Sampler[int]):
     """Yields the numbers of the rows in the random order of an epoch.
 
-    The order is that of accelerate's `SeedableRandomSampler`, by which transformers' trainer orders rows. That one
-    makes a list of all numbers, which needs 36 bytes for each row; here a number needs 4.
+    The order is that of accelerate's `SeedableRandomSampler`, by which transformers' trainer orders rows. That sampler
+    makes a list of all numbers, 36 bytes for each row; this one needs 4 bytes.
 
     Args:
         rows: Anything with a length.

@@ -62,14 +62,14 @@ def cluster_names(
 ) -> list[str]:
     """A name for each cluster: its two best keywords that tell it from the other clusters and texts.
 
-    At most a tenth of the other clusters have such a word among their keywords. And outside of the cluster it is rarer
-    than the 30 words that most of all texts have: "he" can be three times as frequent in a cluster as elsewhere, and is
-    still frequent elsewhere. If a cluster has fewer than two such words, its best other keywords follow. Names are
-    unique: if a name is taken, the next keyword is added.
+    At most a tenth of the other clusters have such a word among their keywords, and outside of the cluster the word is
+    rarer than the 30 most frequent words of all texts. "He" can be three times as frequent in a cluster as elsewhere,
+    and is still frequent elsewhere. If a cluster has fewer than two such words, its best other keywords follow. Names
+    are unique: if a name is taken, the next keyword is added.
 
     Args:
         keywords: The keywords of each cluster, the best first.
-        texts: The texts; without them, it does not count how many have a word.
+        texts: The texts; without them, only the keywords of the other clusters decide.
         clusters: The cluster of each text, as in `cluster_keywords`.
 
     Returns:
