@@ -24,6 +24,7 @@ from textcl.files import (
     check_output,
     clear_leftovers,
     machine,
+    make_folder,
     read_results,
     write_json,
 )
@@ -393,3 +394,29 @@ def test_an_error_that_is_no_full_disk_passes(tmp_path: Path) -> None:
             raise error
         assert caught.value is error
     assert not files.disk_full(MemoryError())
+
+
+REMOVES = """
+import os, sys
+print("ready", flush=True)
+while True:
+    for folder in (sys.argv[1] + "/b", sys.argv[1]):
+        try:
+            os.rmdir(folder)
+        except OSError:
+            pass
+"""
+
+
+def test_a_folder_is_made_although_another_process_removes_it_all_the_time(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", REMOVES, str(tmp_path / "a")], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        process.stdout.readline()
+        for _ in range(5_000):
+            make_folder(tmp_path / "a" / "b")
+    finally:
+        process.kill()
+        process.wait()
+    make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()

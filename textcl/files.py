@@ -48,7 +48,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         ...     _ = temporary.write_text("{}")
     """
     target = _replaceable_file(path)
-    _make(target.parent)
+    make_folder(target.parent)
     clear_leftovers(target.parent, target.name)
     temporary = _beside(target, "tmp")
     try:
@@ -79,7 +79,7 @@ def atomic_directory(path: str | os.PathLike[str], known: re.Pattern[str]) -> It
     """
     check_replaceable(path, known)
     target = Path(path).resolve()
-    _make(target.parent)
+    make_folder(target.parent)
     clear_leftovers(target.parent, target.name)
     temporary, replaced = _beside(target, "tmp"), _beside(target, "old")
     try:
@@ -187,11 +187,29 @@ def check_not_read(path: str | os.PathLike[str], sources: Iterable[object]) -> N
             raise InputError(f"{path} cannot be replaced by what is made from {each}; name another directory.")
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder with its parents, although another process may remove any of them at the same moment.
+
+    Raises:
+        OSError: There is a file at one of these paths, or the file system does not allow it.
+    """
+    for last in (False,) * 99 + (True,):
+        try:
+            return folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, FileNotFoundError):
+            nearest = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+            with suppress(FileNotFoundError):
+                if not stat.S_ISDIR(nearest.stat().st_mode):  # one call, so that the answer is of one moment
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
+            if last:  # no other process is that busy; /proc refuses in this way
+                raise
+
+
 @contextmanager
 def provisional(folder: Path) -> Iterator[None]:
     """Makes a folder with its parents. At the end those that it made are removed if they are empty."""
     made = [each for each in (folder, *folder.parents) if not each.exists()]
-    _make(folder)
+    make_folder(folder)
     try:
         yield
     finally:
@@ -322,7 +340,7 @@ def append_result(path: str | os.PathLike[str], line: dict[str, Any]) -> None:
     text = json.dumps({**line, "sha256": content_hash(line)}, ensure_ascii=False)
     content = b"\n" + text.encode("utf-8", "backslashreplace") + b"\n"
     target = Path(path)
-    _make(target.parent)
+    make_folder(target.parent)
     with said_if_full(path):
         handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         try:
@@ -386,13 +404,6 @@ def is_alive(process: int) -> bool:
     except OSError:  # it belongs to another user
         return True
     return True
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
 
 
 def _beside(target: Path, kind: str) -> Path:

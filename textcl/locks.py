@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from textcl.errors import InputError
-from textcl.files import machine, provisional
+from textcl.files import machine, make_folder, provisional
 
 try:
     import fcntl
@@ -53,10 +53,10 @@ def taken(folder: str | os.PathLike[str]) -> Iterator[None]:
 def _lock(folder: str | os.PathLike[str], path: Path) -> int:
     """The open lock file of a folder, locked."""
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except FileNotFoundError:  # another process had made the folder, and has just removed it
+        except (FileNotFoundError, NotADirectoryError):  # another process had made the folder, and has just removed it
             continue
         try:
             if fcntl is not None:
@@ -85,7 +85,7 @@ def _is_at(path: Path, handle: int) -> bool:
     """Whether the open file is the one at this path, which another process may remove at any moment."""
     try:
         return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 
