@@ -14,9 +14,8 @@ from support.command import environment
 from support.disk import files_limited, small_disk
 from support.process_pool import ProcessPool
 
-from textcl import files
 from textcl.encoder.export import MODEL_FILE
-from textcl.errors import DiskFull, InputError
+from textcl.errors import DiskFull, InputError, disk_full
 from textcl.files import (
     append_result,
     atomic_directory,
@@ -393,7 +392,7 @@ def test_an_error_that_is_no_full_disk_passes(tmp_path: Path) -> None:
         with pytest.raises(type(error)) as caught, atomic_write(tmp_path / "x"):
             raise error
         assert caught.value is error
-    assert not files.disk_full(MemoryError())
+    assert not disk_full(MemoryError())
 
 
 REMOVES = """

@@ -1,6 +1,8 @@
-"""The exception for errors that a user can correct, and the hint at the end of its messages."""
+"""The exception for errors that a user can correct, the hint at the end of its messages, and how a full disk is known."""
 
 import difflib
+import errno
+import re
 from collections.abc import Iterable
 
 
@@ -42,6 +44,23 @@ class DiskFull(InputError):
             f"{path} could not be written, because the disk is full ({self.reason}). What was complete before is kept. "
             f"Make room, and then {advice or 'run the same command again'}."
         )
+
+
+_FULL = re.compile(
+    r"No space left on device|Disk quota exceeded|File too large|\(os error (27|28|122)\)"  # safetensors, tokenizers
+    r"|^\d+ requested and \d+ written"  # numpy
+    r"|faiss::.*write error"
+    r"|PytorchStreamWriter failed|inline_container\.cc.* unexpected pos"  # torch, which does not say why
+)
+
+
+def disk_full(error: BaseException) -> bool:
+    """Whether a library met a full disk, a quota or a limit on the size of a file, in whatever way it says so."""
+    if isinstance(error, InputError):  # others are sentences already, also those that quote a library
+        return isinstance(error, DiskFull)
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return _FULL.search(str(error)) is not None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -23,7 +23,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from textcl.errors import DiskFull, InputError
+from textcl.errors import DiskFull, InputError, disk_full
 
 logger = logging.getLogger("textcl")
 
@@ -238,23 +238,6 @@ def clear_leftovers(folder: Path, target: str | None = None) -> None:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink()
-
-
-def disk_full(error: BaseException) -> bool:
-    """Whether a library met a full disk, a quota or a limit on the size of a file, in whatever way it says so."""
-    if isinstance(error, InputError):  # others are sentences already, also those that quote a library
-        return isinstance(error, DiskFull)
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return _FULL.search(str(error)) is not None
-
-
-_FULL = re.compile(
-    r"No space left on device|Disk quota exceeded|File too large|\(os error (27|28|122)\)"  # safetensors, tokenizers
-    r"|^\d+ requested and \d+ written"  # numpy
-    r"|faiss::.*write error"
-    r"|PytorchStreamWriter failed|inline_container\.cc.* unexpected pos"  # torch, which does not say why
-)
 
 
 @contextmanager

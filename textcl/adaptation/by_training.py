@@ -21,7 +21,8 @@ from textcl.adaptation.split import Exam, Exams, Side, make_exams
 from textcl.adaptation.trained import CANDIDATES
 from textcl.adaptation.trial import Trial, Work, too_low
 from textcl.adaptation.verdict import Comparison, compare
-from textcl.files import content_hash, disk_full
+from textcl.errors import disk_full
+from textcl.files import content_hash
 
 LEAST_GROUPS = 40  # a quarter of them selects, and a quarter judges
 ONE_SPLIT = (

@@ -20,8 +20,7 @@ from textcl.adaptation.split import Exams, Side
 from textcl.adaptation.trained import Candidate, trained_once
 from textcl.adaptation.trial import Trial, Work, texts_of
 from textcl.encoder import Encoder
-from textcl.errors import InputError
-from textcl.files import disk_full
+from textcl.errors import InputError, disk_full
 from textcl.seals import read_sealed, write_sealed
 
 FIRST_ALPHA, BELOW, ABOVE = 0.5, (0.25,), (0.75, 1.0)

@@ -14,7 +14,7 @@ from textcl.adaptation.known_items import View, halves, sentences
 from textcl.adaptation.rows import BATCH, WINDOW, pair_rows
 from textcl.adaptation.trained import CANDIDATES, Candidate, Kind, Layers, train
 from textcl.encoder import Encoder
-from textcl.files import disk_full
+from textcl.errors import disk_full
 
 STEPS = (200, 100, 50)  # the most for which there is time for all candidates
 PASSES = 10  # over the rows, at most

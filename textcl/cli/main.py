@@ -14,8 +14,8 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from textcl.environment import cache_directory, home, launched
-from textcl.errors import InputError, UnknownFlag, nearest
-from textcl.files import disk_full, target_of
+from textcl.errors import InputError, UnknownFlag, disk_full, nearest
+from textcl.files import target_of
 from textcl.ranges import range_of, with_values_attached
 from textcl.terminal import printable
 from textcl.version import __version__

@@ -19,9 +19,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from textcl.errors import InputError
+from textcl.errors import InputError, disk_full
 from textcl.evaluation.clusters import cluster_vectors
-from textcl.files import disk_full, file_hash
+from textcl.files import file_hash
 from textcl.locks import taken
 from textcl.report.explored import explored_page
 from textcl.report.map import write_map

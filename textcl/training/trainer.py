@@ -22,9 +22,9 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 from textcl.collator.batch import where_views_are
 from textcl.data.training import as_training_rows
 from textcl.device import out_of_memory
-from textcl.errors import DiskFull, InputError
+from textcl.errors import DiskFull, InputError, disk_full
 from textcl.evaluation.results import numbered
-from textcl.files import atomic_directory, content_hash, disk_full, write_json
+from textcl.files import atomic_directory, content_hash, write_json
 from textcl.methods import Method
 from textcl.modules import InfoNCE
 from textcl.seals import differs, read_sealed, seal, write_sealed
