@@ -1,4 +1,4 @@
-"""The exception for errors that a user can correct, the hint at the end of its messages, and how a full disk is known."""
+"""The exceptions for errors that a user can correct, the hint at the end of a message, and how a full disk is known."""
 
 import difflib
 import errno
