@@ -1,6 +1,5 @@
 """The demo: trains on bundled texts, evaluates before and after, draws a picture; offline, in minutes."""
 
-import importlib.util
 import json
 import logging
 from collections.abc import Sequence
@@ -10,25 +9,37 @@ from typing import Any
 
 import numpy as np
 
+from textcl.data.sts import Subset
 from textcl.data.training import BUNDLED_TEXTS, find_corpus, training_rows
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.evaluation import LabelledPairs, Result, STSSuite, TfidfEncoder, mark_transductive
-from textcl.evaluation.encoding import cosine
 from textcl.evaluation.results import short_name
+from textcl.evaluation.sts import pair_cosines
 from textcl.files import atomic_write, write_json
-from textcl.report.plots import similarity_by_grade
+from textcl.report.page import Page, Section, Table
+from textcl.report.plots import Plot, precision_by_share
 from textcl.report.tables import table
 from textcl.runs.recipe import load_recipe, resolve
 from textcl.runs.record import RunRecord
 from textcl.runs.run import run_recipe
+from textcl.version import __version__
 
 logger = logging.getLogger("textcl")
 
 PAIRS = BUNDLED_TEXTS.parent / "similarity.tsv"
-QUERIES = ("a machine that flies", "to speak without being understood", "feeling happy about the success of a friend")
-SEARCHED = 4000  # glosses that the example search compares with a query
+SAME_MEANING, SIMILAR = (
+    4,
+    3,
+)  # grades of a pair: two definitions of one meaning; at least: one meaning includes the other
+SEARCHED = 4000  # glosses among which the other definition has to be found
+SHOWN = 3  # queries that gained most, and as many that lost most
 SANITY = "WordNet"
+WHAT_IT_SHOWS = (
+    "It shows that a few minutes of training with unlabelled texts change what a small encoder finds, on definitions "
+    "much like those that it was trained on. It does not show that your encoder becomes better with your texts: textcl "
+    "adapt measures that."
+)
 
 
 @dataclass
@@ -37,17 +48,57 @@ class Demo:
 
     Attributes:
         table: The scores before and after training, as a Markdown table with notes.
-        search: Example queries with the nearest gloss before and after training.
+        search: What a search finds before and after training, as lines of text.
         export: The directory of the trained encoder.
-        picture: The path of the picture; None if altair or vl-convert-python is not installed.
+        page: The path of the page with all of it; None if altair, vl-convert-python or jinja2 is not installed.
+        picture: The path of the picture; None if the page is.
         record: The record of the run.
     """
 
     table: str
     search: str
     export: Path
+    page: Path | None
     picture: Path | None
     record: RunRecord
+
+
+@dataclass
+class Found:
+    """How a search for the other definition of the same meaning ends, before and after training.
+
+    Attributes:
+        queries: The definitions searched for.
+        sought: For each query, the other definition of its meaning.
+        ranks: From the name of an encoder to the rank of the sought definition, (queries,); 1 is the nearest.
+        nearest: From the name of an encoder to the nearest text of each query.
+        documents: The number of texts searched.
+    """
+
+    queries: list[str]
+    sought: list[str]
+    ranks: dict[str, np.ndarray]
+    nearest: dict[str, list[str]]
+    documents: int
+
+    @property
+    def summary(self) -> str:
+        before, after = self.ranks.values()
+        medians = [f"{np.median(ranks):,.0f} {name}" for name, ranks in self.ranks.items()]
+        return (
+            f"{len(self.queries)} definitions search for the other definition of the same meaning among "
+            f"{self.documents:,} texts. Its median rank is {', '.join(medians)}: better for {(after < before).sum()} "
+            f"definitions, worse for {(after > before).sum()}. It is among the first ten for {(before <= 10).sum()} "
+            f"and {(after <= 10).sum()}."
+        )
+
+    @property
+    def changed(self) -> list[int]:
+        """The queries whose reciprocal rank rose most, and those whose reciprocal rank fell most."""
+        before, after = self.ranks.values()
+        gains = 1 / after - 1 / before
+        order = np.argsort(-gains, kind="stable")
+        return [int(each) for each in (*order[:SHOWN], *order[-SHOWN:])]
 
 
 def demo(output: str | Path, *, overwrite: bool = False, flags: Sequence[str] = ()) -> Demo:
@@ -77,21 +128,24 @@ def demo(output: str | Path, *, overwrite: bool = False, flags: Sequence[str] = 
     if scored:
         scored["SimCSE"] = mark_transductive(scored["SimCSE"], overlap)
     text = _table(checked, scored)
-    search = _search(glosses[:SEARCHED], before, after)
-    picture = None
-    if all(map(importlib.util.find_spec, ("altair", "vl_convert"))):
-        panels = {name: _by_grade(sanity, encoder) for name, encoder in list(rows.items())[:2]}
-        title = "WordNet definitions: cosine by grade, before and after SimCSE"
-        picture = similarity_by_grade(panels, title).save(Path(output) / "before-after.png")
-    else:
-        logger.warning("No picture is drawn; it needs altair and vl-convert: pip install altair vl-convert-python")
+    (pairs,) = sanity.tasks["pairs"]
+    encoders = dict(list(rows.items())[:2])
+    found = _search(pairs, glosses[:SEARCHED], encoders)
+    lines = _lines(found)
+    page = picture = None
+    try:
+        plot = _precision(pairs, checked, encoders)
+        picture = plot.save(Path(output) / "before-after.png")
+        page = _page(text, found, plot, run.record).save(Path(output) / "index.html")
+    except InputError as error:
+        logger.warning("No page and no picture are made. %s", error)
     with atomic_write(Path(output) / "table.md") as temporary:
-        temporary.write_text(f"{text}\n\n{search}\n", encoding="utf-8")
+        temporary.write_text(f"{text}\n\n{lines}\n", encoding="utf-8")
     figures = {
         name: {"sanity": checked[name].to_dict(), "sts": scored[name].to_dict() if scored else None} for name in rows
     }
     write_json(Path(output) / "scores.json", json.loads(json.dumps(figures, default=str)))
-    return Demo(text, search, run.export, picture, run.record)
+    return Demo(text, lines, run.export, page, picture, run.record)
 
 
 def _installed_suite() -> STSSuite | None:
@@ -126,24 +180,64 @@ def _table(checked: dict[str, Result], scored: dict[str, Result]) -> str:
     return "\n".join([table(header, rows), "", *notes])
 
 
-def _by_grade(pairs: LabelledPairs, encoder: Encoder) -> tuple[list[float], list[float]]:
-    (subset,) = pairs.tasks["pairs"]
-    first, second = (encoder.encode(side).astype(np.float64) for side in (subset.first, subset.second))
-    return subset.scores, cosine(first, second).tolist()
+def _precision(pairs: Subset, checked: dict[str, Result], encoders: dict[str, Encoder]) -> Plot:
+    similar = [grade >= SIMILAR for grade in pairs.scores]
+    panels = {
+        name: (similar, pair_cosines(encoder, {"": [pairs]})[0][""][0].tolist()) for name, encoder in encoders.items()
+    }
+    scores = ", ".join(f"{checked[name].primary:.1f} {name}" for name in encoders)
+    return precision_by_share(panels, f"Similar definitions of WordNet (Spearman × 100: {scores})", "pairs")
 
 
-def _search(glosses: Sequence[str], before: Encoder, after: Encoder) -> str:
-    """The nearest gloss for each query, before and after training, as text lines."""
-    found = {}
-    for name, encoder in (("untouched", before), ("SimCSE", after)):
-        rows = encoder.encode(list(glosses), normalize=True)
-        nearest = (encoder.encode(list(QUERIES), normalize=True) @ rows.T).argmax(axis=1)
-        found[name] = [glosses[index] for index in nearest]
-    lines = [f"Nearest of {len(glosses):,} glosses:"]
-    for number, query in enumerate(QUERIES):
-        lines.append(f"  {query}")
-        lines += [f"    {name:<10} {_shorten(texts[number])}" for name, texts in found.items()]
+def _search(pairs: Subset, glosses: Sequence[str], encoders: dict[str, Encoder]) -> Found:
+    same = [number for number, grade in enumerate(pairs.scores) if grade == SAME_MEANING]
+    queries, sought = [pairs.first[number] for number in same], [pairs.second[number] for number in same]
+    documents = list(dict.fromkeys([*sought, *glosses]))
+    place = {text: number for number, text in enumerate(documents)}
+    own = np.array([place[text] for text in sought])
+    found = Found(queries, sought, {}, {}, len(documents))
+    for name, encoder in encoders.items():
+        cosines = encoder.encode(queries, normalize=True) @ encoder.encode(documents, normalize=True).T
+        found.ranks[name] = 1 + (cosines > cosines[np.arange(len(own)), own][:, None]).sum(axis=1)
+        found.nearest[name] = [documents[number] for number in cosines.argmax(axis=1)]
+    return found
+
+
+def _lines(found: Found) -> str:
+    """What the search found, as lines of text."""
+    lines = [found.summary, f"The {SHOWN} definitions that gained most and the {SHOWN} that lost most:"]
+    for query in found.changed:
+        lines += [f"  {_shorten(found.queries[query])}", f"    other definition: {_shorten(found.sought[query])}"]
+        for name, texts in found.nearest.items():
+            lines.append(f"    {name:<10} rank {found.ranks[name][query]:,}; nearest: {_shorten(texts[query])}")
     return "\n".join(lines)
+
+
+def _page(text: str, found: Found, plot: Plot, record: RunRecord) -> Page:
+    """The page of the demo: scores, the curve, and queries where something changed."""
+    header, *rows = (line.strip("|").split("|") for line in text.splitlines() if line.startswith("|"))
+    scores = Table([cell.strip() for cell in header], [[cell.strip() for cell in row] for row in rows[1:]])
+    names = list(found.ranks)
+    changed = [
+        [[found.queries[query], f"other definition: {found.sought[query]}"]]
+        + [[f"rank {found.ranks[name][query]:,}", found.nearest[name][query]] for name in names]
+        for query in found.changed
+    ]
+    rule = (
+        f"The {SHOWN} definitions whose reciprocal rank rose most, and below them the {SHOWN} whose reciprocal rank "
+        "fell most. Each cell has the rank of the other definition and the text that is nearest to the query."
+    )
+    table_of_changes = Table(["query", *names], changed, leading=True)
+    notes = [line for line in text.splitlines() if line and not line.startswith("|")]
+    return Page(
+        "SimCSE on WordNet's definitions",
+        f"{record.data.rows:,} glosses, {record.seconds:.0f} s of training, textcl {__version__}",
+        [WHAT_IT_SHOWS],
+        [
+            Section("Scores", notes, [scores], [plot]),
+            Section("What a search finds", [found.summary, rule], [table_of_changes]),
+        ],
+    )
 
 
 def _shorten(text: str, width: int = 96) -> str:

@@ -20,7 +20,11 @@ def test_the_demo_trains_a_better_encoder_offline(tmp_path: Path) -> None:
     assert scores["SimCSE"] > scores["bag of words"]
     assert f"{scores['SimCSE']:.2f}" in run.stdout
     assert (folder / "before-after.png").read_bytes().startswith(b"\x89PNG")
-    assert "Nearest of" in (folder / "table.md").read_text()
+    assert "280 definitions search for the other definition" in (folder / "table.md").read_text()
+    page = (folder / "index.html").read_text()
+    assert f"{scores['SimCSE']:.2f}" in page
+    assert "It does not show that your encoder becomes better" in page
+    assert "http-equiv" in page
     assert json.loads((folder / "run.json").read_text())["dev"] is None  # the sanity check selects nothing
 
     from sentence_transformers import SentenceTransformer

@@ -401,8 +401,13 @@ def test_plots_are_drawn_from_python_as_png_and_svg(tmp_path: Path) -> None:
     assert boxes.rows[0] == {
         "model": "before", "grade": "0", "pairs": 3, "5 %": 0.11, "25 %": 0.15, "median": 0.2, "75 %": 0.3, "95 %": 0.38
     }  # fmt: skip
+    curve = plots.precision_by_share({"a": ([True, False, True, False], [0.9, 0.1, 0.5, 0.8])}, "Curve", "pairs")
+    assert [(row["nearest"], row["similar"]) for row in curve.rows if row["nearest"] in (26, 50, 76, 100)] == [
+        (26, 100.0), (50, 50.0), (76, 66.67), (100, 50.0)
+    ]  # fmt: skip
     drawn = [
         boxes,
+        curve,
         plots.curves({"a.b[0]": [(1, 2.0), (2, 1.0)], "c": [(1, 1.0)]}, "loss"),
         plots.alignment_uniformity({"a": [(1, 0.5, -2.0), (2, 0.4, -2.5)]}),
         plots.sentence_map([(0.0, 1.0), (1.0, 0.0)], ["x", "y"], ["one", "two"]),

@@ -11,7 +11,8 @@ def main(arguments: Sequence[str]) -> None:
     parser = Parser(
         prog="textcl demo",
         description="Train SimCSE on bundled text with the bundled encoder, show scores before and after, and write "
-        "encoder, table and picture. It needs no network and takes minutes. Any flag of `textcl train` is passed on.",
+        "encoder, table, picture and a page. It needs no network and takes minutes. Any flag of `textcl train` is "
+        "passed on.",
         passes_on=True,
     )
     parser.add_argument("--output", default="demo", metavar="FOLDER", help="where all of it is written (default: demo)")
@@ -26,5 +27,5 @@ def main(arguments: Sequence[str]) -> None:
     say(f"\n{shown.table}\n\n{shown.search}\n")
     say(
         f"trained: {shown.record.data.rows:,} glosses in {shown.record.seconds:.0f} s\n"
-        f"encoder: {shown.export}\npicture: {shown.picture or 'none'}"
+        f"encoder: {shown.export}\npicture: {shown.picture or 'none'}\npage: {shown.page or 'none'}"
     )

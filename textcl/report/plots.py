@@ -158,6 +158,32 @@ def similarity_by_grade(
     return Plot(title, note, rows, alt.layer(whiskers, boxes, median).properties(height=280))
 
 
+def precision_by_share(panels: Mapping[str, tuple[Sequence[bool], Sequence[float]]], title: str, pairs: str) -> Plot:
+    """How many of the pairs that an encoder finds nearest are similar, for one or several encoders.
+
+    Args:
+        panels: From the name of an encoder to whether each pair is similar, and to the cosines of all pairs.
+        title: The title of the plot.
+        pairs: What the pairs are, for the titles of the axes.
+    """
+    alt = _library("altair")
+    rows: list[dict[str, Any]] = []
+    for name, (similar, cosines) in panels.items():
+        ordered = np.asarray(similar)[np.argsort(-np.asarray(cosines), kind="stable")]
+        precision = np.cumsum(ordered) / np.arange(1, len(ordered) + 1)
+        for share in range(6, 101, 2):  # of fewer pairs the share is noise
+            last = max(1, round(len(ordered) * share / 100))
+            rows.append({"model": name, "nearest": share, "similar": round(100 * float(precision[last - 1]), 2)})
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=alt.X("nearest:Q", title=f"the nearest {pairs}, in % of all", scale=alt.Scale(domain=[0, 100], nice=False)),
+        y=alt.Y("similar:Q", title="of these, similar, in %", scale=alt.Scale(zero=False)),
+        color=alt.Color("model:N", title=None, sort=list(panels)),
+        tooltip=["model:N", "nearest:Q", "similar:Q"],
+    )
+    note = "A higher curve is better. All curves end at the share of similar pairs among all pairs."
+    return Plot(title, note, rows, base.mark_line(strokeWidth=2).properties(height=280))
+
+
 def sentence_map(
     points: Any, groups: Sequence[str], texts: Sequence[str] | None = None, title: str = "Map", note: str = ""
 ) -> Plot:
