@@ -12,9 +12,9 @@ from support.tiny import TEXTS, tiny_encoder_directory, tiny_tokenizer
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from textcl.dropout import Dropout, dropout_rates
+from textcl.dropout import Dropout, dropout_rates, kept
 from textcl.encoder import Encoder
-from textcl.encoder.attention import SHORT, attention
+from textcl.encoder.attention import SHORT, _Dropped, attention
 from textcl.errors import InputError
 from textcl.methods import SimCSE
 
@@ -97,6 +97,30 @@ def test_dropped_weights_leave_the_mean_as_it_is():
     inputs = projections(rows=1)
     expected = scaled_dot_product_attention(*inputs).transpose(1, 2)
     dropout_leaves_the_mean(lambda: attention(LAYER, *inputs, None, dropout=0.3)[0].detach(), expected)
+
+
+def test_attention_with_dropout_keeps_one_float_and_one_byte_for_each_weight():
+    inputs, kept_for_backward = projections(length=50), {}
+
+    def pack(tensor):
+        if tensor.shape[-2:] == (50, 50):
+            kept_for_backward[tensor.data_ptr()] = tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        attention(LAYER, *inputs, None, dropout=0.3)
+    assert sorted(kept_for_backward.values()) == [1, inputs[0].element_size()]
+
+
+def test_the_gradient_through_dropped_weights_is_that_of_the_written_out_product():
+    torch.manual_seed(0)
+    weights, value = torch.rand(2, 3, 5, 5).double().requires_grad_(), torch.rand(2, 3, 5, 4).double().requires_grad_()
+    mask = kept(weights, 0.3)
+    assert torch.autograd.gradcheck(lambda *given: _Dropped.apply(given[0], mask, given[1]), (weights, value))
+    assert torch.autograd.gradgradcheck(lambda *given: _Dropped.apply(given[0], mask, given[1]), (weights, value))
+    found = torch.autograd.grad(_Dropped.apply(weights, mask, value).square().sum(), (weights, value))
+    expected = torch.autograd.grad(((weights * mask) @ value).square().sum(), (weights, value))
+    assert all(map(torch.equal, found, expected))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from transformers import AutoModel, BertConfig, BertModel
 
 from textcl.device import has_bf16
 from textcl.encoder import Encoder
-from textcl.encoder.batching import length_ordered_slices
+from textcl.encoder.batching import few_lengths, length_ordered_slices
 from textcl.encoder.pooling import POOLINGS
 from textcl.errors import InputError
 from textcl.methods import SimCSE
@@ -190,6 +190,36 @@ def test_slices_cover_every_row_once_within_the_budget():
     assert sorted(torch.cat(slices).tolist()) == list(range(200))
     assert all(len(rows) * int(lengths[rows].max()) <= 90 for rows in slices)
     assert len(slices) < 60
+
+
+def test_lengths_are_rounded_up_to_four_between_powers_of_two():
+    lengths = torch.arange(2049)
+    rounded = few_lengths(lengths)
+    assert (rounded >= lengths).all()
+    assert (4 * rounded <= 5 * lengths).all()
+    assert torch.equal(few_lengths(rounded), rounded)
+    assert [len(rounded[lo : 2 * lo].unique()) for lo in (64, 128, 1024)] == [5, 5, 5], "both powers of two included"
+    assert torch.equal(rounded[:9], lengths[:9])
+
+
+def test_training_has_few_widths_and_the_vectors_of_encoding(bert):
+    encoder = Encoder.from_pretrained(bert, max_length=64)
+    encoder.slicing.token_budget = 64
+    widths = []
+    encoder.backbone.register_forward_pre_hook(
+        lambda module, args, kwargs: widths.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    texts = [" ".join(["boat"] * count) for count in range(1, 55)]
+    tokens = encoder.tokenize(texts)
+    with torch.no_grad():
+        expected = encoder.embed(tokens, dropout=False)
+    assert len(set(widths)) > 25
+    widths.clear()
+    found = encoder.embed(tokens, dropout=False)
+    longest = int(tokens["attention_mask"].sum(dim=1).max())
+    assert set(widths) <= {*few_lengths(torch.arange(longest)).tolist(), longest}
+    assert len(set(widths)) < 18
+    assert torch.allclose(found, expected, atol=1e-6)
 
 
 def test_equal_texts_are_encoded_once_and_put_back(bert):

@@ -6,7 +6,7 @@ attention for rows of any length has no dropout. Its nested tensors have dropout
 long as the computation.)
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -71,9 +71,27 @@ def attention(
         scores = scores + attention_mask
     weights = scores.softmax(dim=-1)
     if dropout:
-        weights = weights * kept(weights, dropout)
-        value = value / (1 - dropout)
-    return (weights @ value).transpose(1, 2).contiguous(), None
+        mixed = cast(Tensor, _Dropped.apply(weights, kept(weights, dropout), value / (1 - dropout)))
+    else:
+        mixed = weights @ value
+    return mixed.transpose(1, 2).contiguous(), None
+
+
+class _Dropped(torch.autograd.Function):
+    """(weights · kept) @ value, without keeping the product in brackets until backward: it is the largest tensor."""
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, kept: Tensor, value: Tensor) -> Tensor:
+        ctx.save_for_backward(weights, kept, value)
+        return (weights * kept) @ value
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        weights, kept, value = ctx.saved_tensors
+        dtype = gradient.dtype  # with autocast it is half of that of the weights
+        dropped = (weights * kept).to(dtype)
+        of_weights = gradient @ value.to(dtype).transpose(-1, -2) * kept
+        return of_weights.to(weights.dtype), None, (dropped.transpose(-1, -2) @ gradient).to(value.dtype)
 
 
 def _packed(

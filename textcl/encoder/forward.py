@@ -28,6 +28,7 @@ from textcl.encoder.attention import ATTENTION
 from textcl.encoder.backbone import first_position, ordinary_tokens
 from textcl.encoder.batching import (
     Tokens,
+    few_lengths,
     in_slices,
     on_host,
     pack,
@@ -80,20 +81,20 @@ def embed_rows(
     if perturbation is not None:
         inputs["perturbation"] = perturbation
     lengths = row_lengths(tokens)
+    padded = few_lengths(lengths).clamp(max=inputs["input_ids"].shape[1]) if torch.is_grad_enabled() else lengths
     view = on_host(tokens["view"]) if views else None
     prompts = on_host(tokens["prompt_lengths"]) if "prompt_lengths" in tokens else None
     embeddings, asked = [], []
     cached = encoder.slicing.gradient_cache and torch.is_grad_enabled()
 
     def embed(rows: Tensor) -> None:
-        own = lengths[rows]
-        longest = max(1, int(own.max()))
+        longest = max(1, int(padded[rows].max()))
         of_slice = take_rows(inputs, to_device(rows, encoder.device), longest)
         if view is not None:
             of_slice["view"] = view[rows]
         if prompts is not None:
             of_slice["prompt_lengths"] = to_device(prompts[rows], encoder.device)
-        given = (encoder, of_slice, own, views, dropout, labels is None, pooled)
+        given = (encoder, of_slice, lengths[rows], views, dropout, labels is None, pooled)
         if cached:
             # With autocast's weight cache the gradients of all slices would add up in bf16, so cast again in each.
             with _autocast_without_cache(encoder.device.type):
@@ -106,7 +107,7 @@ def embed_rows(
 
     # smaller slices save no memory if the graphs of all slices are kept
     halving = cached or not torch.is_grad_enabled()
-    slices = in_slices(lengths, encoder.tokens_at_a_time, embed, encoder.slicing if halving else None)
+    slices = in_slices(padded, encoder.tokens_at_a_time, embed, encoder.slicing if halving else None)
     restored = to_device(torch.argsort(torch.cat(slices)), encoder.device)
     return torch.cat(embeddings)[restored] if pooled else embeddings[0], asked
 
