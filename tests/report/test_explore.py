@@ -116,9 +116,12 @@ def test_vectors_are_taken_as_they_are(work: Path, tmp_path: Path) -> None:
         (["one", "two", "three"], False),
         (["the same"] * 50, False),
         (TEXTS[:9], True),
+        ([text.split()[number % 4] for number, text in enumerate(TEXTS[:45])], True),
+        ([*TEXTS[:45], " ".join(f"word{number}" for number in range(10_000))], True),
     ],
+    ids=["one", "three", "repeated", "nine", "of one word", "with a long one"],
 )
-def test_few_texts_give_what_they_allow(work: Path, tmp_path: Path, texts: list[str], clusters: bool) -> None:
+def test_odd_texts_give_what_they_allow(work: Path, tmp_path: Path, texts: list[str], clusters: bool) -> None:
     (tmp_path / "few.txt").write_text("".join(f"{text}\n" for text in texts))
     run = textcl("explore", "few.txt", "--model", str(work / "model"), "--output", "out", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
@@ -127,6 +130,37 @@ def test_few_texts_give_what_they_allow(work: Path, tmp_path: Path, texts: list[
     assert (tmp_path / "out" / "map.html").exists()
     assert ("No clusters: The number of clusters cannot be estimated" in run.stdout) == (not clusters)
     assert (tmp_path / "out" / "clusters.csv").exists() == clusters
+
+
+def test_no_text_is_a_sentence_and_leaves_nothing(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "none.txt").write_text("\n \n")
+    assert main(["explore", str(tmp_path / "none.txt"), "--output", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == f"textcl: {tmp_path}/none.txt holds no text.\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_hostile_texts_are_inert_in_every_file_and_on_the_terminal(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("clusters.csv", "groups.csv"):
+        with (work / "out" / name).open(newline="") as handle:
+            cells = [cell for row in csv.reader(handle) for cell in row]
+        assert [cell for cell in cells if cell.startswith(("=", "+", "@"))] == []
+        assert cells.count("'=1+1") == 2
+    for name in ("index.html", "map.html", "explore.json"):
+        assert "\x1b" not in (work / "out" / name).read_text()
+    page = (work / "out" / "index.html").read_text()
+    assert "<script" not in page
+    assert "<img" not in page
+    # in the list of near-duplicates, as text
+    assert "&lt;script&gt;document.title" in page
+    vectors = str(work / "out" / "vectors")
+    assert main(["duplicates", vectors, "--model", str(work / "model"), "--largest", "9"]) == 0
+    said = capsys.readouterr().out
+    assert "red" in said
+    assert "\x1b" not in said
 
 
 def test_what_is_there_is_not_touched(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -271,6 +271,37 @@ def test_the_command_says_what_it_made_and_refuses_before_the_work(
     assert not (tmp_path / "n.html").exists()
 
 
+ODD = {
+    "three": ["one cat", "two dogs", "three birds"],
+    "one": ["one cat"],
+    "repeated": ["the same text"] * 60,
+    "of one word": [text.split()[number % 4] for number, text in enumerate(TEXTS[:90])],
+    "with a long one": [*TEXTS[:99], " ".join(f"word{number}" for number in range(10_000))],
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_odd_texts_have_a_map(case: str, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = ODD[case]
+    encode_corpus(
+        work / "model", write_rows(tmp_path / "rows.jsonl", [{"text": text} for text in texts]), tmp_path / "v"
+    )
+    assert main(["map", str(tmp_path / "v"), "--output", str(tmp_path / "m.html"), "--layout", "pca"]) == 0
+    said = capsys.readouterr().out
+    assert f"m.html: {len(texts)} text{'s' if len(texts) > 1 else ''}, " in said
+    assert ("1 text longer than 500 characters" in said) == (case == "with a long one")
+    made = read_map_file(tmp_path / "m.html")
+    places = positions(tmp_path / "m.html")
+    assert places.shape == (len(texts), 2)
+    assert np.isfinite(places).all()
+    assert [len(text) for text in made.values("texts")] == [min(len(text), 500) for text in texts]
+    if CHROMIUM and case == "one":
+        with opened(tmp_path / "m.html") as browser:
+            browser.click_at(*place_of(browser, 0))
+            assert text_of(browser, "#text") == "one cat"
+            assert (browser.complaints, browser.requests) == ([], [])
+
+
 if find_spec("umap"):  # an extra, which takes a minute to load
 
     @pytest.mark.slow
@@ -287,6 +318,8 @@ if find_spec("umap"):  # an extra, which takes a minute to load
             nearest = np.argsort(distances, axis=1)[:, 1:6]
             kept[kind] = np.mean(nearest % 12 == np.arange(240)[:, None] % 12)
         assert kept["umap"] > kept["pca"] + 0.2
+        equal = np.ones((60, 20))
+        assert np.isfinite(lay_out(equal, "umap", nearest_rows(equal, 14)).positions).all()
         assert torch.get_num_threads() == 1, "of the process, as tests/conftest.py sets it"
 
 

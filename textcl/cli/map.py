@@ -9,6 +9,7 @@ from textcl.cli.output import add_json_flag, check_json, show
 from textcl.errors import InputError
 from textcl.files import check_output
 from textcl.ranges import Seed
+from textcl.texts import counted
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str]) -> None:
         layout=given.layout,
         seed=given.seed,
     )
-    lines = [f"{given.output}: {made.texts:,} texts, {made.bytes / 1e6:.1f} MB; open it in a browser."]
+    lines = [f"{given.output}: {counted(made.texts, 'text')}, {made.bytes / 1e6:.1f} MB; open it in a browser."]
     kept = "" if made.kept is None else f" ({made.kept:.0%} of the variance)"
     lines.append(f"Placed by {made.layout.upper()}{kept}, {made.why}.")
     if given.update:
@@ -69,5 +70,7 @@ def main(arguments: Sequence[str]) -> None:
     if given.duplicates:
         lines.append(f"{made.duplicates:,} texts are marked, because they have near-duplicates.")
     if made.cut:
-        lines.append(f"{made.cut:,} texts are longer than {LENGTH} characters; the page holds their beginnings.")
+        lines.append(
+            f"{counted(made.cut, 'text')} longer than {LENGTH} characters: the page holds the beginning of each."
+        )
     show({**asdict(made), "path": str(made.path)}, "\n".join(lines), given.json)

@@ -82,6 +82,8 @@ def cluster_stability(
         >>> cluster_stability(rows).best
         3
     """
+    from threadpoolctl import threadpool_limits
+
     generator = np.random.default_rng(seed)
     points = np.unique(embeddings[generator.permutation(len(embeddings))[:sample]], axis=0)
     if len(points) < FEWEST:
@@ -97,9 +99,10 @@ def cluster_stability(
 
     def best_of(numbers: Sequence[int]) -> int:
         new = [number for number in numbers if number not in found]
-        for number in Progress("Estimating the number of clusters", len(new), "numbers").over(new):
-            agreements = [[_agreement(rows, half, number, seed) for half in halves] for rows in (points, permuted)]
-            found[number] = np.array(agreements[0]), np.array(agreements[1])
+        with threadpool_limits(1):  # thousands of small steps: on a busy machine threads would mostly wait
+            for number in Progress("Estimating the number of clusters", len(new), "numbers").over(new):
+                agreements = [[_agreement(rows, half, number, seed) for half in halves] for rows in (points, permuted)]
+                found[number] = np.array(agreements[0]), np.array(agreements[1])
         return max(found, key=lambda number: found[number][0].mean() - found[number][1].mean())
 
     steps = [2]

@@ -19,6 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from textcl.device import give_back_freed_memory
 from textcl.errors import InputError, disk_full
 from textcl.evaluation.clusters import cluster_vectors
 from textcl.files import file_hash
@@ -141,6 +142,7 @@ class _Steps:
             if not optional or disk_full(error):
                 raise
             found = {"failed": str(error)}
+        give_back_freed_memory()  # the next step needs pieces of other sizes
         self.record[name] = {**found, "made_from": self.made_from, "seconds": round(time.monotonic() - start, 1)}
         write_sealed(self.folder / RECORD, self.record)
 
@@ -175,6 +177,7 @@ def _encoded(vectors: Path, source: Any, model: Any, given: Record) -> Record:
         encode_corpus(model or "bundled", source, vectors, **{k: v for k, v in given.items() if v is not None})
     found = Vectors(vectors)
     found.check_whole("textcl explore")
+    give_back_freed_memory()
     return {
         "path": str(vectors),
         "texts": len(found),

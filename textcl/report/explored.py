@@ -53,7 +53,8 @@ def _said(record: Record) -> list[tuple[str | None, str]]:
         (
             "groups.csv",
             f"{_texts(groups + copies + near)} in {counted(groups, 'group')} of near-duplicates. Keep the first text "
-            f"of each group; {copies:,} differ from it only in case and spaces, {near:,} are near it.",
+            f"of each group; {copies:,} {'differs' if copies == 1 else 'differ'} from it only in case and spaces, "
+            f"{near:,} {'is' if near == 1 else 'are'} near it.",
         )
     ]
     if "failed" in clusters:

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from textcl.device import halves_float32, product_by_onednn
 from textcl.progress import Progress
 from textcl.vectors.vectors import unit
 
@@ -32,7 +33,8 @@ def nearest_rows(vectors: np.ndarray, count: int, queries: np.ndarray | None = N
     size = max(1, _CELLS // max(1, len(rows)))
     with Progress("Looking for nearest texts", len(asked)) as bar:
         for start in range(0, len(asked), size):
-            block = asked[start : start + size] @ rows.T
+            part = asked[start : start + size]
+            block = product_by_onednn(part, rows) if halves_float32() else part @ rows.T
             if queries is None:
                 own = torch.arange(len(block))
                 block[own, start + own] = -torch.inf
@@ -40,4 +42,5 @@ def nearest_rows(vectors: np.ndarray, count: int, queries: np.ndarray | None = N
             found[start : start + size] = best.indices.numpy()
             cosines[start : start + size] = best.values.numpy()
             bar.update(len(block))
+            del block, best  # else two blocks would be in memory at once
     return found, cosines
