@@ -99,6 +99,12 @@ def test_package_data_matches_what_is_there() -> None:
     assert {Path(p) for p in loose} <= packed
 
 
+def test_the_wheel_is_below_forty_megabytes() -> None:
+    """Its files before compression are."""
+    files = [path for path in (REPOSITORY / "textcl").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    assert sum(path.stat().st_size for path in files) < 40_000_000
+
+
 def test_the_package_under_test_is_that_of_this_folder() -> None:
     """Also in an unpacked source distribution, where another copy may be installed."""
     assert Path(textcl.__file__).parent == REPOSITORY / "textcl"
@@ -110,7 +116,7 @@ def test_the_distribution_has_its_own_name_its_licences_and_no_addresses() -> No
     assert "urls" not in project
     licences = {path for pattern in project["license-files"] for path in REPOSITORY.glob(pattern)}
     assert licences == {REPOSITORY / "LICENSE", *(REPOSITORY / "textcl").rglob("LICENSE")}
-    assert len(licences) == 3
+    assert len(licences) == 4
 
 
 def test_the_citation_is_of_this_version() -> None:

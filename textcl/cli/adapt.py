@@ -20,7 +20,7 @@ def main(arguments: Sequence[str]) -> None:
         description="Look for an encoder that is better for your own texts, and say honestly whether there is one. The "
         "last two lines are the verdict and what was exported: the untouched encoder unless the verdict is 'better'.",
     )
-    parser.add_argument("model", help="an exported or transformers directory, a hub name, or 'bundled'")
+    parser.add_argument("model", help="an exported or transformers directory, a hub name, 'small' or 'bundled'")
     parser.add_argument(
         "--data",
         required=True,

@@ -1,4 +1,4 @@
-"""`textcl encode MODEL FILE --output DIRECTORY|FILE.npy [--dtype ubinary] [--dimensions 64] [--append]`"""
+"""`textcl encode [MODEL] FILE --output DIRECTORY|FILE.npy [--dtype ubinary] [--dimensions 64] [--append]`"""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -23,8 +23,10 @@ def main(arguments: Sequence[str]) -> None:
     add_model_flags(parser)
     parser.add_argument(
         "texts",
+        nargs="?",
         help="txt, csv, tsv, jsonl or parquet, also gz, xz or zst; or a pattern in quotation marks, such as "
-        "'shards/*.jsonl.zst'; blank lines are skipped",
+        "'shards/*.jsonl.zst'; blank lines are skipped. With one argument alone, that is the texts, and the model is "
+        "'small'",
     )
     parser.add_argument("--output", required=True, metavar="DIRECTORY|FILE.npy", help="where vectors are written")
     parser.add_argument("--column", help="the column of a csv, tsv, jsonl or parquet file")
@@ -78,7 +80,9 @@ def main(arguments: Sequence[str]) -> None:
             help="encode long texts in overlapping parts with the same id, where they would be cut",
         ),
     ]
-    given = parser.parse_args(arguments)
+    given = parser.parse_with_optional("texts", arguments)
+    if given.texts is None:
+        given.model, given.texts = "small", given.model
     check_json(given)
     asked = {flag.dest: getattr(given, flag.dest) for flag in flags if getattr(given, flag.dest) is not None}
     output = Path(given.output)

@@ -20,7 +20,7 @@ _SIZE = Range(at_least=1, whole=True)
 
 def add_model_flags(parser: Parser) -> None:
     """The flags about the encoder that `eval`, `encode` and `cluster` share."""
-    parser.add_argument("model", help="an exported or transformers directory, a hub name, or 'bundled'")
+    parser.add_argument("model", help="an exported or transformers directory, a hub name, 'small' or 'bundled'")
     parser.add_argument("--pooling", help="default: as the model's directory says, or mean")
     parser.add_argument("--max-length", type=within(Count), metavar="TOKENS", help="cut texts after this many tokens")
     parser.add_argument(

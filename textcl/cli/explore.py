@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--columns", metavar="NAMES", help="further columns to keep, such as date,product, or all (default: none)"
     )
-    parser.add_argument("--model", help="the encoder (default: bundled; for VECTORS the one that wrote them)")
+    parser.add_argument("--model", help="the encoder (default: small; for VECTORS the one that wrote them)")
     parser.add_argument("--limit", type=within(Count), help="read the first LIMIT texts only")
     parser.add_argument(
         "--clusters", type=within(TwoOrMore), metavar="N", help="how many clusters (default: it is estimated)"

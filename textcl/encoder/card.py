@@ -13,6 +13,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
 from textcl.encoder.export import Settings, expressible
+from textcl.encoder.load import NAMED
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _STATED = re.compile(r"^(?:language|license|license_name|license_link):.*(?:\n[ -].*)*", re.MULTILINE)
@@ -151,7 +152,7 @@ def stated(folder: Path | None) -> dict[str, Any]:
 
 def is_hub_name(name: str) -> bool:
     """Whether a model's name could be a hub name and is not a directory of this machine."""
-    return name != "bundled" and bool(_HUB_NAME.fullmatch(name)) and not Path(name).exists()
+    return name not in NAMED and bool(_HUB_NAME.fullmatch(name)) and not Path(name).exists()
 
 
 def file_name(name: str) -> str:

@@ -133,7 +133,7 @@ class Encoder(nn.Module):
         """Loads an encoder from a hub name, a transformers directory or a sentence-transformers directory.
 
         Args:
-            name_or_path: A hub name or a directory; "bundled" for the small encoder that comes with textcl.
+            name_or_path: A hub name or a directory; "small" or "bundled" for the encoders that come with textcl.
             pooling: The pooling, see `Encoder`; default: that of the directory, else mean.
             max_length: Default: that of the directory, else the longest input of the backbone, at most 512.
             dropout: Sets every dropout rate of the backbone; default: the rates of its configuration.

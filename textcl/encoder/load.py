@@ -31,6 +31,9 @@ ModelPath = Annotated[str, ("path", "model")]
 """The type of an option that names a model: its weights are part of what identifies a run."""
 
 BUNDLED = Path(__file__).parents[1] / "assets" / "encoder"
+SMALL = BUNDLED.parent / "small"
+NAMED = {"bundled": BUNDLED, "small": SMALL}
+"""The encoders that come with textcl, by name."""
 
 
 @dataclass
@@ -54,7 +57,7 @@ def load(name: str, pooling: str | None, dropout: float | None, dtype: torch.dty
     """Loads a hub name, a transformers directory or a sentence-transformers directory.
 
     Args:
-        name: The name or directory; "bundled" for the small encoder that comes with textcl.
+        name: The name or directory; "small" or "bundled" for the encoders that come with textcl.
         pooling: The pooling; None: that of the directory, else mean. If it differs from the directory's pooling, the
             layers behind the pooling are dropped, because they were trained behind the directory's pooling.
         dropout: Sets every dropout rate of the backbone; None: the rates of its configuration.
@@ -117,7 +120,7 @@ def in_float32(layers: Iterable[nn.Module], dtype: torch.dtype) -> list[nn.Modul
 
 def directory_of(name: str) -> Path:
     """The local directory of a model, downloaded from the hub if it is not on disk."""
-    folder = BUNDLED if name == "bundled" else Path(name)
+    folder = NAMED.get(name) or Path(name)
     if folder.is_dir():
         if not any((folder / name).is_file() for name in ("config.json", "modules.json", adapter.CONFIG)):
             raise InputError(
@@ -139,12 +142,12 @@ def directory_of(name: str) -> Path:
     except LocalEntryNotFoundError as error:
         raise InputError(
             f"There is no model directory {name!r}, and the hub cannot be asked for a model of that name: there is no "
-            "network, or HF_HUB_OFFLINE is set. Check the path, or use 'bundled'."
+            "network, or HF_HUB_OFFLINE is set. Check the path, or use 'small' or 'bundled'."
         ) from error
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise InputError(
             f"There is no model directory {name!r}, and the hub gave no model of that name "
-            f"({type(error).__name__}). Check the path, or use 'bundled'."
+            f"({type(error).__name__}). Check the path, or use 'small' or 'bundled'."
         ) from error
 
 

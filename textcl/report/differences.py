@@ -11,7 +11,7 @@ import numpy as np
 
 from textcl.data.sts import STS_TASKS
 from textcl.encoder import Encoder
-from textcl.encoder.load import BUNDLED
+from textcl.encoder.load import NAMED
 from textcl.errors import InputError, nearest
 from textcl.evaluation.kinds import FINETUNE, KINDS, kind_of
 from textcl.evaluation.predictions import over_examples
@@ -50,7 +50,7 @@ def compare_results(
 
     Args:
         names: Two names; each is the name of a row, a JSON file that `textcl eval --json` wrote, an encoder's
-            directory, a run's directory, or "bundled".
+            directory, a run's directory, "small" or "bundled".
         results: Past results from `find_results`.
         tasks: The tasks to compare on; default: the tasks that both have or, over pairs, the seven STS tasks.
         data_dir: The data directory.
@@ -84,7 +84,7 @@ def pairs_csv(encoder: str | Path, tasks: Sequence[str] = (), data_dir: str | Pa
     """A csv with the gold score and the cosine of every pair: task, subset, pair (from 1), gold, cosine.
 
     Args:
-        encoder: An encoder's directory, a run's directory, or "bundled".
+        encoder: An encoder's directory, a run's directory, "small" or "bundled".
         tasks: STS tasks; default: the seven that papers report.
         data_dir: The data directory.
     """
@@ -279,8 +279,8 @@ def _encoder_of(name: str, rows: dict[str, dict[int | None, PastResult]]) -> str
             which = "has no encoder on disk" if not exports else "has several runs; name the export of one of them"
             raise InputError(f"The row {name} {which}.")
         return str(exports[0])
-    for folder in (BUNDLED if name == "bundled" else Path(name), Path(name) / "export"):
-        if (folder / "config.json").is_file():
+    for folder in (NAMED.get(name) or Path(name), Path(name) / "export"):
+        if any((folder / file).is_file() for file in ("config.json", "modules.json")):
             return str(folder)
     raise InputError(f"{name} is neither a row of the results nor the directory of an encoder.{nearest(name, rows)}")
 

@@ -65,7 +65,7 @@ def explore(
     Args:
         source: A corpus as a file, see `load_texts`; or a directory that `encode_corpus` wrote.
         output: The directory to write; `index.html` in it is the page.
-        model: A name or path that `Encoder.from_pretrained` takes; default: for a file "bundled", for a
+        model: A name or path that `Encoder.from_pretrained` takes; default: for a file "small", for a
             directory the model that made it.
         column: The column of the texts, as in `load_texts`.
         id_column: A column of ids of your own.
@@ -174,7 +174,7 @@ def _begun(folder: Path, settings: Record) -> Record:
 def _encoded(vectors: Path, source: Any, model: Any, given: Record) -> Record:
     start = time.monotonic()
     if source is not None:
-        encode_corpus(model or "bundled", source, vectors, **{k: v for k, v in given.items() if v is not None})
+        encode_corpus(model or "small", source, vectors, **{k: v for k, v in given.items() if v is not None})
     found = Vectors(vectors)
     found.check_whole("textcl explore")
     give_back_freed_memory()
