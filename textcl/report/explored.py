@@ -52,9 +52,9 @@ def _said(record: Record) -> list[tuple[str | None, str]]:
     said: list[tuple[str | None, str]] = [
         (
             "groups.csv",
-            f"{_texts(groups + copies + near)} in {counted(groups, 'group')} of near-duplicates. Keep the first text "
-            f"of each group; {copies:,} {'differs' if copies == 1 else 'differ'} from it only in case and spaces, "
-            f"{near:,} {'is' if near == 1 else 'are'} near it.",
+            f"{_texts(groups + copies + near)} in {counted(groups, 'group')} of near-duplicates. With one text of each "
+            f"group kept, {copies + near:,} could go: {copies:,} equal to it but for case and spaces, {near:,} near "
+            "it. Look at them first.",
         )
     ]
     if "failed" in clusters:
@@ -99,24 +99,35 @@ def _groups(duplicates: Record) -> Section:
     ways = [] if cosine is None else [f"the cosine of their vectors is at least {cosine:.3f}"]
     ways += [] if words is None else [f"they share at least {words:.2f} of their words"]
     paragraphs = [
-        f"Two texts are near-duplicates if {', or '.join(ways)}.",
+        f"Two texts are taken for near-duplicates if {', or '.join(ways)}.",
         *duplicates["notes"],
-        "The surest groups are first: those whose texts are nearest to the one to keep, the first in the file. "
-        "groups.csv has every text with the number of its group.",
+        "Of each group the first text in the file is kept. The groups whose texts are nearest to the kept one come "
+        "first; a least cosine below the threshold says that texts were found by their words. groups.csv has every "
+        "text with the number of its group.",
     ]
     cards = [
         Card(f"Group {each['group']}: {_texts(each['size'])}", [(_sureness(each), _marked(each))])
         for each in groups[:SHOWN]
     ]
-    rest = [[each["group"], each["size"], f"{each['cosine']:.2f}", _marked(each)] for each in groups[SHOWN:]]
+    rest = [
+        [each["group"], each["size"], f"{each['cosine']:.2f}", _marked(each) + _more(each)] for each in groups[SHOWN:]
+    ]
     caption = f"{'The next' if duplicates['groups'] > len(groups) else 'The other'} {len(rest):,} groups"
-    folded = [Table(["group", "texts", "least cosine", "texts of the group"], rest, caption)] if rest else []
+    folded = (
+        [Table(["group", "texts", "least cosine with the kept text", "texts of the group"], rest, caption)]
+        if rest
+        else []
+    )
     return Section("Near-duplicates", paragraphs, cards=cards, folded=folded)
 
 
 def _sureness(group: Record) -> str:
-    cut = f"; {len(group['texts'])} of {group['size']:,} are shown" if group["size"] > len(group["texts"]) else ""
-    return f"least cosine {group['cosine']:.2f}{cut}"
+    return "; ".join([f"least cosine with the kept text {group['cosine']:.2f}", *_more(group)])
+
+
+def _more(group: Record) -> list[str]:
+    hidden = group["size"] - len(group["texts"])
+    return [f"{hidden:,} more in groups.csv"] if hidden else []
 
 
 def _marked(group: Record) -> list[str]:

@@ -300,12 +300,13 @@ def _directory(source: str | Path, model: Encoder | str | Path | None, column: s
 
 def _said_of(calibration: Calibration, texts: int) -> list[str]:
     """What a user has to know about a calibration, as sentences."""
-    wrong = f"{100 * calibration.false:.1f} % of the {texts:,} different texts"
+    wrong = f"{round(calibration.false * texts):,} of the {texts:,} different texts"
     if calibration.separates:
         return [f"A threshold separates edited copies from other texts; about {wrong} may be in a wrong group."]
     said = (
-        f"No threshold separates edited copies from other texts: at this one about {wrong} are as near to a text that "
-        "is no copy. So many groups may only be about the same thing; look at them before you remove anything."
+        f"No threshold separates edited copies from other texts. At this one about {wrong} would be in a group "
+        "although they are no copies, so many groups may only be about the same thing; look at them before you "
+        "remove anything."
     )
     if calibration.cosine is None:
         said += " The cosine does not count, because too many other texts are as near as copies."
