@@ -73,10 +73,11 @@ class Duplicates:
     def members(self) -> list[np.ndarray]:
         """The rows of each group that has several, the largest group first; the first row of a group is kept."""
         order = np.argsort(self.groups, kind="stable")
-        ends = np.cumsum(self.sizes)
-        several = np.flatnonzero(self.sizes > 1)
-        several = several[np.argsort(-self.sizes[several], kind="stable")]
-        return [order[ends[group] - self.sizes[group] : ends[group]] for group in several]
+        sizes = self.sizes
+        ends = np.cumsum(sizes)
+        several = np.flatnonzero(sizes > 1)
+        several = several[np.argsort(-sizes[several], kind="stable")]
+        return [order[ends[group] - sizes[group] : ends[group]] for group in several]
 
     def record(self) -> dict[str, Any]:
         """The result as JSON holds it: counts, thresholds, errors and groups, but no texts."""
@@ -122,14 +123,14 @@ class Duplicates:
         def cell(value: Any) -> Any:
             return spreadsheet_safe(value) if isinstance(value, str) and not raw else value
 
-        keeper = np.flatnonzero(self.kept)  # in the order of the groups
+        keeper, sizes = np.flatnonzero(self.kept), self.sizes.tolist()  # in the order of the groups
         with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as handle:
             # quote every text, because csv would not quote a text with only a carriage return
             writer = csv.writer(handle, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
             writer.writerow([cell(name) for name in (*COLUMNS, *self.columns)])
             for row, group in enumerate(self.groups.tolist()):
                 kept = bool(self.kept[row])
-                line = [self.texts[row], group, int(self.sizes[group]), "yes" if kept else "no"]
+                line = [self.texts[row], group, sizes[group], "yes" if kept else "no"]
                 line += ["" if kept else self.ids[keeper[group]], self.why[row]]
                 line += [round(float(self.cosines[row]), 4), round(float(self.words[row]), 4), self.ids[row]]
                 line += [values[row] for values in self.columns.values()]
