@@ -4,11 +4,11 @@
         [--model DIRECTORY] [--seeds 3] [--only ROW ...] [--dev]
 
 The rows: the teacher (all-MiniLM-L6-v2 by default), the static student before and after the regression, the student
-with half the layers, Model2Vec's distillation of the same teacher, and TF-IDF. The columns: the average of the seven
-STS tasks (Spearman × 100, all), nDCG@10 of each collection in BEIR's layout, accuracy of k-means on labelled texts, and
-sentences a second. Nothing was trained on a text of an evaluation; the last column says what a row was trained on.
-`--dev` shows STS-B dev alone, by which settings are chosen. Each finished cell is a line of FOLDER/distill.jsonl; an
-interrupted run is continued.
+with half the layers, the encoder `small` of textcl, Model2Vec's distillation of the same teacher, and TF-IDF. The
+columns: the average of the seven STS tasks (Spearman × 100, all), nDCG@10 of each collection in BEIR's layout, accuracy
+of k-means on labelled texts, and sentences a second. Nothing was trained on a text of an evaluation; the last column
+says what a row was trained on. `--dev` shows STS-B dev alone, by which settings are chosen. Each finished cell is a
+line of FOLDER/distill.jsonl; an interrupted run is continued.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from textcl.vectors.static_student import start_of
 from textcl.vectors.vectors import Vectors
 
 SEEDED = ("static", "layers")
-ROWS = ("teacher", "start", *SEEDED, "model2vec", "tf-idf")
+ROWS = ("teacher", "start", *SEEDED, "small", "model2vec", "tf-idf")
 DIMENSIONS = 256
 TIMED = {"teacher": 1000, "layers": 1000}  # sentences; other rows take 20,000
 
@@ -79,6 +79,8 @@ class Work:
         """The encoder of a row."""
         if row == "teacher":
             return self.teacher
+        if row == "small":
+            return Encoder.from_pretrained("small")
         if row == "tf-idf":
             return TfidfEncoder(self.texts)
         if row == "model2vec":
@@ -96,6 +98,7 @@ class Work:
         """What the teacher's student has seen."""
         return {
             "teacher": "see its model card",
+            "small": "see its model card",
             "start": f"vocabulary, token counts of {len(self.texts):,} texts",
             "model2vec": "vocabulary",
             "tf-idf": f"word counts of {len(self.texts):,} texts",
