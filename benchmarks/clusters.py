@@ -77,7 +77,8 @@ def _measured(action: Any, labels: list[int], rounds: int) -> tuple[dict[str, li
         seconds = time.process_time() - started
         for metric, score in METRICS.items():
             scores[metric].append(100 * score(labels, found))
-        told.append(f"{found.max() + 1} clusters, {100 * np.mean(found < 0):.1f} % outliers, {seconds:.0f} s of the CPU")
+        outliers = 100 * np.mean(found < 0)
+        told.append(f"{found.max() + 1} clusters, {outliers:.1f} % outliers, {seconds:.0f} s of the CPU")
     return scores, "; ".join(told)
 
 
