@@ -12,6 +12,7 @@ from textcl.environment import launched
 from textcl.errors import InputError
 from textcl.files import check_output
 from textcl.ranges import Count
+from textcl.texts import counted
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -154,7 +155,7 @@ def _write_array(given: Namespace, output: Path, options: dict[str, Any]) -> Non
     cut = int(are_longer(encoder, texts, prompt).sum())
     result = {"output": given.output, "texts": len(texts), "dimension": vectors.shape[1], "cut": cut}
     size = result["bytes_per_vector"] = bytes_of(vectors.shape[1], "float32")
-    text = f"{given.output}: {len(texts):,} vectors of {vectors.shape[1]} numbers, {size:,} bytes each"
+    text = f"{given.output}: {counted(len(texts), 'vector')} of {vectors.shape[1]} numbers, {size:,} bytes each"
     show(result, text + _said_of_long(cut, len(texts), encoder.max_length, False), given.json)
 
 
@@ -182,7 +183,7 @@ def _write_shards(given: Namespace, output: Path, options: dict[str, Any]) -> No
     result |= {"shards": made.shards, "dimension": dimension, "cut": cut}
     rescoring = settings.get("rescoring", True)
     size = result["bytes_per_vector"] = bytes_of(dimension, settings["dtype"], rescoring=rescoring)
-    text = f"{given.output}: {made.texts:,} vectors of {dimension} numbers in {shards}, {size:,} bytes each"
+    text = f"{given.output}: {counted(made.texts, 'vector')} of {dimension} numbers in {shards}, {size:,} bytes each"
     if settings["dtype"] == "ubinary" and rescoring:
         text += f": {dimension // 8:,} of bits and {size - dimension // 8:,} of int8"
     split = settings.get("split", False)
