@@ -245,7 +245,9 @@ def too_low(start: float, task: str) -> str:
         return ""
     return (
         f"the untouched encoder has nDCG@10 {start:.1f} at {task}, and {LEAST_SCORE:g} are needed: "
-        "the parts of these texts do not belong together, or the model does not know their language"
+        "the parts of these texts do not belong together, as the halves of short texts, or the model does not know "
+        "their language. Give bodies too (--column title,body), pairs of your own (--dev pairs:FILE), or labels "
+        "(--for clusters --dev labels:FILE)"
     )
 
 
