@@ -414,6 +414,7 @@ if CHROMIUM:
         with opened(work / "map.html", width=390, height=800, dark=True, touch=True) as browser:
             assert browser.evaluate("document.documentElement.scrollWidth") == 390
             assert_inside(browser, 390, 800, "#query", "#tools", "#panel", "#stage")
+            browser.wait_for("context.getImageData(0, 0, 1, 1).data[3] > 0")  # drawn in the next frame
             paper = browser.evaluate("context.getImageData(0, 0, 1, 1).data.join()")
             assert paper == "20,24,28,255"
             row = browser.evaluate("at(size[0] / 2, size[1] / 2, Infinity)")
