@@ -1,5 +1,6 @@
 """The demo: trains on bundled texts, evaluates before and after, draws a picture; offline, in minutes."""
 
+import importlib.util
 import json
 import logging
 from collections.abc import Sequence
@@ -28,10 +29,8 @@ from textcl.version import __version__
 logger = logging.getLogger("textcl")
 
 PAIRS = BUNDLED_TEXTS.parent / "similarity.tsv"
-SAME_MEANING, SIMILAR = (
-    4,
-    3,
-)  # grades of a pair: two definitions of one meaning; at least: one meaning includes the other
+SAME_MEANING = 4  # the grade of two definitions of one meaning
+SIMILAR = 3  # the least grade of similar ones: one meaning includes the other
 SEARCHED = 4000  # glosses among which the other definition has to be found
 SHOWN = 3  # queries that gained most, and as many that lost most
 SANITY = "WordNet"
@@ -50,8 +49,8 @@ class Demo:
         table: The scores before and after training, as a Markdown table with notes.
         search: What a search finds before and after training, as lines of text.
         export: The directory of the trained encoder.
-        page: The path of the page with all of it; None if altair, vl-convert-python or jinja2 is not installed.
-        picture: The path of the picture; None if the page is.
+        page: The path of the page with all of it; None if altair or vl-convert-python is not installed.
+        picture: The path of the picture; None in the same case.
         record: The record of the run.
     """
 
@@ -87,9 +86,9 @@ class Found:
         medians = [f"{np.median(ranks):,.0f} {name}" for name, ranks in self.ranks.items()]
         return (
             f"{len(self.queries)} definitions search for the other definition of the same meaning among "
-            f"{self.documents:,} texts. Its median rank is {', '.join(medians)}: better for {(after < before).sum()} "
-            f"definitions, worse for {(after > before).sum()}. It is among the first ten for {(before <= 10).sum()} "
-            f"and {(after <= 10).sum()}."
+            f"{self.documents:,} texts. The median rank of what is sought is {', '.join(medians)}; the rank became "
+            f"better for {(after < before).sum()} definitions and worse for {(after > before).sum()}. Before training "
+            f"{(before <= 10).sum()} are found among the first ten, afterwards {(after <= 10).sum()}."
         )
 
     @property
@@ -127,18 +126,21 @@ def demo(output: str | Path, *, overwrite: bool = False, flags: Sequence[str] = 
     overlap = run.record.data.overlap
     if scored:
         scored["SimCSE"] = mark_transductive(scored["SimCSE"], overlap)
-    text = _table(checked, scored)
+    scores, notes = _scores(checked, scored)
+    text = "\n".join([table(scores.header, scores.rows), "", *notes])
     (pairs,) = sanity.tasks["pairs"]
     encoders = dict(list(rows.items())[:2])
     found = _search(pairs, glosses[:SEARCHED], encoders)
     lines = _lines(found)
     page = picture = None
-    try:
-        plot = _precision(pairs, checked, encoders)
+    if all(map(importlib.util.find_spec, ("altair", "vl_convert"))):
+        plot = _precision(sanity, checked, encoders)
         picture = plot.save(Path(output) / "before-after.png")
-        page = _page(text, found, plot, run.record).save(Path(output) / "index.html")
-    except InputError as error:
-        logger.warning("No page and no picture are made. %s", error)
+        page = _page(scores, notes, found, plot, run.record).save(Path(output) / "index.html")
+    else:
+        logger.warning(
+            "No picture and no page are made; they need altair and vl-convert: pip install altair vl-convert-python"
+        )
     with atomic_write(Path(output) / "table.md") as temporary:
         temporary.write_text(f"{text}\n\n{lines}\n", encoding="utf-8")
     figures = {
@@ -156,7 +158,8 @@ def _installed_suite() -> STSSuite | None:
         return None
 
 
-def _table(checked: dict[str, Result], scored: dict[str, Result]) -> str:
+def _scores(checked: dict[str, Result], scored: dict[str, Result]) -> tuple[Table, list[str]]:
+    """The scores before and after training, and notes on them."""
     tasks = list(next(iter(scored.values())).results) if scored else []
     header = ["", SANITY, *map(short_name, tasks), *(["Avg."] if scored else [])]
     rows = []
@@ -177,14 +180,16 @@ def _table(checked: dict[str, Result], scored: dict[str, Result]) -> str:
         notes.append(
             "* transductive: sentences of this set are WordNet glosses that were trained on, without their scores."
         )
-    return "\n".join([table(header, rows), "", *notes])
+    return Table(header, rows), notes
 
 
-def _precision(pairs: Subset, checked: dict[str, Result], encoders: dict[str, Encoder]) -> Plot:
+def _precision(sanity: LabelledPairs, checked: dict[str, Result], encoders: dict[str, Encoder]) -> Plot:
+    (pairs,) = sanity.tasks["pairs"]
     similar = [grade >= SIMILAR for grade in pairs.scores]
-    panels = {
-        name: (similar, pair_cosines(encoder, {"": [pairs]})[0][""][0].tolist()) for name, encoder in encoders.items()
-    }
+    panels = {}
+    for name, encoder in encoders.items():
+        (cosines,) = pair_cosines(encoder, sanity.tasks)[0]["pairs"]
+        panels[name] = similar, cosines.tolist()
     scores = ", ".join(f"{checked[name].primary:.1f} {name}" for name in encoders)
     return precision_by_share(panels, f"Similar definitions of WordNet (Spearman × 100: {scores})", "pairs")
 
@@ -213,10 +218,8 @@ def _lines(found: Found) -> str:
     return "\n".join(lines)
 
 
-def _page(text: str, found: Found, plot: Plot, record: RunRecord) -> Page:
+def _page(scores: Table, notes: list[str], found: Found, plot: Plot, record: RunRecord) -> Page:
     """The page of the demo: scores, the curve, and queries where something changed."""
-    header, *rows = (line.strip("|").split("|") for line in text.splitlines() if line.startswith("|"))
-    scores = Table([cell.strip() for cell in header], [[cell.strip() for cell in row] for row in rows[1:]])
     names = list(found.ranks)
     changed = [
         [[found.queries[query], f"other definition: {found.sought[query]}"]]
@@ -228,7 +231,6 @@ def _page(text: str, found: Found, plot: Plot, record: RunRecord) -> Page:
         "fell most. Each cell has the rank of the other definition and the text that is nearest to the query."
     )
     table_of_changes = Table(["query", *names], changed, leading=True)
-    notes = [line for line in text.splitlines() if line and not line.startswith("|")]
     return Page(
         "SimCSE on WordNet's definitions",
         f"{record.data.rows:,} glosses, {record.seconds:.0f} s of training, textcl {__version__}",

@@ -193,7 +193,7 @@ def make_folder(folder: Path) -> None:
     Raises:
         OSError: There is a file at one of these paths, or the file system does not allow it.
     """
-    for last in (False,) * 99 + (True,):
+    for tries_left in reversed(range(100)):
         try:
             return folder.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, FileNotFoundError):
@@ -201,7 +201,7 @@ def make_folder(folder: Path) -> None:
             with suppress(FileNotFoundError):
                 if not stat.S_ISDIR(nearest.stat().st_mode):  # one call, so that the answer is of one moment
                     raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
-            if last:  # no other process is that busy; /proc refuses in this way
+            if not tries_left:  # no other process is that busy; /proc refuses in this way
                 raise
 
 

@@ -245,8 +245,8 @@ def too_low(start: float, task: str) -> str:
         return ""
     return (
         f"the untouched encoder has nDCG@10 {start:.1f} at {task}, and {LEAST_SCORE:g} are needed: "
-        "the parts of these texts do not belong together, as the halves of short texts, or the model does not know "
-        "their language. Give bodies too (--column title,body), pairs of your own (--dev pairs:FILE), or labels "
+        "the parts of these texts do not belong together (halves of short texts often do not), or the model does not "
+        "know their language. Give bodies too (--column title,body), pairs of your own (--dev pairs:FILE), or labels "
         "(--for clusters --dev labels:FILE)"
     )
 

@@ -78,7 +78,7 @@ def attention(
 
 
 class _Dropped(torch.autograd.Function):
-    """(weights · kept) @ value, without keeping the product in brackets until backward: it is the largest tensor."""
+    """(weights · kept) @ value. Backward computes weights · kept again, because it is the largest tensor to keep."""
 
     @staticmethod
     def forward(ctx: Any, weights: Tensor, kept: Tensor, value: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ class _Dropped(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         weights, kept, value = ctx.saved_tensors
-        dtype = gradient.dtype  # with autocast it is half of that of the weights
+        dtype = gradient.dtype  # with autocast a half type, while the weights are float32
         dropped = (weights * kept).to(dtype)
         of_weights = gradient @ value.to(dtype).transpose(-1, -2) * kept
         return of_weights.to(weights.dtype), None, (dropped.transpose(-1, -2) @ gradient).to(value.dtype)

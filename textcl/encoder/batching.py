@@ -59,8 +59,8 @@ class Slicing:
 def few_lengths(lengths: Tensor) -> Tensor:
     """Rounds lengths up, so that training has tensors of few shapes: four lengths from one power of two to the next.
 
-    A tensor of a shape that earlier steps had fits into the memory that they freed. With all shapes that occur, a
-    process that trains grows for hundreds of steps.
+    A tensor whose shape occurred before fits into the memory that earlier steps freed. Without rounding, new shapes
+    occur for hundreds of steps, and the process grows.
 
     Args:
         lengths: Tokens of each row, (rows,).

@@ -81,11 +81,12 @@ def embed_rows(
     if perturbation is not None:
         inputs["perturbation"] = perturbation
     lengths = row_lengths(tokens)
-    padded = few_lengths(lengths).clamp(max=inputs["input_ids"].shape[1]) if torch.is_grad_enabled() else lengths
+    trains = torch.is_grad_enabled()
+    padded = few_lengths(lengths).clamp(max=inputs["input_ids"].shape[1]) if trains else lengths
     view = on_host(tokens["view"]) if views else None
     prompts = on_host(tokens["prompt_lengths"]) if "prompt_lengths" in tokens else None
     embeddings, asked = [], []
-    cached = encoder.slicing.gradient_cache and torch.is_grad_enabled()
+    cached = encoder.slicing.gradient_cache and trains
 
     def embed(rows: Tensor) -> None:
         longest = max(1, int(padded[rows].max()))
@@ -106,7 +107,7 @@ def embed_rows(
             asked.append(words_asked_for(output.last_hidden_state, labels[rows, :longest]))
 
     # smaller slices save no memory if the graphs of all slices are kept
-    halving = cached or not torch.is_grad_enabled()
+    halving = cached or not trains
     slices = in_slices(padded, encoder.tokens_at_a_time, embed, encoder.slicing if halving else None)
     restored = to_device(torch.argsort(torch.cat(slices)), encoder.device)
     return torch.cat(embeddings)[restored] if pooled else embeddings[0], asked

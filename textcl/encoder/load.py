@@ -31,8 +31,7 @@ ModelPath = Annotated[str, ("path", "model")]
 """The type of an option that names a model: its weights are part of what identifies a run."""
 
 BUNDLED = Path(__file__).parents[1] / "assets" / "encoder"
-SMALL = BUNDLED.parent / "small"
-NAMED = {"bundled": BUNDLED, "small": SMALL}
+NAMED = {"bundled": BUNDLED, "small": BUNDLED.parent / "small"}
 """The encoders that come with textcl, by name."""
 
 
@@ -118,9 +117,14 @@ def in_float32(layers: Iterable[nn.Module], dtype: torch.dtype) -> list[nn.Modul
     return [layer.to(torch.promote_types(dtype, torch.float32)) for layer in layers]
 
 
+def path_of(name: str) -> Path:
+    """The directory of an encoder that comes with textcl, else the name as a path, which may not exist."""
+    return NAMED.get(name) or Path(name)
+
+
 def directory_of(name: str) -> Path:
     """The local directory of a model, downloaded from the hub if it is not on disk."""
-    folder = NAMED.get(name) or Path(name)
+    folder = path_of(name)
     if folder.is_dir():
         if not any((folder / name).is_file() for name in ("config.json", "modules.json", adapter.CONFIG)):
             raise InputError(

@@ -11,7 +11,7 @@ import numpy as np
 
 from textcl.data.sts import STS_TASKS
 from textcl.encoder import Encoder
-from textcl.encoder.load import NAMED
+from textcl.encoder.load import path_of
 from textcl.errors import InputError, nearest
 from textcl.evaluation.kinds import FINETUNE, KINDS, kind_of
 from textcl.evaluation.predictions import over_examples
@@ -279,7 +279,7 @@ def _encoder_of(name: str, rows: dict[str, dict[int | None, PastResult]]) -> str
             which = "has no encoder on disk" if not exports else "has several runs; name the export of one of them"
             raise InputError(f"The row {name} {which}.")
         return str(exports[0])
-    for folder in (NAMED.get(name) or Path(name), Path(name) / "export"):
+    for folder in (path_of(name), Path(name) / "export"):
         if any((folder / file).is_file() for file in ("config.json", "modules.json")):
             return str(folder)
     raise InputError(f"{name} is neither a row of the results nor the directory of an encoder.{nearest(name, rows)}")

@@ -9,6 +9,7 @@ from textcl.texts import counted
 from textcl.version import __version__
 
 SHOWN = 20  # groups of near-duplicates on the page; further ones are in a table that can be opened
+LEAST = "least cosine with the kept text"
 STEPS = ("vectors", "duplicates", "clusters", "map")
 
 Record = dict[str, Any]
@@ -52,9 +53,9 @@ def _said(record: Record) -> list[tuple[str | None, str]]:
     said: list[tuple[str | None, str]] = [
         (
             "groups.csv",
-            f"{_texts(groups + copies + near)} in {counted(groups, 'group')} of near-duplicates. With one text of each "
-            f"group kept, {copies + near:,} could go: {copies:,} equal to it but for case and spaces, {near:,} near "
-            "it. Look at them first.",
+            f"{_texts(groups + copies + near)} in {counted(groups, 'group')} of near-duplicates. If you keep one text "
+            f"of each group, {copies + near:,} can be removed: {copies:,} equal to the kept text but for case and "
+            f"spaces, {near:,} near it. Look at them first.",
         )
     ]
     if "failed" in clusters:
@@ -102,27 +103,24 @@ def _groups(duplicates: Record) -> Section:
         f"Two texts are taken for near-duplicates if {', or '.join(ways)}.",
         *duplicates["notes"],
         "Of each group the first text in the file is kept. The groups whose texts are nearest to the kept one come "
-        "first; a least cosine below the threshold says that texts were found by their words. groups.csv has every "
+        "first; a least cosine below the threshold means that texts were found by their words. groups.csv has every "
         "text with the number of its group.",
     ]
     cards = [
         Card(f"Group {each['group']}: {_texts(each['size'])}", [(_sureness(each), _marked(each))])
         for each in groups[:SHOWN]
     ]
+    header = ["group", "texts", LEAST, "texts of the group"]
     rest = [
         [each["group"], each["size"], f"{each['cosine']:.2f}", _marked(each) + _more(each)] for each in groups[SHOWN:]
     ]
     caption = f"{'The next' if duplicates['groups'] > len(groups) else 'The other'} {len(rest):,} groups"
-    folded = (
-        [Table(["group", "texts", "least cosine with the kept text", "texts of the group"], rest, caption)]
-        if rest
-        else []
-    )
+    folded = [Table(header, rest, caption)] if rest else []
     return Section("Near-duplicates", paragraphs, cards=cards, folded=folded)
 
 
 def _sureness(group: Record) -> str:
-    return "; ".join([f"least cosine with the kept text {group['cosine']:.2f}", *_more(group)])
+    return "; ".join([f"{LEAST} {group['cosine']:.2f}", *_more(group)])
 
 
 def _more(group: Record) -> list[str]:

@@ -87,7 +87,7 @@ def lay_out(vectors: np.ndarray, kind: Kind, near: tuple[np.ndarray, np.ndarray]
     rows = np.hstack([own, near[0][:, : NEIGHBOURS - 1]])
     distances = np.hstack([np.zeros_like(own, np.float32), (1 - near[1][:, : NEIGHBOURS - 1]).clip(0)])
     start = 10 * positions / np.abs(positions).max().clip(1e-12)  # the size of UMAP's own first positions
-    # and its noise, without which equal vectors stay at one place or, if all are equal, have no place
+    # the noise of UMAP's own first positions: without it equal vectors get one place, and if all are equal, NaN
     start += np.random.default_rng(seed).normal(scale=1e-4, size=start.shape).astype(np.float32)
     threads = torch.get_num_threads()
     with warnings.catch_warnings(), Progress("Placing the texts by UMAP", at_once=True):

@@ -14,7 +14,7 @@ from textcl.data.corpus_files import CorpusFiles
 from textcl.data.retrieval import beir_dev_split, beir_files
 from textcl.data.training import find_corpus
 from textcl.encoder import Encoder
-from textcl.encoder.load import NAMED
+from textcl.encoder.load import path_of
 from textcl.evaluation.label_free import CRITERIA
 from textcl.files import file_hash
 from textcl.runs.flags import BEIR, beir_folder, path_flags
@@ -109,7 +109,7 @@ def _of_collection(folder: Path) -> str:
 
 def _of_files(name: str) -> str:
     """A hash of all files of a model that is not an encoder; its name if it is a hub name."""
-    path = NAMED.get(name) or Path(name)
+    path = path_of(name)
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix != ".md")
         return _hash([[str(file.relative_to(path)), file_hash(file)] for file in files])
