@@ -396,9 +396,10 @@ def test_an_error_that_is_no_full_disk_passes(tmp_path: Path) -> None:
 
 
 REMOVES = """
-import os, sys
+import os, sys, time
 print("ready", flush=True)
 while True:
+    time.sleep(0.0005)  # without a pause no folder lives long enough on a machine with slow system calls
     for folder in (sys.argv[1] + "/b", sys.argv[1]):
         try:
             os.rmdir(folder)

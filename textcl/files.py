@@ -16,6 +16,7 @@ import platform
 import re
 import shutil
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -193,7 +194,8 @@ def make_folder(folder: Path) -> None:
     Raises:
         OSError: There is a file at one of these paths, or the file system does not allow it.
     """
-    for tries_left in reversed(range(100)):
+    until = time.monotonic() + 2  # /proc refuses in the same way, and for ever
+    while True:
         try:
             return folder.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, FileNotFoundError):
@@ -201,7 +203,7 @@ def make_folder(folder: Path) -> None:
             with suppress(FileNotFoundError):
                 if not stat.S_ISDIR(nearest.stat().st_mode):  # one call, so that the answer is of one moment
                     raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
-            if not tries_left:  # no other process is that busy; /proc refuses in this way
+            if time.monotonic() > until:
                 raise
 
 
