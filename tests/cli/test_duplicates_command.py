@@ -49,6 +49,22 @@ def test_a_folder_of_vectors_becomes_groups(work: Path) -> None:
     assert f"{result['kept']} kept" in run.stdout
 
 
+def test_a_file_of_the_kept_rows_alone(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    every, unique = tmp_path / "groups.csv", tmp_path / "unique.csv"
+    flags = ["--threshold", "1", "--output", str(every), "--unique", str(unique)]
+    assert main(["duplicates", "v", *flags]) == 0
+    lines = every.read_text().splitlines()
+    with every.open(newline="") as handle:
+        kept = [number for number, row in enumerate(csv.DictReader(handle), 1) if row["kept"] == "yes"]
+    assert unique.read_text().splitlines() == [lines[0], *(lines[number] for number in kept)]
+    assert len(kept) == 132
+    assert f"{unique}: the 132 kept rows" in capsys.readouterr().out
+    assert main(["duplicates", "v", *flags]) == 2
+    both = ["--output", str(tmp_path / "x.csv"), "--unique", str(tmp_path / "x.csv")]
+    assert main(["duplicates", "v", *both]) == 2
+    assert "names too; name another file" in capsys.readouterr().err
+
+
 def test_json_alone_and_the_same_groups_by_a_given_threshold(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["duplicates", "mine.txt", "--model", "model", "--threshold", "1", "--json", "-"]) == 0
     result = json.loads(capsys.readouterr().out)
@@ -62,7 +78,7 @@ def test_json_alone_and_the_same_groups_by_a_given_threshold(here: Path, capsys:
     ("lines", "said"),
     [
         (["one text"], "1 text. 0 copies"),
-        (["a cat", "a dog", "A  CAT"], "1 copy (equal but for case and spaces) and "),
+        (["a cat", "a dog", "A  CAT"], "1 copy (equal to an earlier text but for case and spaces) and "),
         (["again"] * 300, "299 copies"),
         ([f"word{n}" for n in range(120)], "120 texts"),
         ([*TEXTS[:198], "long " * 10_000, "long " * 9_999], "2 texts are longer than the model reads"),
@@ -85,7 +101,7 @@ def test_odd_corpora_have_a_result(
         (["empty.txt"], "empty.txt holds no text."),
         (["none.txt"], "none.txt"),
         (["v", "--output", "mine.txt"], "mine.txt exists already; remove it or name another file."),
-        (["v", "--raw-csv"], "--raw-csv is about the file of --output; add --output, or leave --raw-csv out."),
+        (["v", "--raw-csv"], "--raw-csv is about the files of --output and --unique; add one, or leave --raw-csv out."),
         (["v", "--threshold", "2"], "--threshold must be auto or a finite number above 0 and at most 1, not 2"),
         (["v", "--words", "x"], "--words must be a finite number above 0 and at most 1, not x"),
         (["v", "--column", "text"], "column was settled when v was encoded; leave it out."),

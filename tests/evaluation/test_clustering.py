@@ -25,7 +25,6 @@ from textcl.metrics.clustering import (
     adjusted_rand_index,
     cluster,
     clustering_accuracy,
-    estimate_clusters,
     normalized_mutual_information,
 )
 
@@ -155,26 +154,6 @@ def test_rounding_is_no_cluster_and_a_small_spread_is() -> None:
     far = 1e6 + np.repeat([[0.0], [0.25], [0.5]], 10, axis=0)  # in float64, whose steps are 1e-10 here
     assert np.bincount(cluster(far, 3).assignments).tolist() == [10, 10, 10]
     assert np.bincount(cluster(np.repeat([[0], [1]], 5, axis=0), 2).assignments).tolist() == [5, 5]
-
-
-@pytest.mark.parametrize("count", [2, 3, 7, 19])
-def test_the_number_of_blobs_is_found(count: int, caplog: pytest.LogCaptureFixture) -> None:
-    rows, _ = blobs(count, size=400 // count)
-    with caplog.at_level(logging.INFO, logger="textcl"):
-        assert estimate_clusters(rows, largest=40) == count
-    assert f"{count} clusters have the highest mean silhouette" in caplog.text
-
-
-def test_the_number_is_not_fooled_by_gaps_that_chance_left() -> None:
-    """Two topics that touch: by the silhouette of the texts that k-means was fitted to there would be many."""
-    topics = np.repeat([[0.0, 0, 0, 0], [1.5, 0, 0, 0]], 100, axis=0)
-    rows = topics + np.random.default_rng(0).normal(size=topics.shape)
-    assert estimate_clusters(rows) == 2
-
-
-def test_the_number_is_not_estimated_from_nothing() -> None:
-    with pytest.raises(InputError, match="from 1 distinct embedding; give the number"):
-        estimate_clusters(np.ones((50, 4)))
 
 
 # the evaluator
@@ -371,6 +350,26 @@ def test_the_command(model: Path, tmp_path: Path) -> None:
     again = textcl("cluster", model, "texts.csv", *flags, cwd=tmp_path)
     assert again.returncode == 2
     assert again.stderr == "textcl: c.csv exists already; remove it or name another file.\n"
+
+
+def test_the_command_repeats_ids_of_ones_own(model: Path, tmp_path: Path) -> None:
+    rows = [("id", "text"), *((f"k{n}", text) for n, text in enumerate(TEXTS[:30])), ("k30", "  ")]
+    rows.insert(5, ("", ""))
+    with (tmp_path / "mine.csv").open("w", newline="", encoding="utf-8") as handle:
+        csv.writer(handle).writerows(rows)
+    flags = ["--id-column", "id", "--column", "text"]
+    for more, name in ((["--clusters", "3", "--limit", "20"], "a.csv"), (["--assign", "a.csv"], "b.csv")):
+        run = textcl("cluster", model, "mine.csv", *flags, *more, "--output", name, cwd=tmp_path)
+        assert run.returncode == 0, run.stderr
+        with (tmp_path / name).open(newline="", encoding="utf-8") as handle:
+            found = list(csv.DictReader(handle))
+        assert [(row["id"], row["text"]) for row in found] == [
+            (f"k{n}", text) for n, text in enumerate(TEXTS[: len(found)])
+        ]
+    assert len(found) == 30
+    run = textcl("cluster", model, "mine.csv", "--id-column", "key", "--output", "c.csv", cwd=tmp_path)
+    assert run.returncode == 2
+    assert "key" in run.stderr
 
 
 @pytest.mark.slow

@@ -28,7 +28,8 @@ from textcl.errors import InputError
 from textcl.files import file_hash
 from textcl.losses.clustering import clustering_divergence, log_assignments, soft_assignments, target_distribution
 from textcl.methods import SCCL
-from textcl.metrics.clustering import adjusted_rand_index, clustering_accuracy, estimate_clusters
+from textcl.metrics.clustering import adjusted_rand_index, clustering_accuracy
+from textcl.metrics.stability import cluster_stability
 from textcl.runs.clusters import train_for_clusters
 from textcl.runs.recipe import resolve
 from textcl.runs.run import run_recipe
@@ -346,8 +347,8 @@ def test_an_emptied_cluster_is_said(directory, caplog):
 def test_the_number_of_clusters_is_estimated_and_said(directory, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         trainer = trainer_of(directory, tmp_path, method=method_of(directory, clusters=None), max_steps=2)
-    assert "the highest mean silhouette" in caplog.text
-    expected = estimate_clusters(Encoder.from_pretrained(directory, device="cpu").encode(TEXTS))
+    assert "clusters are the most stable; this number is estimated" in caplog.text
+    expected = cluster_stability(Encoder.from_pretrained(directory, device="cpu").encode(TEXTS)).best
     assert len(trainer.method.centres) == expected
     trainer.train()
     assert trainer.state.global_step == 2

@@ -16,6 +16,7 @@ from support.tiny import TEXTS, tiny_encoder_directory
 
 from textcl.cli.main import main
 from textcl.errors import InputError
+from textcl.evaluation.clusters import cluster_vectors
 from textcl.report.explore import explore
 from textcl.report.map_file import read_map_file
 from textcl.seals import read_sealed
@@ -61,6 +62,31 @@ def test_the_files_agree_with_each_other_and_with_the_page(work: Path) -> None:
         assert f"{each['name']}: {each['size']} text" in page
     assert record["duplicates"]["copies"] == sum(row["why"] == "copy" for row in groups) > 0
     assert "mine.csv: a first look" in page
+    agreement = cluster_vectors(work / "out" / "vectors").stability
+    assert agreement is not None
+    assert record["clusters"]["agreement"] == agreement.of_best
+    assert f"agree to {agreement.of_best:.2f} on which texts" in page
+
+
+def test_its_directory_stands_for_its_vectors(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, again = str(work / "out"), str(tmp_path / "again")
+    said = []
+    for folder in (out, f"{out}/vectors"):
+        assert main(["search", folder, "a query", "--retrieval", "bm25"]) == 0
+        assert main(["duplicates", folder, "--threshold", "0.9", "--json", "-"]) == 0
+        said.append(capsys.readouterr().out)
+        assert main(["map", folder, "--output", f"{tmp_path}/{len(said)}.html"]) == 0
+        capsys.readouterr()
+    assert said[0] == said[1]
+    assert main(["cluster", out, "--clusters", "3", "--output", f"{tmp_path}/c.csv"]) == 0
+    assert main(["explore", out, "--output", again]) == 0
+    assert (tmp_path / "again" / "groups.csv").read_bytes() == (work / "out" / "groups.csv").read_bytes()
+    (tmp_path / "other" / "vectors").mkdir(parents=True)
+    capsys.readouterr()
+    assert main(["search", str(tmp_path / "other"), "a query"]) == 2
+    assert "other holds no vectors" in capsys.readouterr().err
 
 
 def test_the_same_call_does_no_step_again_and_mends_what_is_lost(

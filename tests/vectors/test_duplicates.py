@@ -35,6 +35,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 def test_every_row_is_there_and_near_its_kept_row(model: Path, tmp_path: Path) -> None:
     texts = [*TEXTS[:60], *(text.upper() for text in TEXTS[20:40]), *HOSTILE, f"  {TEXTS[0]}  "]
+    texts += [f"{TEXTS[1]} indeed", f"{TEXTS[1]} indeed"]
     encoder = Encoder.from_pretrained(model)
     found = near_duplicates(texts, encoder, threshold=0.97, words=0.7)
     assert found.texts == [text.strip() for text in texts]
@@ -47,10 +48,13 @@ def test_every_row_is_there_and_near_its_kept_row(model: Path, tmp_path: Path) -
         assert cosine >= 0.97 - 1e-5 or share >= 0.7 - 1e-9
         assert found.cosines[row] == pytest.approx(cosine, abs=1e-5)
         assert found.words[row] == pytest.approx(share if plain[row] != plain[kept[group]] else 1)
-        assert (found.why[row] == "copy") == (row != kept[group] and plain[row] == plain[kept[group]])
-    assert found.groups[-1] == found.groups[0]
+        assert (found.why[row] == "copy") == (plain[row] in plain[:row])
+    assert found.groups[-3] == found.groups[0]
     assert 0 < found.why.count("near") < len(texts)
-    assert found.why.count("copy") >= 1
+    assert found.why.count("copy") == len(plain) - len(set(plain)) >= 1
+    assert any(  # equal to each other, and only near the kept row
+        why == "copy" and plain[row] != plain[kept[int(found.groups[row])]] for row, why in enumerate(found.why)
+    )
 
     found.save(tmp_path / "groups.csv")
     rows = read(tmp_path / "groups.csv")

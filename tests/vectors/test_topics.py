@@ -63,6 +63,18 @@ def test_a_name_has_words_that_few_other_clusters_have() -> None:
     assert names[3:] == ["cluster 3", "cluster 4"]
 
 
+def test_a_word_names_the_cluster_in_which_it_is_twice_as_frequent_as_in_another() -> None:
+    texts = [*["wordpress page"] * 9, "page", *["wordpress menu"] * 4, *["menu"] * 6, *["a dog runs"] * 80]
+    clusters = [0] * 10 + [1] * 10 + [2] * 80
+    keywords = cluster_keywords(texts, clusters)
+    assert "wordpress" in keywords[0]
+    assert "wordpress" in keywords[1]
+    assert cluster_names(keywords, texts, clusters)[:2] == ["page, wordpress", "menu, wordpress"]
+    ahead = [["wordpress", "page", "x"], ["wordpress", "menu", "x"], keywords[2]]
+    assert cluster_names(ahead, texts, clusters)[:2] == ["wordpress, page", "menu, x"]
+    assert cluster_names(ahead)[0] == "page, wordpress"  # the negative control: the texts are not known
+
+
 def test_a_name_has_no_word_that_is_frequent_elsewhere_too() -> None:
     others = [f"word{number} and thing{number}" for number in range(40)]
     texts = [*["he played chess openings"] * 20, *others, *["he said"] * 10, *others]

@@ -5,7 +5,9 @@ import tempfile
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +102,7 @@ def _parse(arguments: Sequence[str]) -> tuple[Namespace, dict[str, Any]]:
     )
     parser.add_argument("--hierarchy", metavar="FILE.csv", help="write here which clusters merge first")
     parser.add_argument("--column", help="the column of a csv, tsv, jsonl or parquet file")
+    parser.add_argument("--id-column", metavar="NAME", help="a column of ids of your own, which the output repeats")
     parser.add_argument("--limit", type=within(Count), help="read the first LIMIT texts only")
     parser.add_argument("--seed", type=within(Seed), default=0, help="random seed (default: 0)")
     parser.add_argument(
@@ -243,7 +246,7 @@ def _lines(found: "ClusteredTexts", result: dict[str, Any]) -> list[str]:
 
 
 # These flags act when texts are encoded; the vectors of a directory are encoded already.
-_OF_THE_MODEL = ("pooling", "max_length", "batch_size", "column", "limit", "adapt")
+_OF_THE_MODEL = ("pooling", "max_length", "batch_size", "column", "id_column", "limit", "adapt")
 
 
 def _check_alone(given: Namespace) -> None:
@@ -266,6 +269,7 @@ def _check_alone(given: Namespace) -> None:
 
 def _from_texts(given: Namespace, asked: dict[str, Any]) -> "ClusteredTexts":
     from textcl.data import load_texts
+    from textcl.data.corpora import read_rows
     from textcl.encoder import Encoder
     from textcl.evaluation.clusters import assign_texts, cluster_texts
     from textcl.vectors.shards import is_vectors
@@ -274,9 +278,14 @@ def _from_texts(given: Namespace, asked: dict[str, Any]) -> "ClusteredTexts":
         if is_vectors(place):
             raise InputError(f"{place} holds vectors of textcl encode; give it alone: textcl cluster {place}.")
     texts = list(load_texts(given.texts, column=given.column, limit=given.limit, at_least=1)["text"])
+    ids: Sequence[Any] = range(len(texts))
+    if given.id_column:
+        rows = read_rows(given.texts, column=given.column, id_column=given.id_column)
+        ids = [beside[0] for _, beside in islice(filter(itemgetter(0), rows), len(texts))]
     encoder = Encoder.from_pretrained(given.model, pooling=given.pooling, max_length=given.max_length)
     if given.assign:
-        return assign_texts(encoder, texts, given.assign, batch_size=given.batch_size)
+        assigned = assign_texts(encoder, texts, given.assign, batch_size=given.batch_size)
+        return replace(assigned, columns={"id": ids})
     clusters = given.clusters
     if given.adapt:
         from textcl.runs.clusters import train_for_clusters
@@ -288,4 +297,5 @@ def _from_texts(given: Namespace, asked: dict[str, Any]) -> "ClusteredTexts":
             method.export(save)
         encoder, clusters = method.exported, len(method.centres)
     options = {"algorithm": given.algorithm, "min_size": given.min_size, "seed": given.seed}
-    return cluster_texts(encoder, texts, clusters, **options, batch_size=given.batch_size)
+    found = cluster_texts(encoder, texts, clusters, **options, batch_size=given.batch_size)
+    return replace(found, columns={"id": ids})

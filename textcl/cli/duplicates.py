@@ -1,14 +1,13 @@
-"""`textcl duplicates VECTORS|FILE [--model MODEL] [--threshold T|auto] [--output groups.csv] [--json PATH|-]`"""
+"""`textcl duplicates VECTORS|FILE [--model MODEL] [--threshold T|auto] [--output FILE.csv] [--unique FILE.csv]`"""
 
-from argparse import ArgumentTypeError
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from textcl.cli.main import Parser, within
-from textcl.cli.output import add_json_flag, check_json, columns, in_one_line, show
+from textcl.cli.output import add_json_flag, check_file, check_json, columns, in_one_line, show
 from textcl.errors import InputError
-from textcl.files import check_output
 from textcl.ranges import Range, Seed, ZeroOrMore
 from textcl.texts import counted
 
@@ -39,7 +38,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument(
         "--model",
-        help="the encoder (default: bundled; for VECTORS the one that wrote them, needed only for --threshold auto)",
+        help="the encoder (default: small; for VECTORS the one that wrote them, needed only for --threshold auto)",
     )
     parser.add_argument("--column", help="the column of a csv, tsv, jsonl or parquet file")
     parser.add_argument(
@@ -60,6 +59,7 @@ def main(arguments: Sequence[str]) -> None:
         metavar="FILE.csv",
         help="every row with text, group, size, kept, duplicate_of, why, cosine, words, id and the columns of VECTORS",
     )
+    parser.add_argument("--unique", metavar="FILE.csv", help="the same columns, but only the rows that are kept")
     parser.add_argument(
         "--raw-csv", action="store_true", help="leave out the ' before texts that a spreadsheet would run as formulas"
     )
@@ -69,13 +69,14 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--seed", type=within(Seed), default=0, help="seed of the sample for auto (default: 0)")
     add_json_flag(parser)
     given = parser.parse_args(arguments)
-    if given.output is None and given.raw_csv:
-        raise InputError("--raw-csv is about the file of --output; add --output, or leave --raw-csv out.")
-    if given.output is not None and Path(given.output).exists():
-        raise InputError(f"{given.output} exists already; remove it or name another file.")
+    if given.output is None and given.unique is None and given.raw_csv:
+        raise InputError("--raw-csv is about the files of --output and --unique; add one, or leave --raw-csv out.")
+    for flag in ("output", "unique"):
+        if (path := getattr(given, flag)) is not None:
+            if Path(path).exists():
+                raise InputError(f"{path} exists already; remove it or name another file.")
+            check_file(given, flag)
     check_json(given)
-    if given.output is not None:
-        check_output(given.output)
 
     from textcl.vectors.duplicates import near_duplicates
 
@@ -84,8 +85,10 @@ def main(arguments: Sequence[str]) -> None:
     )
     if given.output is not None:
         found.save(given.output, raw=given.raw_csv)
-    result = {"output": given.output, **found.record()}
-    show(result, _page(found, given.source, given.output, given.largest), given.json)
+    if given.unique is not None:
+        found.save(given.unique, raw=given.raw_csv, kept_only=True)
+    result = {"output": given.output, "unique": given.unique, **found.record()}
+    show(result, _page(found, given), given.json)
 
 
 def _threshold(text: str) -> float | str:
@@ -95,13 +98,13 @@ def _threshold(text: str) -> float | str:
         raise ArgumentTypeError(str(error).replace("must be", "must be auto or")) from None
 
 
-def _page(found: "Duplicates", source: str, output: str | None, largest: int) -> str:
+def _page(found: "Duplicates", given: Namespace) -> str:
     """The result as people read it."""
     copies, near, groups = found.why.count("copy"), found.why.count("near"), int((found.sizes > 1).sum())
     lines = [
-        f"{source}: {counted(len(found.texts), 'text')}. {counted(copies, 'copy', 'copies')} (equal but for case and "
-        f"spaces) and {counted(near, 'near-duplicate')} in {counted(groups, 'group')}; {found.kept.sum():,} kept, of "
-        "each group the first one."
+        f"{given.source}: {counted(len(found.texts), 'text')}. {counted(copies, 'copy', 'copies')} (equal to an "
+        f"earlier text but for case and spaces) and {counted(near, 'near-duplicate')} in {counted(groups, 'group')}; "
+        f"{found.kept.sum():,} kept, of each group the first one."
     ]
     ways = [] if found.cosine is None else [f"the cosine of their vectors is at least {found.cosine:.3f}"]
     ways += [] if found.overlap is None else [f"they share at least {found.overlap:.2f} of their words"]
@@ -112,14 +115,15 @@ def _page(found: "Duplicates", source: str, output: str | None, largest: int) ->
         table += [["no edit", f"{100 * calibration.false:.1f} %", "the nearest other text, taken for a copy"]]
         lines += ["", columns(table), f"measured on {calibration.texts:,} texts that did not choose the threshold"]
     lines += ["", *found.notes] if found.notes else []
-    for members in found.members()[:largest]:
+    for members in found.members()[: given.largest]:
         kept = members[0]
         lines += ["", f"group {found.groups[kept]}: {len(members):,} texts", f"  kept        {_shown(found, kept)}"]
         for row in members[1 : 1 + MEMBERS]:
             sign = "copy" if found.why[row] == "copy" else f"near {found.cosines[row]:.3f}"
             lines.append(f"  {sign:<10}  {_shown(found, row)}")
         lines += [f"  and {len(members) - 1 - MEMBERS:,} more"] if len(members) > 1 + MEMBERS else []
-    lines += ["", f"{output}: every row, with its group and whether it is kept"] if output else []
+    lines += ["", f"{given.output}: every row, with its group and whether it is kept"] if given.output else []
+    lines += ["", f"{given.unique}: the {found.kept.sum():,} kept rows"] if given.unique else []
     return "\n".join(lines)
 
 

@@ -21,9 +21,9 @@ from textcl.metrics.clustering import (
     adjusted_rand_index,
     cluster,
     clustering_accuracy,
-    estimate_clusters,
     normalized_mutual_information,
 )
+from textcl.metrics.stability import cluster_stability
 from textcl.modules.heads import mlp
 from textcl.modules.info_nce import InfoNCE
 from textcl.ranges import Count, NotNegative, Positive, Seed, TwoOrMore, checked
@@ -46,7 +46,7 @@ class SCCL(Method):
     Args:
         encoder: The encoder that is trained and exported; the authors use mean pooling of an encoder that was trained
             with labels.
-        clusters: Number of clusters; None: estimated from the corpus and logged.
+        clusters: Number of clusters; None: estimated from the corpus by `cluster_stability`, and logged.
         first_view: The first view of a text in virtual mode, such as "plain" or "token_cutoff:0.15"; two plain views
             differ by dropout. See textcl.views.view.
         second_view: The second view of a text in virtual mode.
@@ -116,8 +116,9 @@ class SCCL(Method):
         dataset = whole_corpus(dataset, "SCCL")
         self.explicit = {"text_1", "text_2"} <= set(dataset.column_names)
         if len(self.centres) == 0:
-            embeddings = self.clustered(list(dataset["text"]))
-            self.centres = nn.Parameter(self.centres.new_zeros(estimate_clusters(embeddings), self.encoder.dimension))
+            number = cluster_stability(self.clustered(list(dataset["text"]))).best
+            logger.info("%d clusters are the most stable; this number is estimated, and clusters sets another.", number)
+            self.centres = nn.Parameter(self.centres.new_zeros(number, self.encoder.dimension))
         distinct = len(set(dataset["text"]))
         if len(self.centres) > distinct:
             raise InputError(

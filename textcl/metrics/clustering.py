@@ -1,4 +1,4 @@
-"""K-means, an estimate of the number of clusters, and scores that compare clusters with known classes.
+"""K-means, and scores that compare clusters with known classes.
 
 sklearn's `n_init="auto"` is a single start of k-means++. Here k-means always has ten starts, and the best is kept.
 """
@@ -15,8 +15,6 @@ import numpy as np
 
 from textcl.errors import InputError
 from textcl.metrics.labels import number_labels
-from textcl.progress import Progress
-from textcl.texts import counted
 
 logger = logging.getLogger("textcl")
 
@@ -131,63 +129,6 @@ def cluster(embeddings: Any, clusters: int, seed: int = 0) -> Clusters:
     by_size = np.argsort(-sizes, kind="stable")
     place = np.argsort(by_size)
     return Clusters(place[means.labels_], means.cluster_centers_[by_size], float(means.inertia_))
-
-
-def estimate_clusters(embeddings: np.ndarray, *, largest: int = 100, sample: int = 4000, seed: int = 0) -> int:
-    """The number of clusters with the highest mean silhouette (Rousseeuw 1987) on texts that k-means has not seen.
-
-    The silhouette compares a text's mean distance to its own cluster with its mean distance to the nearest other
-    cluster. Unlike inertia, it does not always improve with more clusters. On the texts that k-means was fitted to it
-    sometimes does, because many tiny clusters fit random gaps. The centres therefore come from one half of a sample,
-    and the silhouette is that of the other half; the same is done with the halves exchanged. Numbers from 2 on are
-    tried in growing steps, then all numbers around the best.
-
-    The result is a suggestion: if topics have sub-topics, several numbers are right. With all-MiniLM-L6-v2 it is 22 for
-    the 20 classes of StackOverflow, 8 or 9 for the 8 of SearchSnippets, 3 for the 4 of AgNews.
-
-    Args:
-        embeddings: (rows, dim).
-        largest: The largest number to try; at most a quarter of the distinct rows in a half is tried.
-        sample: Number of rows to use, drawn at random. The cost grows with the square of this number.
-        seed: Seed of the sample and of k-means.
-
-    Raises:
-        InputError: If there are fewer than six distinct rows.
-
-    Example:
-        >>> estimate_clusters(encoder.encode(texts))  # doctest: +SKIP
-        22
-    """
-    generator = np.random.default_rng(seed)
-    points = np.unique(embeddings[generator.permutation(len(embeddings))[:sample]], axis=0)
-    if len(points) < 6:
-        raise InputError(
-            f"The number of clusters cannot be estimated from {counted(len(points), 'distinct embedding')}; give the "
-            "number."
-        )
-    halves = np.array_split(points[generator.permutation(len(points))], 2)
-    within = [pairwise(half, half) for half in halves]
-    largest = max(2, min(largest, len(halves[1]) // 4))
-    scores: dict[int, float] = {}
-
-    def best_of(numbers: Sequence[int]) -> int:
-        new = [number for number in numbers if number not in scores]
-        for number in Progress("Estimating the number of clusters", len(new), "numbers").over(new):
-            scores[number] = _silhouette(halves, within, number, seed)
-        return max(scores, key=lambda number: scores[number])
-
-    steps = [2]
-    while steps[-1] < largest:
-        steps.append(min(largest, max(steps[-1] + 1, round(1.2 * steps[-1]))))
-    best = steps.index(best_of(steps))
-    number = best_of(range(steps[max(best - 1, 0)], steps[min(best + 1, len(steps) - 1)] + 1))
-    logger.info(
-        "%d clusters have the highest mean silhouette, %.3f, of the numbers tried from 2 to %d.",
-        number,
-        scores[number],
-        largest,
-    )
-    return number
 
 
 @dataclass(frozen=True)
@@ -343,18 +284,6 @@ def pairwise(first: Any, second: Any) -> np.ndarray:
     from sklearn.metrics import pairwise_distances
 
     return pairwise_distances(first, second)
-
-
-def _silhouette(halves: Sequence[np.ndarray], within: Sequence[np.ndarray], clusters: int, seed: int) -> float:
-    """The mean silhouette of each half, grouped by the other half's centres; `within`: the distances in each half."""
-    from sklearn.metrics import silhouette_samples
-
-    means = []
-    for half, other, distances in zip(halves, halves[::-1], within, strict=True):
-        groups = pairwise(half, cluster(other, clusters, seed).centres).argmin(axis=1)
-        np.fill_diagonal(distances, 0)  # sklearn requires 0, and in float32 they are not exactly 0
-        means.append(silhouette_samples(distances, groups, metric="precomputed").mean() if np.ptp(groups) else -1.0)
-    return float(np.mean(means))
 
 
 def _rounding(rows: np.ndarray) -> float:

@@ -39,6 +39,11 @@ class Stability:
     best: int
 
     @property
+    def of_best(self) -> float:
+        """The agreement at the best number."""
+        return float(self.agreement[int(np.flatnonzero(self.numbers == self.best)[0])])
+
+    @property
     def shown(self) -> bool:
         """Whether the best number is more stable than the null, by more than three standard errors.
 

@@ -31,7 +31,7 @@ from textcl.texts import in_one_line
 from textcl.vectors.columns import plain
 from textcl.vectors.duplicates import near_duplicates
 from textcl.vectors.encode import encode_corpus
-from textcl.vectors.shards import is_vectors
+from textcl.vectors.shards import is_vectors, vectors_folder
 from textcl.vectors.vectors import Vectors
 from textcl.version import __version__
 
@@ -94,7 +94,7 @@ def explore(
     settings |= {"clusters": clusters, "seed": seed}
     with taken(folder):
         record = _begun(folder, settings)
-        vectors = Path(source) if encoded else folder / "vectors"
+        vectors = vectors_folder(source) if encoded else folder / "vectors"
         found = _encoded(vectors, None if encoded else source, model, given)
         record["vectors"] = record.get("vectors", found)  # the seconds of the first time
         write_sealed(folder / RECORD, record)  # not before: texts that cannot be read leave nothing behind
@@ -219,8 +219,9 @@ def _clusters(vectors: Path, output: Path, clusters: int | None, seed: int) -> R
         {"name": name, "size": size, "keywords": keywords, "texts": [_short(text) for text in texts]}
         for name, keywords, (size, texts) in named
     ]
-    shown = found.stability is None or found.stability.shown
-    return {"clusters": listed, "estimated": found.estimated, "shown": shown, "silhouette": found.silhouette}
+    shown, agreement = (found.stability.shown, found.stability.of_best) if found.stability else (True, None)
+    said = {"estimated": found.estimated, "shown": shown, "silhouette": found.silhouette, "agreement": agreement}
+    return {"clusters": listed, **said}
 
 
 def _map(vectors: Path, folder: Path, record: Record, seed: int) -> Record:

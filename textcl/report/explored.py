@@ -54,8 +54,8 @@ def _said(record: Record) -> list[tuple[str | None, str]]:
         (
             "groups.csv",
             f"{_texts(groups + copies + near)} in {counted(groups, 'group')} of near-duplicates. If you keep one text "
-            f"of each group, {copies + near:,} can be removed: {copies:,} equal to the kept text but for case and "
-            f"spaces, {near:,} near it. Look at them first.",
+            f"of each group, {copies + near:,} can be removed: {copies:,} equal to an earlier text but for case "
+            f"and spaces, {near:,} near the kept one. Look at them first.",
         )
     ]
     if "failed" in clusters:
@@ -85,6 +85,11 @@ def _clusters(clusters: Record) -> Section:
         if clusters["shown"]
         else "These texts show no clear groups: another number of clusters would be as good."
     )
+    if (agreement := clusters.get("agreement")) is not None:  # absent if an older textcl wrote the record
+        sense += (
+            f" Can they be trusted? k-means on one half of the texts and on the other half agree to {agreement:.2f} on "
+            "which texts belong together (1: fully; 0: as by chance)."
+        )
     how = "Each cluster with its keywords and its most central texts; the largest one is the first."
     cards = [
         Card(f"{each['name']}: {_texts(each['size'])}", [(", ".join(each["keywords"]), each["texts"])])

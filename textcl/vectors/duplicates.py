@@ -41,7 +41,7 @@ class Duplicates:
         ids: The id of each row: the user's, else its number in the corpus, counted from 0.
         groups: The number of the group of each row, from 0 in the order of the corpus, (rows,).
         kept: Whether each row is the one to keep of its group, which is the first one, (rows,).
-        why: For each row "copy" if it differs from the kept row in case and spaces at most, "near" if it is
+        why: For each row "copy" if it differs from an earlier row in case and spaces at most, "near" if it is only
             near-equal to the kept row, and "" if it is kept.
         cosines: The cosine of each row with the kept row, (rows,).
         words: The overlap of the words of each row with those of the kept row, (rows,).
@@ -108,8 +108,8 @@ class Duplicates:
             ],
         }
 
-    def save(self, path: str | os.PathLike[str], *, raw: bool = False) -> None:
-        """Writes a csv file with every row of the corpus, in its order. The file is written atomically.
+    def save(self, path: str | os.PathLike[str], *, raw: bool = False, kept_only: bool = False) -> None:
+        """Writes a csv file with the rows of the corpus, in their order. The file is written atomically.
 
         Its columns are text, group, size, kept (yes or no), duplicate_of (the id of the kept row; empty if the row is
         kept), why, cosine, words, id and `columns`.
@@ -118,6 +118,7 @@ class Duplicates:
             path: The file.
             raw: Leave texts as they are that a spreadsheet would run as formulas; else an apostrophe is put before
                 them, see `textcl.texts.spreadsheet_safe`.
+            kept_only: Leave out the rows that are not kept, so that the file has no near-duplicates.
         """
 
         def cell(value: Any) -> Any:
@@ -130,6 +131,8 @@ class Duplicates:
             writer.writerow([cell(name) for name in (*COLUMNS, *self.columns)])
             for row, group in enumerate(self.groups.tolist()):
                 kept = bool(self.kept[row])
+                if kept_only and not kept:
+                    continue
                 line = [self.texts[row], group, sizes[group], "yes" if kept else "no"]
                 line += ["" if kept else self.ids[keeper[group]], self.why[row]]
                 line += [round(float(self.cosines[row]), 4), round(float(self.words[row]), 4), self.ids[row]]
@@ -159,7 +162,7 @@ def near_duplicates(
 
     Args:
         source: A directory that `encode_corpus` wrote, or a corpus that `load_texts` takes, which is encoded.
-        model: The encoder, or a name or path that `Encoder.from_pretrained` takes; default: "bundled". For a directory
+        model: The encoder, or a name or path that `Encoder.from_pretrained` takes; default: "small". For a directory
             it is needed with "auto" only, to encode the edited copies; the default is the model that wrote it.
         threshold: The threshold of the cosine, or "auto".
         words: The threshold of the overlap of words (the words of both texts, divided by those of either); default:
@@ -205,9 +208,10 @@ def near_duplicates(
     groups = groups[place]  # of every row
     keeper = np.unique(groups, return_index=True)[1][groups]
     kept = keeper == np.arange(len(groups))
-    why = ["" if keep else "copy" if one == two else "near" for keep, one, two in zip(kept, first, keeper, strict=True)]
+    copies = first != np.arange(len(groups))
+    why = ["" if keep else "copy" if copy else "near" for keep, copy in zip(kept, copies, strict=True)]
     cosines, overlap = np.ones(len(groups)), np.ones(len(groups))
-    near = np.flatnonzero(np.array(why) == "near")
+    near = np.flatnonzero(first != keeper)
     cosines[near] = np.einsum("ij,ij->i", directions[place[near]], directions[place[keeper[near]]])
     overlap[near] = overlaps([corpus.texts[row] for row in near], [corpus.texts[row] for row in keeper[near]])
     if (cut := corpus.cut()) and cosine is not None:
@@ -254,7 +258,7 @@ def _texts(source: Any, model: Encoder | str | Path | None, column: str | None) 
         raise InputError(f"{name} holds no text.")
     if blank := len(every) - len(texts):
         logger.warning("%s: %s rows are blank and were left out; ids still count them.", name, f"{blank:,}")
-    encoder = model if isinstance(model, Encoder) else Encoder.from_pretrained(model or "bundled")
+    encoder = model if isinstance(model, Encoder) else Encoder.from_pretrained(model or "small")
     prompt = corpus_prompt(encoder)
 
     def encode(several: Sequence[str]) -> np.ndarray:
@@ -295,7 +299,7 @@ def _directory(source: str | Path, model: Encoder | str | Path | None, column: s
         {result_name(name, COLUMNS): vectors.column(name) for name in vectors.columns},
         lambda rows: vectors.vectors()[rows],
         encode,
-        lambda: texts_cut(source, read_complete(source)),
+        lambda: texts_cut(vectors.directory, read_complete(vectors.directory)),
     )
 
 

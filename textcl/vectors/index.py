@@ -102,11 +102,11 @@ class CorpusIndex:
         if retrieval != "dense":
             check_language(language)
         self._model, self.retrieval, self.language = model, retrieval, language
-        self.directory = Path(directory)
         self.vectors = Vectors(directory)
+        self.directory = self.vectors.directory
         if retrieval != "bm25" and self.vectors.dtype != "ubinary":
             _faiss()
-        self.manifest, self._complete = self.vectors.manifest, read_complete(directory)
+        self.manifest, self._complete = self.vectors.manifest, read_complete(self.directory)
         self.texts = self._complete.texts
         self._starts = shard_starts(self.manifest)
         self._checked: set[int] = set()  # shards whose files were compared with their seals

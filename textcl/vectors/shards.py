@@ -108,9 +108,15 @@ def read_manifest(directory: str | os.PathLike[str]) -> dict[str, Any]:
     return manifest
 
 
+def vectors_folder(path: str | os.PathLike[str]) -> Path:
+    """The directory of vectors that a path means: what `textcl explore` wrote has it as `vectors`."""
+    folder = Path(path)
+    return folder / "vectors" if (folder / "explore.json").is_file() and (folder / "vectors").is_dir() else folder
+
+
 def is_vectors(path: str | os.PathLike[str]) -> bool:
     """Whether a path is a directory of vectors, complete or not; a model's directory is none."""
-    folder = Path(path)
+    folder = vectors_folder(path)
     model = (folder / "config.json").exists() or (folder / "modules.json").exists()
     return (folder / "manifest.json").is_file() and not model
 

@@ -62,10 +62,11 @@ def cluster_names(
 ) -> list[str]:
     """A name for each cluster: its two best keywords that tell it from the other clusters and texts.
 
-    At most a tenth of the other clusters have such a word among their keywords, and outside of the cluster the word is
-    rarer than the 30 most frequent words of all texts. "He" can be three times as frequent in a cluster as elsewhere,
-    and is still frequent elsewhere. If a cluster has fewer than two such words, its best other keywords follow. Names
-    are unique: if a name is taken, the next keyword is added.
+    At most a tenth of the other clusters have such a word among their keywords, not counting those in which it is at
+    most half as frequent. And outside of the cluster the word is rarer than the 30 most frequent words of all texts:
+    "he" can be three times as frequent in a cluster as elsewhere, and is still frequent elsewhere. If a cluster has
+    fewer than two such words, its best other keywords follow. Names are unique: if a name is taken, the next keyword is
+    added.
 
     Args:
         keywords: The keywords of each cluster, the best first.
@@ -82,11 +83,10 @@ def cluster_names(
         >>> cluster_names([["file", "excel", "vba"], ["file", "bash", "shell"], []])
         ['excel, vba', 'bash, shell', 'cluster 2']
     """
-    having = Counter(word for each in keywords for word in set(each))
     few = int(FEW * (len(keywords) - 1))
     names: list[str] = []
-    for number, (each, common) in enumerate(zip(keywords, _common(keywords, texts, clusters), strict=True)):
-        ordered = sorted(each, key=lambda word: having[word] - 1 > few or word in common)
+    for number, (each, weak) in enumerate(zip(keywords, _not_its_own(keywords, texts, clusters, few), strict=True)):
+        ordered = sorted(each, key=weak.__contains__)
         for length in range(2, len(ordered) + 1):
             if (name := ", ".join(ordered[:length])) not in names:
                 break
@@ -97,19 +97,24 @@ def cluster_names(
     return names
 
 
-def _common(
-    keywords: Sequence[Sequence[str]], texts: Sequence[str], clusters: Sequence[int] | np.ndarray
+def _not_its_own(
+    keywords: Sequence[Sequence[str]], texts: Sequence[str], clusters: Sequence[int] | np.ndarray, few: int
 ) -> list[set[str]]:
-    """The keywords of each cluster that are frequent in the texts outside of it too."""
+    """The keywords of each cluster that more than `few` other clusters have, or that other texts have as often."""
     texts, inside, everywhere, sizes = _counted(texts, clusters)
     frequent = everywhere.most_common(COMMON)
-    if len(frequent) < COMMON:
-        return [set() for _ in keywords]
-    share = frequent[-1][1] / len(texts)
-    return [
-        {word for word in each if everywhere[word] - own[word] > share * (len(texts) - size)}
-        for each, own, size in zip(keywords, inside, sizes, strict=True)
-    ]
+    least = frequent[-1][1] / len(texts) if len(frequent) == COMMON else 1.0  # of few words none is frequent
+    shares: dict[str, list[float]] = {}  # of the texts of each cluster that has the keyword; 1 if no texts are known
+    for number, each in enumerate(keywords):
+        for word in set(each):
+            shares.setdefault(word, []).append(inside[number][word] / max(sizes[number], 1) if texts else 1)
+
+    def weak(word: str, number: int) -> bool:
+        own, size = (inside[number][word], max(sizes[number], 1)) if texts else (1, 1)
+        rivals = sum(share > own / size / 2 for share in shares[word]) - 1
+        return rivals > few or everywhere[word] - own > least * max(len(texts) - size, 0)
+
+    return [{word for word in each if weak(word, number)} for number, each in enumerate(keywords)]
 
 
 def _counted(

@@ -16,7 +16,15 @@ from textcl.errors import InputError, nearest
 from textcl.vectors.columns import OWN_ID, PREFIX, result_name
 from textcl.vectors.compress import Compression
 from textcl.vectors.compress import unit as unit
-from textcl.vectors.shards import check_shard, read_complete, read_manifest, read_shard, read_table, restored
+from textcl.vectors.shards import (
+    check_shard,
+    read_complete,
+    read_manifest,
+    read_shard,
+    read_table,
+    restored,
+    vectors_folder,
+)
 
 logger = logging.getLogger("textcl")
 
@@ -30,10 +38,10 @@ class Vectors:
     read for the first time.
 
     Args:
-        directory: The directory.
+        directory: The directory, or that of `textcl explore`, which has it as `vectors`.
 
     Attributes:
-        directory: The directory.
+        directory: The directory of the vectors.
         manifest: What its manifest says.
         name: The name of the model that wrote it.
         fingerprint: `Encoder.fingerprint(settings=False)` of the model.
@@ -58,9 +66,9 @@ class Vectors:
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self.directory = Path(directory)
-        self.manifest = read_manifest(directory)
-        self._complete = read_complete(directory)
+        self.directory = vectors_folder(directory)
+        self.manifest = read_manifest(self.directory)
+        self._complete = read_complete(self.directory)
         self._checked: set[int] = set()
         settings = self.manifest["settings"]
         self.name: str = self.manifest["model"]["name"]
