@@ -68,9 +68,7 @@ def test_the_files_agree_with_each_other_and_with_the_page(work: Path) -> None:
     assert f"agree to {agreement.of_best:.2f} on which texts" in page
 
 
-def test_its_directory_stands_for_its_vectors(
-    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_its_directory_stands_for_its_vectors(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, again = str(work / "out"), str(tmp_path / "again")
     said = []
     for folder in (out, f"{out}/vectors"):

@@ -410,6 +410,25 @@ if CHROMIUM:
             assert f"Cluster: {name}" in text_of(browser, "#filters")
             assert (browser.complaints, browser.requests) == ([], [])
 
+    def test_in_a_window_of_another_size_the_whole_map_is_drawn_again_but_not_a_part(work: Path) -> None:
+        with opened(work / "map.html") as browser:
+            texts = len(positions(work / "map.html"))
+            inside = (
+                f"Array.from({{length: {texts}}}, (_, row) => screen(row))"
+                ".every(([x, y]) => x >= 0 && y >= 0 && x <= size[0] && y <= size[1])"
+            )
+            metrics = {"height": 800, "deviceScaleFactor": 1, "mobile": False}
+            browser.ask("Emulation.setDeviceMetricsOverride", width=400, **metrics)
+            browser.wait_for("size[0] === 400")
+            assert browser.evaluate(inside)
+            assert browser.evaluate("new Set(context.getImageData(0, 0, canvas.width, canvas.height).data).size > 4")
+            browser.evaluate("zoom(20)")
+            scale = browser.evaluate("view.scale")
+            browser.ask("Emulation.setDeviceMetricsOverride", width=1200, **metrics)
+            browser.wait_for("size[0] > 400")
+            assert browser.evaluate("view.scale") == scale
+            assert not browser.evaluate(inside)
+
     def test_on_a_phone_in_the_dark_a_tap_shows_the_text(work: Path) -> None:
         with opened(work / "map.html", width=390, height=800, dark=True, touch=True) as browser:
             assert browser.evaluate("document.documentElement.scrollWidth") == 390

@@ -58,6 +58,10 @@ def test_a_name_has_words_that_few_other_clusters_have() -> None:
     assert cluster_names(keywords)[3] == "first3, second3"
     assert cluster_names([["file", "one", "two"]])[0] == "file, one"  # the negative control: no other cluster has it
     assert cluster_names([["file"], ["file"]]) == ["file", "file (1)"]
+    three = [["a1", "b1", "d1"], ["b1", "a1", "c1"], ["x1", "y1"], ["x1", "y1", "z1"]]
+    assert cluster_names(three) == ["d1, a1", "c1, b1", "x1, y1", "z1, x1"]  # a word of no other cluster comes first
+    few = [["a1", "b1", "d1"], ["b1", "a1", "c1"], ["a1", "b1", "e1"], *[[f"k{number}", "l"] for number in range(30)]]
+    assert cluster_names(few)[:3] == ["a1, b1", "b1, c1", "a1, e1"]
     names = cluster_names([["a1", "b1"], ["a1", "b1", "c1"], ["a1", "b1"], [], []])
     assert len(set(names)) == 5
     assert names[3:] == ["cluster 3", "cluster 4"]

@@ -211,6 +211,10 @@ function showWhole() {
   showBox(data.box);
   view.whole = view.scale;
 }
+function isWhole() {
+  const [left, low, right, high] = data.box;
+  return view.scale === view.whole && view.x === (left + right) / 2 && view.y === (low + high) / 2;
+}
 function zoom(factor, x = size[0] / 2, y = size[1] / 2) {
   const scale = Math.min(Math.max(view.scale * factor, view.whole / 4), view.whole * 1000);
   const [dx, dy] = [x - size[0] / 2, y - size[1] / 2];
@@ -437,14 +441,14 @@ function listen() {
 }
 
 function resize() {
-  const before = size, box = $("stage").getBoundingClientRect();
+  const box = $("stage").getBoundingClientRect(), whole = !size[0] || isWhole();
   size = [box.width, box.height];
   ratio = Math.min(2, devicePixelRatio || 1);
   canvas.width = Math.round(box.width * ratio);
   canvas.height = Math.round(box.height * ratio);
   for (const label of data.labels) [label.width, label.height] = [label.button.offsetWidth, label.button.offsetHeight];
-  if (!before[0]) showWhole();
-  redraw();
+  if (whole) showWhole();
+  if (colours) draw(); // at once, because the new size has cleared the canvas
 }
 
 async function begin() {

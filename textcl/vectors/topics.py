@@ -65,8 +65,8 @@ def cluster_names(
     At most a tenth of the other clusters have such a word among their keywords, not counting those in which it is at
     most half as frequent. And outside of the cluster the word is rarer than the 30 most frequent words of all texts:
     "he" can be three times as frequent in a cluster as elsewhere, and is still frequent elsewhere. If a cluster has
-    fewer than two such words, its best other keywords follow. Names are unique: if a name is taken, the next keyword is
-    added.
+    fewer than two such words, its best other keywords follow. Names are unique: if a name is taken, the next keyword
+    takes the place of the second. The order of the words makes no other name.
 
     Args:
         keywords: The keywords of each cluster, the best first.
@@ -87,13 +87,13 @@ def cluster_names(
     names: list[str] = []
     for number, (each, weak) in enumerate(zip(keywords, _not_its_own(keywords, texts, clusters, few), strict=True)):
         ordered = sorted(each, key=weak.__contains__)
-        for length in range(2, len(ordered) + 1):
-            if (name := ", ".join(ordered[:length])) not in names:
-                break
-        else:
-            name = ", ".join(ordered[:2])
-            name = f"{name} ({number})" if name in names else name or f"cluster {number}"
-        names.append(name)
+        name = ", ".join(ordered[:2]) or f"cluster {number}"
+        free = (
+            f"{ordered[0]}, {word}"
+            for word in ordered[1:]
+            if not {f"{ordered[0]}, {word}", f"{word}, {ordered[0]}"} & {*names}
+        )
+        names.append(next(free, f"{name} ({number})" if name in names else name))
     return names
 
 
