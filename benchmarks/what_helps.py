@@ -147,6 +147,8 @@ def by_method(name: str, work: Table, column: Column, seed: int) -> Encoder:
         if (median := float(np.median(lengths))) < LEAST_DOCUMENT:
             raise NotApplicable(f"the texts have {median:.0f} tokens at the median, and {LEAST_DOCUMENT} are needed")
     content = {key: value for key, value in load_recipe(METHODS[name]).items() if key not in NOT_THE_METHODS}
+    if name == "clear":
+        content["mlm_weight"] = 0.0  # sentence encoders come without a masked-word head
     data, output = work.folder / f"{column.name}.jsonl", work.folder / "run"
     data.write_text("".join(json.dumps({"text": text}) + "\n" for text in column.corpus.texts), encoding="utf-8")
     shutil.rmtree(output, ignore_errors=True)
