@@ -15,8 +15,8 @@ A difference to the untouched encoder is the mean over seeds. Its standard error
 queries or pairs (bootstrap) and over seeds. The last column says what `textcl adapt untouched,row` concludes from the
 collection's texts alone, without its judgements, for the first seed. Each finished cell is a line of
 FOLDER/what-helps.jsonl; an interrupted run is continued, and a row that fails is printed as failed. `--pages` writes
-the table into what-helps.md and its rows into the pages of the methods; with `--output` and `--pages` alone nothing is
-trained.
+the table into what-helps.md and the README, and its rows into the pages of the methods; with `--output` and `--pages`
+alone nothing is trained.
 """
 
 from __future__ import annotations

@@ -94,6 +94,25 @@ def table_of(found: Cells) -> str:
     return table(["", *heads, "seconds", "`textcl adapt`, from the texts alone"], lines)
 
 
+def short_table(found: Cells) -> str:
+    """The differences alone, for the README; those that are shown say so, and a dash stands where a row is not applicable."""
+    lines = []
+    for row in dict.fromkeys(row for row, _ in found):
+        line = [row]
+        for name in MEASURES:
+            cells = found.get((row, name), [])
+            if _reason(cells):
+                line.append("–" if cells else "not run")
+            elif row == "untouched":
+                line.append(_score(cells))
+            else:
+                word = judged(cells)[1]
+                said = {"better": " better", "worse": " **worse**", "one seed": " (one seed)"}.get(word, "")
+                line.append(f"{difference(cells)[0]:+.1f}{said}")
+        lines.append(line)
+    return table(["", *(f"{name}: {texts}, {measure}" for name, (texts, measure) in MEASURES.items())], lines)
+
+
 def section(row: str, found: Cells, steps: int) -> str:
     """What a method does to an encoder that is tuned already, as Markdown for its page."""
     lines, words = [], {}
@@ -119,12 +138,14 @@ def section(row: str, found: Cells, steps: int) -> str:
 
 
 def write_pages(found: Cells, steps: int, docs: Path) -> None:
-    """Writes the table into what-helps.md, and each method's rows into its page, between two comments.
+    """Writes the tables into what-helps.md and the README, and each method's rows into its page, between two comments.
 
     Raises:
         InputError: A page has no such comments.
     """
     _put(docs / "what-helps.md", table_of(found))
+    if (readme := docs.resolve().parent / "README.md").is_file():
+        _put(readme, short_table(found))
     for row in dict.fromkeys(row for row, _ in found):
         page = docs / "methods" / f"{row}.md"
         if page.is_file():

@@ -1,6 +1,7 @@
 """The benchmarks: each runs at tiny sizes and agrees with its peer where it must. What is fast is not asked here."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -260,6 +261,10 @@ def test_cells_become_a_table_and_sections(tmp_path: Path) -> None:
     shown = what_helps_pages.table_of(found)
     assert "48.0: -2.0 (-4.5 to +0.5), no difference" in shown
     assert "not applicable: short texts" in shown
+    short = [re.sub(" +", " ", line) for line in what_helps_pages.short_table(found).splitlines()]
+    assert short[2:] == [
+        f"| {row} | not run | not run |" for row in ("untouched | 50.0", "simcse | -2.0", "declutr | –")
+    ]
     (tmp_path / "methods").mkdir()
     pages = [tmp_path / "what-helps.md", tmp_path / "methods" / "simcse.md"]
     for page in pages:
@@ -277,11 +282,13 @@ def test_cells_become_a_table_and_sections(tmp_path: Path) -> None:
 def test_the_pages_of_the_docs_show_the_cells_that_are_kept(tmp_path: Path) -> None:
     docs = Path(__file__).parents[1] / "docs"
     copy = shutil.copytree(docs, tmp_path / "docs")
+    shutil.copy(docs.parent / "README.md", tmp_path)
     found = what_helps_pages.read_cells(docs / "results" / "what-helps" / what_helps_pages.FILE, 100)
     assert found["untouched", "search"]
     what_helps_pages.write_pages(found, 100, copy)
     for page in [docs / "what-helps.md", *(docs / "methods").glob("*.md")]:
         assert (copy / page.relative_to(docs)).read_text() == page.read_text(), page
+    assert (tmp_path / "README.md").read_text() == (docs.parent / "README.md").read_text()
 
 
 def test_the_rotation_is_that_of_scikit_learn() -> None:
