@@ -95,7 +95,7 @@ def table_of(found: Cells) -> str:
 
 
 def short_table(found: Cells) -> str:
-    """The differences alone, for the README; those that are shown say so, and a dash stands where a row is not applicable."""
+    """The differences alone, for the README. Those that are shown say so; a dash: the row is not applicable."""
     lines = []
     for row in dict.fromkeys(row for row, _ in found):
         line = [row]
