@@ -316,7 +316,7 @@ def test_the_csv_gives_back_every_text(tmp_path: Path) -> None:
     assert [row["text"] for row in rows] == texts
     assert [row["cluster"] for row in rows] == ["0"] * 7 + ["1"]
     assert max(len(row["confidence"]) for row in rows) <= 6
-    first = {"text": texts[7], "cluster": "1", "confidence": "1.0", "rank": "1"}
+    first = {"text": texts[7], "cluster": "1", "confidence": "1.0", "typical": "1.0", "rank": "1"}
     assert rows[7] == {**first, "name": "é" * 40, "second_cluster": "0", "id": "7"}
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["clusters.centres.json", "clusters.csv"]
 
@@ -361,12 +361,16 @@ def test_the_command_repeats_ids_of_ones_own(model: Path, tmp_path: Path) -> Non
     for more, name in ((["--clusters", "3", "--limit", "20"], "a.csv"), (["--assign", "a.csv"], "b.csv")):
         run = textcl("cluster", model, "mine.csv", *flags, *more, "--output", name, cwd=tmp_path)
         assert run.returncode == 0, run.stderr
+        run_of_assign = run.stdout
         with (tmp_path / name).open(newline="", encoding="utf-8") as handle:
             found = list(csv.DictReader(handle))
         assert [(row["id"], row["text"]) for row in found] == [
             (f"k{n}", text) for n, text in enumerate(TEXTS[: len(found)])
         ]
     assert len(found) == 30
+    far = sum(float(row["typical"]) < 0.05 for row in found)
+    assert f"{far} of the 30 texts are further from the centre" in run_of_assign
+    assert "Silhouette" not in run_of_assign
     run = textcl("cluster", model, "mine.csv", "--id-column", "key", "--output", "c.csv", cwd=tmp_path)
     assert run.returncode == 2
     assert "key" in run.stderr

@@ -16,6 +16,7 @@ from textcl.evaluation import assign_texts, assign_vectors, cluster_texts, clust
 from textcl.evaluation.saved_clusters import read_clusters
 from textcl.report.clusters import silhouette_sentence, tree_lines
 from textcl.vectors.encode import encode_corpus
+from textcl.vectors.vectors import Vectors
 
 HOSTILE = [
     "=cmd|' /C calc'!A0",
@@ -46,10 +47,16 @@ def vectors(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_old_texts_are_put_where_they_were_and_new_ones_beside_them(model: Path, vectors: Path, tmp_path: Path) -> None:
     encoder = Encoder.from_pretrained(model)
-    old = cluster_vectors(vectors, 4)
+    old, old_rows = cluster_vectors(vectors, 4), Vectors(vectors).vectors()
+    for number in range(4):
+        members = np.flatnonzero(old.clusters == number)
+        by_rank = old.typical[members[np.argsort(old.rank[members])]]
+        assert by_rank[0] == 1
+        assert (np.diff(by_rank) <= 0).all()
+        assert np.allclose(by_rank, 1 - np.arange(len(members)) / len(members), atol=1 / len(members) + 0.01)
     old.save(tmp_path / "old.csv")
     same = assign_vectors(vectors, tmp_path / "old.csv")
-    for name in ("clusters", "second", "rank"):
+    for name in ("clusters", "second", "rank", "typical"):
         assert np.array_equal(getattr(same, name), getattr(old, name)), name
     assert np.allclose(same.confidence, old.confidence, atol=1e-6)
     assert same.hierarchy() == old.hierarchy()
@@ -58,6 +65,9 @@ def test_old_texts_are_put_where_they_were_and_new_ones_beside_them(model: Path,
     distances = np.linalg.norm(encoder.encode(TEXTS[90:120])[:, None] - old.about.centres, axis=2)
     assert new.clusters.tolist() == distances.argmin(axis=1).tolist()
     assert new.second.tolist() == distances.argsort(axis=1)[:, 1].tolist()
+    for row, number in enumerate(new.clusters.tolist()):
+        own = np.linalg.norm(old_rows[old.clusters == number] - old.about.centres[number], axis=1)
+        assert new.typical[row] == pytest.approx((own >= distances[row, number]).mean(), abs=1 / len(own) + 0.01)
     alone = assign_texts(encoder, TEXTS[90:91], tmp_path / "old.csv")
     assert alone.clusters.tolist() == new.clusters[:1].tolist()
 

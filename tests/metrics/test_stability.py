@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from textcl.errors import InputError
-from textcl.metrics.stability import cluster_stability
+from textcl.metrics.clustering import cluster
+from textcl.metrics.stability import cluster_stability, found_again
 
 
 def blobs(count: int, size: int) -> np.ndarray:
@@ -47,3 +48,32 @@ def test_too_few_different_rows_are_refused(rows: np.ndarray) -> None:
     with pytest.raises(InputError, match=r"cannot be estimated from [15] distinct embeddings?; give the number"):
         cluster_stability(rows)
     assert cluster_stability(np.eye(6)).best == 2
+
+
+def test_blobs_are_found_again_and_a_cluster_of_what_is_left_is_not() -> None:
+    """Three blobs, and a wide cloud that k-means with six clusters cuts into three, elsewhere each time."""
+    cloud = np.random.default_rng(1).normal(size=(180, 8)) * [0, 0, 0, 3, 3, 3, 3, 3]
+    rows = np.concatenate((blobs(3, 60), cloud))
+    assignments = cluster(rows, 6).assignments
+    found = found_again(rows, assignments)
+    assert found is not None
+    for number in range(6):
+        of_cloud = (assignments[180:] == number).sum() > (assignments[:180] == number).sum()
+        assert (found.overlap[number] < 0.75) == of_cloud, found.overlap
+    alone = found_again(blobs(3, 60), np.repeat([0, 1, 2], 60))
+    assert alone is not None
+    assert alone.agreement == pytest.approx(1, abs=0.03)
+    assert alone.overlap == pytest.approx([1, 1, 1], abs=0.03)
+    assert alone.agreement > found.agreement
+
+
+def test_clusters_that_are_drawn_at_random_are_not_found_again() -> None:
+    """The negative control: the agreement is of k-means alone, the overlap is of the clusters that were given."""
+    numbers = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], 60))
+    found = found_again(blobs(3, 60), numbers)
+    assert found is not None
+    assert found.overlap.max() < 0.5
+    assert found_again(blobs(3, 60)[:8], numbers[:8]) is None  # two rows for three clusters in a half
+    few = found_again(blobs(3, 60), np.where(np.arange(180) == 5, 3, numbers), sample=100)
+    assert few is not None
+    assert np.isnan(few.overlap[3]) or few.overlap[3] < 0.5

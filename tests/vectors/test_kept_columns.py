@@ -270,7 +270,7 @@ def test_clusters_of_a_directory_are_those_of_its_file(model: Path, encoder: Enc
     with (tmp_path / "c.csv").open(newline="") as handle:
         written = list(csv.DictReader(handle))
     assert list(written[0]) == [
-        *("text", "cluster", "confidence", "rank", "name", "second_cluster", "id", "column:rank")
+        *("text", "cluster", "confidence", "typical", "rank", "name", "second_cluster", "id", "column:rank")
     ]
     assert [row["id"] for row in written] == [str(row["ticket"]) for row in rows]
     assert [row["column:rank"] for row in written] == [f"'{row['rank']}" for row in rows]

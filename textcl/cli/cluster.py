@@ -22,6 +22,7 @@ from textcl.texts import counted
 if TYPE_CHECKING:
     from textcl.evaluation.clusters import ClusteredTexts
 
+FAR = 0.05  # the share of a cluster's texts that are as far from its centre as a text that may not belong to it
 TREE = 60  # clusters whose tree is printed at most
 
 
@@ -67,7 +68,7 @@ def _parse(arguments: Sequence[str]) -> tuple[Namespace, dict[str, Any]]:
         "--output",
         required=True,
         metavar="FILE.csv",
-        help="columns text, cluster, confidence (0 to 1), rank, name, second_cluster, id; from VECTORS also its own "
+        help="columns text, cluster, confidence, typical, rank, name, second_cluster, id; from VECTORS also its own "
         "columns. FILE.centres.json beside it is for --assign",
     )
     parser.add_argument(
@@ -193,7 +194,8 @@ def _result(found: "ClusteredTexts", given: Namespace) -> dict[str, Any]:
     """The result as --json has it."""
     clusters: list[dict[str, Any]] = []
     for number, (size, rows) in enumerate(found.nearest_rows(given.nearest)):
-        about = {"name": found.names[number], "keywords": found.about.keywords[number]}
+        name, keywords, again = found.names[number], found.about.keywords[number], found.found_again[number]
+        about = {"name": name, "keywords": keywords, "found_again": again}
         nearest = [found.texts[row] for row in rows]
         shown = [{name: each[row] for name, each in found.columns.items()} for row in rows]
         clusters.append({"size": size, **about, "nearest": nearest, "rows": shown})
@@ -212,6 +214,8 @@ def _result(found: "ClusteredTexts", given: Namespace) -> dict[str, Any]:
         "outliers": found.outliers,
         "silhouette": found.silhouette,
         "stability": stability,
+        "agreement": found.agreement,
+        "far": int((found.typical < FAR).sum()) if given.assign else None,
         "clusters": clusters,
         "hierarchy": [asdict(merge) for merge in found.hierarchy()],
     }
@@ -219,20 +223,30 @@ def _result(found: "ClusteredTexts", given: Namespace) -> dict[str, Any]:
 
 def _lines(found: "ClusteredTexts", result: dict[str, Any]) -> list[str]:
     """The result as people read it."""
-    from textcl.report.clusters import silhouette_sentence, stability_lines, tree_lines
+    from textcl.report.clusters import silhouette_sentence, stability_lines, tree_lines, trust_sentences
 
-    estimated = " (this number is estimated)" if found.estimated else ""
-    lines = [
-        f"{result['output']}: {counted(len(found.texts), 'text')} in {counted(len(found.names), 'cluster')}{estimated}"
-    ]
+    filled = counted(len(found.names), "cluster") + (" (this number is estimated)" if found.estimated else "")
+    if (some := sum(cluster["size"] > 0 for cluster in result["clusters"])) < len(found.names):
+        filled = f"{some:,} of {len(found.names):,} clusters"
+    lines = [f"{result['output']}: {counted(len(found.texts), 'text')} in {filled}"]
     if found.about.algorithm == "hdbscan":
         are = "is an outlier" if found.outliers == 1 else "are outliers"
         share = 100 * found.outliers / len(found.texts)
         lines.append(f"{counted(found.outliers, 'text')} ({share:.1f} %) {are}, in no cluster.")
-    lines.append(silhouette_sentence(found.silhouette))
+    if result["far"] is None:
+        lines.append(silhouette_sentence(found.silhouette))
+    else:
+        lines.append(
+            f"{result['far']:,} of the {counted(len(found.texts), 'text')} are further from the centre of their "
+            f"cluster than {100 * (1 - FAR):.0f} % of its old texts (`typical` below {FAR}), and may fit no cluster. "
+            f"Of texts about the same topics it would be about {FAR * len(found.texts):.0f}."
+        )
+    lines += trust_sentences(found.agreement, found.names, found.found_again)
     if found.stability:
         lines += ["", *stability_lines(found.stability)]
     for number, cluster in enumerate(result["clusters"]):
+        if not cluster["size"]:
+            continue
         lines.append(f"\ncluster {number} ({cluster['name']}): {counted(cluster['size'], 'text')}")
         lines += [f"  keywords: {', '.join(cluster['keywords'])}"] * bool(cluster["keywords"])
         lines += [f"  {in_one_line(text)}" for text in cluster["nearest"]]

@@ -16,13 +16,13 @@ from textcl.evaluation.saved_clusters import SavedClusters, made_by, read_cluste
 from textcl.files import atomic_write
 from textcl.metrics.clustering import Merge, Placement, check_number, cluster, mean_silhouette, merge_clusters, place
 from textcl.metrics.density import density_clusters
-from textcl.metrics.stability import Stability, cluster_stability
+from textcl.metrics.stability import FoundAgain, Stability, cluster_stability, found_again
 from textcl.texts import as_texts, spreadsheet_safe
 from textcl.vectors.columns import plain, result_name
 from textcl.vectors.topics import cluster_keywords, cluster_names
 from textcl.vectors.vectors import Vectors
 
-COLUMNS = ("text", "cluster", "confidence", "rank", "name", "second_cluster", "id")  # of a result, not the user's
+COLUMNS = ("text", "cluster", "confidence", "typical", "rank", "name", "second_cluster", "id")  # not the user's
 OUTLIERS = "outliers"  # the name of what is in no cluster
 Algorithm = Literal["kmeans", "hdbscan"]
 
@@ -36,28 +36,49 @@ class ClusteredTexts:
         clusters: The cluster of each text, (texts,); cluster 0 is the largest, and −1 is an outlier.
         confidence: (d₂ − d₁) / d₂ for each text, (texts,), with d₁ the distance to the centre of its cluster and d₂
             that to the nearest other centre: 0 on the border between two clusters, 1 at the centre. 0 for outliers.
+        typical: For each text, the share of its cluster's texts that are at least as far from the centre, (texts,). Of
+            texts that are put into old clusters it is the share of the old texts: where many are below 0.05, new texts
+            fit no cluster.
         rank: The rank of each text in its cluster by distance to the centre, (texts,); 1 is the nearest.
         second: The cluster with the nearest other centre, (texts,); −1 if there is one cluster only.
         about: The centres, names and keywords of the clusters.
         silhouette: The mean silhouette, see `mean_silhouette`; None if it is not defined.
         stability: How the number of clusters was estimated; None if it was not.
+        again: How far the clusters of k-means are found again in halves of the texts, see `found_again`; None for
+            HDBSCAN, for old clusters and for few texts.
         columns: Further columns of the result: for each name, a value for each text. `id` is one of them.
     """
 
     texts: list[str]
     clusters: np.ndarray
     confidence: np.ndarray
+    typical: np.ndarray
     rank: np.ndarray
     second: np.ndarray
     about: SavedClusters
     silhouette: float | None
     stability: Stability | None = None
+    again: FoundAgain | None = None
     columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     @property
     def estimated(self) -> bool:
         """Whether the number of clusters was estimated."""
         return self.stability is not None
+
+    @property
+    def agreement(self) -> float | None:
+        """How well k-means on two halves of the texts agree with this number of clusters; None if it is not known."""
+        if self.stability is not None:
+            return self.stability.of_best
+        return None if self.again is None else self.again.agreement
+
+    @property
+    def found_again(self) -> list[float | None]:
+        """The overlap of each cluster with its like in k-means on half of the texts; None where it is not known."""
+        if self.again is None:
+            return [None] * len(self.names)
+        return [None if np.isnan(each) else round(each, 4) for each in self.again.overlap.tolist()]
 
     @property
     def names(self) -> list[str]:
@@ -90,9 +111,9 @@ class ClusteredTexts:
     def save(self, path: str | os.PathLike[str], *, safe: bool = True) -> None:
         """Writes a csv file, one row for each text in their order, and the centres in a file beside it.
 
-        The columns are text, cluster, confidence, rank, name, second_cluster and `columns`. The second file, such as
-        clusters.centres.json beside clusters.csv, lets `assign_texts` and `assign_vectors` put further texts into these
-        clusters. Both files are written atomically.
+        The columns are text, cluster, confidence, typical, rank, name, second_cluster and `columns`. The second file,
+        such as clusters.centres.json beside clusters.csv, lets `assign_texts` and `assign_vectors` put further texts
+        into these clusters. Both files are written atomically.
 
         Args:
             path: The csv file.
@@ -109,6 +130,7 @@ class ClusteredTexts:
             "text": self.texts,
             "cluster": self.clusters.tolist(),
             "confidence": self.confidence.round(4).tolist(),
+            "typical": self.typical.round(2).tolist(),
             "rank": self.rank.tolist(),
             "name": [names[number] for number in self.clusters.tolist()],
             "second_cluster": second,
@@ -286,12 +308,18 @@ def _clustered(
         algorithm=algorithm,
         centres=np.asarray(centres, np.float32),
         sizes=np.bincount(found[found >= 0], minlength=len(centres)),
-        reach=placed.reach if algorithm == "hdbscan" else None,
+        distances=np.stack([_percentiles(placed.distance[placed.clusters == each]) for each in range(len(centres))]),
         names=cluster_names(keywords, texts, found),
         keywords=keywords,
         made_by=origin,
     )
-    return _result(texts, embeddings, placed, about, stability, columns, seed)
+    again = found_again(embeddings, placed.clusters, seed=seed) if algorithm == "kmeans" else None
+    return _result(texts, embeddings, placed, about, stability, again, columns, seed)
+
+
+def _percentiles(distances: np.ndarray) -> np.ndarray:
+    found: np.ndarray = np.percentile(distances, np.arange(101))
+    return found
 
 
 def _assigned(
@@ -305,7 +333,7 @@ def _assigned(
             f"{embeddings.shape[1]:,}; use the same encoder."
         )
     placed = place(embeddings, about.centres, reach=about.reach)
-    return _result(texts, embeddings, placed, about, None, columns, 0)
+    return _result(texts, embeddings, placed, about, None, None, columns, 0)
 
 
 def _result(
@@ -314,13 +342,14 @@ def _result(
     placed: Placement,
     about: SavedClusters,
     stability: Stability | None,
+    again: FoundAgain | None,
     columns: Mapping[str, Sequence[Any]],
     seed: int,
 ) -> ClusteredTexts:
     silhouette = mean_silhouette(embeddings, placed.clusters, seed=seed)
     columns = columns or {"id": range(len(texts))}
-    values = (placed.clusters, placed.confidence, placed.rank, placed.second)
-    return ClusteredTexts(texts, *values, about, silhouette, stability, columns)
+    values = (placed.clusters, placed.confidence, about.typical(placed), placed.rank, placed.second)
+    return ClusteredTexts(texts, *values, about, silhouette, stability, again, columns)
 
 
 def _columns(vectors: Vectors) -> dict[str, Sequence[Any]]:

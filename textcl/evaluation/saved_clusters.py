@@ -11,10 +11,11 @@ import numpy as np
 
 from textcl.encoder import Encoder
 from textcl.errors import InputError
+from textcl.metrics.clustering import Placement
 from textcl.seals import read_sealed, write_sealed
 from textcl.vectors.vectors import Vectors
 
-FORMAT = 1
+FORMAT = 2
 _SAID = {"pooling": "pooling", "max_length": "max_length", "prompt": "prompt", "normalized": "normalisation"}
 
 
@@ -26,7 +27,7 @@ class SavedClusters:
         algorithm: "kmeans" or "hdbscan".
         centres: The mean of each cluster, (clusters, dim) float32.
         sizes: The number of texts of each cluster, (clusters,).
-        reach: The largest distance of a text of each cluster to its centre, (clusters,); None for k-means.
+        distances: Percentiles 0 to 100 of the distances of the texts of each cluster to its centre, (clusters, 101).
         names: The name of each cluster.
         keywords: The keywords of each cluster, the best first.
         made_by: What made the vectors: model, pooling, maximal length, prompt; empty if it is not known.
@@ -35,10 +36,24 @@ class SavedClusters:
     algorithm: str
     centres: np.ndarray
     sizes: np.ndarray
-    reach: np.ndarray | None
+    distances: np.ndarray
     names: list[str]
     keywords: list[list[str]]
     made_by: dict[str, Any]
+
+    @property
+    def reach(self) -> np.ndarray | None:
+        """The distance to each centre beyond which a text is an outlier, (clusters,); None for k-means."""
+        return self.distances[:, -1] if self.algorithm == "hdbscan" else None
+
+    def typical(self, placed: Placement) -> np.ndarray:
+        """For each text, the share of its cluster's texts that are at least as far from the centre, (texts,).
+
+        The share is that of the percentiles. It is 1 for the most central text of the cluster, and 0 for a text that is
+        further away than all of them, and for outliers.
+        """
+        at_least = self.distances[placed.clusters] >= placed.distance[:, None] * (1 - 1e-6)
+        return np.where(placed.clusters < 0, 0, at_least.mean(axis=1))
 
     def check_same(self, other: dict[str, Any]) -> None:
         """Raises an error if other vectors were made in another way.
@@ -93,7 +108,7 @@ def save_clusters(path: str | os.PathLike[str], clusters: SavedClusters) -> None
         "names": clusters.names,
         "keywords": clusters.keywords,
         "sizes": clusters.sizes.tolist(),
-        "reach": None if clusters.reach is None else clusters.reach.tolist(),
+        "distances": clusters.distances.round(9).tolist(),
         # nine digits give back each float32 exactly
         "centres": [[float(f"{number:.9g}") for number in row] for row in clusters.centres.tolist()],
     }
@@ -116,13 +131,13 @@ def read_clusters(path: str | os.PathLike[str]) -> SavedClusters:
             f"{path} has no file {file.name} beside it. textcl cluster writes both; keep them together, or cluster "
             "anew."
         ) from None
-    if value.get("format") != FORMAT or "centres" not in value:
+    if value.get("format") != FORMAT or not {"centres", "distances"} <= set(value):
         raise InputError(f"{file} was not written by this version of textcl cluster; cluster the old texts anew.")
     return SavedClusters(
         algorithm=value["algorithm"],
         centres=np.array(value["centres"], np.float32),
         sizes=np.array(value["sizes"]),
-        reach=None if value["reach"] is None else np.array(value["reach"]),
+        distances=np.array(value["distances"]),
         names=value["names"],
         keywords=value["keywords"],
         made_by=value["made_by"],

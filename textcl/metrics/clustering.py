@@ -141,14 +141,14 @@ class Placement:
             to the nearest other centre: 0 on the border between two clusters, 1 at the centre. 0 for outliers.
         rank: The rank of each row in its cluster by distance to the centre, (rows,); 1 is the nearest.
         second: The cluster with the nearest other centre, (rows,); −1 if there is one cluster only.
-        reach: The largest distance of a row of each cluster to its centre, (clusters,).
+        distance: The distance of each row to the centre of its cluster, of an outlier to the nearest one, (rows,).
     """
 
     clusters: np.ndarray
     confidence: np.ndarray
     rank: np.ndarray
     second: np.ndarray
-    reach: np.ndarray
+    distance: np.ndarray
 
 
 def place(
@@ -182,13 +182,10 @@ def place(
     if count > 1:
         np.divide(other - own, other, out=confidence, where=inside & (other > 0))
     rank = np.empty(len(rows), dtype=int)
-    furthest = np.zeros(count)
     for number in range(-1, count):
         members = np.flatnonzero(clusters == number)
         rank[members[np.argsort(own[members], kind="stable")]] = np.arange(1, len(members) + 1)
-        if number >= 0 and len(members):
-            furthest[number] = own[members].max()
-    return Placement(clusters, confidence.clip(0, 1), rank, second, furthest)
+    return Placement(clusters, confidence.clip(0, 1), rank, second, own)
 
 
 def mean_silhouette(embeddings: np.ndarray, clusters: np.ndarray, *, sample: int = 4000, seed: int = 0) -> float | None:

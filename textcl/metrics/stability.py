@@ -124,6 +124,65 @@ def cluster_stability(
     return Stability(np.array(numbers), agreement, null, errors, best)
 
 
+@dataclass(frozen=True)
+class FoundAgain:
+    """How far clusters are found again in other texts of the same kind.
+
+    Attributes:
+        agreement: How well two k-means on different halves of the rows agree, as in `Stability`.
+        overlap: For each cluster, the mean overlap (Jaccard) with its like in k-means on half of the rows, (clusters,);
+            NaN for a cluster without a row in the sample.
+    """
+
+    agreement: float
+    overlap: np.ndarray
+
+
+def found_again(
+    embeddings: np.ndarray, clusters: np.ndarray, *, sample: int = 3000, pairs: int = 3, seed: int = 0
+) -> FoundAgain | None:
+    """Looks for each cluster of k-means in k-means on halves of the rows (Hennig 2007, with halves as samples).
+
+    The overlap of two clusters is the number of rows of both, divided by the number of rows of either. The like of a
+    cluster is the one with the largest overlap. A cluster below 0.5 is dissolved rather than found again; from about
+    0.75 on it is stable.
+
+    Args:
+        embeddings: (rows, dim).
+        clusters: The cluster of each row, (rows,), counted from 0.
+        sample: The number of rows to use, drawn at random.
+        pairs: How often the rows are split.
+        seed: The seed of sample, halves and k-means.
+
+    Returns:
+        What was found; None if there are too few distinct rows for as many clusters in a half.
+
+    Example:
+        >>> rows = np.repeat(np.eye(3), 40, axis=0) + np.random.default_rng(0).normal(scale=0.05, size=(120, 3))
+        >>> found_again(rows, np.repeat([0, 1, 2], 40)).overlap.tolist()
+        [1.0, 1.0, 1.0]
+    """
+    from threadpoolctl import threadpool_limits
+
+    generator, number = np.random.default_rng(seed), int(clusters.max()) + 1
+    drawn = generator.permutation(len(embeddings))[:sample]
+    points, places = np.unique(embeddings[drawn], axis=0, return_index=True)
+    if len(points) < max(FEWEST, 4 * number):
+        return None
+    points, own = _principal(points), np.eye(number)[clusters[drawn][places]]
+    agreements, overlaps = [], []
+    with threadpool_limits(1):
+        for _ in range(pairs):
+            both = _fitted(points, np.array_split(generator.permutation(len(points)), 2), number, seed)
+            agreements.append(_same(*both))
+            for found in both:
+                shared = own.T @ np.eye(number)[found]
+                either = own.sum(axis=0)[:, None] + np.bincount(found, minlength=number) - shared
+                overlaps.append((shared / np.maximum(either, 1)).max(axis=1))
+    there = own.sum(axis=0) > 0
+    return FoundAgain(float(np.mean(agreements)), np.where(there, np.mean(overlaps, axis=0), np.nan))
+
+
 def _principal(points: np.ndarray) -> np.ndarray:
     """The rows in the directions of their largest variances, at most `DIMENSIONS`, (rows, directions) float32."""
     centred = (points - points.mean(axis=0)).astype(np.float64)
@@ -133,11 +192,21 @@ def _principal(points: np.ndarray) -> np.ndarray:
 
 def _agreement(rows: np.ndarray, halves: Sequence[np.ndarray], number: int, seed: int) -> float:
     """How well k-means on each of two halves agree about all rows."""
-    from sklearn.cluster import KMeans
-    from sklearn.metrics import adjusted_rand_score
+    return _same(*_fitted(rows, halves, number, seed))
 
-    fits = [
-        KMeans(number, n_init=_STARTS, max_iter=_STEPS, random_state=seed + part).fit(rows[half])
+
+def _fitted(rows: np.ndarray, halves: Sequence[np.ndarray], number: int, seed: int) -> list[np.ndarray]:
+    """The cluster of each row by k-means on each half, (rows,) each."""
+    from sklearn.cluster import KMeans
+
+    return [
+        KMeans(number, n_init=_STARTS, max_iter=_STEPS, random_state=seed + part).fit(rows[half]).predict(rows)
         for part, half in enumerate(halves)
     ]
-    return float(adjusted_rand_score(*(fit.predict(rows) for fit in fits)))
+
+
+def _same(one: np.ndarray, two: np.ndarray) -> float:
+    """The adjusted Rand index of two clusterings."""
+    from sklearn.metrics import adjusted_rand_score
+
+    return float(adjusted_rand_score(one, two))

@@ -7,6 +7,12 @@ from textcl.metrics.stability import Stability
 from textcl.report.tables import table
 
 BAR = 30  # characters of the longest bar
+AGAIN = 0.5  # a cluster with less overlap is dissolved in other texts rather than found again (Hennig 2007)
+_AGREEMENTS = (
+    (0.75, "mostly the same clusters come back."),
+    (0.5, "most clusters come back, some do not."),
+    (-1.0, "many clusters do not come back."),
+)
 # From this mean silhouette on, what it says of the clusters. Those of classes that people made are 0.05 to 0.15.
 _MEANINGS = (
     (0.5, "the clusters lie clearly apart."),
@@ -26,6 +32,34 @@ def silhouette_sentence(silhouette: float | None) -> str:
         f"Silhouette {silhouette:.2f} (−1 to 1): on average, a text is about {100 * abs(silhouette):.0f} % nearer to "
         f"the texts of {nearer} cluster than to those of {other} cluster; {meaning}"
     )
+
+
+def trust_sentences(agreement: float | None, names: Sequence[str], again: Sequence[float | None]) -> list[str]:
+    """Whether clusters can be trusted, and which ones cannot: sentences.
+
+    Args:
+        agreement: `ClusteredTexts.agreement`.
+        names: The names of the clusters.
+        again: `ClusteredTexts.found_again`.
+    """
+    if agreement is None:
+        return []
+    meaning = next(words for least, words in _AGREEMENTS if agreement >= least)
+    said = [
+        f"Can they be trusted? k-means on one half of the texts and on the other half agree to {agreement:.2f} on "
+        f"which texts belong together (1: fully; 0: as by chance): {meaning}"
+    ]
+    weak = [
+        f"{name} ({100 * each:.0f} %)"
+        for name, each in zip(names, again, strict=True)
+        if each is not None and each < AGAIN
+    ]
+    if weak:
+        said.append(
+            f"Not found again in half of the texts, so take these for mixtures: {'; '.join(weak)}. (The percentage: "
+            "the texts in the cluster and in its like, of those in either.)"
+        )
+    return said
 
 
 def stability_lines(stability: Stability) -> list[str]:

@@ -216,11 +216,11 @@ def _clusters(vectors: Path, output: Path, clusters: int | None, seed: int) -> R
     found.save(output)
     named = zip(found.names, found.about.keywords, found.groups(CENTRAL), strict=True)
     listed = [
-        {"name": name, "size": size, "keywords": keywords, "texts": [_short(text) for text in texts]}
-        for name, keywords, (size, texts) in named
+        {"name": name, "size": size, "keywords": keywords, "texts": [_short(text) for text in texts], "again": again}
+        for (name, keywords, (size, texts)), again in zip(named, found.found_again, strict=True)
     ]
-    shown, agreement = (found.stability.shown, found.stability.of_best) if found.stability else (True, None)
-    said = {"estimated": found.estimated, "shown": shown, "silhouette": found.silhouette, "agreement": agreement}
+    shown = found.stability is None or found.stability.shown
+    said = {"estimated": found.estimated, "shown": shown, "silhouette": found.silhouette, "agreement": found.agreement}
     return {"clusters": listed, **said}
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from textcl.report.clusters import silhouette_sentence
+from textcl.report.clusters import silhouette_sentence, trust_sentences
 from textcl.report.page import Card, Link, Page, Section, Table
 from textcl.texts import counted
 from textcl.version import __version__
@@ -55,7 +55,7 @@ def _said(record: Record) -> list[tuple[str | None, str]]:
             "groups.csv",
             f"{_texts(groups + copies + near)} in {counted(groups, 'group')} of near-duplicates. If you keep one text "
             f"of each group, {copies + near:,} can be removed: {copies:,} equal to an earlier text but for case "
-            f"and spaces, {near:,} near the kept one. Look at them first.",
+            f"and spaces, {near:,} near the kept one. {' '.join(duplicates['notes'])}",
         )
     ]
     if "failed" in clusters:
@@ -80,22 +80,21 @@ def _placed(drawn: Record) -> str:
 
 
 def _clusters(clusters: Record) -> Section:
+    listed = clusters["clusters"]
     sense = (
         silhouette_sentence(clusters["silhouette"])
         if clusters["shown"]
         else "These texts show no clear groups: another number of clusters would be as good."
     )
-    if (agreement := clusters.get("agreement")) is not None:  # absent if an older textcl wrote the record
-        sense += (
-            f" Can they be trusted? k-means on one half of the texts and on the other half agree to {agreement:.2f} on "
-            "which texts belong together (1: fully; 0: as by chance)."
-        )
+    trust = trust_sentences(
+        clusters["agreement"], [each["name"] for each in listed], [each["again"] for each in listed]
+    )
     how = "Each cluster with its keywords and its most central texts; the largest one is the first."
     cards = [
         Card(f"{each['name']}: {_texts(each['size'])}", [(", ".join(each["keywords"]), each["texts"])])
-        for each in clusters["clusters"]
+        for each in listed
     ]
-    return Section("Clusters", [sense, how], cards=cards)
+    return Section("Clusters", [sense, *trust, how], cards=cards)
 
 
 def _groups(duplicates: Record) -> Section:

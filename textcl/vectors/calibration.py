@@ -23,7 +23,7 @@ from textcl.vectors.vectors import unit
 LEAST = 100  # distinct texts that are needed
 SAMPLE = 1000  # texts whose copies are planted: half of them to choose the thresholds, half to measure the errors
 OVERLAPS = (WORDS, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5)  # thresholds of words that are tried
-FALSE, SEPARATE = 0.05, 0.01  # the most errors that are allowed, and those with which the texts count as separate
+WRONG = 0.01  # the most copies that may be missed, and the most other texts that may be taken
 LOWEST = 0.5  # the lowest threshold of the cosine, for texts that are so different that any threshold separates
 NEAR = 0.9  # the share of characters in common with which a text counts as a copy and not as another text
 _SHORT = 500  # characters up to which texts are compared by character
@@ -80,7 +80,8 @@ def calibrate(
 
     If one pair of thresholds misses at most 1 % of the copies of each kind and takes at most 1 % of the other texts,
     the cosine is in the middle between both. Else no threshold separates, and the thresholds are those that find most
-    copies while at most 5 % of the texts have another text that is taken for a copy.
+    copies while at most 1 % of the texts have another text that is taken for a copy: real copies are rare in most
+    corpora, so that with 5 % most groups would hold no copies.
 
     Copies that differ in case and spaces alone are always recognised, because such texts are equal for
     `near_duplicate_groups`. Texts with at least 0.8 of their words or 0.9 of their characters in common are near-exact
@@ -185,8 +186,8 @@ def _chosen(copies: dict[str, _Pairs], others: _Pairs, words: float | None) -> t
     tried = OVERLAPS if words is None else (words,)
     gaps = {}
     for each in tried:
-        least = _above(others.scores(each), SEPARATE)
-        most = min(np.quantile(_known(pairs.scores(each)), SEPARATE, method="lower") for pairs in copies.values())
+        least = _above(others.scores(each), WRONG)
+        most = min(np.quantile(_known(pairs.scores(each)), WRONG, method="lower") for pairs in copies.values())
         gaps[each] = least, min(float(most), 1.0)
     best = max(gaps, key=lambda each: gaps[each][1] - gaps[each][0])
     least, most = gaps[best]
@@ -194,8 +195,8 @@ def _chosen(copies: dict[str, _Pairs], others: _Pairs, words: float | None) -> t
         return max(least, np.floor(500 * (least + most)) / 1000), best
     found: dict[float, tuple[float, float]] = {}
     for each in tried:
-        cosine = _above(others.scores(each), FALSE)
-        if cosine < np.inf or (others.words >= each - 1e-9).mean() <= FALSE:
+        cosine = _above(others.scores(each), WRONG)
+        if cosine < np.inf or (others.words >= each - 1e-9).mean() <= WRONG:
             recalls = [(_known(pairs.scores(each)) >= cosine).mean() for pairs in copies.values()]
             found[each] = float(np.mean(recalls)), cosine
     if not found:  # too many others share so many words as the user asked for
@@ -219,7 +220,7 @@ def _errors(
     least = np.inf if cosine is None else cosine - 1e-6
     found = {kind: float((_known(pairs.scores(words)) >= least).mean()) for kind, pairs in copies.items()}
     false = float((others.scores(words) >= least).mean())
-    return found, false, false <= SEPARATE and min(found.values()) >= 1 - SEPARATE
+    return found, false, false <= WRONG and min(found.values()) >= 1 - WRONG
 
 
 def _known(scores: np.ndarray) -> np.ndarray:

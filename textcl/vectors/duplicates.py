@@ -17,7 +17,7 @@ from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.files import atomic_write
 from textcl.ranges import Range
-from textcl.texts import bare, spreadsheet_safe
+from textcl.texts import bare, counted, spreadsheet_safe
 from textcl.vectors.calibration import LEAST, Calibration, Encode, calibrate
 from textcl.vectors.columns import plain, result_name
 from textcl.vectors.encode import corpus_prompt
@@ -194,7 +194,6 @@ def near_duplicates(
         calibration = calibrate(vectors, distinct, corpus.encode, words=words, seed=seed)
         if calibration is not None:
             cosine, words = calibration.cosine, calibration.words
-            notes += _said_of(calibration, len(distinct))
         else:
             words = WORDS if words is None else words
             notes.append(
@@ -204,6 +203,8 @@ def near_duplicates(
     else:
         cosine = threshold
     groups = near_duplicate_groups(vectors, distinct, cosine, words)
+    if calibration is not None:
+        notes.append(_said_of(calibration, groups))
     directions, place = unit(vectors), np.searchsorted(rows, first)
     groups = groups[place]  # of every row
     keeper = np.unique(groups, return_index=True)[1][groups]
@@ -303,16 +304,17 @@ def _directory(source: str | Path, model: Encoder | str | Path | None, column: s
     )
 
 
-def _said_of(calibration: Calibration, texts: int) -> list[str]:
-    """What a user has to know about a calibration, as sentences."""
-    wrong = f"{round(calibration.false * texts):,} of the {texts:,} different texts"
+def _said_of(calibration: Calibration, groups: np.ndarray) -> str:
+    """What a user has to know about a calibration; `groups`: the group of each distinct text."""
+    grouped = int((np.bincount(groups)[groups] > 1).sum())
+    wrong = min(round(calibration.false * len(groups)), grouped)
+    few = f"up to {wrong:,} of the {counted(grouped, 'different text')} in groups may only be about the same thing"
     if calibration.separates:
-        return [f"A threshold separates edited copies from other texts; about {wrong} may be in a wrong group."]
+        return f"A threshold separates edited copies from other texts; {few}."
     said = (
-        f"No threshold separates edited copies from other texts. At this one about {wrong} would be in a group "
-        "although they are no copies, so many groups may only be about the same thing; look at them before you "
-        "remove anything."
+        f"No threshold separates edited copies from other texts: {few}. Read some groups, those with the least cosines "
+        "first, before you remove anything, or give a higher --threshold."
     )
     if calibration.cosine is None:
         said += " The cosine does not count, because too many other texts are as near as copies."
-    return [said]
+    return said
