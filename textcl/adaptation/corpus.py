@@ -17,6 +17,7 @@ from textcl.vectors.shards import is_vectors
 from textcl.vectors.vectors import Vectors
 
 MOST_DOCUMENTS = 20_000
+_SHORT = 12  # words
 _PROBED = 200  # texts whose tokens are looked at
 
 
@@ -76,6 +77,10 @@ class Corpus:
             f"{len(self):,} different texts{without}, {int(np.median(words))} words at the median, "
             f"{int(np.quantile(words, 0.95))} in the longest twentieth."
         )
+
+    def is_short(self) -> bool:
+        """Whether most texts are like titles, whose parts seldom belong together, and have no titles themselves."""
+        return self.titles is None and float(np.median([len(text.split()) for text in self.texts])) < _SHORT
 
 
 def read_corpus(source: Any, columns: Sequence[str] = (), command: str = "textcl adapt") -> Corpus:

@@ -206,6 +206,11 @@ def prepare(work: Work, identity: str, encoders: int = 1) -> tuple[Trial, Work, 
     kind, path = settings.evidence()
     trial = Trial(content_hash({"corpus": corpus.hash(), "purpose": settings.purpose}))
     trial.say(corpus.sentence())
+    if settings.purpose == "search" and kind is None and corpus.is_short():
+        trial.say(
+            "The parts of such short texts seldom belong together, so the verdict may be 'not measured'. Bodies "
+            "(--column title,body) or evidence of your own (--dev) would help."
+        )
     pairs = read_pairs(path) if kind == "pairs" else None
     if pairs is not None:
         content = [pairs.queries, pairs.documents, pairs.targets.tolist()]

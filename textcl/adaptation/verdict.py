@@ -137,8 +137,8 @@ class Verdict:
         text = f"VERDICT: {self.outcome}"
         if found is None:
             return f"{text}: {self.why}"
-        text += f" at {found.task}: {found.sentence()}; {found.units:,} groups of texts; "
-        text += f"a difference of {found.smallest(self.level):.1f} could have been shown"
+        text += f" at {found.task}: {found.sentence()}; {found.units:,} groups of texts, "
+        text += f"enough to show a difference of {found.smallest(self.level):.1f}"
         if self.why:
             text += f"; {self.why}"
         if self.looks > 1:

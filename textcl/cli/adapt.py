@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> None:
         metavar="KIND:PATH",
         help="evidence of your own: beir:FOLDER, judged queries in BEIR's layout; pairs:FILE, rows of two texts that "
         "belong together, which are trained on too; judgements:FILE, the answers of textcl judge; labels:FILE, "
-        "labelled texts, for clusters",
+        "labelled texts (columns text and label), for clusters",
     )
     parser.add_argument(
         "--retrieval", choices=["dense", "hybrid"], default="dense", help="search by vectors, or by words too"

@@ -152,7 +152,7 @@ def say(found: Found, name: str, names: Sequence[str]) -> None:
         return
     unit, row = ("line", "text") if len(names) == 1 else ("row", "row")
     warn(found.blank, f"blank {unit} was dropped", f"blank {unit}s were dropped", name)
-    one, many = f"{row} is a duplicate of an earlier one", f"{row}s are duplicates of earlier ones"
+    one, many = (f"{row}{many} equal to an earlier one, letter for letter" for many in (" is", "s are"))
     warn(found.repeated, one, many, name)
     one, many = (f"has more than {LONG_TEXT:,} characters", f"have more than {LONG_TEXT:,} characters")
     one, many = f"text {one}; the tokenizer will truncate it", f"texts {many}; the tokenizer will truncate them"

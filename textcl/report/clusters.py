@@ -56,8 +56,8 @@ def trust_sentences(agreement: float | None, names: Sequence[str], again: Sequen
     ]
     if weak:
         said.append(
-            f"Not found again in half of the texts, so take these for mixtures: {'; '.join(weak)}. (The percentage: "
-            "the texts in the cluster and in its like, of those in either.)"
+            f"Not found again in half of the texts, so mixtures or parts of a topic: {'; '.join(weak)}. (The "
+            "percentage: the texts in the cluster and in its like, of those in either.)"
         )
     return said
 

@@ -313,7 +313,7 @@ def _said_of(calibration: Calibration, groups: np.ndarray) -> str:
         return f"A threshold separates edited copies from other texts; {few}."
     said = (
         f"No threshold separates edited copies from other texts: {few}. Read some groups, those with the least cosines "
-        "first, before you remove anything, or give a higher --threshold."
+        "first, before you remove anything; `textcl duplicates --threshold` with a higher number finds fewer."
     )
     if calibration.cosine is None:
         said += " The cosine does not count, because too many other texts are as near as copies."
