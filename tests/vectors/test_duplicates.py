@@ -93,10 +93,10 @@ def test_vectors_give_what_their_texts_give(model: Path, tmp_path: Path) -> None
     options = {"column": "text", "id_column": "key", "columns": ["day", "group"]}
     encode_corpus(model, tmp_path / "rows.jsonl", tmp_path / "v", shard_rows=64, **options)
     of_vectors = near_duplicates(tmp_path / "v")
-    of_texts = near_duplicates(tmp_path / "rows.jsonl", model, column="text")
+    of_texts = near_duplicates(tmp_path / "rows.jsonl", model, column="text", id_column="key")
     assert of_vectors.groups.tolist() == of_texts.groups.tolist()
     assert of_vectors.calibration == of_texts.calibration is not None
-    assert of_vectors.ids == [row["key"] for row in rows]
+    assert of_vectors.ids == of_texts.ids == [row["key"] for row in rows]
     of_vectors.save(tmp_path / "groups.csv")
     saved = read(tmp_path / "groups.csv")
     assert [(row["id"], row["day"], row["column:group"]) for row in saved] == [
@@ -109,6 +109,8 @@ def test_vectors_give_what_their_texts_give(model: Path, tmp_path: Path) -> None
     assert near_duplicates(tmp_path / "v", tmp_path / "other", threshold=0.9).calibration is None  # not needed
     with pytest.raises(InputError, match=r"column was settled when .* was encoded"):
         near_duplicates(tmp_path / "v", column="text")
+    with pytest.raises(InputError, match="id_column was settled when"):
+        near_duplicates(tmp_path / "v", id_column="key")
     encode_corpus(model, ["word " * 200, "a"], tmp_path / "parts", split_long=True)
     with pytest.raises(InputError, match="holds parts of long texts, and looking for duplicates needs one vector"):
         near_duplicates(tmp_path / "parts")

@@ -41,6 +41,7 @@ def main(arguments: Sequence[str]) -> None:
         help="the encoder (default: small; for VECTORS the one that wrote them, needed only for --threshold auto)",
     )
     parser.add_argument("--column", help="the column of a csv, tsv, jsonl or parquet file")
+    parser.add_argument("--id-column", metavar="NAME", help="a column of ids of your own, which the output repeats")
     parser.add_argument(
         "--threshold",
         type=_threshold,
@@ -80,8 +81,9 @@ def main(arguments: Sequence[str]) -> None:
 
     from textcl.vectors.duplicates import near_duplicates
 
+    columns = {"column": given.column, "id_column": given.id_column}
     found = near_duplicates(
-        given.source, given.model, threshold=given.threshold, words=given.words, column=given.column, seed=given.seed
+        given.source, given.model, threshold=given.threshold, words=given.words, **columns, seed=given.seed
     )
     if given.output is not None:
         found.save(given.output, raw=given.raw_csv)

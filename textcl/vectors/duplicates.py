@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from textcl.data.corpora import read_texts
+from textcl.data.corpora import read_rows
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.files import atomic_write
@@ -147,6 +147,7 @@ def near_duplicates(
     threshold: float | Literal["auto"] = "auto",
     words: float | None = None,
     column: str | None = None,
+    id_column: str | None = None,
     seed: int = 0,
 ) -> Duplicates:
     """Finds the near-duplicates of a corpus, and says how often it is wrong.
@@ -168,6 +169,7 @@ def near_duplicates(
         words: The threshold of the overlap of words (the words of both texts, divided by those of either); default:
             with "auto" it is calibrated too, else words do not count.
         column: The column of the texts, as in `load_texts`; not for a directory.
+        id_column: A column of ids of your own; not for a directory, which holds them already.
         seed: The seed of the sample with "auto".
 
     Raises:
@@ -182,7 +184,8 @@ def near_duplicates(
         raise InputError(f"threshold must be 'auto' or {_THRESHOLD}, not {threshold!r}.")
     if words is not None:
         _THRESHOLD.check("words", words)
-    corpus = _directory(source, model, column) if _is_directory(source) else _texts(source, model, column)
+    columns = {"column": column, "id_column": id_column}
+    corpus = _directory(source, model, columns) if _is_directory(source) else _texts(source, model, columns)
     firsts: dict[str, int] = {}  # from each distinct text to its first row
     first = np.array([firsts.setdefault(bare(text), row) for row, text in enumerate(corpus.texts)])
     rows = np.array(list(firsts.values()))
@@ -250,15 +253,17 @@ def _is_directory(source: Any) -> bool:
     return isinstance(source, (str, os.PathLike)) and is_vectors(source)
 
 
-def _texts(source: Any, model: Encoder | str | Path | None, column: str | None) -> _Corpus:
+def _texts(source: Any, model: Encoder | str | Path | None, columns: Mapping[str, str | None]) -> _Corpus:
     """A corpus that has to be encoded."""
     name = str(source) if isinstance(source, (str, os.PathLike)) else f"the {type(source).__name__}"
-    every = list(read_texts(source, column=column))
-    ids, texts = [row for row, text in enumerate(every) if text], [text for text in every if text]
+    every = list(read_rows(source, **columns))
+    texts = [text for text, _ in every if text]
+    ids = [beside[0] if beside else row for row, (text, beside) in enumerate(every) if text]
     if not texts:
         raise InputError(f"{name} holds no text.")
     if blank := len(every) - len(texts):
-        logger.warning("%s: %s rows are blank and were left out; ids still count them.", name, f"{blank:,}")
+        counts = "" if columns["id_column"] else "; ids still count them"
+        logger.warning("%s: %s rows are blank and were left out%s.", name, f"{blank:,}", counts)
     encoder = model if isinstance(model, Encoder) else Encoder.from_pretrained(model or "small")
     prompt = corpus_prompt(encoder)
 
@@ -276,10 +281,11 @@ def _texts(source: Any, model: Encoder | str | Path | None, column: str | None) 
     )
 
 
-def _directory(source: str | Path, model: Encoder | str | Path | None, column: str | None) -> _Corpus:
+def _directory(source: str | Path, model: Encoder | str | Path | None, columns: Mapping[str, str | None]) -> _Corpus:
     """A corpus that is encoded already; its model is loaded if it is needed."""
-    if column is not None:
-        raise InputError(f"column was settled when {source} was encoded; leave it out.")
+    for name, value in columns.items():
+        if value is not None:
+            raise InputError(f"{name} was settled when {source} was encoded; leave it out.")
     vectors = Vectors(source)
     vectors.check_whole("looking for duplicates")
 
