@@ -256,7 +256,7 @@ def _is_directory(source: Any) -> bool:
 def _texts(source: Any, model: Encoder | str | Path | None, columns: Mapping[str, str | None]) -> _Corpus:
     """A corpus that has to be encoded."""
     name = str(source) if isinstance(source, (str, os.PathLike)) else f"the {type(source).__name__}"
-    every = list(read_rows(source, **columns))
+    every = list(read_rows(source, column=columns["column"], id_column=columns["id_column"]))
     texts = [text for text, _ in every if text]
     ids = [beside[0] if beside else row for row, (text, beside) in enumerate(every) if text]
     if not texts:
