@@ -105,11 +105,12 @@ VALUES = {
     "compare": ["data-dir=sets"],
     "eval": ["max-length=16", "batch-size=8", "data-dir=sets"],
     "encode": ["max-length=16", "batch-size=8", "shard-rows=9"],
-    "cluster": ["max-length=16", "batch-size=8", "first-view=plain", "save-encoder=x", "min-size=9"],
+    "cluster": ["max-length=16", "batch-size=8", "first-view=plain", "save-encoder=x", "min-size=9", "id-column=key"],
     "results": ["data-dir=sets"],
     "data": ["data-dir=sets"],
     "judge": ["query-log=a.txt"],
     "explore": ["id-column=key"],
+    "duplicates": ["id-column=key"],
     "distill": ["batch-size=8", "learning-rate=0.1"],
 }
 POSITIONALS = {
@@ -121,6 +122,7 @@ POSITIONALS = {
     "data": ["list"],
     "judge": ["bm25", "tfidf", "--data=a.txt"],
     "explore": ["a.csv", "--output=o"],
+    "duplicates": ["a.csv"],
     "distill": ["bundled", "--data=a.txt", "--output=o", "--static=8"],
 }
 

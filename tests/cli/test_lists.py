@@ -78,7 +78,8 @@ PRINTING = {
 KEYS = {
     "data list": {"folder", "sets"},
     "cluster": {
-        *("output", "algorithm", "texts", "estimated", "outliers", "silhouette", "stability", "clusters", "hierarchy")
+        *("output", "algorithm", "texts", "estimated", "outliers", "silhouette", "stability", "clusters", "hierarchy"),
+        *("agreement", "far"),
     },
     "encode, an array": {"output", "texts", "dimension", "cut", "bytes_per_vector"},
 }
