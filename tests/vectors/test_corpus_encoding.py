@@ -27,7 +27,7 @@ from textcl.errors import InputError
 from textcl.files import machine
 from textcl.vectors import shards
 from textcl.vectors.encode import BatchEncoder, encode_corpus
-from textcl.vectors.shards import iterate_vectors, load_vectors
+from textcl.vectors.shards import iterate_vectors, load_vectors, read_manifest
 
 ODD = [
     "👩‍🚀 a small boat 🚤",
@@ -467,6 +467,26 @@ def test_the_command_encodes_goes_on_and_refuses(
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.startswith("textcl: v was written with normalize True, not False.")
+
+
+def test_the_command_takes_several_files_as_one_corpus(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.txt").write_text("\n".join(["", *TEXTS[:10]]) + "\n")
+    Path("b.txt").write_text("\n".join(TEXTS[10:16]) + "\n")
+    assert main(["encode", str(model), "a.txt", "--output", "v", "b.txt"]) == 0
+    assert capsys.readouterr().out.startswith("v: 16 vectors of 32 numbers")
+    ids, vectors = load_vectors("v")
+    assert ids.tolist() == [*range(1, 17)]
+    assert np.abs(vectors - Encoder.from_pretrained(model).encode(TEXTS[:16])).max() < 1e-6
+    assert main(["encode", "a.txt", "b.txt", "--output", "v.npy"]) == 0, "files alone are encoded with `small`"
+    assert np.load("v.npy").shape == (16, 240)
+    assert read_manifest("v")["corpus"]["name"] == "a.txt and 1 more"
+    assert main(["encode", str(model), "a.txt", "c.txt", "--output", "w"]) == 2
+    assert capsys.readouterr().err == "textcl: There is no file c.txt. Did you mean b.txt?\n"
+    assert main(["encode", str(model), "b.txt", "a.txt", "--output", "v"]) == 2
+    assert capsys.readouterr().err.startswith("textcl: v was written from another corpus")
 
 
 def test_the_command_tells_a_rank_that_others_are_not_done(

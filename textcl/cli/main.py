@@ -84,12 +84,15 @@ class Parser(argparse.ArgumentParser):
         """Parses arguments whose last positional may be missing, or stand behind a flag, where argparse overlooks it.
 
         Args:
-            name: The name of this positional.
+            name: The name of this positional. If it takes several values, all that are left are its own.
             arguments: The arguments.
         """
         given, rest = self.parse_known_args(arguments)
         rest = [each for each in rest if each != "--"]
-        if rest and getattr(given, name) is None:
+        if isinstance(value := getattr(given, name), list):
+            value += rest
+            return given
+        if rest and value is None:
             setattr(given, name, rest.pop(0))
         if rest:
             self.error(f"unrecognized arguments: {' '.join(rest)}")

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from textcl.data.corpora import read_rows
+from textcl.data.corpus_files import name_of, paths_in
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.progress import Progress
@@ -50,8 +50,8 @@ class Corpus:
 
     @property
     def name(self) -> str:
-        source = self.source
-        return str(source) if isinstance(source, (str, os.PathLike)) else f"the {type(source).__name__}"
+        paths = paths_in(self.source)
+        return name_of(paths) if paths else f"the {type(self.source).__name__}"
 
     def windows(self, shard_rows: int) -> Iterator[Window]:
         """The rows of each shard. Ids are rows of the source, counted from 0 with blank texts."""
