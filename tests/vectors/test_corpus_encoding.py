@@ -105,9 +105,21 @@ def test_ids_are_rows_of_the_corpus_and_blank_ones_are_left_out(
     texts = ["", TEXTS[0], "  ", "", TEXTS[1], TEXTS[2], ""]
     ids, _ = load_vectors(encode_corpus(encoder, corpus_file(tmp_path, texts), tmp_path / "v", shard_rows=2))
     assert ids.tolist() == [1, 4, 5]
-    assert "3 rows are blank" in caplog.text
+    assert "4 rows are blank" in caplog.text
     ids, _ = load_vectors(encode_corpus(encoder, texts, tmp_path / "limited", limit=2))
     assert ids.tolist() == [1, 4]
+
+
+@pytest.mark.parametrize(("limit", "texts", "rows"), [(None, 4, 8), (3, 3, 5), (4, 4, 6)])
+def test_the_manifest_counts_the_rows_that_were_read(
+    encoder: Encoder, tmp_path: Path, limit: int | None, texts: int, rows: int
+) -> None:
+    corpus = corpus_file(tmp_path, ["", TEXTS[0], " ", TEXTS[1], TEXTS[0], TEXTS[2], "", ""])
+    encode_corpus(encoder, corpus, tmp_path / "v", limit=limit, shard_rows=2)
+    found = read_manifest(tmp_path / "v")["corpus"]
+    assert (found["texts"], found["rows_read"]) == (texts, rows)
+    encode_corpus(encoder, ["", *TEXTS[5:8], ""], tmp_path / "v", append=True)
+    assert [each["rows_read"] for each in read_manifest(tmp_path / "v")["added"]] == [5]
 
 
 def test_every_kind_of_corpus(encoder: Encoder, tmp_path: Path) -> None:

@@ -247,6 +247,9 @@ def test_a_directory_of_before_is_read_continued_and_appended_to(
     encode_corpus(encoder, TEXTS[10:15], directory, append=True)
     assert Vectors(directory).texts() == TEXTS[:15]
     assert Vectors(directory).ids().tolist() == list(range(15))
+    manifest = Vectors(directory).manifest
+    assert "rows_read" not in manifest["corpus"], "the rows were not counted then"
+    assert [each["rows_read"] for each in manifest["added"]] == [5]
     assert times.items() <= {path.name: path.stat().st_mtime_ns for path in directory.glob("part*")}.items()
     (directory / "part-00001.parquet").unlink()
     encode_corpus(encoder, TEXTS[:10], directory, shard_rows=4)

@@ -6,7 +6,7 @@ import logging
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -53,10 +53,16 @@ class Corpus:
         paths = paths_in(self.source)
         return name_of(paths) if paths else f"the {type(self.source).__name__}"
 
-    def windows(self, shard_rows: int) -> Iterator[Window]:
-        """The rows of each shard. Ids are rows of the source, counted from 0 with blank texts."""
+    def windows(self, shard_rows: int, numbers: Iterator[int] | None = None) -> Iterator[Window]:
+        """The rows of each shard. Ids are rows of the source, counted from 0 with blank texts.
+
+        Args:
+            shard_rows: The number of rows in a shard.
+            numbers: Numbers the rows of the source, so that its next number is how many were read; default: a new one.
+        """
         read = read_rows(self.source, column=self.column, id_column=self.id_column, columns=self.columns)
-        texts = islice(((row, *each) for row, each in enumerate(read) if each[0]), self.limit)
+        numbered = zip(read, count() if numbers is None else numbers, strict=False)
+        texts = islice(((row, *each) for each, row in numbered if each[0]), self.limit)
         rows: Iterator[Row] = (Row(row, text, None, values) for row, text, values in texts)
         if self.split is not None:
             rows = _in_parts(rows, self.split)
@@ -87,6 +93,7 @@ class Survey:
     Attributes:
         texts: The number of rows in the shards: of texts, or of parts with `split_long`.
         documents: The number of texts.
+        rows_read: The number of rows of the source that were read, blank ones included.
         sha256: SHA-256 of everything that is kept of the corpus.
         digests: SHA-256 of the ids and texts of each shard, see `window_bytes`.
         checks: SHA-256 of everything that is kept in each shard.
@@ -95,6 +102,7 @@ class Survey:
 
     texts: int = 0
     documents: int = 0
+    rows_read: int = 0
     sha256: str = ""
     digests: list[bytes] = field(default_factory=list)
     checks: list[bytes] = field(default_factory=list)
@@ -114,9 +122,9 @@ def survey(corpus: Corpus, shard_rows: int, show: bool | None) -> Survey:
     """
     found, whole, last = Survey(), hashlib.sha256(), -1
     found.kinds = [set() for _ in range((corpus.id_column is not None) + len(corpus.columns))]
-    ids, rows = array("q"), array("q")
+    ids, rows, numbers = array("q"), array("q"), count()
     with Progress("Reading the corpus", show=show) as bar:
-        for window in corpus.windows(shard_rows):
+        for window in corpus.windows(shard_rows, numbers):
             content = window_bytes(window)
             whole.update(content)
             whole.update(values_bytes(window))
@@ -135,7 +143,8 @@ def survey(corpus: Corpus, shard_rows: int, show: bool | None) -> Survey:
             bar.update(len(window))
     if not found.texts:
         raise InputError(f"{corpus.name} holds no text.")
-    if blank := last + 1 - found.documents:
+    found.rows_read = next(numbers)
+    if blank := found.rows_read - found.documents:
         logger.warning("%s: %s rows are blank and were left out; ids still count them.", corpus.name, f"{blank:,}")
     _warn_of_repeated(np.frombuffer(ids, np.int64), np.frombuffer(rows, np.int64), corpus)
     found.sha256 = whole.hexdigest()
