@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from textcl.cli.eval import add_model_flags
-from textcl.cli.main import Parser, within
+from textcl.cli.main import Parser, within, without_collector
 from textcl.cli.output import add_json_flag, check_json, show
 from textcl.environment import launched
 from textcl.errors import InputError
@@ -165,7 +165,9 @@ def _write_array(given: Namespace, source: Any, output: Path, options: dict[str,
 
 def _write_shards(given: Namespace, source: Any, output: Path, options: dict[str, Any]) -> None:
     from textcl.vectors.compress import bytes_of
-    from textcl.vectors.encode import encode_corpus
+
+    with without_collector():
+        from textcl.vectors.encode import encode_corpus
     from textcl.vectors.manifest import stored_corpora
     from textcl.vectors.shards import read_complete, read_manifest, texts_cut
 

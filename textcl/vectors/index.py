@@ -3,15 +3,16 @@
 The index of the vectors (faiss, or bits) and that of the words are saved in their directory.
 """
 
+from __future__ import annotations
+
 import logging
 from bisect import bisect_right
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from textcl.encoder import Encoder
 from textcl.errors import DiskFull, InputError
 from textcl.files import atomic_write
 from textcl.progress import Progress
@@ -32,6 +33,9 @@ from textcl.vectors.fusion import (
 from textcl.vectors.manifest import shard_starts
 from textcl.vectors.shards import check_shard, iterate_vectors, read_complete, read_shard
 from textcl.vectors.vectors import Vectors, unit
+
+if TYPE_CHECKING:
+    from textcl.encoder import Encoder
 
 logger = logging.getLogger("textcl")
 

@@ -1,22 +1,25 @@
 """Reading a directory of vectors: its texts, ids, columns and vectors, and the facts about how they were made."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from textcl.encoder import Encoder
 from textcl.errors import InputError, nearest
 from textcl.vectors.columns import OWN_ID, PREFIX, result_name
 from textcl.vectors.compress import Compression
 from textcl.vectors.compress import unit as unit
 from textcl.vectors.shards import check_shard, read_complete, read_manifest, read_shard, read_table, restored
+
+if TYPE_CHECKING:
+    from textcl.encoder import Encoder
 
 logger = logging.getLogger("textcl")
 
@@ -187,6 +190,10 @@ class Vectors:
 
         Whether it gives these vectors is for `differs_from` to say.
         """
+        import torch
+
+        from textcl.encoder import Encoder
+
         if isinstance(model, Encoder):
             return model
         weights = getattr(torch, self.manifest["settings"]["weights"])
