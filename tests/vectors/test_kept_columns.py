@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import tracemalloc
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -17,10 +18,12 @@ from support.tiny import TEXTS, tiny_encoder_directory
 
 import textcl
 from textcl.cli.main import main
+from textcl.data import repeats
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.evaluation import cluster_texts, cluster_vectors
 from textcl.files import content_hash
+from textcl.vectors.corpus import Corpus, survey
 from textcl.vectors.encode import encode_corpus
 from textcl.vectors.shards import load_vectors, read_shard
 from textcl.vectors.vectors import Vectors
@@ -173,6 +176,17 @@ def test_what_is_refused(encoder: Encoder, tmp_path: Path, caplog: pytest.LogCap
     assert "an id that" not in caplog.text
     encode_corpus(encoder, twice, tmp_path / "w", id_column="id")
     assert "2 rows have an id that an earlier row has too, first the row with number 7" in caplog.text
+
+
+def test_looking_for_repeated_ids_takes_no_memory_for_each_row(monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+    monkeypatch.setattr(repeats, "TOGETHER", 1000)
+    rows = [{"text": "a text", "id": n % 9_999} for n in range(10_000)]
+    tracemalloc.start()
+    survey(Corpus(rows, "text", None, "id"), 100, show=False)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 60 * len(rows), "with the ids in memory it is 83 bytes for each row, without them 41"
+    assert "1 rows have an id that an earlier row has too, first the row with number 9,999" in caplog.text
 
 
 def test_a_damaged_shard_is_not_read(encoder: Encoder, tmp_path: Path) -> None:
