@@ -23,6 +23,7 @@ NAMES = {  # the module of each name has a function `run(options) -> rows`
     "transfer": "the seven transfer tasks versus SentEval's loop over folds and regularisations",
     "corpus": "time and memory of encoding a corpus to Parquet",
     "bits": "recall, size and speed of a search with fewer dimensions and fewer bits versus exact float32",
+    "search": "many vectors: exact, HNSW, IVF, words, hybrid; recall, speed, building and memory",
     "duplicates": "precision and recall of planted near-duplicates versus SemHash and versus cosines alone",
     "memory": "resident size over 200 training steps, and during cluster --adapt",
     "clusters": "the classes of labelled texts found by k-means and by density versus BERTopic",
@@ -47,7 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="default: all")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: only check that it runs and agrees")
     parser.add_argument(
-        "--data", default="bundled", metavar="FILE", help="a file of sentences (default: bundled texts)"
+        "--data",
+        default="bundled",
+        metavar="FILE",
+        help="a file of sentences; for search also a directory of textcl encode (default: bundled texts)",
     )
     parser.add_argument("--model", metavar="DIRECTORY", help="default: all-MiniLM-L6-v2")
     parser.add_argument("--rounds", type=int, help="how often each side runs (default: depends on the benchmark)")

@@ -181,6 +181,17 @@ def test_a_positional_may_stand_behind_a_flag(call: list[str], name: str, value:
         parser.parse_with_optional(name, [*call[1:], *([] if value else ["one"]), "more"])
 
 
+@pytest.mark.parametrize(
+    "call", [["m", "a", "b", "--top", "3"], ["m", "--top", "3", "a", "b"], ["m", "a", "--top", "3", "b"]]
+)
+def test_several_positionals_may_stand_around_a_flag(call: list[str]) -> None:
+    parser = Parser(prog="textcl")
+    parser.add_argument("first")
+    parser.add_argument("texts", nargs="*")
+    parser.add_argument("--top", type=int)
+    assert vars(parser.parse_with_optional("texts", call)) == {"first": "m", "texts": ["a", "b"], "top": 3}
+
+
 MISSPELT = {
     "train": ("--learning-rat", "--learning-rate"),
     "methods": ("--jsno", "--json"),

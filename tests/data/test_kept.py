@@ -1,6 +1,7 @@
 """A corpus is read once and kept in a file: later the same rows, also of several files, and never those of another."""
 
 import gzip
+import hashlib
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ from textcl.data.corpora import read_texts, repeats_earlier
 from textcl.data.corpus_files import CorpusFiles, files_of
 from textcl.data.repeats import TOGETHER, Repeats
 from textcl.data.training import find_corpus, training_rows
+from textcl.files import file_hash
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +60,42 @@ def test_a_pattern_is_the_rows_of_its_files_in_their_order(tmp_path: Path, monke
     assert training_rows(Path("**/*.gz"))["text"][:] == texts[5:9]
     (tmp_path / "odd[1].txt").write_text("a text\nanother text\n")  # a file whose name looks like a pattern
     assert load_texts("odd[1].txt")["text"][:] == ["a text", "another text"]
+
+
+def test_files_named_one_by_one_are_read_in_that_order(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("b.txt").write_text("one\ntwo\n")
+    Path("a.txt").write_text("three\n\nfour\n")
+    Path("c.txt").write_text("five\n")
+    texts = ["one", "two", "three", "four", "five"]
+    names = ("b.txt", "a.txt", "c.txt")
+    for source in ([*map(Path, names)], [Path("b.txt"), Path("[ac].txt")], (*map(Path, names),)):
+        assert load_texts(source)["text"][:] == texts
+        assert [text for text in read_texts(source) if text] == texts
+    for names in (["b.txt", "a.txt", "c.txt"], ["b.txt", "[ac].txt"]):
+        corpus = CorpusFiles(find_corpus(names))
+        assert training_rows(corpus)["text"][:] == texts
+        assert corpus.rows_read == 6
+        assert str(corpus) == f"b.txt and {len(names) - 1} more"
+    alone = [file_hash(Path(name)) for name in ("b.txt", "a.txt", "c.txt")]
+    assert corpus.sha256 == hashlib.sha256(json.dumps(alone).encode()).hexdigest()
+    assert CorpusFiles([Path("a.txt"), Path("b.txt"), Path("c.txt")]).sha256 != corpus.sha256
+    assert CorpusFiles([Path("b.txt")]).sha256 == CorpusFiles(Path("b.txt")).sha256 == alone[0]
+    monkeypatch.setattr(corpora, "LARGE", 1)  # the rows of large files are kept in a file, and read from there
+    assert load_texts([Path("b.txt"), Path("c.txt")])["text"][:] == ["one", "two", "five"]
+    monkeypatch.setattr(corpora, "batches_of", unread)
+    assert load_texts([Path("b.txt"), Path("c.txt")])["text"][:] == ["one", "two", "five"]
+
+
+def test_a_list_of_names_is_told_from_a_list_of_texts(tmp_path: Path) -> None:
+    assert load_texts(["a.txt", "b.txt"])["text"][:] == ["a.txt", "b.txt"]
+    (tmp_path / "a.txt").write_text("one\ntwo\n")
+    paths = [tmp_path / "a.txt", tmp_path / "b.txt"]
+    for read in (load_texts, lambda names: training_rows(find_corpus([str(name) for name in names]))):
+        with pytest.raises(InputError, match=r"There is no file .*b\.txt[,.]"):
+            read(paths)
 
 
 def test_the_hash_covers_every_file_and_their_order(tmp_path: Path) -> None:

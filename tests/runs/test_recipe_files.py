@@ -1,6 +1,7 @@
 """Recipe files: YAML 1.2 without aliases, flat, each key once; what changes no weight is no difference at --resume."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ from support.tiny import TEXTS, tiny_encoder_directory
 
 from textcl.cli.main import main
 from textcl.errors import InputError
-from textcl.runs.recipe import load_recipe
+from textcl.runs.recipe import load_recipe, resolve
+from textcl.runs.run import run_recipe
 
 
 def written(folder: Path, content: str) -> Path:
@@ -75,3 +77,35 @@ def test_what_changes_no_weight_is_no_difference_at_resume(
     assert "was started with --seed 42, --temperature 0.05, not 7, 0.1. Give these flags to continue it" in said
     assert said.index("42") < said.index("--overwrite")
     assert json.loads(Path("run/run.json").read_text())["fingerprint"] == fingerprint
+
+
+def test_several_files_are_a_list_in_a_recipe_and_one_is_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny_encoder_directory(tmp_path / "model")
+    for name, texts in {"a": TEXTS[:12], "b": TEXTS[12:20], "c": TEXTS[20:28]}.items():
+        Path(f"{name}.txt").write_text("\n".join(texts) + "\n")
+    Path("folder").mkdir()
+    shutil.copy("b.txt", "folder/b.txt")
+    content = "method: simcse\nmodel: model\nmax_steps: 1\ndev: none\nper_device_train_batch_size: 8\noutput: run\n"
+    listed = load_recipe(written(tmp_path, content + "data: [a.txt, b.txt]\n"))
+    recipe = resolve(listed)[0]
+    assert resolve({**listed, "data": None}, ["--data", "a.txt", "b.txt"])[0] == recipe
+    assert resolve({**listed, "data": ["a.txt"]})[0] == resolve({**listed, "data": "a.txt"})[0]
+    assert resolve({**listed, "data": ["a.txt"]})[0].flags["data"] == "a.txt"
+    record = run_recipe(recipe).record
+    assert (record.data.file, record.data.rows, record.data.rows_read) == ("a.txt and 1 more", 20, 20)
+    assert record.recipe["data"] == ["a.txt", "b.txt"]
+    assert "--data a.txt b.txt" in record.command
+    again = resolve({**listed, "data": ["a.txt", "folder/b.txt"]})[0]
+    assert run_recipe(again, resume=True).record == record, "the content counts, not where it is"
+    for other in (["a.txt", "c.txt"], ["b.txt", "a.txt"]):
+        with pytest.raises(InputError, match=f"was started with --data a.txt b.txt, not {' '.join(other)}"):
+            run_recipe(resolve({**listed, "data": other})[0], resume=True)
+    assert main(["train", "recipe.yaml", "--data", "a.txt", "d.txt", "--output", "other"]) == 2
+    assert "\ntextcl: There is no file d.txt, neither in the working directory" in capsys.readouterr().err
+    assert not Path("other").exists()
+    shutil.copy("b.txt", "run/b.txt")
+    assert main(["train", "recipe.yaml", "--data", "a.txt", "run/b.txt", "--overwrite"]) == 2
+    assert "run cannot be replaced by what is made from run/b.txt" in capsys.readouterr().err

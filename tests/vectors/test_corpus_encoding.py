@@ -27,7 +27,7 @@ from textcl.errors import InputError
 from textcl.files import machine
 from textcl.vectors import shards
 from textcl.vectors.encode import BatchEncoder, encode_corpus
-from textcl.vectors.shards import iterate_vectors, load_vectors
+from textcl.vectors.shards import iterate_vectors, load_vectors, read_manifest
 
 ODD = [
     "👩‍🚀 a small boat 🚤",
@@ -105,9 +105,21 @@ def test_ids_are_rows_of_the_corpus_and_blank_ones_are_left_out(
     texts = ["", TEXTS[0], "  ", "", TEXTS[1], TEXTS[2], ""]
     ids, _ = load_vectors(encode_corpus(encoder, corpus_file(tmp_path, texts), tmp_path / "v", shard_rows=2))
     assert ids.tolist() == [1, 4, 5]
-    assert "3 rows are blank" in caplog.text
+    assert "4 rows are blank" in caplog.text
     ids, _ = load_vectors(encode_corpus(encoder, texts, tmp_path / "limited", limit=2))
     assert ids.tolist() == [1, 4]
+
+
+@pytest.mark.parametrize(("limit", "texts", "rows"), [(None, 4, 8), (3, 3, 5), (4, 4, 6)])
+def test_the_manifest_counts_the_rows_that_were_read(
+    encoder: Encoder, tmp_path: Path, limit: int | None, texts: int, rows: int
+) -> None:
+    corpus = corpus_file(tmp_path, ["", TEXTS[0], " ", TEXTS[1], TEXTS[0], TEXTS[2], "", ""])
+    encode_corpus(encoder, corpus, tmp_path / "v", limit=limit, shard_rows=2)
+    found = read_manifest(tmp_path / "v")["corpus"]
+    assert (found["texts"], found["rows_read"]) == (texts, rows)
+    encode_corpus(encoder, ["", *TEXTS[5:8], ""], tmp_path / "v", append=True)
+    assert [each["rows_read"] for each in read_manifest(tmp_path / "v")["added"]] == [5]
 
 
 def test_every_kind_of_corpus(encoder: Encoder, tmp_path: Path) -> None:
@@ -467,6 +479,26 @@ def test_the_command_encodes_goes_on_and_refuses(
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.startswith("textcl: v was written with normalize True, not False.")
+
+
+def test_the_command_takes_several_files_as_one_corpus(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.txt").write_text("\n".join(["", *TEXTS[:10]]) + "\n")
+    Path("b.txt").write_text("\n".join(TEXTS[10:16]) + "\n")
+    assert main(["encode", str(model), "a.txt", "--output", "v", "b.txt"]) == 0
+    assert capsys.readouterr().out.startswith("v: 16 vectors of 32 numbers")
+    ids, vectors = load_vectors("v")
+    assert ids.tolist() == [*range(1, 17)]
+    assert np.abs(vectors - Encoder.from_pretrained(model).encode(TEXTS[:16])).max() < 1e-6
+    assert main(["encode", "a.txt", "b.txt", "--output", "v.npy"]) == 0, "files alone are encoded with `small`"
+    assert np.load("v.npy").shape == (16, 240)
+    assert read_manifest("v")["corpus"]["name"] == "a.txt and 1 more"
+    assert main(["encode", str(model), "a.txt", "c.txt", "--output", "w"]) == 2
+    assert capsys.readouterr().err == "textcl: There is no file c.txt. Did you mean b.txt?\n"
+    assert main(["encode", str(model), "b.txt", "a.txt", "--output", "v"]) == 2
+    assert capsys.readouterr().err.startswith("textcl: v was written from another corpus")
 
 
 def test_the_command_tells_a_rank_that_others_are_not_done(

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import tracemalloc
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -17,10 +18,12 @@ from support.tiny import TEXTS, tiny_encoder_directory
 
 import textcl
 from textcl.cli.main import main
+from textcl.data import repeats
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.evaluation import cluster_texts, cluster_vectors
 from textcl.files import content_hash
+from textcl.vectors.corpus import Corpus, survey
 from textcl.vectors.encode import encode_corpus
 from textcl.vectors.shards import load_vectors, read_shard
 from textcl.vectors.vectors import Vectors
@@ -175,6 +178,17 @@ def test_what_is_refused(encoder: Encoder, tmp_path: Path, caplog: pytest.LogCap
     assert "2 rows have an id that an earlier row has too, first the row with number 7" in caplog.text
 
 
+def test_looking_for_repeated_ids_takes_no_memory_for_each_row(monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+    monkeypatch.setattr(repeats, "TOGETHER", 1000)
+    rows = [{"text": "a text", "id": n % 9_999} for n in range(10_000)]
+    tracemalloc.start()
+    survey(Corpus(rows, "text", None, "id"), 100, show=False)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 60 * len(rows), "with the ids in memory it is 83 bytes for each row, without them 41"
+    assert "1 rows have an id that an earlier row has too, first the row with number 9,999" in caplog.text
+
+
 def test_a_damaged_shard_is_not_read(encoder: Encoder, tmp_path: Path) -> None:
     directory = encode_corpus(encoder, ROWS, tmp_path / "v", id_column="id", shard_rows=6)
     vectors = Vectors(directory)
@@ -247,6 +261,9 @@ def test_a_directory_of_before_is_read_continued_and_appended_to(
     encode_corpus(encoder, TEXTS[10:15], directory, append=True)
     assert Vectors(directory).texts() == TEXTS[:15]
     assert Vectors(directory).ids().tolist() == list(range(15))
+    manifest = Vectors(directory).manifest
+    assert "rows_read" not in manifest["corpus"], "the rows were not counted then"
+    assert [each["rows_read"] for each in manifest["added"]] == [5]
     assert times.items() <= {path.name: path.stat().st_mtime_ns for path in directory.glob("part*")}.items()
     (directory / "part-00001.parquet").unlink()
     encode_corpus(encoder, TEXTS[:10], directory, shard_rows=4)

@@ -14,6 +14,7 @@ from textcl.cli.main import main
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.seals import read_sealed
+from textcl.vectors import index as index_module
 from textcl.vectors.bm25 import Bm25
 from textcl.vectors.encode import encode_corpus
 from textcl.vectors.fusion import fuse
@@ -49,6 +50,26 @@ def test_the_nearest_are_those_of_brute_force(encoder: Encoder, tmp_path: Path, 
         assert [hit.id for hit in hits] == ids.tolist()
         assert np.allclose([hit.score for hit in hits], cosines, atol=1e-5)
         assert [hit.text for hit in hits] == [texts[number] for number in ids]
+
+
+def test_texts_that_were_shown_are_kept_up_to_a_limit(
+    encoder: Encoder, vectors: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, few = CorpusIndex(vectors, encoder), CorpusIndex(vectors, encoder)
+    found = [index.search(query, top=30) for query in QUERIES]
+    assert len(index._tables) > 2
+    monkeypatch.setattr(index_module, "KEPT", 1)
+    assert [few.search(query, top=30) for query in QUERIES] == found
+    assert len(few._tables) == 1
+    monkeypatch.setattr(index_module, "KEPT", 1 << 28)
+    two = sum(index._shown(number).nbytes for number in range(3)) - 1
+    monkeypatch.setattr(index_module, "KEPT", two)
+    order = [0, 1, 0, 2]
+    assert [few._shown(number)["id"][0].as_py() for number in order] == [50 * number for number in order]
+    assert list(few._tables) == [0, 2], "the one that was not used for the longest time is given up"
+    monkeypatch.setattr(index_module, "KEPT", 1 << 28)
+    monkeypatch.setattr(index_module, "read_table", None)
+    assert [index.search(query, top=30) for query in QUERIES] == found, "nothing is read again"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int8"])

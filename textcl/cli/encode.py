@@ -1,4 +1,4 @@
-"""`textcl encode [MODEL] FILE --output DIRECTORY|FILE.npy [--dtype ubinary] [--dimensions 64] [--append]`"""
+"""`textcl encode [MODEL] FILE... --output DIRECTORY|FILE.npy [--dtype ubinary] [--dimensions 64] [--append]`"""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from textcl.cli.eval import add_model_flags
-from textcl.cli.main import Parser, within
+from textcl.cli.main import Parser, within, without_collector
 from textcl.cli.output import add_json_flag, check_json, show
 from textcl.environment import launched
 from textcl.errors import InputError
@@ -24,9 +24,9 @@ def main(arguments: Sequence[str]) -> None:
     add_model_flags(parser)
     parser.add_argument(
         "texts",
-        nargs="?",
-        help="txt, csv, tsv, jsonl or parquet, also gz, xz or zst; or a pattern in quotation marks, such as "
-        "'shards/*.jsonl.zst'; blank lines are skipped. With one argument alone, that is the texts, and the model is "
+        nargs="*",
+        help="txt, csv, tsv, jsonl or parquet, also gz, xz or zst; several files and patterns in quotation marks, such "
+        "as 'shards/*.jsonl.zst', are one corpus; blank lines are skipped. If only files are named, the model is "
         "'small'",
     )
     parser.add_argument("--output", required=True, metavar="DIRECTORY|FILE.npy", help="where vectors are written")
@@ -82,8 +82,12 @@ def main(arguments: Sequence[str]) -> None:
         ),
     ]
     given = parser.parse_with_optional("texts", arguments)
-    if given.texts is None:
-        given.model, given.texts = "small", given.model
+
+    from textcl.data.formats import is_text_file
+
+    if not given.texts or is_text_file(given.model):
+        given.model, given.texts = "small", [given.model, *given.texts]
+    texts = given.texts[0] if len(given.texts) == 1 else [Path(name) for name in given.texts]
     check_json(given)
     asked = {flag.dest: getattr(given, flag.dest) for flag in flags if getattr(given, flag.dest) is not None}
     output = Path(given.output)
@@ -109,9 +113,9 @@ def main(arguments: Sequence[str]) -> None:
             raise InputError(f"{given.output} exists already; remove it or name another file.")
         if launched().rank == 0:  # only a directory can be shared by several processes
             check_output(output)
-            _write_array(given, output, options)
+            _write_array(given, texts, output, options)
     else:
-        _write_shards(given, output, {**options, **asked})
+        _write_shards(given, texts, output, {**options, **asked})
 
 
 def column_names(given: str) -> list[str] | Literal["all"]:
@@ -130,7 +134,7 @@ def _said_of_long(cut: int | None, documents: int, length: int, split: bool) -> 
     )
 
 
-def _write_array(given: Namespace, output: Path, options: dict[str, Any]) -> None:
+def _write_array(given: Namespace, source: Any, output: Path, options: dict[str, Any]) -> None:
     import numpy
 
     from textcl.data import load_texts
@@ -141,7 +145,7 @@ def _write_array(given: Namespace, output: Path, options: dict[str, Any]) -> Non
     from textcl.vectors.lengths import are_longer
     from textcl.vectors.shards import check_finite
 
-    texts = list(load_texts(given.texts, column=given.column, limit=given.limit, at_least=1)["text"])
+    texts = list(load_texts(source, column=given.column, limit=given.limit, at_least=1)["text"])
     encoder = Encoder.from_pretrained(given.model, pooling=given.pooling, max_length=given.max_length)
     if given.dimensions is not None:
         check_sizes(encoder.dimension, [given.dimensions], [])
@@ -159,16 +163,18 @@ def _write_array(given: Namespace, output: Path, options: dict[str, Any]) -> Non
     show(result, text + _said_of_long(cut, len(texts), encoder.max_length, False), given.json)
 
 
-def _write_shards(given: Namespace, output: Path, options: dict[str, Any]) -> None:
+def _write_shards(given: Namespace, source: Any, output: Path, options: dict[str, Any]) -> None:
     from textcl.vectors.compress import bytes_of
-    from textcl.vectors.encode import encode_corpus
+
+    with without_collector():
+        from textcl.vectors.encode import encode_corpus
     from textcl.vectors.manifest import stored_corpora
     from textcl.vectors.shards import read_complete, read_manifest, texts_cut
 
     if "columns" in options:
         options["columns"] = column_names(options["columns"])
     asked = {name: getattr(given, name) for name in ("pooling", "max_length", "column", "limit")}
-    encode_corpus(given.model, given.texts, output, **asked, **options)
+    encode_corpus(given.model, source, output, **asked, **options)
     manifest = read_manifest(output)
     made = read_complete(output) if (output / "complete.json").is_file() else None
     # behind an interrupted --append, `complete.json` speaks of what was there before

@@ -1,7 +1,9 @@
 """Finds the sub-command, runs it, and turns an `InputError` into one line and exit code 2."""
 
 import argparse
+import atexit
 import errno
+import gc
 import io
 import logging
 import os
@@ -84,12 +86,15 @@ class Parser(argparse.ArgumentParser):
         """Parses arguments whose last positional may be missing, or stand behind a flag, where argparse overlooks it.
 
         Args:
-            name: The name of this positional.
+            name: The name of this positional. If it takes several values, all that are left are its own.
             arguments: The arguments.
         """
         given, rest = self.parse_known_args(arguments)
         rest = [each for each in rest if each != "--"]
-        if rest and getattr(given, name) is None:
+        if isinstance(value := getattr(given, name), list):
+            value += rest
+            return given
+        if rest and value is None:
             setattr(given, name, rest.pop(0))
         if rest:
             self.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -222,12 +227,30 @@ def _run(arguments: list[str]) -> None:
     if command not in COMMANDS:
         raise InputError(f"There is no command {command!r}.{nearest(command, COMMANDS)} See textcl --help.")
     quieten()
+    atexit.register(gc.freeze)  # else Python's exit looks for garbage among all objects: half a second
     other = launched().rank > 0  # under torchrun one process does what cannot be shared, and prints
     if other and command not in SHARED:
         return
     muted = other and command != "encode"
     with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere if muted else sys.stdout):
         import_module(f"textcl.cli.{command}").main(arguments[1:])
+
+
+@contextmanager
+def without_collector() -> Iterator[None]:
+    """Large packages are imported faster in here, because Python does not look for garbage meanwhile.
+
+    Packages such as torch and transformers make hundreds of thousands of objects and hardly any garbage. Python looks
+    through them again and again while they are made. They are not looked through later either.
+    """
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if on:
+            gc.enable()
 
 
 def quieten() -> None:

@@ -5,7 +5,7 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from textcl.cli.main import Parser, within
+from textcl.cli.main import Parser, within, without_collector
 from textcl.cli.output import add_json_flag, check_json, in_one_line, show, show_line
 from textcl.errors import InputError
 from textcl.files import write_json
@@ -75,12 +75,13 @@ def main(arguments: Sequence[str]) -> None:
     check_json(given)
     options = check_retrieval_flags(given, ("expand", "prompt", "model"))
 
-    from textcl.vectors.index import CorpusIndex
-
     weight = {"bm25_weight": options.pop("bm25_weight")} if "bm25_weight" in options else {}
     if given.query is not None and not given.query.strip():
         raise InputError("The query must not be blank.")
-    index = CorpusIndex(given.directory, given.model, **options)
+    with without_collector():
+        from textcl.vectors.index import CorpusIndex
+
+        index = CorpusIndex(given.directory, given.model, **options)
 
     def search(query: str) -> tuple[list[dict[str, Any]], str]:
         hits = index.search(query, given.top, prompt=given.prompt, expand=given.expand or 0, **weight)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from textcl.data.arrow_files import arrow_windows, batches_of, in_memory, texts_in
-from textcl.data.corpus_files import CorpusFiles, files_of
+from textcl.data.corpus_files import CorpusFiles, files_of, paths_in
 from textcl.data.formats import listed, plain_suffix
 from textcl.data.kept import kept
 from textcl.data.reading import NAMES, Found, Reading, check_size, say, warn
@@ -36,9 +35,9 @@ def load_texts(source: Any, *, column: str | None = None, limit: int | None = No
 
     Args:
         source: A path (.txt has one text per line; .csv, .tsv, .jsonl and .parquet have columns; each also as .gz,
-            .xz or .zst), a `datasets.Dataset` or stream, a pandas DataFrame or Series, a numpy array, or a list or
-            generator of strings or of dicts. In a .tsv a quotation mark is an ordinary character. A transform of a
-            dataset is applied.
+            .xz or .zst), a list of `Path` objects, whose files are read in this order, a `datasets.Dataset` or stream,
+            a pandas DataFrame or Series, a numpy array, or a list or generator of strings (the texts themselves) or of
+            dicts. In a .tsv a quotation mark is an ordinary character. A transform of a dataset is applied.
         column: The column to read; default: "text", else "sentence", else the only column.
         limit: Read at most this many texts.
         at_least: The number of texts that are needed; training compares texts and needs two.
@@ -332,7 +331,6 @@ def _to_keep(source: Any) -> CorpusFiles | None:
     """The files whose rows are kept in a file: those of a training run, and large ones."""
     if isinstance(source, CorpusFiles):
         return source
-    if not isinstance(source, str) and not hasattr(source, "__fspath__"):
+    if (paths := paths_in(source)) is None:
         return None
-    path = Path(source)
-    return CorpusFiles(path) if sum(file.stat().st_size for file in files_of(path)) >= LARGE else None
+    return CorpusFiles(paths) if sum(file.stat().st_size for file in files_of(paths)) >= LARGE else None

@@ -1,11 +1,14 @@
-"""The files of a corpus: one file, or those that match a pattern such as shards/*.jsonl.zst, and a hash of them all."""
+"""The files of a corpus: one, several, or those that match a pattern such as shards/*.jsonl.zst, and their hash."""
 
 from __future__ import annotations
 
 import glob
 import hashlib
 import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from textcl.data.formats import check_file
 from textcl.errors import InputError
@@ -16,11 +19,11 @@ class CorpusFiles:
     """The files of a corpus as they were when they were hashed. The readers of `textcl.data` take it like a path.
 
     Args:
-        path: A file or a pattern, see `files_of`.
+        paths: Files and patterns, see `files_of`.
 
     Attributes:
-        path: The file or the pattern.
-        files: The files, sorted by their names.
+        paths: These files and patterns.
+        files: The files, in the order in which they are read.
         sha256: The SHA-256 of the file; of several, a hash of the SHA-256 of each, in their order.
         rows_read: The number of rows in the files, once `training_rows` has read them.
 
@@ -28,19 +31,16 @@ class CorpusFiles:
         InputError: As in `files_of`.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.files = files_of(path)
+    def __init__(self, paths: Path | Sequence[Path]) -> None:
+        self.paths = [paths] if isinstance(paths, Path) else list(paths)
+        self.files = files_of(self.paths)
         self._state = self._states()
         hashes = [file_hash(file) for file in self.files]
         self.sha256 = hashes[0] if len(hashes) == 1 else hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
         self.rows_read: int | None = None
 
-    def __fspath__(self) -> str:
-        return str(self.path)
-
     def __str__(self) -> str:
-        return str(self.path)
+        return name_of(self.paths)
 
     def check_unchanged(self) -> None:
         """Raises an `InputError` if a file was written since it was hashed."""
@@ -58,20 +58,42 @@ def is_pattern(path: Path) -> bool:
     return glob.has_magic(str(path)) and not path.exists() and not path.is_symlink()
 
 
-def files_of(path: Path) -> list[Path]:
-    """The files that a path names: the file itself, or those that a pattern matches, sorted by their names.
+def files_of(paths: Path | Sequence[Path]) -> list[Path]:
+    """The files that paths name, in their order: the file itself, or those that a pattern matches, sorted by name.
 
     Hidden files are not matched. ** stands for any number of folders.
 
     Raises:
         InputError: There is no such file, or it is a directory, a pipe or a device.
     """
-    if is_pattern(path):
-        files = [found for name in sorted(glob.glob(str(path), recursive=True)) if not (found := Path(name)).is_dir()]
-        if not files:
-            raise InputError(f"No file matches the pattern {path}.")
-    else:
-        files = [path]
+    files: list[Path] = []
+    for path in [paths] if isinstance(paths, Path) else paths:
+        found = [path]
+        if is_pattern(path):
+            names = sorted(glob.glob(str(path), recursive=True))
+            found = [file for name in names if not (file := Path(name)).is_dir()]
+            if not found:
+                raise InputError(f"No file matches the pattern {path}.")
+        files += found
     for file in files:
         check_file(file)
     return files
+
+
+def paths_in(source: Any) -> list[Path] | None:
+    """The files and patterns that a source of texts names; None if it holds the texts itself.
+
+    A list names files if it holds `Path` objects alone; a list of strings holds the texts themselves.
+    """
+    if isinstance(source, CorpusFiles):
+        return source.paths
+    if isinstance(source, str) or hasattr(source, "__fspath__"):
+        return [Path(source)]
+    if isinstance(source, (list, tuple)) and source and all(isinstance(each, os.PathLike) for each in source):
+        return [Path(each) for each in source]
+    return None
+
+
+def name_of(paths: Sequence[Path]) -> str:
+    """The name of some files in messages and records: that of the first one, and how many more there are."""
+    return str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1:,} more"

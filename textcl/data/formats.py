@@ -142,6 +142,11 @@ def plain_suffix(name: str) -> str:
     return Path(name).suffix
 
 
+def is_text_file(name: str) -> bool:
+    """Whether a name ends as that of a file that textcl reads, such as .txt or .jsonl.zst."""
+    return plain_suffix(name) in _FORMATS
+
+
 def format_of(path: Path) -> str:
     """The suffix that gives the format of the (decompressed) file, such as ".csv".
 

@@ -1,8 +1,8 @@
 """Everything that holds texts becomes rows here, and columns are looked up by name in each row.
 
-What is taken: files (txt, csv, tsv, jsonl, parquet, plain or compressed), a `datasets.Dataset` (with a transform, or
-one split of a `DatasetDict`), a streaming `IterableDataset`, a pandas DataFrame or Series, a numpy array, and lists,
-tuples and generators of strings or of dicts.
+What is taken: one or several files (txt, csv, tsv, jsonl, parquet, plain or compressed), a `datasets.Dataset` (with a
+transform, or one split of a `DatasetDict`), a streaming `IterableDataset`, a pandas DataFrame or Series, a numpy array,
+and lists, tuples and generators of strings or of dicts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textcl.data.corpus_files import files_of
+from textcl.data.corpus_files import files_of, name_of, paths_in
 from textcl.data.formats import (
     csv_records,
     format_of,
@@ -182,16 +182,15 @@ def open_table(source: Any, *, txt_has_tabs: bool = False) -> Table:
     """The rows of any source.
 
     Args:
-        source: A path, or one of the kinds that the module names.
+        source: A path, a list of paths, or one of the kinds that the module names.
         txt_has_tabs: Read a .txt file as a .tsv.
 
     Raises:
         InputError: The source is of another kind, or is a file that cannot be opened.
     """
-    if isinstance(source, str) or hasattr(source, "__fspath__"):
-        path = Path(source)
-        tables = [_file(file, txt_has_tabs) for file in files_of(path)]
-        return tables[0] if len(tables) == 1 else _joined(str(path), tables)
+    if (paths := paths_in(source)) is not None:
+        tables = [_file(file, txt_has_tabs) for file in files_of(paths)]
+        return tables[0] if len(tables) == 1 else _joined(name_of(paths), tables)
     if hasattr(source, "with_format") and not isinstance(source, Mapping):  # of the library `datasets`
         if hasattr(source, "__len__"):
             return _dataset(source)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from glob import glob
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from textcl.data.arrow_files import arrow_windows
 from textcl.data.catalogue import data_directory
@@ -29,14 +29,14 @@ READING_OPTIONS = ("column", "label_column", "limit", "drop_unlabelled", "dedup"
 
 
 def training_rows(
-    path: Path | CorpusFiles,
+    path: Path | Sequence[Path] | CorpusFiles,
     column: str | None = None,
     label_column: str | None = None,
     limit: int | None = None,
     drop_unlabelled: bool = False,
     dedup: bool = False,
 ) -> Any:
-    """Reads texts, pairs or triplets from a file, or from the files that a pattern matches.
+    """Reads texts, pairs or triplets from a file, from several, or from those that a pattern matches.
 
     The rows are kept in a file, which the next call maps into memory.
 
@@ -44,7 +44,7 @@ def training_rows(
     (sent0, sent1, hard_neg).
 
     Args:
-        path: Any file that `load_texts` reads.
+        path: Any files that `load_texts` reads.
         column: One column name, or two or three separated by commas (text, positive, hard negative).
         label_column: A column of labels to read as well, with one text column (default "text") or two.
         limit: Read only the first `limit` rows.
@@ -170,14 +170,24 @@ def whole_corpus(rows: Any, reader: str) -> Any:
     return rows
 
 
-def find_corpus(name: str) -> Path:
+@overload
+def find_corpus(name: str) -> Path: ...
+@overload
+def find_corpus(name: list[str]) -> list[Path]: ...
+@overload
+def find_corpus(name: str | list[str]) -> Path | list[Path]: ...
+def find_corpus(name: str | list[str]) -> Path | list[Path]:
     """The path of a corpus, given its path or its name in the data directory. "bundled" is the corpus in textcl.
+
+    Of several names, which may be those of the files of one corpus, it gives a list of paths.
 
     A pattern such as shards/*.jsonl.zst is returned as it is, if it matches files; see `textcl.data.corpus_files`.
 
     Raises:
         InputError: There is no such file.
     """
+    if isinstance(name, list):
+        return [find_corpus(each) for each in name]
     if name == "bundled":
         return BUNDLED_TEXTS
     places = (Path(name), data_directory() / name)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from textcl.data.corpus_files import CorpusFiles
 from textcl.data.sts import Subset
 from textcl.data.training import READING_OPTIONS, find_corpus, training_rows
 from textcl.encoder import Encoder
@@ -54,10 +55,10 @@ def sample_corpus(recipe: dict[str, Any]) -> Sample:
     Raises:
         InputError: The corpus no longer exists, or cannot be read.
     """
-    path: Path = find_corpus(recipe["data"])
-    rows = training_rows(path, **{key: recipe[key] for key in READING_OPTIONS if key in recipe})
+    files = CorpusFiles(find_corpus(recipe["data"]))
+    rows = training_rows(files, **{key: recipe[key] for key in READING_OPTIONS if key in recipe})
     labels = [str(label) for label in rows["label"]] if recipe.get("label_column") else None
-    return _draw(list(rows["text"]), labels, f"the training corpus, {path.name}")
+    return _draw(list(rows["text"]), labels, f"the training corpus, {Path(str(files)).name}")
 
 
 def sample_pairs(pairs: Subset) -> Sample:

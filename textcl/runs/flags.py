@@ -18,7 +18,7 @@ from textcl.ranges import Count, Positive, Range, Share, ranges_of, with_values_
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.checks import RANGES
 
-CorpusPath = Annotated[str, ("path", "corpus")]
+CorpusPaths = Annotated[list[str], ("path", "corpus")]
 PairsPath = Annotated[str, ("path", "pairs")]
 """A file of labelled pairs, a folder after "beir:", or a word such as "stsb"."""
 
@@ -31,27 +31,28 @@ def beir_folder(dev: str | None) -> Path | None:
     return Path(dev.removeprefix(BEIR)) if dev and dev.startswith(BEIR) else None
 
 
-def without_folders(dev: str) -> str:
-    """The value of `--dev` with the file or folder that it names, but without the folders above."""
-    folder = beir_folder(dev)
-    return Path(dev).name if folder is None else f"{BEIR}{folder.name}"
+def without_folders(value: str) -> str:
+    """The value of `--dev` or `--data` with the file or folder that it names, but without the folders above."""
+    folder = beir_folder(value)
+    return Path(value).name if folder is None else f"{BEIR}{folder.name}"
 
 
 @dataclass
 class RunFlags:
     """The flags of a run that belong to neither the method nor the trainer.
 
-    The type of a flag that names something on disk says so: `CorpusPath`, `ModelPath` or `PairsPath`. `--help` shows
+    The type of a flag that names something on disk says so: `CorpusPaths`, `ModelPath` or `PairsPath`. `--help` shows
     the first sentences of a help text, as many as fit into a line; `--help-all` shows all of it.
     """
 
     _argument_group_name = "run"
 
-    data: CorpusPath | None = field(
+    data: CorpusPaths | None = field(
         default=None,
         metadata={
-            "help": "The texts to train on: txt, csv, tsv, jsonl or parquet (also gz, xz, zst), or 'bundled'; of "
-            "several files a pattern in quotation marks, such as 'shards/*.jsonl.zst'."
+            "help": "The texts to train on: txt, csv, tsv, jsonl or parquet (also gz, xz, zst), or 'bundled'. "
+            "Several files may be named, one behind the other, and patterns in quotation marks, such as "
+            "'shards/*.jsonl.zst'."
         },
     )
     output: str | None = field(
@@ -166,6 +167,8 @@ class FlagParser(HfArgumentParser):
         for name, value in vars(values).items():
             if name in self.ranges and value is not None:
                 self.ranges[name].check(f"--{name.replace('_', '-')}", value)
+        if values.data is not None and len(values.data) == 1:
+            (values.data,) = values.data  # a run on one file is recorded with its name, not with a list of names
         return values, unknown
 
     def error(self, message: str) -> NoReturn:

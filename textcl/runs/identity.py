@@ -79,7 +79,7 @@ class Identities:
             elif kind == "pairs" and (folder := beir_folder(value)) is not None:
                 found[key] = BEIR + self._once(_of_collection, folder)
             else:
-                found[key] = self._once(_of_corpus, value)
+                found[key] = self._once(_of_corpus, value, key=tuple(value) if isinstance(value, list) else value)
         return found
 
     def _once(self, compute: Callable[[Any], str], what: Any, key: Any = None) -> str:
@@ -98,7 +98,7 @@ def _of_model(name: str) -> str:
     return identity_of(Encoder.from_pretrained(name, device="cpu"))
 
 
-def _of_corpus(name: str) -> str:
+def _of_corpus(name: str | list[str]) -> str:
     return CorpusFiles(find_corpus(name)).sha256
 
 

@@ -103,8 +103,10 @@ class Recipe:
         defaults = resolve({"method": self.method})[0].flags
         kept = {k: v for k, v in self.flags.items() if k not in _REPORTING and (v != defaults[k] or k == "seed")}
         for key, kind in path_flags(self.method).items():
-            if kept.get(key):
-                kept[key] = file_name(str(kept[key])) if kind == "model" else without_folders(kept[key])
+            if isinstance(value := kept.get(key), list):
+                kept[key] = [without_folders(each) for each in value]
+            elif value:
+                kept[key] = file_name(str(value)) if kind == "model" else without_folders(value)
         return shlex.join(["textcl", "train", self.method, *as_arguments(kept)])
 
     def fingerprint(self, known: Mapping[str, str] | None = None, identities: Identities | None = None) -> str:

@@ -26,7 +26,7 @@ class DataRecord:
     """The data that a run was trained on.
 
     Attributes:
-        file: The path of the corpus, or the pattern of its files.
+        file: The path of the corpus or the pattern of its files; of several, the first, and how many more there are.
         sha256: The SHA-256 of the file, or of several, see `CorpusFiles`.
         rows: The number of rows trained on.
         held_out: The number of texts held out for a label-free criterion.

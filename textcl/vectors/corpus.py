@@ -3,16 +3,14 @@
 import hashlib
 import json
 import logging
-import os
-from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
-import numpy as np
-
 from textcl.data.corpora import read_rows
+from textcl.data.corpus_files import name_of, paths_in
+from textcl.data.repeats import Repeats
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.progress import Progress
@@ -50,13 +48,19 @@ class Corpus:
 
     @property
     def name(self) -> str:
-        source = self.source
-        return str(source) if isinstance(source, (str, os.PathLike)) else f"the {type(source).__name__}"
+        paths = paths_in(self.source)
+        return name_of(paths) if paths else f"the {type(self.source).__name__}"
 
-    def windows(self, shard_rows: int) -> Iterator[Window]:
-        """The rows of each shard. Ids are rows of the source, counted from 0 with blank texts."""
+    def windows(self, shard_rows: int, numbers: Iterator[int] | None = None) -> Iterator[Window]:
+        """The rows of each shard. Ids are rows of the source, counted from 0 with blank texts.
+
+        Args:
+            shard_rows: The number of rows in a shard.
+            numbers: Numbers the rows of the source, so that its next number is how many were read; default: a new one.
+        """
         read = read_rows(self.source, column=self.column, id_column=self.id_column, columns=self.columns)
-        texts = islice(((row, *each) for row, each in enumerate(read) if each[0]), self.limit)
+        numbered = zip(read, count() if numbers is None else numbers, strict=False)
+        texts = islice(((row, *each) for each, row in numbered if each[0]), self.limit)
         rows: Iterator[Row] = (Row(row, text, None, values) for row, text, values in texts)
         if self.split is not None:
             rows = _in_parts(rows, self.split)
@@ -87,6 +91,7 @@ class Survey:
     Attributes:
         texts: The number of rows in the shards: of texts, or of parts with `split_long`.
         documents: The number of texts.
+        rows_read: The number of rows of the source that were read, blank ones included.
         sha256: SHA-256 of everything that is kept of the corpus.
         digests: SHA-256 of the ids and texts of each shard, see `window_bytes`.
         checks: SHA-256 of everything that is kept in each shard.
@@ -95,6 +100,7 @@ class Survey:
 
     texts: int = 0
     documents: int = 0
+    rows_read: int = 0
     sha256: str = ""
     digests: list[bytes] = field(default_factory=list)
     checks: list[bytes] = field(default_factory=list)
@@ -114,9 +120,9 @@ def survey(corpus: Corpus, shard_rows: int, show: bool | None) -> Survey:
     """
     found, whole, last = Survey(), hashlib.sha256(), -1
     found.kinds = [set() for _ in range((corpus.id_column is not None) + len(corpus.columns))]
-    ids, rows = array("q"), array("q")
+    ids, numbers = Repeats(), count()
     with Progress("Reading the corpus", show=show) as bar:
-        for window in corpus.windows(shard_rows):
+        for window in corpus.windows(shard_rows, numbers):
             content = window_bytes(window)
             whole.update(content)
             whole.update(values_bytes(window))
@@ -125,8 +131,7 @@ def survey(corpus: Corpus, shard_rows: int, show: bool | None) -> Survey:
             for row in window:
                 found.documents += row.id != last
                 if corpus.id_column is not None and row.id != last:
-                    ids.append(hash(str(row.own[0])))
-                    rows.append(row.id)
+                    ids.add(str(row.own[0]))
                 last = row.id
                 for kinds, value in zip(found.kinds, row.own, strict=True):
                     if value is not None:
@@ -135,9 +140,11 @@ def survey(corpus: Corpus, shard_rows: int, show: bool | None) -> Survey:
             bar.update(len(window))
     if not found.texts:
         raise InputError(f"{corpus.name} holds no text.")
-    if blank := last + 1 - found.documents:
+    found.rows_read = next(numbers)
+    if blank := found.rows_read - found.documents:
         logger.warning("%s: %s rows are blank and were left out; ids still count them.", corpus.name, f"{blank:,}")
-    _warn_of_repeated(np.frombuffer(ids, np.int64), np.frombuffer(rows, np.int64), corpus)
+    if more := ids.count():
+        _warn_of_repeated(more, ids.repeated(), corpus)
     found.sha256 = whole.hexdigest()
     return found
 
@@ -152,13 +159,19 @@ def values_bytes(window: Window) -> bytes:
     return b"".join(json.dumps(row.own, default=str).encode() + b"\n" for row in window if row.own)
 
 
-def _warn_of_repeated(ids: np.ndarray, rows: np.ndarray, corpus: Corpus) -> None:
-    """Warns of ids that occur twice; `ids` are their hashes, which need eight bytes each."""
-    _, first = np.unique(ids, return_index=True)
-    if more := len(ids) - len(first):
-        again = rows[np.setdiff1d(np.arange(len(ids)), first)[0]]
-        logger.warning(
-            "%s: %s rows have an id that an earlier row has too, first the row with number %s (counted from 0). "
-            "Column '%s' may not be the one of the ids.",
-            *(corpus.name, f"{more:,}", f"{again:,}", corpus.id_column),
-        )
+def _warn_of_repeated(more: int, repeated: set[int], corpus: Corpus) -> None:
+    """Warns of ids that occur twice, and names the first such row; the corpus is read again up to that row.
+
+    Args:
+        more: How many rows have an id that an earlier row has too.
+        repeated: The hashes of such ids.
+        corpus: The corpus.
+    """
+    seen: dict[int, int] = {}  # the rows of these ids; parts of a text have the same row
+    rows = ((hash(str(row.own[0])), row.id) for window in corpus.windows(_TOGETHER) for row in window)
+    first = next((row for each, row in rows if each in repeated and seen.setdefault(each, row) != row), 0)
+    logger.warning(
+        "%s: %s rows have an id that an earlier row has too, first the row with number %s (counted from 0). "
+        "Column '%s' may not be the one of the ids.",
+        *(corpus.name, f"{more:,}", f"{first:,}", corpus.id_column),
+    )

@@ -236,6 +236,7 @@ def _manifest(encoder: Encoder, source: Corpus, found: Survey, settings: dict[st
     used = {"id_column": source.id_column, "columns": list(source.columns), "split": source.split is not None}
     types = dict(zip(stored_names(source.id_column, source.columns), found.types, strict=True))
     corpus: dict[str, Any] = {"name": source.name, "texts": found.texts, "sha256": found.sha256}
+    corpus["rows_read"] = found.rows_read
     if source.split is not None:
         corpus["documents"] = found.documents
     return {

@@ -3,15 +3,16 @@
 The index of the vectors (faiss, or bits) and that of the words are saved in their directory.
 """
 
+from __future__ import annotations
+
 import logging
 from bisect import bisect_right
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from textcl.encoder import Encoder
 from textcl.errors import DiskFull, InputError
 from textcl.files import atomic_write
 from textcl.progress import Progress
@@ -30,14 +31,18 @@ from textcl.vectors.fusion import (
     weighted,
 )
 from textcl.vectors.manifest import shard_starts
-from textcl.vectors.shards import check_shard, iterate_vectors, read_complete, read_shard
+from textcl.vectors.shards import check_shard, iterate_vectors, read_complete, read_table
 from textcl.vectors.vectors import Vectors, unit
+
+if TYPE_CHECKING:
+    from textcl.encoder import Encoder
 
 logger = logging.getLogger("textcl")
 
 EXACT_TEXTS = 200_000  # up to this many, all vectors are compared, which takes less time than loading the encoder
 NEIGHBOURS = 32  # links of each vector in the HNSW graph of a larger index
 BUILD_BREADTH, SEARCH_BREADTH = 200, 128  # efConstruction and efSearch: candidates kept while building and searching
+KEPT = 1 << 28  # bytes of texts that are kept in memory for later queries; reading a shard takes ten milliseconds
 FEEDBACK = 0.75  # weight of the texts that expand a query (Rocchio's β; the query has the weight 1)
 
 
@@ -110,6 +115,7 @@ class CorpusIndex:
         self.texts = self._complete.texts
         self._starts = shard_starts(self.manifest)
         self._checked: set[int] = set()  # shards whose files were compared with their seals
+        self._tables: dict[int, Any] = {}  # see `_shown`
         if retrieval != "bm25":
             _ = self.encoder, self._index
         if retrieval != "dense":
@@ -214,21 +220,27 @@ class CorpusIndex:
         order = np.argsort(-scores, kind="stable")
         if self.vectors.split:
             order = order[np.sort(np.unique(self._row_ids[places[order]], return_index=True)[1])]
-        names = ["id", OWN_ID, "text", "part", *(PREFIX + name for name in self.vectors.columns)]
-        shards: dict[int, dict[str, np.ndarray]] = {}
         hits = []
         for place, score in zip(places[order[:top]].tolist(), scores[order[:top]].tolist(), strict=True):
             number = bisect_right(self._starts, place) - 1
-            if number not in shards:
-                if number not in self._checked:
-                    check_shard(self.directory, number, self._complete)
-                    self._checked.add(number)
-                shards[number] = read_shard(self.directory, number, names)
-            row = {name: values[place - self._starts[number]] for name, values in shards[number].items()}
-            own = row[OWN_ID] if OWN_ID in row else int(row["id"])
-            part = int(row["part"]) if "part" in row else None
-            hits.append(Hit(score, own, row["text"], part, {name: row[PREFIX + name] for name in self.vectors.columns}))
+            table, place = self._shown(number), place - self._starts[number]
+            row = {name: table[name][place].as_py() for name in table.column_names}
+            columns = {name: row[PREFIX + name] for name in self.vectors.columns}
+            hits.append(Hit(score, row.get(OWN_ID, row["id"]), row["text"], row.get("part"), columns))
         return hits
+
+    def _shown(self, number: int) -> Any:
+        """What a hit shows, of all rows of a shard, as a pyarrow table; the tables that were used last are kept."""
+        if number not in self._checked:
+            check_shard(self.directory, number, self._complete)
+            self._checked.add(number)
+        if (table := self._tables.pop(number, None)) is None:
+            names = ["id", OWN_ID, "text", "part", *(PREFIX + name for name in self.vectors.columns)]
+            table = read_table(self.directory, number, names)
+        self._tables[number] = table
+        while len(self._tables) > 1 and sum(each.nbytes for each in self._tables.values()) > KEPT:
+            del self._tables[next(iter(self._tables))]  # the one that was not used for the longest time
+        return table
 
     @cached_property
     def _row_ids(self) -> np.ndarray:

@@ -1,17 +1,17 @@
 """Reading a directory of vectors: its texts, ids, columns and vectors, and the facts about how they were made."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from textcl.encoder import Encoder
 from textcl.errors import InputError, nearest
 from textcl.vectors.columns import OWN_ID, PREFIX, result_name
 from textcl.vectors.compress import Compression
@@ -25,6 +25,9 @@ from textcl.vectors.shards import (
     restored,
     vectors_folder,
 )
+
+if TYPE_CHECKING:
+    from textcl.encoder import Encoder
 
 logger = logging.getLogger("textcl")
 
@@ -195,6 +198,10 @@ class Vectors:
 
         Whether it gives these vectors is for `differs_from` to say.
         """
+        import torch
+
+        from textcl.encoder import Encoder
+
         if isinstance(model, Encoder):
             return model
         weights = getattr(torch, self.manifest["settings"]["weights"])
