@@ -91,7 +91,10 @@ def table_of(found: Cells) -> str:
         seconds = "" if row == "untouched" or not every else f"{np.mean([each['seconds'] for each in every]):.0f}"
         lines.append([row, *line[1:], seconds, "; ".join(tools)])
     heads = [f"{name}: {measure} ({texts})" for name, (texts, measure) in MEASURES.items() if name in names]
-    return table(["", *heads, "seconds", "`textcl adapt`, from the texts alone"], lines)
+    names = ["", *heads, "seconds", "`textcl adapt`, from the texts alone"]
+    if not any(line[-2] for line in lines):  # not measured, or not on an idle machine
+        names, lines = [*names[:-2], names[-1]], [[*line[:-2], line[-1]] for line in lines]
+    return table(names, lines)
 
 
 def short_table(found: Cells) -> str:

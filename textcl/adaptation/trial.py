@@ -252,7 +252,7 @@ def too_low(start: float, task: str) -> str:
         f"the untouched encoder has nDCG@10 {start:.1f} at {task}, and {LEAST_SCORE:g} are needed: "
         "the parts of these texts do not belong together (halves of short texts often do not), or the model does not "
         "know their language. Give bodies too (--column title,body), pairs of your own (--dev pairs:FILE), or labels "
-        "(--for clusters --dev labels:FILE)"
+        "(--for clusters --dev labels:FILE); for clusters of short texts without labels, see `textcl cluster --adapt`"
     )
 
 

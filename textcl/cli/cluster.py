@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> None:
             writer = csv.DictWriter(handle, list(result["hierarchy"][0]) if result["hierarchy"] else ["first"])
             writer.writeheader()
             writer.writerows(result["hierarchy"])
-    show(result, "\n".join(_lines(found, result)), given.json)
+    show(result, "\n".join(_lines(found, result, given)), given.json)
 
 
 def _parse(arguments: Sequence[str]) -> tuple[Namespace, dict[str, Any]]:
@@ -215,14 +215,16 @@ def _result(found: "ClusteredTexts", given: Namespace) -> dict[str, Any]:
         "silhouette": found.silhouette,
         "stability": stability,
         "agreement": found.agreement,
-        "far": int((found.typical < FAR).sum()) if given.assign else None,
+        "far": int((found.typical < FAR).sum()) if given.assign and found.about.algorithm == "kmeans" else None,
         "clusters": clusters,
         "hierarchy": [asdict(merge) for merge in found.hierarchy()],
     }
 
 
-def _lines(found: "ClusteredTexts", result: dict[str, Any]) -> list[str]:
+def _lines(found: "ClusteredTexts", result: dict[str, Any], given: Namespace) -> list[str]:
     """The result as people read it."""
+    import numpy as np
+
     from textcl.report.clusters import silhouette_sentence, stability_lines, tree_lines, trust_sentences
 
     filled = counted(len(found.names), "cluster") + (" (this number is estimated)" if found.estimated else "")
@@ -233,14 +235,16 @@ def _lines(found: "ClusteredTexts", result: dict[str, Any]) -> list[str]:
         are = "is an outlier" if found.outliers == 1 else "are outliers"
         share = 100 * found.outliers / len(found.texts)
         lines.append(f"{counted(found.outliers, 'text')} ({share:.1f} %) {are}, in no cluster.")
-    if result["far"] is None:
+    if not given.assign:
         lines.append(silhouette_sentence(found.silhouette))
-    else:
+    elif result["far"] is not None:
         lines.append(
             f"{result['far']:,} of the {counted(len(found.texts), 'text')} are further from the centre of their "
             f"cluster than {100 * (1 - FAR):.0f} % of its old texts (`typical` below {FAR}), and may fit no cluster. "
-            f"Of texts about the same topics it would be about {FAR * len(found.texts):.0f}."
+            f"Of texts about the same topics it would be about {FAR * len(found.texts):.0f}. The least typical ones:"
         )
+        rows = np.argsort(found.typical, kind="stable")[: given.nearest]
+        lines += [f"  {found.typical[row]:.2f}  {in_one_line(found.texts[row])}" for row in rows]
     lines += trust_sentences(found.agreement, found.names, found.found_again)
     if found.stability:
         lines += ["", *stability_lines(found.stability)]
@@ -250,7 +254,7 @@ def _lines(found: "ClusteredTexts", result: dict[str, Any]) -> list[str]:
         lines.append(f"\ncluster {number} ({cluster['name']}): {counted(cluster['size'], 'text')}")
         lines += [f"  keywords: {', '.join(cluster['keywords'])}"] * bool(cluster["keywords"])
         lines += [f"  {in_one_line(text)}" for text in cluster["nearest"]]
-    if 2 < len(found.names) <= TREE:
+    if 2 < len(found.names) <= TREE and not given.assign:
         leaves = [f"cluster {number} ({name})" for number, name in enumerate(found.names)]
         lines.append(
             "\nWhich clusters merge first (the percentage of the variance between clusters that a branch parts):"

@@ -122,6 +122,8 @@ def _page(found: "Duplicates", given: Namespace) -> str:
         lines += ["", f"group {found.groups[kept]}: {len(members):,} texts", f"  kept        {_shown(found, kept)}"]
         for row in members[1 : 1 + MEMBERS]:
             sign = "copy" if found.why[row] == "copy" else f"near {found.cosines[row]:.3f}"
+            by_words = found.cosine is None or found.cosines[row] < found.cosine - 1e-6
+            sign += f", words {found.words[row]:.2f}" if sign != "copy" and by_words else ""
             lines.append(f"  {sign:<10}  {_shown(found, row)}")
         lines += [f"  and {len(members) - 1 - MEMBERS:,} more"] if len(members) > 1 + MEMBERS else []
     lines += ["", f"{given.output}: every row, with its group and whether it is kept"] if given.output else []

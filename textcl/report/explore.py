@@ -216,7 +216,7 @@ def _clusters(vectors: Path, output: Path, clusters: int | None, seed: int) -> R
     found.save(output)
     named = zip(found.names, found.about.keywords, found.groups(CENTRAL), strict=True)
     listed = [
-        {"name": name, "size": size, "keywords": keywords, "texts": [_short(text) for text in texts], "again": again}
+        {"name": name, "size": size, "found_again": again, "keywords": keywords, "texts": list(map(_short, texts))}
         for (name, keywords, (size, texts)), again in zip(named, found.found_again, strict=True)
     ]
     shown = found.stability is None or found.stability.shown

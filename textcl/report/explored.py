@@ -62,7 +62,7 @@ def _said(record: Record) -> list[tuple[str | None, str]]:
         said.append((None, f"No clusters: {clusters['failed']}"))
     else:
         chosen = ", a number that was estimated from the texts" if clusters["estimated"] else ""
-        weak = sum(each["again"] is not None and each["again"] < AGAIN for each in clusters["clusters"])
+        weak = sum(each["found_again"] is not None and each["found_again"] < AGAIN for each in clusters["clusters"])
         mixed = (
             f" Not found again in half of the texts, so mixtures or parts of a topic: {weak} of them." if weak else ""
         )
@@ -91,7 +91,7 @@ def _clusters(clusters: Record) -> Section:
         else "These texts show no clear groups: another number of clusters would be as good."
     )
     trust = trust_sentences(
-        clusters["agreement"], [each["name"] for each in listed], [each["again"] for each in listed]
+        clusters["agreement"], [each["name"] for each in listed], [each["found_again"] for each in listed]
     )
     how = "Each cluster with its keywords and its most central texts; the largest one is the first."
     cards = [
