@@ -305,7 +305,7 @@ def test_what_can_be_borne_is_borne_and_said(
     flags[flags.index("model")] = str(work / "model")
     assert main(flags) == 0
     assert "2 blank lines were dropped" in caplog.text
-    assert "1 text is a duplicate" in caplog.text
+    assert "1 text is equal to an earlier one" in caplog.text
     assert "100,000 characters" in caplog.text
     assert json.loads(Path("run/run.json").read_text())["precision"] == "fp32"
 

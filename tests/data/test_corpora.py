@@ -165,7 +165,7 @@ def test_blank_lines_duplicates_and_long_texts_are_said_and_gone_on_with(
     assert read["text"][:] == ["same", long.strip(), "same", "same", "other"]
     said = " ".join(caplog.messages)
     assert "1 blank line was dropped" in said
-    assert "2 texts are duplicates" in said
+    assert "2 texts are equal to an earlier one" in said
     assert "1 text has more than 100,000 characters" in said
 
 
