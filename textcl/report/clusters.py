@@ -57,7 +57,7 @@ def trust_sentences(agreement: float | None, names: Sequence[str], again: Sequen
     if weak:
         said.append(
             f"Not found again in half of the texts, so mixtures or parts of a topic: {'; '.join(weak)}. (The "
-            "percentage: the texts in the cluster and in its like, of those in either.)"
+            "percentage: how far the cluster and its nearest match there overlap.)"
         )
     return said
 
