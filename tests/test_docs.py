@@ -49,6 +49,7 @@ NOT_RUN = {
 }
 # What stands in for what is not here, a backbone of the hub and the export of another page, or takes long.
 STAND_INS = {"bert-base-uncased": "bundled", "runs/simcse/export": "my-encoder", "--steps 20": "--steps 2"}
+STAND_INS |= {"--steps 100": "--steps 2"}
 STAND_INS |= {"--static 256": "--static 64", "static=256": "static=64"}  # there are only 130 texts
 FLAGS_OF_OTHERS = {
     "--extra-index-url": "pip",
