@@ -241,9 +241,10 @@ def _lines(found: "ClusteredTexts", result: dict[str, Any], given: Namespace) ->
         lines.append(
             f"{result['far']:,} of the {counted(len(found.texts), 'text')} are further from the centre of their "
             f"cluster than {100 * (1 - FAR):.0f} % of its old texts (`typical` below {FAR}), and may fit no cluster. "
-            f"Of texts about the same topics it would be about {FAR * len(found.texts):.0f}. The least typical ones:"
+            f"Of texts about the same topics it would be about {FAR * len(found.texts):.0f}."
         )
         rows = np.argsort(found.typical, kind="stable")[: given.nearest]
+        lines += ["The least typical ones:"] * bool(len(rows))
         lines += [f"  {found.typical[row]:.2f}  {in_one_line(found.texts[row])}" for row in rows]
     lines += trust_sentences(found.agreement, found.names, found.found_again)
     if found.stability:

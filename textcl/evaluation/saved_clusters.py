@@ -52,8 +52,12 @@ class SavedClusters:
         The share is that of the percentiles. It is 1 for the most central text of the cluster, and 0 for a text that is
         further away than all of them, and for outliers.
         """
-        at_least = self.distances[placed.clusters] >= placed.distance[:, None] * (1 - 1e-6)
-        return np.where(placed.clusters < 0, 0, at_least.mean(axis=1))
+        found = np.zeros(len(placed.clusters))
+        for number, percentiles in enumerate(self.distances):
+            members = np.flatnonzero(placed.clusters == number)
+            nearer = np.searchsorted(percentiles, placed.distance[members] * (1 - 1e-6))
+            found[members] = 1 - nearer / len(percentiles)
+        return found
 
     def check_same(self, other: dict[str, Any]) -> None:
         """Raises an error if other vectors were made in another way.
