@@ -115,10 +115,11 @@ if CHROMIUM:  # a browser is no part of the package's own needs; where there is 
             for key in ("l", "x", "e", "b", "n"):
                 browser.press(key)
             assert browser.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
-            end = time.monotonic() + 30  # the browser stores what a page keeps a moment later
+            end = time.monotonic() + 60  # the browser stores what a page keeps a moment later
             browser.open(page)
             while browser.evaluate(PROGRESS) != "Pair 3 of 50":
-                assert time.monotonic() < end
+                assert time.monotonic() < end, browser.evaluate(PROGRESS)
+                time.sleep(0.2)  # each opening puts off the storing of what the last page kept
                 browser.open(page)
             browser.click("#save")
             content = browser.downloaded("judgements.tsv")
