@@ -36,7 +36,7 @@ class Way:
     """A way to search.
 
     Attributes:
-        name: Its name in the table.
+        name: What the table calls this search, such as "HNSW".
         one: Gives the places of the best texts for a query and its vector (dim,).
         many: Answers all queries, (queries, dim); None: one by one.
         built: The CPU seconds that building its index takes, and the peak in bytes.

@@ -60,7 +60,9 @@ def main(arguments: Sequence[str]) -> None:
         metavar="FILE.csv",
         help="every row with text, group, size, kept, duplicate_of, why, cosine, words, id and the columns of VECTORS",
     )
-    parser.add_argument("--unique", metavar="FILE.csv", help="the same columns, but only the rows that are kept")
+    parser.add_argument(
+        "--unique", metavar="FILE.csv", help="a file with the columns of --output, but only the rows that are kept"
+    )
     parser.add_argument(
         "--raw-csv", action="store_true", help="leave out the ' before texts that a spreadsheet would run as formulas"
     )

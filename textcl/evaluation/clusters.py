@@ -36,9 +36,9 @@ class ClusteredTexts:
         clusters: The cluster of each text, (texts,); cluster 0 is the largest, and −1 is an outlier.
         confidence: (d₂ − d₁) / d₂ for each text, (texts,), with d₁ the distance to the centre of its cluster and d₂
             that to the nearest other centre: 0 on the border between two clusters, 1 at the centre. 0 for outliers.
-        typical: For each text, the share of its cluster's texts that are at least as far from the centre, (texts,). Of
-            texts that are put into old clusters it is the share of the old texts: where many are below 0.05, new texts
-            fit no cluster.
+        typical: For each text, the share of its cluster's texts that are at least as far from the centre, (texts,). If
+            new texts are put into old clusters, only the old texts count. If many new texts have a share below 0.05,
+            they may fit no cluster.
         rank: The rank of each text in its cluster by distance to the centre, (texts,); 1 is the nearest.
         second: The cluster with the nearest other centre, (texts,); −1 if there is one cluster only.
         about: The centres, names and keywords of the clusters.
@@ -75,7 +75,7 @@ class ClusteredTexts:
 
     @property
     def found_again(self) -> list[float | None]:
-        """The overlap of each cluster with its like in k-means on half of the texts; None where it is not known."""
+        """The overlap of each cluster with its match in k-means on half of the texts; None where it is not known."""
         if self.again is None:
             return [None] * len(self.names)
         return [None if np.isnan(each) else round(each, 4) for each in self.again.overlap.tolist()]

@@ -130,8 +130,8 @@ class FoundAgain:
 
     Attributes:
         agreement: How well two k-means on different halves of the rows agree, as in `Stability`.
-        overlap: For each cluster, the mean overlap (Jaccard) with its like in k-means on half of the rows, (clusters,);
-            NaN for a cluster without a row in the sample.
+        overlap: For each cluster, the mean overlap (Jaccard) with its match in k-means on half of the rows,
+            (clusters,); NaN for a cluster without a row in the sample.
     """
 
     agreement: float
@@ -143,7 +143,7 @@ def found_again(
 ) -> FoundAgain | None:
     """Looks for each cluster of k-means in k-means on halves of the rows (Hennig 2007, with halves as samples).
 
-    The overlap of two clusters is the number of rows of both, divided by the number of rows of either. The like of a
+    The overlap of two clusters is the number of rows of both, divided by the number of rows of either. The match of a
     cluster is the one with the largest overlap. A cluster below 0.5 is dissolved rather than found again; from about
     0.75 on it is stable.
 
