@@ -34,6 +34,11 @@ def silhouette_sentence(silhouette: float | None) -> str:
     )
 
 
+def not_found_again(again: Sequence[float | None]) -> list[int]:
+    """The numbers of the clusters that are dissolved in halves of the texts; `again`: `ClusteredTexts.found_again`."""
+    return [number for number, each in enumerate(again) if each is not None and each < AGAIN]
+
+
 def trust_sentences(agreement: float | None, names: Sequence[str], again: Sequence[float | None]) -> list[str]:
     """Whether clusters can be trusted, and which ones cannot: sentences.
 
@@ -49,12 +54,7 @@ def trust_sentences(agreement: float | None, names: Sequence[str], again: Sequen
         f"Can they be trusted? k-means on one half of the texts and on the other half agree to {agreement:.2f} on "
         f"which texts belong together (1: fully; 0: as by chance): {meaning}"
     ]
-    weak = [
-        f"{name} ({100 * each:.0f} %)"
-        for name, each in zip(names, again, strict=True)
-        if each is not None and each < AGAIN
-    ]
-    if weak:
+    if weak := [f"{names[place]} ({100 * (again[place] or 0):.0f} %)" for place in not_found_again(again)]:
         said.append(
             f"Not found again in half of the texts, so mixtures or parts of a topic: {'; '.join(weak)}. (The "
             "percentage: how far the cluster and its nearest match there overlap.)"

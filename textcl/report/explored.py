@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from textcl.report.clusters import AGAIN, silhouette_sentence, trust_sentences
+from textcl.report.clusters import not_found_again, silhouette_sentence, trust_sentences
 from textcl.report.page import Card, Link, Page, Section, Table
 from textcl.texts import counted
 from textcl.version import __version__
@@ -62,7 +62,7 @@ def _said(record: Record) -> list[tuple[str | None, str]]:
         said.append((None, f"No clusters: {clusters['failed']}"))
     else:
         chosen = ", a number that was estimated from the texts" if clusters["estimated"] else ""
-        weak = sum(each["found_again"] is not None and each["found_again"] < AGAIN for each in clusters["clusters"])
+        weak = len(not_found_again([each["found_again"] for each in clusters["clusters"]]))
         mixed = (
             f" Not found again in half of the texts, so mixtures or parts of a topic: {weak} of them." if weak else ""
         )
