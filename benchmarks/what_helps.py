@@ -10,6 +10,7 @@ tokens. They train for 100 steps and nothing is selected, so that harm stays vis
     search      trained on the collection's documents (BEIR's layout); nDCG@10 of its judged queries
     clusters    trained on the texts of the file (columns text and label); accuracy of k-means
     similarity  trained on a file of sentences; Spearman on STS-B test
+    bundled     the same from the bundled encoder, which is not tuned; the column of `--model bundled`, and its only one
 
 A difference to the untouched encoder is the mean over seeds. Its standard error has two parts, added in squares: over
 queries or pairs (bootstrap) and over seeds. The last column says what `textcl adapt untouched,row` concludes from the
@@ -91,7 +92,7 @@ class Column:
     """Texts to train on, and what is measured on them.
 
     Attributes:
-        name: "search", "clusters" or "similarity".
+        name: "search", "clusters", "similarity" or "bundled".
         corpus: The texts, with titles if there are any.
         evaluators: What measures, by kind of retrieval; "dense" is that of all rows but BM25 and hybrid.
     """
@@ -136,7 +137,10 @@ def columns(given: argparse.Namespace) -> list[Column]:
         found.append(Column("clusters", read_corpus(texts), {"dense": Clustering({"own": (texts, rows["label"])})}))
     if given.texts:
         texts = textcl.load_texts(given.texts, limit=50_000)["text"]
-        found.append(Column("similarity", read_corpus(list(texts)), {"dense": STSBenchmark("test")}))
+        name = "bundled" if given.model == "bundled" else "similarity"
+        found.append(Column(name, read_corpus(list(texts)), {"dense": STSBenchmark("test")}))
+    if given.model == "bundled" and [each.name for each in found] != ["bundled"]:
+        raise InputError("From the bundled encoder only similarity is measured: leave --collection and --clusters out.")
     return found
 
 
@@ -147,7 +151,7 @@ def by_method(name: str, work: Table, column: Column, seed: int) -> Encoder:
         if (median := float(np.median(lengths))) < LEAST_DOCUMENT:
             raise NotApplicable(f"the texts have {median:.0f} tokens at the median, and {LEAST_DOCUMENT} are needed")
     content = {key: value for key, value in load_recipe(METHODS[name]).items() if key not in NOT_THE_METHODS}
-    if name == "clear":
+    if name == "clear" and column.name != "bundled":
         content["mlm_weight"] = 0.0  # sentence encoders come without a masked-word head
     data, output = work.folder / f"{column.name}.jsonl", work.folder / "run"
     data.write_text("".join(json.dumps({"text": text}) + "\n" for text in column.corpus.texts), encoding="utf-8")

@@ -245,22 +245,26 @@ def test_few_dimensions_are_compared_and_no_row_is_made_twice(tmp_path: Path, ca
 
 
 def test_cells_become_a_table_and_sections(tmp_path: Path) -> None:
-    """Differences and intervals by hand: gains -1 and -3 have mean -2 and error 1 over seeds; 0.75 and 1 give 1.25."""
+    """By hand: gains -1 and -3 have mean -2 and error 1 over seeds; with 0.75 by bootstrap it is 1.25, and t has
+    1 · (1.25 / 1)⁴ = 2.44 degrees of freedom, where 2.5 % lie above 3.64.
+    """
     path = tmp_path / what_helps_pages.FILE
     for line in (
         {"row": "untouched", "column": "search", "seed": 42, "score": 50.0},
         {"row": "simcse", "column": "search", "seed": 42, "score": 47.0, "gain": -3.0, "error": 0.75, "tool": "worse"},
         {"row": "simcse", "column": "search", "seed": 43, "score": 49.0, "gain": -1.0, "error": 0.75},
         {"row": "declutr", "column": "search", "seed": 42, "not_applicable": "short texts"},
+        {"row": "declutr", "column": "bundled", "seed": 42, "score": 60.0, "gain": 1.0, "error": 0.1},
         {"row": "simcse", "column": "search", "seed": 42, "score": 1.0, "gain": -49.0, "error": 0.1, "steps": 10},
     ):
         append_result(path, {"steps": 100, "key": "", **line})
     found = what_helps_pages.read_cells(path, 100)
-    assert what_helps_pages.difference(found["simcse", "search"]) == pytest.approx((-2.0, 1.25))
-    assert what_helps_pages.judged(found["simcse", "search"]) == ("-2.0 (-4.5 to +0.5)", "no difference")
+    assert what_helps_pages.difference(found["simcse", "search"]) == pytest.approx((-2.0, 1.25 * 3.63679), rel=1e-5)
+    assert what_helps_pages.judged(found["simcse", "search"]) == ("-2.0 (-6.5 to +2.5)", "no difference")
     shown = what_helps_pages.table_of(found)
-    assert "48.0: -2.0 (-4.5 to +0.5), no difference" in shown
+    assert "48.0: -2.0 (-6.5 to +2.5), no difference" in shown
     assert "not applicable: short texts" in shown
+    assert "60.0: +1.0 (+0.8 to +1.2), better" in shown, "from the bundled encoder; in this table alone"
     short = [re.sub(" +", " ", line) for line in what_helps_pages.short_table(found).splitlines()]
     assert short[2:] == [
         f"| {row} | not run | not run |" for row in ("untouched | 50.0", "simcse | -2.0", "declutr | –")
