@@ -1,7 +1,10 @@
 """textcl on one GPU at large sizes: one table, offline, in less than eight minutes.
 
-    python -m benchmarks.gpu [--output gpu.json]
+    python -m benchmarks.gpu [--part speed|rest] [--output gpu.json]
     python -m benchmarks.gpu --device cpu --quick
+
+`--part speed` takes less than five minutes: SimCSE's own step (64 texts of at most 32 tokens), passages, and `encode`.
+Rows are written to the output as they come, so that an interrupted run keeps them.
 
 A BERT-base with random weights trains on and encodes passages of one to eight sentences, versus sentence-transformers,
 which avoids padding if flash-attention is installed; then InfoNCE at 262,144 rows and the transfer tasks. "Share of the
@@ -46,12 +49,25 @@ def passages(options: Options, count: int) -> list[str]:
     return [" ".join(sentences[start : start + 1 + start % 8]) for start in range(count)]
 
 
+def sentences(options: Options, model: str, peak: float) -> list[Row]:
+    """SimCSE's own step: 64 sentences of at most 32 tokens, where launching kernels takes longer than computing."""
+    batch, steps = options.size(64, 4), options.size(102, 4)
+    return _training(options, model, peak, options.texts(batch * steps), batch, steps, 32)
+
+
 def training(options: Options, model: str, peak: float) -> list[Row]:
+    """Steps of 512 passages of at most 128 tokens."""
+    batch, steps, length = options.size(512, 4), options.size(22, 4), options.size(128, 32)
+    return _training(options, model, peak, passages(options, batch * steps), batch, steps, length)
+
+
+def _training(
+    options: Options, model: str, peak: float, texts: list[str], batch: int, steps: int, length: int
+) -> list[Row]:
     """Tokens per second of SimCSE steps in bfloat16, and the share of the peak; with and without compiled layers."""
     from benchmarks.simcse import Job, equal_losses, measured
 
-    batch, steps, length = options.size(512, 4), options.size(22, 4), options.size(128, 32)
-    job = Job(model, passages(options, batch * steps), batch, steps, length, bf16=True)
+    job = Job(model, texts, batch, steps, length, bf16=True)
     lengths = token_lengths(model, job.texts, length)
     per_step = 2 * sum(lengths) / steps  # each text is encoded twice
     work = 3 * 2 * operations(model, lengths) / steps  # a backward pass costs two forward passes
@@ -61,10 +77,11 @@ def training(options: Options, model: str, peak: float) -> list[Row]:
         "peer": lambda: measured("sentence-transformers", job)[0],
     }
     found = take_turns(sides, options.turns())
-    notes = f"batch {batch}, at most {length} tokens"
+    name, notes = f"training, BERT-base, bf16, {batch} × {length}", f"batch {batch}, at most {length} tokens"
     return [
-        *rates("training, BERT-base, bf16", found, per_step, work / peak, notes),
-        equal_losses("training, no dropout", job),
+        *rates(name, found, per_step, work / peak, notes),
+        Row.of(f"{name}: a step", {side: found[side] for side in ("textcl", "peer")}, "s", SMALLER, notes),
+        equal_losses(f"training, no dropout, {batch} × {length}", job),
     ]
 
 
@@ -150,11 +167,15 @@ def info_nce(options: Options, model: str, peak: float) -> list[Row]:
     ]
 
 
+PARTS = {"speed": (sentences, training, encoding), "rest": (info_nce, transfer)}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     from textcl.cli.env import describe
 
     parser = ArgumentParser(prog="python -m benchmarks.gpu", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    parser.add_argument("--part", choices=list(PARTS), nargs="*", default=list(PARTS), help="default: all")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: only check that it runs and agrees")
     parser.add_argument("--data", default="bundled", metavar="FILE")
     parser.add_argument("--rounds", type=int)
@@ -172,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         model = bert_base(str(Path(folder) / "bert"), given.quick)
-        for benchmark in (training, encoding, info_nce, transfer):
+        for benchmark in (each for part in given.part for each in PARTS[part]):
             rows += benchmark(options, model, peak)
             written = {"machine": machine, "options": asdict(options), "rows": [row.to_dict() for row in rows]}
             write_json(given.output, written)
