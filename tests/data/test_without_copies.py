@@ -5,27 +5,29 @@ from pathlib import Path
 
 import pytest
 
-from textcl.data.corpora import load_labelled, load_texts, load_triplets, without_copies
+from textcl.data.corpora import load_labelled, load_texts, load_triplets, repeats_earlier
 from textcl.data.training import training_rows
 from textcl.errors import InputError
 
 
-def test_a_row_repeats_another_if_all_its_texts_and_its_label_do(caplog: pytest.LogCaptureFixture) -> None:
-    texts = without_copies(load_texts(["A cat.", "a  CAT.", "A dog.", "A cat", "A dog."]))
-    assert texts["text"][:] == ["A cat.", "A dog.", "A cat"]
-    assert caplog.messages[-1] == "dedup: 2 rows were left out that repeat earlier ones."
+def test_a_row_repeats_another_if_all_its_texts_and_its_label_do() -> None:
+    texts = load_texts(["A cat.", "a  CAT.", "A dog.", "A cat", "A dog."])
+    assert repeats_earlier(texts).tolist() == [False, True, False, False, True]
     rows = [{"a": "x", "b": "y"}, {"a": "X", "b": "y "}, {"a": "x", "b": "z"}, {"a": "y", "b": "x"}]
-    assert without_copies(load_triplets(rows, columns=("a", "b")))["positive"][:] == ["y", "z", "x"]
+    assert repeats_earlier(load_triplets(rows, columns=("a", "b"))).tolist() == [False, True, False, False]
     labelled = [{"text": "x", "label": 0}, {"text": "x", "label": 1}, {"text": "X", "label": 1}]
-    kept = without_copies(load_labelled(labelled))
-    assert kept["label"][:] == [0, 1]
-    assert kept["text"][:] == ["x", "x"]
+    assert repeats_earlier(load_labelled(labelled)).tolist() == [False, False, True]
 
 
-def test_nothing_changes_where_nothing_repeats(caplog: pytest.LogCaptureFixture) -> None:
-    rows = load_texts(["a", "b"])
+def test_training_leaves_them_out_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "some.txt").write_text("A cat.\na  CAT.\nA dog.\nA cat\nA dog.\n")
+    rows = training_rows(tmp_path / "some.txt", dedup=True)
+    assert rows["text"][:] == ["A cat.", "A dog.", "A cat"]
+    assert caplog.messages[-1] == "dedup: 2 rows were left out that repeat earlier ones."
+    caplog.clear()
+    (tmp_path / "none.txt").write_text("a\nb\n")
     with caplog.at_level(logging.INFO, "textcl"):
-        assert without_copies(rows) is rows
+        assert training_rows(tmp_path / "none.txt", dedup=True)["text"][:] == ["a", "b"]
     assert caplog.messages == []
 
 

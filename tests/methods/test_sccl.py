@@ -26,7 +26,7 @@ from support.tiny import OBJECTS, TEXTS, tiny_encoder_directory
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.files import file_hash
-from textcl.losses.clustering import clustering_divergence, log_assignments, soft_assignments, target_distribution
+from textcl.losses.clustering import clustering_divergence, log_assignments, target_distribution
 from textcl.methods import SCCL
 from textcl.metrics.clustering import adjusted_rand_index, clustering_accuracy
 from textcl.metrics.stability import cluster_stability
@@ -38,6 +38,10 @@ from textcl.training.trainer import ContrastiveTrainer
 
 LABELS = [next(i for i, phrase in enumerate(OBJECTS) if phrase in text) for text in TEXTS]
 VIEWED = [{"text": text, "text_1": text[3:], "text_2": text[:-3]} for text in TEXTS]
+
+
+def soft_assignments(*given: torch.Tensor | float) -> torch.Tensor:
+    return log_assignments(*given).exp()
 
 
 def numbers(*shape, seed=0, scale=1.0):

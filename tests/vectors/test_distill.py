@@ -19,7 +19,6 @@ from textcl.vectors import distill as distill_module
 from textcl.vectors.encode import encode_corpus
 from textcl.vectors.layer_student import kept_layers, with_layers
 from textcl.vectors.static_student import (
-    ZIPF_A,
     Bags,
     fit_table,
     frequent_words,
@@ -29,7 +28,6 @@ from textcl.vectors.static_student import (
     student_tokenizer,
     token_vectors,
     unit_targets,
-    zipf_shares,
 )
 from textcl.vectors.vectors import unit
 
@@ -60,6 +58,15 @@ def test_each_token_is_given_to_the_teacher_alone(encoder: Encoder) -> None:
     assert {len(row) for row in rows} > {1}  # of several tokens too
     assert np.abs(token_vectors(encoder, rows) - encoder.encode(words, normalize=False)).max() < 1e-6
     assert len(token_vectors(encoder, [[token] for token in vocabulary.values()])) == len(vocabulary)
+
+
+ZIPF_A = 1e-4  # the a of Model2Vec
+
+
+def zipf_shares(count: int) -> np.ndarray:
+    """Shares of tokens by their rank in the vocabulary, as Model2Vec guesses them, (count,): 1 / (rank + 1)."""
+    inverse = 1 / np.arange(2, count + 2)
+    return inverse / inverse.sum()
 
 
 def test_the_start_is_that_of_model2vec(model: Path, encoder: Encoder) -> None:

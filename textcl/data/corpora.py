@@ -227,29 +227,14 @@ def hold_out(dataset: Dataset, rows: int | None = None) -> tuple[Dataset, list[s
     return kept, list(texts)
 
 
-def without_copies(dataset: Dataset) -> Dataset:
-    """The rows of a corpus that do not repeat an earlier one; the number of those left out is logged.
+def repeats_earlier(dataset: Dataset) -> np.ndarray:
+    """Whether each row repeats an earlier one, (rows,). Only rows that occur twice are in memory.
 
     A row repeats another one if all its texts are equal but for case and spaces, and its label, if there is one, is the
     same. Near-duplicates stay: they are a matter of judgement, see `textcl.near_duplicates`.
 
     Args:
         dataset: Rows as the readers in this file return them.
-
-    Raises:
-        InputError: Fewer than two rows are left, and training needs two.
-
-    Example:
-        >>> without_copies(load_texts(["A cat.", "a  CAT.", "A dog."]))["text"][:]  # doctest: +SKIP
-        ['A cat.', 'A dog.']
-    """
-    repeat = repeats_earlier(dataset)
-    say_left_out(int(repeat.sum()))
-    return dataset.select(np.flatnonzero(~repeat)) if repeat.any() else dataset
-
-
-def repeats_earlier(dataset: Dataset) -> np.ndarray:
-    """Whether each row repeats an earlier one, see `without_copies`; (rows,). Only rows that occur twice are in memory.
 
     Raises:
         InputError: Fewer than two rows are left.

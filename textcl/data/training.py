@@ -49,7 +49,7 @@ def training_rows(
         label_column: A column of labels to read as well, with one text column (default "text") or two.
         limit: Read only the first `limit` rows.
         drop_unlabelled: Leave out rows without a label, and log how many.
-        dedup: Leave out rows that repeat an earlier one, see `without_copies`.
+        dedup: Leave out rows that repeat an earlier one, see `textcl.data.corpora.repeats_earlier`.
 
     Raises:
         InputError: As in `load_texts`; or `drop_unlabelled` is given without a label column.

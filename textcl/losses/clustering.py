@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 
-def soft_assignments(embeddings: Tensor, centres: Tensor, alpha: float = 1.0) -> Tensor:
-    r"""The probability that each row belongs to each centre, under a Student-t kernel.
+def log_assignments(embeddings: Tensor, centres: Tensor, alpha: float = 1.0) -> Tensor:
+    r"""The logarithm of the probability that each row belongs to each centre, under a Student-t kernel.
 
     .. math:: q_{ik} = \frac{(1 + \lVert e_i - \mu_k \rVert^2 / \alpha)^{-(\alpha + 1)/2}}
         {\sum_{k'} (1 + \lVert e_i - \mu_{k'} \rVert^2 / \alpha)^{-(\alpha + 1)/2}}
@@ -18,17 +18,12 @@ def soft_assignments(embeddings: Tensor, centres: Tensor, alpha: float = 1.0) ->
         alpha: degrees of freedom.
 
     Returns:
-        ``(rows, clusters)``; rows sum to 1.
+        ``(rows, clusters)``; the exponentials of a row sum to 1.
 
     Example:
-        >>> soft_assignments(torch.zeros(1, 2), torch.tensor([[0.0, 0.0], [1.0, 0.0]]))
+        >>> log_assignments(torch.zeros(1, 2), torch.tensor([[0.0, 0.0], [1.0, 0.0]])).exp()
         tensor([[0.6667, 0.3333]])
     """
-    return log_assignments(embeddings, centres, alpha).exp()
-
-
-def log_assignments(embeddings: Tensor, centres: Tensor, alpha: float = 1.0) -> Tensor:
-    """The logarithm of ``soft_assignments``, ``(rows, clusters)``."""
     dtype = torch.promote_types(embeddings.dtype, torch.float32)
     with torch.autocast(embeddings.device.type, enabled=False):
         rows, middles = embeddings.to(dtype), centres.to(dtype)

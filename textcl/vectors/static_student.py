@@ -30,7 +30,6 @@ from textcl.tokenising import pad, special_edges, vocabulary_size, whole_ids
 from textcl.vectors.vectors import unit
 
 A = 1e-3  # the share of all tokens at which a token has half the weight
-ZIPF_A = 1e-4  # that of Model2Vec
 WORDS = 10_000
 EPOCHS = 10
 BATCH = 512
@@ -129,12 +128,6 @@ def principal(vectors: np.ndarray, dimensions: int) -> Projection:
     centred = vectors - mean
     _, directions = np.linalg.eigh(centred.T @ centred)
     return Projection(mean, np.ascontiguousarray(directions[:, ::-1][:, :dimensions]))
-
-
-def zipf_shares(count: int) -> np.ndarray:
-    """Shares of tokens by their rank in the vocabulary, as Model2Vec guesses them, (count,): 1 / (rank + 1)."""
-    inverse = 1 / np.arange(2, count + 2)
-    return inverse / inverse.sum()
 
 
 def starting_table(vectors: np.ndarray, projection: Projection, shares: np.ndarray, a: float) -> np.ndarray:
