@@ -12,7 +12,7 @@ from support.tiny import TEXTS, tiny_encoder_directory, tiny_tokenizer
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from textcl.dropout import Dropout, dropout_rates, kept
+from textcl.dropout import Dropout, dropout_rates, kept, zeroed
 from textcl.encoder import Encoder
 from textcl.encoder.attention import SHORT, _Dropped, attention
 from textcl.errors import InputError
@@ -55,6 +55,38 @@ def test_what_is_kept_is_scaled_up_in_value_and_gradient():
     assert 0 < kept.double().mean() < 1
 
 
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_the_mask_is_that_of_16_bits_compared_one_by_one(rate):
+    """So runs with these rates draw what they drew when a mask was a comparison of numbers."""
+    shape, state = (3, 7, 11), torch.get_rng_state()
+    mask = kept(torch.empty(shape), rate)
+    torch.set_rng_state(state)
+    drawn = torch.empty(-(-3 * 7 * 11 // 4), dtype=torch.long).random_(torch.iinfo(torch.long).min, None)
+    least = round(rate * 2**16) - 2**15
+    expected = [number >= least for number in drawn.view(torch.int16)[: mask.numel()].tolist()]
+    assert mask.flatten().tolist() == [-1 if each else 0 for each in expected]
+    assert {True, False} == set(expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_what_is_dropped_is_zero_and_the_rest_keeps_its_bits(dtype):
+    torch.manual_seed(0)
+    values = torch.randn(6, 5, 4).to(dtype).transpose(0, 2).requires_grad_()  # not in the order of memory
+    values.data[0, 0, 0] = float("inf")
+    mask = kept(values, 0.4)
+    mask[0, 0, 0] = 0
+    found = zeroed(values, mask)
+    assert torch.equal(found, torch.where(mask.bool(), values, 0.0))
+    found.backward(ones := torch.ones_like(found))
+    assert torch.equal(values.grad, ones * mask.bool())
+
+
+def test_dropped_values_have_two_derivatives():
+    values = torch.rand(5, 4, dtype=torch.double, requires_grad=True)
+    mask = kept(values, 0.3)
+    assert torch.autograd.gradgradcheck(lambda given: zeroed(given, mask) ** 3, values)
+
+
 @pytest.mark.parametrize(
     ("layer", "expected"), [(Dropout(0.3).eval(), 1), (Dropout(0.0).train(), 1), (Dropout(1.0).train(), 0)]
 )
@@ -92,6 +124,24 @@ def test_attention_in_bfloat16_is_that_of_doubles_but_for_rounding(padded, lengt
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=0.05)
 
 
+@pytest.mark.parametrize("length", [7, 16, 28, 32, 40, 80])
+def test_attention_in_bfloat16_and_its_gradient_are_near_those_of_doubles(length):
+    """For all lengths: those of 16 to 63 keys have a softmax in float32, unless they are multiples of 32."""
+    ours, theirs = ([each.detach() for each in projections(length=length)] for _ in range(2))
+    ours = [each.bfloat16().requires_grad_() for each in ours]
+    theirs = [each.detach().double().requires_grad_() for each in ours]
+    found, _ = attention(LAYER, *ours, None)
+    expected = scaled_dot_product_attention(*theirs).transpose(1, 2)
+    weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
+    (found.float() * weights).sum().backward()
+    (expected * weights).sum().backward()
+    assert found.dtype == torch.bfloat16
+    for one, two in zip(
+        [found, *(each.grad for each in ours)], [expected, *(each.grad for each in theirs)], strict=True
+    ):
+        assert (one.double() - two).norm() < 0.01 * two.norm()
+
+
 def test_dropped_weights_leave_the_mean_as_it_is():
     torch.manual_seed(0)
     inputs = projections(rows=1)
@@ -119,7 +169,7 @@ def test_the_gradient_through_dropped_weights_is_that_of_the_written_out_product
     assert torch.autograd.gradcheck(lambda *given: _Dropped.apply(given[0], mask, given[1]), (weights, value))
     assert torch.autograd.gradgradcheck(lambda *given: _Dropped.apply(given[0], mask, given[1]), (weights, value))
     found = torch.autograd.grad(_Dropped.apply(weights, mask, value).square().sum(), (weights, value))
-    expected = torch.autograd.grad(((weights * mask) @ value).square().sum(), (weights, value))
+    expected = torch.autograd.grad(((weights * mask.bool()) @ value).square().sum(), (weights, value))
     assert all(map(torch.equal, found, expected))
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from textcl.dropout import kept
+from textcl.dropout import kept, zeroed
 
 Operator = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 """Takes and returns the rows of one view: `attention_mask` and `position_ids`, (rows, length); operators on the output
@@ -74,7 +74,7 @@ def embedding_dropout(inputs: dict[str, Tensor], rate: float) -> dict[str, Tenso
     The authors' code chooses exactly ⌊L · d · rate⌋ elements per text; here each element is drawn independently.
     """
     embeddings = inputs["embeddings"]
-    return {**inputs, "embeddings": embeddings * kept(embeddings, rate)}
+    return {**inputs, "embeddings": zeroed(embeddings, kept(embeddings, rate))}
 
 
 @contextmanager
