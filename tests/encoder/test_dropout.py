@@ -113,7 +113,7 @@ def test_attention_and_its_gradient_are_those_of_torch(mask, scaling):
 
 
 @pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("length", [7, SHORT + 1])
+@pytest.mark.parametrize("length", [7, SHORT[torch.bfloat16] + 1])
 def test_attention_in_bfloat16_is_that_of_doubles_but_for_rounding(padded, length):
     inputs = [each.detach() for each in projections(length=length)]
     mask = padding(length=length) if padded else None
@@ -126,7 +126,7 @@ def test_attention_in_bfloat16_is_that_of_doubles_but_for_rounding(padded, lengt
 
 @pytest.mark.parametrize("length", [7, 16, 28, 32, 40, 80])
 def test_attention_in_bfloat16_and_its_gradient_are_near_those_of_doubles(length):
-    """For all lengths: those of 16 to 63 keys have a softmax in float32, unless they are multiples of 32."""
+    """Up to 15 keys are filled up to 16, and up to 63 the softmax is in float32, unless they are a multiple of 32."""
     ours, theirs = ([each.detach() for each in projections(length=length)] for _ in range(2))
     ours = [each.bfloat16().requires_grad_() for each in ours]
     theirs = [each.detach().double().requires_grad_() for each in ours]
@@ -140,6 +140,24 @@ def test_attention_in_bfloat16_and_its_gradient_are_near_those_of_doubles(length
         [found, *(each.grad for each in ours)], [expected, *(each.grad for each in theirs)], strict=True
     ):
         assert (one.double() - two).norm() < 0.01 * two.norm()
+
+
+@pytest.mark.parametrize("length", [1, 7, 15, 16, SHORT[torch.float32], SHORT[torch.float32] + 1])
+@pytest.mark.parametrize("trains", [False, True])
+def test_attention_in_float32_is_that_of_doubles(length, trains):
+    inputs = [each.detach() for each in projections(length=length)]
+    mask = padding(length=length) if length > 4 else None
+    ours = [each.float().requires_grad_(trains) for each in inputs]
+    with torch.set_grad_enabled(trains):
+        found, _ = attention(LAYER, *ours, mask)
+    theirs = [each.requires_grad_(trains) for each in inputs]
+    expected = scaled_dot_product_attention(*theirs, attn_mask=mask).transpose(1, 2)
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-6)
+    if trains:
+        found.square().sum().backward()
+        expected.square().sum().backward()
+        for one, two in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(one.grad.double(), two.grad, rtol=1e-6, atol=1e-5)
 
 
 def test_dropped_weights_leave_the_mean_as_it_is():

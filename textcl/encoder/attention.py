@@ -10,14 +10,16 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from textcl.dropout import kept, zeroed
 from textcl.encoder.batching import unpack
 
 ATTENTION = "textcl"
-SHORT = 128  # tokens up to which separate products in bfloat16 are faster than torch's fused ones
+SHORT = {torch.bfloat16: 128, torch.float32: 31}  # tokens up to which separate products are faster than torch's fused
+
+_KEYS = 16  # float32 numbers in a vector of AVX-512
 
 
 def attention(
@@ -32,8 +34,8 @@ def attention(
 ) -> tuple[Tensor, Tensor | None]:
     """Scaled dot-product attention, as transformers calls it: heads × (length, length) products, softmax, dropout.
 
-    Falls back to torch's attention (SDPA) unless on a CPU and training, or on a CPU with short rows in bfloat16. Also
-    falls back for causal attention without a mask, and if there are fewer key heads than query heads.
+    Falls back to torch's attention (SDPA) unless on a CPU and training, or on a CPU with rows of at most `SHORT`
+    tokens. Also falls back for causal attention without a mask, and if there are fewer key heads than query heads.
 
     Args:
         module: The layer.
@@ -54,7 +56,7 @@ def attention(
     if "padded_mask" in options:
         packed_from, padded_mask = options["packed_from"], options["padded_mask"]
         return _packed(query, key, value, packed_from, padded_mask, dropout, scaling), None
-    short = query.dtype == torch.bfloat16 and query.shape[2] <= SHORT
+    short = query.shape[2] <= SHORT.get(query.dtype, 0)
     here = query.device.type == "cpu" and (torch.is_grad_enabled() or short) and key.shape[1] == query.shape[1]
     plain = options.get("softcap") is None and options.get("position_bias") is None
     causal = options.get("is_causal") or getattr(module, "is_causal", False)
@@ -78,15 +80,16 @@ def attention(
 
 
 def _softmax(scores: Tensor) -> Tensor:
-    """Softmax over the keys, in the type of the scores.
+    """Softmax over the keys, in the type of the scores, for the numbers of keys for which torch's is slow on a CPU.
 
-    On a CPU, torch's softmax in bfloat16 takes up to five times as long as in float32 for 16 keys or more, unless their
-    number is a multiple of 32. Backward it is slow below 32 keys only, so that from 64 keys on float32 pays only where
-    there is no backward pass.
+    torch's goes number by number below 16 keys, so they are filled up to 16. In bfloat16 it does so for what is left of
+    a row behind a multiple of 32, so it is computed in float32; from 64 keys on this pays only without a backward pass.
     """
     keys = scores.shape[-1]
-    slow = scores.dtype == torch.bfloat16 and keys >= 16 and keys % 32 != 0
-    if slow and (keys < 64 or not torch.is_grad_enabled()):
+    if keys < _KEYS and scores.dtype != torch.float64:
+        filled = pad(scores, (0, _KEYS - keys), value=-torch.inf).float()
+        return filled.softmax(dim=-1)[..., :keys].to(scores.dtype)
+    if scores.dtype == torch.bfloat16 and keys % 32 and (keys < 64 or not torch.is_grad_enabled()):
         return scores.float().softmax(dim=-1).to(scores.dtype)
     return scores.softmax(dim=-1)
 
