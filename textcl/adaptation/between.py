@@ -15,7 +15,7 @@ from textcl.adaptation.judgements import Judgements
 from textcl.adaptation.labels import compare_vectors, read_labels
 from textcl.adaptation.material import make_material
 from textcl.adaptation.preferences import Preferences
-from textcl.adaptation.trial import LEAST_SCORE, Trial, Work, prepare
+from textcl.adaptation.trial import Trial, Work, prepare, too_low
 from textcl.adaptation.verdict import Comparison, compare
 from textcl.encoder import Encoder
 from textcl.files import content_hash
@@ -60,9 +60,10 @@ def try_encoders(work: Work, others: Sequence[Encoder], identity: str) -> Trial:
                 evidence.append(material.ranking())
         scores = _scores(evidence, work)
         found = _against_first(evidence[0], scores, work)
-        if kind is None and work.settings.purpose == "search" and found[0].before < LEAST_SCORE:
-            trial.why = f"the first encoder has nDCG@10 {found[0].before:.1f}, and {LEAST_SCORE:g} are needed"
-            return trial
+        if kind is None and work.settings.purpose == "search":
+            trial.why = too_low(found[0].before, found[0].task, "the first")
+            if trial.why:
+                return trial
         if len(views) > 1:
             rankings = [material.ranking(1) for material in materials]
             seconds = _against_first(rankings[0], _scores(rankings, work), work)
