@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 
 from textcl.adaptation.changes import Ranked, Shown, by_rank
-from textcl.adaptation.edits import Edits, with_copies
+from textcl.adaptation.edits import Planted
 from textcl.adaptation.evidence import Evidence
 from textcl.adaptation.guard import compare_cosines, guards
 from textcl.adaptation.judgements import Judgements
@@ -19,7 +19,6 @@ from textcl.adaptation.trial import Trial, Work, prepare, too_low
 from textcl.adaptation.verdict import Comparison, compare
 from textcl.encoder import Encoder
 from textcl.files import content_hash
-from textcl.vectors.planted_edits import edited
 
 NOTHING_TRAINED = "Nothing is trained, so nothing is held out: everything that was measured judges all encoders."
 
@@ -46,16 +45,15 @@ def try_encoders(work: Work, others: Sequence[Encoder], identity: str) -> Trial:
     else:
         materials = [make_material(encoders[0], views, work.place)]
         materials += [make_material(other, views, work.place, materials[0].groups) for other in others]
+        planted = Planted(work.corpus.texts) if work.settings.purpose == "duplicates" else None
         evidence: list[Evidence] = []
         for encoder, material in zip(encoders, materials, strict=True):
             if kind in ("beir", "judgements"):
                 read = Judgements if kind == "beir" else Preferences
                 evidence.append(judgements := read(path, encoder, work.place))
                 trial.evidence = content_hash({"judgements": judgements.content, "purpose": work.settings.purpose})
-            elif work.settings.purpose == "duplicates":
-                texts = work.corpus.texts
-                vectors = [work.place.vectors(encoder, each, encoder.prompt_text()) for each in (texts, edited(texts))]
-                evidence.append(Edits(vectors[0], vectors[1], material.groups))
+            elif planted is not None:
+                evidence.append(planted.evidence(encoder, work.place, material.groups))
             else:
                 evidence.append(material.ranking())
         scores = _scores(evidence, work)
@@ -73,8 +71,8 @@ def try_encoders(work: Work, others: Sequence[Encoder], identity: str) -> Trial:
     before, after = scores[0], scores[1 + trial.best]
     if kind == "labels":
         shown: Shown = labels[0].shown
-    elif work.settings.purpose == "duplicates":
-        shown = with_copies(work.corpus.texts)
+    elif planted is not None:
+        shown = planted.shown
     else:
         first, best = cast(Ranked, evidence[0]), cast(Ranked, evidence[1 + trial.best])
         shown = by_rank(first, best, lambda row: None, work.settings.words)
