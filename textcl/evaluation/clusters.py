@@ -179,7 +179,7 @@ def cluster_texts(
     """
     texts = as_texts(texts)
     _check(texts, clusters, algorithm, min_size)  # before the texts are encoded, which takes long
-    rows = _embed(encoder, texts, encode_arguments)
+    rows = embed(encoder, texts, **encode_arguments)
     return _clustered(texts, rows, clusters, algorithm, min_size, seed, made_by(encoder), {})
 
 
@@ -240,7 +240,7 @@ def assign_texts(
     """
     about, texts = read_clusters(clusters), as_texts(texts)
     about.check_same(made_by(encoder))
-    return _assigned(texts, _embed(encoder, texts, encode_arguments), about, {})
+    return _assigned(texts, embed(encoder, texts, **encode_arguments), about, {})
 
 
 def assign_vectors(directory: str | os.PathLike[str], clusters: str | os.PathLike[str]) -> ClusteredTexts:
@@ -260,6 +260,19 @@ def assign_vectors(directory: str | os.PathLike[str], clusters: str | os.PathLik
     vectors.check_whole("clustering")
     about.check_same(made_by(vectors))
     return _assigned(vectors.texts(), vectors.vectors(), about, _columns(vectors))
+
+
+def embed(encoder: Any, texts: Sequence[str], **encode_arguments: Any) -> np.ndarray:
+    """The vector of each text as `cluster_texts` uses it, (texts, dim) float32; equal texts are encoded once.
+
+    Args:
+        encoder: Any object with `.encode(list[str])`.
+        texts: The texts.
+        **encode_arguments: Passed on to `encode`.
+    """
+    rows, row_of = encode_distinct(encoder, texts, **encode_arguments)
+    # float32, because k-means takes twice as long in float64
+    return np.asarray(rows.astype(np.float32)[[row_of[text] for text in texts]])
 
 
 def smallest_size(texts: int) -> int:
@@ -358,9 +371,3 @@ def _columns(vectors: Vectors) -> dict[str, Sequence[Any]]:
         "id": ids,
         **{result_name(name, COLUMNS): list(map(plain, vectors.column(name))) for name in vectors.columns},
     }
-
-
-def _embed(encoder: Any, texts: Sequence[str], encode_arguments: Mapping[str, Any]) -> np.ndarray:
-    rows, row_of = encode_distinct(encoder, texts, **encode_arguments)
-    # float32, because k-means takes twice as long in float64
-    return np.asarray(rows.astype(np.float32)[[row_of[text] for text in texts]])
