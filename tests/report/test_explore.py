@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -154,6 +155,10 @@ def test_odd_texts_give_what_they_allow(work: Path, tmp_path: Path, texts: list[
     assert (tmp_path / "out" / "map.html").exists()
     assert ("No clusters: The number of clusters cannot be estimated" in run.stdout) == (not clusters)
     assert (tmp_path / "out" / "clusters.csv").exists() == clusters
+    record = json.loads((tmp_path / "out" / "explore.json").read_text())
+    steps = sum(record[name]["seconds"] for name in ("vectors", "duplicates", "clusters", "map"))
+    (printed,) = re.findall(r"open it in a browser \((\d+) s in all\)", run.stdout)
+    assert int(printed) >= steps  # with the imports, which take seconds and are no step
 
 
 def test_no_text_is_a_sentence_and_leaves_nothing(

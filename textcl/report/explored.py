@@ -15,14 +15,14 @@ STEPS = ("vectors", "duplicates", "clusters", "map")
 Record = dict[str, Any]
 
 
-def printed_lines(record: Record, folder: str) -> list[str]:
+def printed_lines(record: Record, folder: str, seconds: float) -> list[str]:
     """What was found, a line for each step, as the command prints it.
 
     Args:
         record: What `explore` returned.
         folder: The directory, as the user named it.
+        seconds: How long the command took.
     """
-    seconds = sum(record[name]["seconds"] for name in STEPS)
     return [
         *(f"{folder}/{file}: {text}" if file else text for file, text in _said(record)),
         f"{folder}/index.html: all of it on one page; open it in a browser ({seconds:,.0f} s in all).",
