@@ -6,8 +6,6 @@ from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
-from itertools import islice
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -299,7 +297,7 @@ def _check_alone(given: Namespace) -> None:
 def _from_texts(given: Namespace, asked: dict[str, Any]) -> tuple["ClusteredTexts", "Difference | None"]:
     """The clusters, and with --adapt how they differ from those of the untouched encoder."""
     from textcl.data import load_texts
-    from textcl.data.corpora import read_rows
+    from textcl.data.corpora import read_with_ids
     from textcl.encoder import Encoder
     from textcl.evaluation.clusters import assign_texts, cluster_texts, embed
     from textcl.vectors.shards import is_vectors
@@ -307,11 +305,13 @@ def _from_texts(given: Namespace, asked: dict[str, Any]) -> tuple["ClusteredText
     for place in (given.model, given.texts):
         if is_vectors(place):
             raise InputError(f"{place} holds vectors of textcl encode; give it alone: textcl cluster {place}.")
-    texts = list(load_texts(given.texts, column=given.column, limit=given.limit, at_least=1)["text"])
-    ids: Sequence[Any] = range(len(texts))
+    reading = {"column": given.column, "limit": given.limit}
+    ids: Sequence[Any]
     if given.id_column:
-        rows = read_rows(given.texts, column=given.column, id_column=given.id_column)
-        ids = [beside[0] for _, beside in islice(filter(itemgetter(0), rows), len(texts))]
+        texts, ids = read_with_ids(given.texts, id_column=given.id_column, **reading)
+    else:
+        texts = list(load_texts(given.texts, at_least=1, **reading)["text"])
+        ids = range(len(texts))
     encoder = Encoder.from_pretrained(given.model, pooling=given.pooling, max_length=given.max_length)
     if given.assign:
         assigned = assign_texts(encoder, texts, given.assign, batch_size=given.batch_size)

@@ -19,7 +19,7 @@ from textcl.metrics.density import density_clusters
 from textcl.metrics.stability import FoundAgain, Stability, cluster_stability, found_again
 from textcl.texts import as_texts, spreadsheet_safe
 from textcl.vectors.columns import plain, result_name
-from textcl.vectors.topics import cluster_keywords, cluster_names
+from textcl.vectors.topics import keywords_and_names
 from textcl.vectors.vectors import Vectors
 
 COLUMNS = ("text", "cluster", "confidence", "typical", "rank", "name", "second_cluster", "id")  # not the user's
@@ -316,13 +316,13 @@ def _clustered(
         found = density_clusters(embeddings, min_size or smallest_size(len(texts)), seed=seed)
         centres = np.stack([embeddings[found == number].mean(axis=0) for number in range(int(found.max()) + 1)])
     placed = place(embeddings, centres, found)
-    keywords = cluster_keywords(texts, found)
+    keywords, names = keywords_and_names(texts, found)
     about = SavedClusters(
         algorithm=algorithm,
         centres=np.asarray(centres, np.float32),
         sizes=np.bincount(found[found >= 0], minlength=len(centres)),
         distances=np.stack([_percentiles(placed.distance[placed.clusters == each]) for each in range(len(centres))]),
-        names=cluster_names(keywords, texts, found),
+        names=names,
         keywords=keywords,
         made_by=origin,
     )
