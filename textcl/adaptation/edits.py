@@ -53,7 +53,8 @@ class Planted:
             units: The group of near-duplicates of each text, (texts,).
         """
         prompt = corpus_prompt(encoder)
-        return Edits(*(place.vectors(encoder, each, prompt) for each in (self.texts, self.copies)), units, self)
+        texts, copies = (place.vectors(encoder, each, prompt) for each in (self.texts, self.copies))
+        return Edits(texts, copies, units, self)
 
     def shown(self, rows: Sequence[int]) -> list[dict[str, str]]:
         """Some of the texts, each with its copy, for readers."""
