@@ -16,7 +16,6 @@ from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.evaluation import LabelledPairs, Result, STSSuite, TfidfEncoder, mark_transductive
 from textcl.evaluation.results import short_name
-from textcl.evaluation.sts import pair_cosines
 from textcl.files import atomic_write, write_json
 from textcl.report.page import Page, Section, Table
 from textcl.report.plots import Plot, precision_by_share
@@ -134,7 +133,7 @@ def demo(output: str | Path, *, overwrite: bool = False, flags: Sequence[str] = 
     lines = _lines(found)
     page = picture = None
     if all(map(importlib.util.find_spec, ("altair", "vl_convert"))):
-        plot = _precision(sanity, checked, encoders)
+        plot = _precision(sanity, checked, list(encoders))
         picture = plot.save(Path(output) / "before-after.png")
         page = _page(scores, notes, found, plot, run.record).save(Path(output) / "index.html")
     else:
@@ -183,14 +182,15 @@ def _scores(checked: dict[str, Result], scored: dict[str, Result]) -> tuple[Tabl
     return Table(header, rows), notes
 
 
-def _precision(sanity: LabelledPairs, checked: dict[str, Result], encoders: dict[str, Encoder]) -> Plot:
+def _precision(sanity: LabelledPairs, checked: dict[str, Result], names: Sequence[str]) -> Plot:
     (pairs,) = sanity.tasks["pairs"]
     similar = [grade >= SIMILAR for grade in pairs.scores]
     panels = {}
-    for name, encoder in encoders.items():
-        (cosines,) = pair_cosines(encoder, sanity.tasks)[0]["pairs"]
+    for name in names:
+        cosines = checked[name].items
+        assert cosines is not None
         panels[name] = similar, cosines.tolist()
-    scores = ", ".join(f"{checked[name].primary:.1f} {name}" for name in encoders)
+    scores = ", ".join(f"{checked[name].primary:.1f} {name}" for name in names)
     return precision_by_share(panels, f"Similar definitions of WordNet (Spearman × 100: {scores})", "pairs")
 
 

@@ -5,11 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from textcl.adaptation.edits import Edits, threshold
+from textcl.adaptation.edits import Edits, Planted
 from textcl.adaptation.evidence import Lexical, Ranking
 from textcl.adaptation.labels import Labels, compare_vectors
+from textcl.data.training import BUNDLED_TEXTS
+from textcl.encoder import Encoder
 from textcl.evaluation import Retrieval
-from textcl.vectors.planted_edits import edited
+from textcl.vectors.calibration import calibrate
+from textcl.vectors.planted_edits import KINDS, edit, edited
+from textcl.vectors.vectors import unit
 
 GENERATOR = np.random.default_rng(0)
 WORDS = ["wing", "flow", "heat", "shock", "plate", "layer", "jet", "body", "speed", "cone"]
@@ -65,26 +69,82 @@ def test_near_duplicates_of_the_document_are_not_in_the_way():
     assert together.scores(units, [None]).tolist() == [[100.0]]
 
 
-def test_the_threshold_is_the_lowest_with_95_percent_right():
-    same = np.array([0.9] * 30 + [0.5] * 8 + [0.2])
-    assert threshold(same, np.array([0.1] * 50)) == 0.2
-    assert threshold(same, np.array([0.5] * 2 + [0.1] * 50)) == 0.2  # 39 of 41
-    assert threshold(same, np.array([0.5] * 3 + [0.1] * 50)) == 0.9  # 38 and 39 of 41 and 42
-    assert threshold(same, np.array([0.95] * 9)) == float("inf")
+def in_letters(count: int) -> list[str]:
+    """Texts of six random words, of which no two have a word in common."""
+    letters = np.random.default_rng(5).integers(97, 123, size=(count, 6, 9)).astype(np.uint8)
+    return [" ".join(word.tobytes().decode() for word in text) for text in letters]
 
 
-def test_a_copy_is_recognised_if_it_is_nearer_than_other_texts_are():
+def backwards(texts: Sequence[str]) -> Planted:
+    """Texts with copies that share no word with them, so that only cosines find them."""
+    return Planted(texts, [text[::-1] for text in texts])
+
+
+def near_vectors(count: int, dim: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(3)
-    texts = generator.normal(size=(60, 16)).astype(np.float32)
-    copies = texts.copy()
-    copies[:15] = generator.normal(size=(15, 16))  # a quarter of the copies have nothing of their texts
-    evidence = Edits(texts, copies, np.arange(60))
-    (scores,) = evidence.scores(np.arange(60), [None])
-    assert set(scores) == {0.0, 100.0}
-    assert scores[15:].all()
-    assert scores[:15].mean() < 20
-    # with all texts in one group nothing else is compared
-    assert Edits(texts, copies, np.zeros(60, int)).scores(np.arange(60), [None]).min() == 100
+    texts = unit(generator.normal(size=(count, dim)).astype(np.float32))
+    return texts, unit(texts + noise * generator.normal(size=texts.shape).astype(np.float32))
+
+
+def test_copies_are_recognised_with_the_lowest_threshold_that_takes_one_text_in_a_hundred_for_a_copy():
+    """Counted by hand: the words of every second copy suffice, the others need a cosine that two texts reach."""
+    texts = in_letters(200)
+    some = edited(texts)
+    planted = Planted(texts, [some[row] if row % 2 else text[::-1] for row, text in enumerate(texts)])
+    vectors, copies = near_vectors(200, 16, 0.15)
+    (scores,) = Edits(vectors, copies, np.arange(200), planted).scores(np.arange(200), [None])
+    cosines = vectors @ vectors.T
+    np.fill_diagonal(cosines, -1)
+    threshold = next(t for t in np.arange(500, 1001) / 1000 if (cosines.max(axis=1) >= t).sum() <= 2)
+    near = (vectors * copies).sum(axis=1) >= threshold - 1e-6
+    assert 0.2 < near.mean() < 0.95
+    np.testing.assert_array_equal(scores, 100.0 * (near | (np.arange(200) % 2 == 1)))
+
+
+def test_only_words_count_for_an_encoder_to_which_all_texts_are_one():
+    texts, ones = in_letters(200), np.ones((200, 4), np.float32)
+    (scores,) = Edits(ones, ones, np.arange(200), Planted(texts)).scores(np.arange(200), [None])
+    assert (scores == 100).all()  # each kind of edit leaves five of seven words
+    unlike = Planted(texts, [text[::-1] if row % 2 else text.upper() for row, text in enumerate(texts)])
+    (scores,) = Edits(ones, ones, np.arange(200), unlike).scores(np.arange(200), [None])
+    np.testing.assert_array_equal(scores, 100.0 * (np.arange(200) % 2 == 0))
+
+
+def test_the_thresholds_are_those_of_the_map_and_of_the_asked_rows():
+    vectors, copies = near_vectors(300, 8, 0.1)
+    weight = np.diag([0.0] * 4 + [-0.9] * 4).astype(np.float32)
+    every, rows, planted = np.arange(300), np.arange(0, 300, 3), backwards(in_letters(300))
+    evidence = Edits(vectors, copies, every, planted)
+    before, after = evidence.scores(rows, [None, weight])
+    mapped = Edits(vectors + vectors @ weight, copies + copies @ weight, every, planted)
+    np.testing.assert_array_equal(after, mapped.scores(rows, [None])[0])
+    assert (before != after).any()
+    assert (before != evidence.scores(every, [None])[0][rows]).any()
+
+
+def test_copies_that_are_in_the_texts_do_not_raise_the_threshold():
+    texts, (vectors, copies) = in_letters(150), near_vectors(150, 16, 0.3)
+    twins = [edit(text, "", "typo") for text in texts]
+    rows, twice = np.arange(150), [np.concatenate((each, each)) for each in (vectors, copies)]
+    alone = Edits(vectors, copies, rows, backwards(texts)).scores(rows, [None])
+    both = Edits(*twice, np.arange(300), backwards([*texts, *twins])).scores(rows, [None])
+    assert 0 < alone.mean() < 100
+    np.testing.assert_array_equal(alone, both)
+
+
+def test_the_evidence_of_adapt_is_what_textcl_duplicates_finds():
+    """The share of recognised copies, by `calibrate` on halves of a sample and by the evidence on all texts."""
+    lines = dict.fromkeys(BUNDLED_TEXTS.read_text(encoding="utf-8").splitlines())
+    texts = [text for text in lines if 4 <= len(text.split()) <= 12][:1000]
+    encoder = Encoder.from_pretrained("small")
+    found = calibrate(encoder.encode(texts), texts, encoder.encode)
+    assert found is not None
+    planted = Planted(texts)
+    vectors = (encoder.encode(each) for each in (texts, planted.copies))
+    (scores,) = Edits(*vectors, np.arange(1000), planted).scores(np.arange(1000), [None])
+    for number, kind in enumerate(KINDS):
+        assert scores[planted.kinds == number].mean() == pytest.approx(100 * found.found[kind], abs=10), kind
+    assert 50 < scores.mean() < 99
 
 
 def test_each_kind_of_edit_changes_the_text_in_its_own_way():

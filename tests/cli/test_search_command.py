@@ -13,6 +13,7 @@ from support.tiny import TEXTS, tiny_encoder_directory
 from textcl.cli.main import main
 from textcl.evaluation.significance import over_queries
 from textcl.vectors.encode import encode_corpus
+from textcl.vectors.fusion import DEPTH
 from textcl.vectors.index import CorpusIndex
 
 
@@ -87,6 +88,15 @@ def test_no_query_and_a_line_that_is_not_text(work: Path) -> None:
         done = run(work, given)
         assert done.returncode == 2
         assert message in done.stderr
+
+
+def test_help_says_what_a_score_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["search", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "(1 - WEIGHT) z(cosine) + WEIGHT z(BM25)" in said
+    assert f"the best {DEPTH:,} of each side" in said
+    assert "can be compared within one query only" in said
 
 
 @pytest.mark.parametrize("retrieval", ["dense", "bm25", "hybrid"])

@@ -14,6 +14,7 @@ from datasets import Dataset
 from support.command import REPOSITORY
 
 from textcl.data import load_texts, load_triplets
+from textcl.data.corpora import read_with_ids
 from textcl.errors import InputError
 
 TEXTS = ["A first sentence.", 'He said "no", and left.', "Größe, naïveté, 東京", "A\ttab inside is for csv only"]
@@ -223,3 +224,16 @@ def test_the_samples_are_readable() -> None:
 def test_real_corpora(shared_data: Path) -> None:
     assert len(load_texts(shared_data / "wiki100k_like.txt.xz", limit=2000)) == 2000
     assert len(load_triplets(shared_data / "nli_triplets_small.csv.xz")) == 9882
+
+
+def test_texts_and_ids_are_read_in_one_pass_and_blank_rows_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    rows = [{"text": text, "key": f"k{n}"} for n, text in enumerate(["one", " ", "two", "", "three", "four"])]
+    with caplog.at_level("WARNING", logger="textcl"):
+        assert read_with_ids(iter(rows), id_column="key") == (["one", "two", "three", "four"], ["k0", "k2", "k4", "k5"])
+        assert caplog.messages[-1].endswith("2 rows are blank and were left out.")
+        assert read_with_ids(iter(rows), column="text") == (["one", "two", "three", "four"], [0, 2, 4, 5])
+        assert caplog.messages[-1].endswith("left out; ids still count them.")
+    left = iter(rows)
+    assert read_with_ids(left, id_column="key", limit=2) == (["one", "two"], ["k0", "k2"])
+    with pytest.raises(InputError, match="holds no text"):
+        read_with_ids([" ", ""])

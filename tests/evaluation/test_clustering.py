@@ -382,7 +382,7 @@ def test_the_command_adapts_first(model: Path, tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("\n".join(TEXTS[:60]) + "\n")
     flags = ["--clusters", "4", "--adapt", "--steps", "26", "--nearest", "1"]
     views = ["--first-view", "word_deletion:0.2", "--second-view", "reordering"]
-    kept = ["--save-encoder", "encoder", "--run", "run"]
+    kept = ["--save-encoder", "encoder", "--run", "run", "--json", "result.json"]
     for name, more in (("plain", []), ("kept", [*views, *kept])):
         folder = tmp_path / name
         folder.mkdir()
@@ -390,12 +390,20 @@ def test_the_command_adapts_first(model: Path, tmp_path: Path) -> None:
         assert (run.returncode, without_progress(run.stderr)) == (0, "")
         assert run.stdout.splitlines()[0] == "c.csv: 60 texts in 4 clusters"
     assert sorted(path.name for path in (tmp_path / "plain").iterdir()) == ["c.centres.json", "c.csv"]
+    result = tmp_path / "kept" / "result.json"
+    adapted = json.loads(result.read_text())["adapted"]
+    result.unlink()
     assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["c.centres.json", "c.csv", "encoder", "run"]
     logged = (tmp_path / "kept" / "run" / "log.jsonl").read_text()
     assert "eval_unchanged" in logged
     encoder = Encoder.from_pretrained(tmp_path / "kept" / "encoder")
     cluster_texts(encoder, TEXTS[:60], 4).save(tmp_path / "expected.csv")
-    cluster_texts(Encoder.from_pretrained(model), TEXTS[:60], 4).save(tmp_path / "untouched.csv")
+    untouched = cluster_texts(Encoder.from_pretrained(model), TEXTS[:60], 4)
+    untouched.save(tmp_path / "untouched.csv")
+    found = cluster_texts(encoder, TEXTS[:60], 4)
+    assert adapted["changed"] == round(60 * (1 - clustering_accuracy(untouched.clusters, found.clusters)))
+    assert (adapted["before"], adapted["after"]) == (untouched.agreement, found.agreement)
+    assert f"{adapted['changed']} of 60 texts (" in run.stdout
     written = (tmp_path / "kept" / "c.csv").read_text()
     assert written == (tmp_path / "expected.csv").read_text() != (tmp_path / "untouched.csv").read_text()
     assert written != (tmp_path / "plain" / "c.csv").read_text(), "the views are others"

@@ -18,6 +18,7 @@ from textcl.cli.main import main
 from textcl.errors import InputError
 from textcl.evaluation.clusters import cluster_vectors
 from textcl.report.explore import explore
+from textcl.report.explored import printed_lines
 from textcl.report.map_file import read_map_file
 from textcl.seals import read_sealed
 from textcl.vectors.encode import encode_corpus
@@ -46,6 +47,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_the_files_agree_with_each_other_and_with_the_page(work: Path) -> None:
     assert {path.name for path in (work / "out").iterdir()} == FILES
     record = json.loads((work / "out" / "explore.json").read_text())
+    assert printed_lines(record, "out", 61.4)[-1].endswith("open it in a browser (61 s in all).")
     with (work / "out" / "clusters.csv").open(newline="") as handle:
         clusters = list(csv.DictReader(handle))
     with (work / "out" / "groups.csv").open(newline="") as handle:

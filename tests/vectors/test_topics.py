@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from textcl.errors import InputError
-from textcl.vectors.topics import cluster_keywords, cluster_names
+from textcl.vectors.topics import cluster_keywords, cluster_names, keywords_and_names
 
 TEXTS = [
     *("how do i sort the excel sheet", "the excel macro is slow", "how to run a macro in excel", "excel and the cell"),
@@ -65,6 +65,12 @@ def test_a_name_has_words_that_few_other_clusters_have() -> None:
     names = cluster_names([["a1", "b1"], ["a1", "b1", "c1"], ["a1", "b1"], [], []])
     assert len(set(names)) == 5
     assert names[3:] == ["cluster 3", "cluster 4"]
+
+
+def test_keywords_and_names_from_one_count_are_those_of_both_functions() -> None:
+    texts, clusters = [*TEXTS, "an outlier with excel", *TEXTS[:3]], [*CLUSTERS, -1, 2, 2, 2]
+    keywords = cluster_keywords(texts, clusters, most=3)
+    assert keywords_and_names(texts, clusters, most=3) == (keywords, cluster_names(keywords, texts, clusters))
 
 
 def test_a_word_names_the_cluster_in_which_it_is_twice_as_frequent_as_in_another() -> None:

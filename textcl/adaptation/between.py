@@ -8,18 +8,17 @@ from typing import cast
 import numpy as np
 
 from textcl.adaptation.changes import Ranked, Shown, by_rank
-from textcl.adaptation.edits import Edits, with_copies
+from textcl.adaptation.edits import Planted
 from textcl.adaptation.evidence import Evidence
 from textcl.adaptation.guard import compare_cosines, guards
 from textcl.adaptation.judgements import Judgements
 from textcl.adaptation.labels import compare_vectors, read_labels
 from textcl.adaptation.material import make_material
 from textcl.adaptation.preferences import Preferences
-from textcl.adaptation.trial import LEAST_SCORE, Trial, Work, prepare
+from textcl.adaptation.trial import Trial, Work, prepare, too_low
 from textcl.adaptation.verdict import Comparison, compare
 from textcl.encoder import Encoder
 from textcl.files import content_hash
-from textcl.vectors.planted_edits import edited
 
 NOTHING_TRAINED = "Nothing is trained, so nothing is held out: everything that was measured judges all encoders."
 
@@ -46,23 +45,23 @@ def try_encoders(work: Work, others: Sequence[Encoder], identity: str) -> Trial:
     else:
         materials = [make_material(encoders[0], views, work.place)]
         materials += [make_material(other, views, work.place, materials[0].groups) for other in others]
+        planted = Planted(work.corpus.texts) if work.settings.purpose == "duplicates" else None
         evidence: list[Evidence] = []
         for encoder, material in zip(encoders, materials, strict=True):
             if kind in ("beir", "judgements"):
                 read = Judgements if kind == "beir" else Preferences
                 evidence.append(judgements := read(path, encoder, work.place))
                 trial.evidence = content_hash({"judgements": judgements.content, "purpose": work.settings.purpose})
-            elif work.settings.purpose == "duplicates":
-                texts = work.corpus.texts
-                vectors = [work.place.vectors(encoder, each, encoder.prompt_text()) for each in (texts, edited(texts))]
-                evidence.append(Edits(vectors[0], vectors[1], material.groups))
+            elif planted is not None:
+                evidence.append(planted.evidence(encoder, work.place, material.groups))
             else:
                 evidence.append(material.ranking())
         scores = _scores(evidence, work)
         found = _against_first(evidence[0], scores, work)
-        if kind is None and work.settings.purpose == "search" and found[0].before < LEAST_SCORE:
-            trial.why = f"the first encoder has nDCG@10 {found[0].before:.1f}, and {LEAST_SCORE:g} are needed"
-            return trial
+        if kind is None and work.settings.purpose == "search":
+            trial.why = too_low(found[0].before, found[0].task, "the first")
+            if trial.why:
+                return trial
         if len(views) > 1:
             rankings = [material.ranking(1) for material in materials]
             seconds = _against_first(rankings[0], _scores(rankings, work), work)
@@ -72,8 +71,8 @@ def try_encoders(work: Work, others: Sequence[Encoder], identity: str) -> Trial:
     before, after = scores[0], scores[1 + trial.best]
     if kind == "labels":
         shown: Shown = labels[0].shown
-    elif work.settings.purpose == "duplicates":
-        shown = with_copies(work.corpus.texts)
+    elif planted is not None:
+        shown = planted.shown
     else:
         first, best = cast(Ranked, evidence[0]), cast(Ranked, evidence[1 + trial.best])
         shown = by_rank(first, best, lambda row: None, work.settings.words)

@@ -11,7 +11,7 @@ from textcl.adaptation.advice import advise
 from textcl.adaptation.changes import Ranked, Shown, by_rank
 from textcl.adaptation.contest import Contest, Entrant, reason_of
 from textcl.adaptation.cross_fit import select
-from textcl.adaptation.edits import with_copies
+from textcl.adaptation.edits import Edits
 from textcl.adaptation.evidence import Lexical
 from textcl.adaptation.guard import compare_cosines, guards
 from textcl.adaptation.known_items import View
@@ -107,8 +107,8 @@ def _judge(trial: Trial, exams: Exams, judged: Side, whole: Side, work: Work) ->
         shown: Shown = evidence.shown
     else:
         units = evidence.units[rows]
-        if settings.purpose == "duplicates":
-            shown = with_copies(work.corpus.texts)
+        if isinstance(evidence, Edits):
+            shown = evidence.planted.shown
         else:
             shown = by_rank(cast(Ranked, evidence), cast(Ranked, other), lambda row: judged.weight, settings.words)
         trial.main = compare(before, after, units, evidence.task, evidence.measure, settings.seed)

@@ -10,7 +10,7 @@ from textcl.adaptation.advice import advise
 from textcl.adaptation.by_training import try_trained
 from textcl.adaptation.changes import Ranked, by_fold
 from textcl.adaptation.cross_fit import PULLS, Judged, choose, cross_fit, scores_by_fold
-from textcl.adaptation.edits import Edits, with_copies
+from textcl.adaptation.edits import Planted
 from textcl.adaptation.evidence import Evidence, Lexical
 from textcl.adaptation.guard import guards
 from textcl.adaptation.judgements import Judgements
@@ -20,7 +20,6 @@ from textcl.adaptation.preferences import Preferences
 from textcl.adaptation.trial import Settings, Trial, Work, prepare, too_low
 from textcl.adaptation.verdict import compare
 from textcl.files import content_hash
-from textcl.vectors.planted_edits import edited
 
 CROSS_FITTED = (
     "Five folds of groups of near-duplicates. For each fold the candidates are trained on three of the others, the "
@@ -124,14 +123,13 @@ def _clusters(trial: Trial, material: Material, work: Work) -> None:
 
 
 def _duplicates(trial: Trial, material: Material, work: Work) -> None:
-    texts, prompt = work.corpus.texts, work.encoder.prompt_text()
-    vectors, copies = (work.place.vectors(work.encoder, each, prompt) for each in (texts, edited(texts)))
-    evidence = Edits(vectors, copies, material.groups)
+    planted = Planted(work.corpus.texts)
+    evidence = planted.evidence(work.encoder, work.place, material.groups)
     trial.held_out = CROSS_FITTED
     judged = cross_fit(evidence, material.units, material.fit, None, work.settings.seed)
     trial.weight = material.fit(PULLS[judged.choice])
     _decide(trial, evidence, judged, work.settings)
-    trial.show_changes(judged.before, judged.after, with_copies(texts))
+    trial.show_changes(judged.before, judged.after, planted.shown)
     if len(material.views) > 1:
         _compare_second(trial, material.ranking(1), judged)
 

@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from textcl.adaptation.edits import Edits
+from textcl.adaptation.edits import Planted
 from textcl.adaptation.evidence import Evidence, Lexical, Ranking
 from textcl.adaptation.judgements import Judgements
 from textcl.adaptation.known_items import View
@@ -26,7 +26,6 @@ from textcl.data.retrieval import read_beir
 from textcl.encoder import Encoder
 from textcl.vectors.bm25 import Bm25
 from textcl.vectors.encode import corpus_prompt
-from textcl.vectors.planted_edits import edited
 
 TRAINS, SELECTS, JUDGES = range(3)
 
@@ -158,19 +157,18 @@ def exam_of(
 
 
 def _of_edits(groups: np.ndarray, parts: np.ndarray, work: Work) -> tuple[Exam, Exam]:
-    texts, seed = work.corpus.texts, work.settings.seed
-    copies, prompt = edited(texts), work.encoder.prompt_text()
-
-    def make(kept: np.ndarray, encoder: Encoder) -> Edits:
-        sides = ([side[i] for i in kept] for side in (texts, copies))
-        one, two = (work.place.vectors(encoder, each, prompt) for each in sides)
-        return Edits(one, two, groups[kept])
-
+    planted, seed = Planted(work.corpus.texts), work.settings.seed
     asked = some(np.flatnonzero(parts[groups] == SELECTS), MOST_ASKED, seed)
-    vectors = work.place.vectors(work.encoder, texts, prompt)
+    vectors = work.place.vectors(work.encoder, planted.texts, corpus_prompt(work.encoder))
     kept = searched(vectors[asked], vectors, asked, seed)
-    selects = Exam(partial(make, kept), np.flatnonzero(np.isin(kept, asked)))
-    return selects, Exam(partial(make, np.arange(len(texts))), np.flatnonzero(parts[groups] == JUDGES))
+    part = planted.part(kept)
+    selects = Exam(
+        lambda encoder: part.evidence(encoder, work.place, groups[kept]), np.flatnonzero(np.isin(kept, asked))
+    )
+    judges = Exam(
+        lambda encoder: planted.evidence(encoder, work.place, groups), np.flatnonzero(parts[groups] == JUDGES)
+    )
+    return selects, judges
 
 
 def _of_judgements(path: str, every: np.ndarray, work: Work) -> Exams:

@@ -17,6 +17,7 @@ from textcl.adaptation.corpus import MOST_DOCUMENTS, Corpus
 from textcl.adaptation.cross_fit import FOLDS, PULLS
 from textcl.adaptation.evidence import Lexical
 from textcl.adaptation.known_items import View, known_items, read_pairs
+from textcl.adaptation.material import make_material
 from textcl.adaptation.preferences import read_triplets
 from textcl.adaptation.schedule import schedule
 from textcl.adaptation.verdict import Comparison
@@ -36,6 +37,7 @@ Retrieval = Literal["dense", "hybrid"]
 
 LEAST_DOCUMENTS = 200
 LEAST_SCORE = 10.0  # nDCG@10 of the untouched encoder; below it, queries and documents do not belong together
+MANY_DOCUMENTS, PROBED = 5000, 2000  # with more documents than the first, so many of them are asked first
 ENCODING_SHARE = 0.6  # of the minutes
 ENCODING_SHARE_OF_TRAINING = 0.2  # of the minutes, where the selected candidate encodes all texts once more
 FITS, SECONDS_OF_FIT = FOLDS * (len(PULLS) + 1) + 1, 2.5  # with 384 dimensions on one core
@@ -235,6 +237,10 @@ def prepare(work: Work, identity: str, encoders: int = 1) -> tuple[Trial, Work, 
         )
     second = f"second view: {views[1].task}." if len(views) > 1 else "there is no second view."
     trial.say(f"Main view: {views[0].task}; {second}")
+    if settings.purpose == "search" and kind is None and settings.retrieval == "dense":
+        trial.why = _too_low_in_a_part(work, views[0].name, "the first" if encoders > 1 else "the untouched")
+        if trial.why:
+            return trial, work, views
     trial.say(f"This takes about {max(1, round(encoders * plan['seconds'] / 60))} min.")
     return trial, work, views
 
@@ -244,16 +250,43 @@ def texts_of(view: View, corpus: Corpus) -> list[str]:
     return view.documents if view.name == "pair" else corpus.bodies
 
 
-def too_low(start: float, task: str) -> str:
-    """Why nothing is measured if the untouched encoder has so low a score; empty if it is high enough."""
+def too_low(start: float, task: str, which: str = "the untouched", where: str = "") -> str:
+    """Why nothing is measured if an encoder has so low a score; empty if the score is high enough.
+
+    Args:
+        start: Its nDCG@10.
+        task: What was measured.
+        which: Which encoder it is.
+        where: Among which texts it was measured, if not among all.
+    """
     if start >= LEAST_SCORE:
         return ""
     return (
-        f"the untouched encoder has nDCG@10 {start:.1f} at {task}, and {LEAST_SCORE:g} are needed: "
+        f"{which} encoder has nDCG@10 {start:.1f} at {task}{where}, and {LEAST_SCORE:g} are needed: "
         "the parts of these texts do not belong together (halves of short texts often do not), or the model does not "
         "know their language. Give bodies too (--column title,body), pairs of your own (--dev pairs:FILE), or labels "
         "(--for clusters --dev labels:FILE); for clusters of short texts without labels, see `textcl cluster --adapt`"
     )
+
+
+def _too_low_in_a_part(work: Work, name: str, which: str) -> str:
+    """Why nothing can be measured, from a part of many texts and their main view; empty if that does not show it.
+
+    A query finds its document among some documents at least as easily as among all, because each further document can
+    only push it down. So a score that is too low among some is too low among all, and the others need not be encoded.
+    """
+    if len(work.corpus) <= MANY_DOCUMENTS:
+        return ""
+    part = work.corpus.part(PROBED, work.settings.seed)
+    views = [view for view in known_items(part.bodies, part.titles, LEAST_DOCUMENTS) if view.name == name]
+    if not views:
+        return ""
+    ranking = make_material(work.encoder, views, work.place).ranking()
+    scores = ranking.scores(np.arange(len(ranking.units)), [None])[0]
+    mean, error = float(scores.mean()), float(scores.std(ddof=1) / np.sqrt(len(scores)))
+    if mean + 2 * error >= LEAST_SCORE:
+        return ""
+    return too_low(mean, ranking.task, which, f" among {len(part):,} of the texts, and less among all")
 
 
 def _views(corpus: Corpus, purpose: Purpose, pairs: View | None, least: int = LEAST_DOCUMENTS) -> list[View]:

@@ -6,8 +6,6 @@ from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
-from itertools import islice
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +19,7 @@ from textcl.texts import counted
 
 if TYPE_CHECKING:
     from textcl.evaluation.clusters import ClusteredTexts
+    from textcl.runs.clusters import Difference
 
 FAR = 0.05  # the share of a cluster's texts that are as far from its centre as a text that may not belong to it
 TREE = 60  # clusters whose tree is printed at most
@@ -28,6 +27,7 @@ TREE = 60  # clusters whose tree is printed at most
 
 def main(arguments: Sequence[str]) -> None:
     given, asked = _parse(arguments)
+    difference = None
     if given.texts is None:
         _check_alone(given)
         from textcl.evaluation.clusters import assign_vectors, cluster_vectors
@@ -39,9 +39,9 @@ def main(arguments: Sequence[str]) -> None:
             else cluster_vectors(given.model, given.clusters, **options)
         )
     else:
-        found = _from_texts(given, asked)
+        found, difference = _from_texts(given, asked)
     found.save(given.output, safe=not given.raw_csv)
-    result = _result(found, given)
+    result = _result(found, given) | {"adapted": difference and asdict(difference)}
     if given.hierarchy:
         with atomic_write(given.hierarchy) as temporary, temporary.open("w", encoding="utf-8", newline="") as handle:
             writer = csv.DictWriter(handle, list(result["hierarchy"][0]) if result["hierarchy"] else ["first"])
@@ -225,7 +225,13 @@ def _lines(found: "ClusteredTexts", result: dict[str, Any], given: Namespace) ->
     """The result as people read it."""
     import numpy as np
 
-    from textcl.report.clusters import silhouette_sentence, stability_lines, tree_lines, trust_sentences
+    from textcl.report.clusters import (
+        adapted_sentences,
+        silhouette_sentence,
+        stability_lines,
+        tree_lines,
+        trust_sentences,
+    )
 
     filled = counted(len(found.names), "cluster") + (" (this number is estimated)" if found.estimated else "")
     if (some := sum(cluster["size"] > 0 for cluster in result["clusters"])) < len(found.names):
@@ -247,6 +253,8 @@ def _lines(found: "ClusteredTexts", result: dict[str, Any], given: Namespace) ->
         lines += ["The least typical ones:"] * bool(len(rows))
         lines += [f"  {found.typical[row]:.2f}  {in_one_line(found.texts[row])}" for row in rows]
     lines += trust_sentences(found.agreement, found.names, found.found_again)
+    if adapted := result["adapted"]:
+        lines += adapted_sentences(texts=len(found.texts), **adapted)
     if found.stability:
         lines += ["", *stability_lines(found.stability)]
     for number, cluster in enumerate(result["clusters"]):
@@ -286,29 +294,33 @@ def _check_alone(given: Namespace) -> None:
             )
 
 
-def _from_texts(given: Namespace, asked: dict[str, Any]) -> "ClusteredTexts":
+def _from_texts(given: Namespace, asked: dict[str, Any]) -> tuple["ClusteredTexts", "Difference | None"]:
+    """The clusters, and with --adapt how they differ from those of the untouched encoder."""
     from textcl.data import load_texts
-    from textcl.data.corpora import read_rows
+    from textcl.data.corpora import read_with_ids
     from textcl.encoder import Encoder
-    from textcl.evaluation.clusters import assign_texts, cluster_texts
+    from textcl.evaluation.clusters import assign_texts, cluster_texts, embed
     from textcl.vectors.shards import is_vectors
 
     for place in (given.model, given.texts):
         if is_vectors(place):
             raise InputError(f"{place} holds vectors of textcl encode; give it alone: textcl cluster {place}.")
-    texts = list(load_texts(given.texts, column=given.column, limit=given.limit, at_least=1)["text"])
-    ids: Sequence[Any] = range(len(texts))
+    reading = {"column": given.column, "limit": given.limit}
+    ids: Sequence[Any]
     if given.id_column:
-        rows = read_rows(given.texts, column=given.column, id_column=given.id_column)
-        ids = [beside[0] for _, beside in islice(filter(itemgetter(0), rows), len(texts))]
+        texts, ids = read_with_ids(given.texts, id_column=given.id_column, **reading)
+    else:
+        texts = list(load_texts(given.texts, at_least=1, **reading)["text"])
+        ids = range(len(texts))
     encoder = Encoder.from_pretrained(given.model, pooling=given.pooling, max_length=given.max_length)
     if given.assign:
         assigned = assign_texts(encoder, texts, given.assign, batch_size=given.batch_size)
-        return replace(assigned, columns={"id": ids})
-    clusters = given.clusters
+        return replace(assigned, columns={"id": ids}), None
+    clusters, untouched = given.clusters, None
     if given.adapt:
-        from textcl.runs.clusters import train_for_clusters
+        from textcl.runs.clusters import compare_with_untouched, train_for_clusters
 
+        untouched = embed(encoder, texts, batch_size=given.batch_size)  # training changes the encoder in place
         save = asked.pop("save_encoder", None)
         with nullcontext(asked.pop("run")) if given.run is not None else tempfile.TemporaryDirectory() as run:
             method = train_for_clusters(encoder, texts, clusters, run=run, seed=given.seed, **asked)
@@ -317,4 +329,5 @@ def _from_texts(given: Namespace, asked: dict[str, Any]) -> "ClusteredTexts":
         encoder, clusters = method.exported, len(method.centres)
     options = {"algorithm": given.algorithm, "min_size": given.min_size, "seed": given.seed}
     found = cluster_texts(encoder, texts, clusters, **options, batch_size=given.batch_size)
-    return replace(found, columns={"id": ids})
+    difference = None if untouched is None else compare_with_untouched(untouched, found, given.seed)
+    return replace(found, columns={"id": ids}), difference

@@ -104,15 +104,16 @@ def _threshold(text: str) -> float | str:
 
 def _page(found: "Duplicates", given: Namespace) -> str:
     """The result as people read it."""
+    from textcl.vectors.duplicates import rule
+
     copies, near, groups = found.why.count("copy"), found.why.count("near"), int((found.sizes > 1).sum())
     lines = [
         f"{given.source}: {counted(len(found.texts), 'text')}. {counted(copies, 'copy', 'copies')} (equal to an "
         f"earlier text but for case and spaces) and {counted(near, 'near-duplicate')} in {counted(groups, 'group')}; "
         f"{found.kept.sum():,} kept, of each group the first one."
     ]
-    ways = [] if found.cosine is None else [f"the cosine of their vectors is at least {found.cosine:.3f}"]
-    ways += [] if found.overlap is None else [f"they share at least {found.overlap:.2f} of their words"]
-    lines += [f"Near-duplicates: {', or '.join(ways)}."] if ways else []
+    near_if = rule(found.cosine, found.overlap)
+    lines += [f"Near-duplicates: {near_if}."] if near_if else []
     if (calibration := found.calibration) is not None:
         table = [["planted edit", "found", ""]]
         table += [[kind, f"{100 * share:.1f} %", EDITS[kind]] for kind, share in calibration.found.items()]

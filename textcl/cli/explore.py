@@ -1,5 +1,6 @@
 """`textcl explore FILE|VECTORS [--column NAME] [--id-column NAME] [--model MODEL] --output DIR`"""
 
+import time
 from collections.abc import Sequence
 
 from textcl.cli.encode import column_names
@@ -10,6 +11,7 @@ from textcl.ranges import Count, Seed, TwoOrMore
 
 
 def main(arguments: Sequence[str]) -> None:
+    begin = time.monotonic()  # to import torch and others takes seconds, which no step counts
     parser = Parser(
         prog="textcl explore",
         description="Take a first look at a file of texts: encode them, find near-duplicates and clusters, and draw a "
@@ -56,4 +58,5 @@ def main(arguments: Sequence[str]) -> None:
         clusters=given.clusters,
         seed=given.seed,
     )
-    show(record, "\n".join(printed_lines(record, given.output.rstrip("/"))), given.json)
+    lines = printed_lines(record, given.output.rstrip("/"), time.monotonic() - begin)
+    show(record, "\n".join(lines), given.json)

@@ -55,7 +55,14 @@ def check_retrieval_flags(given: Namespace, of_vectors: Sequence[str] = ()) -> d
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = Parser(prog="textcl search", description="The texts that answer a query: rank, score, id (or row), text.")
+    parser = Parser(
+        prog="textcl search",
+        description="The texts that answer a query: rank, score, id (or row), text. The score is the cosine with dense "
+        "(1 at most); with bm25 the sum of the weights of the shared words (from 0, without an upper end); with hybrid "
+        "(1 - WEIGHT) z(cosine) + WEIGHT z(BM25), where z counts standard deviations above the mean of the texts that "
+        "are looked at, the best 2,000 of each side. Scores of bm25 and hybrid can be compared within one query only: "
+        "they say which of its texts is better, and not how good one is.",
+    )
     parser.add_argument("directory", help="the output directory of textcl encode")
     parser.add_argument("query", nargs="?", help="the text to search for (default: each line of standard input)")
     parser.add_argument(

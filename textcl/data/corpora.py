@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -95,6 +96,40 @@ def read_rows(
             continue
         ids = [cell_id(row[1], f"{where}, column '{id_column}'")] if id_column is not None else []
         yield text, (*ids, *(cell_value(value, where) for value in row[first:]))
+
+
+def read_with_ids(
+    source: Any, *, column: str | None = None, id_column: str | None = None, limit: int | None = None
+) -> tuple[list[str], list[Any]]:
+    """The texts of a corpus and the id of each; rows without a text are left out, which is logged.
+
+    Args:
+        source: As in `load_texts`.
+        column: The column of the texts, as in `load_texts`.
+        id_column: A column of ids; None: the id is the number of the row, and blank rows count.
+        limit: Read at most this many texts.
+
+    Raises:
+        InputError: As in `read_rows`; or there is no text.
+    """
+    name = str(source) if isinstance(source, (str, os.PathLike)) else f"the {type(source).__name__}"
+    texts: list[str] = []
+    ids: list[Any] = []
+    blank = 0
+    for row, (text, beside) in enumerate(read_rows(source, column=column, id_column=id_column)):
+        if not text:
+            blank += 1
+            continue
+        texts.append(text)
+        ids.append(beside[0] if beside else row)
+        if len(texts) == limit:
+            break
+    if not texts:
+        raise InputError(f"{name} holds no text.")
+    if blank:
+        counts = "" if id_column else "; ids still count them"
+        logger.warning("%s: %s rows are blank and were left out%s.", name, f"{blank:,}", counts)
+    return texts, ids
 
 
 def columns_beside(

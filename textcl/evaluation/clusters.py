@@ -19,7 +19,7 @@ from textcl.metrics.density import density_clusters
 from textcl.metrics.stability import FoundAgain, Stability, cluster_stability, found_again
 from textcl.texts import as_texts, spreadsheet_safe
 from textcl.vectors.columns import plain, result_name
-from textcl.vectors.topics import cluster_keywords, cluster_names
+from textcl.vectors.topics import keywords_and_names
 from textcl.vectors.vectors import Vectors
 
 COLUMNS = ("text", "cluster", "confidence", "typical", "rank", "name", "second_cluster", "id")  # not the user's
@@ -179,7 +179,7 @@ def cluster_texts(
     """
     texts = as_texts(texts)
     _check(texts, clusters, algorithm, min_size)  # before the texts are encoded, which takes long
-    rows = _embed(encoder, texts, encode_arguments)
+    rows = embed(encoder, texts, **encode_arguments)
     return _clustered(texts, rows, clusters, algorithm, min_size, seed, made_by(encoder), {})
 
 
@@ -240,7 +240,7 @@ def assign_texts(
     """
     about, texts = read_clusters(clusters), as_texts(texts)
     about.check_same(made_by(encoder))
-    return _assigned(texts, _embed(encoder, texts, encode_arguments), about, {})
+    return _assigned(texts, embed(encoder, texts, **encode_arguments), about, {})
 
 
 def assign_vectors(directory: str | os.PathLike[str], clusters: str | os.PathLike[str]) -> ClusteredTexts:
@@ -260,6 +260,19 @@ def assign_vectors(directory: str | os.PathLike[str], clusters: str | os.PathLik
     vectors.check_whole("clustering")
     about.check_same(made_by(vectors))
     return _assigned(vectors.texts(), vectors.vectors(), about, _columns(vectors))
+
+
+def embed(encoder: Any, texts: Sequence[str], **encode_arguments: Any) -> np.ndarray:
+    """The vector of each text as `cluster_texts` uses it, (texts, dim) float32; equal texts are encoded once.
+
+    Args:
+        encoder: Any object with `.encode(list[str])`.
+        texts: The texts.
+        **encode_arguments: Passed on to `encode`.
+    """
+    rows, row_of = encode_distinct(encoder, texts, **encode_arguments)
+    # float32, because k-means takes twice as long in float64
+    return np.asarray(rows.astype(np.float32)[[row_of[text] for text in texts]])
 
 
 def smallest_size(texts: int) -> int:
@@ -303,13 +316,13 @@ def _clustered(
         found = density_clusters(embeddings, min_size or smallest_size(len(texts)), seed=seed)
         centres = np.stack([embeddings[found == number].mean(axis=0) for number in range(int(found.max()) + 1)])
     placed = place(embeddings, centres, found)
-    keywords = cluster_keywords(texts, found)
+    keywords, names = keywords_and_names(texts, found)
     about = SavedClusters(
         algorithm=algorithm,
         centres=np.asarray(centres, np.float32),
         sizes=np.bincount(found[found >= 0], minlength=len(centres)),
         distances=np.stack([_percentiles(placed.distance[placed.clusters == each]) for each in range(len(centres))]),
-        names=cluster_names(keywords, texts, found),
+        names=names,
         keywords=keywords,
         made_by=origin,
     )
@@ -358,9 +371,3 @@ def _columns(vectors: Vectors) -> dict[str, Sequence[Any]]:
         "id": ids,
         **{result_name(name, COLUMNS): list(map(plain, vectors.column(name))) for name in vectors.columns},
     }
-
-
-def _embed(encoder: Any, texts: Sequence[str], encode_arguments: Mapping[str, Any]) -> np.ndarray:
-    rows, row_of = encode_distinct(encoder, texts, **encode_arguments)
-    # float32, because k-means takes twice as long in float64
-    return np.asarray(rows.astype(np.float32)[[row_of[text] for text in texts]])

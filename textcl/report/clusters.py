@@ -62,6 +62,31 @@ def trust_sentences(agreement: float | None, names: Sequence[str], again: Sequen
     return said
 
 
+def adapted_sentences(changed: int, texts: int, before: float | None, after: float | None) -> list[str]:
+    """What is known of clusters of a trained encoder beside those of the untouched one: sentences.
+
+    Args:
+        changed: The number of texts in another cluster.
+        texts: The number of texts.
+        before: How well halves of the texts agree with the untouched encoder; None if it is not known.
+        after: The same with the trained encoder.
+    """
+    said = [
+        "Whether --adapt made the clusters better cannot be said without labels. Compared with as many clusters of the "
+        f"untouched encoder, {changed:,} of {texts:,} texts ({100 * changed / texts:.1f} %) are in another cluster."
+    ]
+    if before is not None and after is not None:
+        said.append(
+            f"k-means on one half of the texts and on the other half agreed to {before:.2f} before and {after:.2f} "
+            "after; training pulls clusters together, so this rises even where they get worse."
+        )
+    said.append(
+        "For a verdict, keep the trained encoder (--save-encoder DIR) and label some texts: "
+        "textcl adapt MODEL,DIR --data FILE --for clusters --dev labels:LABELLED"
+    )
+    return said
+
+
 def stability_lines(stability: Stability) -> list[str]:
     """The curve by which the number of clusters was chosen, as a table with bars."""
     rows = []

@@ -14,7 +14,7 @@ from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.evaluation.encoding import encode_distinct
 from textcl.metrics.clustering import cluster
-from textcl.vectors.topics import cluster_keywords, cluster_names
+from textcl.vectors.topics import keywords_and_names
 
 SAMPLE = 2000
 QUERIES = 8
@@ -108,7 +108,7 @@ def grouping(sample: Sample, rows: np.ndarray, words: bool = True) -> tuple[list
     how = f"The colour is one of {number} clusters of k-means on the embeddings after training"
     if not words:
         return [f"cluster {each}" for each in found], f"{how}."
-    named = cluster_names(cluster_keywords(sample.texts, found), sample.texts, found)
+    _, named = keywords_and_names(sample.texts, found)
     return [named[each] for each in found], f"{how}, named by words that are frequent in it and not elsewhere."
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from textcl.report.clusters import not_found_again, silhouette_sentence, trust_sentences
 from textcl.report.page import Card, Link, Page, Section, Table
 from textcl.texts import counted
+from textcl.vectors.duplicates import rule
 from textcl.version import __version__
 
 SHOWN = 20  # groups of near-duplicates on the page; further ones are in a table that can be opened
@@ -15,14 +16,14 @@ STEPS = ("vectors", "duplicates", "clusters", "map")
 Record = dict[str, Any]
 
 
-def printed_lines(record: Record, folder: str) -> list[str]:
+def printed_lines(record: Record, folder: str, seconds: float) -> list[str]:
     """What was found, a line for each step, as the command prints it.
 
     Args:
         record: What `explore` returned.
         folder: The directory, as the user named it.
+        seconds: How long the command took.
     """
-    seconds = sum(record[name]["seconds"] for name in STEPS)
     return [
         *(f"{folder}/{file}: {text}" if file else text for file, text in _said(record)),
         f"{folder}/index.html: all of it on one page; open it in a browser ({seconds:,.0f} s in all).",
@@ -102,13 +103,11 @@ def _clusters(clusters: Record) -> Section:
 
 
 def _groups(duplicates: Record) -> Section:
-    groups, cosine, words = duplicates["surest"], duplicates["cosine"], duplicates["words"]
+    groups = duplicates["surest"]
     if not groups:
         return Section("Near-duplicates", ["There are none."])
-    ways = [] if cosine is None else [f"the cosine of their vectors is at least {cosine:.3f}"]
-    ways += [] if words is None else [f"they share at least {words:.2f} of their words"]
     paragraphs = [
-        f"Two texts are taken for near-duplicates if {', or '.join(ways)}.",
+        f"Two texts are taken for near-duplicates if {rule(duplicates['cosine'], duplicates['words'])}.",
         *duplicates["notes"],
         "Of each group the first text in the file is kept. The groups whose texts are nearest to the kept one come "
         "first; a least cosine below the threshold means that texts were found by their words. groups.csv has every "

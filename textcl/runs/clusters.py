@@ -1,16 +1,20 @@
 """Training an encoder with SCCL on the texts that will be clustered."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from datasets import Dataset
 from transformers import set_seed
 
 from textcl.encoder import Encoder
 from textcl.errors import InputError
+from textcl.evaluation.clusters import ClusteredTexts
 from textcl.locks import taken
 from textcl.methods import SCCL
-from textcl.metrics.clustering import check_number
+from textcl.metrics.clustering import check_number, cluster, clustering_accuracy
+from textcl.metrics.stability import found_again
 from textcl.runs.record import run_files
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.trainer import ContrastiveTrainer
@@ -85,3 +89,37 @@ def train_for_clusters(
     with taken(run):
         trainer.train()
     return method
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How clusters differ from those of the untouched encoder. It is no verdict: nothing here says which are better.
+
+    Attributes:
+        changed: The number of texts in another cluster, if the clusters of both are matched in the best way.
+        before: The agreement of k-means on halves of the texts with the untouched encoder, see `found_again`; None if
+            there are too few texts.
+        after: The same with the trained encoder.
+    """
+
+    changed: int
+    before: float | None
+    after: float | None
+
+
+def compare_with_untouched(untouched: np.ndarray, found: ClusteredTexts, seed: int = 0) -> Difference:
+    """Compares clusters of k-means with as many clusters of the same texts by the untouched encoder.
+
+    Args:
+        untouched: The vectors of the untouched encoder, see `textcl.evaluation.clusters.embed`, (texts, dim).
+        found: The clusters of the trained encoder.
+        seed: The seed of k-means and of the halves.
+
+    Example:
+        >>> compare_with_untouched(vectors, cluster_texts(trained, texts, 20)).changed  # doctest: +SKIP
+        412
+    """
+    before = cluster(untouched, len(found.names), seed).assignments
+    same = clustering_accuracy(before, found.clusters)
+    again = found_again(untouched, before, seed=seed)
+    return Difference(round((1 - same) * len(found.texts)), None if again is None else again.agreement, found.agreement)

@@ -7,7 +7,7 @@ do not have nearly the same words or characters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
 from typing import Any
@@ -59,18 +59,96 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class _Pairs:
-    """Pairs of texts: their cosines and overlaps of words, each (pairs,)."""
+class Pairs:
+    """Pairs of texts.
+
+    Attributes:
+        cosines: Their cosines, (pairs,); infinite for texts that are equal, NaN for pairs that are not counted.
+        words: The overlap of their words, (pairs,).
+    """
 
     cosines: np.ndarray
     words: np.ndarray
 
-    def __getitem__(self, part: slice) -> _Pairs:
-        return _Pairs(self.cosines[part], self.words[part])
+    def __getitem__(self, part: slice | np.ndarray) -> Pairs:
+        return Pairs(self.cosines[part], self.words[part])
 
     def scores(self, words: float) -> np.ndarray:
         """What is compared with a threshold of the cosine: infinite where the words suffice, (pairs,)."""
         return np.where(self.words >= words - 1e-9, np.inf, self.cosines)
+
+    def near(self, cosine: float | None, words: float) -> np.ndarray:
+        """Whether the thresholds take each pair for near-equal, (pairs,) bool; a cosine of None does not count."""
+        near: np.ndarray = self.scores(words) >= (np.inf if cosine is None else cosine - 1e-6)
+        return near
+
+
+class Others:
+    """For some texts the nearest of the other texts, where near-exact copies do not count as others.
+
+    Near-exact copies have at least 0.8 of their words or 0.9 of their characters in common. The words are compared
+    once, and `pairs` then serves any vectors.
+
+    Args:
+        texts: All texts.
+        rows: Those whose others are looked for.
+
+    Attributes:
+        words: The largest overlap of the words of each text with those of others, (rows,).
+    """
+
+    def __init__(self, texts: Sequence[str], rows: np.ndarray) -> None:
+        self.rows, self.words = rows, np.empty(len(rows))
+        self._texts = list(map(bare, texts))
+        self._copies: list[np.ndarray] = []  # of each text those that share so many words, itself among them
+        self._equal: dict[tuple[int, int], bool] = {}
+        sets = sets_of_words(self._texts)
+        sizes, columns = np.diff(sets.indptr), sets.T.tocsr()
+        step = max(1, _CELLS // len(texts))
+        with Progress("Comparing the words", len(rows)) as bar:
+            for start in range(0, len(rows), step):
+                part = rows[start : start + step]
+                shared = (sets[part] @ columns).toarray()
+                overlap = shared / np.maximum(1, sizes[part][:, None] + sizes[None] - shared)
+                copy = overlap >= WORDS - 1e-9
+                copy[np.arange(len(part)), part] = True
+                overlap[copy] = 0
+                self._copies += map(np.flatnonzero, copy)
+                for place, row in enumerate(part):
+                    self.words[start + place] = self._largest(row, overlap[place])
+                bar.update(len(part))
+
+    def pairs(self, vectors: np.ndarray, places: np.ndarray | None = None) -> Pairs:
+        """The largest cosine and the largest overlap of words of each text with another text.
+
+        Args:
+            vectors: Vectors of length 1 of all texts, (texts, dim).
+            places: Which of `rows`; None: all.
+        """
+        places = np.arange(len(self.rows)) if places is None else places
+        cosines = np.empty(len(places))
+        step = max(1, _CELLS // len(vectors))
+        with Progress("Comparing the vectors", len(places)) as bar:
+            for start in range(0, len(places), step):
+                part = places[start : start + step]
+                found = vectors[self.rows[part]] @ vectors.T
+                for number, place in enumerate(part):
+                    found[number, self._copies[place]] = -1
+                    cosines[start + number] = self._largest(self.rows[place], found[number])
+                bar.update(len(part))
+        return Pairs(cosines, self.words[places])
+
+    def _largest(self, row: int, scores: np.ndarray) -> float:
+        """The largest score of a text that has not nearly the characters of this one."""
+        for _ in range(_COPIES):
+            best = int(scores.argmax())
+            pair = int(row), best
+            if pair not in self._equal:
+                self._equal[pair] = _nearly_equal(self._texts[row], self._texts[best])
+            if not self._equal[pair]:
+                break
+            scores[best] = -1
+        return float(scores.max())
 
 
 def calibrate(
@@ -105,18 +183,21 @@ def calibrate(
         return None
     rows = np.random.default_rng(seed).permutation(len(texts))[:SAMPLE]
     half = len(rows) // 2
-    copies = {
-        kind: pairs
-        for kind, pairs in _copies(vectors, texts, rows, encode).items()
-        if all(len(_known(part.cosines)) for part in (pairs[:half], pairs[half:]))
-    }
-    others = _nearest_others(vectors, texts, rows)
-    chosen = _chosen({kind: pairs[:half] for kind, pairs in copies.items()}, others[:half], words)
-    found, false, separates = _errors({kind: pairs[half:] for kind, pairs in copies.items()}, others[half:], *chosen)
+    copies = _copies(vectors, texts, rows, encode)
+    parts = [
+        {kind: _counted(pairs[part]) for kind, pairs in copies.items()} for part in (slice(half), slice(half, None))
+    ]
+    kinds = [kind for kind in KINDS if all(len(part[kind].cosines) for part in parts)]
+    choosing, measured = ({kind: part[kind] for kind in kinds} for part in parts)
+    others = Others(texts, rows).pairs(unit(vectors))
+    chosen = choose_thresholds(choosing, others[:half], words)
+    found = {kind: float(pairs.near(*chosen).mean()) for kind, pairs in measured.items()}
+    false = float(others[half:].near(*chosen).mean())
+    separates = false <= WRONG and min(found.values()) >= 1 - WRONG
     return Calibration(*chosen, separates, found, false, len(rows) - half)
 
 
-def _copies(vectors: np.ndarray, texts: Sequence[str], rows: np.ndarray, encode: Encode) -> dict[str, _Pairs]:
+def _copies(vectors: np.ndarray, texts: Sequence[str], rows: np.ndarray, encode: Encode) -> dict[str, Pairs]:
     """Each text of a sample beside its copy of each kind; NaN where the edit changes nothing."""
     planted = {
         kind: [edit(texts[row], texts[other], kind) for row, other in zip(rows, np.roll(rows, 1), strict=True)]
@@ -134,44 +215,12 @@ def _copies(vectors: np.ndarray, texts: Sequence[str], rows: np.ndarray, encode:
         start += len(new)
         cosines[~equal[kind]] = (own[~equal[kind]] * new).sum(axis=1)
         words = overlaps(of_rows, planted[kind])
-        found[kind] = _Pairs(cosines, np.where(np.isnan(cosines), 0, words))
+        found[kind] = Pairs(cosines, np.where(np.isnan(cosines), 0, words))
     return found
 
 
 def _equal(one: str, two: str) -> bool:
     return bare(one) == bare(two)
-
-
-def _nearest_others(vectors: np.ndarray, texts: Sequence[str], rows: np.ndarray) -> _Pairs:
-    """The largest cosine and the largest overlap of each text of a sample with texts that are no near-exact copies."""
-    sets, directions = sets_of_words(list(map(bare, texts))), unit(vectors)
-    sizes, columns = np.diff(sets.indptr), sets.T.tocsr()
-    cosines, words = np.empty(len(rows)), np.empty(len(rows))
-    step = max(1, _CELLS // len(texts))
-    with Progress("Calibrating the threshold", len(rows)) as bar:
-        for start in range(0, len(rows), step):
-            part = rows[start : start + step]
-            shared = (sets[part] @ columns).toarray()
-            overlap = shared / np.maximum(1, sizes[part][:, None] + sizes[None] - shared)
-            cosine = directions[part] @ directions.T
-            copy = overlap >= WORDS - 1e-9
-            copy[np.arange(len(part)), part] = True
-            cosine[copy], overlap[copy] = -1, 0
-            for place, row in enumerate(part):
-                _leave_out_copies(texts, row, cosine[place], overlap[place])
-            cosines[start : start + step], words[start : start + step] = cosine.max(axis=1), overlap.max(axis=1)
-            bar.update(len(part))
-    return _Pairs(cosines, words)
-
-
-def _leave_out_copies(texts: Sequence[str], row: int, cosine: np.ndarray, overlap: np.ndarray) -> None:
-    """Sets the scores of texts with nearly the characters of a text to the lowest, as long as they are the highest."""
-    for scores in (cosine, overlap):
-        for _ in range(_COPIES):
-            best = int(scores.argmax())
-            if not _nearly_equal(bare(texts[row]), bare(texts[best])):
-                break
-            cosine[best], overlap[best] = -1, 0
 
 
 def _nearly_equal(one: str, two: str) -> bool:
@@ -181,13 +230,21 @@ def _nearly_equal(one: str, two: str) -> bool:
     return matcher.real_quick_ratio() >= NEAR and matcher.quick_ratio() >= NEAR and matcher.ratio() >= NEAR
 
 
-def _chosen(copies: dict[str, _Pairs], others: _Pairs, words: float | None) -> tuple[float | None, float]:
-    """The thresholds of cosine and words that these pairs ask for."""
+def choose_thresholds(
+    copies: Mapping[str, Pairs], others: Pairs, words: float | None = None
+) -> tuple[float | None, float]:
+    """The thresholds of cosine and words that these pairs ask for, see `calibrate`.
+
+    Args:
+        copies: For each kind of edit some texts beside their copies, at least one.
+        others: Texts beside the nearest other text.
+        words: The threshold of words; None: it is chosen.
+    """
     tried = OVERLAPS if words is None else (words,)
     gaps = {}
     for each in tried:
         least = _above(others.scores(each), WRONG)
-        most = min(np.quantile(_known(pairs.scores(each)), WRONG, method="lower") for pairs in copies.values())
+        most = min(np.quantile(pairs.scores(each), WRONG, method="lower") for pairs in copies.values())
         gaps[each] = least, min(float(most), 1.0)
     best = max(gaps, key=lambda each: gaps[each][1] - gaps[each][0])
     least, most = gaps[best]
@@ -197,7 +254,7 @@ def _chosen(copies: dict[str, _Pairs], others: _Pairs, words: float | None) -> t
     for each in tried:
         cosine = _above(others.scores(each), WRONG)
         if cosine < np.inf or (others.words >= each - 1e-9).mean() <= WRONG:
-            recalls = [(_known(pairs.scores(each)) >= cosine).mean() for pairs in copies.values()]
+            recalls = [(pairs.scores(each) >= cosine).mean() for pairs in copies.values()]
             found[each] = float(np.mean(recalls)), cosine
     if not found:  # too many others share so many words as the user asked for
         return None, tried[0]
@@ -213,15 +270,5 @@ def _above(scores: np.ndarray, share: float) -> float:
     return max(LOWEST, float(np.floor(1000 * first + 1) / 1000)) if first < np.inf else np.inf
 
 
-def _errors(
-    copies: dict[str, _Pairs], others: _Pairs, cosine: float | None, words: float
-) -> tuple[dict[str, float], float, bool]:
-    """The share of copies that are found, of each kind; the share of others that are taken; whether both separate."""
-    least = np.inf if cosine is None else cosine - 1e-6
-    found = {kind: float((_known(pairs.scores(words)) >= least).mean()) for kind, pairs in copies.items()}
-    false = float((others.scores(words) >= least).mean())
-    return found, false, false <= WRONG and min(found.values()) >= 1 - WRONG
-
-
-def _known(scores: np.ndarray) -> np.ndarray:
-    return scores[~np.isnan(scores)]
+def _counted(pairs: Pairs) -> Pairs:
+    return pairs[~np.isnan(pairs.cosines)]

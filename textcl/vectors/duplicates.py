@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from textcl.data.corpora import read_rows
+from textcl.data.corpora import read_with_ids
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.files import atomic_write
@@ -228,6 +228,18 @@ def near_duplicates(
     )
 
 
+def rule(cosine: float | None, words: float | None) -> str:
+    """When two texts count as near-equal, as the end of a sentence; empty if no threshold counts.
+
+    Example:
+        >>> rule(0.912, None)
+        'the cosine of their vectors is at least 0.912'
+    """
+    ways = [] if cosine is None else [f"the cosine of their vectors is at least {cosine:.3f}"]
+    ways += [] if words is None else [f"they share at least {words:.2f} of their words"]
+    return ", or ".join(ways)
+
+
 @dataclass(frozen=True)
 class _Corpus:
     """The texts of a source, and how to get their vectors.
@@ -255,15 +267,7 @@ def _is_directory(source: Any) -> bool:
 
 def _texts(source: Any, model: Encoder | str | Path | None, columns: Mapping[str, str | None]) -> _Corpus:
     """A corpus that has to be encoded."""
-    name = str(source) if isinstance(source, (str, os.PathLike)) else f"the {type(source).__name__}"
-    every = list(read_rows(source, column=columns["column"], id_column=columns["id_column"]))
-    texts = [text for text, _ in every if text]
-    ids = [beside[0] if beside else row for row, (text, beside) in enumerate(every) if text]
-    if not texts:
-        raise InputError(f"{name} holds no text.")
-    if blank := len(every) - len(texts):
-        counts = "" if columns["id_column"] else "; ids still count them"
-        logger.warning("%s: %s rows are blank and were left out%s.", name, f"{blank:,}", counts)
+    texts, ids = read_with_ids(source, column=columns["column"], id_column=columns["id_column"])
     encoder = model if isinstance(model, Encoder) else Encoder.from_pretrained(model or "small")
     prompt = corpus_prompt(encoder)
 

@@ -14,10 +14,14 @@ def edited(texts: Sequence[str]) -> list[str]:
     copies = []
     for number, text in enumerate(texts):
         draw = _draw(text)
-        kind = draw.choice(KINDS)
-        several = len(text.split()) > 1
-        copies.append(_edit(text, texts[(number + 1) % len(texts)], kind if several else "more", draw))
+        kind = _kind(text, draw)
+        copies.append(_edit(text, texts[(number + 1) % len(texts)], kind, draw))
     return copies
+
+
+def kind_of(text: str) -> str:
+    """The kind of the edit that `edited` plants in a copy of a text."""
+    return _kind(text, _draw(text))
 
 
 def edit(text: str, other: str, kind: str) -> str:
@@ -44,6 +48,11 @@ def edit(text: str, other: str, kind: str) -> str:
 
 def _draw(text: str) -> random.Random:
     return random.Random(int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big"))
+
+
+def _kind(text: str, draw: random.Random) -> str:
+    kind = draw.choice(KINDS)
+    return kind if len(text.split()) > 1 else "more"
 
 
 def _edit(text: str, other: str, kind: str, draw: random.Random) -> str:

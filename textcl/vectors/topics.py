@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -42,19 +43,7 @@ def cluster_keywords(texts: Sequence[str], clusters: Sequence[int] | np.ndarray,
         >>> cluster_keywords(["a red cat", "the red cat", "a big dog", "the big dog"], [0, 0, 1, 1])
         [['cat', 'red'], ['big', 'dog']]
     """
-    texts, inside, everywhere, sizes = _counted(texts, clusters)
-    average = sum(map(Counter.total, inside)) / max(len(inside), 1)
-    found = []
-    for size, own in zip(sizes, inside, strict=True):
-        weights = {
-            word: times / size * np.log1p(average / everywhere[word])
-            for word, times in own.items()
-            if times >= (2 if size >= 4 else 1)
-            and times * (len(texts) - size) >= MORE_FREQUENT * size * (everywhere[word] - times)
-        }
-        ordered = sorted(weights, key=lambda word: (-weights[word], word))
-        found.append(_different(ordered, most))
-    return found
+    return _keywords(_counted(texts, clusters), most)
 
 
 def cluster_names(
@@ -84,9 +73,54 @@ def cluster_names(
         >>> cluster_names([["file", "excel", "vba"], ["file", "bash", "shell"], []])
         ['excel, vba', 'bash, shell', 'cluster 2']
     """
+    return _names(keywords, _counted(texts, clusters))
+
+
+def keywords_and_names(
+    texts: Sequence[str], clusters: Sequence[int] | np.ndarray, most: int = 10
+) -> tuple[list[list[str]], list[str]]:
+    """What `cluster_keywords` and `cluster_names` give for the same texts, whose words are counted once for both."""
+    counts = _counted(texts, clusters)
+    keywords = _keywords(counts, most)
+    return keywords, _names(keywords, counts)
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Words in texts.
+
+    Attributes:
+        texts: The number of texts.
+        inside: For each cluster the number of its texts that have each word.
+        everywhere: The number of all texts that have each word.
+        sizes: The number of texts of each cluster.
+    """
+
+    texts: int
+    inside: list[Counter[str]]
+    everywhere: Counter[str]
+    sizes: list[int]
+
+
+def _keywords(counts: _Counts, most: int) -> list[list[str]]:
+    average = sum(map(Counter.total, counts.inside)) / max(len(counts.inside), 1)
+    found = []
+    for size, own in zip(counts.sizes, counts.inside, strict=True):
+        weights = {
+            word: times / size * np.log1p(average / counts.everywhere[word])
+            for word, times in own.items()
+            if times >= (2 if size >= 4 else 1)
+            and times * (counts.texts - size) >= MORE_FREQUENT * size * (counts.everywhere[word] - times)
+        }
+        ordered = sorted(weights, key=lambda word: (-weights[word], word))
+        found.append(_different(ordered, most))
+    return found
+
+
+def _names(keywords: Sequence[Sequence[str]], counts: _Counts) -> list[str]:
     few = int(FEW * (len(keywords) - 1))
     names: list[str] = []
-    for number, (each, weak) in enumerate(zip(keywords, _not_its_own(keywords, texts, clusters, few), strict=True)):
+    for number, (each, weak) in enumerate(zip(keywords, _not_its_own(keywords, counts, few), strict=True)):
         ordered = sorted(each, key=weak.__contains__)
         name = ", ".join(ordered[:2]) or f"cluster {number}"
         free = (
@@ -98,13 +132,11 @@ def cluster_names(
     return names
 
 
-def _not_its_own(
-    keywords: Sequence[Sequence[str]], texts: Sequence[str], clusters: Sequence[int] | np.ndarray, few: int
-) -> list[set[str]]:
+def _not_its_own(keywords: Sequence[Sequence[str]], counts: _Counts, few: int) -> list[set[str]]:
     """The keywords of each cluster that more than `few` other clusters have, or that other texts have as often."""
-    texts, inside, everywhere, sizes = _counted(texts, clusters)
+    texts, inside, everywhere, sizes = counts.texts, counts.inside, counts.everywhere, counts.sizes
     frequent = everywhere.most_common(COMMON)
-    least = frequent[-1][1] / len(texts) if len(frequent) == COMMON else 1.0  # of few words none is frequent
+    least = frequent[-1][1] / texts if len(frequent) == COMMON else 1.0  # of few words none is frequent
     shares: dict[str, list[float]] = {}  # of the texts of each cluster that has the keyword; 1 if no texts are known
     for number, each in enumerate(keywords):
         for word in set(each):
@@ -113,15 +145,12 @@ def _not_its_own(
     def weak(word: str, number: int) -> bool:
         own, size = (inside[number][word], max(sizes[number], 1)) if texts else (1, 1)
         rivals = sum(share > own / size / 2 for share in shares[word]) - 1
-        return rivals > few or everywhere[word] - own > least * max(len(texts) - size, 0)
+        return rivals > few or everywhere[word] - own > least * max(texts - size, 0)
 
     return [{word for word in each if weak(word, number)} for number, each in enumerate(keywords)]
 
 
-def _counted(
-    texts: Sequence[str], clusters: Sequence[int] | np.ndarray
-) -> tuple[list[str], list[Counter[str]], Counter[str], list[int]]:
-    """The texts, the number of texts that have each word in each cluster and everywhere, and the sizes of clusters."""
+def _counted(texts: Sequence[str], clusters: Sequence[int] | np.ndarray) -> _Counts:
     texts, numbers = as_texts(texts), np.asarray(clusters, np.int64)
     if len(texts) != len(numbers):
         raise InputError(f"There are {len(texts):,} texts and {len(numbers):,} clusters; each text needs one.")
@@ -132,7 +161,8 @@ def _counted(
         everywhere.update(words)
         if number >= 0:
             inside[number].update(words)
-    return texts, inside, everywhere, np.bincount(numbers[numbers >= 0], minlength=len(inside)).tolist()
+    sizes = np.bincount(numbers[numbers >= 0], minlength=len(inside)).tolist()
+    return _Counts(len(texts), inside, everywhere, sizes)
 
 
 def _words(text: str) -> set[str]:
