@@ -21,6 +21,7 @@ from textcl.encoder.batching import (
     to_device,
 )
 from textcl.encoder.forward import behind_pooling, embed_slice
+from textcl.encoder.linear import pack_weights
 from textcl.encoder.static import StaticBackbone, mean_of_tokens
 from textcl.progress import Progress
 from textcl.ranges import Range
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 BATCH_SIZE = {"cpu": 32, "cuda": 512}
 # Texts tokenised at a time, which limits the memory of token lists. A GPU computes in the meantime.
 WINDOW = {"cpu": 16384, "cuda": 4096}
+PACK_WEIGHTS_FROM = 256  # texts; for fewer, ordering the weights takes longer than it saves
 
 
 def encode_texts(
@@ -57,10 +59,13 @@ def encode_texts(
     dtype = torch.promote_types(encoder.backbone.dtype, torch.float32)
     embeddings = torch.empty(len(distinct), encoder.dimension, dtype=dtype, device=device)
     bar = Progress("Encoding", len(distinct), show=show_progress_bar)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=bf16_if_there(bf16))
+    bf16 = bf16_if_there(bf16)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
     most = (batch_size or BATCH_SIZE.get(device.type, 32)) * 128
     still = encoder.with_()  # without dropout, and another thread may train the encoder meanwhile
     still.backbone = evaluation_copy(encoder.backbone)
+    if bf16 and device.type == "cpu" and len(distinct) >= PACK_WEIGHTS_FROM:
+        pack_weights(still.backbone)
     with bar, torch.no_grad(), autocast:
         for window in in_windows(len(distinct), WINDOW.get(device.type, 4096)):
             tokens = tokenize_prompted(encoder, [distinct[i] for i in window], prompt)
