@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 BATCH_SIZE = {"cpu": 32, "cuda": 512}
 # Texts tokenised at a time, which limits the memory of token lists. A GPU computes in the meantime.
 WINDOW = {"cpu": 16384, "cuda": 4096}
+# Few texts differ much in length, so large slices of them are mostly padding. On a CPU, slices from this size on are as
+# fast as larger ones, so they end where the next texts are shorter.
+EVEN_FROM = {"cpu": 1024}
 PACK_WEIGHTS_FROM = 256  # texts; for fewer, ordering the weights takes longer than it saves
 
 
@@ -82,7 +85,8 @@ def encode_texts(
                 embeddings[start + there] = embed_slice(still, of_slice, own)[0]
                 bar.update(len(rows))
 
-            in_slices(lengths, min(most, encoder.slicing.token_budget or most), embed, encoder.slicing)
+            budget, even_from = min(most, encoder.slicing.token_budget or most), EVEN_FROM.get(device.type)
+            in_slices(lengths, budget, embed, encoder.slicing, even_from)
     position = torch.empty(len(distinct), dtype=torch.long)
     for row, text in enumerate(distinct):
         position[unique[text]] = row
