@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from tqdm import tqdm
@@ -20,6 +20,8 @@ from textcl.errors import InputError  # heavier imports are in functions: child 
 
 FASTER, SMALLER, EQUAL = "above 1", "below 1", "1"  # the wanted ratio of a rate, of a cost and of a result
 MEBIBYTE = 1 << 20
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,29 @@ def seconds(action: Callable[[], Any]) -> float:
     action()
     wait_for_device()
     return time.perf_counter() - started
+
+
+def cpu_seconds(action: Callable[[], Any]) -> float:
+    """The CPU time of all threads of this process during an action. Other processes hardly change it."""
+    started = time.process_time()
+    action()
+    return time.process_time() - started
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """The time of an action: by the clock, and on the CPU, see `cpu_seconds`."""
+
+    wall: float
+    cpu: float
+
+
+def timed(action: Callable[[], Result]) -> tuple[Seconds, Result]:
+    """The time of an action by both clocks, and its result."""
+    results: list[Result] = []
+    wall: list[float] = []
+    cpu = cpu_seconds(lambda: wall.append(seconds(lambda: results.append(action()))))
+    return Seconds(wall[0], cpu), results[0]
 
 
 def wait_for_device() -> None:

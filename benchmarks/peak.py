@@ -1,6 +1,6 @@
 """The share of the machine's peak speed that a step reaches; the peak is the speed of a large matrix product."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -13,16 +13,16 @@ def precisions() -> dict[str, torch.dtype]:
     return {"fp32": torch.float32, **({"bf16": torch.bfloat16} if has_bf16() else {})}
 
 
-def peak_rate(dtype: torch.dtype, size: int) -> float:
+def peak_rate(dtype: torch.dtype, size: int, clock: Callable[[Callable[[], object]], float] = seconds) -> float:
     """Floating-point operations per second of a product of two (size, size) matrices, the best of five.
 
-    On a CPU the better of torch's two libraries counts, MKL and oneDNN.
+    On a CPU the better of torch's two libraries counts, MKL and oneDNN. `clock` gives the seconds of an action.
     """
     square = torch.ones(size, size, dtype=dtype, device="cuda" if torch.cuda.is_available() else "cpu")
     products = [lambda: square @ square]
     if square.device.type == "cpu" and torch.backends.mkldnn.is_available():
         products.append(lambda: product_by_onednn(square, square))
-    return 2 * size**3 / min(seconds(product) for product in products for _ in range(5))
+    return 2 * size**3 / min(clock(product) for product in products for _ in range(5))
 
 
 def share(name: str, rates: Mapping[str, list[float]], seconds_at_peak: float, notes: str = "") -> Row:

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,9 +20,10 @@ from support.tiny import TEXTS, tiny_encoder_directory
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel
 
-from benchmarks import dimensions, info_nce, senteval_loop, what_helps_pages
+from benchmarks import dimensions, encode, graphs, info_nce, senteval_loop, what_helps_pages
 from benchmarks.__main__ import NAMES, main
-from benchmarks.measure import EQUAL, MEBIBYTE, Options, Row, in_child, peak_above, take_turns
+from benchmarks.encode import mean_cosine
+from benchmarks.measure import EQUAL, MEBIBYTE, Options, Row, Seconds, in_child, peak_above, take_turns, timed
 from benchmarks.peak import operations
 from benchmarks.quality import draw_plainly
 from benchmarks.transfer import TINY, Cached, features, random_tasks, scikit_learn
@@ -74,7 +76,48 @@ def test_a_benchmark_runs_and_agrees_with_its_peer(name: str, evaluation_sets: P
     check(rows, printed)
     assert "the numbers say nothing about speed" in printed
     assert any(row["aim"] == EQUAL for row in rows) or name == "memory"  # it measures sizes alone
+    if name == "encode":
+        expected = {runtime for runtime in graphs.PRECISIONS if not graphs.missing(runtime)}
+        assert expected == {runtime for runtime in graphs.PRECISIONS if any(runtime in row["name"] for row in rows)}
     assert any(row["aim"] != EQUAL for row in rows)
+
+
+@pytest.mark.slow
+def test_the_graphs_of_the_runtimes_give_the_vectors_of_encode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts of many lengths, in several batches; many times, because OpenVINO's threads once waited for Python's."""
+    for runtime in graphs.PRECISIONS:
+        pytest.importorskip(runtime)
+    monkeypatch.setattr(graphs, "TOKENS", 64)
+    model = str(tiny_encoder_directory(tmp_path / "model"))
+    graphs.write(model, str(tmp_path), 32, int8=True)
+    texts = [" ".join(TEXTS[: 1 + place % 5]) for place in range(40)]
+    expected = Encoder.from_pretrained(model, max_length=32).encode(texts)
+    sides = [(runtime, each) for runtime, precisions in graphs.PRECISIONS.items() for each in precisions]
+    for side in sides * 4:
+        ((taken, found),) = graphs.encoded(str(tmp_path), *side, model, {"": texts}, 32).values()
+        assert taken.wall > 0
+        assert taken.cpu > 0
+        within = {"fp32": 1e-6, "bf16": 1e-3, "int8": 0.1}[side[1]]
+        assert mean_cosine(found, expected) == pytest.approx(1, abs=within), side
+
+
+def test_what_is_not_installed_is_left_out_and_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)  # as if it were not installed
+    assert "openvino" not in encode.runtimes()
+    if not torch.cuda.is_available():
+        assert "the rows of openvino are left out: pip install openvino." in capsys.readouterr().err
+
+
+def test_different_precisions_are_called_unequal_work() -> None:
+    taken = {"textcl, bf16": [Seconds(2.0, 1.0)], "onnxruntime, int8": [Seconds(1.0, 1.0)]}
+    vectors = {"sentence-transformers, fp32": np.eye(2)} | dict.fromkeys(taken, np.eye(2))
+    pair = (("textcl", "bf16"), ("onnxruntime", "int8"))
+    rows = encode.compared("sentences", pair, taken, vectors, 10, 1.0, {"bf16": 100.0}, "10 texts")
+    assert all("unequal work" in row.name for row in rows)
+    assert not any(row.unit == "of the peak" for row in rows)
+    assert (rows[0].textcl, rows[0].peer) == (5.0, 10.0)
 
 
 @pytest.mark.slow
@@ -184,6 +227,14 @@ def test_sides_take_turns() -> None:
 def test_a_row_has_medians() -> None:
     row = Row.of("", {"textcl": [1.0, 9.0, 3.0], "peer": [8.0, 6.0, 0.0]}, "s", "below 1")
     assert (row.textcl, row.peer, row.rounds, row.ratio) == (3.0, 6.0, 3, 0.5)
+
+
+def test_the_time_on_the_cpu_is_that_of_this_process_alone() -> None:
+    """A sleep takes none; the clock goes on."""
+    taken, result = timed(lambda: time.sleep(0.3) or "result")
+    assert result == "result"
+    assert taken.wall >= 0.3
+    assert taken.cpu < 0.2
 
 
 def test_memory_is_that_of_the_action_alone() -> None:

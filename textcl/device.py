@@ -49,6 +49,13 @@ def product_by_onednn(rows: Tensor, weight: Tensor, bias: Tensor | None = None) 
     return cast(Tensor, torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], ""))
 
 
+@cache
+def packs_for_onednn() -> bool:
+    """Whether torch can order a weight once for the products of oneDNN; else oneDNN orders it in each product."""
+    there = hasattr(torch.ops.mkldnn, "_reorder_linear_weight")  # what torch.compile uses; not documented
+    return there and torch.backends.mkldnn.is_available() and platform.machine().lower() in ("x86_64", "amd64")
+
+
 def bf16_if_there(wanted: bool) -> bool:
     """Whether to compute in bfloat16: if it is wanted and the machine has it. Logs a warning if it does not."""
     if wanted and not has_bf16():

@@ -13,7 +13,7 @@ from support.tiny import ARCHITECTURES, TEXTS, tiny_encoder_directory, tiny_toke
 from transformers import AutoModel, BertConfig, BertModel
 
 from textcl.device import has_bf16
-from textcl.encoder import Encoder
+from textcl.encoder import Encoder, encoding
 from textcl.encoder.batching import few_lengths, length_ordered_slices
 from textcl.encoder.pooling import POOLINGS
 from textcl.errors import InputError
@@ -190,6 +190,45 @@ def test_slices_cover_every_row_once_within_the_budget():
     assert sorted(torch.cat(slices).tolist()) == list(range(200))
     assert all(len(rows) * int(lengths[rows].max()) <= 90 for rows in slices)
     assert len(slices) < 60
+
+
+def test_even_slices_hold_little_padding():
+    """A slice ends before a shorter row, but only once it has enough tokens; each row is in one slice."""
+    lengths = torch.randint(1, 129, (400,), generator=torch.Generator().manual_seed(0))
+    slices = length_ordered_slices(lengths, token_budget=4096, even_from=512)
+    assert sorted(torch.cat(slices).tolist()) == list(range(400))
+    sizes = [len(rows) * int(lengths[rows].max()) for rows in slices]
+    assert all(size <= 4096 for size in sizes)
+    assert all(size >= 512 for size in sizes[:-1]), "not smaller than asked for"
+    for rows, size in zip(slices, sizes, strict=True):
+        longest = int(lengths[rows].max())
+        assert size < 512 + longest or 16 * int(lengths[rows].min()) >= 15 * longest
+    plain = length_ordered_slices(lengths, token_budget=4096)
+    padded = sum(len(rows) * int(lengths[rows].max()) for rows in plain)
+    assert sum(sizes) - lengths.sum() < 0.5 * (padded - lengths.sum())
+    equal = length_ordered_slices(torch.full((400,), 16), token_budget=4096, even_from=512)
+    assert [len(rows) for rows in equal] == [256, 144], "rows of one length fill the budget"
+
+
+def test_encode_of_few_texts_pads_little(bert, monkeypatch):
+    encoder = Encoder.from_pretrained(bert, max_length=64, device="cpu")
+    texts = [" ".join(["boat"] * count) for count in range(1, 55)]
+
+    def computed() -> tuple[int, np.ndarray]:
+        sizes = []
+        hook = encoder.backbone.register_forward_pre_hook(
+            lambda module, args, kwargs: sizes.append(kwargs["input_ids"].numel()), with_kwargs=True
+        )
+        vectors = encoder.encode(texts)
+        hook.remove()
+        return sum(sizes), vectors
+
+    large, expected = computed()  # fewer tokens than from which slices are even
+    monkeypatch.setitem(encoding.EVEN_FROM, "cpu", 128)
+    small, found = computed()
+    tokens = int(encoder.tokenize(texts)["attention_mask"].sum())
+    assert small - tokens < 0.5 * (large - tokens)
+    assert np.allclose(found, expected, atol=1e-6)
 
 
 def test_lengths_are_rounded_up_to_four_between_powers_of_two():

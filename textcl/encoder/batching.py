@@ -76,12 +76,14 @@ def few_lengths(lengths: Tensor) -> Tensor:
     return (lengths + step - 1) // step * step
 
 
-def length_ordered_slices(lengths: Tensor, token_budget: int) -> list[Tensor]:
+def length_ordered_slices(lengths: Tensor, token_budget: int, even_from: int | None = None) -> list[Tensor]:
     """Cuts rows into slices of similar length whose padded size stays within a budget.
 
     Args:
         lengths: Tokens of each row, (rows,).
         token_budget: Largest number of tokens of a slice, padding included; a longer row is a slice by itself.
+        even_from: A slice of at least this many tokens ends before a row that is shorter than 15/16 of its longest row;
+            None: slices are as large as the budget allows.
 
     Returns:
         Row numbers of each slice, longest rows first, so that a batch too large for the memory fails at once.
@@ -96,13 +98,20 @@ def length_ordered_slices(lengths: Tensor, token_budget: int) -> list[Tensor]:
     while start < len(order):
         longest = max(1, int(lengths[order[start]]))
         rows = max(1, token_budget // longest)
+        if even_from is not None:
+            similar = int((16 * lengths[order[start : start + rows]] >= 15 * longest).sum())
+            rows = min(rows, max(similar, -(-even_from // longest)))
         slices.append(order[start : start + rows])
         start += rows
     return slices
 
 
 def in_slices(
-    lengths: Tensor, token_budget: int, compute: Callable[[Tensor], None], slicing: Slicing | None = None
+    lengths: Tensor,
+    token_budget: int,
+    compute: Callable[[Tensor], None],
+    slicing: Slicing | None = None,
+    even_from: int | None = None,
 ) -> list[Tensor]:
     """Computes rows slice by slice, see `length_ordered_slices`, and in smaller slices after memory has run out.
 
@@ -111,6 +120,7 @@ def in_slices(
         token_budget: Largest number of tokens of a slice, padding included.
         compute: Called with the row numbers of each slice.
         slicing: Keeps a halved budget for later calls. None: running out of memory raises.
+        even_from: See `length_ordered_slices`.
 
     Returns:
         The slices that were computed, in their order.
@@ -118,7 +128,7 @@ def in_slices(
     Raises:
         RuntimeError: The error of `compute`, if it has another cause or a slice of one row ran out of memory.
     """
-    waiting = length_ordered_slices(lengths, token_budget)
+    waiting = length_ordered_slices(lengths, token_budget, even_from)
     done: list[Tensor] = []
     while waiting:
         try:
@@ -135,7 +145,7 @@ def in_slices(
         logger.warning("Out of memory with %d tokens at a time; continuing with %d.", size, slicing.token_budget)
         torch.cuda.empty_cache()
         rest = torch.cat(waiting)
-        waiting = [rest[rows] for rows in length_ordered_slices(lengths[rest], slicing.token_budget)]
+        waiting = [rest[rows] for rows in length_ordered_slices(lengths[rest], slicing.token_budget, even_from)]
     return done
 
 

@@ -21,6 +21,7 @@ from textcl.encoder.batching import (
     to_device,
 )
 from textcl.encoder.forward import behind_pooling, embed_slice
+from textcl.encoder.linear import pack_weights
 from textcl.encoder.static import StaticBackbone, mean_of_tokens
 from textcl.progress import Progress
 from textcl.ranges import Range
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 BATCH_SIZE = {"cpu": 32, "cuda": 512}
 # Texts tokenised at a time, which limits the memory of token lists. A GPU computes in the meantime.
 WINDOW = {"cpu": 16384, "cuda": 4096}
+# Few texts differ much in length, so large slices of them are mostly padding. On a CPU, slices from this size on are as
+# fast as larger ones, so they end where the next texts are shorter.
+EVEN_FROM = {"cpu": 1024}
+PACK_WEIGHTS_FROM = 256  # texts; for fewer, ordering the weights takes longer than it saves
 
 
 def encode_texts(
@@ -57,10 +62,13 @@ def encode_texts(
     dtype = torch.promote_types(encoder.backbone.dtype, torch.float32)
     embeddings = torch.empty(len(distinct), encoder.dimension, dtype=dtype, device=device)
     bar = Progress("Encoding", len(distinct), show=show_progress_bar)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=bf16_if_there(bf16))
+    bf16 = bf16_if_there(bf16)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
     most = (batch_size or BATCH_SIZE.get(device.type, 32)) * 128
     still = encoder.with_()  # without dropout, and another thread may train the encoder meanwhile
     still.backbone = evaluation_copy(encoder.backbone)
+    if bf16 and device.type == "cpu" and len(distinct) >= PACK_WEIGHTS_FROM:
+        pack_weights(still.backbone)
     with bar, torch.no_grad(), autocast:
         for window in in_windows(len(distinct), WINDOW.get(device.type, 4096)):
             tokens = tokenize_prompted(encoder, [distinct[i] for i in window], prompt)
@@ -77,7 +85,8 @@ def encode_texts(
                 embeddings[start + there] = embed_slice(still, of_slice, own)[0]
                 bar.update(len(rows))
 
-            in_slices(lengths, min(most, encoder.slicing.token_budget or most), embed, encoder.slicing)
+            budget, even_from = min(most, encoder.slicing.token_budget or most), EVEN_FROM.get(device.type)
+            in_slices(lengths, budget, embed, encoder.slicing, even_from)
     position = torch.empty(len(distinct), dtype=torch.long)
     for row, text in enumerate(distinct):
         position[unique[text]] = row
