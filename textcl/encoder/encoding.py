@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 BATCH_SIZE = {"cpu": 32, "cuda": 512}
 # Texts tokenised at a time, which limits the memory of token lists. A GPU computes in the meantime.
 WINDOW = {"cpu": 16384, "cuda": 4096}
-# Few texts differ much in length, so large slices of them are mostly padding. On a CPU, slices from this size on are as
-# fast as larger ones, so they end where the next texts are shorter.
+# Where there are few texts, those in a large slice differ much in length, and the slice is mostly padding. On a CPU,
+# slices from this size on are as fast as larger ones, so they end where the next texts are shorter.
 EVEN_FROM = {"cpu": 1024}
 PACK_WEIGHTS_FROM = 256  # texts; for fewer, ordering the weights takes longer than it saves
 
