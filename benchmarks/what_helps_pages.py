@@ -42,7 +42,7 @@ def difference(cells: Sequence[dict[str, Any]]) -> tuple[float, float]:
 
     The standard error has two parts, added in squares: over seeds, and over queries or pairs (bootstrap). Student's t
     widens the interval as far as the error rests on few seeds; its degrees of freedom are those of Satterthwaite 1946.
-    Where the error cannot be measured (one seed, and no bootstrap), the width is NaN.
+    Where the error cannot be measured (no bootstrap, and one seed or the same result for each), the width is NaN.
     """
     gains = np.array([each["gain"] for each in cells])
     parts = [gains.std(ddof=1) / np.sqrt(len(gains))] if len(gains) > 1 else []
@@ -52,14 +52,14 @@ def difference(cells: Sequence[dict[str, Any]]) -> tuple[float, float]:
     error = float(np.linalg.norm(parts)) if parts else float("nan")
     if len(gains) > 1 and parts[0] > 0:
         freedom = (len(gains) - 1) * (error / parts[0]) ** 4
-    return float(gains.mean()), error * float(student.ppf(0.975, freedom))
+    return float(gains.mean()), error * float(student.ppf(0.975, freedom)) if error > 0 else float("nan")
 
 
 def judged(cells: Sequence[dict[str, Any]]) -> tuple[str, str]:
-    """The difference with its 95 % interval, and what it says: better, worse, no difference or one seed."""
+    """The difference with its 95 % interval, and what it says: better, worse, no difference, or why there is none."""
     gain, width = difference(cells)
     if np.isnan(width):
-        return f"{gain:+.1f}", "one seed"
+        return f"{gain:+.1f}", "one seed" if len(cells) == 1 else "the same for each seed"
     low, high = gain - width, gain + width
     word = "better" if low > 0 else "worse" if high < 0 else "no difference"
     return f"{gain:+.1f} ({low:+.1f} to {high:+.1f})", word
@@ -138,7 +138,7 @@ def section(row: str, found: Cells, steps: int) -> str:
             lines.append([f"{name}, {measure}", texts, _score(start), _score(cells), f"{shown}, {words[name]}"])
     said = ", ".join(
         f"{word} at {' and '.join(name for name in words if words[name] == word)}"
-        for word in ("worse", "better", "no difference", "one seed")
+        for word in ("worse", "better", "no difference", "one seed", "the same for each seed")
         if word in words.values()
     )
     return (

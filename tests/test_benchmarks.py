@@ -312,6 +312,9 @@ def test_cells_become_a_table_and_sections(tmp_path: Path) -> None:
     found = what_helps_pages.read_cells(path, 100)
     assert what_helps_pages.difference(found["simcse", "search"]) == pytest.approx((-2.0, 1.25 * 3.63679), rel=1e-5)
     assert what_helps_pages.judged(found["simcse", "search"]) == ("-2.0 (-6.5 to +2.5)", "no difference")
+    equal = [{"gain": 0.03}, {"gain": 0.03}]  # nothing in this row is drawn
+    assert what_helps_pages.judged(equal) == ("+0.0", "the same for each seed")
+    assert what_helps_pages.judged(equal[:1]) == ("+0.0", "one seed")
     shown = what_helps_pages.table_of(found)
     assert "48.0: -2.0 (-6.5 to +2.5), no difference" in shown
     assert "not applicable: short texts" in shown
