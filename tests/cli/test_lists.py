@@ -79,7 +79,7 @@ KEYS = {
     "data list": {"folder", "sets"},
     "cluster": {
         *("output", "algorithm", "texts", "estimated", "outliers", "silhouette", "stability", "clusters", "hierarchy"),
-        *("agreement", "far"),
+        *("agreement", "far", "adapted"),
     },
     "encode, an array": {"output", "texts", "dimension", "cut", "bytes_per_vector"},
 }
