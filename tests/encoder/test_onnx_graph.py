@@ -14,7 +14,7 @@ from textcl.encoder.layers import Dense, Norm, with_first_dimensions
 from textcl.encoder.pooling import Padded
 from textcl.errors import InputError
 
-LONG = " ".join(TEXTS[:4])  # longer than what the graph was traced with
+LONG = " ".join(TEXTS[:8])  # longer than what the graph was traced with, and than what attention takes for short
 EMPTY = ""
 
 
@@ -24,6 +24,7 @@ def largest_difference(encoder: Encoder, path: Path, prompt: str = "") -> float:
     session = onnxruntime.InferenceSession(str(textcl.export_onnx(encoder, path)), providers=["CPUExecutionProvider"])
     names = [each.name for each in session.get_inputs()]
     assert [each.name for each in session.get_outputs()] == ["sentence_embedding"]
+    assert encoder.tokenize([LONG])["input_ids"].shape[1] > 40
     worst = 0.0
     for texts in (TEXTS[:1], TEXTS[:9], [LONG, "a", EMPTY]):
         tokens = encoder.tokenize(texts, prompt)

@@ -56,7 +56,7 @@ def attention(
     if "padded_mask" in options:
         packed_from, padded_mask = options["packed_from"], options["padded_mask"]
         return _packed(query, key, value, packed_from, padded_mask, dropout, scaling), None
-    short = query.shape[2] <= SHORT.get(query.dtype, 0)
+    short = query.shape[2] <= SHORT.get(query.dtype, 0) and not torch.compiler.is_compiling()
     here = query.device.type == "cpu" and (torch.is_grad_enabled() or short) and key.shape[1] == query.shape[1]
     plain = options.get("softcap") is None and options.get("position_bias") is None
     causal = options.get("is_causal") or getattr(module, "is_causal", False)
@@ -85,6 +85,8 @@ def _softmax(scores: Tensor) -> Tensor:
     torch's goes number by number below 16 keys, so they are filled up to 16. In bfloat16 it does so for what is left of
     a row behind a multiple of 32, so it is computed in float32; from 64 keys on this pays only without a backward pass.
     """
+    if torch.compiler.is_compiling():  # a graph is for rows of any length: it must not depend on that of its example
+        return scores.softmax(dim=-1)
     keys = scores.shape[-1]
     if keys < _KEYS and scores.dtype != torch.float64:
         filled = pad(scores, (0, _KEYS - keys), value=-torch.inf).float()
