@@ -58,6 +58,8 @@ def difference(cells: Sequence[dict[str, Any]]) -> tuple[float, float]:
 def judged(cells: Sequence[dict[str, Any]]) -> tuple[str, str]:
     """The difference with its 95 % interval, and what it says: better, worse, no difference, or why there is none."""
     gain, width = difference(cells)
+    if not any(each["gain"] for each in cells):  # the untouched encoder itself, or the same clusters
+        return "+0.0", "no difference"
     if np.isnan(width):
         return f"{gain:+.1f}", "one seed" if len(cells) == 1 else "the same for each seed"
     low, high = gain - width, gain + width

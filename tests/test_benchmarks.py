@@ -315,6 +315,7 @@ def test_cells_become_a_table_and_sections(tmp_path: Path) -> None:
     equal = [{"gain": 0.03}, {"gain": 0.03}]  # nothing in this row is drawn
     assert what_helps_pages.judged(equal) == ("+0.0", "the same for each seed")
     assert what_helps_pages.judged(equal[:1]) == ("+0.0", "one seed")
+    assert what_helps_pages.judged([{"gain": 0.0, "error": 0.0}]) == ("+0.0", "no difference")
     shown = what_helps_pages.table_of(found)
     assert "48.0: -2.0 (-6.5 to +2.5), no difference" in shown
     assert "not applicable: short texts" in shown
