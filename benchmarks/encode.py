@@ -9,7 +9,18 @@ import numpy as np
 import torch
 
 from benchmarks import graphs
-from benchmarks.measure import EQUAL, FASTER, Options, Row, Seconds, cpu_seconds, in_child, seconds, take_turns, timed
+from benchmarks.measure import (
+    EQUAL,
+    FASTER,
+    Options,
+    Row,
+    Seconds,
+    cpu_seconds,
+    in_child,
+    seconds,
+    take_turns,
+    with_seconds,
+)
 from benchmarks.peak import operations, peak_rate, precisions, share, token_lengths
 from benchmarks.simcse import load_peer
 from textcl import Encoder
@@ -137,7 +148,7 @@ def encoded(side: str, precision: str, model: str, sets: Mapping[str, list[str]]
     encode(next(iter(sets.values()))[:32], show_progress_bar=False)  # warming up
     found: Encoded = {}
     for title, texts in sets.items():
-        taken, vectors = timed(partial(encode, texts, show_progress_bar=False))
+        taken, vectors = with_seconds(partial(encode, texts, show_progress_bar=False))
         found[title] = taken, np.asarray(torch.as_tensor(vectors).float().cpu())  # numpy has no bfloat16
     return found
 

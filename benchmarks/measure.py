@@ -153,12 +153,13 @@ class Seconds:
     cpu: float
 
 
-def timed(action: Callable[[], Result]) -> tuple[Seconds, Result]:
+def with_seconds(action: Callable[[], Result]) -> tuple[Seconds, Result]:
     """The time of an action by both clocks, and its result."""
-    results: list[Result] = []
-    wall: list[float] = []
-    cpu = cpu_seconds(lambda: wall.append(seconds(lambda: results.append(action()))))
-    return Seconds(wall[0], cpu), results[0]
+    wait_for_device()
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = action()
+    wait_for_device()
+    return Seconds(time.perf_counter() - wall, time.process_time() - cpu), result
 
 
 def wait_for_device() -> None:

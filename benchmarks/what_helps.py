@@ -10,7 +10,7 @@ tokens. They train for 100 steps and nothing is selected, so that harm stays vis
     search      trained on the collection's documents (BEIR's layout); nDCG@10 of its judged queries
     clusters    trained on the texts of the file (columns text and label); accuracy of k-means
     similarity  trained on a file of sentences; Spearman on STS-B test
-    bundled     the same from the bundled encoder, which is not tuned; the column of `--model bundled`, and its only one
+    bundled     like similarity, but from the bundled encoder, which is not tuned; the only column of `--model bundled`
 
 A difference to the untouched encoder is the mean over seeds. Its standard error has two parts, added in squares: over
 queries or pairs (bootstrap) and over seeds. The last column says what `textcl adapt untouched,row` concludes from the

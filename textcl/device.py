@@ -50,7 +50,7 @@ def product_by_onednn(rows: Tensor, weight: Tensor, bias: Tensor | None = None) 
 
 
 @cache
-def packs_for_onednn() -> bool:
+def can_order_weights() -> bool:
     """Whether torch can order a weight once for the products of oneDNN; else oneDNN orders it in each product."""
     there = hasattr(torch.ops.mkldnn, "_reorder_linear_weight")  # what torch.compile uses; not documented
     return there and torch.backends.mkldnn.is_available() and platform.machine().lower() in ("x86_64", "amd64")

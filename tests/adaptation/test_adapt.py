@@ -204,19 +204,12 @@ def test_columns_of_different_lengths_and_a_folder_that_is_not_ours_are_refused(
 
 @pytest.mark.slow
 def test_vectors_that_are_there_are_not_computed_again(
-    directory: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    directory: Path, table: Path, tmp_path: Path, encoded: list[str]
 ):
     vectors = tmp_path / "vectors"
     textcl.encode_corpus(directory, table, vectors, columns=["name"])
     bodies = {row["text"] for row in csv.DictReader(table.open())}
-    encoded: list[str] = []
-    real = Encoder.encode
-
-    def counted(self: Encoder, texts: list[str], **options: object) -> object:
-        encoded.extend(texts)
-        return real(self, texts, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Encoder, "encode", counted)
+    encoded.clear()
     one = run(directory, vectors, tmp_path / "one", "--column", "name")
     timed = 4 + 64  # the texts whose encoding is timed
     assert len(bodies & {*encoded[timed:]}) == 0

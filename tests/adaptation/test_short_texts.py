@@ -65,16 +65,8 @@ def test_a_query_finds_its_document_among_some_at_least_as_easily_as_among_all(
 
 
 def test_short_texts_are_refused_from_a_part_as_they_are_from_all(
-    encoder: Encoder, titles: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    encoder: Encoder, titles: list[str], tmp_path: Path, encoded: list[str], monkeypatch: pytest.MonkeyPatch
 ):
-    encoded: list[str] = []
-    real = Encoder.encode
-
-    def counted(self: Encoder, texts: list[str], **options: object) -> object:
-        encoded.extend(texts)
-        return real(self, texts, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Encoder, "encode", counted)
     model = encoder.save(tmp_path / "model")
     of_part = textcl.adapt(model, titles, ledger=tmp_path / "looks").lines[-2]
     assert of_part.startswith("VERDICT: not measured: the untouched encoder has nDCG@10 ")

@@ -10,8 +10,8 @@ from support.tiny import TEXTS, tiny_encoder_directory
 from torch import nn
 
 from textcl import Encoder
-from textcl.device import halves_float32, has_bf16, packs_for_onednn
-from textcl.encoder.linear import Linear, Packed, multiply_fast, pack_weights
+from textcl.device import can_order_weights, halves_float32, has_bf16
+from textcl.encoder.linear import Linear, Ordered, multiply_fast, order_weights
 from textcl.methods import SimCSE
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
@@ -105,24 +105,24 @@ def test_an_encoder_gives_the_same_vectors_and_training_the_same_losses(tmp_path
 
 
 @pytest.mark.skipif(not has_bf16(), reason="this CPU has no bfloat16")
-def test_packed_weights_give_the_same_vectors_and_leave_the_encoder_as_it_is(
+def test_ordered_weights_give_the_same_vectors_and_leave_the_encoder_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = Encoder.from_pretrained(tiny_encoder_directory(tmp_path / "model"), device="cpu")
     kinds = [type(module) for module in encoder.backbone.modules()]
-    packed = []
+    ordered = []
     monkeypatch.setattr(
-        "textcl.encoder.encoding.pack_weights", lambda copy: (pack_weights(copy), packed.append(copy))
+        "textcl.encoder.encoding.order_weights", lambda copy: (order_weights(copy), ordered.append(copy))
     )  # the real one, and what it was given
     expected = encoder.encode(TEXTS[:40], bf16=True)
     rounding = np.abs(encoder.encode(TEXTS[:40]) - expected).max()
-    assert not packed, "few texts"
-    monkeypatch.setattr("textcl.encoder.encoding.PACK_WEIGHTS_FROM", 40)
+    assert not ordered, "few texts"
+    monkeypatch.setattr("textcl.encoder.encoding.ORDER_WEIGHTS_FROM", 40)
     found = encoder.encode(TEXTS[:40], bf16=True)
     assert np.abs(found - expected).max() <= rounding  # the same bits on AMD's CPUs
-    (copy,) = packed
+    (copy,) = ordered
     linear = [module for module in copy.modules() if isinstance(module, nn.Linear)]
-    assert all(type(module) is Packed for module in linear) == packs_for_onednn()
+    assert all(type(module) is Ordered for module in linear) == can_order_weights()
     assert [type(module) for module in encoder.backbone.modules()] == kinds
     with torch.no_grad():  # a later call sees later weights
         for module in encoder.backbone.modules():
@@ -134,15 +134,15 @@ def test_packed_weights_give_the_same_vectors_and_leave_the_encoder_as_it_is(
     assert np.abs(encoder.encode(TEXTS[:40], bf16=True) - changed).max() <= 2 * rounding
 
 
-@pytest.mark.skipif(not packs_for_onednn(), reason="torch cannot order weights here")
+@pytest.mark.skipif(not can_order_weights(), reason="torch cannot order weights here")
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(7,), (0, 7), (1, 7), (300, 7), (3, 5, 7)])
-def test_a_packed_layer_is_the_layer_in_bfloat16(shape: tuple[int, ...], bias: bool) -> None:
+def test_an_ordered_layer_is_the_layer_in_bfloat16(shape: tuple[int, ...], bias: bool) -> None:
     torch.manual_seed(0)
     layer, rows = nn.Linear(7, 11, bias=bias), torch.randn(shape)
-    packed = copy.deepcopy(layer)
-    pack_weights(packed)
-    assert type(packed) is Packed
+    ordered = copy.deepcopy(layer)
+    order_weights(ordered)
+    assert type(ordered) is Ordered
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(packed(rows), layer(rows), rtol=1e-2, atol=1e-2)
-        assert packed(rows).dtype == torch.bfloat16
+        torch.testing.assert_close(ordered(rows), layer(rows), rtol=1e-2, atol=1e-2)
+        assert ordered(rows).dtype == torch.bfloat16

@@ -11,8 +11,7 @@ import numpy as np
 from textcl.adaptation.evidence import Lexical, under
 from textcl.adaptation.workplace import Workplace
 from textcl.encoder import Encoder
-from textcl.texts import bare
-from textcl.vectors.calibration import Others, Pairs, choose_thresholds
+from textcl.vectors.calibration import Others, Pairs, choose_thresholds, same_text
 from textcl.vectors.encode import corpus_prompt
 from textcl.vectors.near_duplicates import overlaps
 from textcl.vectors.planted_edits import KINDS, edited, kind_of
@@ -36,7 +35,7 @@ class Planted:
     def __init__(self, texts: Sequence[str], copies: Sequence[str] | None = None) -> None:
         self.texts, self.copies = texts, edited(texts) if copies is None else copies
         self.words = overlaps(texts, self.copies)
-        self.equal = np.array([bare(one) == bare(two) for one, two in zip(texts, self.copies, strict=True)])
+        self.equal = np.array(list(map(same_text, texts, self.copies)))
         self.kinds = np.array([KINDS.index(kind_of(text)) for text in texts])
         self.others = Others(texts, np.arange(len(texts)))
 

@@ -37,7 +37,8 @@ Retrieval = Literal["dense", "hybrid"]
 
 LEAST_DOCUMENTS = 200
 LEAST_SCORE = 10.0  # nDCG@10 of the untouched encoder; below it, queries and documents do not belong together
-MANY_DOCUMENTS, PROBED = 5000, 2000  # with more documents than the first, so many of them are asked first
+MANY_DOCUMENTS = 5000  # if there are more, a part of them is scored before all are encoded
+PROBED = 2000  # the documents of this part
 ENCODING_SHARE = 0.6  # of the minutes
 ENCODING_SHARE_OF_TRAINING = 0.2  # of the minutes, where the selected candidate encodes all texts once more
 FITS, SECONDS_OF_FIT = FOLDS * (len(PULLS) + 1) + 1, 2.5  # with 384 dimensions on one core
@@ -254,10 +255,10 @@ def too_low(start: float, task: str, which: str = "the untouched", where: str = 
     """Why nothing is measured if an encoder has so low a score; empty if the score is high enough.
 
     Args:
-        start: Its nDCG@10.
-        task: What was measured.
-        which: Which encoder it is.
-        where: Among which texts it was measured, if not among all.
+        start: The nDCG@10 of this encoder.
+        task: What was measured, such as "finding a body by its title".
+        which: The name of the encoder in the sentence: "the untouched" or "the first".
+        where: Where it was measured, as it follows the task: " among 2,000 of the texts"; empty: among all texts.
     """
     if start >= LEAST_SCORE:
         return ""

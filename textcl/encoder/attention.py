@@ -80,10 +80,11 @@ def attention(
 
 
 def _softmax(scores: Tensor) -> Tensor:
-    """Softmax over the keys, in the type of the scores, for the numbers of keys for which torch's is slow on a CPU.
+    """Softmax over the keys, in the type of the scores. torch's own is slow on a CPU for some numbers of keys.
 
-    torch's goes number by number below 16 keys, so they are filled up to 16. In bfloat16 it does so for what is left of
-    a row behind a multiple of 32, so it is computed in float32; from 64 keys on this pays only without a backward pass.
+    With fewer than 16 keys, torch's goes number by number, so the scores are filled up to 16 keys. In bfloat16, torch's
+    goes number by number over the keys behind the last multiple of 32, so the softmax is computed in float32. From 64
+    keys on, float32 is faster only if there is no backward pass.
     """
     if torch.compiler.is_compiling():  # a graph is for rows of any length: it must not depend on that of its example
         return scores.softmax(dim=-1)
@@ -97,7 +98,7 @@ def _softmax(scores: Tensor) -> Tensor:
 
 
 class _Dropped(torch.autograd.Function):
-    """The product of dropped weights and values. Backward drops again, as dropped weights are the largest to keep."""
+    """Drops weights and multiplies by the values. Backward drops them again: to keep them takes the most memory."""
 
     @staticmethod
     def forward(ctx: Any, weights: Tensor, kept: Tensor, value: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from textcl.encoder.batching import (
     to_device,
 )
 from textcl.encoder.forward import behind_pooling, embed_slice
-from textcl.encoder.linear import pack_weights
+from textcl.encoder.linear import order_weights
 from textcl.encoder.static import StaticBackbone, mean_of_tokens
 from textcl.progress import Progress
 from textcl.ranges import Range
@@ -37,7 +37,7 @@ WINDOW = {"cpu": 16384, "cuda": 4096}
 # Where there are few texts, those in a large slice differ much in length, and the slice is mostly padding. On a CPU,
 # slices from this size on are as fast as larger ones, so they end where the next texts are shorter.
 EVEN_FROM = {"cpu": 1024}
-PACK_WEIGHTS_FROM = 256  # texts; for fewer, ordering the weights takes longer than it saves
+ORDER_WEIGHTS_FROM = 256  # texts; for fewer, ordering the weights takes longer than it saves
 
 
 def encode_texts(
@@ -67,8 +67,8 @@ def encode_texts(
     most = (batch_size or BATCH_SIZE.get(device.type, 32)) * 128
     still = encoder.with_()  # without dropout, and another thread may train the encoder meanwhile
     still.backbone = evaluation_copy(encoder.backbone)
-    if bf16 and device.type == "cpu" and len(distinct) >= PACK_WEIGHTS_FROM:
-        pack_weights(still.backbone)
+    if bf16 and device.type == "cpu" and len(distinct) >= ORDER_WEIGHTS_FROM:
+        order_weights(still.backbone)
     with bar, torch.no_grad(), autocast:
         for window in in_windows(len(distinct), WINDOW.get(device.type, 4096)):
             tokens = tokenize_prompted(encoder, [distinct[i] for i in window], prompt)

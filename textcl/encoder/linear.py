@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from textcl.device import halves_float32, packs_for_onednn, product_by_onednn
+from textcl.device import can_order_weights, halves_float32, product_by_onednn
 
 
 class Linear(nn.Linear):
@@ -53,32 +53,32 @@ def multiply_fast(backbone: nn.Module) -> None:
                 module.__class__ = Linear
 
 
-class Packed(nn.Linear):
+class Ordered(nn.Linear):
     """`nn.Linear` for inference in bfloat16 on a CPU, with a weight that oneDNN has ordered once."""
 
-    packed: Tensor
-    packed_bias: Tensor | None
+    ordered: Tensor
+    ordered_bias: Tensor | None
 
     def forward(self, input: Tensor) -> Tensor:
         if not input.numel():
             return super().forward(input)
-        return product_by_onednn(input.to(torch.bfloat16), self.packed, self.packed_bias)
+        return product_by_onednn(input.to(torch.bfloat16), self.ordered, self.ordered_bias)
 
 
-def pack_weights(backbone: nn.Module) -> None:
+def order_weights(backbone: nn.Module) -> None:
     """Makes the linear layers of a copy compute in bfloat16 with weights that are ordered once, on CPUs with oneDNN.
 
     Args:
         backbone: A copy by `evaluation_copy`, so that the layers of the original stay as they are. A later change of
             the weights does not change what the copy computes.
     """
-    if not packs_for_onednn():
+    if not can_order_weights():
         return
     for module in backbone.modules():
         if not isinstance(module, nn.Linear) or type(module) not in (nn.Linear, Linear):
             continue
         if module.weight.device.type == "cpu" and module.weight.dtype in (torch.float32, torch.bfloat16):
-            packed = torch.ops.mkldnn._reorder_linear_weight(module.weight.detach().bfloat16())
+            ordered = torch.ops.mkldnn._reorder_linear_weight(module.weight.detach().bfloat16())
             bias = None if module.bias is None else module.bias.detach().bfloat16()
-            module.__dict__.update(packed=packed, packed_bias=bias)
-            module.__class__ = Packed
+            module.__dict__.update(ordered=ordered, ordered_bias=bias)
+            module.__class__ = Ordered

@@ -204,7 +204,7 @@ def _copies(vectors: np.ndarray, texts: Sequence[str], rows: np.ndarray, encode:
         for kind in KINDS
     }
     of_rows, own = [texts[row] for row in rows], unit(vectors[rows])
-    equal = {kind: np.array(list(map(_equal, of_rows, copies))) for kind, copies in planted.items()}
+    equal = {kind: np.array(list(map(same_text, of_rows, copies))) for kind, copies in planted.items()}
     changed = [copy for kind in KINDS for copy, same in zip(planted[kind], equal[kind], strict=True) if not same]
     encoded = unit(np.asarray(encode(changed), np.float32)) if changed else np.empty((0, vectors.shape[1]), np.float32)
     found, start = {}, 0
@@ -219,7 +219,8 @@ def _copies(vectors: np.ndarray, texts: Sequence[str], rows: np.ndarray, encode:
     return found
 
 
-def _equal(one: str, two: str) -> bool:
+def same_text(one: str, two: str) -> bool:
+    """Whether two texts differ in case and spaces alone."""
     return bare(one) == bare(two)
 
 

@@ -55,8 +55,7 @@ def cluster_names(
     most half as frequent. And outside of the cluster the word is rarer than the 30 most frequent words of all texts:
     "he" can be three times as frequent in a cluster as elsewhere, and is still frequent elsewhere. If a cluster has
     fewer than two such words, its best other keywords follow. Names are unique: if a name is taken, the next keyword
-    takes the place of the second. Two names with the same words in another order count
-    as one.
+    takes the place of the second. Two names with the same words in another order count as one.
 
     Args:
         keywords: The keywords of each cluster, the best first.
