@@ -1,13 +1,12 @@
 """Where the test data is, a skip fails, unless it is one of the few in conftest.py's list; and that list is no longer
 than what tests need."""
 
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-CONFTEST = sys.modules["conftest"]
 CASES = {
     "expected": "raise pytest.skip.Exception(\"could not import 'langchain_huggingface': No module named 'x'\")",
     "another_package": "pytest.importorskip('onnxruntime.missing')",
@@ -21,13 +20,14 @@ CASES = {
 class Outcomes:
     """Notes the outcome of each test, and what is said about it; conftest.py decides, as it does here."""
 
-    def __init__(self) -> None:
+    def __init__(self, no_skip: Callable[[pytest.TestReport], pytest.TestReport]) -> None:
+        self.no_skip = no_skip
         self.found: dict[str, str] = {}
         self.said: dict[str, str] = {}
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: Any, call: Any) -> Any:
-        return CONFTEST._no_skip((yield))
+        return self.no_skip((yield))
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.when == "call":
@@ -35,14 +35,20 @@ class Outcomes:
             self.found[name], self.said[name] = report.outcome, str(report.longrepr)
 
 
-def test_only_expected_skips_are_skips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def conftest(pytestconfig: pytest.Config) -> Any:
+    """tests/conftest.py by its path: in `sys.modules`, "conftest" is the one of the folder that was imported last."""
+    return pytestconfig.pluginmanager.get_plugin(str(Path(__file__).with_name("conftest.py")))
+
+
+def test_only_expected_skips_are_skips(conftest: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tests = "".join(f"def test_{name}():\n    {code}\n\n\n" for name, code in CASES.items())
     (tmp_path / "test_of_skips.py").write_text(f"import pytest\n\n\n{tests}")
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
 
     def run(data_is_here: bool) -> Outcomes:
-        monkeypatch.setattr(CONFTEST, "DATA_IS_HERE", data_is_here)
-        noted = Outcomes()
+        monkeypatch.setattr(conftest, "DATA_IS_HERE", data_is_here)
+        noted = Outcomes(conftest._no_skip)
         options = ["-q", "--noconftest", "--import-mode=importlib", "-p", "no:cacheprovider", "-p", "no:xdist"]
         pytest.main([str(tmp_path), *options], plugins=[noted])
         return noted
@@ -55,8 +61,8 @@ def test_only_expected_skips_are_skips(tmp_path: Path, monkeypatch: pytest.Monke
     assert noted.said["no_data"] == "A skip is a failure where the test data is: Skipped: no test data"
 
 
-def test_the_list_names_what_tests_need() -> None:
-    for name, file in CONFTEST.MAY_BE_MISSING.items():
+def test_the_list_names_what_tests_need(conftest: Any) -> None:
+    for name, file in conftest.MAY_BE_MISSING.items():
         text = (Path(__file__).parents[1] / file).read_text(encoding="utf-8")
         assert f'"{name}"' in text, f"{file} does not need {name} any more"
         assert "importorskip" in text
