@@ -3,7 +3,8 @@
     python -m benchmarks.gpu [--part speed|rest] [--output gpu.json]
     python -m benchmarks.gpu --device cpu --quick
 
-`--part speed` takes less than five minutes: SimCSE's own step (64 texts of at most 32 tokens), passages, and `encode`.
+`--part speed` takes less than five minutes: SimCSE's own step (64 texts of at most 32 tokens), also with CUDA graphs,
+passages, and `encode`.
 Rows are written to the output as they come, so that an interrupted run keeps them.
 
 A BERT-base with random weights trains on and encodes passages of one to eight sentences, versus sentence-transformers,
@@ -11,15 +12,17 @@ which avoids padding if flash-attention is installed; then InfoNCE at 262,144 ro
 peak" is relative to the speed of a large bfloat16 matrix product, timed in the same run.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 import tempfile
 from argparse import ArgumentParser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -28,6 +31,9 @@ from benchmarks.info_nce import inputs, one_way_tiled, products, timed
 from benchmarks.measure import EQUAL, FASTER, MEBIBYTE, SMALLER, Options, Row, peak_above, seconds, show, take_turns
 from benchmarks.peak import operations, peak_rate, share, token_lengths
 from textcl.files import write_json
+
+if TYPE_CHECKING:
+    from benchmarks.simcse import Job
 
 
 def bert_base(folder: str, quick: bool) -> str:
@@ -50,39 +56,50 @@ def passages(options: Options, count: int) -> list[str]:
 
 
 def sentences(options: Options, model: str, peak: float) -> list[Row]:
-    """SimCSE's own step: 64 sentences of at most 32 tokens, where launching kernels takes longer than computing."""
-    batch, steps = options.size(64, 4), options.size(102, 4)
-    return _training(options, model, peak, options.texts(batch * steps), batch, steps, 32)
+    """SimCSE's own step: 64 sentences of at most 32 tokens, where launching operations takes longer than computing."""
+    from benchmarks.simcse import Job, same_by_graphs
+
+    batch, warm_up, steps = options.size(64, 4), options.size(12, 2), options.size(90, 2)
+    job = Job(model, options.texts(batch * (warm_up + steps)), batch, warm_up + steps, 32, bf16=True, warm_up=warm_up)
+    few = replace(job, steps=options.size(22, 4))
+    ways = {"graphs": replace(job, graphs=True), "compiled, graphs": replace(job, compiled=True, graphs=True)}
+    return [*_training(options, job, peak, ways), same_by_graphs(f"training with dropout, {batch} × 32", few)]
 
 
 def training(options: Options, model: str, peak: float) -> list[Row]:
     """Steps of 512 passages of at most 128 tokens."""
+    from benchmarks.simcse import Job
+
     batch, steps, length = options.size(512, 4), options.size(22, 4), options.size(128, 32)
-    return _training(options, model, peak, passages(options, batch * steps), batch, steps, length)
+    return _training(options, Job(model, passages(options, batch * steps), batch, steps, length, bf16=True), peak)
 
 
-def _training(
-    options: Options, model: str, peak: float, texts: list[str], batch: int, steps: int, length: int
-) -> list[Row]:
-    """Tokens per second of SimCSE steps in bfloat16, and the share of the peak; with and without compiled layers."""
-    from benchmarks.simcse import Job, equal_losses, measured
+def _training(options: Options, job: Job, peak: float, ways: Mapping[str, Job] | None = None) -> list[Row]:
+    """Tokens per second of SimCSE steps in bfloat16, and the share of the peak; also compiled, and by further ways."""
+    from benchmarks.simcse import equal_losses, measured
 
-    job = Job(model, texts, batch, steps, length, bf16=True)
-    lengths = token_lengths(model, job.texts, length)
-    per_step = 2 * sum(lengths) / steps  # each text is encoded twice
-    work = 3 * 2 * operations(model, lengths) / steps  # a backward pass costs two forward passes
-    sides = {
-        "textcl": lambda: measured("textcl", job)[0],
-        "compiled": lambda: measured("textcl", replace(job, compiled=True))[0],
-        "peer": lambda: measured("sentence-transformers", job)[0],
-    }
-    found = take_turns(sides, options.turns())
-    name, notes = f"training, BERT-base, bf16, {batch} × {length}", f"batch {batch}, at most {length} tokens"
+    lengths = token_lengths(job.model, job.texts, job.length)
+    per_step = 2 * sum(lengths) / job.steps  # each text is encoded twice
+    work = 3 * 2 * operations(job.model, lengths) / job.steps  # a backward pass costs two forward passes
+    jobs = {"textcl": job, "compiled": replace(job, compiled=True), **(ways or {})}
+    sides = {way: partial(_step_seconds, each) for way, each in jobs.items()}
+    found = take_turns({**sides, "peer": lambda: measured("sentence-transformers", job)[0]}, options.turns())
+    size = f"{job.batch} × {job.length}"
+    name, notes = f"training, BERT-base, bf16, {size}", f"batch {job.batch}, at most {job.length} tokens"
     return [
         *rates(name, found, per_step, work / peak, notes),
-        Row.of(f"{name}: a step", {side: found[side] for side in ("textcl", "peer")}, "s", SMALLER, notes),
-        equal_losses(f"training, no dropout, {batch} × {length}", job),
+        *(
+            Row.of(f"{name}: a step, {way}", {"textcl": found[way], "peer": found["peer"]}, "s", SMALLER, notes)
+            for way in jobs
+        ),
+        equal_losses(f"training, no dropout, {size}", job),
     ]
+
+
+def _step_seconds(job: Job) -> float:
+    from benchmarks.simcse import measured
+
+    return measured("textcl", job)[0]
 
 
 def encoding(options: Options, model: str, peak: float) -> list[Row]:
@@ -120,14 +137,14 @@ def encoding(options: Options, model: str, peak: float) -> list[Row]:
 
 
 def rates(name: str, found: dict[str, list[float]], tokens: float, at_peak: float, notes: str) -> list[Row]:
-    """Rows of tokens per second (without padding) and of the share of the peak; without and with compiled layers."""
+    """Rows of tokens per second (without padding) and of the share of the peak, for each way of textcl."""
     from benchmarks.simcse import has_flash_attention
 
     notes += f"; the peer {'with' if has_flash_attention() else 'without'} flash-attention"
     speed = {side: [tokens / each for each in runs] for side, runs in found.items()}
     rows = []
-    for side, title in (("textcl", name), ("compiled", f"{name}, compiled")):
-        pair = {side: speed[side], "peer": speed["peer"]}
+    for way in (side for side in speed if side != "peer"):
+        title, pair = name if way == "textcl" else f"{name}, {way}", {way: speed[way], "peer": speed["peer"]}
         rows += [Row.of(title, pair, "tokens/s", FASTER, notes), share(title, pair, at_peak / tokens)]
     return rows
 

@@ -21,7 +21,6 @@ from benchmarks.measure import EQUAL, Row, peak_above, wait_for_device
 from textcl import ContrastiveTrainer, ContrastiveTrainingArguments, Encoder, SimCSE
 from textcl.dropout import is_dropout_rate
 
-WARM_UP = 2  # steps that are not timed
 TEMPERATURE = 0.05
 
 
@@ -38,6 +37,8 @@ class Job:
         bf16: Use autocast to bfloat16; weights are float32.
         cached: Use a gradient cache.
         compiled: textcl compiles the layers of the encoder.
+        graphs: textcl records steps as CUDA graphs.
+        warm_up: The number of steps that are not timed.
         dropout: False: there is no dropout, and the positive of a text is the next text. So the losses are not near
             zero, and must be equal on both sides.
         log: Log the loss of each step, which costs time.
@@ -51,6 +52,8 @@ class Job:
     bf16: bool = False
     cached: bool = False
     compiled: bool = False
+    graphs: bool = False
+    warm_up: int = 2
     dropout: bool = True
     log: bool = False
 
@@ -76,12 +79,13 @@ class Job:
 class Clock(transformers.TrainerCallback):
     """Measures the time from the end of the warm-up to the end of the last step, with collating; keeps the losses."""
 
-    def __init__(self) -> None:
+    def __init__(self, warm_up: int) -> None:
+        self.warm_up = warm_up
         self.marks: list[float] = []
         self.losses: list[float] = []
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step in (WARM_UP, state.max_steps):
+        if state.global_step in (self.warm_up, state.max_steps):
             wait_for_device()
             self.marks.append(time.perf_counter())
 
@@ -90,12 +94,12 @@ class Clock(transformers.TrainerCallback):
             self.losses.append(logs["loss"])
 
     def step_seconds(self, job: Job) -> float:
-        return (self.marks[-1] - self.marks[0]) / (job.steps - WARM_UP)
+        return (self.marks[-1] - self.marks[0]) / (job.steps - job.warm_up)
 
 
 def textcl_side(job: Job) -> tuple[Clock, int]:
     """Trains with textcl; returns the clock and the peak memory above the loaded model, in bytes."""
-    clock = Clock()
+    clock = Clock(job.warm_up)
     transformers.set_seed(0)
     method = SimCSE(
         Encoder.from_pretrained(job.model, max_length=job.length, dropout=None if job.dropout else 0.0),
@@ -106,7 +110,11 @@ def textcl_side(job: Job) -> tuple[Clock, int]:
     columns = {"text": job.texts} if job.dropout else {"text": job.texts, "positive": job.positives}
     with tempfile.TemporaryDirectory() as output:
         args = ContrastiveTrainingArguments(
-            output, gradient_cache=job.cached, compile_layers=job.compiled, **job.arguments
+            output,
+            gradient_cache=job.cached,
+            compile_layers=job.compiled,
+            cuda_graphs=job.graphs,
+            **job.arguments,
         )
         trainer = ContrastiveTrainer(method, args, Dataset.from_dict(columns), callbacks=[clock])
         trainer.remove_callback(transformers.PrinterCallback)
@@ -115,7 +123,7 @@ def textcl_side(job: Job) -> tuple[Clock, int]:
 
 def peer_side(job: Job) -> tuple[Clock, int]:
     """Trains with sentence-transformers; returns the same as `textcl_side`."""
-    clock = Clock()
+    clock = Clock(job.warm_up)
     transformers.set_seed(0)
     encoder = load_peer(job.model, job.length, dropout=job.dropout)
     pairs = Dataset.from_dict({"anchor": job.texts, "positive": job.positives})
@@ -166,6 +174,14 @@ def equal_losses(name: str, job: Job) -> Row:
     """The loss after two steps without dropout, on both sides."""
     losses = [side(without_dropout(job))[0].losses for side in SIDES.values()]
     notes = f"one batch, three steps, no dropout: textcl {_listed(losses[0])}; peer {_listed(losses[1])}"
+    return Row(name, losses[0][-1], losses[1][-1], "loss", 1, EQUAL, notes)
+
+
+def same_by_graphs(name: str, job: Job) -> Row:
+    """The last loss of a run with CUDA graphs and of a run without, both textcl, which draw the same dropout masks."""
+    losses = [textcl_side(replace(job, log=True, graphs=graphs))[0].losses for graphs in (True, False)]
+    equal = sum(ours == theirs for ours, theirs in zip(*losses, strict=True))
+    notes = f"textcl with and without CUDA graphs; {equal} of {len(losses[0])} losses are equal bit for bit"
     return Row(name, losses[0][-1], losses[1][-1], "loss", 1, EQUAL, notes)
 
 

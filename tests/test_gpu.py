@@ -7,12 +7,14 @@ import pytest
 import torch
 from datasets import Dataset
 from support.tiny import TEXTS
+from transformers import set_seed
 
 from textcl import ContrastiveTrainer, ContrastiveTrainingArguments, SimCSE
 from textcl.encoder import Encoder
 from textcl.encoder.backbone import compile_layers
 from textcl.encoder.batching import on_device
 from textcl.encoder.forward import embed_slice, takes_packed_rows
+from textcl.encoder.graphs import Graphs
 from textcl.errors import InputError
 from textcl.losses.info_nce import info_nce
 
@@ -75,6 +77,47 @@ def test_compiled_layers_give_the_same(monkeypatch, least):
     found = gradients(made)
     assert close(found[0], expected[0], 1e-4)
     assert close(found[1], expected[1], 1e-3)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_graphs_give_vectors_and_gradients_of_launched_operations(bf16, dropout, compiled):
+    plain, recorded = (encoder(dropout).train() for _ in range(2))
+    recorded.slicing.graphs = Graphs()
+    if compiled:
+        for each in (plain, recorded):
+            compile_layers(each.backbone)
+    found: dict[str, list[torch.Tensor]] = {"plain": [], "recorded": []}
+    for name, made in (("plain", plain), ("recorded", recorded)):
+        torch.manual_seed(0)
+        for texts in (ROWS[:64], ROWS[64:128], ROWS[100:164], ROWS[:30]):  # gradients of all add up
+            with torch.autocast("cuda", torch.bfloat16, enabled=bf16):
+                embeddings = made.embed(on_gpu(made, texts))
+            (embeddings * torch.arange(embeddings.shape[1], device=made.device)).sum().backward()
+            found[name].append(embeddings.detach())
+        found[name].append(torch.cat([p.grad.flatten() for p in made.parameters() if p.grad is not None]))
+    assert 2 <= len(recorded.slicing.graphs.recorded) <= 4
+    for ours, theirs in zip(found["recorded"], found["plain"], strict=True):
+        assert close(ours, theirs, 0.03 if bf16 else 1e-4)
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_a_run_with_graphs_is_a_run_without(tmp_path, accumulated):
+    weights = []
+    for graphs in (False, True):
+        set_seed(0)
+        method = SimCSE(encoder(dropout=0.1))
+        args = ContrastiveTrainingArguments(
+            tmp_path / str(graphs), max_steps=6, save_strategy="no", cuda_graphs=graphs, learning_rate=1e-3,
+            per_device_train_batch_size=32, gradient_accumulation_steps=accumulated, bf16=False,
+        )  # fmt: skip
+        ContrastiveTrainer(method, args, Dataset.from_dict({"text": ROWS * 2})).train()
+        assert (method.encoder.slicing.graphs is not None) == graphs
+        weights.append(torch.cat([each.detach().flatten() for each in method.parameters()]))
+    untouched = torch.cat([each.detach().flatten() for each in SimCSE(encoder(dropout=0.1)).encoder.parameters()])
+    change = (weights[0][: len(untouched)] - untouched).norm()
+    assert (weights[1] - weights[0]).norm() < 0.02 * change
 
 
 def test_encode_gives_on_the_gpu_what_it_gives_on_the_processor():

@@ -45,6 +45,10 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "a schedule by loss": (["--lr-scheduler-type", "greedy"], "need the loss of transformers' evaluation"),
     "a schedule without its options": (["--lr-scheduler-type", "warmup_stable_decay"], "cannot be used with"),
     "options of another schedule": (["--lr-scheduler-kwargs", '{"a": 1}'], "unexpected keyword argument 'a'"),
+    "graphs and the gradient cache": (
+        ["--cuda-graphs", "true", "--gradient-cache", "true"],
+        "--cuda-graphs cannot be combined with --gradient-cache",
+    ),
     "workers that stay": (["--dataloader-persistent-workers", "true"], "needs --dataloader-num-workers of at least 1"),
     "a fraction of a step": (["--save-steps", "2.5"], "--save-steps must be an integer if bigger than 1"),
     "a last batch of one row": (["--dataloader-drop-last", "false"], "The last batch of an epoch would have one row"),

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from textcl.device import KeptMemory, out_of_memory
+from textcl.encoder.graphs import Graphs
 from textcl.tokenising import token_ids
 
 logger = logging.getLogger("textcl")
@@ -48,12 +49,14 @@ class Slicing:
         gradient_cache: Whether `embed` keeps no activations and computes each slice again in backward.
         packs: Whether the backbone takes packed rows, see `textcl.encoder.forward`; None: not probed yet.
         kept: Limits the freed memory that the process keeps while slices are computed again.
+        graphs: The CUDA graphs that repeat the training steps of short texts; None: none are recorded.
     """
 
     token_budget: int | None = None
     gradient_cache: bool = False
     packs: bool | None = None
     kept: KeptMemory = field(default_factory=KeptMemory)
+    graphs: Graphs | None = None
 
 
 def few_lengths(lengths: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ probe `takes_packed_rows` finds out once whether a backbone gives packed rows th
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
@@ -38,6 +38,7 @@ from textcl.encoder.batching import (
     unpack,
     words_asked_for,
 )
+from textcl.encoder.graphs import Graphs
 from textcl.encoder.layers import apply_layers
 from textcl.encoder.pooling import POOLINGS, Packed, Padded
 from textcl.errors import InputError
@@ -87,6 +88,8 @@ def embed_rows(
     prompts = on_host(tokens["prompt_lengths"]) if "prompt_lengths" in tokens else None
     embeddings, asked = [], []
     cached = encoder.slicing.gradient_cache and trains
+    inside = bool(views) or perturbation is not None or labels is not None
+    graphs = encoder.slicing.graphs is not None and trains and not cached and not inside
 
     def embed(rows: Tensor) -> None:
         longest = max(1, int(padded[rows].max()))
@@ -96,6 +99,9 @@ def embed_rows(
         if prompts is not None:
             of_slice["prompt_lengths"] = to_device(prompts[rows], encoder.device)
         given = (encoder, of_slice, lengths[rows], views, dropout, labels is None, pooled)
+        if graphs and (repeated := embed_by_graph(encoder, of_slice, lengths[rows], dropout)) is not None:
+            embeddings.append(repeated)
+            return
         if cached:
             # With autocast's weight cache the gradients of all slices would add up in bf16, so cast again in each.
             with _autocast_without_cache(encoder.device.type):
@@ -178,6 +184,23 @@ def embed_slice(
     if empty.any():
         vectors = vectors.masked_fill(to_device(empty, encoder.device)[:, None], 0)
     return vectors, output
+
+
+def embed_by_graph(encoder: "Encoder", tokens: dict[str, Tensor], lengths: Tensor, dropout: bool) -> Tensor | None:
+    """The embeddings (rows, dim) of one slice by a CUDA graph, see `graphs.py`; None if it has to be computed without.
+
+    A text without tokens, a slice that is packed, and a pooling that checks for a mask token need a look at the tokens.
+    """
+    padding = tokens["input_ids"].numel() - int(lengths.sum())
+    packed = padding >= PACK_FROM.get(encoder.device.type, padding + 1)
+    if packed or bool((lengths == 0).any()) or encoder.pooling == "mask_token":
+        return None
+    graphs = cast(Graphs, encoder.slicing.graphs)
+
+    def embed(memory: Mapping[str, Tensor]) -> Tensor:
+        return embed_slice(encoder, dict(memory), lengths, (), dropout)[0]
+
+    return graphs.embed(encoder, tokens, (padding == 0, dropout, encoder.pooling), embed)
 
 
 def with_first_token(mask: Tensor) -> Tensor:

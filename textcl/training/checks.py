@@ -141,8 +141,8 @@ def check_run(args: Any, model: Any, rows: int, evaluators: Sequence[Any]) -> No
         evaluators: The evaluators of the run.
 
     Raises:
-        InputError: The last batch would have one row, evaluation is asked for without evaluators, or the optimizer or
-            the schedule cannot be made.
+        InputError: The last batch would have one row, CUDA graphs are combined with what they cannot repeat, evaluation
+            is asked for without evaluators, or the optimizer or the schedule cannot be made.
     """
     if not args.dataloader_drop_last and args.world_size == 1 and rows % args.train_batch_size == 1:
         batches = rows // args.train_batch_size + 1
@@ -151,6 +151,10 @@ def check_run(args: Any, model: Any, rows: int, evaluators: Sequence[Any]) -> No
                 f"The last batch of an epoch would have one row, which has no negatives: {rows:,} rows in batches of "
                 f"{args.train_batch_size}. Set --dataloader-drop-last true, or another --per-device-train-batch-size."
             )
+    others = {"--gradient-cache": args.gradient_cache, "--gradient-checkpointing": args.gradient_checkpointing}
+    if args.cuda_graphs and (args.world_size > 1 or any(others.values())):
+        reason = next((flag for flag, given in others.items() if given), f"{args.world_size} processes")
+        raise InputError(f"--cuda-graphs cannot be combined with {reason}; leave one of them out.")
     if not evaluators and (args.eval_on_start or args.eval_strategy != "no"):
         flag = "--eval-on-start" if args.eval_on_start else f"--eval-strategy {args.eval_strategy.value}"
         raise InputError(f"{flag} needs something to evaluate with: give a dev set with --dev, or leave the flag out.")

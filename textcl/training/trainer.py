@@ -22,6 +22,8 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 from textcl.collator.batch import where_views_are
 from textcl.data.training import as_training_rows
 from textcl.device import out_of_memory
+from textcl.encoder import Encoder
+from textcl.encoder.graphs import Graphs
 from textcl.errors import DiskFull, InputError, disk_full
 from textcl.evaluation.results import numbered
 from textcl.files import atomic_directory, content_hash, write_json
@@ -107,6 +109,10 @@ class ContrastiveTrainer(Trainer):
             model.gradient_cache_enable()
         if args.compile_layers:
             model.compile_layers()
+        if args.cuda_graphs and args.device.type == "cuda":
+            for module in model.modules():
+                if isinstance(module, Encoder):
+                    module.slicing.graphs = Graphs()
         if args.chunk_size is not None:
             for module in model.modules():
                 if isinstance(module, InfoNCE):
