@@ -89,6 +89,19 @@ def test_eval_prints_a_table_and_writes_json(
 
 
 @pytest.mark.slow
+def test_bf16_is_short_for_its_precision(tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS[:8]), encoding="utf-8")
+    found = {}
+    for flags in ((), ("--precision", "fp32"), ("--precision", "bf16"), ("--bf16",), ("--bf16", "--precision", "fp32")):
+        output = tmp_path / f"{len(found)}.npy"
+        assert main(["encode", "bundled", str(tmp_path / "texts.txt"), "--output", str(output), *flags]) == 0
+        found[flags] = np.load(output)
+    default, fp32, bf16, short, last = found.values()
+    for found_again, expected in ((default, fp32), (short, bf16), (last, fp32)):
+        assert np.array_equal(found_again, expected)
+    assert np.array_equal(fp32, bf16) == (not has_bf16())
+
+
 def test_eval_in_bf16_scores_nearly_the_same_and_says_so(evaluation_sets: Path, tmp_path: Path) -> None:
     results = []
     for name, flags in (("plain", []), ("half", ["--bf16"])):

@@ -104,7 +104,7 @@ VALUES = {
     "train": ["per-device-train-batch-size=8", "max-length=16", "mask-duplicates=true"],
     "compare": ["data-dir=sets"],
     "eval": ["max-length=16", "batch-size=8", "data-dir=sets"],
-    "encode": ["max-length=16", "batch-size=8", "shard-rows=9"],
+    "encode": ["max-length=16", "batch-size=8", "shard-rows=9", "precision=bf16"],
     "cluster": ["max-length=16", "batch-size=8", "first-view=plain", "save-encoder=x", "min-size=9", "id-column=key"],
     "results": ["data-dir=sets"],
     "data": ["data-dir=sets"],

@@ -1,4 +1,4 @@
-"""`textcl encode [MODEL] FILE... --output DIRECTORY|FILE.npy [--dtype ubinary] [--dimensions 64] [--append]`"""
+"""`textcl encode [MODEL] FILE... --output DIRECTORY|FILE.npy [--precision bf16] [--dtype ubinary] [--append]`"""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -34,7 +34,15 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--limit", type=within(Count), help="read the first LIMIT texts only")
     parser.add_argument("--normalize", action="store_true", help="scale vectors to length 1")
     parser.add_argument("--prompt", help="put before each text, or around it if it contains {text}")
-    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster if the hardware supports it")
+    parser.add_argument(
+        "--precision",
+        choices=["fp32", "bf16"],
+        default="fp32",
+        help="numbers to compute in (default: fp32); bf16 is faster if the hardware supports it",
+    )
+    parser.add_argument(
+        "--bf16", dest="precision", action="store_const", const="bf16", help="short for --precision bf16"
+    )
     parser.add_argument(
         "--dimensions", type=within(Count), metavar="SIZE", help="keep the first SIZE numbers of each vector"
     )
@@ -100,7 +108,7 @@ def main(arguments: Sequence[str]) -> None:
         "batch_size": given.batch_size,
         "normalize": True if given.normalize else None,
         "prompt": given.prompt,
-        "bf16": given.bf16,
+        "bf16": given.precision == "bf16",
     }
     if given.dimensions is not None:
         asked["dimensions"] = given.dimensions
