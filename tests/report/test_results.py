@@ -254,6 +254,12 @@ def test_two_encoders_are_compared_over_the_pairs_of_real_tasks(
     assert said.splitlines()[0] == over_pairs(list(gold.values()), *sides).sentence("one", "run")
     assert "STS16" in said
     assert "Williams" in said
+    assert "Transductive" not in said
+    counts = {"found": 9, "total": 9, "pairs_found": 9, "pairs": 9}
+    (encoders / "one" / "overlap.json").write_text(json.dumps({"STS16": {"headlines": counts}}))
+    assert main(["results", "--compare", "run", "one", "--task", "sts16,stsb-dev"]) == 0
+    assert capsys.readouterr().out.endswith("(evaluation texts were in a training corpus): STS16.\n")
+    (encoders / "one" / "overlap.json").unlink()
     assert main(["results", "--compare", "one", "one", "--task", "sts16"]) == 0
     assert "No difference between one and one is shown: +0.00 ± 0.00" in capsys.readouterr().out
 
