@@ -203,6 +203,28 @@ def test_clusters_of_something_else_are_refused(
         write_map(work / "v", tmp_path / "m.html", clusters=tmp_path / "c.csv")
 
 
+@pytest.mark.parametrize(("flag", "column"), [("clusters", "cluster"), ("duplicates", "group")])
+def test_rows_of_a_file_must_have_the_texts_of_their_ids(
+    flag: str, column: str, work: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    january = [{"id": n, "text": TEXTS[n]} for n in range(30)]
+    february = [{"id": n, "text": TEXTS[30 + n]} for n in range(30)]  # counts from 0 again
+    for name, rows, append in (("a", january, False), ("b", february, True)):
+        path = write_rows(tmp_path / f"{name}.jsonl", rows)
+        encode_corpus(work / "model", path, tmp_path / "v", column="text", id_column="id", append=append)
+    rows = [(row["id"], row["text"], row["id"] % 3, "yes", "a") for row in january]
+    write_csv(tmp_path / "january.csv", ("id", "text", column, "kept", "name"), rows)
+    write_map(tmp_path / "v", tmp_path / "m.html", layout="pca", **{flag: tmp_path / "january.csv"})
+    marks = read_map_file(tmp_path / "m.html").array("clusters" if flag == "clusters" else "groups", "<i4", 1).ravel()
+    assert (marks[:30] >= 0).all()
+    assert (marks[30:] == -1).all()
+    assert "has no row for 30 of the 60 texts" in caplog.text
+
+    encode_corpus(work / "model", tmp_path / "b.jsonl", tmp_path / "other", column="text", id_column="id")
+    with pytest.raises(InputError, match=r"No row of .* is among these vectors"):
+        write_map(tmp_path / "other", tmp_path / "n.html", layout="pca", **{flag: tmp_path / "january.csv"})
+
+
 def test_other_files_than_csv_are_refused_with_a_sentence(work: Path, tmp_path: Path) -> None:
     (tmp_path / "bytes.csv").write_bytes(b"id,cluster\n\xff\xfe,1\n")
     (tmp_path / "header.csv").write_bytes(b"id,caf\xe9,cluster\na,b,1\n")

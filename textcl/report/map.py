@@ -224,28 +224,30 @@ def _updated(before: MapFile, vectors: np.ndarray, blocks: dict[str, Any]) -> tu
 def _matched(
     path: str | os.PathLike[str], wanted: Sequence[str], ids: Sequence[Any], texts: Sequence[str], command: str
 ) -> list[tuple[str, ...] | None]:
-    """For each row of the directory the wanted cells of the row of a csv file with its id, or with its text.
+    """For each row of the directory the wanted cells of the row of a csv file with its id and its text.
 
-    The last of the wanted columns may be missing; its cells are empty then.
+    A file without the column "id" or "text" is matched by the other one. The last of the wanted columns may be missing;
+    its cells are empty then.
 
     Raises:
         InputError: The file cannot be read, is not of this command, or has no row of the directory.
     """
     columns = _read_columns(path, ("id", "text", *wanted))
-    key = "id" if "id" in columns else "text"
-    if lost := [name for name in (*wanted[:-1], key) if name not in columns]:
+    keys = [name for name in ("id", "text") if name in columns]
+    if lost := [name for name in (*wanted[:-1], *(keys or ["text"])) if name not in columns]:
         raise InputError(f"{path} has no column {lost[0]!r}; give a file that {command} wrote for these vectors.")
-    own = [_key(each) for each in (ids if key == "id" else texts)]
-    theirs = [_key(each) for each in columns[key]]
+    given = {"id": ids, "text": texts}
+    own = list(zip(*(map(_key, given[name]) for name in keys), strict=True))
+    theirs = list(zip(*(map(_key, columns[name]) for name in keys), strict=True))
     cells = list(zip(*(columns.get(name, [""] * len(theirs)) for name in wanted), strict=True))
     if own == theirs:
         return [*cells]
-    by_key: dict[str, tuple[str, ...]] = {}
+    by_key: dict[tuple[str, ...], tuple[str, ...]] = {}
     for each, values in zip(theirs, cells, strict=True):
         if by_key.setdefault(each, values) != values:
             raise InputError(
-                f"{path} has the {key} {each[:60]!r} more than once, with different values, and its rows are not those "
-                f"of the vectors; make it again with {command}."
+                f"{path} has the {keys[0]} {each[0][:60]!r} more than once, with different values, and its rows are "
+                f"not those of the vectors; make it again with {command}."
             )
     found = [by_key.get(each) for each in own]
     missing = found.count(None)
