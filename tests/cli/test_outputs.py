@@ -9,7 +9,7 @@ import pytest
 from support.tiny import TEXTS
 
 from textcl.cli.main import main
-from textcl.cli.output import show
+from textcl.cli.output import show, show_line
 from textcl.errors import InputError
 from textcl.locks import taken
 
@@ -145,3 +145,18 @@ def test_clusters_need_names_of_outputs(
 ) -> None:
     assert main(["cluster", MODEL, "t.txt", *flags]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_json_has_neither_nan_nor_infinities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = {"found": [{"columns": {"ratio": float("inf")}, "score": float("nan")}, (float("-inf"), 0.5)]}
+    expected = {"found": [{"columns": {"ratio": "Infinity"}, "score": None}, ["-Infinity", 0.5]]}
+
+    def refused(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    show(result, "", "-")
+    show_line(result)
+    show(result, "", str(tmp_path / "r.json"))
+    printed, line = capsys.readouterr().out.rsplit("\n", 3)[:2]
+    for text in (printed, line, (tmp_path / "r.json").read_text()):
+        assert json.loads(text, parse_constant=refused) == expected

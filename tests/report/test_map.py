@@ -271,6 +271,46 @@ def test_colours_are_a_scale_for_numbers_and_dates_else_values(work: Path, tmp_p
         write_map(work / "v", tmp_path / "m.html", color="votse")
 
 
+def refused(constant: str) -> None:
+    raise AssertionError(f"{constant} is not JSON")
+
+
+def test_the_page_holds_only_what_javascript_can_read(work: Path, tmp_path: Path) -> None:
+    large = [1729384756102938475 + 3 * n for n in range(20)]
+    ends = [float("inf"), float("-inf"), 1e308, -1e308]
+    rows = [
+        {"text": TEXTS[n], "key": large[n], "ratio": n + 0.5 if n < 16 else ends[n - 16], "few": ends[n % 2]}
+        for n in range(20)
+    ]
+    options = {"column": "text", "id_column": "key", "columns": ["ratio", "few"]}
+    encode_corpus(work / "model", write_rows(tmp_path / "r.jsonl", rows), tmp_path / "v", **options)
+    write_map(tmp_path / "v", tmp_path / "ids.html", color="key", layout="pca")
+    made = read_map_file(tmp_path / "ids.html")
+    assert made.values("ids") == made.values("values") == [str(each) for each in large]
+    assert write_map(tmp_path / "v", tmp_path / "new.html", update=tmp_path / "ids.html").new == 0
+
+    write_map(tmp_path / "v", tmp_path / "ratio.html", color="ratio", layout="pca")
+    made = read_map_file(tmp_path / "ratio.html")
+    values = json.loads(made._block("values"), parse_constant=refused)
+    assert values[14:] == [14.5, 15.5, "Infinity", "-Infinity", 1e308, -1e308]
+    assert made.array("shades", "u1", 1).ravel().tolist() == [50] * 16 + [100, 0, 100, 0]
+    assert (made.head["color"]["low"], made.head["color"]["high"]) == ("-1e+308", "1e+308")
+    write_map(tmp_path / "v", tmp_path / "few.html", color="few", layout="pca")
+    found = read_map_file(tmp_path / "few.html")
+    assert [each["value"] for each in found.head["color"]["values"]] == ["Infinity", "-Infinity"]
+    assert set(json.loads(found._block("values"), parse_constant=refused)) == {"Infinity", "-Infinity"}
+
+    old = {"texts": made.values("texts"), "ids": large, "positions": positions(tmp_path / "ratio.html")}
+    old["projection"] = made.array("projection", "<f4", 32)  # a page with ids as numbers can be updated too
+    write_map_file(tmp_path / "old.html", "A map", made.head, old)
+    assert write_map(tmp_path / "v", tmp_path / "old2.html", update=tmp_path / "old.html").new == 0
+    if CHROMIUM:
+        with opened(tmp_path / "ratio.html") as browser:
+            browser.click_at(*place_of(browser, row := lonely_row(tmp_path / "ratio.html")))
+            assert str(large[row]) in text_of(browser, "#facts")
+            assert (browser.complaints, browser.requests) == ([], [])
+
+
 def test_the_command_says_what_it_made_and_refuses_before_the_work(
     work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

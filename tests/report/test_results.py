@@ -21,7 +21,7 @@ from textcl.evaluation import STSSuite
 from textcl.evaluation.significance import over_pairs
 from textcl.files import append_result
 from textcl.report.differences import compare_results
-from textcl.report.formats import results_csv, results_latex, results_table
+from textcl.report.formats import results_csv, results_json, results_latex, results_table
 from textcl.report.results import by_row, find_results, score_columns, select
 from textcl.report.tables import comparison, comparison_table
 
@@ -179,6 +179,7 @@ def test_a_score_of_nan_is_shown_and_never_the_best(tmp_path: Path) -> None:
     chosen = select(found, sort="STS")
     assert [(each.name, each.seed) for each in chosen] == [("b", 2), ("b", 1), ("a", 2), ("a", 1)]
     assert r"a & nan $\pm$ nan & 2" in results_latex(found)
+    assert "NaN" not in results_json(found)
     assert r"b & 61.50 $\pm$ 0.71 & 2" in results_latex(found)
     lines = [{"row": each.name, "seed": each.seed, "average": each.results["STS16"]["all"], "dev": None,
               "results": each.results} for each in found]  # fmt: skip
