@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,6 +130,27 @@ def test_a_file_that_the_user_changed_is_never_replaced(
     assert main(command) == 0
     assert (tmp_path / "out" / name).read_bytes() not in (b"mine", written)
     assert main(command) == 0
+
+
+def test_after_a_change_of_the_vectors_the_page_has_only_new_facts(work: Path, tmp_path: Path) -> None:
+    (tmp_path / "v.txt").write_text("".join(f"{text}\n" for text in TEXTS[:30]))
+    first = explore(tmp_path / "v.txt", tmp_path / "out", work / "model", clusters=3)
+    assert explore(tmp_path / "v.txt", tmp_path / "out", work / "model", clusters=3) == first  # with its seconds
+    encode_corpus(work / "model", TEXTS[30:60], tmp_path / "out" / "vectors", append=True)
+    second = explore(tmp_path / "v.txt", tmp_path / "out", work / "model", clusters=3)
+    assert (second["vectors"]["texts"], second["map"]["texts"]) == (60, 60)
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "60 texts, encoded by" in page
+    assert "30 texts" not in page
+
+    encode_corpus(work / "model", TEXTS[:40], tmp_path / "v")
+    explore(tmp_path / "v", tmp_path / "given", clusters=3)
+    tiny_encoder_directory(tmp_path / "another", seed=1)
+    shutil.rmtree(tmp_path / "v")
+    encode_corpus(tmp_path / "another", TEXTS[:40], tmp_path / "v")
+    third = explore(tmp_path / "v", tmp_path / "given", clusters=3)
+    assert third["vectors"]["model"] == str(tmp_path / "another")
+    assert f"encoded by {tmp_path.name}/another" in (tmp_path / "given" / "index.html").read_text()
 
 
 def test_clusters_that_the_user_adds_where_there_were_none_are_kept(

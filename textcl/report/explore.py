@@ -107,10 +107,14 @@ def explore(
         _check_unchanged(folder, record)
         vectors = vectors_folder(source) if encoded else folder / "vectors"
         found = _encoded(vectors, None if encoded else source, model, given)
-        record["vectors"] = record.get("vectors", found)  # the seconds of the first time
+        made_from = file_hash(vectors / "complete.json")
+        before = record.get("vectors", {})
+        if before.get("made_from") == made_from:
+            found["seconds"] = before["seconds"]  # of the first time
+        record["vectors"] = {**found, "made_from": made_from}
         record.pop("index", None)  # it is written again
         write_sealed(folder / RECORD, record)  # not before: texts that cannot be read leave nothing behind
-        done = _Steps(folder, record, file_hash(vectors / "complete.json"))
+        done = _Steps(folder, record, made_from)
         done.step("duplicates", lambda: _duplicates(vectors, folder / "groups.csv", model, seed))
         done.step(
             "clusters",
