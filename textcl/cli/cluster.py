@@ -299,11 +299,12 @@ def _from_texts(given: Namespace, asked: dict[str, Any]) -> tuple["ClusteredText
     from textcl.data.corpora import read_with_ids
     from textcl.data.reading import say_repeated_and_long
     from textcl.encoder import Encoder
+    from textcl.encoder.load import NAMED
     from textcl.evaluation.clusters import assign_texts, cluster_texts, embed
     from textcl.vectors.shards import is_vectors
 
     for place in (given.model, given.texts):
-        if is_vectors(place):
+        if is_vectors(place) and place not in NAMED:  # a directory of vectors may also be called small
             raise InputError(f"{place} holds vectors of textcl encode; give it alone: textcl cluster {place}.")
     reading = {"column": given.column, "id_column": given.id_column, "limit": given.limit}
     texts, ids = read_with_ids(given.texts, **reading)
