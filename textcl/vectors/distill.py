@@ -26,9 +26,9 @@ from textcl.vectors.encode import corpus_prompt, encode_corpus
 from textcl.vectors.layer_student import fit_layers, with_layers
 from textcl.vectors.shards import is_vectors, load_vectors
 from textcl.vectors.static_student import Bags, fit_table, held_out, start_of, unit_targets
+from textcl.vectors.unknown import UNKNOWN
 from textcl.vectors.vectors import Vectors, unit
 
-UNKNOWN = 0.5  # with a larger share of unknown tokens the teacher does not know the language
 _SHARD_ROWS = 4096  # texts that a kill can cost
 
 
