@@ -1,12 +1,18 @@
 """The verdict: one test, an interval, a minimum, no loss elsewhere, and a count of looks."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.command import environment
 
+import textcl
 from textcl.adaptation.ledger import count_look
 from textcl.adaptation.verdict import Comparison, compare, judge
+from textcl.errors import InputError
+from textcl.locks import taken
 
 
 def found(
@@ -87,3 +93,60 @@ def test_a_look_counts_once_and_only_for_its_own_evidence(tmp_path: Path):
     assert [count_look("texts", look, ledger) for look in ("a", "b", "a", "c")] == [1, 2, 1, 3]
     assert count_look("other texts", "c", ledger) == 1
     assert count_look("texts", "d", tmp_path / "another" / "ledger.jsonl") == 1
+
+
+LOOK = '{"evidence": "a", "look": "b"}\n'
+COUNTS = """
+import sys
+from textcl.adaptation.ledger import count_look
+for look in range(10):
+    print(count_look("texts", f"{sys.argv[2]} {look}", sys.argv[1]), flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (LOOK * 2 + '{"text": "a text"}\n', "line 3, is not a look of textcl adapt; remove that line"),
+        (LOOK + '"evidence"\n', "line 2, is not a look"),
+        ("notes\n", "line 1, is not a look"),
+        (LOOK + LOOK[:20], "line 2, is not a look"),
+        (b"\xff\xfe", "cannot be read: it is not text in UTF-8"),
+        (None, "is a folder|is not a file|cannot be written"),
+    ],
+)
+def test_a_ledger_of_another_kind_is_refused_before_a_model_is_loaded(
+    content: str | bytes | None, said: str, tmp_path: Path
+):
+    ledger = tmp_path / "ledger"
+    if content is None:
+        ledger.mkdir()
+    else:
+        ledger.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(InputError, match=rf"^The ledger .*ledger.* ({said}).*name another file with --ledger\.$"):
+        textcl.adapt("no-such-model", ["a text", "another"], tmp_path / "out", ledger=ledger)
+
+
+def test_a_ledger_that_cannot_be_written_is_refused_before_a_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with pytest.raises(InputError, match=r"^The ledger .*looks\.jsonl is in .*out, which is replaced"):
+        textcl.adapt("no-such-model", ["a text", "another"], tmp_path / "out", ledger=tmp_path / "out" / "looks.jsonl")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nothing")
+    with pytest.raises(InputError, match=r"^The ledger /proc/nothing.* cannot be written: .*name another file with"):
+        textcl.adapt("no-such-model", ["a text", "another"])
+
+
+def test_processes_that_count_at_the_same_moment_wait_for_each_other_and_for_nothing_else_in_the_folder(tmp_path: Path):
+    ledger = tmp_path / "ledger.jsonl"
+    with taken(tmp_path):  # by something else that works in the same folder
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", COUNTS, str(ledger), name], env=environment(), stdout=subprocess.PIPE, text=True
+            )
+            for name in ("one", "two", "three")
+        ]
+        counted = [int(line) for process in processes for line in process.communicate()[0].split()]
+    assert sorted(counted) == list(range(1, 31))
+    assert len(ledger.read_text().splitlines()) == 30
+    assert [path.name for path in tmp_path.iterdir()] == ["ledger.jsonl"]
