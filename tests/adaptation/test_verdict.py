@@ -54,6 +54,33 @@ def test_the_smallest_difference_is_shown_four_times_in_five():
     assert found(0, 1, error=1.0).smallest() == pytest.approx(1.96 + 0.84, abs=0.01)
 
 
+def test_units_that_are_too_few_for_the_test_show_nothing_however_equal_their_gains_are():
+    for units, p_value in ((1, 1.0), (5, 2 / 2**5)):
+        result = compare(np.zeros(units), np.linspace(10, 12, units), np.arange(units), "a task")
+        assert (result.p_value, result.smallest(), result.record()["smallest"]) == (p_value, None, None)
+        assert judge(result, 1.0, None, []).sentence().endswith(f"; {units} groups of texts, too few to show any difference")
+    result = compare(np.zeros(6), np.linspace(10, 12, 6), np.arange(6), "a task")
+    assert result.p_value == 2 / 2**6
+    assert result.smallest() is not None
+    assert result.smallest(0.05 / 2) is None
+    assert "too few to show any difference; look number 2" in judge(result, 1.0, None, [], looks=2).sentence()
+
+
+@pytest.mark.parametrize("few", [0, 1, 5])
+def test_the_smallest_difference_of_units_that_hardly_change_is_shown_about_four_times_in_five(few: int):
+    """All or nothing for each unit, such as a recognised edit: one that changes, changes by 100 points."""
+    units, generator = 300, np.random.default_rng(few)
+    result = compare(np.zeros(units), 100.0 * (np.arange(units) < few), np.arange(units), "a task")
+    smallest = result.smallest()
+    assert smallest is not None
+    shown = [
+        compare(np.zeros(units), 100.0 * (generator.random(units) < smallest / 100), np.arange(units), "").p_value
+        for _ in range(40)
+    ]
+    assert np.mean(np.array(shown) <= 0.05) >= 0.5
+    assert smallest < 3
+
+
 @pytest.mark.parametrize(
     ("main", "second", "guards", "outcome"),
     [
