@@ -58,7 +58,11 @@ def test_units_that_are_too_few_for_the_test_show_nothing_however_equal_their_ga
     for units, p_value in ((1, 1.0), (5, 2 / 2**5)):
         result = compare(np.zeros(units), np.linspace(10, 12, units), np.arange(units), "a task")
         assert (result.p_value, result.smallest(), result.record()["smallest"]) == (p_value, None, None)
-        assert judge(result, 1.0, None, []).sentence().endswith(f"; {units} groups of texts, too few to show any difference")
+        assert (
+            judge(result, 1.0, None, [])
+            .sentence()
+            .endswith(f"; {units} groups of texts, too few to show any difference")
+        )
     result = compare(np.zeros(6), np.linspace(10, 12, 6), np.arange(6), "a task")
     assert result.p_value == 2 / 2**6
     assert result.smallest() is not None

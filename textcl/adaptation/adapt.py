@@ -144,7 +144,8 @@ def adapt(
         trial = try_encoders(work, encoders[1:], identity) if encoders[1:] else try_candidates(work, identity)
         verdict = Verdict("not measured", trial.why)
         if trial.main is not None:
-            looks = count_look(trial.evidence, identity, ledger)
+            look = content_hash({"command": identity, "plan": trial.planned()})
+            looks = count_look(trial.evidence, look, ledger)
             others = max(1, len(names) - 1)
             verdict = judge(trial.main, MINIMUM, trial.second, trial.guards, looks=looks, models=others)
         chosen, name, what = encoders[0], names[0], "the untouched encoder"

@@ -170,7 +170,9 @@ class Verdict:
             return f"{text}: {self.why}"
         text += f" at {found.task}: {found.sentence()}; {found.units:,} groups of texts, "
         smallest = found.smallest(self.level)
-        text += "too few to show any difference" if smallest is None else f"enough to show a difference of {smallest:.1f}"
+        text += (
+            "too few to show any difference" if smallest is None else f"enough to show a difference of {smallest:.1f}"
+        )
         if self.why:
             text += f"; {self.why}"
         if self.looks > 1:
