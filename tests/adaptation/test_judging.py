@@ -111,6 +111,13 @@ def test_the_file_of_answers_names_no_system_and_the_sealed_one_has_no_readable_
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["judgements.tsv", "judgements.tsv.pairs.json"]
 
 
+@pytest.mark.parametrize("name", ["answers.csv", "answers", "answers.txt", "answers.jsonl", "answers.tsv.gz"])
+def test_a_file_that_would_be_read_as_another_format_is_refused_before_any_work(name: str, data: Path, tmp_path: Path):
+    with pytest.raises(InputError, match=rf"name a file that ends in \.tsv, not .*{name}"):
+        draw_pairs("bm25", "tfidf", data, tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
 def test_nothing_is_counted_before_the_end(data: Path, tmp_path: Path):
     pairs = drawn(data, tmp_path)
     pairs.write(["left"] * 49)

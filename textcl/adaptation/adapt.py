@@ -18,7 +18,7 @@ from typing import Any
 from textcl.adaptation.between import try_encoders
 from textcl.adaptation.candidates import try_candidates
 from textcl.adaptation.corpus import check_known, read_corpus
-from textcl.adaptation.ledger import count_look
+from textcl.adaptation.ledger import check_ledger, count_look
 from textcl.adaptation.linear_map import with_linear_map
 from textcl.adaptation.trial import Purpose, Retrieval, Settings, Work
 from textcl.adaptation.verdict import Verdict, judge
@@ -126,6 +126,9 @@ def adapt(
         check_not_read(output, [*names, data])
         check_replaceable(output, MODEL_FILE)
         check_output(output, folder=True)
+        if ledger is not None and Path(output).resolve() in Path(ledger).resolve().parents:
+            raise InputError(f"The ledger {ledger} is in {output}, which is replaced; name another file with --ledger.")
+    check_ledger(ledger)
     if train and len(names) > 1:
         raise InputError("Where several models are compared nothing is trained: leave out --train, or name one model.")
     encoders = [Encoder.from_pretrained(name) for name in names]
@@ -141,7 +144,8 @@ def adapt(
         trial = try_encoders(work, encoders[1:], identity) if encoders[1:] else try_candidates(work, identity)
         verdict = Verdict("not measured", trial.why)
         if trial.main is not None:
-            looks = count_look(trial.evidence, identity, ledger)
+            look = content_hash({"command": identity, "plan": trial.planned()})
+            looks = count_look(trial.evidence, look, ledger)
             others = max(1, len(names) - 1)
             verdict = judge(trial.main, MINIMUM, trial.second, trial.guards, looks=looks, models=others)
         chosen, name, what = encoders[0], names[0], "the untouched encoder"

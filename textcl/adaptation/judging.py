@@ -157,7 +157,7 @@ def draw_pairs(
             model: vectors and BM25, see `textcl.vectors.fusion.fuse`.
         after: The other system.
         data: The texts that are found: as `textcl.load_texts` takes them, or a directory that `textcl encode` wrote.
-        output: The file of answers; the sealed file lies beside it.
+        output: The file of answers, which ends in .tsv; the sealed file lies beside it.
         columns: The column of the texts, or the columns of titles and texts.
         query_log: A file of queries, one for each line or row (column "query", else "text" or "sentence"); repeated
             ones count once. None: texts of `data` are the queries, and each is left out of its own results.
@@ -176,6 +176,8 @@ def draw_pairs(
         raise InputError(f"The number of answers must be {', '.join(map(str, LENGTHS[:-1]))} or {LENGTHS[-1]}.")
     check_language(language)
     target = Path(output)
+    if target.suffix.lower() != ".tsv":  # a file is read by its suffix
+        raise InputError(f"Answers are written as a table with tabs, so name a file that ends in .tsv, not {output}.")
     check_output(target)
     check_output(pairs_path(target))
     corpus = read_corpus(data, columns, command="textcl judge")

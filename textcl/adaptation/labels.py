@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 
 from textcl.adaptation.cross_fit import Judged, select
 from textcl.adaptation.evidence import Lexical, under
-from textcl.adaptation.verdict import Comparison
+from textcl.adaptation.verdict import Comparison, least_error
 from textcl.adaptation.workplace import Workplace
 from textcl.data.corpora import load_labelled
 from textcl.encoder import Encoder
@@ -138,6 +138,7 @@ def compare_vectors(first: Labels, second: Labels, seed: int = 0) -> Comparison:
 
 def _comparison(before: np.ndarray, after: np.ndarray, error: float) -> Comparison:
     normal, difference = NormalDist(), float((after - before).mean())
+    error = max(error, least_error(after - before))
     half = normal.inv_cdf((1 + CONFIDENCE) / 2) * error
     p_value = 2 * normal.cdf(-abs(difference) / error) if error else float(difference == 0)
     return Comparison(

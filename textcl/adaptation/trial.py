@@ -147,6 +147,13 @@ class Trial:
         """Keeps what changed most, see `describe_changes`."""
         self.changed, self.changes = count_changes(before, after), describe_changes(before, after, shown)
 
+    def planned(self) -> dict[str, Any]:
+        """What of the plan decides the result; as the plan is made by measured times, the same command may get another.
+
+        "documents": how many texts are looked at; with `train` also "candidates" and "steps".
+        """
+        return {key: self.plan[key] for key in ("documents", "candidates", "steps") if key in self.plan}
+
     def say(self, line: str) -> None:
         """Says what was seen of the texts, while the work goes on."""
         logger.info("%s", line)
@@ -169,6 +176,7 @@ class Trial:
         return {
             "evidence": self.evidence,
             "looked": self.looked,
+            "plan": self.planned(),
             "main": None if self.main is None else self.main.record(),
             "second": None if self.second is None else self.second.record(),
             "guards": [each.record() for each in self.guards],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import ceil, log2, sqrt
 from statistics import NormalDist
 from typing import Any, Literal
 
@@ -32,7 +33,7 @@ class Comparison:
         high: Upper end of this interval.
         p_value: The two-sided p-value of the hypothesis that there is no difference.
         units: The number of units that were resampled.
-        error: The standard error of the difference.
+        error: The standard error of the difference, see `least_error`.
     """
 
     task: str
@@ -50,8 +51,13 @@ class Comparison:
         """The second score minus the first, in points."""
         return self.after - self.before
 
-    def smallest(self, level: float = LEVEL) -> float:
-        """The smallest difference that a test at this level would have shown in four of five cases."""
+    def smallest(self, level: float = LEVEL) -> float | None:
+        """The smallest difference that a test at this level would have shown in four of five cases; None: none would.
+
+        The sign-flip test of n units has no p-value below 2 / 2ⁿ.
+        """
+        if self.units < least_units(level):
+            return None
         normal = NormalDist()
         return (normal.inv_cdf(1 - level / 2) + normal.inv_cdf(POWER)) * self.error
 
@@ -70,6 +76,31 @@ class Comparison:
             f"{self.measure} {self.before:.1f} → {self.after:.1f}, {self.after - self.before:+.1f} "
             f"({CONFIDENCE:.0%} interval {self.low:+.1f} to {self.high:+.1f})".replace("95%", "95 %")
         )
+
+
+def least_units(level: float = LEVEL) -> int:
+    """The number of units that have to change before a sign-flip test at this level can show a difference.
+
+    Example:
+        >>> least_units(0.05), 2 / 2**5, 2 / 2**6
+        (6, 0.0625, 0.03125)
+    """
+    return ceil(1 - log2(level))
+
+
+def least_error(changes: np.ndarray) -> float:
+    """The smallest standard error to believe of a mean of which nearly all units are unchanged; 0 if enough changed.
+
+    Units of which none changed have a spread of 0, but that does not show that none ever changes. So the error is at
+    least that of as many changed units as the test needs, each by the largest change that was seen, or by 100 points.
+
+    Args:
+        changes: The change of each unit in points, (units,).
+    """
+    changed, needed = abs(changes[changes != 0]), least_units()
+    if len(changed) >= needed:
+        return 0.0
+    return float(changed.max(initial=0) or 100) * sqrt(needed) / len(changes)
 
 
 def compare(
@@ -105,7 +136,7 @@ def compare(
         float(high),
         sign_flip_test(sums, seed=seed),
         len(sums),
-        float(drawn.std(ddof=1)),
+        max(float(drawn.std(ddof=1)), least_error(sums / sizes.mean())),
     )
 
 
@@ -138,7 +169,10 @@ class Verdict:
         if found is None:
             return f"{text}: {self.why}"
         text += f" at {found.task}: {found.sentence()}; {found.units:,} groups of texts, "
-        text += f"enough to show a difference of {found.smallest(self.level):.1f}"
+        smallest = found.smallest(self.level)
+        text += (
+            "too few to show any difference" if smallest is None else f"enough to show a difference of {smallest:.1f}"
+        )
         if self.why:
             text += f"; {self.why}"
         if self.looks > 1:
