@@ -139,6 +139,30 @@ def test_an_untouched_model_of_another_format_is_exported_with_its_weights(table
         assert (loaded.state_dict()[name] == weight).all(), name
 
 
+@pytest.mark.parametrize(
+    ("model", "module", "folder"), [("tiny", 0, "0_BERT"), ("tiny", 1, "mean"), ("small", 0, "0_T")]
+)
+def test_an_untouched_model_whose_folders_have_other_names_is_exported_whole(
+    model: str, module: int, folder: str, tmp_path: Path
+):
+    source = tiny_encoder_directory(tmp_path / "tiny") if model == "tiny" else model
+    saved = Encoder.from_pretrained(source).with_(normalize=True).save(tmp_path / "saved")
+    modules = json.loads((saved / "modules.json").read_text())
+    if modules[module]["path"]:
+        (saved / modules[module]["path"]).rename(saved / folder)
+    else:
+        (saved / folder).mkdir()
+        for file in [path for path in saved.iterdir() if path.is_file()]:
+            if file.name not in ("modules.json", "README.md", "config_sentence_transformers.json"):
+                file.rename(saved / folder / file.name)
+    modules[module]["path"] = folder
+    (saved / "modules.json").write_text(json.dumps(modules))
+    before = Encoder.from_pretrained(saved).encode(TEXTS)
+    for _ in range(2):  # the second one replaces the first
+        adapt(saved, TEXTS[:50], tmp_path / "out")
+        assert (Encoder.from_pretrained(tmp_path / "out").encode(TEXTS) == before).all()
+
+
 def test_too_few_texts_and_texts_without_structure_are_not_measured(directory: Path, table: Path, tmp_path: Path):
     few = tmp_path / "few.txt"
     few.write_text("\n".join(GLOSSES[:150]))

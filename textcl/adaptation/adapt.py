@@ -179,7 +179,7 @@ def adapt(
             "versions": library_versions(),
         }
         if output is not None:
-            _export(chosen, directory_of(name), output, place, record)
+            _export(chosen, directory_of(name), output, record)
     return Adapted(chosen, verdict, lines, record)
 
 
@@ -230,31 +230,41 @@ def _place(output: str | os.PathLike[str] | None, known: Vectors | None) -> Iter
         shutil.rmtree(folder)
 
 
-def _export(
-    encoder: Encoder, source: Path, output: str | os.PathLike[str], place: Workplace, record: dict[str, Any]
-) -> None:
+def _export(encoder: Encoder, source: Path, output: str | os.PathLike[str], record: dict[str, Any]) -> None:
     """Writes the encoder and adapt.json; an untouched encoder as it is, file by file, where that is possible.
 
     Args:
         encoder: The encoder.
         source: The directory that it was loaded from.
         output: The directory to write.
-        place: Where the encoder is written first.
         record: The content of adapt.json.
     """
     adapted = record["verdict"]["outcome"] == "better" and record["best"] is None
-    if adapted or not (source / "modules.json").is_file() or list(source.rglob("*.bin")):
-        shutil.rmtree(place.folder / "export", ignore_errors=True)
-        source = encoder.save(place.folder / "export", card=_card(encoder, source, record) if adapted else None)
     with atomic_directory(output, MODEL_FILE) as folder:
-        for path in sorted(source.rglob("*")):
-            name = path.relative_to(source)
-            if path.is_dir() and not any(path.iterdir()):  # Normalize has no file
-                (folder / name).mkdir(parents=True)
-            elif path.is_file() and MODEL_FILE.fullmatch(name.as_posix()) and name.as_posix() not in (RECORD, PAGE):
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, folder / name)
+        if adapted or not _copied(encoder, source, folder):
+            encoder.save(folder, card=_card(encoder, source, record) if adapted else None)
+            Encoder.from_pretrained(folder)  # what does not load is not put into place
         write_sealed(folder / RECORD, record)
+
+
+def _copied(encoder: Encoder, source: Path, folder: Path) -> bool:
+    """Copies the files of an encoder that a later export may replace; whether these files are the whole encoder.
+
+    A directory may keep a part of the encoder under a name that textcl does not write, so the copy is loaded.
+    """
+    if not (source / "modules.json").is_file() or list(source.rglob("*.bin")):
+        return False
+    for path in sorted(source.rglob("*")):
+        name = path.relative_to(source)
+        if path.is_dir() and not any(path.iterdir()):  # Normalize has no file
+            (folder / name).mkdir(parents=True)
+        elif path.is_file() and MODEL_FILE.fullmatch(name.as_posix()) and name.as_posix() not in (RECORD, PAGE):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / name)
+    try:
+        return Encoder.from_pretrained(folder).fingerprint() == encoder.fingerprint()
+    except Exception:  # each library has its own error for a file that is not there
+        return False
 
 
 def _card(encoder: Encoder, source: Path, record: dict[str, Any]) -> str:
