@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from datasets import Dataset
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -20,6 +21,8 @@ from transformers import ProgressCallback as BarCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from textcl.collator.batch import where_views_are
+from textcl.collator.reads import Reads
+from textcl.data.rows import has_transform
 from textcl.data.training import as_training_rows
 from textcl.device import out_of_memory
 from textcl.encoder import Encoder
@@ -117,7 +120,10 @@ class ContrastiveTrainer(Trainer):
             for module in model.modules():
                 if isinstance(module, InfoNCE):
                     module.chunk_size = args.chunk_size
-        train_dataset = model.prepare_corpus(as_training_rows(train_dataset))
+        train_dataset = as_training_rows(train_dataset)
+        if isinstance(train_dataset, Dataset) and not has_transform(train_dataset):  # others: in each batch
+            Reads.of(model).check(train_dataset.column_names)
+        train_dataset = model.prepare_corpus(train_dataset)
         if args.per_device_train_batch_size * args.world_size < 2:
             raise InputError("A batch of one row has no negatives; set per_device_train_batch_size to 2 or more.")
         if args.dataloader_drop_last and len(train_dataset) < args.train_batch_size * args.world_size:
