@@ -21,8 +21,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "consert, joint": {"objective": "joint"},
     "consert, adversarial": {"objective": "joint", "second_view": "adversarial"},
 }
-COLUMNS = ["positive", "negative", "text_1", "text_2"]
-ROWS = [["positive"], ["positive", "negative"], ["text_1", "text_2"], ["positive", "text_1", "text_2"]]
+COLUMNS = ["positive", "negative", "text_1", "text_2", "text_3"]
+ROWS = [["positive"], ["positive", "negative"], ["text_1", "text_2"], ["text_1", "text_2", "text_3"]]
+ROWS += [["positive", "text_1", "text_2"]]
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +86,13 @@ def test_labels_of_pairs_are_refused_where_the_loss_does_not_read_them(directory
     with pytest.raises(InputError, match="simcse does not read labels"):
         ContrastiveTrainer(made(directory, "simcse"), arguments, rows)
     ContrastiveTrainer(made(directory, "consert, joint"), arguments, rows)
+
+
+def test_views_that_take_no_part_are_refused(directory: Path, tmp_path: Path) -> None:
+    """ConSERT with labels, and SCCL's own views beside text views."""
+    assert made(directory, "consert").takes_views
+    assert not any(made(directory, f"consert, {objective}").takes_views for objective in ("supervised", "joint"))
+    method = METHODS["sccl"](Encoder.from_pretrained(directory, device="cpu"), clusters=2, second_view="token_cutoff")
+    with pytest.raises(InputError, match="SCCL trains on the text views of the rows"):
+        method.prepare_corpus(Dataset.from_dict(rows_of(["text_1", "text_2"])))
+    method.prepare_corpus(Dataset.from_dict(rows_of([])))

@@ -88,6 +88,19 @@ def test_labels_of_pairs_that_a_method_does_not_read_are_refused(
     assert main(["train", "consert", *command, "--objective", "supervised", "--classes", "2", "--output", "nli"]) == 0
 
 
+@pytest.mark.parametrize("objective", ["supervised", "joint"])
+def test_text_views_that_an_objective_does_not_read_are_refused(
+    objective: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    Path("nli.csv").write_text("a,b,label\n" + "".join(f"{t},not {t},no\n{t},yes {t},yes\n" for t in TEXTS[:8]))
+    command = ["train", "consert", "--model", "model", "--data", "nli.csv", "--column", "a,b", "--dev", "none"]
+    command += ["--label-column", "label", "--objective", objective, "--output", "views", "--text-view", "crop"]
+    assert main([*command, "--per-device-train-batch-size", "8", "--max-steps", "1"]) == 2
+    assert "--text-view would change nothing" in capsys.readouterr().err
+    assert not (folder / "views").exists()
+
+
 def test_a_last_batch_of_one_row_that_is_never_reached_is_no_error(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

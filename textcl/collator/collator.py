@@ -175,16 +175,6 @@ class Collator:
                 dataset = with_tokens(dataset, column, name, texts, made, folder)
         return dataset
 
-    def columns_of(self, rows: Sequence[Mapping[str, Any]]) -> set[str]:
-        """The columns of the rows.
-
-        Raises:
-            InputError: The method does not read one of them, see `Reads.check`.
-        """
-        present = {name for row in rows for name in _mapping(row)}
-        self.reads.check(present)
-        return present
-
     def flat_batch(
         self, texts: Sequence[str], ids: Sequence[Sequence[int]], which: Tensor, view: Tensor, group: Tensor
     ) -> Tensors:
@@ -250,9 +240,15 @@ class Collator:
         return tokenizer_digest(self.tokenizer)
 
     def _blocks(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Block]:
-        present = self.columns_of(rows)
-        if self.blocks:
-            return self.blocks
+        present = columns_of(rows)
+        self.reads.check(present)
+        blocks = self.blocks or self._blocks_of(present)
+        read = {column for column, _ in blocks}
+        if unread := [view for view in views_among(present) if view not in read]:
+            raise InputError(f"This method does not read the text view {unread[0]!r} of the rows; leave it out.")
+        return blocks
+
+    def _blocks_of(self, present: set[str]) -> Sequence[Block]:
         text_views = views_among(present)
         if "positive" in present:
             columns = [column for column in COLUMNS if column in present or column == "text"]
@@ -293,6 +289,11 @@ class Collator:
         if "token_type_ids" in batch:  # a single text has only one type
             operated["token_type_ids"] = torch.zeros_like(operated["input_ids"])
         return {**batch, **operated}
+
+
+def columns_of(rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The names of all columns that the rows have."""
+    return {name for row in rows for name in _mapping(row)}
 
 
 def texts_of(rows: Sequence[Mapping[str, Any]], column: str) -> list[str]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from textcl.collator.batch import Batch, finished
-from textcl.collator.collator import Collator, texts_of
+from textcl.collator.collator import Collator, columns_of, texts_of
 from textcl.collator.prompts import Prompts
 from textcl.collator.reads import EVERYTHING, Reads
 from textcl.errors import InputError
@@ -57,7 +57,7 @@ class PairCollator(Collator):
         return self.negatives == "independent"  # only these pairs are drawn again in each epoch
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> Batch:
-        self.columns_of(rows)
+        self.reads.check(columns_of(rows))
         groups = len(rows) // self.rows_of_group
         if groups == 0:
             raise InputError(

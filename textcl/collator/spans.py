@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from textcl.collator.batch import Batch, finished
-from textcl.collator.collator import Collator, texts_of
+from textcl.collator.collator import Collator, columns_of, texts_of
 from textcl.collator.prompts import Prompts, prompt_edges
 from textcl.collator.reads import EVERYTHING, Reads
 from textcl.encoder.batching import in_windows
@@ -78,7 +78,7 @@ class SpanCollator(Collator):
         return True
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> Batch:
-        self.columns_of(rows)
+        self.reads.check(columns_of(rows))
         documents = texts_of(rows, "text")
         ids = torch.tensor([text_id(document) for document in documents])
         count = 2 * self.anchors * (1 + self.positives)

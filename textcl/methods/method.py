@@ -101,7 +101,7 @@ class Method(nn.Module):
     paper: ClassVar[str] = ""
     option_papers: ClassVar[dict[str, str]] = {}
     argument_defaults: ClassVar[dict[str, Any]] = {}
-    takes_views: ClassVar[bool] = True
+    takes_views: bool = True
     takes_labels: bool = False
     without_parts: ClassVar[str] = "Take simcse with --head none, bert-ct, ct-in-batch, consert or declutr."
     accepts_loss_kwargs = False  # the loss is a mean over its batch, so the Trainer must divide it under accumulation

@@ -206,7 +206,10 @@ def make_trainer(
             raise InputError(f"--{flag.replace('_', '-')} works only with --text-view; add it, or leave that flag out.")
     if view := recipe.flags["text_view"]:
         if not method.takes_views:
-            raise InputError(f"{recipe.method} makes no views of a text, so --text-view cannot be used with it.")
+            raise InputError(
+                f"{recipe.method} with these options does not read text views, so --text-view would change nothing; "
+                "leave it out."
+            )
         rate, model = recipe.flags["text_view_rate"], recipe.flags["text_view_model"]
         dataset = augment(dataset, view, rate=rate, model=model, seed=args.seed)
     own = type(method).evaluators is not Method.evaluators
