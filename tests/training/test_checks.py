@@ -36,6 +36,9 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "debug": (["--debug", "underflow_overflow"], "--debug has no meaning in textcl"),
     "columns": (["--remove-unused-columns", "true"], "--remove-unused-columns has no meaning in textcl"),
     "evaluation at the start": (["--eval-on-start", "true"], "--eval-on-start needs something to evaluate with"),
+    "patience without a dev set": (["--early-stopping-patience", "3"], "--early-stopping-patience 3 needs something"),
+    "a target without a dev set": (["--target-score", "50"], "--target-score 50.0 needs something to evaluate with"),
+    "a target of 0 without a dev set": (["--target-score", "0"], "--target-score 0.0 needs something"),
     "evaluation without a dev set": (["--eval-strategy", "epoch"], "--eval-strategy epoch needs something"),
     "settings that the optimizer does not read": (
         ["--optim-args", "alpha=0.9"],

@@ -170,7 +170,8 @@ class Method(nn.Module):
         return dataset
 
     def evaluators(self, dataset: Any, bf16: bool = False) -> list[Any]:
-        """The method's own evaluators for training on these rows; with `bf16` they embed in bfloat16."""
+        """The method's own evaluators for training on these rows, which can stop it but choose no checkpoint; with
+        `bf16` they embed in bfloat16."""
         return []
 
     def embed(self, batch: Batch) -> Tensor:
