@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from datasets import Dataset
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -20,6 +21,8 @@ from transformers import ProgressCallback as BarCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from textcl.collator.batch import where_views_are
+from textcl.collator.reads import Reads
+from textcl.data.rows import has_transform
 from textcl.data.training import as_training_rows
 from textcl.device import out_of_memory
 from textcl.encoder import Encoder
@@ -69,7 +72,8 @@ class ContrastiveTrainer(Trainer):
         train_dataset: Rows with `text` and, if the data has them, `positive` and `negative`; see the method's collator,
             and `textcl.data.training.as_training_rows` for the kinds that are taken.
         evaluators: They run every `eval_steps` and at the end. The score of the first chooses the best encoder. The
-            method's own evaluators are added after them. Of equal names the second and later are logged with a number.
+            method's own evaluators are added after them; they never choose. Of equal names the second and later are
+            logged with a number.
         callbacks: Further callbacks; `MethodCallback` is always added.
 
     Attributes:
@@ -117,7 +121,10 @@ class ContrastiveTrainer(Trainer):
             for module in model.modules():
                 if isinstance(module, InfoNCE):
                     module.chunk_size = args.chunk_size
-        train_dataset = model.prepare_corpus(as_training_rows(train_dataset))
+        train_dataset = as_training_rows(train_dataset)
+        if isinstance(train_dataset, Dataset) and not has_transform(train_dataset):  # others: in each batch
+            Reads.of(model).check(train_dataset.column_names)
+        train_dataset = model.prepare_corpus(train_dataset)
         if args.per_device_train_batch_size * args.world_size < 2:
             raise InputError("A batch of one row has no negatives; set per_device_train_batch_size to 2 or more.")
         if args.dataloader_drop_last and len(train_dataset) < args.train_batch_size * args.world_size:
@@ -139,7 +146,9 @@ class ContrastiveTrainer(Trainer):
         check_run(args, model, len(train_dataset), self.evaluators)
         if self.evaluators and args.eval_strategy == "no":
             args.eval_strategy = "steps"
-        self._quality = bool(self.evaluators) and getattr(self.evaluators[0], "measures_quality", True)
+        # a method's own evaluators follow training and say nothing of quality
+        self._quality = bool(evaluators) and getattr(evaluators[0], "measures_quality", True)
+        self._chooses = args.select_best and self._quality
         progress = ProgressCallback()
         super().__init__(
             model=model,
@@ -187,7 +196,7 @@ class ContrastiveTrainer(Trainer):
             self.args.eval_on_start = not checkpoint  # a checkpoint has the start's score
         if checkpoint:
             self._start = start_of(Path(checkpoint))
-            if self.is_world_process_zero() and self.args.select_best:
+            if self.is_world_process_zero() and self._chooses:
                 take_over_best(Path(checkpoint), self.run_directory)
         try:
             output = super().train(checkpoint, *options, **named_options)
@@ -213,9 +222,9 @@ class ContrastiveTrainer(Trainer):
         metric = f"eval_{self._names[0]}" if self.evaluators else ""
         if not any(metric in entry for entry in self.state.log_history):
             return
-        selected = select(self.state.log_history, metric, best=self.args.select_best, quality=self._quality)
+        selected = select(self.state.log_history, metric, best=self._chooses, quality=self._quality)
         best = self.run_directory / "best"
-        if self.args.select_best:
+        if self._chooses:
             if (name := differs(best, read_sealed(best / SEAL).get("files"))) is not None:
                 raise InputError(f"{best / name} changed after it was written; run the same command with --resume.")
             kept = json.loads((best / "best.json").read_text(encoding="utf-8"))
@@ -347,7 +356,7 @@ class ContrastiveTrainer(Trainer):
         history = [entry for entry in self.state.log_history if chosen in entry]
         before = select(history, chosen).step if history else None
         history.append({**scores, "step": self.state.global_step})
-        if self.is_world_process_zero() and select(history, chosen).step != before:
+        if self._quality and self.is_world_process_zero() and select(history, chosen).step != before:
             self._keep_best(chosen, scores[chosen])
         self.log(dict(scores))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, scores)
