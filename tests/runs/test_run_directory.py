@@ -210,20 +210,23 @@ def best_step(output: Path) -> int:
 
 
 @pytest.mark.parametrize("damage", ["method.safetensors", "best.json", "encoder/model.safetensors", "all of it"])
-def test_a_best_encoder_that_was_damaged_is_made_again(
-    work: Path, uninterrupted: Path, killed: Path, damage: str, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_a_best_encoder_that_was_damaged_is_taken_from_the_checkpoint_or_made_again(
+    work: Path, uninterrupted: Path, killed: Path, damage: str, everywhere: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The scores of the checkpoint say which step was the best, so without it another one would be exported."""
     expected, score = best_step(uninterrupted), RunRecord.read(uninterrupted).dev.score
     for step in (2, 4, 6):
         complete = uninterrupted / f"checkpoint-{step}" / "complete.json"
         assert read_sealed(complete)["best"] <= step
-    if damage == "all of it":
-        shutil.rmtree(killed / "best")
-    else:
-        flip(killed / "best" / damage)
-    assert newest_complete_checkpoint(killed) is None
-    assert "the best encoder up to then, is missing or damaged" in caplog.text
+    for folder in [killed, *killed.glob("checkpoint-*")][: 3 if everywhere else 1]:
+        if damage == "all of it":
+            shutil.rmtree(folder / "best")
+        else:
+            flip(folder / "best" / damage)
+    newest = newest_complete_checkpoint(killed)
+    assert newest is None if everywhere else newest.name == "checkpoint-4"
+    assert ("the best encoder up to then is missing or damaged" in caplog.text) == everywhere
     record = resumed(work, killed).record
     assert weights(killed) == weights(uninterrupted)
     assert (best_step(killed), record.dev.score) == (expected, score)

@@ -4,11 +4,13 @@ import json
 import logging
 import math
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -307,6 +309,88 @@ def test_resumed_at_its_last_step_it_makes_no_further_one(directory, tmp_path):
     assert_equal(weights(resumed), weights(whole))
 
 
+@pytest.mark.parametrize("folder", ["other", "run"])
+def test_what_continues_from_a_checkpoint_has_its_best_encoder_and_not_a_later_one(directory, tmp_path, folder):
+    """`best/` of the checkpoint's run has the encoder of step 6, whose score the continued run never sees."""
+    options = {"max_steps": 6, "eval_steps": 2, "save_steps": 4}
+    kept = {}
+
+    class Keep(transformers.TrainerCallback):
+        def on_evaluate(self, args, state, control, model, **kwargs):
+            kept[state.global_step] = weights(model)
+
+    first = ContrastiveTrainer(
+        method_of(directory),
+        arguments(tmp_path / "run", **options),
+        CORPUS,
+        evaluators=[Scripted(1.0, 5.0, 3.0, 9.0)],
+        callbacks=[Keep()],
+    )
+    first.train()
+    assert (first.selection.step, first.selection.score) == (6, 9.0)
+    checkpoint = tmp_path / "run" / "checkpoint-4"
+    again = ContrastiveTrainer(
+        method_of(directory), arguments(tmp_path / folder, **options), CORPUS, evaluators=[Scripted(4.0)]
+    )
+    again.train(resume_from_checkpoint=str(checkpoint))
+    assert (again.selection.step, again.selection.score) == (2, 5.0)
+    assert_equal(weights(again.method), kept[2])
+    assert json.loads((tmp_path / folder / "best" / "best.json").read_text())["step"] == 2
+
+
+def test_a_best_encoder_that_is_gone_is_said_and_not_replaced_by_another_one(directory, tmp_path):
+    options = {"max_steps": 4, "eval_steps": 2, "save_steps": 2}
+    run = tmp_path / "run"
+
+    def trainer(output, *scores):
+        return ContrastiveTrainer(
+            method_of(directory), arguments(output, **options), CORPUS, evaluators=[Scripted(*scores)]
+        )
+
+    trainer(run, 1.0, 2.0, 3.0).train()
+    shutil.rmtree(run / "checkpoint-2" / "best")
+    with pytest.raises(InputError, match="the best encoder up to then is missing or damaged"):
+        trainer(tmp_path / "other", 4.0).train(resume_from_checkpoint=str(run / "checkpoint-2"))
+    (run / "checkpoint-2" / "complete.json").unlink()  # as a plain Trainer's
+    with pytest.raises(InputError, match=r"up to .*checkpoint-2 is that of step 2, and neither .* has it"):
+        trainer(tmp_path / "other", 4.0).train(resume_from_checkpoint=str(run / "checkpoint-2"))
+
+    class Lost(Scripted):
+        def __call__(self, encoder):
+            shutil.rmtree(tmp_path / "lost" / "best", ignore_errors=True)
+            return super().__call__(encoder)
+
+    lost = ContrastiveTrainer(
+        method_of(directory), arguments(tmp_path / "lost", **options), CORPUS, evaluators=[Lost(1.0, 2.0, 0.0)]
+    )
+    with pytest.raises(InputError, match=r"best no longer has the best encoder, that of step 2; run the same"):
+        lost.train()
+
+
+def test_scores_of_another_evaluator_choose_nothing_when_a_run_continues(directory, tmp_path):
+    class Differences(Scripted):
+        def __init__(self, name, items, *scores):
+            super().__init__(*scores)
+            self.name, self.items = name, np.zeros(items)
+
+        def __call__(self, encoder):
+            return SimpleNamespace(primary=next(self.scores), items=self.items)
+
+        def error_of_difference(self, before, after):
+            return float(np.std(after - before))
+
+    options = {"max_steps": 4, "eval_steps": 2, "save_steps": 2}
+
+    def trained(output, evaluator, checkpoint=None):
+        trainer = ContrastiveTrainer(method_of(directory), arguments(output, **options), CORPUS, evaluators=[evaluator])
+        trainer.train(resume_from_checkpoint=checkpoint)
+        return trainer.selection
+
+    trained(tmp_path / "run", Differences("five", 5, 1.0, 2.0, 3.0))
+    selection = trained(tmp_path / "other", Differences("six", 6, 1.5), str(tmp_path / "run" / "checkpoint-2"))
+    assert (selection.set, selection.step, selection.score, selection.before) == ("six", 4, 1.5, None)
+
+
 @pytest.mark.parametrize("kind", ["T5Encoder", "Bart"])
 def test_a_backbone_that_names_one_tensor_twice_is_kept_and_resumed(tmp_path, kind):
     """T5 and BART have one table of word vectors under several names, which safetensors refuses to write."""
@@ -324,7 +408,7 @@ def test_a_backbone_that_names_one_tensor_twice_is_kept_and_resumed(tmp_path, ki
     trainer.train()
     assert trainer.selection.step == 4
     resumed = method_of(tmp_path)
-    again = ContrastiveTrainer(resumed, arguments(tmp_path / "run", **options), CORPUS, evaluators=[Scripted(1.0, 2.0)])
+    again = ContrastiveTrainer(resumed, arguments(tmp_path / "run", **options), CORPUS, evaluators=[Scripted(2.0)])
     again.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-2"))
     assert_equal(weights(resumed), weights(method))
     assert not torch.equal(

@@ -15,9 +15,11 @@ from textcl.data.retrieval import beir_dev_split, beir_files
 from textcl.data.training import find_corpus
 from textcl.encoder import Encoder
 from textcl.encoder.load import path_of
+from textcl.errors import InputError
 from textcl.evaluation.label_free import CRITERIA
 from textcl.files import file_hash
 from textcl.runs.flags import BEIR, beir_folder, path_flags
+from textcl.training.callback import COMPLETE
 
 # The flags that decide how the trained model is loaded; they are part of a recipe's fingerprint anyway.
 _OF_ENCODER = ("model", "pooling", "max_length", "dropout")
@@ -45,6 +47,19 @@ def identity_of(encoder: Encoder) -> str:
     return _hash([encoder.fingerprint(), tokenizer_digest(encoder.tokenizer), weights])
 
 
+def identity_of_checkpoint(checkpoint: str | Path) -> str:
+    """A hash of a checkpoint, by the file that has the hashes of all its other files.
+
+    Raises:
+        InputError: There is no complete checkpoint.
+    """
+    if not Path(checkpoint).is_dir():
+        raise InputError(f"There is no checkpoint {checkpoint}; leave --resume-from-checkpoint out, or use --resume.")
+    if not (complete := Path(checkpoint) / COMPLETE).is_file():
+        raise InputError(f"{checkpoint} is not a checkpoint that was written completely: it has no {COMPLETE}.")
+    return file_hash(complete)
+
+
 class Identities:
     """Hashes of the files and models that recipes name. Each is read once, however many recipes name it."""
 
@@ -63,6 +78,8 @@ class Identities:
             InputError: There is no such file, or the model cannot be loaded.
         """
         found = dict(known or {})
+        if (checkpoint := flags.get("resume_from_checkpoint")) and "resume_from_checkpoint" not in found:
+            found["resume_from_checkpoint"] = self._once(identity_of_checkpoint, checkpoint)
         for key, kind in path_flags(method).items():
             value = flags.get(key)
             if key in found or not value or value in ("stsb", "none", *CRITERIA):

@@ -67,7 +67,7 @@ SCHEME = 2
 # Where the output of a run goes and what is reported; `Recipe.command` leaves these out.
 _REPORTING = frozenset(
     {"output", "output_dir", "disable_tqdm", "report_to", "run_name", "project", "log_level", "log_level_replica"}
-    | {"logging_first_step", "log_on_each_node", "resume_from_checkpoint", "hub_token", "save_total_limit"}
+    | {"logging_first_step", "log_on_each_node", "hub_token", "save_total_limit"}
 )
 # Flags that do not change the weights of a run; the others are how it is logged and saved, and how batches are loaded.
 COSMETIC = frozenset(
@@ -107,6 +107,8 @@ class Recipe:
                 kept[key] = [without_folders(each) for each in value]
             elif value:
                 kept[key] = file_name(str(value)) if kind == "model" else without_folders(value)
+        if checkpoint := kept.get("resume_from_checkpoint"):
+            kept["resume_from_checkpoint"] = Path(checkpoint).name
         return shlex.join(["textcl", "train", self.method, *as_arguments(kept)])
 
     def fingerprint(self, known: Mapping[str, str] | None = None, identities: Identities | None = None) -> str:

@@ -1,7 +1,6 @@
 """From a recipe to a trained, exported encoder."""
 
 import logging
-import shlex
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -30,10 +29,11 @@ from textcl.methods.find import find_method
 from textcl.progress import Progress
 from textcl.runs.card import write_card
 from textcl.runs.flags import beir_folder, method_flags, only, path_flags
-from textcl.runs.identity import identity_of, load_encoder
-from textcl.runs.recipe import COSMETIC, SCHEME, Recipe
+from textcl.runs.identity import identity_of, identity_of_checkpoint, load_encoder
+from textcl.runs.recipe import SCHEME, Recipe
 from textcl.runs.record import RECIPE_JSON, DataRecord, RunRecord, check_directory, holds_run, remove_run
-from textcl.seals import read_sealed, write_sealed
+from textcl.runs.resume import check_checkpoint, finished
+from textcl.seals import write_sealed
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.callback import newest_complete_checkpoint
 from textcl.training.trainer import ContrastiveTrainer
@@ -80,35 +80,44 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
 def _run(recipe: Recipe, output: Path, resume: bool, overwrite: bool) -> RunResult:
     clear_leftovers(output)
     check_directory(output, replace=resume or overwrite)
+    asked, checkpoint = recipe.flags["resume_from_checkpoint"], None
+    if resume and asked and Path(asked).resolve().parent == output.resolve():
+        checkpoint, asked = Path(asked), None  # of this run, so that the recipe does not have it
+        recipe = Recipe(recipe.method, {**recipe.flags, "resume_from_checkpoint": None})
     if overwrite:
-        named = [recipe.flags.get(name) for name in path_flags(recipe.method)]
+        named = [asked] + [recipe.flags.get(name) for name in path_flags(recipe.method)]
         named += files_of(find_corpus(recipe.flags["data"]))
         check_not_read(output, [*named, beir_folder(str(recipe.flags["dev"]))])
     with Progress("Reading the data", at_once=True):
         corpus = CorpusFiles(find_corpus(recipe.flags["data"]))
     encoder = load_encoder(recipe.flags)
-    fingerprint = recipe.fingerprint({"data": corpus.sha256, "model": identity_of(encoder)})
-    if resume and (finished := _finished(output, recipe, fingerprint)):
+    known = {"data": corpus.sha256, "model": identity_of(encoder)}
+    if asked:
+        known["resume_from_checkpoint"] = identity_of_checkpoint(asked)
+    fingerprint = recipe.fingerprint(known)
+    if resume and (record := finished(output, recipe, fingerprint)):
         logger.warning("The run in %s is finished already; there is nothing to do.", output)
-        return RunResult(output, output / "export", finished)
+        return RunResult(output, output / "export", record)
 
-    checkpoint = recipe.flags["resume_from_checkpoint"]
-    if checkpoint and not Path(checkpoint).is_dir():
-        raise InputError(f"There is no checkpoint {checkpoint}; leave --resume-from-checkpoint out, or use --resume.")
+    if checkpoint is None and resume:
+        checkpoint = newest_complete_checkpoint(output)
+    if checkpoint is None and asked:
+        checkpoint = Path(asked)
+        check_checkpoint(checkpoint, recipe, known)
     started = datetime.now(UTC)
     with Progress("Reading the data and the model", at_once=True, gives_way=True):
         trainer, held_out = make_trainer(recipe, corpus, encoder)
     args, method = trainer.args, trainer.method
     dataset = cast(Any, trainer.train_dataset)  # the corpus after the method's own selection of rows
 
-    begun = {"fingerprint": fingerprint, "scheme": SCHEME, "recipe": recipe.to_dict()}
+    begun: dict[str, Any] = {"fingerprint": fingerprint, "scheme": SCHEME, "recipe": recipe.to_dict()}
+    if asked:
+        begun["checkpoint"] = known["resume_from_checkpoint"]
     args.distributed_state.wait_for_everyone()  # all processes must have checked the directory before one writes to it
     if trainer.is_world_process_zero():
         if overwrite:
             remove_run(output)
         write_sealed(output / RECIPE_JSON, begun)
-    if checkpoint is None and resume:
-        checkpoint = newest_complete_checkpoint(output)
     args.distributed_state.wait_for_everyone()
     begin = time.perf_counter()
     outcome = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -279,43 +288,3 @@ def _repeated(texts: Iterable[str]) -> int:
 
 
 _IN_BATCHES = "duplicates_in_batches"
-
-
-def _finished(output: Path, recipe: Recipe, fingerprint: str) -> RunRecord | None:
-    """The record of the finished run in `output`; None if there is no run or it is not finished.
-
-    Raises:
-        InputError: The run in `output` has another recipe, so it must not be continued.
-    """
-    try:
-        begun = read_sealed(output / RECIPE_JSON)
-    except FileNotFoundError:
-        return None
-    if not isinstance(begun.get("recipe"), dict):
-        raise InputError(f"{output / RECIPE_JSON} is not of a run of textcl; name another directory.")
-    if begun.get("scheme") != SCHEME:
-        raise InputError(
-            f"The run in {output} was started by another version of textcl, which did not look at all files of the "
-            "model, so it cannot be known whether the model is still the same; replace the run with --overwrite, or "
-            "finish it with that version."
-        )
-    if begun.get("fingerprint") != fingerprint:
-        now = recipe.to_dict()
-        differ = sorted(k for k in now if now[k] != begun["recipe"].get(k) and k not in COSMETIC)
-        if not differ:
-            raise InputError(
-                f"The data or a file of the models of the run in {output} changed after it was started. Restore "
-                "it, name another --output, or replace the run with --overwrite, which removes its checkpoints."
-            )
-        flags = ", ".join(f"--{key.replace('_', '-')} {_shown(begun['recipe'].get(key))}" for key in differ)
-        values = ", ".join(_shown(now[key]) for key in differ)
-        raise InputError(
-            f"The run in {output} was started with {flags}, not {values}. Give these flags to continue it, name "
-            "another --output, or replace the run with --overwrite, which removes its checkpoints."
-        )
-    return RunRecord.read(output)
-
-
-def _shown(value: Any) -> str:
-    """A flag's value as the command line takes it."""
-    return "unset" if value in (None, "", []) else shlex.join(map(str, value if isinstance(value, list) else [value]))

@@ -27,11 +27,12 @@ logger = logging.getLogger("textcl")
 LOOK_EVERY = 4  # steps between two looks at the memory of the process
 COMPLETE = "complete.json"
 SEAL = "seal.json"  # in `best/`, of all its files
+BEST = "best"  # the folder of the best encoder, in a run and in a checkpoint
 BEST_FILE = re.compile(rf"best\.json|{re.escape(SEAL)}|method\.safetensors|encoder/({MODEL_FILE.pattern})")
 # The Trainer's files, the weights and the tokenizer, and what a killed process left.
 CHECKPOINT_FILE = re.compile(
     r"complete\.json|start\.safetensors|(optimizer|scheduler|scaler)\.pt|rng_state(_\d+)?\.pth|trainer_state\.json|training_args\.bin"
-    r"|\.tmp\w*|\..+\.tmp|" + MODEL_FILE.pattern
+    r"|\.tmp\w*|\..+\.tmp|" + MODEL_FILE.pattern + rf"|best/({BEST_FILE.pattern})"
 )
 
 
@@ -119,7 +120,11 @@ class MethodCallback(TrainerCallback):
             folder = run / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
             settle(folder)
             (folder / COMPLETE).unlink(missing_ok=True)  # of an earlier process that made this step as well
-            content = {"step": state.global_step, "best": _best_step(run), "files": seal(folder)}
+            shutil.rmtree(folder / BEST, ignore_errors=True)
+            content = {"step": state.global_step, "best": best_step(run / BEST), "files": seal(folder)}
+            if content["best"] is not None:
+                # A later best encoder takes the place of this one in the run. Links need no space while it does not.
+                shutil.copytree(run / BEST, folder / BEST, copy_function=_link)
             write_sealed(folder / COMPLETE, content)
 
 
@@ -127,7 +132,7 @@ def newest_complete_checkpoint(run: str | Path) -> Path | None:
     """The checkpoint of a run with the most steps that training can continue from; None if there is none.
 
     Checkpoints that were not written completely do not count. A checkpoint is passed over with a warning if its files
-    are not those that were written, or if `best/` no longer has the best encoder up to its step.
+    are not those that were written, or if neither it nor `best/` has the best encoder up to its step.
     """
     for _, folder in reversed(_checkpoints(Path(run))):
         if not (folder / COMPLETE).is_file():
@@ -153,10 +158,15 @@ def fault_of(checkpoint: Path) -> str | None:
         return f"its {COMPLETE} is damaged"
     if "files" in content and (name := differs(checkpoint, content["files"])) is not None:
         return f"its {name} is missing or damaged"
-    best, needed = _best_step(checkpoint.parent), content.get("best")
-    if needed is not None and (best is None or best < needed):
-        return f"{checkpoint.parent / 'best'}, the best encoder up to then, is missing or damaged"
+    needed = content.get("best")
+    if needed is not None and needed not in map(best_step, places_of_best(checkpoint)):
+        return "the best encoder up to then is missing or damaged"
     return None
+
+
+def places_of_best(checkpoint: Path) -> tuple[Path, Path]:
+    """Where the best encoder up to a checkpoint may be: in the checkpoint, else in its run."""
+    return checkpoint / BEST, checkpoint.parent / BEST
 
 
 def _checkpoints(run: Path) -> list[tuple[int, Path]]:
@@ -165,12 +175,20 @@ def _checkpoints(run: Path) -> list[tuple[int, Path]]:
     return sorted((int(step), path) for step, path in found if step.isdecimal() and path.is_dir())
 
 
-def _best_step(run: Path) -> int | None:
-    """The step of the encoder in `best/`; None if there is none or it is damaged."""
-    best = run / "best"
+def best_step(best: Path, metric: str | None = None) -> int | None:
+    """The step of the encoder in a folder `best`; None if there is none, it is damaged, or another metric chose it."""
     try:
         if differs(best, read_sealed(best / SEAL).get("files")) is not None:
             return None
-        return int(read_sealed(best / "best.json")["step"])
+        kept = read_sealed(best / "best.json")
+        return int(kept["step"]) if metric in (None, kept["metric"]) else None
     except (OSError, InputError):
         return None
+
+
+def _link(source: str, target: str) -> None:
+    """Gives a file a second name, or copies it where the file system has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

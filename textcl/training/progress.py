@@ -24,6 +24,7 @@ class ProgressCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.close()
+        state.compute_steps(args, state.max_steps)  # a checkpoint brings the intervals of the run that wrote it
         if args.logs_by_length:
             args.logging_steps = state.logging_steps = max(1, state.max_steps // ENTRIES)
         if not state.is_world_process_zero:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from textcl.errors import InputError
 from textcl.evaluation.label_free import CRITERIA
 from textcl.files import atomic_directory
-from textcl.training.callback import BEST_FILE
+from textcl.training.callback import BEST, BEST_FILE, best_step, places_of_best
 
 ERROR = "_error"
 """Behind the name of a score in the log: the standard error of its difference from the untouched encoder's score."""
@@ -111,31 +111,46 @@ def select(history: Sequence[Mapping[str, Any]], metric: str, *, best: bool = Tr
     )
 
 
-def start_of(checkpoint: Path) -> np.ndarray | None:
-    """What the untouched encoder's score was computed from; None if the checkpoint does not have it."""
+def start_of(checkpoint: Path, metric: str) -> np.ndarray | None:
+    """What the untouched encoder's score was computed from; None if the checkpoint does not have that score."""
     path = checkpoint / START
-    return load_file(path)["items"].numpy() if path.is_file() else None
+    known = path.is_file() and _scored(checkpoint, metric)
+    return load_file(path)["items"].numpy() if known else None
 
 
-def take_over_best(checkpoint: Path, run: Path) -> None:
-    """Copies the best encoder so far from the checkpoint's run, if this is another run.
+def take_over_best(checkpoint: Path, run: Path, metric: str) -> None:
+    """Makes the best encoder up to a checkpoint that of the run that continues from it.
+
+    `best/` of the run may have a later encoder, and the checkpoint may be of another run.
+
+    Args:
+        checkpoint: The checkpoint.
+        run: The directory of the run that continues.
+        metric: The score that chooses. If the checkpoint's log does not have it, nothing was chosen before.
 
     Raises:
         InputError: An encoder was chosen before the checkpoint, and is no longer there.
     """
-    ours, theirs = run / "best", checkpoint.parent / "best"
-    if (ours / "best.json").is_file():
+    history = _scored(checkpoint, metric)
+    if not history:
         return
-    if (theirs / "best.json").is_file():
-        with atomic_directory(ours, BEST_FILE) as folder:
-            shutil.copytree(theirs, folder, dirs_exist_ok=True)
-        return
+    step = select(history, metric).step
+    for best in places_of_best(checkpoint):
+        if best_step(best, metric) == step:
+            if best != run / BEST:
+                with atomic_directory(run / BEST, BEST_FILE) as folder:
+                    shutil.copytree(best, folder, dirs_exist_ok=True)
+            return
+    raise InputError(
+        f"The best encoder up to {checkpoint} is that of step {step}, and neither the checkpoint nor "
+        f"{checkpoint.parent / BEST} has it. Start a new run, or set select_best to false to keep the last weights."
+    )
+
+
+def _scored(checkpoint: Path, metric: str) -> list[dict[str, Any]]:
+    """The entries of the log up to a checkpoint that have a score."""
     history = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
-    if any(key.startswith("eval_") for entry in history for key in entry):
-        raise InputError(
-            f"{checkpoint} belongs to a run that had chosen a best encoder, but {theirs} is missing. Start a new run, "
-            "or set select_best to false to keep the last weights."
-        )
+    return [entry for entry in history if metric in entry]
 
 
 def or_lowest(score: float) -> float:

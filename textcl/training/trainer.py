@@ -5,7 +5,6 @@ import logging
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,13 +31,15 @@ from textcl.evaluation.results import numbered
 from textcl.files import atomic_directory, content_hash, write_json
 from textcl.methods import Method
 from textcl.modules import InfoNCE
-from textcl.seals import differs, read_sealed, seal, write_sealed
+from textcl.seals import seal, write_sealed
 from textcl.training.arguments import ContrastiveTrainingArguments, check_kinds
 from textcl.training.callback import (
+    BEST,
     BEST_FILE,
     COMPLETE,
     SEAL,
     MethodCallback,
+    best_step,
     fault_of,
     newest_complete_checkpoint,
     remove_old_checkpoints,
@@ -194,10 +195,11 @@ class ContrastiveTrainer(Trainer):
         self._first_losses = [] if contrasts and not checkpoint else None
         if self._quality:
             self.args.eval_on_start = not checkpoint  # a checkpoint has the start's score
+        chosen = _metric(self.evaluators)
         if checkpoint:
-            self._start = start_of(Path(checkpoint))
+            self._start = start_of(Path(checkpoint), chosen)
             if self.is_world_process_zero() and self._chooses:
-                take_over_best(Path(checkpoint), self.run_directory)
+                take_over_best(Path(checkpoint), self.run_directory, chosen)
         try:
             output = super().train(checkpoint, *options, **named_options)
             self._look_at_loss()
@@ -219,16 +221,17 @@ class ContrastiveTrainer(Trainer):
 
     def _restore_best(self) -> None:
         """Loads the weights with the best score, and notes which they are."""
-        metric = f"eval_{self._names[0]}" if self.evaluators else ""
-        if not any(metric in entry for entry in self.state.log_history):
+        chosen = _metric(self.evaluators)
+        if not any(chosen in entry for entry in self.state.log_history):
             return
-        selected = select(self.state.log_history, metric, best=self._chooses, quality=self._quality)
-        best = self.run_directory / "best"
+        selected = select(self.state.log_history, chosen, best=self._chooses, quality=self._quality)
+        best = self.run_directory / BEST
         if self._chooses:
-            if (name := differs(best, read_sealed(best / SEAL).get("files"))) is not None:
-                raise InputError(f"{best / name} changed after it was written; run the same command with --resume.")
-            kept = json.loads((best / "best.json").read_text(encoding="utf-8"))
-            selected = replace(selected, score=kept["score"], step=kept["step"])
+            if best_step(best, chosen) != selected.step:
+                raise InputError(
+                    f"{best} no longer has the best encoder, that of step {selected.step}; run the same command with "
+                    "--resume."
+                )
             self.method.load_state_dict(load_file(best / "method.safetensors"))
         self.selection = selected
         if selected.untouched:
@@ -414,7 +417,7 @@ class ContrastiveTrainer(Trainer):
 
     def _keep_best(self, metric: str, score: float) -> None:
         best = {"metric": metric, "score": score, "step": self.state.global_step}
-        with atomic_directory(self.run_directory / "best", BEST_FILE) as folder:
+        with atomic_directory(self.run_directory / BEST, BEST_FILE) as folder:
             self.method.export(folder / "encoder")
             save_file(untied_weights(self.method), folder / "method.safetensors")
             write_json(folder / "best.json", best)
@@ -439,6 +442,11 @@ class ContrastiveTrainer(Trainer):
                 f"the checkpoint or only in the method, such as {min(stored ^ wanted)}."
             )
         return str(folder)
+
+
+def _metric(evaluators: Sequence[Evaluator]) -> str:
+    """The score that chooses the best encoder; empty without evaluators."""
+    return f"eval_{evaluators[0].name}" if evaluators else ""
 
 
 def _last_good(run: Path) -> str:
