@@ -24,15 +24,13 @@ from textcl.collator.reads import Reads
 from textcl.data.rows import has_transform
 from textcl.data.training import as_training_rows
 from textcl.device import out_of_memory
-from textcl.encoder import Encoder
-from textcl.encoder.graphs import Graphs
 from textcl.errors import DiskFull, InputError, disk_full
 from textcl.evaluation.results import numbered
 from textcl.files import atomic_directory, content_hash, write_json
 from textcl.methods import Method
 from textcl.modules import InfoNCE
 from textcl.seals import seal, write_sealed
-from textcl.training.arguments import ContrastiveTrainingArguments, check_kinds
+from textcl.training.arguments import ContrastiveTrainingArguments, check_kinds, prepare_method
 from textcl.training.callback import (
     BEST,
     BEST_FILE,
@@ -110,18 +108,7 @@ class ContrastiveTrainer(Trainer):
                 "batch and so its negatives. Start one process per GPU (torchrun --nproc_per_node "
                 f"{args.n_gpu} -m textcl train …), or use only one GPU (CUDA_VISIBLE_DEVICES=0)."
             )
-        if args.gradient_cache:
-            model.gradient_cache_enable()
-        if args.compile_layers:
-            model.compile_layers()
-        if args.cuda_graphs and args.device.type == "cuda":
-            for module in model.modules():
-                if isinstance(module, Encoder):
-                    module.slicing.graphs = Graphs()
-        if args.chunk_size is not None:
-            for module in model.modules():
-                if isinstance(module, InfoNCE):
-                    module.chunk_size = args.chunk_size
+        prepare_method(model, args)
         train_dataset = as_training_rows(train_dataset)
         if isinstance(train_dataset, Dataset) and not has_transform(train_dataset):  # others: in each batch
             Reads.of(model).check(train_dataset.column_names)
