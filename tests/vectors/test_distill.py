@@ -304,6 +304,25 @@ def test_the_teacher_is_not_replaced(
     assert {path: path.read_bytes() for path in teacher.rglob("*") if path.is_file()} == before
 
 
+def test_another_model_is_not_replaced(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "texts.txt").write_text("\n".join(SOME))
+    shutil.copytree(model, tmp_path / "mine")
+    (tmp_path / "empty").mkdir()
+    given = ["distill", str(model), "--data", "texts.txt", "--static", "8", "--epochs", "1", "--output"]
+    assert main([*given, "empty"]) == 0
+    for name in ("mine", "empty"):  # the second one has a student now
+        before = {path: path.read_bytes() for path in (tmp_path / name).rglob("*") if path.is_file()}
+        capsys.readouterr()
+        assert main([*given, name]) == 2
+        assert (
+            capsys.readouterr().err == f"textcl: {name} holds a model already; remove it or name another directory.\n"
+        )
+        assert {path: path.read_bytes() for path in (tmp_path / name).rglob("*") if path.is_file()} == before
+
+
 def test_the_command(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

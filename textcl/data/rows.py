@@ -53,11 +53,12 @@ class Table:
 
     Attributes:
         name: The name of the source in messages.
-        unit: What the numbers of rows count: "line" or "row".
+        unit: What the numbers of rows count: "line" or "row"; "" if each number says it.
         columns: The names of the columns, the same for all rows; None: each row names its own (a mapping), or is a
             text; empty: the rows are texts.
-        read: Yields (number, row). The number is a text that also names the file if there are several files. With
-            columns, a row is the tuple of the cells of the columns that were asked for.
+        read: Yields (number, row). The number is a text that also names the file if there are several files, and says
+            what it counts if they differ in that. With columns, a row is the tuple of the cells of the columns that
+            were asked for.
     """
 
     name: str
@@ -67,7 +68,7 @@ class Table:
 
     def at(self, number: int | str) -> str:
         """The place of a row in messages."""
-        return f"{self.name}, {self.unit} {number}"
+        return f"{self.name}, {f'{self.unit} {number}'.strip()}"
 
     def cells(self, wanted: Sequence[Names | None], optional: Sequence[Names] = ()) -> Iterator[tuple[Any, Any]]:
         """Yields (number, cells of the wanted columns and of the optional ones).
@@ -235,18 +236,20 @@ def _joined(name: str, tables: Sequence[Table]) -> Table:
     """The rows of several files, one file after the other; the number of a row also names its file."""
     first = tables[0]
     for table in tables[1:]:
-        if table.unit != first.unit or _sorted(table.columns) != _sorted(first.columns):
+        if _sorted(table.columns) != _sorted(first.columns):
             raise InputError(
                 f"{name}: the files have different columns, {_columns(first)} in {first.name} and {_columns(table)} in "
                 f"{table.name}. Read them one by one, or give them the same columns."
             )
 
+    unit = first.unit if all(table.unit == first.unit for table in tables) else ""
+
     def read(chosen: list[str]) -> Iterator[tuple[str, Any]]:
         for table in tables:
             for number, row in table.read(chosen):
-                yield f"{number} of {table.name}", row
+                yield f"{number if unit else f'{table.unit} {number}'} of {table.name}", row
 
-    return Table(name, first.unit, first.columns, read)
+    return Table(name, unit, first.columns, read)
 
 
 def _sorted(columns: Sequence[str] | None) -> list[str] | None:

@@ -87,7 +87,8 @@ def distill(
         model: The teacher, or a name or path that `Encoder.from_pretrained` takes.
         data: Texts that `load_texts` takes, or a directory that `encode_corpus` wrote with the teacher, so that nothing
             has to be encoded.
-        output: The directory of the student, which sentence-transformers loads too; None: it is not written.
+        output: The directory of the student, new or empty, which sentence-transformers loads too; None: it is not
+            written.
         static: The number of dimensions of a static student.
         layers: The number of layers of a student with fewer layers.
         words: How many frequent words of the texts become tokens of a static student with a WordPiece tokenizer;
@@ -105,7 +106,8 @@ def distill(
 
     Raises:
         InputError: There are too few texts or tokens, the teacher does not know their language or has too few
-            dimensions or layers, the vectors are those of another model, or the output cannot be written.
+            dimensions or layers, the vectors are those of another model, or the output cannot be written or holds
+            something already.
 
     Example:
         >>> distill("my-encoder", "texts.txt", "student", static=256).lines  # doctest: +SKIP
@@ -120,6 +122,8 @@ def distill(
     if output is not None:
         check_not_read(output, [model, data])
         check_replaceable(output, MODEL_FILE)
+        if Path(output).exists() and any(Path(output).iterdir()):  # an interrupted call leaves nothing there
+            raise InputError(f"{output} holds a model already; remove it or name another directory.")
         check_output(output, folder=True)
     known = Vectors(data) if isinstance(data, (str, Path)) and is_vectors(data) else None
     teacher = _teacher(model, known)
