@@ -288,6 +288,36 @@ def test_ids_columns_and_the_best_part_are_shown(encoder: Encoder, model: Path, 
     assert len(index.search(TEXTS[0], top=5, retrieval="dense")) == 5
 
 
+def test_a_text_of_many_parts_crowds_no_other_text_out(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("textcl.vectors.index.DEPTH", 4)
+    short = Encoder.from_pretrained(model, max_length=24, device="cpu")
+    others = [" ".join([*TEXTS[n : n + 4], "boat", *TEXTS[n + 4 : n + 4 + 2 * n]]) for n in (1, 7, 13, 19, 25)]
+    texts = [*others[:3], "boat " * 400, *others[3:], "her quiet brother"]
+    parts = encode_corpus(short, texts, tmp_path / "parts", split_long=True)
+    more = [others[0], "boat " * 300]
+    encode_corpus(short, more, parts, append=True)  # other ids
+    index = CorpusIndex(parts, short)
+    rows, scores = index.vectors.texts(), Bm25(index.vectors.texts()).scores("boat")
+    best: dict[int, float] = {}
+    for row, number in enumerate(index.vectors.ids().tolist()):
+        best[number] = max(best.get(number, 0), scores[row])
+    order = [number for number in sorted(best, key=lambda number: -best[number]) if best[number] > 0]
+    assert len(rows) > 4 * len(texts)
+    assert len(order) == 8
+    for top in (1, 3, 8, 20):
+        hits = index.search("boat", top, retrieval="bm25")
+        assert [hit.score for hit in hits] == [best[number] for number in order[:top]]
+        assert all(best[hit.id] == hit.score and "boat" in hit.text for hit in hits)
+        assert len({hit.id for hit in hits}) == len(hits)
+        for weight in (0.0, 0.35, 1.0):
+            hits = index.search("boat", top, retrieval="hybrid", bm25_weight=weight)
+            assert len({hit.id for hit in hits}) == len(hits) == min(top, len(best))
+    found = {hit.id for hit in index.search("boat", 8, retrieval="hybrid", bm25_weight=1.0)}
+    assert found == set(order)
+
+
 def test_an_expanded_query_is_rocchios(both: CorpusIndex, encoder: Encoder) -> None:
     _, vectors = load_vectors(both.directory)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
