@@ -162,9 +162,17 @@ def test_what_is_refused(
     encoder: Encoder, vectors: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index = CorpusIndex(vectors, encoder)
-    for query, top in (("  ", 10), ("a boat", 0)):
-        with pytest.raises(InputError, match="must not be blank"):
-            index.search(query, top)
+    with pytest.raises(InputError, match="must not be blank"):
+        index.search("  ", 10)
+    for top in (0, 2.0, "3", None, float("nan")):
+        with pytest.raises(InputError, match=f"top must be a whole number of at least 1, not {top!r}"):
+            index.search("a boat", top)
+    with pytest.raises(InputError, match=r"expand must be 0 or .*, not 2.0"):
+        index.search("a boat", expand=2.0)
+    for retrieval in ("dense", "hybrid", "bm25"):
+        plain = index.search("a boat", 2, retrieval=retrieval)
+        assert index.search("a boat", np.int64(2), retrieval=retrieval, expand=np.int32(0)) == plain
+    assert index.search("a boat", 1, expand=2) == index.search("a boat", True, expand=np.int64(2))
     directory = shutil.copytree(vectors, tmp_path / "v")
     manifest = read_sealed(directory / "manifest.json")
     (directory / "manifest.json").write_text(json.dumps({**manifest, "schema": 2}))

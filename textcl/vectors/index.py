@@ -16,6 +16,7 @@ import numpy as np
 from textcl.errors import DiskFull, InputError
 from textcl.files import atomic_write
 from textcl.progress import Progress
+from textcl.ranges import Range
 from textcl.seals import differs, read_sealed, seal, write_sealed
 from textcl.texts import check_text
 from textcl.vectors.bits import BitIndex, open_bits
@@ -145,14 +146,17 @@ class CorpusIndex:
                 0.75 · mean of their vectors, with all vectors of length 1.
 
         Raises:
-            InputError: The query is blank or not a valid text, `top` is less than 1, or an argument is out of range.
+            InputError: The query is blank or not a valid text, `top` is not a whole number of at least 1, or another
+                argument is out of range.
         """
-        if not check_text(query, "The query").strip() or top < 1:
-            raise InputError("The query must not be blank, and at least one result must be asked for.")
+        if not check_text(query, "The query").strip():
+            raise InputError("The query must not be blank.")
+        Range(at_least=1, whole=True).check("top", top)
         kind = check_retrieval(self.retrieval if retrieval is None else retrieval)
         check_weight(bm25_weight)
-        if expand < 0:
+        if expand not in Range(at_least=0, whole=True):
             raise InputError(f"expand must be 0 or the number of texts that expand the query, not {expand}.")
+        top, expand = int(top), int(expand)  # faiss takes no numpy numbers
         words = None if kind == "dense" else self._bm25.scores(query)
         if kind == "bm25":
             assert words is not None
