@@ -123,10 +123,11 @@ def names_of_columns(source: Any) -> list[Any]:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a cell holds nothing: None, NaN, pandas' NA and NaT."""
+    """Whether a cell holds nothing: None, NaN, pandas' NA and NaT, numpy's NaT."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
-    return isinstance(value, Real) and value != value
+    may_be = isinstance(value, Real) or type(value).__name__ in ("datetime64", "timedelta64")
+    return may_be and bool(value != value)
 
 
 def described(value: Any) -> str:

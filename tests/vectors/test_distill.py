@@ -181,6 +181,13 @@ def test_vectors_that_are_there_give_the_same_student(model: Path, tmp_path: Pat
         textcl.distill(other, tmp_path / "v", static=16)
 
 
+def test_a_column_of_vectors_is_refused(model: Path, tmp_path: Path) -> None:
+    encode_corpus(model, SOME[:20], tmp_path / "v")
+    with pytest.raises(InputError, match=r"column was settled when .* was encoded; leave it out"):
+        textcl.distill(model, tmp_path / "v", tmp_path / "student", static=8, column="nonsense")
+    assert not (tmp_path / "student").exists()
+
+
 def test_an_interruption_keeps_what_the_teacher_has_encoded(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -346,12 +346,23 @@ def cell_value(value: Any, where: str) -> str | int | float | bool | date | date
     if hasattr(value, "to_pydatetime"):  # of pandas
         value = value.to_pydatetime(warn=False)
     elif hasattr(value, "tolist"):  # of numpy: a number, a date or an array
-        value = value.tolist()
+        value = _of_numpy(value)
     if isinstance(value, (bool, float, date)) or (isinstance(value, int) and _fits_int64(value)):
         return value
     if isinstance(value, (list, tuple, dict)):
         value = json.dumps(value, ensure_ascii=False, default=str)
     return check_text(value if isinstance(value, str) else str(value), where)
+
+
+def _of_numpy(value: Any) -> Any:
+    """What a number, a date, a time or an array of numpy is in Python; a time that Python cannot hold is text."""
+    kind = value.dtype.kind if type(value).__module__ == "numpy" else ""
+    if kind not in ("m", "M"):
+        return value.tolist()
+    if value.dtype.str.rstrip("]")[-2:] in ("ns", "ps", "fs", "as"):  # of which numpy makes whole numbers
+        value = value.astype(f"{kind}8[us]")
+    found = value.tolist()
+    return str(value) if isinstance(found, int) else found
 
 
 def cell_id(value: Any, where: str) -> str | int:

@@ -93,7 +93,7 @@ def distill(
         layers: The number of layers of a student with fewer layers.
         words: How many frequent words of the texts become tokens of a static student with a WordPiece tokenizer;
             default: 10,000.
-        column: The column to read, as in `load_texts`.
+        column: The column to read, as in `load_texts`; not for a directory.
         limit: Read only the first `limit` texts.
         epochs: How often the student sees each text; default: 10 if it is static, else 1.
         learning_rate: The largest learning rate; default: 3e-3 if it is static, else 2e-4.
@@ -126,6 +126,8 @@ def distill(
             raise InputError(f"{output} holds a model already; remove it or name another directory.")
         check_output(output, folder=True)
     known = Vectors(data) if isinstance(data, (str, Path)) and is_vectors(data) else None
+    if known and column is not None:
+        raise InputError(f"column was settled when {data} was encoded; leave it out.")
     teacher = _teacher(model, known)
     _check_teacher(teacher, static, layers)
     prompt = known.prompt if known else corpus_prompt(teacher, silent=False)
