@@ -236,6 +236,7 @@ def prepare(work: Work, identity: str, encoders: int = 1) -> tuple[Trial, Work, 
             f"{len(corpus):,} of them, drawn at random, are looked at: what {settings.minutes:g} minutes allow, and at "
             f"most {MOST_DOCUMENTS:,}."
         )
+    trial.say(f"{int(views[0].groups.max()) + 1:,} groups, if near-duplicates are put together.")
     second = f"second view: {views[1].task}." if len(views) > 1 else "there is no second view."
     trial.say(f"Main view: {views[0].task}; {second}")
     if settings.purpose == "search" and kind is None and settings.retrieval == "dense":
