@@ -186,6 +186,46 @@ def test_too_few_texts_and_texts_without_structure_are_not_measured(directory: P
     assert run(directory, mixed, tmp_path / "3")[-2].startswith("VERDICT: not measured: the untouched encoder has")
 
 
+def _template(row: int) -> str:
+    return f"The backup of server {row} finished without an error at all. All files were copied to the remote store."
+
+
+@pytest.mark.parametrize("models", [1, 2])
+@pytest.mark.parametrize(
+    ("evidence", "said"),
+    [
+        ("template", "260 of 260 texts are near-duplicates of each other, such as texts of one template, and count as"),
+        ("pairs", "there are 3 groups of texts with a query, and 20 are needed"),
+        ("judged", "there are 19 queries with a relevant document, and 20 are needed"),
+        ("each its own label", "there are 30 labelled texts with 30 labels, and 20 texts are needed, 4 for each label"),
+        ("one label", "all labelled texts have the same label, and two are needed"),
+    ],
+)
+def test_too_little_evidence_is_not_measured_and_said_before_anything_is_encoded(
+    models: int, evidence: str, said: str, directory: Path, table: Path, tmp_path: Path, encoded: list[str]
+):
+    rows = list(csv.DictReader(table.open()))
+    settings: dict[str, str] = {}
+    texts: object = [_template(row) for row in range(COUNT)] if evidence == "template" else table
+    if evidence == "pairs":
+        settings["dev"] = f"pairs:{_pairs(tmp_path / 'pairs.csv', 3)}"
+    elif evidence == "judged":
+        settings["dev"] = f"beir:{judged_titles(rows[:19], tmp_path / 'mine')}"
+    elif evidence != "template":
+        settings |= {"dev": f"labels:{tmp_path / 'labels.csv'}", "purpose": "clusters"}
+        with (tmp_path / "labels.csv").open("w", newline="") as handle:
+            labels = [f"label {row if evidence == 'each its own label' else 0}" for row in range(30)]
+            csv.writer(handle).writerows([["text", "label"], *zip(GLOSSES, labels, strict=False)])
+    names = f"{directory},{tiny_encoder_directory(tmp_path / 'tiny')}" if models == 2 else str(directory)
+    encoded.clear()
+    verdict = adapt(
+        names, texts, tmp_path / "out", columns=() if evidence == "template" else ["text"], **settings
+    ).verdict  # type: ignore[arg-type]
+    assert verdict.sentence().startswith(f"VERDICT: not measured: {said}")
+    assert len(encoded) <= 4 + 64  # those whose encoding was timed
+    assert not (tmp_path / ".out.adapt").exists()
+
+
 @pytest.mark.parametrize(
     ("content", "flags", "said"),
     [

@@ -15,6 +15,7 @@ from textcl.adaptation.advice import Advice
 from textcl.adaptation.changes import Shown, count_changes, describe_changes
 from textcl.adaptation.corpus import MOST_DOCUMENTS, Corpus
 from textcl.adaptation.cross_fit import FOLDS, PULLS
+from textcl.adaptation.enough import too_few_groups, too_few_of_user
 from textcl.adaptation.evidence import Lexical
 from textcl.adaptation.known_items import View, known_items, read_pairs
 from textcl.adaptation.material import make_material
@@ -225,6 +226,7 @@ def prepare(work: Work, identity: str, encoders: int = 1) -> tuple[Trial, Work, 
         trial.why = f"there are {len(corpus):,} different texts, and {LEAST_DOCUMENTS} are needed"
     elif not views:
         trial.why = f"fewer than {LEAST_DOCUMENTS} texts are long enough to be cut into a query and a document"
+    trial.why = trial.why or too_few_of_user(kind, path)
     if trial.why:
         return trial, work, views
     plan = work.place.plan(identity, partial(_plan, work, views, settings.minutes / encoders))
@@ -237,6 +239,10 @@ def prepare(work: Work, identity: str, encoders: int = 1) -> tuple[Trial, Work, 
             f"most {MOST_DOCUMENTS:,}."
         )
     trial.say(f"{int(views[0].groups.max()) + 1:,} groups, if near-duplicates are put together.")
+    if kind in (None, "pairs"):
+        trial.why = too_few_groups(views[0], trains=bool(plan.get("candidates")))
+        if trial.why:
+            return trial, work, views
     second = f"second view: {views[1].task}." if len(views) > 1 else "there is no second view."
     trial.say(f"Main view: {views[0].task}; {second}")
     if settings.purpose == "search" and kind is None and settings.retrieval == "dense":
