@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from huggingface_hub import ModelCard
 from sentence_transformers import SentenceTransformer
 from support.command import environment
@@ -27,6 +28,7 @@ from textcl.adaptation.linear_map import mapped, with_linear_map
 from textcl.cli.main import main
 from textcl.data.training import BUNDLED_TEXTS
 from textcl.encoder import Encoder
+from textcl.encoder.layers import Dense
 from textcl.errors import InputError
 from textcl.vectors.vectors import unit
 
@@ -184,6 +186,46 @@ def test_too_few_texts_and_texts_without_structure_are_not_measured(directory: P
     assert run(directory, mixed, tmp_path / "3")[-2].startswith("VERDICT: not measured: the untouched encoder has")
 
 
+def _template(row: int) -> str:
+    return f"The backup of server {row} finished without an error at all. All files were copied to the remote store."
+
+
+@pytest.mark.parametrize("models", [1, 2])
+@pytest.mark.parametrize(
+    ("evidence", "said"),
+    [
+        ("template", "260 of 260 texts are near-duplicates of each other, such as texts of one template, and count as"),
+        ("pairs", "there are 3 groups of texts with a query, and 20 are needed"),
+        ("judged", "there are 19 queries with a relevant document, and 20 are needed"),
+        ("each its own label", "there are 30 labelled texts with 30 labels, and 20 texts are needed, 4 for each label"),
+        ("one label", "all labelled texts have the same label, and two are needed"),
+    ],
+)
+def test_too_little_evidence_is_not_measured_and_said_before_anything_is_encoded(
+    models: int, evidence: str, said: str, directory: Path, table: Path, tmp_path: Path, encoded: list[str]
+):
+    rows = list(csv.DictReader(table.open()))
+    settings: dict[str, str] = {}
+    texts: object = [_template(row) for row in range(COUNT)] if evidence == "template" else table
+    if evidence == "pairs":
+        settings["dev"] = f"pairs:{_pairs(tmp_path / 'pairs.csv', 3)}"
+    elif evidence == "judged":
+        settings["dev"] = f"beir:{judged_titles(rows[:19], tmp_path / 'mine')}"
+    elif evidence != "template":
+        settings |= {"dev": f"labels:{tmp_path / 'labels.csv'}", "purpose": "clusters"}
+        with (tmp_path / "labels.csv").open("w", newline="") as handle:
+            labels = [f"label {row if evidence == 'each its own label' else 0}" for row in range(30)]
+            csv.writer(handle).writerows([["text", "label"], *zip(GLOSSES, labels, strict=False)])
+    names = f"{directory},{tiny_encoder_directory(tmp_path / 'tiny')}" if models == 2 else str(directory)
+    encoded.clear()
+    verdict = adapt(
+        names, texts, tmp_path / "out", columns=() if evidence == "template" else ["text"], **settings
+    ).verdict  # type: ignore[arg-type]
+    assert verdict.sentence().startswith(f"VERDICT: not measured: {said}")
+    assert len(encoded) <= 4 + 64  # those whose encoding was timed
+    assert not (tmp_path / ".out.adapt").exists()
+
+
 @pytest.mark.parametrize(
     ("content", "flags", "said"),
     [
@@ -265,6 +307,50 @@ def test_of_several_models_the_best_of_the_others_is_named_and_copied(
     assert worse[-1].endswith("holds the untouched encoder")
     with pytest.raises(InputError, match="are the same encoder"):
         adapt(f"{directory},{directory}", table, columns=("name", "text"))
+
+
+def test_an_encoder_has_the_same_score_whatever_its_place(
+    encoder: Encoder, directory: Path, table: Path, tmp_path: Path
+):
+    """Most cosines of the second encoder are above 0.95, so that they say nothing of near-duplicates."""
+    shift = Dense(encoder.dimension, encoder.dimension, bias=True, activation="Identity", residual=False)
+    with torch.no_grad():
+        shift.linear.weight.copy_(torch.eye(encoder.dimension))
+        shift.linear.bias.fill_(2.0)
+    high = Encoder(encoder.backbone, encoder.tokenizer, encoder.pooling, layers=[*encoder.layers, shift])
+    vectors = unit(high.encode(GLOSSES[:COUNT]))
+    assert np.median(vectors @ vectors.T) > 0.95
+    other = high.save(tmp_path / "high")
+    ledger = tmp_path / "looks" / "l.jsonl"
+    mains, seconds = [], []
+    for names in (f"{directory},{other}", f"{other},{directory}"):
+        record = adapt(names, table, columns=("name", "text"), ledger=ledger).record
+        assert "groups, if near-duplicates are put together." in " ".join(record["looked"])
+        mains.append((record["main"]["before"], record["main"]["after"]))
+        seconds.append((record["second"]["before"], record["second"]["after"]))
+    assert mains[0] == mains[1][::-1]
+    assert seconds[0] == seconds[1][::-1]
+
+
+def _pairs(path: Path, count: int) -> Path:
+    with path.open("w", newline="") as handle:
+        rows = [[" ".join(text.split()[:4]), " ".join(text.split()[3:])] for text in GLOSSES[-count:]]
+        csv.writer(handle).writerows([["q", "a"], *rows])
+    return path
+
+
+@pytest.mark.parametrize("count", [30, pytest.param(COUNT, marks=pytest.mark.slow)])
+def test_several_models_are_compared_on_pairs_of_another_number_than_the_texts(
+    count: int, directory: Path, table: Path, tmp_path: Path
+):
+    other = tiny_encoder_directory(tmp_path / "tiny")
+    dev, ledger = f"pairs:{_pairs(tmp_path / 'pairs.csv', count)}", tmp_path / "looks" / "l.jsonl"
+    adapted = adapt(f"{directory},{other}", table, columns=("name", "text"), dev=dev, ledger=ledger)
+    assert adapted.record["main"]["units"] == pytest.approx(count, abs=9)
+    assert adapted.record["second"]["task"] == "finding a body by its title"
+    assert adapted.record["second"]["units"] == pytest.approx(COUNT, abs=9)
+    alone = adapt(f"{directory},{other}", table, columns=("name", "text"), ledger=ledger).record["main"]
+    assert [adapted.record["second"][key] for key in ("before", "after")] == [alone["before"], alone["after"]]
 
 
 @pytest.mark.slow

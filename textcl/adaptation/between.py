@@ -43,8 +43,7 @@ def try_encoders(work: Work, others: Sequence[Encoder], identity: str) -> Trial:
         found = [compare_vectors(labels[0], other, work.settings.seed) for other in labels[1:]]
         scores = [each.right(np.arange(len(each.labels)), None) for each in labels]
     else:
-        materials = [make_material(encoders[0], views, work.place)]
-        materials += [make_material(other, views, work.place, materials[0].groups) for other in others]
+        materials = [make_material(encoder, views, work.place) for encoder in encoders]
         planted = Planted(work.corpus.texts) if work.settings.purpose == "duplicates" else None
         evidence: list[Evidence] = []
         for encoder, material in zip(encoders, materials, strict=True):

@@ -24,7 +24,6 @@ from textcl.adaptation.verdict import Comparison, compare
 from textcl.errors import disk_full
 from textcl.files import content_hash
 
-LEAST_GROUPS = 40  # a quarter of them selects, and a quarter judges
 ONE_SPLIT = (
     "One split of the groups of near-duplicates: half of them train the candidates, a quarter selects one of them, and "
     "a quarter judges it. What is exported is the same candidate, trained on all groups."
@@ -48,13 +47,10 @@ def try_trained(trial: Trial, material: Material, views: Sequence[View], work: W
         work: What to work with.
     """
     kind, _ = work.settings.evidence()
-    if kind not in ("beir", "judgements", "labels"):
-        if material.units < LEAST_GROUPS:
-            trial.why = f"there are {material.units} groups of texts, and training needs {LEAST_GROUPS}"
-        elif work.settings.purpose == "search":
-            ranking = material.ranking()
-            start = float(ranking.scores(np.arange(len(ranking.units)), [None], work.settings.words).mean())
-            trial.why = too_low(start, ranking.task)
+    if kind in (None, "pairs") and work.settings.purpose == "search":
+        ranking = material.ranking()
+        start = float(ranking.scores(np.arange(len(ranking.units)), [None], work.settings.words).mean())
+        trial.why = too_low(start, ranking.task)
     if trial.why:
         return
     trial.held_out = HALVES if kind in ("beir", "labels") else ONE_SPLIT

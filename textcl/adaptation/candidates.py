@@ -46,9 +46,7 @@ def try_candidates(work: Work, identity: str) -> Trial:
     trial, work, views = prepare(work, identity)
     if trial.why:
         return trial
-    kind, _ = work.settings.evidence()
-    material = make_material(work.encoder, views[:1] if kind == "pairs" else views, work.place)
-    trial.say(f"{material.units:,} groups, if near-duplicates are put together.")
+    material = make_material(work.encoder, views, work.place)
     if trial.plan.get("candidates"):
         try_trained(trial, material, views, work)
         return trial
@@ -57,8 +55,6 @@ def try_candidates(work: Work, identity: str) -> Trial:
     {"search": _search, "clusters": _clusters, "duplicates": _duplicates}[work.settings.purpose](trial, material, work)
     if trial.weight is None:
         return trial
-    if kind == "pairs" and len(views) > 1:
-        _compare_second(trial, make_material(work.encoder, views[1:], work.place).ranking(), None)
     trial.guards = [guard.compare(trial.weight) for guard in guards(work.encoder, work.place)]
     return trial
 

@@ -6,11 +6,13 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from textcl.data.rows import cell_text, open_table
 from textcl.errors import InputError
+from textcl.vectors.near_duplicates import near_duplicate_groups
 
 LEAST_SENTENCES = 3  # in a document from which one sentence is taken
 LEAST_WORDS = 5  # in such a sentence; short ones are headings and numbers
@@ -37,6 +39,15 @@ class View:
     queries: list[str]
     documents: list[str]
     targets: np.ndarray
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """The group of near-duplicates of each document, a number from 0, (documents,).
+
+        They are found by words. With vectors another encoder would judge by other groups: one whose cosines are all
+        high would put all texts into one, of which all but the right one are then left out of each ranking.
+        """
+        return near_duplicate_groups(None, self.documents)
 
 
 def known_items(bodies: Sequence[str], titles: Sequence[str] | None = None, least: int = 1) -> list[View]:

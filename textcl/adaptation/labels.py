@@ -119,11 +119,16 @@ def read_labels(path: str, encoder: Encoder, place: Workplace) -> Labels:
     Raises:
         InputError: The file cannot be read, or a label is missing.
     """
-    rows = load_labelled(path)
-    kept = np.sort(np.random.default_rng(0).permutation(len(rows))[:MOST])
-    texts, numbers = [rows["text"][i] for i in kept], np.unique(np.array(rows["label"])[kept], return_inverse=True)[1]
+    texts, numbers = labels_of(path)
     content = content_hash({"texts": texts, "labels": numbers.tolist()})
     return Labels(place.vectors(encoder, texts, encoder.prompt_text()), numbers, content, texts)
+
+
+def labels_of(path: str) -> tuple[list[str], np.ndarray]:
+    """The texts of `read_labels` and the number of the label of each, (texts,)."""
+    rows = load_labelled(path)
+    kept = np.sort(np.random.default_rng(0).permutation(len(rows))[:MOST])
+    return [rows["text"][i] for i in kept], np.unique(np.array(rows["label"])[kept], return_inverse=True)[1]
 
 
 def compare_vectors(first: Labels, second: Labels, seed: int = 0) -> Comparison:

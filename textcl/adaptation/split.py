@@ -95,36 +95,31 @@ def make_exams(material: Material, views: Sequence[View], work: Work) -> Exams:
 
     Args:
         material: The start's vectors; its first view is trained on.
-        views: The views of the trial, of which the material may lack the second.
+        views: The views of the trial.
         work: What to work with.
     """
     kind, path = work.settings.evidence()
-    second = _second(material, views, work) if kind is not None and len(views) > 1 else None
+    second = None
+    if kind is not None and len(views) > 1:
+        second = exam_of(views[1], material.groups_of(1), work.place, asked=np.arange(len(views[1].queries)))
     of_user = {"beir": _of_judgements, "judgements": _of_preferences, "labels": _of_labels}
     if kind in of_user:
         own = of_user[kind](path, np.ones(material.units, bool), work)
         return replace(own, second=second, second_of_export=True)
     parts = split_of(material.units, seed=work.settings.seed)
     allowed, seed, view = parts == TRAINS, work.settings.seed, views[0]
-    roles = [parts[material.groups[each.targets]] for each in material.views]
+    role = parts[material.groups[view.targets]]
     if kind is None and len(views) > 1:
-        second = exam_of(views[1], material.groups, work.place, asked=np.flatnonzero(roles[1] == JUDGES))
+        asked = np.flatnonzero(parts[material.groups[views[1].targets]] == JUDGES)
+        second = exam_of(views[1], material.groups, work.place, asked=asked)
     if work.settings.purpose == "duplicates":
         selects, judges = _of_edits(material.groups, parts, work)
         return Exams(allowed, selects, judges, second)
-    asked = some(np.flatnonzero(roles[0] == SELECTS), MOST_ASKED, seed)
+    asked = some(np.flatnonzero(role == SELECTS), MOST_ASKED, seed)
     kept = searched(material.queries[0][asked], material.documents[0], view.targets[asked], seed)
     selects = exam_of(view, material.groups, work.place, asked=asked, documents=kept)
-    judges = exam_of(view, material.groups, work.place, asked=np.flatnonzero(roles[0] == JUDGES))
+    judges = exam_of(view, material.groups, work.place, asked=np.flatnonzero(role == JUDGES))
     return Exams(allowed, selects, judges, second, second_of_export=kind is not None)
-
-
-def _second(material: Material, views: Sequence[View], work: Work) -> Exam:
-    """All queries of the second view."""
-    groups = material.groups
-    if len(material.views) == 1:  # pairs, whose documents are others
-        groups = make_material(work.encoder, views[1:], work.place).groups
-    return exam_of(views[1], groups, work.place, asked=np.arange(len(views[1].queries)))
 
 
 def exam_of(
