@@ -25,14 +25,6 @@ from textcl.errors import disk_full
 from textcl.files import content_hash
 
 LEAST_GROUPS = 40  # a quarter of them selects, and a quarter judges
-ONE_SPLIT = (
-    "One split of the groups of near-duplicates: half of them train the candidates, a quarter selects one of them, and "
-    "a quarter judges it. What is exported is the same candidate, trained on all groups."
-)
-HALVES = (
-    "The candidates are trained on the texts. Half of the judged queries or labelled texts selects one of the "
-    "candidates, and the other half judges it."
-)
 
 
 def try_trained(trial: Trial, material: Material, views: Sequence[View], work: Work) -> None:
@@ -57,8 +49,8 @@ def try_trained(trial: Trial, material: Material, views: Sequence[View], work: W
             trial.why = too_low(start, ranking.task)
     if trial.why:
         return
-    trial.held_out = HALVES if kind in ("beir", "labels") else ONE_SPLIT
     exams = make_exams(material, views, work)
+    trial.held_out = exams.held_out
     if exams.content is not None:
         trial.evidence = content_hash({**exams.content, "purpose": work.settings.purpose})
     contest = Contest(trial, material, work, exams)
@@ -111,7 +103,7 @@ def _judge(trial: Trial, exams: Exams, judged: Side, whole: Side, work: Work) ->
             shown = evidence.planted.shown
         else:
             shown = by_rank(cast(Ranked, evidence), cast(Ranked, other), lambda row: judged.weight, settings.words)
-        trial.main = compare(before, after, units, evidence.task, evidence.measure, settings.seed)
+        trial.main = compare(before, after, units, evidence.task, evidence.measure, settings.seed, evidence.unit)
         if settings.purpose == "search" and kind != "judgements":  # two texts for each query are no ranking
             other_kind = "hybrid" if settings.retrieval == "dense" else "dense"
             words = Lexical(settings.bm25_weight, settings.language) if other_kind == "hybrid" else None
@@ -132,4 +124,6 @@ def _judge(trial: Trial, exams: Exams, judged: Side, whole: Side, work: Work) ->
 
 def _compare(exam: Exam, before: Side, after: Side) -> Comparison:
     evidence = exam.make(before.encoder)
-    return compare(exam.scores(before), exam.scores(after), evidence.units, evidence.task, evidence.measure)
+    return compare(
+        exam.scores(before), exam.scores(after), evidence.units, evidence.task, evidence.measure, unit=evidence.unit
+    )

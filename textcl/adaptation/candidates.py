@@ -18,7 +18,7 @@ from textcl.adaptation.labels import read_labels
 from textcl.adaptation.material import Material, make_material
 from textcl.adaptation.preferences import Preferences
 from textcl.adaptation.trial import Settings, Trial, Work, prepare, too_low
-from textcl.adaptation.verdict import compare
+from textcl.adaptation.verdict import Comparison, compare
 from textcl.files import content_hash
 
 CROSS_FITTED = (
@@ -26,9 +26,9 @@ CROSS_FITTED = (
     "fourth selects one of them, and the fold is judged by that choice, trained anew on all four. So every group is "
     "judged once, by what was neither trained nor selected with it."
 )
-JUDGED_QUERIES = (
-    "The candidates are trained on the texts, and not on the judged queries. For each fifth of these queries the other "
-    "four select one of the candidates, which judges the fifth. So every query is judged once."
+NOT_TRAINED_ON = (
+    "The candidates are trained on the texts, and not on the {}. For each fifth of these the other four select one of "
+    "the candidates, which judges the fifth. So each of them is judged once."
 )
 LABELLED = (
     "The candidates are trained on the texts without labels. Each half of the labelled texts selects the candidate "
@@ -69,7 +69,7 @@ def _search(trial: Trial, material: Material, work: Work) -> None:
     if kind in ("beir", "judgements"):
         read = Judgements if kind == "beir" else Preferences
         evidence: Ranked = (judgements := read(path, work.encoder, work.place))
-        trial.held_out = JUDGED_QUERIES
+        trial.held_out = NOT_TRAINED_ON.format(evidence.unit)
         trial.evidence = content_hash({"judgements": judgements.content, "purpose": settings.purpose})
         maps = [material.fit(pull) for pull in PULLS]
         judged = choose(evidence, maps, settings.words, settings.seed)
@@ -137,7 +137,7 @@ def _duplicates(trial: Trial, material: Material, work: Work) -> None:
 def _decide(trial: Trial, evidence: Evidence, judged: Judged, settings: Settings) -> None:
     """Makes the comparison that decides, and records the candidates."""
     trial.pull = PULLS[judged.choice]
-    trial.main = compare(judged.before, judged.after, evidence.units, evidence.task, evidence.measure, settings.seed)
+    trial.main = _compared(evidence, judged.before, judged.after, settings.seed)
     trial.candidates = _candidates(evidence, judged, settings.seed)
 
 
@@ -147,7 +147,11 @@ def _compare_second(trial: Trial, evidence: Evidence, judged: Judged | None) -> 
         before, after = scores_by_fold(evidence, judged)
     else:
         before, after = evidence.scores(np.arange(len(evidence.units)), [None, trial.weight])
-    trial.second = compare(before, after, evidence.units, evidence.task, evidence.measure)
+    trial.second = _compared(evidence, before, after)
+
+
+def _compared(evidence: Evidence, before: np.ndarray, after: np.ndarray, seed: int = 0) -> Comparison:
+    return compare(before, after, evidence.units, evidence.task, evidence.measure, seed, evidence.unit)
 
 
 def _candidates(evidence: Evidence, judged: Judged, seed: int) -> list[dict[str, Any]]:
@@ -159,7 +163,7 @@ def _candidates(evidence: Evidence, judged: Judged, seed: int) -> list[dict[str,
             "alphas": [],
             "chosen_in_folds": judged.chosen.count(number),
             "gains_on_selecting_parts": judged.gains[:, number].tolist(),
-            **compare(judged.before, after, evidence.units, evidence.task, evidence.measure, seed).record(),
+            **_compared(evidence, judged.before, after, seed).record(),
         }
         for number, (pull, after) in enumerate(zip(PULLS, judged.each, strict=True))
     ]

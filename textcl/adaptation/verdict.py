@@ -17,6 +17,8 @@ POWER = 0.8
 DRAWS = 2000  # of the bootstrap
 MOST_LOST = 2.0  # points of a guard; the lower end of its interval must be above this loss
 
+GROUPS = "groups of texts"  # near-duplicates are one group
+
 Outcome = Literal["better", "no difference", "worse", "not measured"]
 
 
@@ -34,6 +36,7 @@ class Comparison:
         p_value: The two-sided p-value of the hypothesis that there is no difference.
         units: The number of units that were resampled.
         error: The standard error of the difference, see `least_error`.
+        unit: What the units are, in the plural, such as "judged queries".
     """
 
     task: str
@@ -45,6 +48,7 @@ class Comparison:
     p_value: float
     units: int
     error: float
+    unit: str = GROUPS
 
     @property
     def difference(self) -> float:
@@ -104,7 +108,13 @@ def least_error(changes: np.ndarray) -> float:
 
 
 def compare(
-    before: np.ndarray, after: np.ndarray, units: np.ndarray, task: str, measure: str = "nDCG@10", seed: int = 0
+    before: np.ndarray,
+    after: np.ndarray,
+    units: np.ndarray,
+    task: str,
+    measure: str = "nDCG@10",
+    seed: int = 0,
+    unit: str = GROUPS,
 ) -> Comparison:
     """Compares the scores of two encoders for the same queries; what is resampled is the unit.
 
@@ -118,6 +128,7 @@ def compare(
         task: See `Comparison`.
         measure: See `Comparison`.
         seed: The seed of both.
+        unit: See `Comparison`.
     """
     _, which = np.unique(units, return_inverse=True)
     sums, sizes = np.bincount(which, after - before), np.bincount(which).astype(float)
@@ -137,6 +148,7 @@ def compare(
         sign_flip_test(sums, seed=seed),
         len(sums),
         max(float(drawn.std(ddof=1)), least_error(sums / sizes.mean())),
+        unit,
     )
 
 
@@ -168,7 +180,7 @@ class Verdict:
         text = f"VERDICT: {self.outcome}"
         if found is None:
             return f"{text}: {self.why}"
-        text += f" at {found.task}: {found.sentence()}; {found.units:,} groups of texts, "
+        text += f" at {found.task}: {found.sentence()}; {found.units:,} {found.unit}, "
         smallest = found.smallest(self.level)
         text += (
             "too few to show any difference" if smallest is None else f"enough to show a difference of {smallest:.1f}"
