@@ -109,10 +109,12 @@ def _judge(trial: Trial, exams: Exams, judged: Side, whole: Side, work: Work) ->
             words = Lexical(settings.bm25_weight, settings.language) if other_kind == "hybrid" else None
             others = tuple(exams.judges.scores(side, words) for side in (start, judged))
             values = {settings.retrieval: (before, after), other_kind: (others[0], others[1])}
-            trial.advice = advise({name: values[name] for name in ("dense", "hybrid")}, units, known_items=kind is None)
+            trial.advice = advise(
+                {name: values[name] for name in ("dense", "hybrid")}, units, evidence.unit, known_items=kind is None
+            )
     trial.show_changes(before, after, lambda places: shown([int(rows[place]) for place in places]))
     if exams.second is not None:
-        trial.second = _compare(exams.second, start, whole if exams.second_of_export else judged)
+        trial.second = _compare(exams.second, start, whole if exams.second_of_export else judged, settings.words)
     if whole.weight is not None:
         trial.guards = [guard.compare(whole.weight) for guard in guards(work.encoder, work.place)]
     else:
@@ -122,8 +124,7 @@ def _judge(trial: Trial, exams: Exams, judged: Side, whole: Side, work: Work) ->
         ]
 
 
-def _compare(exam: Exam, before: Side, after: Side) -> Comparison:
+def _compare(exam: Exam, before: Side, after: Side, words: Lexical | None) -> Comparison:
     evidence = exam.make(before.encoder)
-    return compare(
-        exam.scores(before), exam.scores(after), evidence.units, evidence.task, evidence.measure, unit=evidence.unit
-    )
+    scores = exam.scores(before, words), exam.scores(after, words)
+    return compare(*scores, evidence.units, evidence.task, evidence.measure, unit=evidence.unit)

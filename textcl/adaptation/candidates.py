@@ -58,7 +58,8 @@ def try_candidates(work: Work, identity: str) -> Trial:
     if trial.weight is None:
         return trial
     if kind == "pairs" and len(views) > 1:
-        _compare_second(trial, make_material(work.encoder, views[1:], work.place).ranking(), None)
+        second = make_material(work.encoder, views[1:], work.place).ranking()
+        _compare_second(trial, second, None, work.settings.words)
     trial.guards = [guard.compare(trial.weight) for guard in guards(work.encoder, work.place)]
     return trial
 
@@ -86,7 +87,7 @@ def _search(trial: Trial, material: Material, work: Work) -> None:
     _decide(trial, evidence, judged, settings)
     trial.show_changes(judged.before, judged.after, by_fold(evidence, judged, settings.words))
     if len(material.views) > 1:
-        _compare_second(trial, material.ranking(1), judged if kind is None else None)
+        _compare_second(trial, material.ranking(1), judged if kind is None else None, settings.words)
     if kind == "judgements":  # two texts for each query are no ranking, which words would need
         return
     values: dict[str, tuple[np.ndarray, np.ndarray]] = {settings.retrieval: (judged.before, judged.after)}
@@ -96,7 +97,7 @@ def _search(trial: Trial, material: Material, work: Work) -> None:
     else:
         before, after = scores_by_fold(evidence, judged)
         values["dense"] = before, after
-    trial.advice = advise(values, evidence.units, known_items=kind is None)
+    trial.advice = advise(values, evidence.units, evidence.unit, known_items=kind is None)
 
 
 def _clusters(trial: Trial, material: Material, work: Work) -> None:
@@ -119,7 +120,7 @@ def _clusters(trial: Trial, material: Material, work: Work) -> None:
         for number, (pull, each) in enumerate(zip(PULLS, judged.each, strict=True))
     ]
     if len(material.views) > 1:
-        _compare_second(trial, material.ranking(1), None)
+        _compare_second(trial, material.ranking(1), None, work.settings.words)
 
 
 def _duplicates(trial: Trial, material: Material, work: Work) -> None:
@@ -131,7 +132,7 @@ def _duplicates(trial: Trial, material: Material, work: Work) -> None:
     _decide(trial, evidence, judged, work.settings)
     trial.show_changes(judged.before, judged.after, planted.shown)
     if len(material.views) > 1:
-        _compare_second(trial, material.ranking(1), judged)
+        _compare_second(trial, material.ranking(1), judged, work.settings.words)
 
 
 def _decide(trial: Trial, evidence: Evidence, judged: Judged, settings: Settings) -> None:
@@ -141,12 +142,12 @@ def _decide(trial: Trial, evidence: Evidence, judged: Judged, settings: Settings
     trial.candidates = _candidates(evidence, judged, settings.seed)
 
 
-def _compare_second(trial: Trial, evidence: Evidence, judged: Judged | None) -> None:
+def _compare_second(trial: Trial, evidence: Evidence, judged: Judged | None, words: Lexical | None) -> None:
     """Compares on queries that were not trained on: by the maps of the folds, or by the one that is exported."""
     if judged is not None:
-        before, after = scores_by_fold(evidence, judged)
+        before, after = scores_by_fold(evidence, judged, words)
     else:
-        before, after = evidence.scores(np.arange(len(evidence.units)), [None, trial.weight])
+        before, after = evidence.scores(np.arange(len(evidence.units)), [None, trial.weight], words)
     trial.second = _compared(evidence, before, after)
 
 
