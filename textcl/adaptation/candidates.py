@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ def _search(trial: Trial, material: Material, work: Work) -> None:
         evidence: Ranked = (judgements := read(path, work.encoder, work.place))
         trial.held_out = NOT_TRAINED_ON.format(evidence.unit)
         trial.evidence = content_hash({"judgements": judgements.content, "purpose": settings.purpose})
-        maps = [material.fit(pull) for pull in PULLS]
+        maps = [material.fit(pull, seed=settings.seed) for pull in PULLS]
         judged = choose(evidence, maps, settings.words, settings.seed)
         trial.weight = maps[judged.choice]
     else:
@@ -82,8 +83,9 @@ def _search(trial: Trial, material: Material, work: Work) -> None:
         trial.why = too_low(start, evidence.task)
         if trial.why:
             return
-        judged = cross_fit(evidence, material.units, material.fit, settings.words, settings.seed)
-        trial.weight = material.fit(PULLS[judged.choice])
+        fit = partial(material.fit, seed=settings.seed)
+        judged = cross_fit(evidence, material.units, fit, settings.words, settings.seed)
+        trial.weight = fit(PULLS[judged.choice])
     _decide(trial, evidence, judged, settings)
     trial.show_changes(judged.before, judged.after, by_fold(evidence, judged, settings.words))
     if len(material.views) > 1:
@@ -104,7 +106,7 @@ def _clusters(trial: Trial, material: Material, work: Work) -> None:
     _, path = work.settings.evidence()
     labels = read_labels(path, work.encoder, work.place)
     trial.evidence = content_hash({"labels": labels.content, "purpose": work.settings.purpose})
-    maps = [material.fit(pull) for pull in PULLS]
+    maps = [material.fit(pull, seed=work.settings.seed) for pull in PULLS]
     judged, trial.main = labels.judge(maps, work.settings.seed)
     trial.held_out = LABELLED
     trial.show_changes(judged.before, judged.after, labels.shown)
@@ -127,8 +129,9 @@ def _duplicates(trial: Trial, material: Material, work: Work) -> None:
     planted = Planted(work.corpus.texts)
     evidence = planted.evidence(work.encoder, work.place, material.groups)
     trial.held_out = CROSS_FITTED
-    judged = cross_fit(evidence, material.units, material.fit, None, work.settings.seed)
-    trial.weight = material.fit(PULLS[judged.choice])
+    fit = partial(material.fit, seed=work.settings.seed)
+    judged = cross_fit(evidence, material.units, fit, None, work.settings.seed)
+    trial.weight = fit(PULLS[judged.choice])
     _decide(trial, evidence, judged, work.settings)
     trial.show_changes(judged.before, judged.after, planted.shown)
     if len(material.views) > 1:

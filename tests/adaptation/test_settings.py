@@ -1,12 +1,14 @@
-"""Words count in every comparison of searches, and the advice is for the encoder that is exported."""
+"""Settings reach all that they are meant for: words count in every comparison of searches; bad ones are refused."""
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from support.tiny import TEXTS, tiny_encoder_directory
 
+import textcl
 from textcl.adaptation import by_training, candidates, guard, linear_map
 from textcl.adaptation.advice import advise
 from textcl.adaptation.corpus import read_corpus
@@ -18,6 +20,7 @@ from textcl.adaptation.split import Side, make_exams
 from textcl.adaptation.trial import Settings, Trial, Work
 from textcl.adaptation.workplace import Workplace
 from textcl.encoder import Encoder
+from textcl.errors import InputError
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +57,37 @@ def test_both_views_are_searched_in_the_way_that_was_asked_for(retrieval: str, t
         rows = np.arange(len(ranking.units))
         assert found.second.before == pytest.approx(mean(ranking, rows, settings))
         assert mean(ranking, rows, words) != pytest.approx(mean(ranking, rows, Settings()))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"retrieval": "bm25"}, "retrieval must be dense or hybrid, not 'bm25'"),
+        ({"purpose": "cluster"}, "purpose must be search, clusters or duplicates, not 'cluster'"),
+        ({"bm25_weight": 7.0}, "bm25_weight must be a finite number of at least 0 and at most 1, not 7.0"),
+        ({"bm25_weight": float("nan")}, "bm25_weight must be a finite number"),
+        ({"minutes": -1}, "minutes must be a finite number above 0, not -1"),
+        ({"minutes": float("nan")}, "minutes must be a finite number above 0"),
+        ({"seed": -1}, "seed must be a whole number of at least 0"),
+        ({"columns": "text"}, r"columns must be a list of one or two names, such as \['text'\]"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused_before_a_model_is_loaded(settings: dict[str, Any], said: str):
+    with pytest.raises(InputError, match=said):
+        textcl.adapt("no-such-model", TEXTS[:60], **settings)
+
+
+def test_the_seed_is_that_of_the_batches_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(linear_map, "BATCH", 8)
+    encoder = Encoder.from_pretrained(tiny_encoder_directory(tmp_path / "model"))
+    work = Work(encoder, read_corpus(TEXTS[:60]), Workplace(tmp_path / "vectors"), Settings())
+    views = known_items([f"{TEXTS[i]}. {TEXTS[i + 60]}. {TEXTS[i + 120]}." for i in range(60)], TEXTS[:60])
+    material = make_material(encoder, views, work.place, np.arange(60))
+    zero, one = material.fit(0.1), material.fit(0.1, seed=1)
+    assert not np.array_equal(zero, one)
+    trial = Trial("evidence")
+    candidates._search(trial, material, replace(work, settings=Settings(seed=1)))
+    assert np.array_equal(trial.weight, material.fit(trial.pull, seed=1))
 
 
 def test_the_advice_is_for_the_encoder_that_is_exported():
