@@ -98,10 +98,19 @@ def test_the_smallest_difference_of_units_that_hardly_change_is_shown_about_four
         (found(2, 0.001), None, [found(-1.5, 0.001, low=-2.1)], "worse"),
         (found(2, 0.001), None, [found(3, 0.2, low=-2.1)], "no difference"),
         (found(2, 0.001), None, [found(-1, 0.1, low=-1.9)], "better"),
+        (found(0.1, 0.6), found(-20, 0.001), [], "worse"),  # a loss elsewhere is said whatever the main test shows
+        (found(0.1, 0.6), None, [found(-20, 0.001)], "worse"),
+        (found(0.1, 0.6), found(-1, 0.3), [found(3, 0.2, low=-2.1)], "no difference"),
     ],
 )
 def test_what_the_verdict_is(main: Comparison, second: Comparison | None, guards: list[Comparison], outcome: str):
     assert judge(main, 1.0, second, guards).outcome == outcome
+
+
+def test_what_is_worse_elsewhere_is_not_called_worse_at_the_main_view():
+    sentence = judge(found(0.1, 0.6, task="one"), 1.0, found(-20, 0.001, task="two"), []).sentence()
+    assert sentence.startswith("VERDICT: worse; at one: nDCG@10 50.0 → 50.1, +0.1 (")
+    assert "; but worse at two: nDCG@10 50.0 → 30.0, -20.0 (" in sentence
 
 
 def test_looks_and_models_make_the_level_smaller():

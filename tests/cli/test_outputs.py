@@ -122,6 +122,16 @@ def test_no_output_takes_the_place_of_a_file_of_the_user(
     assert {path: path.read_bytes() for path in inside.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.parametrize("words", [["adapt", MODEL], ["distill", MODEL, "--static", "8"]])
+def test_a_result_in_the_model_directory_that_is_written_is_refused(
+    words: list[str], inside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would be a file that textcl does not know, so that the next run would not replace the directory."""
+    assert main([*words, "--data", "t.txt", "--output", "out", "--json", "out/r.json"]) == 2
+    assert "--json out/r.json is in out, which" in capsys.readouterr().err
+    assert not (inside / "out").exists()
+
+
 def test_an_earlier_result_and_an_empty_file_are_replaced(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (inside / "empty.json").touch()
     (inside / "config.json").write_text("{}")  # of something else, in the folder where the user works

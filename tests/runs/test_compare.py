@@ -112,6 +112,26 @@ def test_in_a_mixed_table_the_average_is_that_of_sts() -> None:
     assert "k-means" in text
 
 
+@pytest.mark.parametrize(
+    ("entry", "head"),
+    [
+        ({"kind": "geometry", "alignment": 0.2, "uniformity": -2.0, "effective_rank": 40.0}, "eff. rank"),
+        ({"kind": "finetune", "score": 70.0}, "Avg. finetune"),
+        ({"kind": "regression", "pearson": 70.0}, "Pearson"),
+        ({"kind": "retrieval", "ndcg@10": 70.0}, "nDCG@10"),
+        ({"kind": "STS", "all": 70.0}, "Avg."),
+    ],
+)
+def test_the_difference_is_headed_by_the_score_that_it_is_of(entry: dict, head: str) -> None:
+    second = {key: value if key == "kind" else value + 1 for key, value in entry.items()}
+    for more in ({}, {"other": {"kind": "geometry", "alignment": 0.2, "uniformity": -2.0, "effective_rank": 4.0}}):
+        lines = [
+            {"row": row, "seed": None, "average": 70.0, "dev": None, "results": {"one": entry, "two": second, **more}}
+            for row in ("untouched", "a")
+        ]
+        assert f"| {head} − untouched |" in comparison_table(comparison(lines)).splitlines()[0]
+
+
 def test_columns_of_a_table_are_aligned() -> None:
     lines = table(["row", "score"], [["SimCSE", "61.2"], ["x", "100.25"]]).splitlines()
     assert len({len(each) for each in lines}) == 1

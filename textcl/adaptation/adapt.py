@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -148,6 +148,8 @@ def adapt(
             looks = count_look(trial.evidence, look, ledger)
             others = max(1, len(names) - 1)
             verdict = judge(trial.main, MINIMUM, trial.second, trial.guards, looks=looks, models=others)
+        if trial.advice is not None:
+            trial.advice = replace(trial.advice, adapted=verdict.outcome == "better")
         chosen, name, what = encoders[0], names[0], "the untouched encoder"
         if verdict.outcome == "better" and trial.best is not None:
             chosen, name = encoders[1 + trial.best], names[1 + trial.best]

@@ -94,5 +94,5 @@ def _scores(evidence: Sequence[Evidence], work: Work) -> list[np.ndarray]:
 def _against_first(evidence: Evidence, scores: Sequence[np.ndarray], work: Work) -> list[Comparison]:
     """The scores of each encoder but the first beside those of the first."""
     before, *others = scores
-    units, task, measure = evidence.units, evidence.task, evidence.measure
-    return [compare(before, after, units, task, measure, work.settings.seed) for after in others]
+    units, task, measure, seed = evidence.units, evidence.task, evidence.measure, work.settings.seed
+    return [compare(before, after, units, task, measure, seed, evidence.unit) for after in others]

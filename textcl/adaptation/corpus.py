@@ -110,6 +110,10 @@ def read_corpus(source: Any, columns: Sequence[str] = (), command: str = "textcl
         InputError: As in `textcl.load_texts`; more than two columns are named; a column is empty; or all rows have the
             same text.
     """
+    if isinstance(columns, str):
+        raise InputError(
+            f"columns must be a list of one or two names, such as [{columns!r}], not the text {columns!r}."
+        )
     if len(columns) > 2 or len(set(columns)) < len(columns):
         raise InputError(f"Name one column, or two different ones (title, text), not {', '.join(columns)}.")
     name, cells_of_rows, vectors = _rows(source, columns, command)

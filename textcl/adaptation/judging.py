@@ -25,6 +25,7 @@ from textcl.data.rows import cell_text, open_table
 from textcl.errors import InputError
 from textcl.files import atomic_write, check_output, content_hash
 from textcl.locks import taken
+from textcl.ranges import Seed, checked
 from textcl.seals import read_sealed, write_sealed
 from textcl.terminal import printable
 from textcl.texts import bare
@@ -135,6 +136,7 @@ class BlindPairs:
             temporary.write_bytes("".join("\t".join(row) + "\n" for row in rows).encode())
 
 
+@checked
 def draw_pairs(
     before: str,
     after: str,
@@ -145,7 +147,7 @@ def draw_pairs(
     query_log: str | os.PathLike[str] | None = None,
     answers: int = 50,
     language: str = "english",
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> BlindPairs:
     """Draws queries for which two systems have different first results, and hides which result is whose.
 
@@ -209,6 +211,7 @@ def draw_pairs(
             found = [system.first(texts, drawn, own, place, language) for system in systems]
             differ = np.flatnonzero(found[0] != found[1])
             if len(differ) < answers:
+                shutil.rmtree(folder)
                 raise InputError(
                     f"The systems have different first results for {len(differ):,} of {len(drawn):,} queries, and "
                     f"{answers} such queries are needed. {advice}"

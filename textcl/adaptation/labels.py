@@ -43,6 +43,7 @@ class Labels:
 
     task = "separating your labelled texts by k-means"
     measure = "accuracy"
+    unit = "labelled texts"
 
     @property
     def units(self) -> np.ndarray:
@@ -156,4 +157,5 @@ def _comparison(before: np.ndarray, after: np.ndarray, error: float) -> Comparis
         p_value,
         len(before),
         error,
+        Labels.unit,
     )

@@ -53,18 +53,20 @@ class Material:
             groups,
         )
 
-    def fit(self, pull: float, allowed: np.ndarray | None = None) -> np.ndarray:
+    def fit(self, pull: float, allowed: np.ndarray | None = None, *, seed: int = 0) -> np.ndarray:
         """A linear map, trained on the queries and documents of the first view.
 
         Args:
             pull: The pull to the start, see `fit_linear_map`.
             allowed: Whether the documents of a group may be seen, (groups,) bool; None: all may.
+            seed: The seed of the batches.
         """
         allowed = np.ones(self.units, bool) if allowed is None else allowed
         targets = self.views[0].targets
         rows = np.flatnonzero(allowed[self.groups[targets]])
         seen = targets[rows]
-        return fit_linear_map(self.queries[0][rows], self.documents[0][seen], pull, groups=self.groups[seen])
+        queries, documents = self.queries[0][rows], self.documents[0][seen]
+        return fit_linear_map(queries, documents, pull, groups=self.groups[seen], seed=seed)
 
 
 def make_material(

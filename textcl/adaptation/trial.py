@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from textcl.data.retrieval import read_beir
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.files import content_hash
+from textcl.ranges import Positive, Seed, Share, ranges_of
 from textcl.vectors.bm25 import check_language
 from textcl.vectors.fusion import WEIGHT
 
@@ -53,10 +54,10 @@ class Settings:
     purpose: Purpose = "search"
     dev: str | None = None
     retrieval: Retrieval = "dense"
-    bm25_weight: float = WEIGHT
+    bm25_weight: Share = WEIGHT
     language: str = "english"
-    minutes: float = 20.0
-    seed: int = 0
+    minutes: Positive = 20.0
+    seed: Seed = 0
     train: bool = False
 
     def evidence(self) -> tuple[str | None, str]:
@@ -80,11 +81,17 @@ class Settings:
         return kind, path
 
     def check(self) -> None:
-        """Reads the user's own evidence once, before any work.
+        """Checks all settings and reads the user's own evidence once, before any work.
 
         Raises:
-            InputError: It cannot be read or says nothing about the purpose, or the language has no stemmer.
+            InputError: It cannot be read or says nothing about the purpose, the language has no stemmer, or a setting
+                is out of its range.
         """
+        for name, known in (("purpose", get_args(Purpose)), ("retrieval", get_args(Retrieval))):
+            if (value := getattr(self, name)) not in known:
+                raise InputError(f"{name} must be {', '.join(known[:-1])} or {known[-1]}, not {value!r}.")
+        for name, allowed in ranges_of(Settings).items():
+            allowed.check(name, getattr(self, name))
         check_language(self.language)
         kind, path = self.evidence()
         if kind is not None:

@@ -17,6 +17,8 @@ POWER = 0.8
 DRAWS = 2000  # of the bootstrap
 MOST_LOST = 2.0  # points of a guard; the lower end of its interval must be above this loss
 
+GROUPS = "groups of texts"  # near-duplicates are one group
+
 Outcome = Literal["better", "no difference", "worse", "not measured"]
 
 
@@ -34,6 +36,7 @@ class Comparison:
         p_value: The two-sided p-value of the hypothesis that there is no difference.
         units: The number of units that were resampled.
         error: The standard error of the difference, see `least_error`.
+        unit: What the units are, in the plural, such as "judged queries".
     """
 
     task: str
@@ -45,6 +48,7 @@ class Comparison:
     p_value: float
     units: int
     error: float
+    unit: str = GROUPS
 
     @property
     def difference(self) -> float:
@@ -104,7 +108,13 @@ def least_error(changes: np.ndarray) -> float:
 
 
 def compare(
-    before: np.ndarray, after: np.ndarray, units: np.ndarray, task: str, measure: str = "nDCG@10", seed: int = 0
+    before: np.ndarray,
+    after: np.ndarray,
+    units: np.ndarray,
+    task: str,
+    measure: str = "nDCG@10",
+    seed: int = 0,
+    unit: str = GROUPS,
 ) -> Comparison:
     """Compares the scores of two encoders for the same queries; what is resampled is the unit.
 
@@ -118,6 +128,7 @@ def compare(
         task: See `Comparison`.
         measure: See `Comparison`.
         seed: The seed of both.
+        unit: See `Comparison`.
     """
     _, which = np.unique(units, return_inverse=True)
     sums, sizes = np.bincount(which, after - before), np.bincount(which).astype(float)
@@ -137,6 +148,7 @@ def compare(
         sign_flip_test(sums, seed=seed),
         len(sums),
         max(float(drawn.std(ddof=1)), least_error(sums / sizes.mean())),
+        unit,
     )
 
 
@@ -168,7 +180,8 @@ class Verdict:
         text = f"VERDICT: {self.outcome}"
         if found is None:
             return f"{text}: {self.why}"
-        text += f" at {found.task}: {found.sentence()}; {found.units:,} groups of texts, "
+        elsewhere = self.outcome == "worse" and self.why  # what is lost comes last
+        text += f"{';' if elsewhere else ''} at {found.task}: {found.sentence()}; {found.units:,} {found.unit}, "
         smallest = found.smallest(self.level)
         text += (
             "too few to show any difference" if smallest is None else f"enough to show a difference of {smallest:.1f}"
@@ -191,8 +204,10 @@ def judge(
 ) -> Verdict:
     """The verdict on a procedure.
 
+    A loss that is shown on the second kind of query or on a guard makes it "worse" whatever the main comparison shows.
+
     Args:
-        main: The one comparison that decides.
+        main: The one comparison that decides whether it is better.
         minimum: The smallest gain that counts, in points.
         second: A comparison on queries of another kind, which were not trained on; None: the texts allow no other.
         guards: General similarity of meaning, on pairs that have nothing to do with the user's texts.
@@ -200,17 +215,20 @@ def judge(
         models: The number of encoders of which the best one is named.
     """
     level = LEVEL / (looks * models)
-    if main.p_value > level:
-        return Verdict("no difference", "", main, looks, level)
-    if main.difference < 0:
+    shown = main.p_value <= level
+    if shown and main.difference < 0:
         return Verdict("worse", "", main, looks, level)
     if second is not None and second.p_value <= LEVEL and second.difference < 0:
         return Verdict("worse", f"but worse at {second.task}: {second.sentence()}", main, looks, level)
-    for guard in guards:
-        if guard.low <= -MOST_LOST:
-            outcome: Outcome = "worse" if guard.high < 0 else "no difference"
-            lost = "it forgets" if guard.high < 0 else f"it may forget {MOST_LOST:g} points or more of"
-            return Verdict(outcome, f"but {lost} {guard.task}: {guard.sentence()}", main, looks, level)
+    losses = [guard for guard in guards if guard.low <= -MOST_LOST]
+    for guard in losses:
+        if guard.high < 0:
+            return Verdict("worse", f"but it forgets {guard.task}: {guard.sentence()}", main, looks, level)
+    if not shown:
+        return Verdict("no difference", "", main, looks, level)
+    for guard in losses:
+        lost = f"it may forget {MOST_LOST:g} points or more of {guard.task}"
+        return Verdict("no difference", f"but {lost}: {guard.sentence()}", main, looks, level)
     if main.difference < minimum:
         return Verdict("no difference", f"which is less than the {minimum:.1f} that counts", main, looks, level)
     return Verdict(

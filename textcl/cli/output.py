@@ -43,6 +43,15 @@ def check_json(given: Namespace) -> None:
         raise InputError(f"{given.json} exists already and is not JSON; name another file for --json.") from None
 
 
+def check_outside(given: Namespace) -> None:
+    """Raises an error, before the work, if --json names a file in the model directory that --output replaces."""
+    if given.json not in (None, "-") and Path(given.output).resolve() in Path(given.json).resolve().parents:
+        raise InputError(
+            f"--json {given.json} is in {given.output}, which would then not be a directory of textcl that can be "
+            "replaced; name a file outside of it."
+        )
+
+
 def check_file(given: Namespace, flag: str) -> None:
     """Raises an error, before the work, if the file that a flag names cannot be written, or is not to be replaced.
 

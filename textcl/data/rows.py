@@ -142,6 +142,10 @@ class Table:
             found = [_first(names, row) for names in optional]
             yield number, (*cells, *(ABSENT if name is None else row[name] for name in found))
 
+    def has_header(self, names: Sequence[str]) -> bool:
+        """Whether these names of columns look like names; False: the first line of the file may be a row of texts."""
+        return self.unit != "line" or not self.columns or all(map(_WORD.fullmatch, names))
+
     def _default(self, present: Sequence[str], where: str) -> str:
         if found := _first(TEXT, present):
             return found
@@ -151,7 +155,7 @@ class Table:
                 "read."
             )
         (only,) = present
-        if self.unit == "line" and self.columns and not _WORD.fullmatch(only):
+        if not self.has_header([only]):
             raise InputError(
                 f"{where}: the first line, '{only[:60]}', is the header, but it does not look like the name of a "
                 "column. Add a header such as 'text', save the file as .txt if it has one text per line, or name the "
