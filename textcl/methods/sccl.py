@@ -134,6 +134,8 @@ class SCCL(Method):
         return dataset
 
     def on_fit_start(self, dataset: Any, batch_size: int) -> None:
+        if len(self.assignments) == 0:
+            raise InputError("SCCL reads the corpus before training; train on method.prepare_corpus(dataset).")
         found = cluster(self.clustered(list(dataset["text"])), len(self.centres), self.kmeans_seed)
         with torch.no_grad():
             self.centres.copy_(torch.as_tensor(found.centres))

@@ -8,8 +8,11 @@ import torch
 from transformers import TrainingArguments
 
 from textcl.device import bf16_if_there, has_bf16
+from textcl.encoder import Encoder
+from textcl.encoder.graphs import Graphs
 from textcl.errors import InputError
 from textcl.methods import Method
+from textcl.modules import InfoNCE
 from textcl.ranges import Range
 from textcl.texts import described
 from textcl.training.checks import RANGES, check_meaning, dashed
@@ -165,3 +168,16 @@ def check_kinds(method: Any, args: Any, evaluators: Any) -> None:
     for each in evaluators:
         if not callable(each) or not isinstance(getattr(each, "name", None), str):
             raise InputError(f"An evaluator must be callable and have a name, and {described(each)} is not one.")
+
+
+def set_up(method: Method, args: ContrastiveTrainingArguments) -> None:
+    """Sets how the method computes: the gradient cache, compiled layers, CUDA graphs and tiles."""
+    if args.gradient_cache:
+        method.gradient_cache_enable()
+    if args.compile_layers:
+        method.compile_layers()
+    for module in method.modules():
+        if isinstance(module, Encoder) and args.cuda_graphs and args.device.type == "cuda":
+            module.slicing.graphs = Graphs()
+        if isinstance(module, InfoNCE) and args.chunk_size is not None:
+            module.chunk_size = args.chunk_size

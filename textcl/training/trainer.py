@@ -25,15 +25,13 @@ from textcl.collator.reads import Reads
 from textcl.data.rows import has_transform
 from textcl.data.training import as_training_rows
 from textcl.device import out_of_memory
-from textcl.encoder import Encoder
-from textcl.encoder.graphs import Graphs
 from textcl.errors import DiskFull, InputError, disk_full
 from textcl.evaluation.results import numbered
 from textcl.files import atomic_directory, content_hash, write_json
 from textcl.methods import Method
 from textcl.modules import InfoNCE
 from textcl.seals import differs, read_sealed, seal, write_sealed
-from textcl.training.arguments import ContrastiveTrainingArguments, check_kinds
+from textcl.training.arguments import ContrastiveTrainingArguments, check_kinds, set_up
 from textcl.training.callback import (
     BEST_FILE,
     COMPLETE,
@@ -44,7 +42,7 @@ from textcl.training.callback import (
     remove_old_checkpoints,
     untied_weights,
 )
-from textcl.training.checks import check_run
+from textcl.training.checks import check_batches, check_run
 from textcl.training.diagnostics import diagnostics
 from textcl.training.evaluator import Evaluation, Evaluator, checked
 from textcl.training.progress import ProgressCallback
@@ -109,30 +107,12 @@ class ContrastiveTrainer(Trainer):
                 "batch and so its negatives. Start one process per GPU (torchrun --nproc_per_node "
                 f"{args.n_gpu} -m textcl train …), or use only one GPU (CUDA_VISIBLE_DEVICES=0)."
             )
-        if args.gradient_cache:
-            model.gradient_cache_enable()
-        if args.compile_layers:
-            model.compile_layers()
-        if args.cuda_graphs and args.device.type == "cuda":
-            for module in model.modules():
-                if isinstance(module, Encoder):
-                    module.slicing.graphs = Graphs()
-        if args.chunk_size is not None:
-            for module in model.modules():
-                if isinstance(module, InfoNCE):
-                    module.chunk_size = args.chunk_size
+        set_up(model, args)
         train_dataset = as_training_rows(train_dataset)
         if isinstance(train_dataset, Dataset) and not has_transform(train_dataset):  # others: in each batch
             Reads.of(model).check(train_dataset.column_names)
         train_dataset = model.prepare_corpus(train_dataset)
-        if args.per_device_train_batch_size * args.world_size < 2:
-            raise InputError("A batch of one row has no negatives; set per_device_train_batch_size to 2 or more.")
-        if args.dataloader_drop_last and len(train_dataset) < args.train_batch_size * args.world_size:
-            raise InputError(
-                f"The corpus has {len(train_dataset)} rows, fewer than one batch of "
-                f"{args.train_batch_size * args.world_size}, so that there would be no training step. Lower "
-                "per_device_train_batch_size."
-            )
+        check_batches(args, len(train_dataset))
         own_collator = model.collator(args.seed)
         with args.main_process_first(desc="tokenising"):
             train_dataset = own_collator.tokenized(train_dataset)
@@ -340,13 +320,25 @@ class ContrastiveTrainer(Trainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Runs the evaluators on the current encoder, logs their scores, and saves the encoder if it is the best."""
+        """Runs the evaluators on the current encoder and logs their scores.
+
+        In training the scores named "eval" also choose the best encoder, which is saved, and can end the training.
+
+        Raises:
+            InputError: The trainer has no evaluators, or one of them returned something without a score.
+        """
+        if not self.evaluators:
+            raise InputError("This trainer has no evaluators; give it some, such as evaluators=[STSBenchmark('dev')].")
+        in_training = self.is_in_train and metric_key_prefix == "eval"
         first, *others = self.evaluators
         chosen, *names = (f"{metric_key_prefix}_{name}" for name in self._names)
-        found = [checked(first, first(encoder)) for encoder in self.method.candidates]
+        candidates = self.method.candidates if in_training else [self.method.exported]
+        found = [checked(first, first(encoder)) for encoder in candidates]
         best = max(range(len(found)), key=lambda number: or_lowest(found[number].primary))
-        self.method.choose(best)
-        scores = {chosen: float(found[best].primary), **self._error(chosen, found[best])}
+        scores = {chosen: float(found[best].primary)}
+        if in_training:
+            self.method.choose(best)
+            scores |= self._error(chosen, found[best])
         scores |= {
             name: float(checked(each, each(self.method.exported)).primary)
             for name, each in zip(names, others, strict=True)
@@ -356,16 +348,13 @@ class ContrastiveTrainer(Trainer):
         history = [entry for entry in self.state.log_history if chosen in entry]
         before = select(history, chosen).step if history else None
         history.append({**scores, "step": self.state.global_step})
-        if self._quality and self.is_world_process_zero() and select(history, chosen).step != before:
+        keep = in_training and self._quality and select(history, chosen).step != before
+        if keep and self.is_world_process_zero():
             self._keep_best(chosen, scores[chosen])
         self.log(dict(scores))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, scores)
-        patience = self.args.early_stopping_patience
         ranked = [or_lowest(entry[chosen]) for entry in history]
-        if patience and len(ranked) - 1 - ranked.index(max(ranked)) >= patience:
-            self.control.should_training_stop = True
-        target = self.args.target_score
-        if target is not None and self.state.global_step > 0 and scores[chosen] >= target:
+        if in_training and _is_over(ranked, self.args, self.state.global_step):
             self.control.should_training_stop = True
         return scores
 
@@ -439,6 +428,13 @@ class ContrastiveTrainer(Trainer):
                 f"the checkpoint or only in the method, such as {min(stored ^ wanted)}."
             )
         return str(folder)
+
+
+def _is_over(scores: Sequence[float], args: ContrastiveTrainingArguments, step: int) -> bool:
+    """Whether the last score reached the target, or the best one is too many evaluations ago."""
+    patience, target = args.early_stopping_patience, args.target_score
+    late = patience > 0 and len(scores) - 1 - scores.index(max(scores)) >= patience
+    return late or (target is not None and step > 0 and scores[-1] >= target)
 
 
 def _last_good(run: Path) -> str:
