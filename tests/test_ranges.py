@@ -105,7 +105,7 @@ WRONG = {
     "num-train-epochs": ("-1", "a finite number above 0"),
     "max-steps": ("0", "a whole number of at least 1, or -1"),
     "gradient-accumulation-steps": ("0", "a whole number of at least 1"),
-    "mlm-probability": ("1.2", "a finite number of at least 0 and at most 1"),
+    "mlm-probability": ("1.2", "a finite number above 0 and at most 1"),
     "held-out": ("1.5", "a whole number of at least 1"),
     "seed": ("4294967296", "a whole number of at least 0 and at most 4,294,967,295"),
     "target-score": ("nan", "a finite number"),

@@ -98,6 +98,7 @@ def _too_large(value: object) -> bool:
 Positive = Annotated[float, Range(above=0)]
 NotNegative = Annotated[float, Range(at_least=0)]
 Share = Annotated[float, Range(at_least=0, at_most=1)]
+PositiveShare = Annotated[float, Range(above=0, at_most=1)]
 Count = Annotated[int, Range(at_least=1)]
 ZeroOrMore = Annotated[int, Range(at_least=0)]
 TwoOrMore = Annotated[int, Range(at_least=2)]

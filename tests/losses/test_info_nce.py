@@ -638,6 +638,8 @@ def test_input_is_refused_with_a_sentence():
     # one row with a negative of its own is fine
     assert InfoNCE()(one, random(1, seed=2), hard_negatives=random(1, seed=3)).isfinite()
     assert InfoNCE()(one, random(1, seed=2), extra_negatives=random(5, seed=3)).isfinite()
+    with pytest.raises(InputError, match="a single row"):  # a queue that is still empty holds no negatives
+        InfoNCE()(one, random(1, seed=2), extra_negatives=one[:0])
     assert InfoNCE(keys_are_negatives=False)(one, random(1, seed=2)).isfinite()
 
 

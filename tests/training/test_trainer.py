@@ -21,7 +21,7 @@ from support.tiny import TEXTS, tiny_encoder_directory, tiny_tokenizer
 
 from textcl.encoder import Encoder
 from textcl.errors import InputError
-from textcl.methods import MoCo, SimCSE
+from textcl.methods import SCCL, BertCT, MoCo, SimCSE, SimCSEPlus
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.callback import MethodCallback, newest_complete_checkpoint
 from textcl.training.trainer import ContrastiveTrainer
@@ -578,3 +578,62 @@ def test_out_of_memory_in_backward_makes_the_step_again_in_smaller_slices(direct
         assert torch.allclose(value, method.state_dict()[name], atol=1e-8), name
     with pytest.raises(torch.OutOfMemoryError):
         train(tmp_path / "hopeless", 1)
+
+
+def test_evaluating_after_or_before_training_leaves_the_best_encoder(directory, tmp_path):
+    """The best is chosen in training alone, by the scores that training asks for."""
+    trainer = ContrastiveTrainer(
+        method_of(directory), arguments(tmp_path / "run", max_steps=8), CORPUS, evaluators=[Scripted(3, 1, 5, 2, 9, 9)]
+    )
+    assert trainer.evaluate() == {"eval_scripted": 3}
+    assert not (tmp_path / "run" / "best").exists()
+    trainer.train()
+    kept = (tmp_path / "run" / "best" / "best.json").read_text()
+    assert json.loads(kept)["score"] == 5
+    assert trainer.evaluate(metric_key_prefix="test") == {"test_scripted": 9}
+    assert trainer.evaluate() == {"eval_scripted": 9}
+    assert (tmp_path / "run" / "best" / "best.json").read_text() == kept
+
+
+def test_a_score_under_another_name_does_not_choose_the_tower(directory, tmp_path):
+    method = BertCT(Encoder.from_pretrained(directory, device="cpu"))
+    evaluators = [Scripted(1, 1, 1, 1, 1, 1, 7)]  # two towers at steps 0, 4 and 8, then the one that was kept
+    options = {"learning_rate": 1e-5, "max_steps": 8}
+    trainer = ContrastiveTrainer(method, arguments(tmp_path / "run", **options), CORPUS, evaluators=evaluators)
+    trainer.train()
+    before = method.better_tower.item()
+    method.better_tower.fill_(1)
+    assert trainer.evaluate(metric_key_prefix="test") == {"test_scripted": 7}
+    assert (before, method.better_tower.item()) == (0, 1)
+
+
+def test_evaluating_with_nothing_is_one_sentence(directory, tmp_path):
+    with pytest.raises(InputError, match="no evaluators"):
+        ContrastiveTrainer(method_of(directory), arguments(tmp_path / "run"), CORPUS).evaluate()
+
+
+def test_any_function_is_a_collator(directory, tmp_path):
+    """It needs no `set_epoch`; where it has one, that is called."""
+    method = method_of(directory)
+    ours = method.collator()
+    options = {"max_steps": 2, "save_strategy": "no"}
+    ContrastiveTrainer(
+        method, arguments(tmp_path / "run", **options), CORPUS, data_collator=lambda rows: ours(rows)
+    ).train()
+    first = [value.clone() for value in method.parameters()]
+    again = method_of(directory)
+    ContrastiveTrainer(again, arguments(tmp_path / "again", **options), CORPUS).train()
+    assert all(torch.equal(a, b) for a, b in zip(first, again.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("made", [lambda encoder: SimCSEPlus(encoder, ranking_weight=1.0, teacher="bundled"), SCCL])
+def test_a_plain_trainer_is_told_what_a_method_lacks(directory, tmp_path, made):
+    method = made(Encoder.from_pretrained(directory, device="cpu"))
+    args = transformers.TrainingArguments(
+        str(tmp_path / "plain"), max_steps=1, remove_unused_columns=False, use_cpu=True, report_to="none"
+    )
+    trainer = transformers.Trainer(
+        model=method, args=args, train_dataset=CORPUS, data_collator=method.collator(), callbacks=[MethodCallback()]
+    )
+    with pytest.raises(InputError, match=r"method\.prepare_corpus\(dataset\)"):
+        trainer.train()

@@ -11,7 +11,7 @@ from textcl.losses.regression import cosine_regression
 from textcl.methods.method import Method, Outputs
 from textcl.modules.heads import mlp
 from textcl.modules.target import Target, cosine_momentum
-from textcl.ranges import Count, Share, checked
+from textcl.ranges import Share, TwoOrMore, checked
 
 
 class BYOL(Method):
@@ -59,8 +59,8 @@ class BYOL(Method):
         first_view: str = "plain",
         second_view: str = "plain",
         momentum: Share = 0.99,
-        projection_dimension: Count = 256,
-        hidden_dimension: Count = 1024,
+        projection_dimension: TwoOrMore = 256,
+        hidden_dimension: TwoOrMore = 1024,
         target_dropout: bool = True,
         asymmetric: bool = True,
     ) -> None:

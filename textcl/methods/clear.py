@@ -10,7 +10,7 @@ from textcl.methods.method import Method, Outputs
 from textcl.modules.heads import mlp
 from textcl.modules.info_nce import InfoNCE
 from textcl.modules.masked_language_model import MaskedLanguageModelHead
-from textcl.ranges import Count, NotNegative, Positive, Share, checked
+from textcl.ranges import NotNegative, Positive, PositiveShare, TwoOrMore, checked
 
 
 class CLEAR(Method):
@@ -55,10 +55,10 @@ class CLEAR(Method):
         first_view: str = "word_deletion",
         second_view: str = "word_deletion",
         temperature: Positive = 0.1,
-        projection_dimension: Count = 128,
+        projection_dimension: TwoOrMore = 128,
         reduction: Literal["mean", "sum"] = "sum",
         mlm_weight: NotNegative = 1.0,
-        mlm_probability: Share = 0.15,
+        mlm_probability: PositiveShare = 0.15,
         mask_duplicates: bool | None = None,
     ) -> None:
         super().__init__(encoder)

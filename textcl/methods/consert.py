@@ -14,7 +14,7 @@ from textcl.errors import InputError
 from textcl.losses.classification import classification
 from textcl.methods.method import Method, Outputs
 from textcl.modules.info_nce import InfoNCE
-from textcl.ranges import Count, NotNegative, Positive, checked
+from textcl.ranges import NotNegative, Positive, TwoOrMore, checked
 from textcl.views.view import PLAIN
 
 ADVERSARIAL = "adversarial"
@@ -77,7 +77,7 @@ class ConSERT(Method):
         temperature: Positive = 0.1,
         objective: Literal["unsupervised", "supervised", "joint"] = "unsupervised",
         contrastive_weight: NotNegative = 0.15,
-        classes: Count = 3,
+        classes: TwoOrMore = 3,
         noise_norm: NotNegative = 1.0,
         dropout_in_training: bool = True,
         mask_duplicates: bool = False,
@@ -85,6 +85,8 @@ class ConSERT(Method):
         super().__init__(encoder)
         if objective not in ("unsupervised", "supervised", "joint"):
             raise InputError(f"ConSERT's objective must be unsupervised, supervised or joint, not {objective!r}.")
+        if objective == "unsupervised" and contrastive_weight == 0:
+            raise InputError("Without labels ConSERT has only its contrastive term; raise contrastive_weight above 0.")
         self.adversarial = second_view == ADVERSARIAL
         if self.adversarial and objective != "joint":
             raise InputError("The adversarial view increases the supervised term, so it needs objective=joint.")

@@ -16,7 +16,7 @@ from textcl.errors import InputError
 from textcl.methods.method import Method, Outputs
 from textcl.modules.info_nce import InfoNCE
 from textcl.modules.masked_language_model import MaskedLanguageModelHead
-from textcl.ranges import Count, NotNegative, Positive, Share, checked
+from textcl.ranges import Count, NotNegative, Positive, PositiveShare, checked
 from textcl.views.spans import Positives
 
 logger = logging.getLogger("textcl")
@@ -83,7 +83,7 @@ class DeCLUTR(Method):
         scale_spans: bool = False,
         temperature: Positive = 0.05,
         mlm_weight: NotNegative = 1.0,
-        mlm_probability: Share = 0.15,
+        mlm_probability: PositiveShare = 0.15,
     ) -> None:
         super().__init__(encoder)
         room = encoder.max_length - sum(prompt_edges(encoder.tokenizer, encoder.prompt_text()))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from textcl.methods.method import Method, Outputs
 
 PAPER = "Kusupati et al. (2022). Matryoshka Representation Learning. NeurIPS. arXiv 2205.13147"
-_SIZE = Range(at_least=1, whole=True)
+_SIZE = Range(at_least=2, whole=True)
 
 
 def over_sizes(
@@ -56,7 +56,7 @@ def checked_sizes(method: "Method", sizes: Sequence[int]) -> tuple[int, ...]:
     named, dimension = ", ".join(map(str, sizes)), method.encoder.dimension
     if not sizes or not all(size in _SIZE for size in sizes):
         raise InputError(
-            "dimensions must be whole numbers of at least 1, such as 256,128,64 (in Python, a list of them), not "
+            "dimensions must be whole numbers of at least 2, such as 256,128,64 (in Python, a list of them), not "
             f"{named or 'nothing'}."
         )
     if any(after >= before for before, after in pairwise(sizes)):

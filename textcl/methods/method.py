@@ -141,7 +141,7 @@ class Method(nn.Module):
             sizes: Sizes that fall, such as [256, 128, 64]. Begin with `encoder.dimension` to keep the whole vector.
 
         Raises:
-            InputError: The sizes do not fall, are below 1 or above the encoder's dimension; the method has a head or
+            InputError: The sizes do not fall, are below 2 or above the encoder's dimension; the method has a head or
                 projector between the embeddings and the loss; or `test_pooling` is not the pooling of training.
 
         Example:

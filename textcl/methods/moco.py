@@ -7,12 +7,13 @@ from torch import Tensor
 
 from textcl.collator.batch import Batch, holds_pairs, rows_of_view
 from textcl.encoder import Encoder
+from textcl.errors import InputError
 from textcl.methods.method import Method, Outputs
 from textcl.modules.heads import mlp
 from textcl.modules.info_nce import InfoNCE
 from textcl.modules.queue import Queue
 from textcl.modules.target import Target
-from textcl.ranges import Count, Positive, Share, ZeroOrMore, checked
+from textcl.ranges import Positive, Share, TwoOrMore, ZeroOrMore, checked
 
 
 class MoCo(Method):
@@ -31,13 +32,17 @@ class MoCo(Method):
         second_view: The view that keys are made from.
         temperature: Softmax temperature τ: lower makes hard negatives count more; 0.2 in version 2 (table 1 there).
         momentum: Momentum m of the copy: higher makes it follow the encoder more slowly (table in section 4.1).
-        queue_size: Number of keys in the queue. The paper's 65,536 need a corpus many times larger; otherwise the queue
-            holds the same texts as the batch. The default is that of the standard run.
+        queue_size: Number of keys in the queue; 0 needs `in_batch_negatives`. The paper's 65,536 need a corpus many
+            times larger; otherwise the queue holds the same texts as the batch. The default is that of the standard
+            run.
         in_batch_negatives: Use the keys of other rows of the batch as negatives too, as ESimCSE and MoCoSE do on text.
         projection_dimension: Output dimension of the projector.
         target_dropout: Whether keys are made with dropout.
         mask_duplicates: Do not use the keys of rows with the same text, nor of pairs that share a text, as in-batch
             negatives. None: yes for pairs, no for single texts. Keys in the queue are not masked.
+
+    Raises:
+        InputError: If there is neither a queue nor in-batch negatives.
 
     Example:
         >>> method = MoCo(Encoder.from_pretrained("bundled"), queue_size=256)
@@ -64,11 +69,13 @@ class MoCo(Method):
         momentum: Share = 0.999,
         queue_size: ZeroOrMore = 1024,
         in_batch_negatives: bool = False,
-        projection_dimension: Count = 128,
+        projection_dimension: TwoOrMore = 128,
         target_dropout: bool = True,
         mask_duplicates: bool | None = None,
     ) -> None:
         super().__init__(encoder)
+        if queue_size == 0 and not in_batch_negatives:
+            raise InputError("Without a queue MoCo has no negatives; raise queue_size, or set in_batch_negatives.")
         self.views = encoder.prepare_views(first_view, second_view)
         dimension = encoder.dimension
         self.projector = mlp([dimension, dimension, projection_dimension], batch_norm=False).to(encoder.device)

@@ -10,7 +10,7 @@ from textcl.methods.method import Method, Outputs
 from textcl.modules.heads import mlp
 from textcl.modules.info_nce import InfoNCE
 from textcl.modules.target import Target, cosine_momentum
-from textcl.ranges import Count, Positive, Share, checked
+from textcl.ranges import Count, Positive, Share, TwoOrMore, checked
 
 
 class MoCoV3(Method):
@@ -58,7 +58,7 @@ class MoCoV3(Method):
         second_view: str = "plain",
         temperature: Positive = 0.2,
         momentum: Share = 0.99,
-        projection_dimension: Count = 256,
+        projection_dimension: TwoOrMore = 256,
         hidden_dimension: Count = 1024,
         target_dropout: bool = True,
         mask_duplicates: bool | None = None,

@@ -26,7 +26,7 @@ from textcl.metrics.clustering import (
 from textcl.metrics.stability import cluster_stability
 from textcl.modules.heads import mlp
 from textcl.modules.info_nce import InfoNCE
-from textcl.ranges import Count, NotNegative, Positive, Seed, TwoOrMore, checked
+from textcl.ranges import NotNegative, Positive, Seed, TwoOrMore, checked
 from textcl.views.view import PLAIN
 
 logger = logging.getLogger("textcl")
@@ -90,11 +90,13 @@ class SCCL(Method):
         eta: NotNegative = 10.0,
         clustering_weight: NotNegative | None = None,
         alpha: Positive = 1.0,
-        projection_dimension: Count = 128,
+        projection_dimension: TwoOrMore = 128,
         head_learning_rate_factor: NotNegative = 100.0,
         kmeans_seed: Seed = 0,
     ) -> None:
         super().__init__(encoder)
+        if eta == 0 and clustering_weight == 0:
+            raise InputError("SCCL has no term to train if both eta and clustering_weight are 0; raise one of them.")
         self.views = encoder.prepare_views(first_view, second_view)
         dimension = encoder.dimension
         self.head = mlp([dimension, dimension, projection_dimension], batch_norm=False).to(encoder.device)
@@ -134,6 +136,8 @@ class SCCL(Method):
         return dataset
 
     def on_fit_start(self, dataset: Any, batch_size: int) -> None:
+        if len(self.assignments) == 0:
+            raise InputError("SCCL reads the corpus before training; train on method.prepare_corpus(dataset).")
         found = cluster(self.clustered(list(dataset["text"])), len(self.centres), self.kmeans_seed)
         with torch.no_grad():
             self.centres.copy_(torch.as_tensor(found.centres))

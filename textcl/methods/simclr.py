@@ -7,7 +7,7 @@ from textcl.encoder import Encoder
 from textcl.methods.method import Method, Outputs
 from textcl.modules.heads import mlp
 from textcl.modules.info_nce import InfoNCE
-from textcl.ranges import Count, Positive, checked
+from textcl.ranges import Count, Positive, TwoOrMore, checked
 
 
 class SimCLR(Method):
@@ -52,7 +52,7 @@ class SimCLR(Method):
         first_view: str = "plain",
         second_view: str = "plain",
         temperature: Positive = 0.1,
-        projection_dimension: Count = 128,
+        projection_dimension: TwoOrMore = 128,
         hidden_dimension: Count | None = None,
         mask_duplicates: bool | None = None,
     ) -> None:

@@ -14,7 +14,7 @@ from textcl.errors import InputError
 from textcl.methods.method import Method, Outputs
 from textcl.modules.info_nce import InfoNCE
 from textcl.modules.masked_language_model import MaskedLanguageModelHead
-from textcl.ranges import NotNegative, Positive, Share, checked
+from textcl.ranges import NotNegative, Positive, PositiveShare, checked
 
 
 class SimCSE(Method):
@@ -77,7 +77,7 @@ class SimCSE(Method):
         mask_duplicates: bool | None = None,
         equal_dropout_masks: bool = False,
         mlm_weight: NotNegative = 0.0,
-        mlm_probability: Share = 0.15,
+        mlm_probability: PositiveShare = 0.15,
     ) -> None:
         super().__init__(encoder)
         if head not in ("train_only", "keep", "none"):

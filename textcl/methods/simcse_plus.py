@@ -235,6 +235,8 @@ class SimCSEPlus(Method):
         if self.consistency_weight:
             terms["consistency"] = self.consistency_weight * self._consistency(scores, first, second)
         if self.ranking_weight:
+            if "teacher" not in batch:
+                raise InputError("RankCSE needs the teacher's vectors; train on method.prepare_corpus(dataset).")
             terms["ranking"] = self.ranking_weight * self._ranking(scores, batch["teacher"])
         outputs = cast(Outputs, {name: term.detach() for name, term in terms.items()})
         outputs["embeddings"] = embeddings[: len(batch["view"])].detach()

@@ -8,7 +8,7 @@ from textcl.encoder import Encoder
 from textcl.losses.regression import cosine_regression
 from textcl.methods.method import Method, Outputs
 from textcl.modules.heads import mlp
-from textcl.ranges import Count, checked
+from textcl.ranges import Count, TwoOrMore, checked
 
 
 class SimSiam(Method):
@@ -45,7 +45,7 @@ class SimSiam(Method):
         encoder: Encoder,
         first_view: str = "plain",
         second_view: str = "plain",
-        projection_dimension: Count = 512,
+        projection_dimension: TwoOrMore = 512,
         bottleneck_dimension: Count = 128,
         stop_gradient: bool = True,
     ) -> None:

@@ -15,7 +15,7 @@ from textcl.methods.method import Method, Outputs
 from textcl.modules.heads import mlp
 from textcl.modules.prototypes import Prototypes
 from textcl.modules.queue import Queue
-from textcl.ranges import Count, Positive, ZeroOrMore, checked
+from textcl.ranges import Count, Positive, TwoOrMore, ZeroOrMore, checked
 
 logger = logging.getLogger("textcl")
 
@@ -75,14 +75,14 @@ class SwAV(Method):
         second_view: str = "plain",
         short_views: ZeroOrMore = 0,
         short_view: str = "crop_away:0.7",
-        prototypes: Count = 128,
+        prototypes: TwoOrMore = 128,
         temperature: Positive = 0.1,
         epsilon: Positive = 0.05,
         sinkhorn_iterations: Count = 3,
         frozen_steps: ZeroOrMore = 50,
         queue_size: ZeroOrMore = 256,
         queue_start: ZeroOrMore = 50,
-        projection_dimension: Count = 128,
+        projection_dimension: TwoOrMore = 128,
         hidden_dimension: Count = 512,
         equipartition: bool = True,
     ) -> None:

@@ -5,6 +5,7 @@ from torch import Tensor
 from textcl.collator.batch import Batch
 from textcl.distributed import gather
 from textcl.encoder import Encoder
+from textcl.errors import InputError
 from textcl.losses.redundancy import vicreg
 from textcl.methods.method import Method, Outputs
 from textcl.modules.heads import check_dimensions, mlp
@@ -59,6 +60,8 @@ class VICReg(Method):
         loss_scale: Positive = 1.0,
     ) -> None:
         super().__init__(encoder)
+        if invariance_weight == variance_weight == covariance_weight == 0:
+            raise InputError("VICReg has no term to train if all three weights are 0; raise one of them.")
         self.views = encoder.prepare_views(first_view, second_view)
         self.projection_dimension = output = projection_dimension
         self.expander = mlp([encoder.dimension, output, output, output], last="no_bias").to(encoder.device)

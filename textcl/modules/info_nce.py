@@ -147,7 +147,8 @@ class InfoNCE(nn.Module):
         self._check(queries, keys, hard_negatives, extra_negatives, text_id, masked)
         counts = distributed.row_counts(queries)
         offset, columns, batch = sum(counts[: distributed.rank()]), sum(counts), queries.shape[0]
-        if columns == 1 and self.keys_are_negatives and hard_negatives is None and extra_negatives is None:
+        none_else = hard_negatives is None and (extra_negatives is None or len(extra_negatives) == 0)
+        if columns == 1 and self.keys_are_negatives and none_else:
             raise InputError(
                 "InfoNCE takes its negatives from the batch, but the batch has a single row: "
                 "use a batch size of 2 or more, or drop the last incomplete batch (dataloader_drop_last=True)."

@@ -89,8 +89,10 @@ class MethodCallback(TrainerCallback):
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        # epoch is a float computed from the steps done; a rounding error may put it just below the whole number
-        kwargs["train_dataloader"].collate_fn.set_epoch(int((state.epoch or 0) + 1e-6))
+        collator = kwargs["train_dataloader"].collate_fn
+        if hasattr(collator, "set_epoch"):
+            # epoch is a float computed from the steps done; a rounding error may put it just below the whole number
+            collator.set_epoch(int((state.epoch or 0) + 1e-6))
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -131,6 +131,18 @@ def check_meaning(args: TrainingArguments) -> None:
             )
 
 
+def check_batches(args: Any, rows: int) -> None:
+    """Raises an `InputError` if a corpus of so many rows has no batch, or a batch no negatives."""
+    if args.per_device_train_batch_size * args.world_size < 2:
+        raise InputError("A batch of one row has no negatives; set per_device_train_batch_size to 2 or more.")
+    if args.dataloader_drop_last and rows < args.train_batch_size * args.world_size:
+        raise InputError(
+            f"The corpus has {rows} rows, fewer than one batch of "
+            f"{args.train_batch_size * args.world_size}, so that there would be no training step. Lower "
+            "per_device_train_batch_size."
+        )
+
+
 def check_run(args: Any, model: Any, rows: int, evaluators: Sequence[Any]) -> None:
     """Finds out before the first step what would end a run later.
 

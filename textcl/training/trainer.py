@@ -43,7 +43,7 @@ from textcl.training.callback import (
     remove_old_checkpoints,
     untied_weights,
 )
-from textcl.training.checks import check_run
+from textcl.training.checks import check_batches, check_run
 from textcl.training.diagnostics import diagnostics
 from textcl.training.evaluator import Evaluation, Evaluator, checked
 from textcl.training.progress import ProgressCallback
@@ -113,14 +113,7 @@ class ContrastiveTrainer(Trainer):
         if isinstance(train_dataset, Dataset) and not has_transform(train_dataset):  # others: in each batch
             Reads.of(model).check(train_dataset.column_names)
         train_dataset = model.prepare_corpus(train_dataset)
-        if args.per_device_train_batch_size * args.world_size < 2:
-            raise InputError("A batch of one row has no negatives; set per_device_train_batch_size to 2 or more.")
-        if args.dataloader_drop_last and len(train_dataset) < args.train_batch_size * args.world_size:
-            raise InputError(
-                f"The corpus has {len(train_dataset)} rows, fewer than one batch of "
-                f"{args.train_batch_size * args.world_size}, so that there would be no training step. Lower "
-                "per_device_train_batch_size."
-            )
+        check_batches(args, len(train_dataset))
         own_collator = model.collator(args.seed)
         with args.main_process_first(desc="tokenising"):
             train_dataset = own_collator.tokenized(train_dataset)
@@ -330,13 +323,25 @@ class ContrastiveTrainer(Trainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Runs the evaluators on the current encoder, logs their scores, and saves the encoder if it is the best."""
+        """Runs the evaluators on the current encoder and logs their scores.
+
+        In training the scores named "eval" also choose the best encoder, which is saved, and can end the training.
+
+        Raises:
+            InputError: The trainer has no evaluators, or one of them returned something without a score.
+        """
+        if not self.evaluators:
+            raise InputError("This trainer has no evaluators; give it some, such as evaluators=[STSBenchmark('dev')].")
+        in_training = self.is_in_train and metric_key_prefix == "eval"
         first, *others = self.evaluators
         chosen, *names = (f"{metric_key_prefix}_{name}" for name in self._names)
-        found = [checked(first, first(encoder)) for encoder in self.method.candidates]
+        candidates = self.method.candidates if in_training else [self.method.exported]
+        found = [checked(first, first(encoder)) for encoder in candidates]
         best = max(range(len(found)), key=lambda number: or_lowest(found[number].primary))
-        self.method.choose(best)
-        scores = {chosen: float(found[best].primary), **self._error(chosen, found[best])}
+        scores = {chosen: float(found[best].primary)}
+        if in_training:
+            self.method.choose(best)
+            scores |= self._error(chosen, found[best])
         scores |= {
             name: float(checked(each, each(self.method.exported)).primary)
             for name, each in zip(names, others, strict=True)
@@ -346,16 +351,13 @@ class ContrastiveTrainer(Trainer):
         history = [entry for entry in self.state.log_history if chosen in entry]
         before = select(history, chosen).step if history else None
         history.append({**scores, "step": self.state.global_step})
-        if self._quality and self.is_world_process_zero() and select(history, chosen).step != before:
+        keep = in_training and self._quality and select(history, chosen).step != before
+        if keep and self.is_world_process_zero():
             self._keep_best(chosen, scores[chosen])
         self.log(dict(scores))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, scores)
-        patience = self.args.early_stopping_patience
         ranked = [or_lowest(entry[chosen]) for entry in history]
-        if patience and len(ranked) - 1 - ranked.index(max(ranked)) >= patience:
-            self.control.should_training_stop = True
-        target = self.args.target_score
-        if target is not None and self.state.global_step > 0 and scores[chosen] >= target:
+        if in_training and _is_over(ranked, self.args, self.state.global_step):
             self.control.should_training_stop = True
         return scores
 
@@ -434,6 +436,13 @@ class ContrastiveTrainer(Trainer):
 def _metric(evaluators: Sequence[Evaluator]) -> str:
     """The score that chooses the best encoder; empty without evaluators."""
     return f"eval_{evaluators[0].name}" if evaluators else ""
+
+
+def _is_over(scores: Sequence[float], args: ContrastiveTrainingArguments, step: int) -> bool:
+    """Whether the last score reached the target, or the best one is too many evaluations ago."""
+    patience, target = args.early_stopping_patience, args.target_score
+    late = patience > 0 and len(scores) - 1 - scores.index(max(scores)) >= patience
+    return late or (target is not None and step > 0 and scores[-1] >= target)
 
 
 def _last_good(run: Path) -> str:
