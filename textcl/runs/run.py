@@ -35,6 +35,7 @@ from textcl.runs.resume import check_checkpoint, finished
 from textcl.seals import write_sealed
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.callback import newest_complete_checkpoint
+from textcl.training.resume import check_resumable
 from textcl.training.trainer import ContrastiveTrainer
 from textcl.version import library_versions
 from textcl.views.text import augment
@@ -109,6 +110,8 @@ def _run(recipe: Recipe, output: Path, resume: bool, overwrite: bool) -> RunResu
     args, method = trainer.args, trainer.method
     dataset = cast(Any, trainer.train_dataset)  # the corpus after the method's own selection of rows
 
+    if checkpoint is not None:
+        check_resumable(checkpoint, method, args.world_size)  # again in the trainer, but here nothing is written yet
     begun: dict[str, Any] = {"fingerprint": fingerprint, "scheme": SCHEME, "recipe": recipe.to_dict()}
     if asked:
         begun["checkpoint"] = known["resume_from_checkpoint"]

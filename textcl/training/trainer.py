@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import RandomSampler
@@ -33,11 +33,9 @@ from textcl.training.arguments import ContrastiveTrainingArguments, check_kinds
 from textcl.training.callback import (
     BEST,
     BEST_FILE,
-    COMPLETE,
     SEAL,
     MethodCallback,
     best_step,
-    fault_of,
     newest_complete_checkpoint,
     remove_old_checkpoints,
     untied_weights,
@@ -46,6 +44,7 @@ from textcl.training.checks import check_run
 from textcl.training.diagnostics import diagnostics
 from textcl.training.evaluator import Evaluation, Evaluator, checked
 from textcl.training.progress import ProgressCallback
+from textcl.training.resume import check_resumable
 from textcl.training.sampler import RowOrder
 from textcl.training.selection import ERROR, START, Selection, or_lowest, select, start_of, take_over_best
 
@@ -420,18 +419,7 @@ class ContrastiveTrainer(Trainer):
         folder = newest_complete_checkpoint(self.run_directory) if asked is True else Path(asked)
         if folder is None:
             raise InputError(f"{self.run_directory} has no complete checkpoint to resume from; start a new run.")
-        weights = folder / "model.safetensors"
-        if not weights.is_file():
-            raise InputError(f"{folder} is not a checkpoint of textcl: it has no model.safetensors.")
-        if (folder / COMPLETE).is_file() and (fault := fault_of(folder)) is not None:
-            raise InputError(f"Training cannot continue from {folder}: {fault}.")
-        with safe_open(weights, "pt") as file:  # transformers would ignore missing parameters
-            stored, wanted = set(file.keys()), set(self.method.state_dict())
-        if stored != wanted:
-            raise InputError(
-                f"{folder} belongs to another method or other options: {len(stored ^ wanted)} parameters are only in "
-                f"the checkpoint or only in the method, such as {min(stored ^ wanted)}."
-            )
+        check_resumable(folder, self.method, self.args.world_size)
         return str(folder)
 
 
