@@ -77,7 +77,8 @@ class ContrastiveTrainer(Trainer):
             nothing was scored.
 
     Raises:
-        InputError: The rows are of another kind or one of them is wrong, several GPUs are visible to one process, a
+        InputError: The method's encoder cannot encode with its pooling or with `test_pooling`, the rows are of another
+            kind or one of them is wrong, several GPUs are visible to one process, a
             batch would have only one row, or the corpus has fewer rows than one batch.
 
     Example:
@@ -105,6 +106,7 @@ class ContrastiveTrainer(Trainer):
                 "batch and so its negatives. Start one process per GPU (torchrun --nproc_per_node "
                 f"{args.n_gpu} -m textcl train …), or use only one GPU (CUDA_VISIBLE_DEVICES=0)."
             )
+        model.exported.encode(["A text."])  # raises errors about its pooling before anything is written
         if args.gradient_cache:
             model.gradient_cache_enable()
         if args.compile_layers:
