@@ -8,6 +8,7 @@ import pytest
 from support.runs import run_until_killed, small_run
 from support.tiny import TEXTS, tiny_encoder_directory
 
+from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.files import file_hash
 from textcl.runs.recipe import Recipe, resolve
@@ -178,3 +179,29 @@ def test_another_number_of_processes_is_refused_and_an_unknown_one_is_taken(work
     write_sealed(complete, content)
     assert run_recipe(recipe_of(work, output), resume=True).record.resumed
     assert weights(output) == weights(work / "whole")
+
+
+@pytest.mark.parametrize(
+    ("removed", "checkpoints"),
+    [("", True), ("model.safetensors", True), ("overlap.json", True), ("", False), ("tokenizer.json", False)],
+)
+def test_an_export_that_is_gone_is_made_again(
+    work: Path, tmp_path: Path, removed: str, checkpoints: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    output = shutil.copytree(work / "whole", tmp_path / "run")
+    if removed:
+        (output / "export" / removed).unlink()
+    else:
+        shutil.rmtree(output / "export")
+    if not checkpoints:
+        for path in output.glob("checkpoint-*"):
+            shutil.rmtree(path)
+    result = run_recipe(recipe_of(work, output), resume=True)
+    assert "its export is missing or damaged; it is made again" in caplog.text
+    assert weights(output) == weights(work / "whole")
+    assert Encoder.from_pretrained(result.export, device="cpu").encode(TEXTS[:2]).shape[0] == 2
+    assert result.record.dev == RunRecord.read(work / "whole").dev
+    assert result.record.resumed == checkpoints
+    caplog.clear()
+    assert run_recipe(recipe_of(work, output), resume=True).record == result.record
+    assert "finished already" in caplog.text
