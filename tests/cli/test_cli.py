@@ -328,15 +328,14 @@ def test_two_processes_train_one_run(work: Path, tmp_path: Path) -> None:
     """As `torchrun --nproc_per_node 2 -m textcl train ...`: one record, one line of output, half the steps."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "textcl"]
     flags = ["--output", "run", "--per_device_train_batch_size", "8", "--dev", "none"]
-    run = subprocess.run(
-        [*launch, "train", "simcse", "--model", str(work / "model"), "--data", str(work / "texts.txt"), *flags],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    given = ["train", "simcse", "--model", str(work / "model"), "--data", str(work / "texts.txt"), *flags]
+    options = {"cwd": tmp_path, "env": environment(), "capture_output": True, "text": True, "timeout": 300}
+    run = subprocess.run([*launch, *given], **options)
     assert run.returncode == 0, run.stderr
     assert run.stdout.count("48 rows, 3 steps") == 1
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (record["steps"], record["processes"]) == (3, 2)
+    (tmp_path / "run" / "run.json").unlink()
+    alone = subprocess.run([*launch[:1], *launch[-2:], *given, "--resume"], **options)
+    assert alone.returncode == 2
+    assert "was written with 2 processes and cannot be continued with 1" in alone.stderr

@@ -8,12 +8,13 @@ import pytest
 from support.runs import run_until_killed, small_run
 from support.tiny import TEXTS, tiny_encoder_directory
 
+from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.files import file_hash
 from textcl.runs.recipe import Recipe, resolve
 from textcl.runs.record import RunRecord
-from textcl.runs.run import run_recipe
-from textcl.seals import read_sealed
+from textcl.runs.run import make_trainer, run_recipe
+from textcl.seals import read_sealed, write_sealed
 from textcl.training.callback import newest_complete_checkpoint
 
 TRAINED = {"max_steps": 6, "eval_steps": 2, "save_steps": 2, "save_total_limit": 5}
@@ -150,3 +151,57 @@ def test_a_continued_run_saves_as_its_flags_say(work: Path, tmp_path: Path, monk
         "checkpoint-3",
         "checkpoint-6",
     ]
+
+
+def test_another_number_of_processes_is_refused_and_an_unknown_one_is_taken(work: Path, tmp_path: Path) -> None:
+    """Half of the processes have half of the batch. tests/cli/test_cli.py does the same with two real processes."""
+    output = shutil.copytree(work / "whole", tmp_path / "run")
+    (output / "run.json").unlink()
+    shutil.rmtree(output / "checkpoint-6")
+    complete = output / "checkpoint-4" / "complete.json"
+    content = read_sealed(complete)
+    assert content.pop("processes") == 1
+    write_sealed(complete, {**content, "processes": 2})
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
+    message = (
+        r"checkpoint-4 was written with 2 processes and cannot be continued with 1, .* torchrun --nproc_per_node 2"
+    )
+    with pytest.raises(InputError, match=message):
+        run_recipe(recipe_of(work, output), resume=True)
+    trainer, _ = make_trainer(recipe_of(work, output))
+    with pytest.raises(InputError, match=message):
+        trainer.train(resume_from_checkpoint=True)
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
+    elsewhere = recipe_of(work, tmp_path / "other", resume_from_checkpoint=str(complete.parent))
+    with pytest.raises(InputError, match=message):
+        run_recipe(elsewhere)
+    assert not (tmp_path / "other").exists()
+    write_sealed(complete, content)
+    assert run_recipe(recipe_of(work, output), resume=True).record.resumed
+    assert weights(output) == weights(work / "whole")
+
+
+@pytest.mark.parametrize(
+    ("removed", "checkpoints"),
+    [("", True), ("model.safetensors", True), ("overlap.json", True), ("", False), ("tokenizer.json", False)],
+)
+def test_an_export_that_is_gone_is_made_again(
+    work: Path, tmp_path: Path, removed: str, checkpoints: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    output = shutil.copytree(work / "whole", tmp_path / "run")
+    if removed:
+        (output / "export" / removed).unlink()
+    else:
+        shutil.rmtree(output / "export")
+    if not checkpoints:
+        for path in output.glob("checkpoint-*"):
+            shutil.rmtree(path)
+    result = run_recipe(recipe_of(work, output), resume=True)
+    assert "its export is missing or damaged; it is made again" in caplog.text
+    assert weights(output) == weights(work / "whole")
+    assert Encoder.from_pretrained(result.export, device="cpu").encode(TEXTS[:2]).shape[0] == 2
+    assert result.record.dev == RunRecord.read(work / "whole").dev
+    assert result.record.resumed == checkpoints
+    caplog.clear()
+    assert run_recipe(recipe_of(work, output), resume=True).record == result.record
+    assert "finished already" in caplog.text

@@ -22,6 +22,8 @@ from support.tiny import TEXTS, tiny_encoder_directory, tiny_tokenizer
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.methods import SCCL, BertCT, MoCo, SimCSE, SimCSEPlus
+from textcl.runs.recipe import resolve
+from textcl.runs.run import run_recipe
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.callback import MethodCallback, newest_complete_checkpoint
 from textcl.training.trainer import ContrastiveTrainer
@@ -252,6 +254,30 @@ def test_a_score_of_nan_is_never_the_best_and_is_said(directory, tmp_path, caplo
     assert best == {"metric": "eval_scripted", "score": 3.0, "step": 8}
     said = [record.getMessage() for record in caplog.records if "NaN" in record.getMessage()]
     assert said == [f"The score eval_scripted is NaN at step {step}; NaN is never the best." for step in (4, 12)]
+
+
+@pytest.mark.parametrize(
+    ("pooling", "test_pooling", "message"),
+    [
+        ("cls", "pooler", "dense layer of its own"),
+        ("cls", "mask_token", "needs a mask token in every text"),
+        ("mask_token", None, "needs a mask token in every text"),
+    ],
+)
+def test_a_pooling_that_cannot_encode_is_refused_before_the_training(
+    directory, tmp_path, pooling, test_pooling, message
+):
+    encoder = Encoder.from_pretrained(directory, pooling=pooling, device="cpu")
+    method = SimCSE(encoder)
+    method.test_pooling = test_pooling
+    with pytest.raises(InputError, match=message):
+        ContrastiveTrainer(method, arguments(tmp_path / "run"), CORPUS)
+    flags = {"method": "simcse", "model": str(directory), "pooling": pooling, "test_pooling": test_pooling}
+    flags |= {"data": str(tmp_path / "texts.txt"), "output": str(tmp_path / "run"), "dev": "none", "max_steps": 1}
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
+    with pytest.raises(InputError, match=message):
+        run_recipe(resolve({key: value for key, value in flags.items() if value})[0])
+    assert not (tmp_path / "run").exists()
 
 
 # -- resume -----------------------------------------------------------------------------------------------------------

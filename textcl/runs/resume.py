@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.runs.recipe import COSMETIC, SCHEME, Recipe
 from textcl.runs.record import RECIPE_JSON, RunRecord
@@ -41,6 +44,16 @@ def finished(output: Path, recipe: Recipe, fingerprint: str) -> RunRecord | None
             "another --output, or replace the run with --overwrite, which removes its checkpoints."
         )
     return RunRecord.read(output)
+
+
+def can_be_loaded(export: Path) -> bool:
+    """Whether the export of a finished run is still there, with all its files."""
+    try:
+        with torch.random.fork_rng(devices=[]):  # loading draws, and a training may follow
+            Encoder.from_pretrained(export, device="cpu")
+    except InputError:
+        return False
+    return (export / "overlap.json").is_file()
 
 
 def check_checkpoint(checkpoint: Path, recipe: Recipe, known: Mapping[str, str]) -> None:

@@ -32,10 +32,11 @@ from textcl.runs.flags import beir_folder, method_flags, only, path_flags
 from textcl.runs.identity import identity_of, identity_of_checkpoint, load_encoder
 from textcl.runs.recipe import SCHEME, Recipe
 from textcl.runs.record import RECIPE_JSON, DataRecord, RunRecord, check_directory, holds_run, remove_run
-from textcl.runs.resume import check_checkpoint, finished
+from textcl.runs.resume import can_be_loaded, check_checkpoint, finished
 from textcl.seals import write_sealed
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.callback import newest_complete_checkpoint
+from textcl.training.resume import check_resumable
 from textcl.training.trainer import ContrastiveTrainer
 from textcl.version import library_versions
 from textcl.views.text import augment
@@ -96,8 +97,10 @@ def _run(recipe: Recipe, output: Path, resume: bool, overwrite: bool) -> RunResu
         known["resume_from_checkpoint"] = identity_of_checkpoint(asked)
     fingerprint = recipe.fingerprint(known)
     if resume and (record := finished(output, recipe, fingerprint)):
-        logger.warning("The run in %s is finished already; there is nothing to do.", output)
-        return RunResult(output, output / "export", record)
+        if can_be_loaded(output / "export"):
+            logger.warning("The run in %s is finished already; there is nothing to do.", output)
+            return RunResult(output, output / "export", record)
+        logger.warning("The run in %s is finished, but its export is missing or damaged; it is made again.", output)
 
     if checkpoint is None and resume:
         checkpoint = newest_complete_checkpoint(output)
@@ -110,6 +113,8 @@ def _run(recipe: Recipe, output: Path, resume: bool, overwrite: bool) -> RunResu
     args, method = trainer.args, trainer.method
     dataset = cast(Any, trainer.train_dataset)  # the corpus after the method's own selection of rows
 
+    if checkpoint is not None:
+        check_resumable(checkpoint, method, args.world_size)  # again in the trainer, but here nothing is written yet
     begun: dict[str, Any] = {"fingerprint": fingerprint, "scheme": SCHEME, "recipe": recipe.to_dict()}
     if asked:
         begun["checkpoint"] = known["resume_from_checkpoint"]

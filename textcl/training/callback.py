@@ -123,7 +123,8 @@ class MethodCallback(TrainerCallback):
             settle(folder)
             (folder / COMPLETE).unlink(missing_ok=True)  # of an earlier process that made this step as well
             shutil.rmtree(folder / BEST, ignore_errors=True)
-            content = {"step": state.global_step, "best": best_step(run / BEST), "files": seal(folder)}
+            content: dict[str, Any] = {"step": state.global_step, "processes": args.world_size}
+            content |= {"best": best_step(run / BEST), "files": seal(folder)}
             if content["best"] is not None:
                 # A later best encoder takes the place of this one in the run. Links need no space while it does not.
                 shutil.copytree(run / BEST, folder / BEST, copy_function=_link)

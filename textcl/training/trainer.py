@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from datasets import Dataset
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import RandomSampler
@@ -34,11 +34,9 @@ from textcl.training.arguments import ContrastiveTrainingArguments, check_kinds,
 from textcl.training.callback import (
     BEST,
     BEST_FILE,
-    COMPLETE,
     SEAL,
     MethodCallback,
     best_step,
-    fault_of,
     newest_complete_checkpoint,
     remove_old_checkpoints,
     untied_weights,
@@ -47,6 +45,7 @@ from textcl.training.checks import check_batches, check_run
 from textcl.training.diagnostics import diagnostics
 from textcl.training.evaluator import Evaluation, Evaluator, checked
 from textcl.training.progress import ProgressCallback
+from textcl.training.resume import check_resumable
 from textcl.training.sampler import RowOrder
 from textcl.training.selection import ERROR, START, Selection, or_lowest, select, start_of, take_over_best
 
@@ -80,7 +79,8 @@ class ContrastiveTrainer(Trainer):
             nothing was scored.
 
     Raises:
-        InputError: The rows are of another kind or one of them is wrong, several GPUs are visible to one process, a
+        InputError: The method's encoder cannot encode with its pooling or with `test_pooling`, the rows are of another
+            kind or one of them is wrong, several GPUs are visible to one process, a
             batch would have only one row, or the corpus has fewer rows than one batch.
 
     Example:
@@ -108,6 +108,7 @@ class ContrastiveTrainer(Trainer):
                 "batch and so its negatives. Start one process per GPU (torchrun --nproc_per_node "
                 f"{args.n_gpu} -m textcl train …), or use only one GPU (CUDA_VISIBLE_DEVICES=0)."
             )
+        model.exported.encode(["A text."])  # raises errors about its pooling before anything is written
         prepare_method(model, args)
         train_dataset = as_training_rows(train_dataset)
         if isinstance(train_dataset, Dataset) and not has_transform(train_dataset):  # others: in each batch
@@ -418,18 +419,7 @@ class ContrastiveTrainer(Trainer):
         folder = newest_complete_checkpoint(self.run_directory) if asked is True else Path(asked)
         if folder is None:
             raise InputError(f"{self.run_directory} has no complete checkpoint to resume from; start a new run.")
-        weights = folder / "model.safetensors"
-        if not weights.is_file():
-            raise InputError(f"{folder} is not a checkpoint of textcl: it has no model.safetensors.")
-        if (folder / COMPLETE).is_file() and (fault := fault_of(folder)) is not None:
-            raise InputError(f"Training cannot continue from {folder}: {fault}.")
-        with safe_open(weights, "pt") as file:  # transformers would ignore missing parameters
-            stored, wanted = set(file.keys()), set(self.method.state_dict())
-        if stored != wanted:
-            raise InputError(
-                f"{folder} belongs to another method or other options: {len(stored ^ wanted)} parameters are only in "
-                f"the checkpoint or only in the method, such as {min(stored ^ wanted)}."
-            )
+        check_resumable(folder, self.method, self.args.world_size)
         return str(folder)
 
 
