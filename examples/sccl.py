@@ -34,7 +34,6 @@ def main() -> None:
             max_grad_norm=0.0,
             max_steps=options.steps,
             eval_steps=100,
-            select_best=False,
             target_score=99.9,  # stop when this share of the texts, in percent, stays in its cluster
             seed=42,
         ),

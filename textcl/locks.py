@@ -1,8 +1,9 @@
-"""Locks: a folder that a process writes to is taken by it alone."""
+"""Locks: a folder or a file that a process writes to is taken by it alone."""
 
 import errno
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ except ImportError:  # Windows
 logger = logging.getLogger("textcl")
 
 _taken: set[Path] = set()  # by this process, to which the kernel would give its own lock again
+_waits = threading.Lock()  # for the same reason
 
 
 @contextmanager
@@ -50,8 +52,30 @@ def taken(folder: str | os.PathLike[str]) -> Iterator[None]:
         yield
 
 
-def _lock(folder: str | os.PathLike[str], path: Path) -> int:
-    """The open lock file of a folder, locked."""
+@contextmanager
+def waited_for(file: str | os.PathLike[str]) -> Iterator[None]:
+    """Takes one file, which need not exist, until the block ends; waits while another thread or process has it.
+
+    The folder of the file is not taken: other files in it may be written meanwhile.
+
+    Raises:
+        InputError: Nothing can be written beside the file.
+    """
+    place = Path(file).resolve()
+    path = place.with_name(f".{place.name}.lock")
+    with _waits, provisional(path.parent):
+        try:
+            handle = _lock(file, path, wait=True)
+        except OSError as error:
+            raise InputError(f"{file} cannot be written: {error.strerror or error}.") from None
+        try:
+            yield
+        finally:
+            _release(path, handle)
+
+
+def _lock(folder: str | os.PathLike[str], path: Path, wait: bool = False) -> int:
+    """The open lock file of a folder or a file, locked."""
     while True:
         make_folder(path.parent)
         try:
@@ -60,7 +84,7 @@ def _lock(folder: str | os.PathLike[str], path: Path) -> int:
             continue
         try:
             if fcntl is not None:
-                fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.lockf(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
             holder = os.read(handle, 200).decode(errors="replace").split()
             if error.errno in (errno.EACCES, errno.EAGAIN):

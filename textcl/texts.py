@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Set
 from numbers import Real
 from typing import Any
@@ -122,10 +123,11 @@ def names_of_columns(source: Any) -> list[Any]:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a cell holds nothing: None, NaN, pandas' NA and NaT."""
+    """Whether a cell holds nothing: None, NaN, pandas' NA and NaT, numpy's NaT."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
-    return isinstance(value, Real) and value != value
+    may_be = isinstance(value, Real) or type(value).__name__ in ("datetime64", "timedelta64")
+    return may_be and bool(value != value)
 
 
 def described(value: Any) -> str:
@@ -134,6 +136,23 @@ def described(value: Any) -> str:
         return "None" if value is None else "a missing value (nan)"
     kind = type(value).__name__
     return f"{'an' if kind[0] in 'aeiouAEIO' else 'a'} {kind}"
+
+
+def json_value(value: Any) -> Any:
+    """A value without NaN and infinities, which JSON does not have: NaN is None, an infinity is text.
+
+    Args:
+        value: What `json.dumps` takes; values within lists, tuples and dictionaries are changed too.
+
+    Example:
+        >>> json_value({"ratio": float("inf"), "scores": [float("nan"), 0.5]})
+        {'ratio': 'Infinity', 'scores': [None, 0.5]}
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {key: json_value(each) for key, each in value.items()}
+    return [json_value(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:

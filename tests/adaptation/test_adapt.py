@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from huggingface_hub import ModelCard
 from sentence_transformers import SentenceTransformer
 from support.command import environment
@@ -20,13 +21,14 @@ from support.ranks import check_ranks
 from support.tiny import TEXTS, tiny_encoder_directory
 
 import textcl
-from textcl.adaptation import guard, linear_map
+from textcl.adaptation import guard, linear_map, trial
 from textcl.adaptation.adapt import _dev_hash, adapt
 from textcl.adaptation.guard import GRADED_PAIRS
 from textcl.adaptation.linear_map import mapped, with_linear_map
 from textcl.cli.main import main
 from textcl.data.training import BUNDLED_TEXTS
 from textcl.encoder import Encoder
+from textcl.encoder.layers import Dense
 from textcl.errors import InputError
 from textcl.vectors.vectors import unit
 
@@ -139,6 +141,30 @@ def test_an_untouched_model_of_another_format_is_exported_with_its_weights(table
         assert (loaded.state_dict()[name] == weight).all(), name
 
 
+@pytest.mark.parametrize(
+    ("model", "module", "folder"), [("tiny", 0, "0_BERT"), ("tiny", 1, "mean"), ("small", 0, "0_T")]
+)
+def test_an_untouched_model_whose_folders_have_other_names_is_exported_whole(
+    model: str, module: int, folder: str, tmp_path: Path
+):
+    source = tiny_encoder_directory(tmp_path / "tiny") if model == "tiny" else model
+    saved = Encoder.from_pretrained(source).with_(normalize=True).save(tmp_path / "saved")
+    modules = json.loads((saved / "modules.json").read_text())
+    if modules[module]["path"]:
+        (saved / modules[module]["path"]).rename(saved / folder)
+    else:
+        (saved / folder).mkdir()
+        for file in [path for path in saved.iterdir() if path.is_file()]:
+            if file.name not in ("modules.json", "README.md", "config_sentence_transformers.json"):
+                file.rename(saved / folder / file.name)
+    modules[module]["path"] = folder
+    (saved / "modules.json").write_text(json.dumps(modules))
+    before = Encoder.from_pretrained(saved).encode(TEXTS)
+    for _ in range(2):  # the second one replaces the first
+        adapt(saved, TEXTS[:50], tmp_path / "out")
+        assert (Encoder.from_pretrained(tmp_path / "out").encode(TEXTS) == before).all()
+
+
 def test_too_few_texts_and_texts_without_structure_are_not_measured(directory: Path, table: Path, tmp_path: Path):
     few = tmp_path / "few.txt"
     few.write_text("\n".join(GLOSSES[:150]))
@@ -158,6 +184,46 @@ def test_too_few_texts_and_texts_without_structure_are_not_measured(directory: P
     mixed = tmp_path / "mixed.txt"
     mixed.write_text("\n".join(" ".join(draw.choices(words, k=10)) for _ in range(COUNT)))
     assert run(directory, mixed, tmp_path / "3")[-2].startswith("VERDICT: not measured: the untouched encoder has")
+
+
+def _template(row: int) -> str:
+    return f"The backup of server {row} finished without an error at all. All files were copied to the remote store."
+
+
+@pytest.mark.parametrize("models", [1, 2])
+@pytest.mark.parametrize(
+    ("evidence", "said"),
+    [
+        ("template", "260 of 260 texts are near-duplicates of each other, such as texts of one template, and count as"),
+        ("pairs", "there are 3 groups of texts with a query, and 20 are needed"),
+        ("judged", "there are 19 queries with a relevant document, and 20 are needed"),
+        ("each its own label", "there are 30 labelled texts with 30 labels, and 20 texts are needed, 4 for each label"),
+        ("one label", "all labelled texts have the same label, and two are needed"),
+    ],
+)
+def test_too_little_evidence_is_not_measured_and_said_before_anything_is_encoded(
+    models: int, evidence: str, said: str, directory: Path, table: Path, tmp_path: Path, encoded: list[str]
+):
+    rows = list(csv.DictReader(table.open()))
+    settings: dict[str, str] = {}
+    texts: object = [_template(row) for row in range(COUNT)] if evidence == "template" else table
+    if evidence == "pairs":
+        settings["dev"] = f"pairs:{_pairs(tmp_path / 'pairs.csv', 3)}"
+    elif evidence == "judged":
+        settings["dev"] = f"beir:{judged_titles(rows[:19], tmp_path / 'mine')}"
+    elif evidence != "template":
+        settings |= {"dev": f"labels:{tmp_path / 'labels.csv'}", "purpose": "clusters"}
+        with (tmp_path / "labels.csv").open("w", newline="") as handle:
+            labels = [f"label {row if evidence == 'each its own label' else 0}" for row in range(30)]
+            csv.writer(handle).writerows([["text", "label"], *zip(GLOSSES, labels, strict=False)])
+    names = f"{directory},{tiny_encoder_directory(tmp_path / 'tiny')}" if models == 2 else str(directory)
+    encoded.clear()
+    verdict = adapt(
+        names, texts, tmp_path / "out", columns=() if evidence == "template" else ["text"], **settings
+    ).verdict  # type: ignore[arg-type]
+    assert verdict.sentence().startswith(f"VERDICT: not measured: {said}")
+    assert len(encoded) <= 4 + 64  # those whose encoding was timed
+    assert not (tmp_path / ".out.adapt").exists()
 
 
 @pytest.mark.parametrize(
@@ -243,13 +309,61 @@ def test_of_several_models_the_best_of_the_others_is_named_and_copied(
         adapt(f"{directory},{directory}", table, columns=("name", "text"))
 
 
+def test_an_encoder_has_the_same_score_whatever_its_place(
+    encoder: Encoder, directory: Path, table: Path, tmp_path: Path
+):
+    """Most cosines of the second encoder are above 0.95, so that they say nothing of near-duplicates."""
+    shift = Dense(encoder.dimension, encoder.dimension, bias=True, activation="Identity", residual=False)
+    with torch.no_grad():
+        shift.linear.weight.copy_(torch.eye(encoder.dimension))
+        shift.linear.bias.fill_(2.0)
+    high = Encoder(encoder.backbone, encoder.tokenizer, encoder.pooling, layers=[*encoder.layers, shift])
+    vectors = unit(high.encode(GLOSSES[:COUNT]))
+    assert np.median(vectors @ vectors.T) > 0.95
+    other = high.save(tmp_path / "high")
+    ledger = tmp_path / "looks" / "l.jsonl"
+    mains, seconds = [], []
+    for names in (f"{directory},{other}", f"{other},{directory}"):
+        record = adapt(names, table, columns=("name", "text"), ledger=ledger).record
+        assert "groups, if near-duplicates are put together." in " ".join(record["looked"])
+        mains.append((record["main"]["before"], record["main"]["after"]))
+        seconds.append((record["second"]["before"], record["second"]["after"]))
+    assert mains[0] == mains[1][::-1]
+    assert seconds[0] == seconds[1][::-1]
+
+
+def _pairs(path: Path, count: int) -> Path:
+    with path.open("w", newline="") as handle:
+        rows = [[" ".join(text.split()[:4]), " ".join(text.split()[3:])] for text in GLOSSES[-count:]]
+        csv.writer(handle).writerows([["q", "a"], *rows])
+    return path
+
+
+@pytest.mark.parametrize("count", [30, pytest.param(COUNT, marks=pytest.mark.slow)])
+def test_several_models_are_compared_on_pairs_of_another_number_than_the_texts(
+    count: int, directory: Path, table: Path, tmp_path: Path
+):
+    other = tiny_encoder_directory(tmp_path / "tiny")
+    dev, ledger = f"pairs:{_pairs(tmp_path / 'pairs.csv', count)}", tmp_path / "looks" / "l.jsonl"
+    adapted = adapt(f"{directory},{other}", table, columns=("name", "text"), dev=dev, ledger=ledger)
+    assert adapted.record["main"]["units"] == pytest.approx(count, abs=9)
+    assert adapted.record["second"]["task"] == "finding a body by its title"
+    assert adapted.record["second"]["units"] == pytest.approx(COUNT, abs=9)
+    alone = adapt(f"{directory},{other}", table, columns=("name", "text"), ledger=ledger).record["main"]
+    assert [adapted.record["second"][key] for key in ("before", "after")] == [alone["before"], alone["after"]]
+
+
 @pytest.mark.slow
-def test_the_same_command_is_no_new_look_and_another_setting_is_one(spoilt: Path, table: Path, tmp_path: Path):
-    ledger = tmp_path / "looks" / "looks.jsonl"
-    looks = [
-        adapt(spoilt, table, columns=("name", "text"), ledger=ledger, seed=seed).verdict.looks for seed in (0, 1, 0)
-    ]
-    assert looks == [1, 2, 1]
+def test_the_same_command_is_no_new_look_and_another_setting_or_other_texts_are_one(
+    spoilt: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    found = []
+    for seed, most in ((0, COUNT), (1, COUNT), (0, COUNT - 20), (0, COUNT)):
+        monkeypatch.setattr(trial, "MOST_DOCUMENTS", most)  # as a slow machine, which looks at a part of the texts
+        ledger = tmp_path / "looks" / "looks.jsonl"
+        found.append(adapt(spoilt, table, columns=("name", "text"), ledger=ledger, seed=seed))
+    assert [each.verdict.looks for each in found] == [1, 2, 3, 1]
+    assert [each.record["plan"]["documents"] for each in found] == [COUNT, COUNT, COUNT - 20, COUNT]
 
 
 def test_evidence_that_was_moved_or_is_named_another_way_is_the_same_evidence(tmp_path: Path):
@@ -275,7 +389,9 @@ def test_duplicates_and_hybrid_search_are_measured_by_their_own_evidence(spoilt:
     record = json.loads((tmp_path / "hybrid" / "adapt.json").read_text())
     check_ranks(record)
     assert record["main"]["after"] == pytest.approx(record["retrieval"]["hybrid"][1]["after"])
-    assert any(line.startswith("RETRIEVAL: nDCG@10 ") for line in lines)
+    (advice,) = (line for line in lines if line.startswith("RETRIEVAL: nDCG@10 "))
+    exported = "adapted" if record["verdict"]["outcome"] == "better" else "untouched"
+    assert f"with the {exported} encoder" in advice or "no difference between the two is shown" in advice
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import pytest
 
 from textcl.adaptation.cross_fit import FOLDS, PULLS, choose, cross_fit, folds_of, scores_by_fold, select
 from textcl.adaptation.evidence import Lexical
+from textcl.errors import InputError
 
 UNITS = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2, 3])
 
@@ -61,6 +62,16 @@ def test_the_strongest_pull_within_one_standard_error_is_selected():
     assert select(np.array([best - [1, -0.6, 1, -0.6], best])) == 0  # 0.2 below, the error is 0.46
     assert select(np.array([best, best])) == 0
     assert select(np.array([best + 1, best])) == 0
+
+
+def test_each_fold_has_a_query_though_few_units_have_one():
+    for seed in range(200):
+        folds = folds_of(100, seed, np.arange(6))
+        assert set(folds[:6]) == set(range(FOLDS))
+        assert np.bincount(folds).tolist() == [20] * FOLDS
+    assert (folds_of(100, 3, np.arange(100)) == folds_of(100, 3)).all()
+    with pytest.raises(InputError, match="there are 4"):
+        folds_of(100, 0, np.arange(4))
 
 
 def test_where_nothing_was_trained_on_the_evidence_the_other_folds_select():

@@ -111,6 +111,29 @@ def test_the_file_of_answers_names_no_system_and_the_sealed_one_has_no_readable_
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["judgements.tsv", "judgements.tsv.pairs.json"]
 
 
+def test_a_refused_judging_leaves_nothing_behind(tmp_path: Path):
+    texts = tmp_path / "texts.txt"
+    texts.write_text("\n".join(TEXTS[:60]), encoding="utf-8")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(InputError, match="have different first results for "):
+        draw_pairs("bundled", "hybrid:bundled", texts, tmp_path / "out" / "judgements.tsv")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_seed_or_columns_of_another_kind_are_refused(data: Path, tmp_path: Path):
+    with pytest.raises(InputError, match="seed must be a whole number of at least 0"):
+        drawn(data, tmp_path, seed=-1)
+    with pytest.raises(InputError, match=r"columns must be a list of one or two names, such as \['text'\]"):
+        drawn(data, tmp_path, columns="text")
+
+
+@pytest.mark.parametrize("name", ["answers.csv", "answers", "answers.txt", "answers.jsonl", "answers.tsv.gz"])
+def test_a_file_that_would_be_read_as_another_format_is_refused_before_any_work(name: str, data: Path, tmp_path: Path):
+    with pytest.raises(InputError, match=rf"name a file that ends in \.tsv, not .*{name}"):
+        draw_pairs("bm25", "tfidf", data, tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
 def test_nothing_is_counted_before_the_end(data: Path, tmp_path: Path):
     pairs = drawn(data, tmp_path)
     pairs.write(["left"] * 49)

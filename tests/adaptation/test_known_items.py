@@ -64,6 +64,33 @@ def test_pairs_are_the_first_two_columns_and_each_query_counts_once(tmp_path: Pa
     assert view.targets.tolist() == [0, 1, 0]
 
 
+@pytest.mark.parametrize(
+    ("title", "body", "rest"),
+    [
+        ("Art", "Article one is about cars", "Article one is about cars"),
+        ("Art", "art: on cars", ": on cars"),
+        ("Go", "Go 1.2 is out", "1.2 is out"),
+        ("Straße", "STRASSE frei für alle", "frei für alle"),
+        ("Straßen", "Strassenbahn fährt", "Strassenbahn fährt"),
+        ("東京", "東京は大きい", "は大きい"),
+        ("Same", "same", ""),
+    ],
+)
+def test_a_repeated_title_is_cut_at_the_end_of_a_word(title: str, body: str, rest: str):
+    assert known_items([body, "something else"], [title, "other"])[0].documents[0] == (rest or title)
+
+
+def test_a_first_line_that_is_a_pair_is_not_taken_for_a_header(tmp_path: Path):
+    for name, mark in (("pairs.csv", ","), ("pairs.tsv", "\t")):
+        path = tmp_path / name
+        path.write_text(f"why is it so{mark}because\nhow{mark}so\n")
+        with pytest.raises(InputError, match="the first line, 'why is it so, because', is the header, but it does not"):
+            read_pairs(str(path))
+    lines = tmp_path / "pairs.jsonl"
+    lines.write_text('{"the query": "why", "the answer": "because"}\n')
+    assert read_pairs(str(lines)).queries == ["why"]
+
+
 def test_a_file_without_pairs_is_refused(tmp_path: Path):
     one = tmp_path / "one.csv"
     one.write_text("text\na\n")

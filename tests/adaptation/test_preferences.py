@@ -88,6 +88,7 @@ def test_of_two_encoders_the_one_that_was_preferred_is_better(work: Path, tmp_pa
     assert "at choosing the text that you preferred (of the first results of" in record["lines"][-2]
     assert "biased towards these" in record["lines"][-2]
     assert "right choices 0.0 → 100.0" in record["lines"][-2]
+    assert "; 48 answers, enough to show a difference of " in record["lines"][-2]
 
 
 @pytest.mark.slow
@@ -98,6 +99,9 @@ def test_candidates_are_judged_and_no_retrieval_is_advised(work: Path, tmp_path:
     assert len(record["candidates"]) == 3
     assert record["verdict"]["outcome"] != "better"
     assert record["retrieval"] is None
+    assert {each["unit"] for each in (record["main"], *record["candidates"])} == {"answers"}
+    assert {each["unit"] for each in record["guards"]} == {"pairs of sentences"}
+    assert "not on the answers" in record["held_out"]
 
 
 @pytest.mark.slow
@@ -107,6 +111,7 @@ def test_where_candidates_are_trained_half_of_the_answers_selects_and_the_other_
     task = Work(good, read_corpus(work / "texts.txt"), Workplace(tmp_path), asked)
     exams = make_exams(make_material(good, known_items(task.corpus.bodies), task.place), [], task)
     assert exams.allowed.all()
+    assert "Half of the answers selects one of the candidates" in exams.held_out
     assert exams.selects.rows is not None
     assert exams.judges.rows is not None
     assert sorted([*exams.selects.rows, *exams.judges.rows]) == list(range(48))

@@ -20,7 +20,7 @@ from support.ranks import check_ranks
 from support.tiny import TEXTS, VERBS, tiny_encoder_directory
 
 import textcl
-from textcl.adaptation import by_training, guard, linear_map, schedule, trial, verdict
+from textcl.adaptation import by_training, enough, guard, linear_map, schedule, trial, verdict
 from textcl.adaptation.adapt import adapt
 from textcl.adaptation.blend import blended
 from textcl.adaptation.corpus import read_corpus
@@ -220,7 +220,7 @@ def test_evidence_of_all_kinds_judges_trained_candidates(
         flags, said = ["--for", "clusters", "--dev", f"labels:{own}"], "separating your labelled texts by k-means"
         plan(monkeypatch, FAST, Candidate("SCCL", "all layers", 5e-5), steps=5)
     elif kind == "duplicates":
-        monkeypatch.setattr(by_training, "LEAST_GROUPS", 10)  # the halves of these texts repeat
+        monkeypatch.setattr(enough, "LEAST_GROUPS", 10)  # the halves of these texts repeat
         flags, said = ["--for", "duplicates"], "recognising texts with a planted edit"
     else:
         flags, said = ["--retrieval", "hybrid"], "finding a body by its title"

@@ -1,12 +1,18 @@
 """The verdict: one test, an interval, a minimum, no loss elsewhere, and a count of looks."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.command import environment
 
+import textcl
 from textcl.adaptation.ledger import count_look
 from textcl.adaptation.verdict import Comparison, compare, judge
+from textcl.errors import InputError
+from textcl.locks import taken
 
 
 def found(
@@ -48,6 +54,37 @@ def test_the_smallest_difference_is_shown_four_times_in_five():
     assert found(0, 1, error=1.0).smallest() == pytest.approx(1.96 + 0.84, abs=0.01)
 
 
+def test_units_that_are_too_few_for_the_test_show_nothing_however_equal_their_gains_are():
+    for units, p_value in ((1, 1.0), (5, 2 / 2**5)):
+        result = compare(np.zeros(units), np.linspace(10, 12, units), np.arange(units), "a task")
+        assert (result.p_value, result.smallest(), result.record()["smallest"]) == (p_value, None, None)
+        assert (
+            judge(result, 1.0, None, [])
+            .sentence()
+            .endswith(f"; {units} groups of texts, too few to show any difference")
+        )
+    result = compare(np.zeros(6), np.linspace(10, 12, 6), np.arange(6), "a task")
+    assert result.p_value == 2 / 2**6
+    assert result.smallest() is not None
+    assert result.smallest(0.05 / 2) is None
+    assert "too few to show any difference; look number 2" in judge(result, 1.0, None, [], looks=2).sentence()
+
+
+@pytest.mark.parametrize("few", [0, 1, 5])
+def test_the_smallest_difference_of_units_that_hardly_change_is_shown_about_four_times_in_five(few: int):
+    """All or nothing for each unit, such as a recognised edit: one that changes, changes by 100 points."""
+    units, generator = 300, np.random.default_rng(few)
+    result = compare(np.zeros(units), 100.0 * (np.arange(units) < few), np.arange(units), "a task")
+    smallest = result.smallest()
+    assert smallest is not None
+    shown = [
+        compare(np.zeros(units), 100.0 * (generator.random(units) < smallest / 100), np.arange(units), "").p_value
+        for _ in range(40)
+    ]
+    assert np.mean(np.array(shown) <= 0.05) >= 0.5
+    assert smallest < 3
+
+
 @pytest.mark.parametrize(
     ("main", "second", "guards", "outcome"),
     [
@@ -61,10 +98,19 @@ def test_the_smallest_difference_is_shown_four_times_in_five():
         (found(2, 0.001), None, [found(-1.5, 0.001, low=-2.1)], "worse"),
         (found(2, 0.001), None, [found(3, 0.2, low=-2.1)], "no difference"),
         (found(2, 0.001), None, [found(-1, 0.1, low=-1.9)], "better"),
+        (found(0.1, 0.6), found(-20, 0.001), [], "worse"),  # a loss elsewhere is said whatever the main test shows
+        (found(0.1, 0.6), None, [found(-20, 0.001)], "worse"),
+        (found(0.1, 0.6), found(-1, 0.3), [found(3, 0.2, low=-2.1)], "no difference"),
     ],
 )
 def test_what_the_verdict_is(main: Comparison, second: Comparison | None, guards: list[Comparison], outcome: str):
     assert judge(main, 1.0, second, guards).outcome == outcome
+
+
+def test_what_is_worse_elsewhere_is_not_called_worse_at_the_main_view():
+    sentence = judge(found(0.1, 0.6, task="one"), 1.0, found(-20, 0.001, task="two"), []).sentence()
+    assert sentence.startswith("VERDICT: worse; at one: nDCG@10 50.0 → 50.1, +0.1 (")
+    assert "; but worse at two: nDCG@10 50.0 → 30.0, -20.0 (" in sentence
 
 
 def test_looks_and_models_make_the_level_smaller():
@@ -87,3 +133,60 @@ def test_a_look_counts_once_and_only_for_its_own_evidence(tmp_path: Path):
     assert [count_look("texts", look, ledger) for look in ("a", "b", "a", "c")] == [1, 2, 1, 3]
     assert count_look("other texts", "c", ledger) == 1
     assert count_look("texts", "d", tmp_path / "another" / "ledger.jsonl") == 1
+
+
+LOOK = '{"evidence": "a", "look": "b"}\n'
+COUNTS = """
+import sys
+from textcl.adaptation.ledger import count_look
+for look in range(10):
+    print(count_look("texts", f"{sys.argv[2]} {look}", sys.argv[1]), flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (LOOK * 2 + '{"text": "a text"}\n', "line 3, is not a look of textcl adapt; remove that line"),
+        (LOOK + '"evidence"\n', "line 2, is not a look"),
+        ("notes\n", "line 1, is not a look"),
+        (LOOK + LOOK[:20], "line 2, is not a look"),
+        (b"\xff\xfe", "cannot be read: it is not text in UTF-8"),
+        (None, "is a folder|is not a file|cannot be written"),
+    ],
+)
+def test_a_ledger_of_another_kind_is_refused_before_a_model_is_loaded(
+    content: str | bytes | None, said: str, tmp_path: Path
+):
+    ledger = tmp_path / "ledger"
+    if content is None:
+        ledger.mkdir()
+    else:
+        ledger.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(InputError, match=rf"^The ledger .*ledger.* ({said}).*name another file with --ledger\.$"):
+        textcl.adapt("no-such-model", ["a text", "another"], tmp_path / "out", ledger=ledger)
+
+
+def test_a_ledger_that_cannot_be_written_is_refused_before_a_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with pytest.raises(InputError, match=r"^The ledger .*looks\.jsonl is in .*out, which is replaced"):
+        textcl.adapt("no-such-model", ["a text", "another"], tmp_path / "out", ledger=tmp_path / "out" / "looks.jsonl")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nothing")
+    with pytest.raises(InputError, match=r"^The ledger /proc/nothing.* cannot be written: .*name another file with"):
+        textcl.adapt("no-such-model", ["a text", "another"])
+
+
+def test_processes_that_count_at_the_same_moment_wait_for_each_other_and_for_nothing_else_in_the_folder(tmp_path: Path):
+    ledger = tmp_path / "ledger.jsonl"
+    with taken(tmp_path):  # by something else that works in the same folder
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", COUNTS, str(ledger), name], env=environment(), stdout=subprocess.PIPE, text=True
+            )
+            for name in ("one", "two", "three")
+        ]
+        counted = [int(line) for process in processes for line in process.communicate()[0].split()]
+    assert sorted(counted) == list(range(1, 31))
+    assert len(ledger.read_text().splitlines()) == 30
+    assert [path.name for path in tmp_path.iterdir()] == ["ledger.jsonl"]

@@ -9,7 +9,7 @@ import pytest
 from support.tiny import TEXTS
 
 from textcl.cli.main import main
-from textcl.cli.output import show
+from textcl.cli.output import show, show_line
 from textcl.errors import InputError
 from textcl.locks import taken
 
@@ -122,6 +122,16 @@ def test_no_output_takes_the_place_of_a_file_of_the_user(
     assert {path: path.read_bytes() for path in inside.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.parametrize("words", [["adapt", MODEL], ["distill", MODEL, "--static", "8"]])
+def test_a_result_in_the_model_directory_that_is_written_is_refused(
+    words: list[str], inside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would be a file that textcl does not know, so that the next run would not replace the directory."""
+    assert main([*words, "--data", "t.txt", "--output", "out", "--json", "out/r.json"]) == 2
+    assert "--json out/r.json is in out, which" in capsys.readouterr().err
+    assert not (inside / "out").exists()
+
+
 def test_an_earlier_result_and_an_empty_file_are_replaced(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (inside / "empty.json").touch()
     (inside / "config.json").write_text("{}")  # of something else, in the folder where the user works
@@ -145,3 +155,18 @@ def test_clusters_need_names_of_outputs(
 ) -> None:
     assert main(["cluster", MODEL, "t.txt", *flags]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_json_has_neither_nan_nor_infinities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = {"found": [{"columns": {"ratio": float("inf")}, "score": float("nan")}, (float("-inf"), 0.5)]}
+    expected = {"found": [{"columns": {"ratio": "Infinity"}, "score": None}, ["-Infinity", 0.5]]}
+
+    def refused(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    show(result, "", "-")
+    show_line(result)
+    show(result, "", str(tmp_path / "r.json"))
+    printed, line = capsys.readouterr().out.rsplit("\n", 3)[:2]
+    for text in (printed, line, (tmp_path / "r.json").read_text()):
+        assert json.loads(text, parse_constant=refused) == expected

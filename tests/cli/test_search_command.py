@@ -183,3 +183,22 @@ def test_two_results_are_compared_over_queries(here: Path, tmp_path: Path, capsy
         assert message in capsys.readouterr().err
     assert main(["results", "--compare", files[0], "bundled"]) == 2
     assert "can be compared only with another file of `textcl eval --json`" in capsys.readouterr().err
+
+
+def test_a_folder_with_the_name_of_an_encoder_does_not_hide_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bundled").mkdir()
+    Path("t.txt").write_text("\n".join(TEXTS[:120]) + "\n")
+    assert main(["encode", "small", "t.txt", "--output", "small"]) == 0
+    assert json.loads(Path("small/manifest.json").read_text())["model"]["name"] == "small"
+    assert main(["search", "small", TEXTS[7], "--top", "1", "--json", "-"]) == 0
+    assert main(["duplicates", "small", "--json", "duplicates.json"]) == 0
+    assert main(["cluster", "small", "--clusters", "3", "--output", "c.csv"]) == 0
+    assert main(["cluster", "small", "t.txt", "--assign", "c.csv", "--output", "again.csv"]) == 0
+    assert Path("again.csv").read_text() == Path("c.csv").read_text()
+    monkeypatch.chdir(tmp_path.parent)
+    capsys.readouterr()
+    assert main(["search", str(tmp_path / "small"), TEXTS[7], "--top", "1", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["id"] == 7

@@ -237,3 +237,19 @@ def test_texts_and_ids_are_read_in_one_pass_and_blank_rows_are_said(caplog: pyte
     assert read_with_ids(left, id_column="key", limit=2) == (["one", "two"], ["k0", "k2"])
     with pytest.raises(InputError, match="holds no text"):
         read_with_ids([" ", ""])
+
+
+def test_rows_have_the_same_numbers_in_all_formats(tmp_path: Path) -> None:
+    """A row without any cell counts; an empty line does, unless the header has several columns."""
+    files = {
+        "a.txt": "a cat\n\n  \na dog\n",
+        "a.csv": "text,date\na cat,1\n,\n ,\na dog,3\n",
+        "a.tsv": "text\tdate\na cat\t1\n\t\n \t\na dog\t3\n",
+        "one.csv": "text\na cat\n\n  \na dog\n",
+        "one.tsv": "text\na cat\n\n  \na dog\n",
+    }
+    for name, content in files.items():
+        assert read_with_ids(write(tmp_path / name, content), column=None) == (["a cat", "a dog"], [0, 3]), name
+    for name, mark in (("b.csv", ","), ("b.tsv", "\t")):
+        lines = ["", f"text{mark}date", f"a cat{mark}1", "", "  ", f"a dog{mark}3", ""]
+        assert read_with_ids(write(tmp_path / name, "\n".join(lines))) == (["a cat", "a dog"], [0, 1]), name

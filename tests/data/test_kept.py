@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow
 import pytest
+from datasets import Dataset
 from support.tiny import TEXTS
 
 from textcl import InputError, load_texts
@@ -21,6 +23,8 @@ from textcl.data.corpus_files import CorpusFiles, files_of
 from textcl.data.repeats import TOGETHER, Repeats
 from textcl.data.training import find_corpus, training_rows
 from textcl.files import file_hash
+from textcl.vectors.encode import encode_corpus
+from textcl.vectors.vectors import Vectors
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +94,13 @@ def test_files_named_one_by_one_are_read_in_that_order(
 
 
 def test_a_list_of_names_is_told_from_a_list_of_texts(tmp_path: Path) -> None:
-    assert load_texts(["a.txt", "b.txt"])["text"][:] == ["a.txt", "b.txt"]
+    for names in (["b.txt", "c.txt"], ("shards/*.jsonl.zst",), ["missing.csv"]):
+        for read in (load_texts, lambda names: encode_corpus("small", names, "v")):
+            with pytest.raises(InputError, match=rf"names files.*Path\('{re.escape(names[0])}'\).*{{'text': "):
+                read(names)
+    for texts in (["b.txt", "a text"], ["See a.txt.", "b"], [{"text": "b.txt"}, {"text": "c.txt"}]):
+        expected = [each["text"] if isinstance(each, dict) else each for each in texts]
+        assert load_texts(texts)["text"][:] == expected
     (tmp_path / "a.txt").write_text("one\ntwo\n")
     paths = [tmp_path / "a.txt", tmp_path / "b.txt"]
     for read in (load_texts, lambda names: training_rows(find_corpus([str(name) for name in names]))):
@@ -109,6 +119,23 @@ def test_the_hash_covers_every_file_and_their_order(tmp_path: Path) -> None:
     assert CorpusFiles(pattern).sha256 == before
     plain.rename(tmp_path / "shards" / "aa.jsonl")
     assert CorpusFiles(pattern).sha256 != before
+
+
+def test_files_of_several_formats_with_the_same_columns_are_one_corpus(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,text\n1,one\n2,two\n")
+    (tmp_path / "b.tsv").write_text("text\tid\nthree\t3\n")
+    Dataset.from_dict({"text": ["four", None, "five"], "id": [4, 5, 6]}).to_parquet(tmp_path / "c.parquet")
+    paths = [tmp_path / name for name in ("a.csv", "b.tsv", "c.parquet")]
+    assert load_texts(paths)["text"][:] == ["one", "two", "three", "four", "five"]
+    encode_corpus("small", paths, tmp_path / "v", id_column="id")
+    vectors = Vectors(tmp_path / "v")
+    assert (vectors.own_ids(), vectors.texts()) == (["1", "2", "3", "4", "6"], ["one", "two", "three", "four", "five"])
+    assert vectors.ids().tolist() == [0, 1, 2, 3, 5]
+    Dataset.from_dict({"text": ["x", "y"], "id": [1, None]}).to_parquet(tmp_path / "c.parquet")
+    for wrong, message in ((paths, r"2 more, row 2 of .*c\.parquet"), (paths[:2], r"1 more, line 2 of .*b\.tsv")):
+        (tmp_path / "b.tsv").write_text(f"text\tid\nthree\t{3 if wrong is paths else ' '}\n")
+        with pytest.raises(InputError, match=f"{message}, column 'id': the id is missing"):
+            encode_corpus("small", wrong, tmp_path / "w", id_column="id")
 
 
 @pytest.mark.parametrize(

@@ -236,3 +236,52 @@ def test_what_is_printed_of_silhouette_and_tree() -> None:
     assert sorted(line.strip("├└│ ") for line in lines if "%" not in line) == sorted(found.names)
     last = found.hierarchy()[-1]
     assert lines[0] == f"{100 * last.height:.1f} %"
+
+
+@pytest.mark.parametrize("name", ["t.txt", "t.csv", "t.tsv", "one.csv"])
+def test_cluster_and_encode_give_a_text_the_same_id(
+    name: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Blank rows count, and repeated texts are said."""
+    monkeypatch.chdir(tmp_path)
+    texts = ["", *TEXTS[:5], "", "  ", *TEXTS[5:12], TEXTS[0]]
+    mark = {"t.csv": ",", "t.tsv": "\t"}.get(name)
+    lines = texts if mark is None else [f"{text}{mark}{text and 9}" for text in texts]
+    header = {"t.txt": [], "one.csv": ["text"]}.get(name, [f"text{mark}n"])
+    Path(name).write_text("\n".join([*header, *lines]) + "\n")
+    column = [] if name == "t.txt" else ["--column", "text"]
+    assert main(["encode", str(model), name, "--output", "v", *column]) == 0
+    assert main(["cluster", "v", "--clusters", "3", "--output", "v.csv"]) == 0
+    caplog.clear()
+    assert main(["cluster", str(model), name, "--clusters", "3", "--output", "f.csv", *column]) == 0
+    assert "3 rows are blank and were left out; ids still count them" in caplog.text
+    assert "1 text is equal to an earlier one" in caplog.text
+    of_file, of_vectors = ([(row["text"], row["id"]) for row in table(Path(path))] for path in ("f.csv", "v.csv"))
+    assert of_file == of_vectors
+    assert [int(row) for _, row in of_file] == [row for row, text in enumerate(texts) if text.strip()]
+    assert main(["cluster", str(model), name, "--assign", "f.csv", "--output", "a.csv", *column]) == 0
+    assert [(row["text"], row["id"]) for row in table(Path("a.csv"))] == of_file
+
+
+def test_texts_and_their_vectors_have_the_prompt_of_documents(model: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    prompts = {"query": "a ", "document": "the old sailor "}
+    encoder = Encoder.from_pretrained(model, prompts=prompts, default_prompt_name="query")
+    encoder.save("pm")
+    Path("t.txt").write_text("\n".join(TEXTS[:90]) + "\n")
+    assert main(["encode", "pm", "t.txt", "--output", "v"]) == 0
+    for name, source in (("texts", ["pm", "t.txt"]), ("vectors", ["v"])):
+        assert main(["cluster", *source, "--clusters", "3", "--output", f"{name}.csv"]) == 0
+        for other, again in (("texts", ["pm", "t.txt"]), ("vectors", ["v"])):
+            assert main(["cluster", *again, "--assign", f"{name}.csv", "--output", f"{name}-{other}.csv"]) == 0
+            assert table(Path(f"{name}-{other}.csv")) == table(Path(f"{name}.csv"))
+    assert table(Path("texts.csv")) == table(Path("vectors.csv"))
+    for options, prompt in (({}, "the old sailor "), ({"prompt": ""}, ""), ({"prompt_name": "query"}, "a ")):
+        found = cluster_texts(encoder, TEXTS[:90], 3, **options)
+        assert found.about.made_by["prompt"] == prompt
+        vectors = encoder.encode(TEXTS[:90], prompt=prompt)
+        mean = vectors[found.clusters == 0].mean(axis=0)
+        assert np.allclose(found.about.centres[0], mean, atol=1e-5)
+    found.save("query.csv")
+    with pytest.raises(InputError, match="vectors with prompt 'a ', but the new ones have 'the old sailor '"):
+        assign_vectors("v", "query.csv")

@@ -13,8 +13,9 @@ from textcl.data import load_triplets
 from textcl.data.clustering import load_clustering
 from textcl.data.sts import Subset, read_sts
 from textcl.data.transfer import read_transfer
+from textcl.errors import InputError
 from textcl.evaluation import Clustering, Result, evaluate, mark_transductive, overlap
-from textcl.evaluation.overlap import fingerprint
+from textcl.evaluation.overlap import fingerprint, recorded_overlap, transductive_tasks
 from textcl.evaluation.sts import score
 
 
@@ -191,5 +192,18 @@ def test_evaluate_reads_the_record_in_the_model_directory(evaluation_sets: Path,
     (tmp_path / "overlap.json").write_text(json.dumps(overlap(onwn.first, data_dir=evaluation_sets)))
     result = evaluate(encoder, "sts13", data_dir=evaluation_sets)
     assert [entry["transductive"] for entry in result.results["STS13"]["subsets"].values()] == [False, False, True]
+    assert transductive_tasks(recorded_overlap(encoder), ["STS13", "STS16"]) == {"STS13"}
     with pytest.raises(KeyError):
         result.results["STS14"]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"STS13": 3}', '{"STS13": {"FNWN": 3}}', '{"STS13": {"FNWN": {}}}'])
+def test_a_damaged_record_is_named_before_anything_is_scored(
+    content: str, evaluation_sets: Path, tmp_path: Path
+) -> None:
+    encoder = Lengths()
+    encoder.source = tmp_path
+    encoder.encode = lambda texts: pytest.fail("it was scored")
+    (tmp_path / "overlap.json").write_text(content)
+    with pytest.raises(InputError, match=r"overlap\.json"):
+        evaluate(encoder, "sts13", data_dir=evaluation_sets)

@@ -385,7 +385,9 @@ def test_the_methods_own_figures_lead_where_no_dev_set_is_named(directory, tmp_p
     """Also where STS-B is installed; what the user names leads where there is something."""
     monkeypatch.setenv("TEXTCL_DATA", str(few_sets))
     recipe, _ = resolve(small(directory, tmp_path))
-    assert run_recipe(recipe).record.dev.set == "unchanged"
+    kept = run_recipe(recipe).record.dev
+    assert (kept.set, kept.step, kept.chosen) == ("unchanged", 4, False)
+    assert not (tmp_path / "run" / "best").exists()
     assert not any("eval_stsb-dev" in entry for entry in log_of(tmp_path / "run"))
     pairs = tmp_path / "pairs.tsv"
     pairs.write_text("".join(f"{TEXTS[i]}\t{TEXTS[i + i % 5]}\t{5 - i % 5}\n" for i in range(40)))
@@ -394,6 +396,20 @@ def test_the_methods_own_figures_lead_where_no_dev_set_is_named(directory, tmp_p
     assert any("eval_unchanged" in entry for entry in log_of(tmp_path / "named"))
     recipe, _ = resolve({"method": "simcse"})
     assert recipe.flags["dev"] is None
+
+
+def test_the_methods_own_figures_choose_nothing(directory, tmp_path):
+    """At so low a rate all texts are in the same cluster from the second evaluation on, which is the first of the
+    highest scores."""
+    trainer = trainer_of(directory, tmp_path / "run", max_steps=6, learning_rate=1e-7, save_strategy="steps")
+    trainer.train()
+    assert trainer.args.select_best
+    scores = [entry["eval_unchanged"] for entry in log_of(tmp_path / "run") if "eval_unchanged" in entry]
+    assert scores == [0, 100, 100]
+    said = "unchanged: 100.0 (step 6, the last one: nothing was chosen); the untouched encoder was not scored"
+    assert trainer.selection.sentence() == said
+    last = load_file(tmp_path / "run" / "checkpoint-6" / "model.safetensors")
+    assert all(torch.equal(value, last[name]) for name, value in trainer.method.state_dict().items())
 
 
 @pytest.mark.slow
@@ -425,7 +441,7 @@ def test_killed_and_resumed_as_a_process_the_weights_are_bit_equal(directory, tm
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["resumed"]
-    for name in ("best/method.safetensors", "export/model.safetensors", "checkpoint-120/model.safetensors"):
+    for name in ("export/model.safetensors", "checkpoint-120/model.safetensors"):
         assert file_hash(tmp_path / "run" / name) == file_hash(tmp_path / "whole" / name), name
 
 

@@ -125,9 +125,23 @@ def test_the_figures_are_those_of_adapt_json(page: str, record: dict[str, Any]):
     judged = {row[0]: row[1] for row in cells(page, "How it was judged")}
     assert judged["held out"] == record["held_out"]
     assert judged["looks at these texts"].startswith("1;")
+    assert judged["what is split and resampled"] == f"{main_view['units']} groups of texts"
     provenance = {row[0]: row[1] for row in cells(page, "Provenance")}
     assert provenance["command"] == record["command"]
     assert provenance["texts, SHA-256"] == record["data"]["sha256"]
+
+
+def test_a_page_on_answers_says_what_was_measured_of_what(record: dict[str, Any]):
+    answers = copy.deepcopy(record)
+    answers["main"] |= {"measure": "right choices", "unit": "answers", "units": 48}
+    text = unescape(re.sub(r"<[^>]+>", "", render(adapted_page(answers))))
+    assert "queries whose right choices rose most" in text
+    assert "48 answers" in text
+    assert "groups of near-duplicate texts" not in text
+    (header,) = re.findall(
+        r"document to be found(?:<[^>]*>|\s)*rank(?:<[^>]*>|\s)*([^<]+)<", render(adapted_page(answers))
+    )[:1]
+    assert header.strip() == "right choices"
 
 
 def test_the_parts_are_in_this_order_and_nothing_is_loaded(page: str):

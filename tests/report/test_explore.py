@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,13 +102,66 @@ def test_the_same_call_does_no_step_again_and_mends_what_is_lost(
     assert f"{work}/out/groups.csv: " in said
     assert f"{work}/out/index.html" in said
     assert {name: (work / "out" / name).stat().st_mtime_ns for name in before} == times
-    (work / "out" / "groups.csv").write_text("damaged")
-    (work / "out" / "map.html").unlink()
+    for name in ("groups.csv", "map.html"):
+        (work / "out" / name).unlink()
     assert main([*arguments, "--json", "-"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert contents(work / "out") == before
     assert (work / "out" / "clusters.csv").stat().st_mtime_ns == times["clusters.csv"]
     assert result["clusters"] == json.loads(record)["clusters"]
+
+
+@pytest.mark.parametrize("name", ["groups.csv", "clusters.csv", "clusters.centres.json", "map.html", "index.html"])
+def test_a_file_that_the_user_changed_is_never_replaced(
+    name: str, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encode_corpus(work / "model", TEXTS[:40], tmp_path / "v")
+    command = ["explore", str(tmp_path / "v"), "--output", str(tmp_path / "out"), "--clusters", "3"]
+    assert main(command) == 0
+    changed, written = tmp_path / "out" / name, (tmp_path / "out" / name).read_bytes()
+    changed.write_text("mine")
+    capsys.readouterr()
+    assert main(command) == 2
+    assert capsys.readouterr().err.startswith(f"textcl: {changed} is not as textcl explore wrote it; move it")
+    encode_corpus(work / "model", TEXTS[40:44], tmp_path / "v", append=True)
+    assert main(command) == 2
+    assert changed.read_text() == "mine"
+    changed.rename(tmp_path / "mine")
+    assert main(command) == 0
+    assert (tmp_path / "out" / name).read_bytes() not in (b"mine", written)
+    assert main(command) == 0
+
+
+def test_after_a_change_of_the_vectors_the_page_has_only_new_facts(work: Path, tmp_path: Path) -> None:
+    (tmp_path / "v.txt").write_text("".join(f"{text}\n" for text in TEXTS[:30]))
+    first = explore(tmp_path / "v.txt", tmp_path / "out", work / "model", clusters=3)
+    assert explore(tmp_path / "v.txt", tmp_path / "out", work / "model", clusters=3) == first  # with its seconds
+    encode_corpus(work / "model", TEXTS[30:60], tmp_path / "out" / "vectors", append=True)
+    second = explore(tmp_path / "v.txt", tmp_path / "out", work / "model", clusters=3)
+    assert (second["vectors"]["texts"], second["map"]["texts"]) == (60, 60)
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "60 texts, encoded by" in page
+    assert "30 texts" not in page
+
+    encode_corpus(work / "model", TEXTS[:40], tmp_path / "v")
+    explore(tmp_path / "v", tmp_path / "given", clusters=3)
+    tiny_encoder_directory(tmp_path / "another", seed=1)
+    shutil.rmtree(tmp_path / "v")
+    encode_corpus(tmp_path / "another", TEXTS[:40], tmp_path / "v")
+    third = explore(tmp_path / "v", tmp_path / "given", clusters=3)
+    assert third["vectors"]["model"] == str(tmp_path / "another")
+    assert f"encoded by {tmp_path.name}/another" in (tmp_path / "given" / "index.html").read_text()
+
+
+def test_clusters_that_the_user_adds_where_there_were_none_are_kept(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encode_corpus(work / "model", TEXTS[:3], tmp_path / "v")
+    command = ["explore", str(tmp_path / "v"), "--output", str(tmp_path / "out")]
+    assert main(command) == main(command) == 0
+    (tmp_path / "out" / "clusters.csv").write_text("mine")
+    assert main(command) == 2
+    assert (tmp_path / "out" / "clusters.csv").read_text() == "mine"
 
 
 @pytest.mark.slow

@@ -203,6 +203,28 @@ def test_clusters_of_something_else_are_refused(
         write_map(work / "v", tmp_path / "m.html", clusters=tmp_path / "c.csv")
 
 
+@pytest.mark.parametrize(("flag", "column"), [("clusters", "cluster"), ("duplicates", "group")])
+def test_rows_of_a_file_must_have_the_texts_of_their_ids(
+    flag: str, column: str, work: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    january = [{"id": n, "text": TEXTS[n]} for n in range(30)]
+    february = [{"id": n, "text": TEXTS[30 + n]} for n in range(30)]  # counts from 0 again
+    for name, rows, append in (("a", january, False), ("b", february, True)):
+        path = write_rows(tmp_path / f"{name}.jsonl", rows)
+        encode_corpus(work / "model", path, tmp_path / "v", column="text", id_column="id", append=append)
+    rows = [(row["id"], row["text"], row["id"] % 3, "yes", "a") for row in january]
+    write_csv(tmp_path / "january.csv", ("id", "text", column, "kept", "name"), rows)
+    write_map(tmp_path / "v", tmp_path / "m.html", layout="pca", **{flag: tmp_path / "january.csv"})
+    marks = read_map_file(tmp_path / "m.html").array("clusters" if flag == "clusters" else "groups", "<i4", 1).ravel()
+    assert (marks[:30] >= 0).all()
+    assert (marks[30:] == -1).all()
+    assert "has no row for 30 of the 60 texts" in caplog.text
+
+    encode_corpus(work / "model", tmp_path / "b.jsonl", tmp_path / "other", column="text", id_column="id")
+    with pytest.raises(InputError, match=r"No row of .* is among these vectors"):
+        write_map(tmp_path / "other", tmp_path / "n.html", layout="pca", **{flag: tmp_path / "january.csv"})
+
+
 def test_other_files_than_csv_are_refused_with_a_sentence(work: Path, tmp_path: Path) -> None:
     (tmp_path / "bytes.csv").write_bytes(b"id,cluster\n\xff\xfe,1\n")
     (tmp_path / "header.csv").write_bytes(b"id,caf\xe9,cluster\na,b,1\n")
@@ -247,6 +269,46 @@ def test_colours_are_a_scale_for_numbers_and_dates_else_values(work: Path, tmp_p
     assert [each["size"] for each in heads["topic"].head["color"]["values"]] == [80]
     with pytest.raises(InputError, match="does not hold the column 'votse'"):
         write_map(work / "v", tmp_path / "m.html", color="votse")
+
+
+def refused(constant: str) -> None:
+    raise AssertionError(f"{constant} is not JSON")
+
+
+def test_the_page_holds_only_what_javascript_can_read(work: Path, tmp_path: Path) -> None:
+    large = [1729384756102938475 + 3 * n for n in range(20)]
+    ends = [float("inf"), float("-inf"), 1e308, -1e308]
+    rows = [
+        {"text": TEXTS[n], "key": large[n], "ratio": n + 0.5 if n < 16 else ends[n - 16], "few": ends[n % 2]}
+        for n in range(20)
+    ]
+    options = {"column": "text", "id_column": "key", "columns": ["ratio", "few"]}
+    encode_corpus(work / "model", write_rows(tmp_path / "r.jsonl", rows), tmp_path / "v", **options)
+    write_map(tmp_path / "v", tmp_path / "ids.html", color="key", layout="pca")
+    made = read_map_file(tmp_path / "ids.html")
+    assert made.values("ids") == made.values("values") == [str(each) for each in large]
+    assert write_map(tmp_path / "v", tmp_path / "new.html", update=tmp_path / "ids.html").new == 0
+
+    write_map(tmp_path / "v", tmp_path / "ratio.html", color="ratio", layout="pca")
+    made = read_map_file(tmp_path / "ratio.html")
+    values = json.loads(made._block("values"), parse_constant=refused)
+    assert values[14:] == [14.5, 15.5, "Infinity", "-Infinity", 1e308, -1e308]
+    assert made.array("shades", "u1", 1).ravel().tolist() == [50] * 16 + [100, 0, 100, 0]
+    assert (made.head["color"]["low"], made.head["color"]["high"]) == ("-1e+308", "1e+308")
+    write_map(tmp_path / "v", tmp_path / "few.html", color="few", layout="pca")
+    found = read_map_file(tmp_path / "few.html")
+    assert [each["value"] for each in found.head["color"]["values"]] == ["Infinity", "-Infinity"]
+    assert set(json.loads(found._block("values"), parse_constant=refused)) == {"Infinity", "-Infinity"}
+
+    old = {"texts": made.values("texts"), "ids": large, "positions": positions(tmp_path / "ratio.html")}
+    old["projection"] = made.array("projection", "<f4", 32)  # a page with ids as numbers can be updated too
+    write_map_file(tmp_path / "old.html", "A map", made.head, old)
+    assert write_map(tmp_path / "v", tmp_path / "old2.html", update=tmp_path / "old.html").new == 0
+    if CHROMIUM:
+        with opened(tmp_path / "ratio.html") as browser:
+            browser.click_at(*place_of(browser, row := lonely_row(tmp_path / "ratio.html")))
+            assert str(large[row]) in text_of(browser, "#facts")
+            assert (browser.complaints, browser.requests) == ([], [])
 
 
 def test_the_command_says_what_it_made_and_refuses_before_the_work(

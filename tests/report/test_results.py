@@ -21,7 +21,7 @@ from textcl.evaluation import STSSuite
 from textcl.evaluation.significance import over_pairs
 from textcl.files import append_result
 from textcl.report.differences import compare_results
-from textcl.report.formats import results_csv, results_latex, results_table
+from textcl.report.formats import results_csv, results_json, results_latex, results_table
 from textcl.report.results import by_row, find_results, score_columns, select
 from textcl.report.tables import comparison, comparison_table
 
@@ -179,6 +179,7 @@ def test_a_score_of_nan_is_shown_and_never_the_best(tmp_path: Path) -> None:
     chosen = select(found, sort="STS")
     assert [(each.name, each.seed) for each in chosen] == [("b", 2), ("b", 1), ("a", 2), ("a", 1)]
     assert r"a & nan $\pm$ nan & 2" in results_latex(found)
+    assert "NaN" not in results_json(found)
     assert r"b & 61.50 $\pm$ 0.71 & 2" in results_latex(found)
     lines = [{"row": each.name, "seed": each.seed, "average": each.results["STS16"]["all"], "dev": None,
               "results": each.results} for each in found]  # fmt: skip
@@ -254,6 +255,12 @@ def test_two_encoders_are_compared_over_the_pairs_of_real_tasks(
     assert said.splitlines()[0] == over_pairs(list(gold.values()), *sides).sentence("one", "run")
     assert "STS16" in said
     assert "Williams" in said
+    assert "Transductive" not in said
+    counts = {"found": 9, "total": 9, "pairs_found": 9, "pairs": 9}
+    (encoders / "one" / "overlap.json").write_text(json.dumps({"STS16": {"headlines": counts}}))
+    assert main(["results", "--compare", "run", "one", "--task", "sts16,stsb-dev"]) == 0
+    assert capsys.readouterr().out.endswith("(evaluation texts were in a training corpus): STS16.\n")
+    (encoders / "one" / "overlap.json").unlink()
     assert main(["results", "--compare", "one", "one", "--task", "sts16"]) == 0
     assert "No difference between one and one is shown: +0.00 ± 0.00" in capsys.readouterr().out
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from math import sqrt
 from pathlib import Path
 from statistics import stdev
@@ -17,6 +18,7 @@ from support.comparison import LINES, line
 from support.tiny import TEXTS, tiny_encoder_directory
 
 from textcl.errors import InputError
+from textcl.evaluation import Suite
 from textcl.files import append_result, read_results
 from textcl.report.tables import comparison, comparison_table, mean_sd, table
 from textcl.runs.compare import compare
@@ -108,6 +110,26 @@ def test_in_a_mixed_table_the_average_is_that_of_sts() -> None:
     assert "Avg. |" not in text.splitlines()[0], "the average over one task is that task"
     assert "Spearman" in text
     assert "k-means" in text
+
+
+@pytest.mark.parametrize(
+    ("entry", "head"),
+    [
+        ({"kind": "geometry", "alignment": 0.2, "uniformity": -2.0, "effective_rank": 40.0}, "eff. rank"),
+        ({"kind": "finetune", "score": 70.0}, "Avg. finetune"),
+        ({"kind": "regression", "pearson": 70.0}, "Pearson"),
+        ({"kind": "retrieval", "ndcg@10": 70.0}, "nDCG@10"),
+        ({"kind": "STS", "all": 70.0}, "Avg."),
+    ],
+)
+def test_the_difference_is_headed_by_the_score_that_it_is_of(entry: dict, head: str) -> None:
+    second = {key: value if key == "kind" else value + 1 for key, value in entry.items()}
+    for more in ({}, {"other": {"kind": "geometry", "alignment": 0.2, "uniformity": -2.0, "effective_rank": 4.0}}):
+        lines = [
+            {"row": row, "seed": None, "average": 70.0, "dev": None, "results": {"one": entry, "two": second, **more}}
+            for row in ("untouched", "a")
+        ]
+        assert f"| {head} − untouched |" in comparison_table(comparison(lines)).splitlines()[0]
 
 
 def test_columns_of_a_table_are_aligned() -> None:
@@ -204,15 +226,18 @@ def test_a_recipe_with_a_template_is_compared_with_its_model_read_by_it(
 
 @pytest.mark.slow
 def test_sccl_is_compared_on_the_texts_that_it_was_trained_on(
-    work: Path, clustering_set: Path, few_sets: Path, monkeypatch: pytest.MonkeyPatch
+    work: Path, clustering_set: Path, few_sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Lines, table and mark; what is done stays done; STS beside it is another comparison in the same file."""
     monkeypatch.chdir(work)
-    monkeypatch.setenv("TEXTCL_DATA", str(few_sets))
+    monkeypatch.delenv("TEXTCL_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # so that only data_dir names the sets
     for variable, value in environment().items():
         if variable in ("PYTHONPATH", "OMP_NUM_THREADS", "HF_HUB_OFFLINE"):
             monkeypatch.setenv(variable, value)
-    lines, failures = compare(["sccl.yaml"], "clusterings", seeds=1, baselines=["untouched", "tfidf"], tasks=["agnews"])
+    sccl = partial(compare, ["sccl.yaml"], "clusterings", seeds=1)
+    baselines = ["untouched", "tfidf"]
+    lines, failures = sccl(baselines=baselines, tasks=["agnews"], data_dir=few_sets)
     assert failures == []
     assert [each["row"] for each in lines] == ["untouched", "tfidf", "sccl"]
     assert all(each["dev"] is None for each in lines)
@@ -227,11 +252,18 @@ def test_sccl_is_compared_on_the_texts_that_it_was_trained_on(
 
     results = work / "clusterings" / "results.jsonl"
     before = results.read_bytes()
-    assert (
-        compare(["sccl.yaml"], "clusterings", seeds=1, baselines=["untouched", "tfidf"], tasks=["agnews"])[0] == lines
-    )
+    assert sccl(baselines=baselines, tasks=["agnews"], data_dir=few_sets)[0] == lines
     assert results.read_bytes() == before
-    mixed, _ = compare(["sccl.yaml"], "clusterings", seeds=1, baselines=[], tasks=["sts16", "agnews"])
+    other = tmp_path / "other" / "clustering" / "agnews.csv"
+    other.parent.mkdir(parents=True)
+    header, *rows = clustering_set.read_text(encoding="utf-8").splitlines()
+    swapped = ["1" + row[1:] if row[0] == "2" else row for row in rows]
+    other.write_text("\n".join([header, *swapped]) + "\n", encoding="utf-8")
+    (of_others,), _ = sccl(baselines=[], tasks=["agnews"], data_dir=tmp_path / "other")
+    assert of_others["average"] != lines[2]["average"]
+    assert sccl(baselines=[], tasks=["agnews"], data_dir=few_sets)[0] == lines[2:]
+    assert sccl(baselines=[], tasks=["agnews"], data_dir=tmp_path / "other")[0] == [of_others]
+    mixed, _ = sccl(baselines=[], tasks=["sts16", "agnews"], data_dir=few_sets)
     assert list(mixed[0]["results"]) == ["STS16", "STSBenchmark-dev", "AgNews"]
     assert mixed[0]["average"] == mixed[0]["results"]["STS16"]["all"]
     assert mixed[0]["dev"] == mixed[0]["results"]["STSBenchmark-dev"]["all"]
@@ -243,7 +275,10 @@ def test_lines_of_before_clusterings_are_still_done(work: Path, few_sets: Path) 
     from textcl.runs.compare import _plan
 
     (row,) = _plan([work / "plain.yaml"], 1, ["--model", str(work / "model"), "--data", str(work / "texts.txt")], [])
+    hashes = Suite(["sts16", "stsb-dev"], few_sets).data_hashes
+    tasks = {task: {"data_sha256": digest} for task, digest in hashes.items()}
     old = {**line("plain", 42, 50.0), "fingerprint": row.fingerprint, "written": "before"}
+    old |= {"provenance": {"tasks": tasks}}
     (work / "old").mkdir()
     append_result(work / "old" / "results.jsonl", old)
     flags = ["--model", str(work / "model"), "--data", str(work / "texts.txt")]

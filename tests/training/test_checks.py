@@ -36,6 +36,9 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "debug": (["--debug", "underflow_overflow"], "--debug has no meaning in textcl"),
     "columns": (["--remove-unused-columns", "true"], "--remove-unused-columns has no meaning in textcl"),
     "evaluation at the start": (["--eval-on-start", "true"], "--eval-on-start needs something to evaluate with"),
+    "patience without a dev set": (["--early-stopping-patience", "3"], "--early-stopping-patience 3 needs something"),
+    "a target without a dev set": (["--target-score", "50"], "--target-score 50.0 needs something to evaluate with"),
+    "a target of 0 without a dev set": (["--target-score", "0"], "--target-score 0.0 needs something"),
     "evaluation without a dev set": (["--eval-strategy", "epoch"], "--eval-strategy epoch needs something"),
     "settings that the optimizer does not read": (
         ["--optim-args", "alpha=0.9"],
@@ -86,6 +89,19 @@ def test_labels_of_pairs_that_a_method_does_not_read_are_refused(
     assert "simcse does not read labels, so it would train every pair as a positive one" in capsys.readouterr().err
     assert not (folder / "run").exists()
     assert main(["train", "consert", *command, "--objective", "supervised", "--classes", "2", "--output", "nli"]) == 0
+
+
+@pytest.mark.parametrize("objective", ["supervised", "joint"])
+def test_text_views_that_an_objective_does_not_read_are_refused(
+    objective: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    Path("nli.csv").write_text("a,b,label\n" + "".join(f"{t},not {t},no\n{t},yes {t},yes\n" for t in TEXTS[:8]))
+    command = ["train", "consert", "--model", "model", "--data", "nli.csv", "--column", "a,b", "--dev", "none"]
+    command += ["--label-column", "label", "--objective", objective, "--output", "views", "--text-view", "crop"]
+    assert main([*command, "--per-device-train-batch-size", "8", "--max-steps", "1"]) == 2
+    assert "--text-view would change nothing" in capsys.readouterr().err
+    assert not (folder / "views").exists()
 
 
 def test_a_last_batch_of_one_row_that_is_never_reached_is_no_error(

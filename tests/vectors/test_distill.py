@@ -181,6 +181,13 @@ def test_vectors_that_are_there_give_the_same_student(model: Path, tmp_path: Pat
         textcl.distill(other, tmp_path / "v", static=16)
 
 
+def test_a_column_of_vectors_is_refused(model: Path, tmp_path: Path) -> None:
+    encode_corpus(model, SOME[:20], tmp_path / "v")
+    with pytest.raises(InputError, match=r"column was settled when .* was encoded; leave it out"):
+        textcl.distill(model, tmp_path / "v", tmp_path / "student", static=8, column="nonsense")
+    assert not (tmp_path / "student").exists()
+
+
 def test_an_interruption_keeps_what_the_teacher_has_encoded(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -302,6 +309,25 @@ def test_the_teacher_is_not_replaced(
     assert main([*given, output]) == 2
     assert f"{output} cannot be replaced by what is made from m" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in teacher.rglob("*") if path.is_file()} == before
+
+
+def test_another_model_is_not_replaced(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "texts.txt").write_text("\n".join(SOME))
+    shutil.copytree(model, tmp_path / "mine")
+    (tmp_path / "empty").mkdir()
+    given = ["distill", str(model), "--data", "texts.txt", "--static", "8", "--epochs", "1", "--output"]
+    assert main([*given, "empty"]) == 0
+    for name in ("mine", "empty"):  # the second one has a student now
+        before = {path: path.read_bytes() for path in (tmp_path / name).rglob("*") if path.is_file()}
+        capsys.readouterr()
+        assert main([*given, name]) == 2
+        assert (
+            capsys.readouterr().err == f"textcl: {name} holds a model already; remove it or name another directory.\n"
+        )
+        assert {path: path.read_bytes() for path in (tmp_path / name).rglob("*") if path.is_file()} == before
 
 
 def test_the_command(

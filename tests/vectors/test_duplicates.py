@@ -18,6 +18,7 @@ from textcl.vectors.duplicates import COLUMNS, near_duplicates
 from textcl.vectors.encode import encode_corpus
 from textcl.vectors.near_duplicates import overlaps
 from textcl.vectors.planted_edits import KINDS, edit
+from textcl.vectors.unknown import unknown_texts
 
 FORMULAS = ["=cmd|' /C calc'!A0", "+1", "@sum", "-2", "'=1"]
 HOSTILE = [*FORMULAS, "<script>alert(1)</script>", "\x1b[31mred\u202e", "a\rb", '"q"']
@@ -41,13 +42,16 @@ def test_every_row_is_there_and_near_its_kept_row(model: Path, tmp_path: Path) -
     assert found.texts == [text.strip() for text in texts]
     plain = [bare(text) for text in found.texts]
     vectors = encoder.encode([found.texts[plain.index(each)] for each in plain], normalize=True)
+    unknown = unknown_texts(encoder, plain)  # some signs are not in the tiny vocabulary
     kept = {int(group): row for row, group in reversed(list(enumerate(found.groups)))}  # the first row of each group
     for row, group in enumerate(found.groups.tolist()):
         assert found.kept[row] == (row == kept[group])
         cosine, share = vectors[row] @ vectors[kept[group]], overlaps([plain[row]], [plain[kept[group]]])[0]
         assert cosine >= 0.97 - 1e-5 or share >= 0.7 - 1e-9
-        assert found.cosines[row] == pytest.approx(cosine, abs=1e-5)
-        assert found.words[row] == pytest.approx(share if plain[row] != plain[kept[group]] else 1)
+        copied = plain[row] == plain[kept[group]]
+        counts = copied or not (unknown[row] or unknown[kept[group]])
+        assert found.cosines[row] == pytest.approx(cosine if counts else 0, abs=1e-5)
+        assert found.words[row] == pytest.approx(1 if copied else share)
         assert (found.why[row] == "copy") == (plain[row] in plain[:row])
     assert found.groups[-3] == found.groups[0]
     assert 0 < found.why.count("near") < len(texts)
@@ -106,7 +110,9 @@ def test_vectors_give_what_their_texts_give(model: Path, tmp_path: Path) -> None
     tiny_encoder_directory(tmp_path / "other", seed=1)
     with pytest.raises(InputError, match=r"is not the model that wrote .* in place of 'auto', which needs the model"):
         near_duplicates(tmp_path / "v", tmp_path / "other")
-    assert near_duplicates(tmp_path / "v", tmp_path / "other", threshold=0.9).calibration is None  # not needed
+    found = near_duplicates(tmp_path / "v", tmp_path / "other", threshold=0.9)  # the model is not needed
+    assert found.calibration is None
+    assert "Texts whose words the model does not know may be taken for near-duplicates" in found.notes[0]
     with pytest.raises(InputError, match=r"column was settled when .* was encoded"):
         near_duplicates(tmp_path / "v", column="text")
     with pytest.raises(InputError, match="id_column was settled when"):
@@ -139,6 +145,29 @@ def test_few_texts_have_the_defaults_and_a_note(model: Path) -> None:
     assert "There are 2 distinct texts, and 100 are needed to choose a threshold" in found.notes[0]
     assert near_duplicates(["the same"] * 5, model).kept.tolist() == [True, *[False] * 4]
     assert near_duplicates(["alone"], model).members() == []
+
+
+UNREADABLE = ["我想退货", "订单什么时候发货", "ใบเสร็จ", "🙂 🙂", "🚀", "\u200b", "我想退货"]
+
+
+@pytest.mark.parametrize("known", [10, 140])
+def test_texts_that_the_model_reads_as_unknown_words_are_no_near_duplicates(
+    known: int, model: Path, tmp_path: Path
+) -> None:
+    """Copies and shared words still count, and the thresholds are those of the other texts alone."""
+    texts = [*TEXTS[:known], *UNREADABLE, "发票 开错 了", "了 开错 发票"]
+    alone, found = near_duplicates(TEXTS[:known], model), near_duplicates(texts, model)
+    assert (found.calibration, found.cosine) == (alone.calibration, alone.cosine)
+    assert found.groups[:known].tolist() == alone.groups.tolist()
+    assert found.why[known:] == [*[""] * 6, "copy", "", "near"]
+    assert (found.cosines[-1], found.words[-1]) == (0, 1)
+    note = found.notes[-1]
+    assert note.startswith("The model does not know half of the words of 9 texts")
+    encode_corpus(model, texts, tmp_path / "v")
+    for threshold in ("auto", 0.9):
+        of_vectors = near_duplicates(tmp_path / "v", threshold=threshold, words=0.8)
+        assert of_vectors.why[known:] == found.why[known:]
+        assert note in of_vectors.notes
 
 
 def test_long_texts_are_said_to_be_seen_in_part(model: Path) -> None:

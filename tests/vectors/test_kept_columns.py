@@ -99,6 +99,31 @@ VALUES: dict[str, tuple[list[Any], list[Any], str]] = {
     "empty": ([None, float("nan"), None], [None, None, None], "large_string"),
     "large": ([2**63, 1, 2], [str(2**63), "1", "2"], "large_string"),
     "numpy": ([np.float32(0.5), np.int8(3), None], [0.5, 3.0, None], "double"),
+    "nanoseconds": (
+        [np.datetime64("2024-05-06T07:08:09.000010999"), np.datetime64("NaT", "ns"), np.datetime64(NOW)],
+        [NOW, None, NOW],
+        "timestamp[us]",
+    ),
+    "day": (
+        [np.datetime64("2024-05-06"), np.datetime64("NaT"), np.datetime64("1999-01")],
+        [date(2024, 5, 6), None, date(1999, 1, 1)],
+        "date32[day]",
+    ),
+    "far": (
+        [np.datetime64("20000-01-01"), np.datetime64("20000-01-01T00:00:00"), None],
+        ["20000-01-01", "20000-01-01T00:00:00", None],
+        "large_string",
+    ),
+    "duration": (
+        [np.timedelta64(1500, "ms").astype("timedelta64[ns]"), np.timedelta64("NaT", "ns"), np.timedelta64(2, "D")],
+        ["0:00:01.500000", None, "2 days, 0:00:00"],
+        "large_string",
+    ),
+    "times": (
+        [np.array([NOW, NOW], "datetime64[ns]"), None, []],
+        ['["2024-05-06 07:08:09.000010", "2024-05-06 07:08:09.000010"]', None, "[]"],
+        "large_string",
+    ),
     "when": ([pd.Timestamp(NOW), pd.NaT, pd.NA], [NOW, None, None], "timestamp[us]"),
 }
 
@@ -127,6 +152,16 @@ def test_a_column_of_a_data_frame_and_of_parquet(encoder: Encoder, tmp_path: Pat
         vectors = Vectors(encode_corpus(encoder, source, tmp_path / str(type(source)), id_column="id", columns=["day"]))
         assert vectors.own_ids() == [5, 6, 7, 9]
         assert vectors.column("day") == [datetime(2024, 1, 2)] * 4
+
+
+def test_the_column_of_the_texts_is_text_where_none_was_named(encoder: Encoder, tmp_path: Path) -> None:
+    unnamed = Vectors(encode_corpus(encoder, TEXTS[:3], tmp_path / "unnamed"))
+    assert unnamed.column("text") == TEXTS[:3]
+    rows = [{"body": text, "text": f"other {text}"} for text in TEXTS[:3]]
+    named = Vectors(encode_corpus(encoder, rows, tmp_path / "named", column="body"))
+    assert named.column("body") == TEXTS[:3]
+    with pytest.raises(InputError, match="does not hold the column 'text'"):
+        named.column("text")
 
 
 def test_a_damaged_value_beside_a_text_is_made_again(encoder: Encoder, tmp_path: Path) -> None:

@@ -162,9 +162,17 @@ def test_what_is_refused(
     encoder: Encoder, vectors: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index = CorpusIndex(vectors, encoder)
-    for query, top in (("  ", 10), ("a boat", 0)):
-        with pytest.raises(InputError, match="must not be blank"):
-            index.search(query, top)
+    with pytest.raises(InputError, match="must not be blank"):
+        index.search("  ", 10)
+    for top in (0, 2.0, "3", None, float("nan")):
+        with pytest.raises(InputError, match=f"top must be a whole number of at least 1, not {top!r}"):
+            index.search("a boat", top)
+    with pytest.raises(InputError, match=r"expand must be 0 or .*, not 2.0"):
+        index.search("a boat", expand=2.0)
+    for retrieval in ("dense", "hybrid", "bm25"):
+        plain = index.search("a boat", 2, retrieval=retrieval)
+        assert index.search("a boat", np.int64(2), retrieval=retrieval, expand=np.int32(0)) == plain
+    assert index.search("a boat", 1, expand=2) == index.search("a boat", True, expand=np.int64(2))
     directory = shutil.copytree(vectors, tmp_path / "v")
     manifest = read_sealed(directory / "manifest.json")
     (directory / "manifest.json").write_text(json.dumps({**manifest, "schema": 2}))
@@ -286,6 +294,36 @@ def test_ids_columns_and_the_best_part_are_shown(encoder: Encoder, model: Path, 
         assert TEXTS[12 * number + 8] in hits[0].text or hits[0].part is not None
         assert len({hit.id for hit in hits}) == len(hits)
     assert len(index.search(TEXTS[0], top=5, retrieval="dense")) == 5
+
+
+def test_a_text_of_many_parts_crowds_no_other_text_out(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("textcl.vectors.index.DEPTH", 4)
+    short = Encoder.from_pretrained(model, max_length=24, device="cpu")
+    others = [" ".join([*TEXTS[n : n + 4], "boat", *TEXTS[n + 4 : n + 4 + 2 * n]]) for n in (1, 7, 13, 19, 25)]
+    texts = [*others[:3], "boat " * 400, *others[3:], "her quiet brother"]
+    parts = encode_corpus(short, texts, tmp_path / "parts", split_long=True)
+    more = [others[0], "boat " * 300]
+    encode_corpus(short, more, parts, append=True)  # other ids
+    index = CorpusIndex(parts, short)
+    rows, scores = index.vectors.texts(), Bm25(index.vectors.texts()).scores("boat")
+    best: dict[int, float] = {}
+    for row, number in enumerate(index.vectors.ids().tolist()):
+        best[number] = max(best.get(number, 0), scores[row])
+    order = [number for number in sorted(best, key=lambda number: -best[number]) if best[number] > 0]
+    assert len(rows) > 4 * len(texts)
+    assert len(order) == 8
+    for top in (1, 3, 8, 20):
+        hits = index.search("boat", top, retrieval="bm25")
+        assert [hit.score for hit in hits] == [best[number] for number in order[:top]]
+        assert all(best[hit.id] == hit.score and "boat" in hit.text for hit in hits)
+        assert len({hit.id for hit in hits}) == len(hits)
+        for weight in (0.0, 0.35, 1.0):
+            hits = index.search("boat", top, retrieval="hybrid", bm25_weight=weight)
+            assert len({hit.id for hit in hits}) == len(hits) == min(top, len(best))
+    found = {hit.id for hit in index.search("boat", 8, retrieval="hybrid", bm25_weight=1.0)}
+    assert found == set(order)
 
 
 def test_an_expanded_query_is_rocchios(both: CorpusIndex, encoder: Encoder) -> None:

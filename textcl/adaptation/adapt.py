@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from textcl.adaptation.between import try_encoders
 from textcl.adaptation.candidates import try_candidates
 from textcl.adaptation.corpus import check_known, read_corpus
-from textcl.adaptation.ledger import count_look
+from textcl.adaptation.ledger import check_ledger, count_look
 from textcl.adaptation.linear_map import with_linear_map
 from textcl.adaptation.trial import Purpose, Retrieval, Settings, Work
 from textcl.adaptation.verdict import Verdict, judge
@@ -126,6 +126,9 @@ def adapt(
         check_not_read(output, [*names, data])
         check_replaceable(output, MODEL_FILE)
         check_output(output, folder=True)
+        if ledger is not None and Path(output).resolve() in Path(ledger).resolve().parents:
+            raise InputError(f"The ledger {ledger} is in {output}, which is replaced; name another file with --ledger.")
+    check_ledger(ledger)
     if train and len(names) > 1:
         raise InputError("Where several models are compared nothing is trained: leave out --train, or name one model.")
     encoders = [Encoder.from_pretrained(name) for name in names]
@@ -141,9 +144,12 @@ def adapt(
         trial = try_encoders(work, encoders[1:], identity) if encoders[1:] else try_candidates(work, identity)
         verdict = Verdict("not measured", trial.why)
         if trial.main is not None:
-            looks = count_look(trial.evidence, identity, ledger)
+            look = content_hash({"command": identity, "plan": trial.planned()})
+            looks = count_look(trial.evidence, look, ledger)
             others = max(1, len(names) - 1)
             verdict = judge(trial.main, MINIMUM, trial.second, trial.guards, looks=looks, models=others)
+        if trial.advice is not None:
+            trial.advice = replace(trial.advice, adapted=verdict.outcome == "better")
         chosen, name, what = encoders[0], names[0], "the untouched encoder"
         if verdict.outcome == "better" and trial.best is not None:
             chosen, name = encoders[1 + trial.best], names[1 + trial.best]
@@ -175,7 +181,7 @@ def adapt(
             "versions": library_versions(),
         }
         if output is not None:
-            _export(chosen, directory_of(name), output, place, record)
+            _export(chosen, directory_of(name), output, record)
     return Adapted(chosen, verdict, lines, record)
 
 
@@ -226,31 +232,41 @@ def _place(output: str | os.PathLike[str] | None, known: Vectors | None) -> Iter
         shutil.rmtree(folder)
 
 
-def _export(
-    encoder: Encoder, source: Path, output: str | os.PathLike[str], place: Workplace, record: dict[str, Any]
-) -> None:
+def _export(encoder: Encoder, source: Path, output: str | os.PathLike[str], record: dict[str, Any]) -> None:
     """Writes the encoder and adapt.json; an untouched encoder as it is, file by file, where that is possible.
 
     Args:
         encoder: The encoder.
         source: The directory that it was loaded from.
         output: The directory to write.
-        place: Where the encoder is written first.
         record: The content of adapt.json.
     """
     adapted = record["verdict"]["outcome"] == "better" and record["best"] is None
-    if adapted or not (source / "modules.json").is_file() or list(source.rglob("*.bin")):
-        shutil.rmtree(place.folder / "export", ignore_errors=True)
-        source = encoder.save(place.folder / "export", card=_card(encoder, source, record) if adapted else None)
     with atomic_directory(output, MODEL_FILE) as folder:
-        for path in sorted(source.rglob("*")):
-            name = path.relative_to(source)
-            if path.is_dir() and not any(path.iterdir()):  # Normalize has no file
-                (folder / name).mkdir(parents=True)
-            elif path.is_file() and MODEL_FILE.fullmatch(name.as_posix()) and name.as_posix() not in (RECORD, PAGE):
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, folder / name)
+        if adapted or not _copied(encoder, source, folder):
+            encoder.save(folder, card=_card(encoder, source, record) if adapted else None)
+            Encoder.from_pretrained(folder)  # what does not load is not put into place
         write_sealed(folder / RECORD, record)
+
+
+def _copied(encoder: Encoder, source: Path, folder: Path) -> bool:
+    """Copies the files of an encoder that a later export may replace; whether these files are the whole encoder.
+
+    A directory may keep a part of the encoder under a name that textcl does not write, so the copy is loaded.
+    """
+    if not (source / "modules.json").is_file() or list(source.rglob("*.bin")):
+        return False
+    for path in sorted(source.rglob("*")):
+        name = path.relative_to(source)
+        if path.is_dir() and not any(path.iterdir()):  # Normalize has no file
+            (folder / name).mkdir(parents=True)
+        elif path.is_file() and MODEL_FILE.fullmatch(name.as_posix()) and name.as_posix() not in (RECORD, PAGE):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / name)
+    try:
+        return Encoder.from_pretrained(folder).fingerprint() == encoder.fingerprint()
+    except Exception:  # each library has its own error for a file that is not there
+        return False
 
 
 def _card(encoder: Encoder, source: Path, record: dict[str, Any]) -> str:

@@ -43,8 +43,7 @@ def try_encoders(work: Work, others: Sequence[Encoder], identity: str) -> Trial:
         found = [compare_vectors(labels[0], other, work.settings.seed) for other in labels[1:]]
         scores = [each.right(np.arange(len(each.labels)), None) for each in labels]
     else:
-        materials = [make_material(encoders[0], views, work.place)]
-        materials += [make_material(other, views, work.place, materials[0].groups) for other in others]
+        materials = [make_material(encoder, views, work.place) for encoder in encoders]
         planted = Planted(work.corpus.texts) if work.settings.purpose == "duplicates" else None
         evidence: list[Evidence] = []
         for encoder, material in zip(encoders, materials, strict=True):
@@ -95,5 +94,5 @@ def _scores(evidence: Sequence[Evidence], work: Work) -> list[np.ndarray]:
 def _against_first(evidence: Evidence, scores: Sequence[np.ndarray], work: Work) -> list[Comparison]:
     """The scores of each encoder but the first beside those of the first."""
     before, *others = scores
-    units, task, measure = evidence.units, evidence.task, evidence.measure
-    return [compare(before, after, units, task, measure, work.settings.seed) for after in others]
+    units, task, measure, seed = evidence.units, evidence.task, evidence.measure, work.settings.seed
+    return [compare(before, after, units, task, measure, seed, evidence.unit) for after in others]

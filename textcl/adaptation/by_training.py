@@ -24,16 +24,6 @@ from textcl.adaptation.verdict import Comparison, compare
 from textcl.errors import disk_full
 from textcl.files import content_hash
 
-LEAST_GROUPS = 40  # a quarter of them selects, and a quarter judges
-ONE_SPLIT = (
-    "One split of the groups of near-duplicates: half of them train the candidates, a quarter selects one of them, and "
-    "a quarter judges it. What is exported is the same candidate, trained on all groups."
-)
-HALVES = (
-    "The candidates are trained on the texts. Half of the judged queries or labelled texts selects one of the "
-    "candidates, and the other half judges it."
-)
-
 
 def try_trained(trial: Trial, material: Material, views: Sequence[View], work: Work) -> None:
     """Trains the candidates of the plan and the linear maps, selects one of all, judges it, and trains it on all texts.
@@ -48,17 +38,14 @@ def try_trained(trial: Trial, material: Material, views: Sequence[View], work: W
         work: What to work with.
     """
     kind, _ = work.settings.evidence()
-    if kind not in ("beir", "judgements", "labels"):
-        if material.units < LEAST_GROUPS:
-            trial.why = f"there are {material.units} groups of texts, and training needs {LEAST_GROUPS}"
-        elif work.settings.purpose == "search":
-            ranking = material.ranking()
-            start = float(ranking.scores(np.arange(len(ranking.units)), [None], work.settings.words).mean())
-            trial.why = too_low(start, ranking.task)
+    if kind in (None, "pairs") and work.settings.purpose == "search":
+        ranking = material.ranking()
+        start = float(ranking.scores(np.arange(len(ranking.units)), [None], work.settings.words).mean())
+        trial.why = too_low(start, ranking.task)
     if trial.why:
         return
-    trial.held_out = HALVES if kind in ("beir", "labels") else ONE_SPLIT
     exams = make_exams(material, views, work)
+    trial.held_out = exams.held_out
     if exams.content is not None:
         trial.evidence = content_hash({**exams.content, "purpose": work.settings.purpose})
     contest = Contest(trial, material, work, exams)
@@ -111,16 +98,18 @@ def _judge(trial: Trial, exams: Exams, judged: Side, whole: Side, work: Work) ->
             shown = evidence.planted.shown
         else:
             shown = by_rank(cast(Ranked, evidence), cast(Ranked, other), lambda row: judged.weight, settings.words)
-        trial.main = compare(before, after, units, evidence.task, evidence.measure, settings.seed)
+        trial.main = compare(before, after, units, evidence.task, evidence.measure, settings.seed, evidence.unit)
         if settings.purpose == "search" and kind != "judgements":  # two texts for each query are no ranking
             other_kind = "hybrid" if settings.retrieval == "dense" else "dense"
             words = Lexical(settings.bm25_weight, settings.language) if other_kind == "hybrid" else None
             others = tuple(exams.judges.scores(side, words) for side in (start, judged))
             values = {settings.retrieval: (before, after), other_kind: (others[0], others[1])}
-            trial.advice = advise({name: values[name] for name in ("dense", "hybrid")}, units, known_items=kind is None)
+            trial.advice = advise(
+                {name: values[name] for name in ("dense", "hybrid")}, units, evidence.unit, known_items=kind is None
+            )
     trial.show_changes(before, after, lambda places: shown([int(rows[place]) for place in places]))
     if exams.second is not None:
-        trial.second = _compare(exams.second, start, whole if exams.second_of_export else judged)
+        trial.second = _compare(exams.second, start, whole if exams.second_of_export else judged, settings.words)
     if whole.weight is not None:
         trial.guards = [guard.compare(whole.weight) for guard in guards(work.encoder, work.place)]
     else:
@@ -130,6 +119,7 @@ def _judge(trial: Trial, exams: Exams, judged: Side, whole: Side, work: Work) ->
         ]
 
 
-def _compare(exam: Exam, before: Side, after: Side) -> Comparison:
+def _compare(exam: Exam, before: Side, after: Side, words: Lexical | None) -> Comparison:
     evidence = exam.make(before.encoder)
-    return compare(exam.scores(before), exam.scores(after), evidence.units, evidence.task, evidence.measure)
+    scores = exam.scores(before, words), exam.scores(after, words)
+    return compare(*scores, evidence.units, evidence.task, evidence.measure, unit=evidence.unit)

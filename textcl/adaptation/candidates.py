@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from textcl.adaptation.labels import read_labels
 from textcl.adaptation.material import Material, make_material
 from textcl.adaptation.preferences import Preferences
 from textcl.adaptation.trial import Settings, Trial, Work, prepare, too_low
-from textcl.adaptation.verdict import compare
+from textcl.adaptation.verdict import Comparison, compare
 from textcl.files import content_hash
 
 CROSS_FITTED = (
@@ -26,9 +27,9 @@ CROSS_FITTED = (
     "fourth selects one of them, and the fold is judged by that choice, trained anew on all four. So every group is "
     "judged once, by what was neither trained nor selected with it."
 )
-JUDGED_QUERIES = (
-    "The candidates are trained on the texts, and not on the judged queries. For each fifth of these queries the other "
-    "four select one of the candidates, which judges the fifth. So every query is judged once."
+NOT_TRAINED_ON = (
+    "The candidates are trained on the texts, and not on the {}. For each fifth of these the other four select one of "
+    "the candidates, which judges the fifth. So each of them is judged once."
 )
 LABELLED = (
     "The candidates are trained on the texts without labels. Each half of the labelled texts selects the candidate "
@@ -46,9 +47,7 @@ def try_candidates(work: Work, identity: str) -> Trial:
     trial, work, views = prepare(work, identity)
     if trial.why:
         return trial
-    kind, _ = work.settings.evidence()
-    material = make_material(work.encoder, views[:1] if kind == "pairs" else views, work.place)
-    trial.say(f"{material.units:,} groups, if near-duplicates are put together.")
+    material = make_material(work.encoder, views, work.place)
     if trial.plan.get("candidates"):
         try_trained(trial, material, views, work)
         return trial
@@ -57,8 +56,6 @@ def try_candidates(work: Work, identity: str) -> Trial:
     {"search": _search, "clusters": _clusters, "duplicates": _duplicates}[work.settings.purpose](trial, material, work)
     if trial.weight is None:
         return trial
-    if kind == "pairs" and len(views) > 1:
-        _compare_second(trial, make_material(work.encoder, views[1:], work.place).ranking(), None)
     trial.guards = [guard.compare(trial.weight) for guard in guards(work.encoder, work.place)]
     return trial
 
@@ -69,9 +66,9 @@ def _search(trial: Trial, material: Material, work: Work) -> None:
     if kind in ("beir", "judgements"):
         read = Judgements if kind == "beir" else Preferences
         evidence: Ranked = (judgements := read(path, work.encoder, work.place))
-        trial.held_out = JUDGED_QUERIES
+        trial.held_out = NOT_TRAINED_ON.format(evidence.unit)
         trial.evidence = content_hash({"judgements": judgements.content, "purpose": settings.purpose})
-        maps = [material.fit(pull) for pull in PULLS]
+        maps = [material.fit(pull, seed=settings.seed) for pull in PULLS]
         judged = choose(evidence, maps, settings.words, settings.seed)
         trial.weight = maps[judged.choice]
     else:
@@ -81,12 +78,13 @@ def _search(trial: Trial, material: Material, work: Work) -> None:
         trial.why = too_low(start, evidence.task)
         if trial.why:
             return
-        judged = cross_fit(evidence, material.units, material.fit, settings.words, settings.seed)
-        trial.weight = material.fit(PULLS[judged.choice])
+        fit = partial(material.fit, seed=settings.seed)
+        judged = cross_fit(evidence, material.units, fit, settings.words, settings.seed)
+        trial.weight = fit(PULLS[judged.choice])
     _decide(trial, evidence, judged, settings)
     trial.show_changes(judged.before, judged.after, by_fold(evidence, judged, settings.words))
     if len(material.views) > 1:
-        _compare_second(trial, material.ranking(1), judged if kind is None else None)
+        _compare_second(trial, material.ranking(1), judged if kind is None else None, settings.words)
     if kind == "judgements":  # two texts for each query are no ranking, which words would need
         return
     values: dict[str, tuple[np.ndarray, np.ndarray]] = {settings.retrieval: (judged.before, judged.after)}
@@ -96,14 +94,14 @@ def _search(trial: Trial, material: Material, work: Work) -> None:
     else:
         before, after = scores_by_fold(evidence, judged)
         values["dense"] = before, after
-    trial.advice = advise(values, evidence.units, known_items=kind is None)
+    trial.advice = advise(values, evidence.units, evidence.unit, known_items=kind is None)
 
 
 def _clusters(trial: Trial, material: Material, work: Work) -> None:
     _, path = work.settings.evidence()
     labels = read_labels(path, work.encoder, work.place)
     trial.evidence = content_hash({"labels": labels.content, "purpose": work.settings.purpose})
-    maps = [material.fit(pull) for pull in PULLS]
+    maps = [material.fit(pull, seed=work.settings.seed) for pull in PULLS]
     judged, trial.main = labels.judge(maps, work.settings.seed)
     trial.held_out = LABELLED
     trial.show_changes(judged.before, judged.after, labels.shown)
@@ -119,35 +117,40 @@ def _clusters(trial: Trial, material: Material, work: Work) -> None:
         for number, (pull, each) in enumerate(zip(PULLS, judged.each, strict=True))
     ]
     if len(material.views) > 1:
-        _compare_second(trial, material.ranking(1), None)
+        _compare_second(trial, material.ranking(1), None, work.settings.words)
 
 
 def _duplicates(trial: Trial, material: Material, work: Work) -> None:
     planted = Planted(work.corpus.texts)
     evidence = planted.evidence(work.encoder, work.place, material.groups)
     trial.held_out = CROSS_FITTED
-    judged = cross_fit(evidence, material.units, material.fit, None, work.settings.seed)
-    trial.weight = material.fit(PULLS[judged.choice])
+    fit = partial(material.fit, seed=work.settings.seed)
+    judged = cross_fit(evidence, material.units, fit, None, work.settings.seed)
+    trial.weight = fit(PULLS[judged.choice])
     _decide(trial, evidence, judged, work.settings)
     trial.show_changes(judged.before, judged.after, planted.shown)
     if len(material.views) > 1:
-        _compare_second(trial, material.ranking(1), judged)
+        _compare_second(trial, material.ranking(1), judged, work.settings.words)
 
 
 def _decide(trial: Trial, evidence: Evidence, judged: Judged, settings: Settings) -> None:
     """Makes the comparison that decides, and records the candidates."""
     trial.pull = PULLS[judged.choice]
-    trial.main = compare(judged.before, judged.after, evidence.units, evidence.task, evidence.measure, settings.seed)
+    trial.main = _compared(evidence, judged.before, judged.after, settings.seed)
     trial.candidates = _candidates(evidence, judged, settings.seed)
 
 
-def _compare_second(trial: Trial, evidence: Evidence, judged: Judged | None) -> None:
+def _compare_second(trial: Trial, evidence: Evidence, judged: Judged | None, words: Lexical | None) -> None:
     """Compares on queries that were not trained on: by the maps of the folds, or by the one that is exported."""
     if judged is not None:
-        before, after = scores_by_fold(evidence, judged)
+        before, after = scores_by_fold(evidence, judged, words)
     else:
-        before, after = evidence.scores(np.arange(len(evidence.units)), [None, trial.weight])
-    trial.second = compare(before, after, evidence.units, evidence.task, evidence.measure)
+        before, after = evidence.scores(np.arange(len(evidence.units)), [None, trial.weight], words)
+    trial.second = _compared(evidence, before, after)
+
+
+def _compared(evidence: Evidence, before: np.ndarray, after: np.ndarray, seed: int = 0) -> Comparison:
+    return compare(before, after, evidence.units, evidence.task, evidence.measure, seed, evidence.unit)
 
 
 def _candidates(evidence: Evidence, judged: Judged, seed: int) -> list[dict[str, Any]]:
@@ -159,7 +162,7 @@ def _candidates(evidence: Evidence, judged: Judged, seed: int) -> list[dict[str,
             "alphas": [],
             "chosen_in_folds": judged.chosen.count(number),
             "gains_on_selecting_parts": judged.gains[:, number].tolist(),
-            **compare(judged.before, after, evidence.units, evidence.task, evidence.measure, seed).record(),
+            **_compared(evidence, judged.before, after, seed).record(),
         }
         for number, (pull, after) in enumerate(zip(PULLS, judged.each, strict=True))
     ]

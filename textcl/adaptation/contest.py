@@ -71,11 +71,12 @@ class Contest:
         found = []
         for pull in PULLS:
             begin = time.perf_counter()
-            half = self.material.fit(pull, self.exams.allowed)
+            fit = partial(self.material.fit, pull, seed=self.work.settings.seed)
+            half = fit(self.exams.allowed)
             seconds = time.perf_counter() - begin
 
-            def side(whole: bool, pull: float = pull, half: np.ndarray = half) -> Side:
-                return Side(self.work.encoder, self.material.fit(pull) if whole else half)
+            def side(whole: bool, fit: Callable[[], np.ndarray] = fit, half: np.ndarray = half) -> Side:
+                return Side(self.work.encoder, fit() if whole else half)
 
             scores = self.exams.selects.scores(Side(self.work.encoder, half), self.work.settings.words)
             found.append(Entrant(f"linear map, pull {pull:g}", scores, side, pull))

@@ -60,11 +60,25 @@ class Corpus:
             digest.update(f"{title}\x1f{body}\x1e".encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
 
+    def smallest_part(self, wanted: np.ndarray, count: int, seed: int = 0) -> int:
+        """The number of documents of the smallest `part` that has `count` of some documents.
+
+        Args:
+            wanted: These documents, (documents,), at least `count`.
+            count: How many of them there have to be.
+            seed: The seed of the part.
+        """
+        place = np.argsort(self._order(seed))  # of each document, in the order in which a part takes them
+        return int(np.sort(place[wanted])[count - 1]) + 1
+
+    def _order(self, seed: int) -> np.ndarray:
+        return np.random.default_rng(seed).permutation(len(self))
+
     def part(self, count: int, seed: int = 0) -> Corpus:
         """A random part of the documents, in their order; all of them if there are no more than `count`."""
         if count >= len(self):
             return self
-        kept = np.sort(np.random.default_rng(seed).permutation(len(self))[:count])
+        kept = np.sort(self._order(seed)[:count])
         titles = None if self.titles is None else [self.titles[i] for i in kept]
         return replace(self, bodies=[self.bodies[i] for i in kept], titles=titles)
 
@@ -96,6 +110,10 @@ def read_corpus(source: Any, columns: Sequence[str] = (), command: str = "textcl
         InputError: As in `textcl.load_texts`; more than two columns are named; a column is empty; or all rows have the
             same text.
     """
+    if isinstance(columns, str):
+        raise InputError(
+            f"columns must be a list of one or two names, such as [{columns!r}], not the text {columns!r}."
+        )
     if len(columns) > 2 or len(set(columns)) < len(columns):
         raise InputError(f"Name one column, or two different ones (title, text), not {', '.join(columns)}.")
     name, cells_of_rows, vectors = _rows(source, columns, command)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from textcl.adaptation.evidence import Evidence, Lexical
+from textcl.errors import InputError
 from textcl.progress import Progress
 
 FOLDS = 5
@@ -46,9 +47,25 @@ class Judged:
         return int(np.bincount(self.chosen, minlength=len(self.each)).argmax())
 
 
-def folds_of(units: int, seed: int = 0) -> np.ndarray:
-    """The fold of each of `units` units, at random; the folds have nearly equal numbers of units."""
-    return np.random.default_rng(seed).permutation(units) % FOLDS
+def folds_of(units: int, seed: int = 0, asked: np.ndarray | None = None) -> np.ndarray:
+    """The fold of each of `units` units, at random; the folds have nearly equal numbers of units.
+
+    Args:
+        units: The number of units.
+        seed: The seed of the folds.
+        asked: The units that have a query; each fold gets at least one of them. None: all.
+
+    Raises:
+        InputError: There are fewer such units than folds.
+    """
+    asked = np.arange(units) if asked is None else np.unique(asked)
+    if len(asked) < FOLDS:
+        raise InputError(f"{FOLDS} folds need at least {FOLDS} units with a query, and there are {len(asked)}.")
+    generator = np.random.default_rng(seed)
+    while True:
+        folds = generator.permutation(units) % FOLDS
+        if len(np.unique(folds[asked])) == FOLDS:
+            return folds
 
 
 def cross_fit(evidence: Evidence, units: int, fit: Fit, lexical: Lexical | None = None, seed: int = 0) -> Judged:
@@ -64,7 +81,7 @@ def cross_fit(evidence: Evidence, units: int, fit: Fit, lexical: Lexical | None 
         lexical: How words count, for both sides.
         seed: The seed of the folds.
     """
-    folds = folds_of(units, seed)
+    folds = folds_of(units, seed, evidence.units)
     asked = folds[evidence.units]
     before, after, each = np.empty(len(asked)), np.empty(len(asked)), np.empty((len(PULLS), len(asked)))
     chosen, gains, maps = [], [], []
@@ -95,7 +112,7 @@ def choose(evidence: Evidence, maps: Sequence[np.ndarray], lexical: Lexical | No
     units = evidence.units
     before, *found = evidence.scores(np.arange(len(units)), [None, *maps], lexical)
     each = np.array(found)
-    folds = folds_of(int(units.max()) + 1, seed)
+    folds = folds_of(int(units.max()) + 1, seed, units)
     asked = folds[units]
     chosen = [select(each[:, asked != fold]) for fold in range(FOLDS)]
     after = each[np.array(chosen)[asked], np.arange(len(asked))]

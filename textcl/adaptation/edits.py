@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from textcl.adaptation.evidence import Lexical, under
+from textcl.adaptation.verdict import GROUPS
 from textcl.adaptation.workplace import Workplace
 from textcl.encoder import Encoder
 from textcl.vectors.calibration import Others, Pairs, choose_thresholds, same_text
@@ -79,6 +80,7 @@ class Edits:
         "recognising texts with a planted edit (typo, case, order, words added), as textcl duplicates does"
     )
     measure: ClassVar[str] = "recall at 1 % wrong"
+    unit: ClassVar[str] = GROUPS
     texts: np.ndarray
     copies: np.ndarray
     units: np.ndarray

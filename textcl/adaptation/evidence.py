@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from textcl.adaptation.linear_map import mapped
+from textcl.adaptation.verdict import GROUPS
 from textcl.evaluation.retrieval import score_ranking
 from textcl.vectors.bm25 import Bm25
 from textcl.vectors.fusion import fuse
@@ -37,6 +38,7 @@ class Evidence(Protocol):
     Attributes:
         task: What is done, as a verdict says it: "finding a body by its title".
         measure: The name of the score.
+        unit: What the units are, in the plural.
         units: The unit of each query that is split and resampled, a number from 0, (queries,).
     """
 
@@ -44,6 +46,8 @@ class Evidence(Protocol):
     def task(self) -> str: ...
     @property
     def measure(self) -> str: ...
+    @property
+    def unit(self) -> str: ...
     @property
     def units(self) -> np.ndarray: ...
 
@@ -65,6 +69,7 @@ class Ranking:
         texts: The texts of the queries and of the documents, which only hybrid search needs.
         alike: Documents with the same number are near-duplicates, (documents,); those of a relevant document are not
             ranked, because finding one of them is neither right nor wrong.
+        unit: What the units are.
     """
 
     measure: ClassVar[str] = "nDCG@10"
@@ -75,6 +80,7 @@ class Ranking:
     units: np.ndarray
     texts: tuple[Sequence[str], Sequence[str]] = field(default=((), ()), repr=False)
     alike: np.ndarray | None = None
+    unit: str = GROUPS
     _words: dict[str, Bm25] = field(default_factory=dict, repr=False, compare=False)
 
     def scores(self, rows: np.ndarray, maps: Sequence[np.ndarray | None], lexical: Lexical | None = None) -> np.ndarray:

@@ -72,5 +72,5 @@ def compare_cosines(name: str, gold: np.ndarray, before: np.ndarray, after: np.n
     error = (found.high - found.low) / (2 * NORMAL)
     return Comparison(
         f"similarity on {name}", "Spearman", start, start + found.mean, found.low, found.high, found.p_value,
-        len(gold), error,
+        len(gold), error, "pairs of sentences",
     )  # fmt: skip

@@ -28,6 +28,7 @@ class Judgements:
     """
 
     measure: ClassVar[str] = "nDCG@10"
+    unit: ClassVar[str] = "judged queries"
 
     def __init__(self, folder: str, encoder: Encoder, place: Workplace) -> None:
         self.make = partial(Retrieval.from_folder, folder)

@@ -25,6 +25,7 @@ from textcl.data.rows import cell_text, open_table
 from textcl.errors import InputError
 from textcl.files import atomic_write, check_output, content_hash
 from textcl.locks import taken
+from textcl.ranges import Seed, checked
 from textcl.seals import read_sealed, write_sealed
 from textcl.terminal import printable
 from textcl.texts import bare
@@ -135,6 +136,7 @@ class BlindPairs:
             temporary.write_bytes("".join("\t".join(row) + "\n" for row in rows).encode())
 
 
+@checked
 def draw_pairs(
     before: str,
     after: str,
@@ -145,7 +147,7 @@ def draw_pairs(
     query_log: str | os.PathLike[str] | None = None,
     answers: int = 50,
     language: str = "english",
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> BlindPairs:
     """Draws queries for which two systems have different first results, and hides which result is whose.
 
@@ -157,7 +159,7 @@ def draw_pairs(
             model: vectors and BM25, see `textcl.vectors.fusion.fuse`.
         after: The other system.
         data: The texts that are found: as `textcl.load_texts` takes them, or a directory that `textcl encode` wrote.
-        output: The file of answers; the sealed file lies beside it.
+        output: The file of answers, which ends in .tsv; the sealed file lies beside it.
         columns: The column of the texts, or the columns of titles and texts.
         query_log: A file of queries, one for each line or row (column "query", else "text" or "sentence"); repeated
             ones count once. None: texts of `data` are the queries, and each is left out of its own results.
@@ -176,6 +178,8 @@ def draw_pairs(
         raise InputError(f"The number of answers must be {', '.join(map(str, LENGTHS[:-1]))} or {LENGTHS[-1]}.")
     check_language(language)
     target = Path(output)
+    if target.suffix.lower() != ".tsv":  # a file is read by its suffix
+        raise InputError(f"Answers are written as a table with tabs, so name a file that ends in .tsv, not {output}.")
     check_output(target)
     check_output(pairs_path(target))
     corpus = read_corpus(data, columns, command="textcl judge")
@@ -207,6 +211,7 @@ def draw_pairs(
             found = [system.first(texts, drawn, own, place, language) for system in systems]
             differ = np.flatnonzero(found[0] != found[1])
             if len(differ) < answers:
+                shutil.rmtree(folder)
                 raise InputError(
                     f"The systems have different first results for {len(differ):,} of {len(drawn):,} queries, and "
                     f"{answers} such queries are needed. {advice}"

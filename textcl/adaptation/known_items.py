@@ -6,11 +6,14 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 
 from textcl.data.rows import cell_text, open_table
 from textcl.errors import InputError
+from textcl.vectors.near_duplicates import near_duplicate_groups
 
 LEAST_SENTENCES = 3  # in a document from which one sentence is taken
 LEAST_WORDS = 5  # in such a sentence; short ones are headings and numbers
@@ -18,6 +21,10 @@ LEAST_CHARACTERS = 12  # in such a sentence, where words are not separated by sp
 LEAST_HALF = 2  # words in half of a text, or twice as many characters
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*|\n+")
+# two characters of one word, of a script that puts spaces between words; not Thai to Lao, Burmese, Khmer, or East Asian
+_WORDS_APART = re.compile(
+    r"(?:(?![\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\ud7af\uf900-\ufaff\U00020000-\U0003ffff])\w){2}"
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,15 @@ class View:
     queries: list[str]
     documents: list[str]
     targets: np.ndarray
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """The group of near-duplicates of each document, a number from 0, (documents,).
+
+        They are found by words. With vectors another encoder would judge by other groups: one whose cosines are all
+        high would put all texts into one, of which all but the right one are then left out of each ranking.
+        """
+        return near_duplicate_groups(None, self.documents)
 
 
 def known_items(bodies: Sequence[str], titles: Sequence[str] | None = None, least: int = 1) -> list[View]:
@@ -112,7 +128,13 @@ def _sentence_and_rest(text: str) -> tuple[str, str] | None:
 
 
 def _without_title(body: str, title: str) -> str:
-    return body[len(title) :].strip() if title and body.casefold().startswith(title.casefold()) else body
+    """A body without the title at its beginning, if the title ends where a word ends."""
+    if not title or not body.casefold().startswith(title.casefold()):
+        return body
+    lengths = accumulate(len(character.casefold()) for character in body)  # ß is ss, which is longer
+    end = 1 + next(place for place, length in enumerate(lengths) if length >= len(title.casefold()))
+    inside = _WORDS_APART.fullmatch(body[end - 1 : end + 1]) is not None
+    return body if inside else body[end:].strip()
 
 
 def _view(name: str, task: str, asked: Sequence[int], queries: Sequence[str], documents: Sequence[str]) -> View:
@@ -129,12 +151,17 @@ def read_pairs(path: str) -> View:
         path: A csv, tsv, jsonl or parquet file.
 
     Raises:
-        InputError: The file cannot be read, has fewer than two columns, or no row with two texts.
+        InputError: The file cannot be read, has no header, fewer than two columns, or no row with two texts.
     """
     table = open_table(path)
     columns = list(next(iter(table.read([])), (0, {}))[1]) if table.columns is None else table.columns
     if len(columns) < 2:
         raise InputError(f"{path} must have two columns, the texts that belong together, not {len(columns)}.")
+    if not table.has_header(columns[:2]):
+        raise InputError(
+            f"{path}: the first line, '{', '.join(columns[:2])[:60]}', is the header, but it does not look like names "
+            "of columns; write one above the pairs, such as query,document."
+        )
     found: dict[str, str] = {}
     for number, cells in table.cells(columns[:2]):
         one, two = (cell_text(cell, table.at(number)).strip() for cell in cells)

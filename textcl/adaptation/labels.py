@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 
 from textcl.adaptation.cross_fit import Judged, select
 from textcl.adaptation.evidence import Lexical, under
-from textcl.adaptation.verdict import Comparison
+from textcl.adaptation.verdict import Comparison, least_error
 from textcl.adaptation.workplace import Workplace
 from textcl.data.corpora import load_labelled
 from textcl.encoder import Encoder
@@ -43,6 +43,7 @@ class Labels:
 
     task = "separating your labelled texts by k-means"
     measure = "accuracy"
+    unit = "labelled texts"
 
     @property
     def units(self) -> np.ndarray:
@@ -119,11 +120,16 @@ def read_labels(path: str, encoder: Encoder, place: Workplace) -> Labels:
     Raises:
         InputError: The file cannot be read, or a label is missing.
     """
-    rows = load_labelled(path)
-    kept = np.sort(np.random.default_rng(0).permutation(len(rows))[:MOST])
-    texts, numbers = [rows["text"][i] for i in kept], np.unique(np.array(rows["label"])[kept], return_inverse=True)[1]
+    texts, numbers = labels_of(path)
     content = content_hash({"texts": texts, "labels": numbers.tolist()})
     return Labels(place.vectors(encoder, texts, encoder.prompt_text()), numbers, content, texts)
+
+
+def labels_of(path: str) -> tuple[list[str], np.ndarray]:
+    """The texts of `read_labels` and the number of the label of each, (texts,)."""
+    rows = load_labelled(path)
+    kept = np.sort(np.random.default_rng(0).permutation(len(rows))[:MOST])
+    return [rows["text"][i] for i in kept], np.unique(np.array(rows["label"])[kept], return_inverse=True)[1]
 
 
 def compare_vectors(first: Labels, second: Labels, seed: int = 0) -> Comparison:
@@ -138,6 +144,7 @@ def compare_vectors(first: Labels, second: Labels, seed: int = 0) -> Comparison:
 
 def _comparison(before: np.ndarray, after: np.ndarray, error: float) -> Comparison:
     normal, difference = NormalDist(), float((after - before).mean())
+    error = max(error, least_error(after - before))
     half = normal.inv_cdf((1 + CONFIDENCE) / 2) * error
     p_value = 2 * normal.cdf(-abs(difference) / error) if error else float(difference == 0)
     return Comparison(
@@ -150,4 +157,5 @@ def _comparison(before: np.ndarray, after: np.ndarray, error: float) -> Comparis
         p_value,
         len(before),
         error,
+        Labels.unit,
     )

@@ -51,6 +51,7 @@ class Preferences:
     """
 
     measure: ClassVar[str] = "right choices"
+    unit: ClassVar[str] = "answers"
 
     def __init__(self, path: str, encoder: Encoder, place: Workplace) -> None:
         found = read_triplets(path)

@@ -28,6 +28,10 @@ from textcl.vectors.bm25 import Bm25
 from textcl.vectors.encode import corpus_prompt
 
 TRAINS, SELECTS, JUDGES = range(3)
+ONE_SPLIT = (
+    "One split of the groups of near-duplicates: half of them train the candidates, a quarter selects one of them, and "
+    "a quarter judges it. What is exported is the same candidate, trained on all groups."
+)
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ class Exams:
         second: Judges on queries of another kind; None: the texts allow none.
         second_of_export: Whether `second` judges what is trained on all texts, because all its queries are asked.
         content: What the user's own evidence holds, to be hashed; None: it is made of the texts.
+        held_out: How what judges was kept apart from what trains and selects.
     """
 
     allowed: np.ndarray
@@ -76,6 +81,7 @@ class Exams:
     second: Exam | None = None
     second_of_export: bool = False
     content: dict[str, str] | None = None
+    held_out: str = ONE_SPLIT
 
 
 def split_of(units: int, trains: bool = True, seed: int = 0) -> np.ndarray:
@@ -95,36 +101,31 @@ def make_exams(material: Material, views: Sequence[View], work: Work) -> Exams:
 
     Args:
         material: The start's vectors; its first view is trained on.
-        views: The views of the trial, of which the material may lack the second.
+        views: The views of the trial.
         work: What to work with.
     """
     kind, path = work.settings.evidence()
-    second = _second(material, views, work) if kind is not None and len(views) > 1 else None
+    second = None
+    if kind is not None and len(views) > 1:
+        second = exam_of(views[1], material.groups_of(1), work.place, asked=np.arange(len(views[1].queries)))
     of_user = {"beir": _of_judgements, "judgements": _of_preferences, "labels": _of_labels}
     if kind in of_user:
         own = of_user[kind](path, np.ones(material.units, bool), work)
         return replace(own, second=second, second_of_export=True)
     parts = split_of(material.units, seed=work.settings.seed)
     allowed, seed, view = parts == TRAINS, work.settings.seed, views[0]
-    roles = [parts[material.groups[each.targets]] for each in material.views]
+    role = parts[material.groups[view.targets]]
     if kind is None and len(views) > 1:
-        second = exam_of(views[1], material.groups, work.place, asked=np.flatnonzero(roles[1] == JUDGES))
+        asked = np.flatnonzero(parts[material.groups[views[1].targets]] == JUDGES)
+        second = exam_of(views[1], material.groups, work.place, asked=asked)
     if work.settings.purpose == "duplicates":
         selects, judges = _of_edits(material.groups, parts, work)
         return Exams(allowed, selects, judges, second)
-    asked = some(np.flatnonzero(roles[0] == SELECTS), MOST_ASKED, seed)
+    asked = some(np.flatnonzero(role == SELECTS), MOST_ASKED, seed)
     kept = searched(material.queries[0][asked], material.documents[0], view.targets[asked], seed)
     selects = exam_of(view, material.groups, work.place, asked=asked, documents=kept)
-    judges = exam_of(view, material.groups, work.place, asked=np.flatnonzero(roles[0] == JUDGES))
+    judges = exam_of(view, material.groups, work.place, asked=np.flatnonzero(role == JUDGES))
     return Exams(allowed, selects, judges, second, second_of_export=kind is not None)
-
-
-def _second(material: Material, views: Sequence[View], work: Work) -> Exam:
-    """All queries of the second view."""
-    groups = material.groups
-    if len(material.views) == 1:  # pairs, whose documents are others
-        groups = make_material(work.encoder, views[1:], work.place).groups
-    return exam_of(views[1], groups, work.place, asked=np.arange(len(views[1].queries)))
 
 
 def exam_of(
@@ -205,7 +206,15 @@ def _of_judgements(path: str, every: np.ndarray, work: Work) -> Exams:
 
     answerable = np.array([i for i, each in enumerate(relevant) if each], dtype=np.int64)
     judges = Exam(lambda encoder: Judgements(path, encoder, work.place), np.flatnonzero(parts == JUDGES))
-    return Exams(every, Exam(make, answerable), judges, content={"judgements": whole.content})
+    return Exams(
+        every, Exam(make, answerable), judges, content={"judgements": whole.content}, held_out=_halves(whole.unit)
+    )
+
+
+def _halves(unit: str) -> str:
+    """How what judges was kept apart, where all texts may be trained on."""
+    how = f"Half of the {unit} selects one of the candidates, and the other half judges it"
+    return f"The candidates are trained on the texts. {how}."
 
 
 def _of_preferences(path: str, every: np.ndarray, work: Work) -> Exams:
@@ -216,7 +225,7 @@ def _of_preferences(path: str, every: np.ndarray, work: Work) -> Exams:
         return Preferences(path, encoder, work.place)
 
     selects, judges = (Exam(make, np.flatnonzero(parts == role)) for role in (SELECTS, JUDGES))
-    return Exams(every, selects, judges, content={"judgements": whole.content})
+    return Exams(every, selects, judges, content={"judgements": whole.content}, held_out=_halves(whole.unit))
 
 
 def _of_labels(path: str, every: np.ndarray, work: Work) -> Exams:
@@ -226,4 +235,5 @@ def _of_labels(path: str, every: np.ndarray, work: Work) -> Exams:
     def make(role: int, encoder: Encoder) -> Evidence:
         return read_labels(path, encoder, work.place).part(np.flatnonzero(parts == role))
 
-    return Exams(every, Exam(partial(make, SELECTS)), Exam(partial(make, JUDGES)), content={"labels": labels.content})
+    selects, judges = (Exam(partial(make, role)) for role in (SELECTS, JUDGES))
+    return Exams(every, selects, judges, content={"labels": labels.content}, held_out=_halves(labels.unit))

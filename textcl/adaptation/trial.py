@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from textcl.adaptation.advice import Advice
 from textcl.adaptation.changes import Shown, count_changes, describe_changes
 from textcl.adaptation.corpus import MOST_DOCUMENTS, Corpus
 from textcl.adaptation.cross_fit import FOLDS, PULLS
+from textcl.adaptation.enough import LEAST_UNITS, too_few_groups, too_few_of_user
 from textcl.adaptation.evidence import Lexical
 from textcl.adaptation.known_items import View, known_items, read_pairs
 from textcl.adaptation.material import make_material
@@ -27,6 +28,7 @@ from textcl.data.retrieval import read_beir
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.files import content_hash
+from textcl.ranges import Positive, Seed, Share, ranges_of
 from textcl.vectors.bm25 import check_language
 from textcl.vectors.fusion import WEIGHT
 
@@ -52,10 +54,10 @@ class Settings:
     purpose: Purpose = "search"
     dev: str | None = None
     retrieval: Retrieval = "dense"
-    bm25_weight: float = WEIGHT
+    bm25_weight: Share = WEIGHT
     language: str = "english"
-    minutes: float = 20.0
-    seed: int = 0
+    minutes: Positive = 20.0
+    seed: Seed = 0
     train: bool = False
 
     def evidence(self) -> tuple[str | None, str]:
@@ -79,11 +81,17 @@ class Settings:
         return kind, path
 
     def check(self) -> None:
-        """Reads the user's own evidence once, before any work.
+        """Checks all settings and reads the user's own evidence once, before any work.
 
         Raises:
-            InputError: It cannot be read or says nothing about the purpose, or the language has no stemmer.
+            InputError: It cannot be read or says nothing about the purpose, the language has no stemmer, or a setting
+                is out of its range.
         """
+        for name, known in (("purpose", get_args(Purpose)), ("retrieval", get_args(Retrieval))):
+            if (value := getattr(self, name)) not in known:
+                raise InputError(f"{name} must be {', '.join(known[:-1])} or {known[-1]}, not {value!r}.")
+        for name, allowed in ranges_of(Settings).items():
+            allowed.check(name, getattr(self, name))
         check_language(self.language)
         kind, path = self.evidence()
         if kind is not None:
@@ -147,6 +155,13 @@ class Trial:
         """Keeps what changed most, see `describe_changes`."""
         self.changed, self.changes = count_changes(before, after), describe_changes(before, after, shown)
 
+    def planned(self) -> dict[str, Any]:
+        """What of the plan decides the result; as the plan is made by measured times, the same command may get another.
+
+        "documents": how many texts are looked at; with `train` also "candidates" and "steps".
+        """
+        return {key: self.plan[key] for key in ("documents", "candidates", "steps") if key in self.plan}
+
     def say(self, line: str) -> None:
         """Says what was seen of the texts, while the work goes on."""
         logger.info("%s", line)
@@ -169,6 +184,7 @@ class Trial:
         return {
             "evidence": self.evidence,
             "looked": self.looked,
+            "plan": self.planned(),
             "main": None if self.main is None else self.main.record(),
             "second": None if self.second is None else self.second.record(),
             "guards": [each.record() for each in self.guards],
@@ -225,17 +241,26 @@ def prepare(work: Work, identity: str, encoders: int = 1) -> tuple[Trial, Work, 
         trial.why = f"there are {len(corpus):,} different texts, and {LEAST_DOCUMENTS} are needed"
     elif not views:
         trial.why = f"fewer than {LEAST_DOCUMENTS} texts are long enough to be cut into a query and a document"
+    trial.why = trial.why or too_few_of_user(kind, path)
     if trial.why:
         return trial, work, views
     plan = work.place.plan(identity, partial(_plan, work, views, settings.minutes / encoders))
     trial.plan = plan
     if plan["documents"] < len(corpus):
         corpus = corpus.part(plan["documents"], settings.seed)
-        work, views = replace(work, corpus=corpus), _views(corpus, settings.purpose, pairs, least=1)
+        work, views = replace(work, corpus=corpus), _same_views(views, corpus)
         trial.say(
             f"{len(corpus):,} of them, drawn at random, are looked at: what {settings.minutes:g} minutes allow, and at "
             f"most {MOST_DOCUMENTS:,}."
         )
+    trial.say(f"{int(views[0].groups.max()) + 1:,} groups, if near-duplicates are put together.")
+    if kind in (None, "pairs"):
+        trial.why = too_few_groups(views[0], trains=bool(plan.get("candidates")))
+        if trial.why:
+            return trial, work, views
+    of_second = views[-1].groups if kind == "pairs" else views[0].groups
+    if len(views) > 1 and len(np.unique(of_second[views[1].targets])) < LEAST_UNITS:
+        views = views[:1]
     second = f"second view: {views[1].task}." if len(views) > 1 else "there is no second view."
     trial.say(f"Main view: {views[0].task}; {second}")
     if settings.purpose == "search" and kind is None and settings.retrieval == "dense":
@@ -290,13 +315,20 @@ def _too_low_in_a_part(work: Work, name: str, which: str) -> str:
     return too_low(mean, ranking.task, which, f" among {len(part):,} of the texts, and less among all")
 
 
-def _views(corpus: Corpus, purpose: Purpose, pairs: View | None, least: int = LEAST_DOCUMENTS) -> list[View]:
-    views = known_items(corpus.bodies, corpus.titles, least)
+def _views(corpus: Corpus, purpose: Purpose, pairs: View | None) -> list[View]:
+    views = known_items(corpus.bodies, corpus.titles, LEAST_DOCUMENTS)
     if pairs is not None:
         return [pairs, *views[:1]]
     if purpose != "search":
         views.sort(key=lambda view: view.name != "half")  # the titles of clusters and duplicates are texts themselves
     return views[:2]
+
+
+def _same_views(views: Sequence[View], corpus: Corpus) -> list[View]:
+    """The views that were chosen for all texts, of a part of them; a user's pairs are all kept."""
+    of_part = {view.name: view for view in known_items(corpus.bodies, corpus.titles)}
+    found = [view if view.name == "pair" else of_part.get(view.name) for view in views]
+    return [view for view in found if view is not None]  # a part may have no query of the second kind
 
 
 def _plan(work: Work, views: Sequence[View], minutes: float) -> dict[str, Any]:
@@ -311,7 +343,12 @@ def _plan(work: Work, views: Sequence[View], minutes: float) -> dict[str, Any]:
     seconds = each * len(texts)
     most = (ENCODING_SHARE_OF_TRAINING if train else ENCODING_SHARE) * 60 * minutes
     share = min(1.0, most / seconds, MOST_DOCUMENTS / documents)
-    kept = max(min(LEAST_DOCUMENTS, documents), int(documents * share)) if share < 1 else documents
+    kept = documents
+    if share < 1:
+        least = LEAST_DOCUMENTS  # queries of the main view, of which a user's pairs are all kept
+        if views[0].name != "pair":
+            least = work.corpus.smallest_part(views[0].targets, LEAST_DOCUMENTS, work.settings.seed)
+        kept = max(min(least, documents), int(documents * share))
     encoding = seconds * kept / documents
     plan = {"documents": kept, "seconds": encoding + FITS * SECONDS_OF_FIT * (encoder.dimension / 384) ** 2}
     if train:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import ceil, log2, sqrt
 from statistics import NormalDist
 from typing import Any, Literal
 
@@ -15,6 +16,8 @@ LEVEL = 0.05  # of the two-sided test
 POWER = 0.8
 DRAWS = 2000  # of the bootstrap
 MOST_LOST = 2.0  # points of a guard; the lower end of its interval must be above this loss
+
+GROUPS = "groups of texts"  # near-duplicates are one group
 
 Outcome = Literal["better", "no difference", "worse", "not measured"]
 
@@ -32,7 +35,8 @@ class Comparison:
         high: Upper end of this interval.
         p_value: The two-sided p-value of the hypothesis that there is no difference.
         units: The number of units that were resampled.
-        error: The standard error of the difference.
+        error: The standard error of the difference, see `least_error`.
+        unit: What the units are, in the plural, such as "judged queries".
     """
 
     task: str
@@ -44,14 +48,20 @@ class Comparison:
     p_value: float
     units: int
     error: float
+    unit: str = GROUPS
 
     @property
     def difference(self) -> float:
         """The second score minus the first, in points."""
         return self.after - self.before
 
-    def smallest(self, level: float = LEVEL) -> float:
-        """The smallest difference that a test at this level would have shown in four of five cases."""
+    def smallest(self, level: float = LEVEL) -> float | None:
+        """The smallest difference that a test at this level would have shown in four of five cases; None: none would.
+
+        The sign-flip test of n units has no p-value below 2 / 2ⁿ.
+        """
+        if self.units < least_units(level):
+            return None
         normal = NormalDist()
         return (normal.inv_cdf(1 - level / 2) + normal.inv_cdf(POWER)) * self.error
 
@@ -72,8 +82,39 @@ class Comparison:
         )
 
 
+def least_units(level: float = LEVEL) -> int:
+    """The number of units that have to change before a sign-flip test at this level can show a difference.
+
+    Example:
+        >>> least_units(0.05), 2 / 2**5, 2 / 2**6
+        (6, 0.0625, 0.03125)
+    """
+    return ceil(1 - log2(level))
+
+
+def least_error(changes: np.ndarray) -> float:
+    """The smallest standard error to believe of a mean of which nearly all units are unchanged; 0 if enough changed.
+
+    Units of which none changed have a spread of 0, but that does not show that none ever changes. So the error is at
+    least that of as many changed units as the test needs, each by the largest change that was seen, or by 100 points.
+
+    Args:
+        changes: The change of each unit in points, (units,).
+    """
+    changed, needed = abs(changes[changes != 0]), least_units()
+    if len(changed) >= needed:
+        return 0.0
+    return float(changed.max(initial=0) or 100) * sqrt(needed) / len(changes)
+
+
 def compare(
-    before: np.ndarray, after: np.ndarray, units: np.ndarray, task: str, measure: str = "nDCG@10", seed: int = 0
+    before: np.ndarray,
+    after: np.ndarray,
+    units: np.ndarray,
+    task: str,
+    measure: str = "nDCG@10",
+    seed: int = 0,
+    unit: str = GROUPS,
 ) -> Comparison:
     """Compares the scores of two encoders for the same queries; what is resampled is the unit.
 
@@ -87,6 +128,7 @@ def compare(
         task: See `Comparison`.
         measure: See `Comparison`.
         seed: The seed of both.
+        unit: See `Comparison`.
     """
     _, which = np.unique(units, return_inverse=True)
     sums, sizes = np.bincount(which, after - before), np.bincount(which).astype(float)
@@ -105,7 +147,8 @@ def compare(
         float(high),
         sign_flip_test(sums, seed=seed),
         len(sums),
-        float(drawn.std(ddof=1)),
+        max(float(drawn.std(ddof=1)), least_error(sums / sizes.mean())),
+        unit,
     )
 
 
@@ -137,8 +180,12 @@ class Verdict:
         text = f"VERDICT: {self.outcome}"
         if found is None:
             return f"{text}: {self.why}"
-        text += f" at {found.task}: {found.sentence()}; {found.units:,} groups of texts, "
-        text += f"enough to show a difference of {found.smallest(self.level):.1f}"
+        elsewhere = self.outcome == "worse" and self.why  # what is lost comes last
+        text += f"{';' if elsewhere else ''} at {found.task}: {found.sentence()}; {found.units:,} {found.unit}, "
+        smallest = found.smallest(self.level)
+        text += (
+            "too few to show any difference" if smallest is None else f"enough to show a difference of {smallest:.1f}"
+        )
         if self.why:
             text += f"; {self.why}"
         if self.looks > 1:
@@ -157,8 +204,10 @@ def judge(
 ) -> Verdict:
     """The verdict on a procedure.
 
+    A loss that is shown on the second kind of query or on a guard makes it "worse" whatever the main comparison shows.
+
     Args:
-        main: The one comparison that decides.
+        main: The one comparison that decides whether it is better.
         minimum: The smallest gain that counts, in points.
         second: A comparison on queries of another kind, which were not trained on; None: the texts allow no other.
         guards: General similarity of meaning, on pairs that have nothing to do with the user's texts.
@@ -166,17 +215,20 @@ def judge(
         models: The number of encoders of which the best one is named.
     """
     level = LEVEL / (looks * models)
-    if main.p_value > level:
-        return Verdict("no difference", "", main, looks, level)
-    if main.difference < 0:
+    shown = main.p_value <= level
+    if shown and main.difference < 0:
         return Verdict("worse", "", main, looks, level)
     if second is not None and second.p_value <= LEVEL and second.difference < 0:
         return Verdict("worse", f"but worse at {second.task}: {second.sentence()}", main, looks, level)
-    for guard in guards:
-        if guard.low <= -MOST_LOST:
-            outcome: Outcome = "worse" if guard.high < 0 else "no difference"
-            lost = "it forgets" if guard.high < 0 else f"it may forget {MOST_LOST:g} points or more of"
-            return Verdict(outcome, f"but {lost} {guard.task}: {guard.sentence()}", main, looks, level)
+    losses = [guard for guard in guards if guard.low <= -MOST_LOST]
+    for guard in losses:
+        if guard.high < 0:
+            return Verdict("worse", f"but it forgets {guard.task}: {guard.sentence()}", main, looks, level)
+    if not shown:
+        return Verdict("no difference", "", main, looks, level)
+    for guard in losses:
+        lost = f"it may forget {MOST_LOST:g} points or more of {guard.task}"
+        return Verdict("no difference", f"but {lost}: {guard.sentence()}", main, looks, level)
     if main.difference < minimum:
         return Verdict("no difference", f"which is less than the {minimum:.1f} that counts", main, looks, level)
     return Verdict(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from textcl.cli.main import Parser, within
-from textcl.cli.output import add_json_flag, check_json, show
+from textcl.cli.output import add_json_flag, check_json, check_outside, show
 from textcl.errors import DiskFull, InputError
 from textcl.ranges import Positive, Seed, Share
 
@@ -60,6 +60,7 @@ def main(arguments: Sequence[str]) -> None:
     add_json_flag(parser)
     given = parser.parse_args(arguments)
     check_json(given)
+    check_outside(given)
 
     from textcl.adaptation.adapt import PAGE, adapt
     from textcl.report.adapted import write_page

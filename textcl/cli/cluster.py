@@ -296,22 +296,19 @@ def _check_alone(given: Namespace) -> None:
 
 def _from_texts(given: Namespace, asked: dict[str, Any]) -> tuple["ClusteredTexts", "Difference | None"]:
     """The clusters, and with --adapt how they differ from those of the untouched encoder."""
-    from textcl.data import load_texts
     from textcl.data.corpora import read_with_ids
+    from textcl.data.reading import say_repeated_and_long
     from textcl.encoder import Encoder
+    from textcl.encoder.load import NAMED
     from textcl.evaluation.clusters import assign_texts, cluster_texts, embed
     from textcl.vectors.shards import is_vectors
 
     for place in (given.model, given.texts):
-        if is_vectors(place):
+        if is_vectors(place) and place not in NAMED:  # a directory of vectors may also be called small
             raise InputError(f"{place} holds vectors of textcl encode; give it alone: textcl cluster {place}.")
-    reading = {"column": given.column, "limit": given.limit}
-    ids: Sequence[Any]
-    if given.id_column:
-        texts, ids = read_with_ids(given.texts, id_column=given.id_column, **reading)
-    else:
-        texts = list(load_texts(given.texts, at_least=1, **reading)["text"])
-        ids = range(len(texts))
+    reading = {"column": given.column, "id_column": given.id_column, "limit": given.limit}
+    texts, ids = read_with_ids(given.texts, **reading)
+    say_repeated_and_long(texts, given.texts)
     encoder = Encoder.from_pretrained(given.model, pooling=given.pooling, max_length=given.max_length)
     if given.assign:
         assigned = assign_texts(encoder, texts, given.assign, batch_size=given.batch_size)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from textcl.cli.main import Parser, within
-from textcl.cli.output import add_json_flag, check_json, show
+from textcl.cli.output import add_json_flag, check_json, check_outside, show
 from textcl.ranges import Count, Positive, Seed, ZeroOrMore
 
 
@@ -45,6 +45,7 @@ def main(arguments: Sequence[str]) -> None:
     add_json_flag(parser)
     given = parser.parse_args(arguments)
     check_json(given)
+    check_outside(given)
 
     from textcl.vectors.distill import distill
 

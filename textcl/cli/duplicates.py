@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument(
         "--model",
-        help="the encoder (default: small; for VECTORS the one that wrote them, needed only for --threshold auto)",
+        help="the encoder (default: small; for VECTORS the one that wrote them; without it, give a --threshold)",
     )
     parser.add_argument("--column", help="the column of a csv, tsv, jsonl or parquet file")
     parser.add_argument("--id-column", metavar="NAME", help="a column of ids of your own, which the output repeats")

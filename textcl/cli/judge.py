@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--language", help="language of the texts, for BM25 (default: english)")
     parser.add_argument("--seed", type=within(Seed), help="seed of queries and sides (default: 0)")
     parser.add_argument(
-        "--output", metavar="FILE", help=f"the answers; a sealed file lies beside them (default: {OUTPUT})"
+        "--output", metavar="FILE", help=f"the answers, a .tsv file; a sealed file lies beside them (default: {OUTPUT})"
     )
     parser.add_argument(
         "--html", metavar="PAGE", help="write a page that asks and saves the same file, and ask nothing"

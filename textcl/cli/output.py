@@ -13,6 +13,7 @@ from textcl.errors import InputError
 from textcl.files import check_output, read_json, write_json
 from textcl.terminal import json_escaped, printable
 from textcl.texts import in_one_line as in_one_line
+from textcl.texts import json_value
 from textcl.texts import spreadsheet_safe as spreadsheet_safe
 
 # JSON and pages that belong to a model, to vectors, to a run or to what else a command writes into a folder
@@ -40,6 +41,15 @@ def check_json(given: Namespace) -> None:
             read_json(target)
     except InputError:
         raise InputError(f"{given.json} exists already and is not JSON; name another file for --json.") from None
+
+
+def check_outside(given: Namespace) -> None:
+    """Raises an error, before the work, if --json names a file in the model directory that --output replaces."""
+    if given.json not in (None, "-") and Path(given.output).resolve() in Path(given.json).resolve().parents:
+        raise InputError(
+            f"--json {given.json} is in {given.output}, which would then not be a directory of textcl that can be "
+            "replaced; name a file outside of it."
+        )
 
 
 def check_file(given: Namespace, flag: str) -> None:
@@ -83,7 +93,7 @@ def show(result: Any, text: str, path: str | None) -> None:
         return
     try:
         if path:
-            write_json(path, result)
+            write_json(path, json_value(result))
     finally:  # whatever becomes of the file
         say(text)
 
@@ -95,11 +105,12 @@ def show_line(value: Any) -> None:
 
 def _json(value: Any, indent: int | None = None) -> str:
     """JSON for standard output; characters that its encoding lacks are escapes, which any reader of JSON undoes."""
-    text = json_escaped(json.dumps(value, indent=indent, ensure_ascii=False))
+    value = json_value(value)
+    text = json_escaped(json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False))
     try:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
-        return json_escaped(json.dumps(value, indent=indent))
+        return json_escaped(json.dumps(value, indent=indent, allow_nan=False))
     return text
 
 

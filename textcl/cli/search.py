@@ -10,6 +10,7 @@ from textcl.cli.output import add_json_flag, check_json, in_one_line, show, show
 from textcl.errors import InputError
 from textcl.files import write_json
 from textcl.ranges import Count, Share
+from textcl.texts import json_value
 
 if TYPE_CHECKING:
     from textcl.vectors.index import Hit
@@ -108,7 +109,7 @@ def main(arguments: Sequence[str]) -> None:
             show_line(f"{in_one_line(query)}\n{text}\n")
             answers.append(answer)
     if given.json not in (None, "-"):
-        write_json(given.json, answers)
+        write_json(given.json, json_value(answers))
 
 
 def _queries() -> Iterator[str]:

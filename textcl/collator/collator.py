@@ -1,6 +1,5 @@
 """Turns dataset rows into one flat batch of token tensors that holds all their views."""
 
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
@@ -15,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from textcl.collator.batch import Batch, Tensors, finished
 from textcl.collator.prompts import Prompts, prompt_edges
+from textcl.collator.reads import EVERYTHING, Reads, views_among
 from textcl.collator.token_cache import tokenizer_digest, with_tokens
 from textcl.data.rows import cell_text, has_transform, without_format
 from textcl.data.training import check_number
@@ -71,7 +71,7 @@ class Collator:
         blocks: The blocks of the batch; None: two views of `text`, or each labelled column once.
         dropout_views: Whether the model has the dropout that makes two views of equal tokens; if not, such views are
             an error.
-        triplets: Whether rows may hold hard negatives; if not, a column `negative` is an error.
+        reads: The columns of the rows that the method reads; others with texts are an error.
         mask_probability: Share of the tokens that are chosen for masked-word prediction; 0: no masked copies.
         prompts: The prompt of each column; None: no prompts.
         seed: Seed of views and masks.
@@ -85,7 +85,7 @@ class Collator:
         views: Sequence[View] = (PLAIN, PLAIN),
         blocks: Sequence[Block] | None = None,
         dropout_views: bool = True,
-        triplets: bool = True,
+        reads: Reads = EVERYTHING,
         mask_probability: float = 0.0,
         prompts: Prompts | None = None,
         seed: int = 42,
@@ -97,7 +97,7 @@ class Collator:
         self.blocks = blocks
         self.dropout_views = dropout_views
         self.needs_labels = False
-        self.triplets = triplets
+        self.reads = reads
         self.mask_probability = mask_probability
         self.prompts = prompts or Prompts()
         self.seed = seed
@@ -240,25 +240,23 @@ class Collator:
         return tokenizer_digest(self.tokenizer)
 
     def _blocks(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Block]:
-        if self.blocks:
-            return self.blocks
-        present = {name for row in rows for name in _mapping(row)}
-        text_views = sorted(name for name in present if re.fullmatch(r"text_\d+", str(name)))
-        if "negative" in present and "positive" not in present:
-            raise InputError(
-                "A column 'negative' needs a column 'positive': a hard negative belongs to a pair of text and positive."
-            )
+        present = columns_of(rows)
+        self.reads.check(present)
+        blocks = self.blocks or self._blocks_of(present)
+        read = {column for column, _ in blocks}
+        if unread := [view for view in views_among(present) if view not in read]:
+            raise InputError(f"This method does not read the text view {unread[0]!r} of the rows; leave it out.")
+        return blocks
+
+    def _blocks_of(self, present: set[str]) -> Sequence[Block]:
+        text_views = views_among(present)
         if "positive" in present:
-            if text_views:
-                raise InputError(
-                    f"The rows hold both a positive and a view of the text, {text_views[0]!r}; leave one of them out."
-                )
             columns = [column for column in COLUMNS if column in present or column == "text"]
-            check_columns(columns, len(self.views), triplets=self.triplets)
+            check_columns(columns, len(self.views))
             return list(zip(columns, [*self.views, PLAIN], strict=False))
         if text_views:
             if len(text_views) > 1:  # a column that is missing has a sentence of its own
-                check_columns(text_views, len(self.views), triplets=self.triplets)
+                check_columns(text_views, len(self.views))
             return [(f"text_{number}", view) for number, view in enumerate(self.views, start=1)]
         if not self.dropout_views and all(view == PLAIN for view in self.views):
             raise InputError(
@@ -293,6 +291,11 @@ class Collator:
         return {**batch, **operated}
 
 
+def columns_of(rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The names of all columns that the rows have."""
+    return {name for row in rows for name in _mapping(row)}
+
+
 def texts_of(rows: Sequence[Mapping[str, Any]], column: str) -> list[str]:
     """The texts of a column; an empty cell becomes a space, because the tokenizer needs some text.
 
@@ -311,13 +314,8 @@ def _mapping(row: Any) -> Mapping[str, Any]:
     return row
 
 
-def check_columns(columns: Sequence[str], views: int, *, triplets: bool) -> None:
-    """Raises if there are more columns than the method reads, or fewer than it has views."""
-    if "negative" in columns and not triplets:
-        raise InputError(
-            "This method has no hard negatives, but the rows have a column 'negative'. Leave that column out "
-            "(--column with two columns), or train simcse, which has hard negatives."
-        )
+def check_columns(columns: Sequence[str], views: int) -> None:
+    """Raises if there are fewer columns than the method has views."""
     if len(columns) < views:
         raise InputError(
             f"The method takes {views} views of a text, but these rows already hold {len(columns)} of "

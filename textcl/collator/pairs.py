@@ -8,8 +8,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from textcl.collator.batch import Batch, finished
-from textcl.collator.collator import Collator, texts_of
+from textcl.collator.collator import Collator, columns_of, texts_of
 from textcl.collator.prompts import Prompts
+from textcl.collator.reads import EVERYTHING, Reads
 from textcl.errors import InputError
 from textcl.views.draws import text_id
 
@@ -28,6 +29,7 @@ class PairCollator(Collator):
         max_length: Tokens after which a text is cut.
         negatives: How pairs of different texts are made, see `textcl.BertCT`.
         negatives_per_positive: Number K of pairs of different texts per group.
+        reads: The columns of the rows that the method reads; others with texts are an error.
         prompts: The prompt of the texts; None: no prompt.
         seed: Seed of the pairs.
     """
@@ -39,10 +41,11 @@ class PairCollator(Collator):
         *,
         negatives: Negatives,
         negatives_per_positive: int,
+        reads: Reads = EVERYTHING,
         prompts: Prompts | None = None,
         seed: int = 42,
     ) -> None:
-        super().__init__(tokenizer, max_length, prompts=prompts, seed=seed)
+        super().__init__(tokenizer, max_length, reads=reads, prompts=prompts, seed=seed)
         if negatives not in get_args(Negatives):
             raise InputError(f"BERT-CT's negatives must be one of {', '.join(get_args(Negatives))}, not {negatives!r}.")
         self.negatives = negatives
@@ -54,6 +57,7 @@ class PairCollator(Collator):
         return self.negatives == "independent"  # only these pairs are drawn again in each epoch
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> Batch:
+        self.reads.check(columns_of(rows))
         groups = len(rows) // self.rows_of_group
         if groups == 0:
             raise InputError(

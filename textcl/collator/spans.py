@@ -8,8 +8,9 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from textcl.collator.batch import Batch, finished
-from textcl.collator.collator import Collator, texts_of
+from textcl.collator.collator import Collator, columns_of, texts_of
 from textcl.collator.prompts import Prompts, prompt_edges
+from textcl.collator.reads import EVERYTHING, Reads
 from textcl.encoder.batching import in_windows
 from textcl.errors import InputError
 from textcl.tokenising import pad
@@ -33,6 +34,7 @@ class SpanCollator(Collator):
         longest: Largest length of a span in tokens, without special tokens.
         sampling: Where positives lie, see `textcl.views.spans.sample_spans`.
         mask_probability: Share of the anchors' tokens that are chosen for masked-word prediction; 0: none.
+        reads: The columns of the rows that the method reads; others with texts are an error.
         prompts: The prompt of the documents; None: no prompt.
         seed: Seed of spans and masks.
 
@@ -51,10 +53,13 @@ class SpanCollator(Collator):
         longest: int,
         sampling: Positives,
         mask_probability: float = 0.0,
+        reads: Reads = EVERYTHING,
         prompts: Prompts | None = None,
         seed: int = 42,
     ) -> None:
-        super().__init__(tokenizer, max_length, mask_probability=mask_probability, prompts=prompts, seed=seed)
+        super().__init__(
+            tokenizer, max_length, reads=reads, mask_probability=mask_probability, prompts=prompts, seed=seed
+        )
         self.token_limit = None  # spans are cut from whole documents
         self.prompt = self.prompts.of_column("text", paired=False)
         if sum(self._edges) + longest > max_length:
@@ -73,6 +78,7 @@ class SpanCollator(Collator):
         return True
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> Batch:
+        self.reads.check(columns_of(rows))
         documents = texts_of(rows, "text")
         ids = torch.tensor([text_id(document) for document in documents])
         count = 2 * self.anchors * (1 + self.positives)

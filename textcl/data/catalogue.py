@@ -12,7 +12,8 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,7 @@ from textcl.files import file_hash
 
 logger = logging.getLogger("textcl")
 
+VARIABLE = "TEXTCL_DATA"
 _HUB_DATASET = re.compile(r"https://huggingface\.co/datasets/([\w.-]+/[\w.-]+)/")
 
 State = Literal["ok", "hash differs", "not verified", "wrong count", "incomplete", "missing"]
@@ -84,12 +86,27 @@ def load_manifest() -> dict[str, Any]:
     return json.loads(Path(__file__).with_name("manifest.json").read_text(encoding="utf-8"))
 
 
+@contextmanager
+def sets_in(directory: str | os.PathLike[str] | None) -> Iterator[None]:
+    """Within the block, `data_directory()` is this folder, also in processes that are started; None: it stays."""
+    before = os.environ.get(VARIABLE)
+    if directory is not None:
+        os.environ[VARIABLE] = os.path.abspath(os.path.expanduser(directory))
+    try:
+        yield
+    finally:
+        if directory is not None:
+            os.environ.pop(VARIABLE)
+            if before is not None:
+                os.environ[VARIABLE] = before
+
+
 def data_directory() -> Path:
     """The folder of the public sets: $TEXTCL_DATA, else ./senteval_data if it has a set, else the user's cache folder.
 
     The folder may not exist yet; `import_archive` and `fetch` create it.
     """
-    if chosen := os.environ.get("TEXTCL_DATA"):
+    if chosen := os.environ.get(VARIABLE):
         return Path(os.path.expanduser(chosen))  # the shell leaves "~" as it is if the variable comes from a file
     local = Path("senteval_data")
     if any(

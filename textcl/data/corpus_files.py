@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from textcl.data.formats import check_file
+from textcl.data.formats import check_file, is_text_file
 from textcl.errors import InputError
 from textcl.files import file_hash
 
@@ -84,6 +84,9 @@ def paths_in(source: Any) -> list[Path] | None:
     """The files and patterns that a source of texts names; None if it holds the texts itself.
 
     A list names files if it holds `Path` objects alone; a list of strings holds the texts themselves.
+
+    Raises:
+        InputError: All strings of a list end as names of files do.
     """
     if isinstance(source, CorpusFiles):
         return source.paths
@@ -91,6 +94,16 @@ def paths_in(source: Any) -> list[Path] | None:
         return [Path(source)]
     if isinstance(source, (list, tuple)) and source and all(isinstance(each, os.PathLike) for each in source):
         return [Path(each) for each in source]
+    if (
+        isinstance(source, (list, tuple))
+        and source
+        and all(isinstance(each, str) and is_text_file(each) for each in source)
+    ):
+        name = str(source[0])
+        raise InputError(
+            f"The {type(source).__name__} names files by strings, which are read as texts: give Path({name!r}) for a "
+            f"file, or {{'text': {name!r}}} for a text."
+        )
     return None
 
 

@@ -165,7 +165,22 @@ def format_of(path: Path) -> str:
 
 
 def csv_records(path: Path, *, tabs: bool) -> Iterator[tuple[int, list[str]]]:
-    """Yields (line number, cells) for each record that is not blank. The line number is that of its last line."""
+    """Yields (line number, cells) for each record. The line number is that of its last line.
+
+    A line without cells is left out if it comes before the header, or if the header has several columns. If there is
+    one column, such a line is a row with an empty cell, so that the rows are counted as in other formats.
+    """
+    columns = 0
+    for number, cells in _records(path, tabs):
+        empty = len(cells) < 2 and not "".join(cells).strip()
+        if empty and columns != 1:
+            continue
+        columns = columns or len(cells)
+        yield number, cells or [""]
+
+
+def _records(path: Path, tabs: bool) -> Iterator[tuple[int, list[str]]]:
+    """Yields (line number, cells) for each record; csv gives no cell for an empty line, and tabs give an empty one."""
     last = 0
 
     def source() -> Iterator[str]:
@@ -176,8 +191,7 @@ def csv_records(path: Path, *, tabs: bool) -> Iterator[tuple[int, list[str]]]:
 
     if tabs:
         for line in source():
-            if line.strip():
-                yield last, line[:-1].split("\t")
+            yield last, line[:-1].split("\t")
         return
     records = csv.reader(source(), strict=True)
     while True:
@@ -191,8 +205,7 @@ def csv_records(path: Path, *, tabs: bool) -> Iterator[tuple[int, list[str]]]:
                 csv.field_size_limit(limit)
         if record is None:
             return
-        if record:
-            yield last, record
+        yield last, record
 
 
 def json_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -152,6 +152,16 @@ def say(found: Found, name: str, names: Sequence[str]) -> None:
         return
     unit, row = ("line", "text") if len(names) == 1 else ("row", "row")
     warn(found.blank, f"blank {unit} was dropped", f"blank {unit}s were dropped", name)
+    _say_repeated_and_long(found, name, row)
+
+
+def say_repeated_and_long(texts: Sequence[str], name: str) -> None:
+    """Logs how many texts are equal to an earlier one, and how many are very long."""
+    found = Found(repeated=len(texts) - len(set(texts)), long=sum(len(text) > LONG_TEXT for text in texts))
+    _say_repeated_and_long(found, name, "text")
+
+
+def _say_repeated_and_long(found: Found, name: str, row: str) -> None:
     one, many = (f"{row}{many} equal to an earlier one, letter for letter" for many in (" is", "s are"))
     warn(found.repeated, one, many, name)
     one, many = (f"has more than {LONG_TEXT:,} characters", f"have more than {LONG_TEXT:,} characters")

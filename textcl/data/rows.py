@@ -53,11 +53,12 @@ class Table:
 
     Attributes:
         name: The name of the source in messages.
-        unit: What the numbers of rows count: "line" or "row".
+        unit: What the numbers of rows count: "line" or "row"; "" if each number says it.
         columns: The names of the columns, the same for all rows; None: each row names its own (a mapping), or is a
             text; empty: the rows are texts.
-        read: Yields (number, row). The number is a text that also names the file if there are several files. With
-            columns, a row is the tuple of the cells of the columns that were asked for.
+        read: Yields (number, row). The number is a text that also names the file if there are several files, and says
+            what it counts if they differ in that. With columns, a row is the tuple of the cells of the columns that
+            were asked for.
     """
 
     name: str
@@ -67,7 +68,7 @@ class Table:
 
     def at(self, number: int | str) -> str:
         """The place of a row in messages."""
-        return f"{self.name}, {self.unit} {number}"
+        return f"{self.name}, {f'{self.unit} {number}'.strip()}"
 
     def cells(self, wanted: Sequence[Names | None], optional: Sequence[Names] = ()) -> Iterator[tuple[Any, Any]]:
         """Yields (number, cells of the wanted columns and of the optional ones).
@@ -141,6 +142,10 @@ class Table:
             found = [_first(names, row) for names in optional]
             yield number, (*cells, *(ABSENT if name is None else row[name] for name in found))
 
+    def has_header(self, names: Sequence[str]) -> bool:
+        """Whether these names of columns look like names; False: the first line of the file may be a row of texts."""
+        return self.unit != "line" or not self.columns or all(map(_WORD.fullmatch, names))
+
     def _default(self, present: Sequence[str], where: str) -> str:
         if found := _first(TEXT, present):
             return found
@@ -150,7 +155,7 @@ class Table:
                 "read."
             )
         (only,) = present
-        if self.unit == "line" and self.columns and not _WORD.fullmatch(only):
+        if not self.has_header([only]):
             raise InputError(
                 f"{where}: the first line, '{only[:60]}', is the header, but it does not look like the name of a "
                 "column. Add a header such as 'text', save the file as .txt if it has one text per line, or name the "
@@ -235,18 +240,20 @@ def _joined(name: str, tables: Sequence[Table]) -> Table:
     """The rows of several files, one file after the other; the number of a row also names its file."""
     first = tables[0]
     for table in tables[1:]:
-        if table.unit != first.unit or _sorted(table.columns) != _sorted(first.columns):
+        if _sorted(table.columns) != _sorted(first.columns):
             raise InputError(
                 f"{name}: the files have different columns, {_columns(first)} in {first.name} and {_columns(table)} in "
                 f"{table.name}. Read them one by one, or give them the same columns."
             )
 
+    unit = first.unit if all(table.unit == first.unit for table in tables) else ""
+
     def read(chosen: list[str]) -> Iterator[tuple[str, Any]]:
         for table in tables:
             for number, row in table.read(chosen):
-                yield f"{number} of {table.name}", row
+                yield f"{number if unit else f'{table.unit} {number}'} of {table.name}", row
 
-    return Table(name, first.unit, first.columns, read)
+    return Table(name, unit, first.columns, read)
 
 
 def _sorted(columns: Sequence[str] | None) -> list[str] | None:
@@ -343,12 +350,23 @@ def cell_value(value: Any, where: str) -> str | int | float | bool | date | date
     if hasattr(value, "to_pydatetime"):  # of pandas
         value = value.to_pydatetime(warn=False)
     elif hasattr(value, "tolist"):  # of numpy: a number, a date or an array
-        value = value.tolist()
+        value = _of_numpy(value)
     if isinstance(value, (bool, float, date)) or (isinstance(value, int) and _fits_int64(value)):
         return value
     if isinstance(value, (list, tuple, dict)):
         value = json.dumps(value, ensure_ascii=False, default=str)
     return check_text(value if isinstance(value, str) else str(value), where)
+
+
+def _of_numpy(value: Any) -> Any:
+    """What a number, a date, a time or an array of numpy is in Python; a time that Python cannot hold is text."""
+    kind = value.dtype.kind if type(value).__module__ == "numpy" else ""
+    if kind not in ("m", "M"):
+        return value.tolist()
+    if value.dtype.str.rstrip("]")[-2:] in ("ns", "ps", "fs", "as"):  # of which numpy makes whole numbers
+        value = value.astype(f"{kind}8[us]")
+    found = value.tolist()
+    return str(value) if isinstance(found, int) else found
 
 
 def cell_id(value: Any, where: str) -> str | int:

@@ -71,6 +71,11 @@ class Clustering:
         self.seeds = tuple(seeds)
         self.name = "-".join(["clustering", *map(str.lower, self.sets)]) if len(self.sets) == 1 else "clustering"
 
+    @property
+    def data_hashes(self) -> dict[str, str]:
+        """The hash of texts and labels of each set."""
+        return {name: _hash(texts, labels) for name, (texts, labels) in self.sets.items()}
+
     def __call__(self, encoder: Any, **encode_arguments: Any) -> Result:
         """Evaluates an encoder.
 
@@ -86,6 +91,7 @@ class Clustering:
             InputError: The encoder did not return one row per text, or returned NaN or infinite values.
         """
         results: dict[str, dict[str, Any]] = {}
+        hashes = self.data_hashes
         undefined: list[str] = []
         for name, (texts, labels) in self.sets.items():
             embeddings = _embed(encoder, texts, encode_arguments)
@@ -105,7 +111,7 @@ class Clustering:
                     "split": "all",
                     "texts": len(texts),
                     "clusters": self.classes[name],
-                    "data_sha256": _hash(texts, labels),
+                    "data_sha256": hashes[name],
                 }
                 for name, (texts, labels) in self.sets.items()
             },

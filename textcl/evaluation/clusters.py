@@ -12,7 +12,7 @@ import numpy as np
 
 from textcl.errors import InputError
 from textcl.evaluation.encoding import encode_distinct
-from textcl.evaluation.saved_clusters import SavedClusters, made_by, read_clusters, save_clusters
+from textcl.evaluation.saved_clusters import SavedClusters, made_by, read_clusters, save_clusters, with_prompt
 from textcl.files import atomic_write
 from textcl.metrics.clustering import Merge, Placement, check_number, cluster, mean_silhouette, merge_clusters, place
 from textcl.metrics.density import density_clusters
@@ -180,7 +180,7 @@ def cluster_texts(
     texts = as_texts(texts)
     _check(texts, clusters, algorithm, min_size)  # before the texts are encoded, which takes long
     rows = embed(encoder, texts, **encode_arguments)
-    return _clustered(texts, rows, clusters, algorithm, min_size, seed, made_by(encoder), {})
+    return _clustered(texts, rows, clusters, algorithm, min_size, seed, made_by(encoder, encode_arguments), {})
 
 
 def cluster_vectors(
@@ -239,7 +239,7 @@ def assign_texts(
         >>> assign_texts(encoder, new_texts, "clusters.csv").save("new.csv")  # doctest: +SKIP
     """
     about, texts = read_clusters(clusters), as_texts(texts)
-    about.check_same(made_by(encoder))
+    about.check_same(made_by(encoder, encode_arguments))
     return _assigned(texts, embed(encoder, texts, **encode_arguments), about, {})
 
 
@@ -265,12 +265,14 @@ def assign_vectors(directory: str | os.PathLike[str], clusters: str | os.PathLik
 def embed(encoder: Any, texts: Sequence[str], **encode_arguments: Any) -> np.ndarray:
     """The vector of each text as `cluster_texts` uses it, (texts, dim) float32; equal texts are encoded once.
 
+    An `Encoder` gets the prompt with which `encode_corpus` encodes texts: that named "document", if it has one.
+
     Args:
         encoder: Any object with `.encode(list[str])`.
         texts: The texts.
         **encode_arguments: Passed on to `encode`.
     """
-    rows, row_of = encode_distinct(encoder, texts, **encode_arguments)
+    rows, row_of = encode_distinct(encoder, texts, **with_prompt(encoder, encode_arguments))
     # float32, because k-means takes twice as long in float64
     return np.asarray(rows.astype(np.float32)[[row_of[text] for text in texts]])
 

@@ -55,6 +55,11 @@ class Geometry:
         self.split = split
         self.subsets = read_sts("STSBenchmark", None if data_dir is None else Path(data_dir), split=split)
 
+    @property
+    def data_hashes(self) -> dict[str, str]:
+        """The hash of the scored pairs."""
+        return {self.name: hash_subsets(self.subsets)}
+
     def __call__(self, encoder: Any, **encode_arguments: Any) -> Result:
         """Evaluates any object with `.encode(list[str])`.
 
@@ -92,7 +97,7 @@ class Geometry:
                     "split": self.split,
                     "pairs": len(positives),
                     "sentences": len(rows),
-                    "data_sha256": hash_subsets(self.subsets),
+                    "data_sha256": self.data_hashes[self.name],
                 }
             },
             "undefined": [self.name] if collapsed else [],

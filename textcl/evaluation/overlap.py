@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from textcl.data.catalogue import data_directory
 from textcl.data.clustering import CLUSTERING_SETS, load_clustering
@@ -21,6 +21,7 @@ from textcl.data.sts import STS_TASKS, read_sts
 from textcl.data.transfer import CLASSIFICATIONS, PROBING_TASKS, REGRESSIONS, read_transfer
 from textcl.errors import InputError
 from textcl.evaluation.results import Result, unnumbered
+from textcl.files import read_json
 from textcl.texts import each_text
 
 TRANSDUCTIVE_SHARE = 0.01  # of pairs or texts; a few common sentences such as "he said ." should not mark a task
@@ -100,14 +101,48 @@ def overlap(
     return counts
 
 
-def mark_transductive(result: Result, counts: dict[str, dict[str, dict[str, int]]]) -> Result:
-    """A copy of `result` with the counts that `overlap` found.
+Counts = dict[str, dict[str, dict[str, int]]]
+
+
+def recorded_overlap(encoder: Any) -> Counts | None:
+    """The counts of `overlap` that the directory of an encoder keeps in `overlap.json`; None if it has no such file.
+
+    Args:
+        encoder: Any object; only an `Encoder` that was loaded from a directory has counts.
+
+    Raises:
+        InputError: The file cannot be read, or does not hold counts.
+    """
+    source = getattr(encoder, "source", None)
+    if source is None or not (file := Path(source) / "overlap.json").is_file():
+        return None
+    counts = read_json(file)
+    try:
+        for task in counts.values():
+            for count in task.values():
+                is_transductive(count)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{file} is damaged: it must hold counts for each task and subset. Remove it to go on without marks."
+        ) from error
+    return cast(Counts, counts)
+
+
+def transductive_tasks(counts: Counts, tasks: Iterable[str]) -> set[str]:
+    """Those of these STS tasks with a subset that `mark_transductive` marks."""
+    return {task for task in tasks if any(map(is_transductive, counts.get(task, {}).values()))}
+
+
+def mark_transductive(result: Result, counts: Counts | None) -> Result:
+    """A copy of `result` with the counts that `overlap` found; the result itself if there are none (None).
 
     Every checked subset gets its counts under `overlap`. A subset and its task are marked `transductive` if at least
     `TRANSDUCTIVE_SHARE` of the subset's pairs have a side in the training corpus. A clustering task is marked by its
     texts. A transfer task is marked by the texts or pairs of the split that is evaluated, not of the split that its
     classifier is trained on. The counts of all splits are also in the provenance.
     """
+    if counts is None:
+        return result
     marked: dict[str, dict[str, Any]] = deepcopy(result.results)
     checked = {task: counts[unnumbered(task)] for task in marked if unnumbered(task) in counts}
     for task, subsets in checked.items():
@@ -120,6 +155,8 @@ def mark_transductive(result: Result, counts: dict[str, dict[str, dict[str, int]
             marked[task] |= {"overlap": dict(subsets[scored]), "transductive": is_transductive(subsets[scored])}
             continue
         for name, count in subsets.items():
+            if name not in marked[task]["subsets"]:
+                continue  # counted on another version of the set
             entry = marked[task]["subsets"][name]
             entry["overlap"] = dict(count)
             entry["transductive"] = is_transductive(count)

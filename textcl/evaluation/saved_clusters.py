@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.metrics.clustering import Placement
 from textcl.seals import read_sealed, write_sealed
+from textcl.vectors.encode import corpus_prompt
 from textcl.vectors.vectors import Vectors
 
 FORMAT = 2
@@ -84,18 +87,36 @@ class SavedClusters:
                 )
 
 
-def made_by(source: Any) -> dict[str, Any]:
-    """What makes the vectors of an encoder, or made those of a directory; empty for other objects."""
+def made_by(source: Any, encode_arguments: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """What makes the vectors of an encoder, or made those of a directory; empty for other objects.
+
+    Args:
+        source: The encoder or the directory.
+        encode_arguments: What else is passed to `Encoder.encode`.
+    """
     if isinstance(source, Vectors):
         found: dict[str, Any] = {"name": source.name, "sha256": source.space}
         prompt, normalized = source.prompt, source.normalized
     elif isinstance(source, Encoder):
         found = {"name": source.name, "sha256": source.fingerprint(settings=False)}
-        prompt, normalized = source.prompts.get(source.default_prompt_name or "") or "", source.normalize
+        asked = encode_arguments.get("normalize")
+        prompt, normalized = _prompt(source, encode_arguments), source.normalize if asked is None else asked
     else:
         return {}
     settings = {"pooling": source.pooling, "max_length": source.max_length}
     return {**found, **settings, "prompt": prompt, "normalized": normalized}
+
+
+def with_prompt(encoder: Any, encode_arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `encode`, with the prompt with which `encode_corpus` would encode the texts."""
+    if not isinstance(encoder, Encoder):
+        return dict(encode_arguments)
+    others = {name: value for name, value in encode_arguments.items() if name != "prompt_name"}
+    return {**others, "prompt": _prompt(encoder, encode_arguments)}
+
+
+def _prompt(encoder: Encoder, arguments: Mapping[str, Any]) -> str:
+    return corpus_prompt(encoder, arguments.get("prompt"), arguments.get("prompt_name"))
 
 
 def centres_file(path: str | os.PathLike[str]) -> Path:

@@ -10,9 +10,10 @@ from typing import Any
 from textcl.errors import InputError
 from textcl.evaluation.compressed import Compressed, Kept
 from textcl.evaluation.finetune import Finetune
+from textcl.evaluation.overlap import mark_transductive, recorded_overlap
 from textcl.evaluation.results import Result, join
 from textcl.evaluation.retrieval import Retrieval
-from textcl.evaluation.suite import Suite, loaded, mark_by_record
+from textcl.evaluation.suite import Suite, loaded
 from textcl.progress import Progress
 from textcl.vectors.compress import Compression, Storage, bytes_of, check_sizes
 
@@ -105,7 +106,7 @@ def evaluate_sizes(
     check_sizes(whole, dimensions, dtypes, pca=pca)
     if "ubinary" in dtypes:
         check_sizes(whole, [whole], dtypes)
-    options = {} if batch_size is None else {"batch_size": batch_size}
+    options, counts = {} if batch_size is None else {"batch_size": batch_size}, recorded_overlap(encoder)
     searches = any(isinstance(each, Retrieval) for each in suite.evaluators)
     plans = list(_plans(sorted({*dimensions} - {whole}, reverse=True), dtypes, pca, searches))
     normalize = bool(getattr(encoder, "normalize", False))
@@ -132,7 +133,7 @@ def evaluate_sizes(
             rotated,
             rescored,
             bytes_of(size or whole, dtype, rescoring=rescored),
-            mark_by_record(join(results), encoder),
+            mark_transductive(join(results), counts),
         )
         for (size, dtype, rotated, rescored), results in found.items()
     ]

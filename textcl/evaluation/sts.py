@@ -58,6 +58,11 @@ class STSSuite:
         """
         return score(encoder, self.tasks, **encode_arguments)
 
+    @property
+    def data_hashes(self) -> dict[str, str]:
+        """The hash of the scored pairs of each task."""
+        return {task: hash_subsets(subsets) for task, subsets in self.tasks.items()}
+
     def error_of_difference(self, before: np.ndarray, after: np.ndarray) -> float:
         """The bootstrap error of the difference of two results, see `error_of_difference`."""
         return error_of_difference(self.tasks, before, after)

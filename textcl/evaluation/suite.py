@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from textcl.data.transfer import CLASSIFICATIONS, PROBING_TASKS, REGRESSIONS, TR
 from textcl.errors import InputError, nearest
 from textcl.evaluation.clustering import Clustering
 from textcl.evaluation.geometry import Geometry
-from textcl.evaluation.overlap import mark_transductive
+from textcl.evaluation.overlap import mark_transductive, recorded_overlap
 from textcl.evaluation.results import Result, join
 from textcl.evaluation.sts import STSSuite
 from textcl.evaluation.transfer import Transfer
@@ -92,7 +91,8 @@ def evaluate(
     suite = Suite(tasks, data_dir, evaluators=evaluators, mode=mode, setting=setting, cache=cache)
     encoder = loaded(model, pooling, max_length, bf16)
     arguments = {} if batch_size is None else {"batch_size": batch_size}
-    return mark_by_record(suite(encoder, **arguments), encoder)
+    counts = recorded_overlap(encoder)
+    return mark_transductive(suite(encoder, **arguments), counts)
 
 
 def loaded(model: Any, pooling: str | None, max_length: int | None, bf16: bool) -> Any:
@@ -118,14 +118,6 @@ def loaded(model: Any, pooling: str | None, max_length: int | None, bf16: bool) 
             "pooling, max_length and bf16 apply only if evaluate loads the model; set them on the encoder itself."
         )
     return model
-
-
-def mark_by_record(result: Result, encoder: Any) -> Result:
-    """The result, with marks of transductive tasks if the encoder's directory has an `overlap.json`."""
-    source = getattr(encoder, "source", None)
-    if source is not None and (record := Path(source) / "overlap.json").is_file():
-        return mark_transductive(result, json.loads(record.read_text(encoding="utf-8")))
-    return result
 
 
 class Suite:
@@ -174,6 +166,11 @@ class Suite:
             *([Geometry(data_dir)] if clouds else []),
             *evaluators,
         ]
+
+    @property
+    def data_hashes(self) -> dict[str, str]:
+        """The hash of the data of each of `tasks`, as in the provenance of a result."""
+        return {task: digest for each in self.evaluators for task, digest in getattr(each, "data_hashes", {}).items()}
 
     def __call__(self, encoder: Any, **encode_arguments: Any) -> Result:
         results = []

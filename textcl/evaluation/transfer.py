@@ -107,6 +107,11 @@ class Transfer:
         self.folds, self._training = SETTINGS[setting]
         self.name = "-".join(["transfer", *map(str.lower, self.tasks)]) if len(self.tasks) == 1 else "transfer"
 
+    @property
+    def data_hashes(self) -> dict[str, str]:
+        """The hash of texts and labels of each task."""
+        return {name: hash_examples(splits) for name, splits in self.tasks.items()}
+
     def __call__(self, encoder: Any, **encode_arguments: Any) -> Result:
         """Evaluates an encoder.
 
@@ -123,8 +128,9 @@ class Transfer:
         folder = None if self.cache is None else cache_folder(self.cache, encoder, encode_arguments)
         done = [] if folder is None else read_results(folder / FINISHED)
         results: dict[str, dict[str, Any]] = {}
+        hashes = self.data_hashes
         for name, splits in self.tasks.items():
-            key = {"task": name, "data_sha256": hash_examples(splits), "convention": self._convention(name)}
+            key = {"task": name, "data_sha256": hashes[name], "convention": self._convention(name)}
             scores = next((line["scores"] for line in done if {k: line.get(k) for k in key} == key), None)
             if scores is None:
                 scores = self._score(name, splits, encoder, folder, encode_arguments)
@@ -138,7 +144,7 @@ class Transfer:
                 name: {
                     "split": "folds" if "all" in splits else self.setting,
                     "texts": {split: len(examples) for split, examples in splits.items()},
-                    "data_sha256": hash_examples(splits),
+                    "data_sha256": hashes[name],
                     "convention": self._convention(name),
                 }
                 for name, splits in self.tasks.items()

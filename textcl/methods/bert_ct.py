@@ -7,6 +7,7 @@ from torch import Tensor
 from textcl.collator.batch import Batch
 from textcl.collator.pairs import Negatives, PairCollator
 from textcl.collator.prompts import Prompts
+from textcl.collator.reads import Reads
 from textcl.distributed import mean, world_size
 from textcl.encoder import Encoder
 from textcl.errors import InputError
@@ -71,6 +72,7 @@ class BertCT(TwoTowers):
             self.encoder.max_length,
             negatives=self.negatives,
             negatives_per_positive=self.negatives_per_positive,
+            reads=Reads.of(self),
             prompts=Prompts.of(self.encoder, self.train_prompts),
             seed=seed,
         )

@@ -91,6 +91,7 @@ class ConSERT(Method):
         self.views = encoder.prepare_views(first_view, "plain" if self.adversarial else second_view)
         self.objective_name = objective
         self.takes_labels = objective != "unsupervised"
+        self.takes_views = not self.takes_labels
         self.contrastive_weight = contrastive_weight
         self.noise_norm = noise_norm
         self.dropout_in_training = dropout_in_training

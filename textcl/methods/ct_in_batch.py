@@ -7,6 +7,7 @@ from torch import Tensor
 from textcl.collator.batch import Batch
 from textcl.collator.collator import Collator
 from textcl.collator.prompts import Prompts
+from textcl.collator.reads import Reads
 from textcl.encoder import Encoder
 from textcl.methods.method import Outputs
 from textcl.methods.two_towers import Keep, TwoTowers
@@ -64,8 +65,14 @@ class CTInBatch(TwoTowers):
 
     def collator(self, seed: int = 42) -> Collator:
         blocks = [("text", PLAIN), ("text", PLAIN)]  # the towers differ, so equal views need no dropout
-        prompts = Prompts.of(self.encoder, self.train_prompts)
-        return Collator(self.encoder.tokenizer, self.encoder.max_length, blocks=blocks, prompts=prompts, seed=seed)
+        return Collator(
+            self.encoder.tokenizer,
+            self.encoder.max_length,
+            blocks=blocks,
+            reads=Reads.of(self),
+            prompts=Prompts.of(self.encoder, self.train_prompts),
+            seed=seed,
+        )
 
     def objective(self, embeddings: Tensor, batch: Batch) -> Outputs:
         first, second = embeddings.chunk(2)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from textcl.collator.batch import Batch
 from textcl.collator.prompts import Prompts, prompt_edges
+from textcl.collator.reads import Reads
 from textcl.collator.spans import SpanCollator
 from textcl.data.training import whole_corpus
 from textcl.encoder import Encoder
@@ -142,6 +143,7 @@ class DeCLUTR(Method):
             shortest=self.shortest,
             longest=self.longest,
             sampling=self.sampling,
+            reads=Reads.of(self),
             mask_probability=self.mask_probability,
             prompts=Prompts.of(self.encoder, self.train_prompts),
             seed=seed,

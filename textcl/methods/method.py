@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from textcl.collator.batch import Batch
 from textcl.collator.collator import Collator
 from textcl.collator.prompts import Prompts
+from textcl.collator.reads import Reads
 from textcl.encoder import Encoder
 from textcl.encoder.backbone import compile_layers
 from textcl.encoder.card import model_card
@@ -77,8 +78,8 @@ class Method(nn.Module):
         name: The name of the method on the command line and in recipes.
         family: How the method avoids collapse: negatives, clustering, asymmetry or redundancy reduction, see
             docs/families.md.
-        needs: The rows that it trains on: sentences, documents, pairs, triplets. Rows with hard negatives are refused
-            unless it names triplets.
+        needs: The rows that it trains on: sentences, documents, pairs, triplets. Rows with positives are refused unless
+            it names pairs, and rows with hard negatives unless it names triplets.
         paper: The paper to cite.
         option_papers: Further papers to cite, by the option that uses them.
         argument_defaults: Training arguments whose flags have another default for this method.
@@ -96,11 +97,11 @@ class Method(nn.Module):
 
     name: ClassVar[str] = ""
     family: ClassVar[str] = ""
-    needs: ClassVar[str] = "sentences"
+    needs: ClassVar[str] = "sentences or pairs"
     paper: ClassVar[str] = ""
     option_papers: ClassVar[dict[str, str]] = {}
     argument_defaults: ClassVar[dict[str, Any]] = {}
-    takes_views: ClassVar[bool] = True
+    takes_views: bool = True
     takes_labels: bool = False
     without_parts: ClassVar[str] = "Take simcse with --head none, bert-ct, ct-in-batch, consert or declutr."
     accepts_loss_kwargs = False  # the loss is a mean over its batch, so the Trainer must divide it under accumulation
@@ -158,7 +159,7 @@ class Method(nn.Module):
             self.encoder.max_length,
             views=self.views,
             dropout_views=self.encoder.has_dropout,
-            triplets="triplets" in self.needs,
+            reads=Reads.of(self),
             mask_probability=self.mask_probability,
             prompts=Prompts.of(self.encoder, self.train_prompts),
             seed=seed,
@@ -169,7 +170,8 @@ class Method(nn.Module):
         return dataset
 
     def evaluators(self, dataset: Any, bf16: bool = False) -> list[Any]:
-        """The method's own evaluators for training on these rows; with `bf16` they embed in bfloat16."""
+        """The method's own evaluators for training on these rows, which can stop it but choose no checkpoint; with
+        `bf16` they embed in bfloat16."""
         return []
 
     def embed(self, batch: Batch) -> Tensor:

@@ -60,7 +60,8 @@ class SCCL(Method):
         kmeans_seed: Seed of the ten starts of k-means.
 
     Raises:
-        InputError: If there are fewer than two clusters or, once the corpus is known, more clusters than texts.
+        InputError: If there are fewer than two clusters or, once the corpus is known, more clusters than texts, or
+            views beside text views.
 
     Example:
         >>> method = SCCL(Encoder.from_pretrained("bundled"), clusters=2)
@@ -115,6 +116,11 @@ class SCCL(Method):
         """Looks for text views in the rows, and estimates the number of clusters if it was not given."""
         dataset = whole_corpus(dataset, "SCCL")
         self.explicit = {"text_1", "text_2"} <= set(dataset.column_names)
+        if self.explicit and any(view != PLAIN for view in self.views):
+            raise InputError(
+                "SCCL trains on the text views of the rows and would not make the first and second view; leave "
+                "--first-view and --second-view out, or the text views (--text-view)."
+            )
         if len(self.centres) == 0:
             number = cluster_stability(self.clustered(list(dataset["text"]))).best
             logger.info("%d clusters are the most stable; this number is estimated, and clusters sets another.", number)

@@ -28,6 +28,7 @@ class TwoTowers(Method):
         "Carlsson, Cuba Gyllensten, Gogoulou, Ylipää Hellqvist and Sahlgren (2021). Semantic Re-tuning with "
         "Contrastive Tension. ICLR. OpenReview Ov_sMNau-PF"
     )
+    needs = "sentences"
     takes_views = False
     better_tower: Tensor
 

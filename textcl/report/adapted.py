@@ -18,7 +18,6 @@ from textcl.seals import read_sealed
 from textcl.version import __version__
 
 Record = Mapping[str, Any]
-_UNITS = {"beir": "judged queries", "labels": "labelled texts"}
 _NEEDED = ("verdict", "main", "candidates", "changes", "chosen", "command", "settings", "data", "lines")
 
 
@@ -97,7 +96,7 @@ def _compared(record: Record) -> dict[str, Comparison]:
 
 
 def _comparison(entry: Record) -> Comparison:
-    return Comparison(**{each.name: entry[each.name] for each in fields(Comparison)})
+    return Comparison(**{each.name: entry[each.name] for each in fields(Comparison) if each.name in entry})
 
 
 def _before_and_after(record: Record) -> Section:
@@ -106,7 +105,8 @@ def _before_and_after(record: Record) -> Section:
     if "main view" not in compared:
         return Section(title, [_not_measured(record)])
     rows = [
-        [[name, f"{each.task}: {each.measure}"], *_figures(each), f"{each.units:,}"] for name, each in compared.items()
+        [[name, f"{each.task}: {each.measure}"], *_figures(each), f"{each.units:,} {each.unit}"]
+        for name, each in compared.items()
     ]
     header = ["what was measured", before, after, "difference", "95 % interval", "units"]
     how = (
@@ -186,14 +186,14 @@ def _changes(record: Record, texts: bool) -> Section:
     title = "Queries that changed most" if queries else "Texts that changed"
     if record["main"] is None:
         return Section(title, [_not_measured(record)])
-    counts = record["changed"]
+    counts, measure = record["changed"], record["main"]["measure"]
     of = f"{sum(counts.values()):,} {'queries' if queries else 'texts'}"
     paragraphs = [
         f"Of {of}, {counts['gained']:,} gained, {counts['lost']:,} lost and {counts['unchanged']:,} did not change."
     ]
     if queries:
         paragraphs.append(
-            f"Shown are the {MOST} queries whose nDCG@10 rose most and the {MOST} whose nDCG@10 fell most, by the "
+            f"Shown are the {MOST} queries whose {measure} rose most and the {MOST} whose {measure} fell most, by the "
             f"difference; ties in the order of the queries. Texts are cut at {WIDTH} characters. Of several documents "
             "that answer a query, the one that changed its score most is shown. A rank of – is below those that were "
             "kept."
@@ -211,13 +211,13 @@ def _changes(record: Record, texts: bool) -> Section:
     ):
         rows = [_change(each, texts) for each in changes if (each["after"] > each["before"]) == rising]
         if rows:
-            tables.append(Table(_header(changes[0], texts), rows, caption, leading=True))
+            tables.append(Table(_header(changes[0], measure, texts), rows, caption, leading=True))
     return Section(title, paragraphs, tables)
 
 
-def _header(change: Record, texts: bool) -> list[str]:
+def _header(change: Record, measure: str, texts: bool) -> list[str]:
     if "query" in change:
-        return ["query, and the document to be found" if texts else "query", "rank", "nDCG@10"]
+        return ["query, and the document to be found" if texts else "query", "rank", measure]
     if "copy" in change:
         return ["text, and its edited copy" if texts else "text"]
     return ["text"]
@@ -233,15 +233,14 @@ def _change(change: Record, texts: bool) -> list[Any]:
 
 
 def _judging(record: Record) -> Section:
-    verdict, main, settings = record["verdict"], record["main"], record["settings"]
+    verdict, main = record["verdict"], record["main"]
     rows: list[list[Any]] = [["the texts", record["looked"]]]
     if main is not None:
-        units = _UNITS.get(str(settings["dev"]).partition(":")[0], "groups of near-duplicate texts")
         others = len(record["models"]) - 1
         divided = "their number" + (f" and by that of the other models, {others}" if others > 1 else "")
         rows += [
             ["what decides", f"{main['measure']} at {main['task']}"],
-            ["what is split and resampled", f"{main['units']:,} {units}"],
+            ["what is split and resampled", f"{main['units']:,} {_comparison(main).unit}"],
             ["held out", record["held_out"]],
             [
                 "p-value",

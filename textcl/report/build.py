@@ -9,10 +9,10 @@ from textcl.data.sts import Subset, read_sts
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.evaluation import Suite
+from textcl.evaluation.overlap import mark_transductive, recorded_overlap
 from textcl.evaluation.results import measures, short_name
 from textcl.evaluation.significance import NORMAL, shown_p
 from textcl.evaluation.sts import pair_cosines
-from textcl.evaluation.suite import mark_by_record
 from textcl.files import check_output, check_same_kind
 from textcl.report import examples, plots
 from textcl.report.adapted import adapted_page, is_adapted, read_adapted
@@ -232,7 +232,8 @@ def _scores(run: Run, encoders: dict[str, Encoder], tasks: str | Sequence[str]) 
     if tasks:
         suite = Suite(tasks)
         for name, encoder in encoders.items():
-            result = mark_by_record(suite(encoder), encoder)
+            counts = recorded_overlap(encoder)
+            result = mark_transductive(suite(encoder), counts)
             results[name] |= result.results
             provenance = result.provenance
     paragraphs += [

@@ -1,7 +1,7 @@
 """Whether one of two past results is better: over seeds, STS pairs, retrieval queries or fine-tuned examples."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -14,6 +14,7 @@ from textcl.encoder import Encoder
 from textcl.encoder.load import path_of
 from textcl.errors import InputError, nearest
 from textcl.evaluation.kinds import FINETUNE, KINDS, kind_of
+from textcl.evaluation.overlap import recorded_overlap, transductive_tasks
 from textcl.evaluation.predictions import over_examples
 from textcl.evaluation.results import short_name
 from textcl.evaluation.retrieval import BY_QUERY
@@ -118,8 +119,7 @@ def _compare_seeds(names: tuple[str, str], seeds: Sequence[dict[int | None, Past
     )
     found = over_seeds(first, second)
     sizes = " and ".join(f"{len(side)} run{'s' * (len(side) > 1)}" for side in seeds)
-    marked = sorted({short_name(task) for run in runs for task in run.transductive(common)})
-    note = f"\nTransductive (evaluation texts were in a training corpus): {', '.join(marked)}." if marked else ""
+    note = _on_transductive({task for run in runs for task in run.transductive(common)})
     if differing := differing_data([run.provenance for run in runs], common):
         note += f"\n{on_differing_data(differing)}"
     what = f"Average of {', '.join(map(short_name, common))}; {sizes}; {said_p(found.p_value)}."
@@ -238,9 +238,11 @@ def _compare_encoders(
     names: tuple[str, str], folders: Sequence[str], tasks: Sequence[str], data_dir: str | Path | None
 ) -> str:
     suite = STSSuite(_sts(tasks), data_dir)
-    sides = []
+    sides, marked = [], set()
     for folder in folders:
-        cosines, _ = pair_cosines(Encoder.from_pretrained(folder), suite.tasks)
+        encoder = Encoder.from_pretrained(folder)
+        marked |= transductive_tasks(recorded_overlap(encoder) or {}, suite.tasks)
+        cosines, _ = pair_cosines(encoder, suite.tasks)
         sides.append([[value for subset in subsets for value in subset] for subsets in cosines.values()])
     gold = [[value for subset in subsets for value in subset.scores] for subsets in suite.tasks.values()]
     for name, side in zip(names, sides, strict=True):
@@ -268,7 +270,14 @@ def _compare_encoders(
         f"Spearman × 100, aggregation all. p: Williams' test for each task; bootstrap for the average: "
         f"{said_p(found.p_value)}."
     )
+    note += _on_transductive(marked)
     return f"{found.sentence(*names)}\n\n{table(['', *names, 'difference', 'p'], rows)}\n\n{note}"
+
+
+def _on_transductive(tasks: Iterable[str]) -> str:
+    """A line that names the tasks whose texts were trained on; empty if there are none."""
+    names = sorted(map(short_name, tasks))
+    return f"\nTransductive (evaluation texts were in a training corpus): {', '.join(names)}." if names else ""
 
 
 def _encoder_of(name: str, rows: dict[str, dict[int | None, PastResult]]) -> str:

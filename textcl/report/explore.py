@@ -7,7 +7,8 @@
     explore.json           the settings and the result of each step; written again after each step
     index.html             what was found, with the map; written last
 
-A killed call is repeated: steps whose files are as they were written are not done again.
+A killed call is repeated: steps whose files are as they were written are not done again. A file that is not as it was
+written may hold work of the user, and is never replaced.
 """
 
 from __future__ import annotations
@@ -37,6 +38,13 @@ from textcl.version import __version__
 
 RECORD = "explore.json"
 INDEX = "index.html"
+FILES = {
+    "duplicates": ("groups.csv",),
+    "clusters": ("clusters.csv", "clusters.centres.json"),
+    "map": ("map.html",),
+    "index": (INDEX,),
+}
+"""The files of each entry of the record."""
 GROUPS = 320  # groups of near-duplicates on the page
 MEMBERS = 6  # texts of a group
 CENTRAL = 3  # texts of a cluster
@@ -76,10 +84,12 @@ def explore(
 
     Returns:
         What `explore.json` holds: `settings`, and an entry for each step (`vectors`, `duplicates`, `clusters`,
-        `map`). An entry holds the result and the `seconds`, or, if the step was left out, the reason as `failed`.
+        `map`, `index`). An entry holds the result, the `seconds` and a seal of the files, or, if the step was left
+        out, the reason as `failed`.
 
     Raises:
-        InputError: The texts cannot be read or encoded, or `output` is in use or holds files of something else.
+        InputError: The texts cannot be read or encoded, or `output` is in use, or holds files of something else
+            or a file that was changed.
 
     Example:
         >>> explore("tickets.csv", "tickets", column="subject")  # doctest: +SKIP
@@ -94,20 +104,27 @@ def explore(
     settings |= {"clusters": clusters, "seed": seed}
     with taken(folder):
         record = _begun(folder, settings)
+        _check_unchanged(folder, record)
         vectors = vectors_folder(source) if encoded else folder / "vectors"
         found = _encoded(vectors, None if encoded else source, model, given)
-        record["vectors"] = record.get("vectors", found)  # the seconds of the first time
+        made_from = file_hash(vectors / "complete.json")
+        before = record.get("vectors", {})
+        if before.get("made_from") == made_from:
+            found["seconds"] = before["seconds"]  # of the first time
+        record["vectors"] = {**found, "made_from": made_from}
+        record.pop("index", None)  # it is written again
         write_sealed(folder / RECORD, record)  # not before: texts that cannot be read leave nothing behind
-        done = _Steps(folder, record, file_hash(vectors / "complete.json"))
-        done.step("duplicates", ["groups.csv"], lambda: _duplicates(vectors, folder / "groups.csv", model, seed))
+        done = _Steps(folder, record, made_from)
+        done.step("duplicates", lambda: _duplicates(vectors, folder / "groups.csv", model, seed))
         done.step(
             "clusters",
-            ["clusters.csv", "clusters.centres.json"],
             lambda: _clusters(vectors, folder / "clusters.csv", clusters, seed),
             optional=clusters is None,
         )
-        done.step("map", ["map.html"], lambda: _map(vectors, folder, record, seed), optional=True)
+        done.step("map", lambda: _map(vectors, folder, record, seed), optional=True)
         explored_page(record).save(folder / INDEX)
+        record["index"] = {"files": seal(folder, FILES["index"])}
+        write_sealed(folder / RECORD, record)
     return record
 
 
@@ -123,7 +140,7 @@ class _Steps:
     def __init__(self, folder: Path, record: Record, made_from: str) -> None:
         self.folder, self.record, self.made_from = folder, record, made_from
 
-    def step(self, name: str, files: list[str], do: Callable[[], Record], optional: bool = False) -> None:
+    def step(self, name: str, do: Callable[[], Record], optional: bool = False) -> None:
         """Does a step, unless the record and its files say that it is done.
 
         An optional one that is refused, because the texts are too few or too many for it, is left out with the reason.
@@ -131,13 +148,14 @@ class _Steps:
         before = self.record.get(name)
         if before and before.get("made_from") == self.made_from and differs(self.folder, before.get("files")) is None:
             return
-        self.record.pop(name, None)
-        for file in files:
+        if self.record.pop(name, None):  # if this call is killed, new files must not be compared with an old seal
+            write_sealed(self.folder / RECORD, self.record)
+        for file in FILES[name]:
             (self.folder / file).unlink(missing_ok=True)
         start = time.monotonic()
         try:
             found = do()
-            found |= {"files": seal(self.folder, files)}
+            found |= {"files": seal(self.folder, FILES[name])}
         except InputError as error:
             if not optional or disk_full(error):
                 raise
@@ -169,6 +187,24 @@ def _begun(folder: Path, settings: Record) -> Record:
             f"{folder} holds {sorted(others)[0]}, which textcl explore did not write; name a new directory."
         )
     return {"textcl": __version__, "settings": settings}
+
+
+def _check_unchanged(folder: Path, record: Record) -> None:
+    """Raises an error if a file is there and is not as its step wrote it; a step that failed wrote none.
+
+    Raises:
+        InputError: There is one, and it would be lost if the step were done again.
+    """
+    for name, files in FILES.items():
+        if (entry := record.get(name)) is None:  # a call that was killed may have written them
+            continue
+        sealed = entry.get("files") or {}
+        for file in files:
+            if (folder / file).exists() and differs(folder, {file: sealed.get(file)}):
+                raise InputError(
+                    f"{folder / file} is not as textcl explore wrote it; move it to another folder and repeat the "
+                    "command, which makes it again, or name another directory."
+                )
 
 
 def _encoded(vectors: Path, source: Any, model: Any, given: Record) -> Record:

@@ -8,6 +8,7 @@ from typing import Any
 
 from textcl.report.results import FACTS, PastResult, by_row, score_columns
 from textcl.report.tables import mean_sd, table
+from textcl.texts import json_value
 
 
 def results_table(results: Sequence[PastResult], tasks: Sequence[str] = ()) -> str:
@@ -38,7 +39,8 @@ def results_csv(results: Sequence[PastResult], tasks: Sequence[str] = ()) -> str
 
 def results_json(results: Sequence[PastResult]) -> str:
     """JSON with everything that is known about each result."""
-    return json.dumps([result.to_dict() for result in results], indent=2, ensure_ascii=False) + "\n"
+    values = json_value([result.to_dict() for result in results])
+    return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def results_latex(results: Sequence[PastResult], tasks: Sequence[str] = ()) -> str:

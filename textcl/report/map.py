@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from textcl.files import check_output
 from textcl.report.layout import KINDS, NEIGHBOURS, Kind, Layout, among, choose_kind, lay_out, project
 from textcl.report.map_file import MapFile, read_map_file, write_map_file
 from textcl.terminal import printable
+from textcl.texts import json_value
 from textcl.vectors.columns import plain
 from textcl.vectors.neighbours import nearest_rows
 from textcl.vectors.vectors import Vectors
@@ -30,6 +32,7 @@ MOST = 200_000  # texts of a map
 LENGTH = 500  # characters of a text that the page holds
 NEAREST = 5  # nearest texts that the page shows
 COLOURS = 9  # values of a column with a colour of their own
+EXACT = 2**53 - 1  # JavaScript rounds whole numbers above it
 _MISSING = 255
 
 
@@ -169,7 +172,9 @@ def write_map(
 
 
 def _shown(value: Any) -> Any:
-    """A value as the page holds it: inert, and not too long."""
+    """A value as the page holds it: inert, not too long, and text if it is a number that JavaScript cannot hold."""
+    if isinstance(value, int) and abs(value) > EXACT:
+        return str(value)
     if not isinstance(value, str):
         return value
     return printable(value if len(value) <= LENGTH else value[: LENGTH - 1] + "…")
@@ -196,11 +201,11 @@ def _number(value: float | date) -> float:
 def _updated(before: MapFile, vectors: np.ndarray, blocks: dict[str, Any]) -> tuple[Layout, int, int]:
     """The layout with the old rows where they were, the number of new rows, and of those that are gone."""
     positions = before.array("positions", "<f4", 2)
-    keys = zip(before.values("ids"), before.values("texts"), strict=True)
-    places: dict[tuple[Any, str], deque[int]] = {}
+    keys = zip(map(str, before.values("ids")), before.values("texts"), strict=True)
+    places: dict[tuple[str, str], deque[int]] = {}
     for row, key in enumerate(keys):
         places.setdefault(key, deque()).append(row)
-    now = zip(blocks["ids"], blocks["texts"], strict=True)
+    now = zip(map(str, blocks["ids"]), blocks["texts"], strict=True)
     # rows that are alike are taken in their order
     old = np.array([queue.popleft() if (queue := places.get(key)) else -1 for key in now])
     is_new = old < 0
@@ -224,28 +229,30 @@ def _updated(before: MapFile, vectors: np.ndarray, blocks: dict[str, Any]) -> tu
 def _matched(
     path: str | os.PathLike[str], wanted: Sequence[str], ids: Sequence[Any], texts: Sequence[str], command: str
 ) -> list[tuple[str, ...] | None]:
-    """For each row of the directory the wanted cells of the row of a csv file with its id, or with its text.
+    """For each row of the directory the wanted cells of the row of a csv file with its id and its text.
 
-    The last of the wanted columns may be missing; its cells are empty then.
+    A file without the column "id" or "text" is matched by the other one. The last of the wanted columns may be missing;
+    its cells are empty then.
 
     Raises:
         InputError: The file cannot be read, is not of this command, or has no row of the directory.
     """
     columns = _read_columns(path, ("id", "text", *wanted))
-    key = "id" if "id" in columns else "text"
-    if lost := [name for name in (*wanted[:-1], key) if name not in columns]:
+    keys = [name for name in ("id", "text") if name in columns]
+    if lost := [name for name in (*wanted[:-1], *(keys or ["text"])) if name not in columns]:
         raise InputError(f"{path} has no column {lost[0]!r}; give a file that {command} wrote for these vectors.")
-    own = [_key(each) for each in (ids if key == "id" else texts)]
-    theirs = [_key(each) for each in columns[key]]
+    given = {"id": ids, "text": texts}
+    own = list(zip(*(map(_key, given[name]) for name in keys), strict=True))
+    theirs = list(zip(*(map(_key, columns[name]) for name in keys), strict=True))
     cells = list(zip(*(columns.get(name, [""] * len(theirs)) for name in wanted), strict=True))
     if own == theirs:
         return [*cells]
-    by_key: dict[str, tuple[str, ...]] = {}
+    by_key: dict[tuple[str, ...], tuple[str, ...]] = {}
     for each, values in zip(theirs, cells, strict=True):
         if by_key.setdefault(each, values) != values:
             raise InputError(
-                f"{path} has the {key} {each[:60]!r} more than once, with different values, and its rows are not those "
-                f"of the vectors; make it again with {command}."
+                f"{path} has the {keys[0]} {each[0][:60]!r} more than once, with different values, and its rows are "
+                f"not those of the vectors; make it again with {command}."
             )
     found = [by_key.get(each) for each in own]
     missing = found.count(None)
@@ -326,16 +333,20 @@ def _add_colours(head: dict[str, Any], blocks: dict[str, Any], source: Vectors, 
     there = np.array([row for row, value in enumerate(values) if value is not None], np.int64)
     given = [values[row] for row in there]
     numeric = all(isinstance(each, (int, float, date)) and not isinstance(each, bool) for each in given)
-    if numeric and len(set(given)) > COLOURS:
+    finite = [each for each in given if math.isfinite(_number(each))] if numeric else []
+    if len(set(finite)) > COLOURS:
+        low, high = min(finite, key=_number), max(finite, key=_number)
         numbers = np.array([_number(each) for each in given], np.float64)
-        low, high = given[int(numbers.argmin())], given[int(numbers.argmax())]
+        numbers = numbers.clip(_number(low), _number(high))  # infinities have the colours of the ends
+        numbers /= max(float(np.abs(numbers).max()), 1e-300)  # so that no difference is infinite
         shades[there] = np.round(100 * (numbers - numbers.min()) / max(float(np.ptp(numbers)), 1e-300))
         head["color"] = {"name": printable(name), "low": str(plain(low)), "high": str(plain(high))}
     else:
-        counts = Counter(str(plain(each)) for each in given)
+        names = [str(json_value(plain(each))) for each in given]
+        counts = Counter(names)
         frequent = [value for value, _ in counts.most_common(COLOURS)]
         places = {value: place for place, value in enumerate(frequent)}
-        shades[there] = [places.get(str(plain(each)), COLOURS) for each in given]
+        shades[there] = [places.get(each, COLOURS) for each in names]
         listed = [{"value": _shown(value)[:80], "size": counts[value]} for value in frequent]
         others = sum(counts.values()) - sum(each["size"] for each in listed)
         head["color"] = {"name": printable(name), "values": listed, "others": others}

@@ -22,6 +22,7 @@ from textcl.data.formats import check_file
 from textcl.errors import InputError
 from textcl.files import atomic_write, content_hash
 from textcl.terminal import printable
+from textcl.texts import json_value
 
 SCHEMA = 1
 _HEAD = re.compile(r'<script type="application/json" id="head">(.*?)</script>', re.DOTALL)
@@ -41,13 +42,13 @@ def write_map_file(
         blocks: For each name an array, or a value that JSON can hold.
     """
     packed = {name: _packed(value) for name, value in blocks.items()}
-    sealed = {"schema": SCHEMA, **head, "blocks": {name: _hash(text) for name, text in packed.items()}}
+    sealed = {"schema": SCHEMA, **json_value(head), "blocks": {name: _hash(text) for name, text in packed.items()}}
     sealed["sha256"] = content_hash(sealed)
     script = (_FOLDER / "map.js").read_text(encoding="utf-8")
     parts = {
         "title": html.escape(printable(title)),
         "style": (_FOLDER / "map.css").read_text(encoding="utf-8"),
-        "head": json.dumps(sealed, ensure_ascii=False).replace("<", "\\u003c"),
+        "head": json.dumps(sealed, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c"),
         "blocks": "\n".join(_TAG.format(name, text) for name, text in packed.items()),
         # the security policy allows only this script, so a script in a text would not run even without escaping
         "digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -127,7 +128,7 @@ def _packed(value: Any) -> str:
     if isinstance(value, np.ndarray):
         raw = np.ascontiguousarray(value, value.dtype.newbyteorder("<")).tobytes()
     else:
-        raw = json.dumps(value, ensure_ascii=False).encode()
+        raw = json.dumps(json_value(value), ensure_ascii=False, allow_nan=False).encode()
     return base64.b64encode(gzip.compress(raw, 6, mtime=0)).decode()
 
 

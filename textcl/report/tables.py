@@ -1,14 +1,14 @@
 """Plain-text tables, which are also valid Markdown."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
 from statistics import fmean, stdev
 from typing import Any
 
 from textcl.errors import InputError
-from textcl.evaluation.kinds import KINDS, STS, kind_of
+from textcl.evaluation.kinds import KINDS, REGRESSION, RETRIEVAL, STS, TaskKind, kind_of
 from textcl.evaluation.results import short_name
 from textcl.evaluation.significance import over_seeds
 
@@ -63,10 +63,10 @@ def comparison(lines: Sequence[dict[str, Any]], reference: str | None = None) ->
         reference: The row that the other rows are compared with; default: the first.
 
     Returns:
-        `{"reference", "columns", "rows": {name: {"seeds", "columns": {column: {"mean", "sd", "values"}},
+        `{"reference", "columns", "average", "rows": {name: {"seeds", "columns": {column: {"mean", "sd", "values"}},
         "difference": {"mean", "low", "high", "p_value", "basis", "shown", "sentence"}}}, "differing_data": [task]}`,
-        where the last are tasks that were scored on different data in some lines. The difference is that of
-        the averages (over STS tasks if there are any), with its 95 % interval over seeds, see `over_seeds`. Between
+        where the last are tasks that were scored on different data in some lines. The difference is that of what
+        "average" names (over STS tasks if there are any), with its 95 % interval over seeds, see `over_seeds`. Between
         single runs it has no interval.
 
     Raises:
@@ -105,9 +105,19 @@ def comparison(lines: Sequence[dict[str, Any]], reference: str | None = None) ->
     return {
         "reference": reference,
         "columns": list(rows[reference]["columns"]),
+        "average": _name_of_average(kinds.values(), lines[0]["dev"] is not None),
         "rows": rows,
         "differing_data": differing_data([line.get("provenance", {}) for line in lines], list(lines[0]["results"])),
     }
+
+
+def _name_of_average(kinds: Collection[TaskKind], dev: bool) -> str:
+    """The name of what `runs.compare` averages: the score of the first kind in `KINDS` that is there."""
+    kind = STS if dev else next((kind for kind in KINDS.values() if kind in kinds), STS)
+    head = next(head for head, metric in kind.columns.items() if metric == kind.figure)
+    if kind.mean_column:
+        return kind.mean_column.format(head)
+    return {STS.name: "Avg.", REGRESSION.name: "Pearson", RETRIEVAL.name: "nDCG@10"}.get(kind.name, head)
 
 
 def pair_differences(lines: Sequence[dict[str, Any]]) -> list[tuple[str, str, dict[str, Any]]]:
@@ -129,8 +139,7 @@ def comparison_table(figures: dict[str, Any]) -> str:
 
 def comparison_cells(figures: dict[str, Any]) -> tuple[list[str], list[list[object]], list[str]]:
     """The header and the rows of the table of a comparison, and the lines below it."""
-    averages = ("Avg.", "Avg. ACC", "Avg. transfer")
-    average = next((name for name in averages if name in figures["columns"]), "Pearson")
+    average = figures["average"]
     repeated = _repeated(figures)
     columns = [column for column in figures["columns"] if column not in repeated]
     header = ["", *columns, f"{repeated.get(average, average)} − {figures['reference']}", "runs"]

@@ -7,24 +7,25 @@ that two of them do not train the same runs.
 
 import ctypes
 import hashlib
-import json
 import logging
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from textcl.data.catalogue import sets_in
 from textcl.data.training import READING_OPTIONS, find_corpus, training_rows
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.evaluation import MeanWordVectors, Suite, TfidfEncoder, mark_transductive, whitening
 from textcl.evaluation.kinds import STS, kind_of
+from textcl.evaluation.overlap import recorded_overlap
 from textcl.files import append_result, clear_leftovers, read_results, write_json
 from textcl.locks import taken
 from textcl.methods.find import is_own
@@ -95,7 +96,7 @@ def compare(
     Raises:
         InputError: For bad input of any kind, before the first run starts; or another comparison uses the folder.
     """
-    with taken(output):
+    with taken(output), sets_in(data_dir):  # the sets are also those of a run's --dev, and of its overlap
         return _compare(recipes, Path(output), seeds, flags, baselines, tasks, data_dir, allow_code)
 
 
@@ -115,11 +116,12 @@ def _compare(
     if suite.pairs:
         suite = Suite([*tasks, "stsb-dev"], data_dir)
     results = folder / "results.jsonl"
-    done = {(line["row"], line["fingerprint"], *line["results"]): line for line in read_results(results)}
+    done = {_key(line["row"], line["fingerprint"], _data_of(line)): line for line in read_results(results)}
+    hashes = suite.data_hashes
     earlier = {(line["row"], line["seed"], *line["results"]) for line in done.values()}
     lines, failures = [], []
     for number, row in enumerate(rows, start=1):
-        key = (row.name, row.fingerprint, *suite.tasks)
+        key = _key(row.name, row.fingerprint, hashes)
         title = f"[{number}/{len(rows)}] {row.name}" + ("" if row.seed is None else f", seed {row.seed}")
         if key in done:
             logger.info("%s: finished earlier", title)
@@ -127,7 +129,8 @@ def _compare(
             continue
         if (row.name, row.seed, *suite.tasks) in earlier:
             logger.warning(
-                "%s has an earlier result for another recipe, model, data or version of textcl; it is made again.",
+                "%s has an earlier result for another recipe, model, corpus, evaluation set or version of textcl; it "
+                "is made again.",
                 title,
             )
         logger.info("%s ...", title)
@@ -142,9 +145,9 @@ def _compare(
                 failures.append(f"{row.name}, seed {row.seed}: {failure}")
                 continue
             export = folder / run["export"]
-            overlap = json.loads((export / "overlap.json").read_text(encoding="utf-8"))
             encoder = Encoder.from_pretrained(export)
-            result = mark_transductive(suite(encoder), overlap)
+            counts = recorded_overlap(encoder)
+            result = mark_transductive(suite(encoder), counts)
             write_card(export, encoder, RunRecord.from_dict(run), result)
         line = _line(row, run, result)
         append_result(results, line)
@@ -153,6 +156,18 @@ def _compare(
         dev = "" if line["dev"] is None else f", STS-B dev {line['dev']:.2f}"
         logger.info("%s: average %.2f%s%s", title, line["average"], dev, seconds)
     return lines, failures
+
+
+def _key(row: str, fingerprint: str, hashes: Mapping[str, str | None]) -> tuple[Any, ...]:
+    """What two results must have in common for the earlier one to count: also the data of each task, in order."""
+    return row, fingerprint, *hashes.items()
+
+
+def _data_of(line: Mapping[str, Any]) -> dict[str, str | None]:
+    """The hash of the data of each task in a line of the results file."""
+    return {
+        task: line.get("provenance", {}).get("tasks", {}).get(task, {}).get("data_sha256") for task in line["results"]
+    }
 
 
 def _plan(

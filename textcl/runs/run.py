@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from textcl.collator.collator import COLUMNS
+from textcl.collator.reads import Reads
 from textcl.data import verify
 from textcl.data.arrow_files import texts_in
 from textcl.data.corpora import hold_out
@@ -213,17 +214,16 @@ def make_trainer(
     if (sizes := recipe.flags["dimensions"]) is not None:
         method.set_dimensions([int(size) if size.strip().isdecimal() else size for size in sizes.split(",")])
     method.train_prompts = train_prompts(recipe.flags["train_prompts"], recipe.flags["column"], dataset.column_names)
-    if {"label", "positive"} <= set(dataset.column_names) and not method.takes_labels:
-        raise InputError(
-            f"{recipe.method} does not read labels, so it would train every pair as a positive one; leave "
-            "--label-column out, or use consert with --objective supervised or joint."
-        )
+    Reads.of(method).check(dataset.column_names)
     for flag in ("text_view_rate", "text_view_model"):
         if recipe.flags[flag] is not None and not recipe.flags["text_view"]:
             raise InputError(f"--{flag.replace('_', '-')} works only with --text-view; add it, or leave that flag out.")
     if view := recipe.flags["text_view"]:
         if not method.takes_views:
-            raise InputError(f"{recipe.method} makes no views of a text, so --text-view cannot be used with it.")
+            raise InputError(
+                f"{recipe.method} with these options does not read text views, so --text-view would change nothing; "
+                "leave it out."
+            )
         rate, model = recipe.flags["text_view_rate"], recipe.flags["text_view_model"]
         dataset = augment(dataset, view, rate=rate, model=model, seed=args.seed)
     own = type(method).evaluators is not Method.evaluators

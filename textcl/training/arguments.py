@@ -8,8 +8,11 @@ import torch
 from transformers import TrainingArguments
 
 from textcl.device import bf16_if_there, has_bf16
+from textcl.encoder import Encoder
+from textcl.encoder.graphs import Graphs
 from textcl.errors import InputError
 from textcl.methods import Method
+from textcl.modules import InfoNCE
 from textcl.ranges import Range
 from textcl.texts import described
 from textcl.training.checks import RANGES, check_meaning, dashed
@@ -152,6 +155,19 @@ class ContrastiveTrainingArguments(TrainingArguments):
             super().__post_init__()
         except (ValueError, ImportError, RuntimeError) as error:  # flags that cannot be combined, missing packages
             raise InputError(dashed(str(error))) from error
+
+
+def prepare_method(method: Method, args: ContrastiveTrainingArguments) -> None:
+    """Changes how a method computes, in place, as the arguments say; what it computes stays the same."""
+    if args.gradient_cache:
+        method.gradient_cache_enable()
+    if args.compile_layers:
+        method.compile_layers()
+    for module in method.modules():
+        if isinstance(module, Encoder) and args.cuda_graphs and args.device.type == "cuda":
+            module.slicing.graphs = Graphs()
+        if isinstance(module, InfoNCE) and args.chunk_size is not None:
+            module.chunk_size = args.chunk_size
 
 
 def check_kinds(method: Any, args: Any, evaluators: Any) -> None:

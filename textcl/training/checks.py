@@ -155,8 +155,14 @@ def check_run(args: Any, model: Any, rows: int, evaluators: Sequence[Any]) -> No
     if args.cuda_graphs and (args.world_size > 1 or any(others.values())):
         reason = next((flag for flag, given in others.items() if given), f"{args.world_size} processes")
         raise InputError(f"--cuda-graphs cannot be combined with {reason}; leave one of them out.")
-    if not evaluators and (args.eval_on_start or args.eval_strategy != "no"):
-        flag = "--eval-on-start" if args.eval_on_start else f"--eval-strategy {args.eval_strategy.value}"
+    asked = {
+        "--eval-on-start": args.eval_on_start,
+        f"--eval-strategy {args.eval_strategy.value}": args.eval_strategy != "no",
+        f"--early-stopping-patience {args.early_stopping_patience}": args.early_stopping_patience > 0,
+        f"--target-score {args.target_score}": args.target_score is not None,
+    }
+    if not evaluators and any(asked.values()):
+        flag = next(flag for flag, given in asked.items() if given)
         raise InputError(f"{flag} needs something to evaluate with: give a dev set with --dev, or leave the flag out.")
     try:
         kind, options = Trainer.get_optimizer_cls_and_kwargs(args, model)

@@ -20,7 +20,8 @@ class Evaluator(Protocol):
 
     It may have two further attributes. `error_of_difference(before, after)` returns the standard error of the
     difference of two results from their `items`; without it, any higher score is better. `measures_quality = False`
-    says that the score follows training and says nothing of the encoder, so that the untouched encoder has none.
+    says that the score follows training and says nothing of the encoder: the untouched encoder has none, and the score
+    chooses no checkpoint.
     """
 
     name: str

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from datasets import Dataset
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -19,17 +20,17 @@ from transformers import ProgressCallback as BarCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from textcl.collator.batch import where_views_are
+from textcl.collator.reads import Reads
+from textcl.data.rows import has_transform
 from textcl.data.training import as_training_rows
 from textcl.device import out_of_memory
-from textcl.encoder import Encoder
-from textcl.encoder.graphs import Graphs
 from textcl.errors import DiskFull, InputError, disk_full
 from textcl.evaluation.results import numbered
 from textcl.files import atomic_directory, content_hash, write_json
 from textcl.methods import Method
 from textcl.modules import InfoNCE
 from textcl.seals import seal, write_sealed
-from textcl.training.arguments import ContrastiveTrainingArguments, check_kinds
+from textcl.training.arguments import ContrastiveTrainingArguments, check_kinds, prepare_method
 from textcl.training.callback import (
     BEST,
     BEST_FILE,
@@ -69,7 +70,8 @@ class ContrastiveTrainer(Trainer):
         train_dataset: Rows with `text` and, if the data has them, `positive` and `negative`; see the method's collator,
             and `textcl.data.training.as_training_rows` for the kinds that are taken.
         evaluators: They run every `eval_steps` and at the end. The score of the first chooses the best encoder. The
-            method's own evaluators are added after them. Of equal names the second and later are logged with a number.
+            method's own evaluators are added after them; they never choose. Of equal names the second and later are
+            logged with a number.
         callbacks: Further callbacks; `MethodCallback` is always added.
 
     Attributes:
@@ -107,19 +109,11 @@ class ContrastiveTrainer(Trainer):
                 f"{args.n_gpu} -m textcl train …), or use only one GPU (CUDA_VISIBLE_DEVICES=0)."
             )
         model.exported.encode(["A text."])  # raises errors about its pooling before anything is written
-        if args.gradient_cache:
-            model.gradient_cache_enable()
-        if args.compile_layers:
-            model.compile_layers()
-        if args.cuda_graphs and args.device.type == "cuda":
-            for module in model.modules():
-                if isinstance(module, Encoder):
-                    module.slicing.graphs = Graphs()
-        if args.chunk_size is not None:
-            for module in model.modules():
-                if isinstance(module, InfoNCE):
-                    module.chunk_size = args.chunk_size
-        train_dataset = model.prepare_corpus(as_training_rows(train_dataset))
+        prepare_method(model, args)
+        train_dataset = as_training_rows(train_dataset)
+        if isinstance(train_dataset, Dataset) and not has_transform(train_dataset):  # others: in each batch
+            Reads.of(model).check(train_dataset.column_names)
+        train_dataset = model.prepare_corpus(train_dataset)
         if args.per_device_train_batch_size * args.world_size < 2:
             raise InputError("A batch of one row has no negatives; set per_device_train_batch_size to 2 or more.")
         if args.dataloader_drop_last and len(train_dataset) < args.train_batch_size * args.world_size:
@@ -141,7 +135,9 @@ class ContrastiveTrainer(Trainer):
         check_run(args, model, len(train_dataset), self.evaluators)
         if self.evaluators and args.eval_strategy == "no":
             args.eval_strategy = "steps"
-        self._quality = bool(self.evaluators) and getattr(self.evaluators[0], "measures_quality", True)
+        # a method's own evaluators follow training and say nothing of quality
+        self._quality = bool(evaluators) and getattr(evaluators[0], "measures_quality", True)
+        self._chooses = args.select_best and self._quality
         progress = ProgressCallback()
         super().__init__(
             model=model,
@@ -190,7 +186,7 @@ class ContrastiveTrainer(Trainer):
         chosen = _metric(self.evaluators)
         if checkpoint:
             self._start = start_of(Path(checkpoint), chosen)
-            if self.is_world_process_zero() and self.args.select_best:
+            if self.is_world_process_zero() and self._chooses:
                 take_over_best(Path(checkpoint), self.run_directory, chosen)
         try:
             output = super().train(checkpoint, *options, **named_options)
@@ -216,9 +212,9 @@ class ContrastiveTrainer(Trainer):
         chosen = _metric(self.evaluators)
         if not any(chosen in entry for entry in self.state.log_history):
             return
-        selected = select(self.state.log_history, chosen, best=self.args.select_best, quality=self._quality)
+        selected = select(self.state.log_history, chosen, best=self._chooses, quality=self._quality)
         best = self.run_directory / BEST
-        if self.args.select_best:
+        if self._chooses:
             if best_step(best, chosen) != selected.step:
                 raise InputError(
                     f"{best} no longer has the best encoder, that of step {selected.step}; run the same command with "
@@ -351,7 +347,7 @@ class ContrastiveTrainer(Trainer):
         history = [entry for entry in self.state.log_history if chosen in entry]
         before = select(history, chosen).step if history else None
         history.append({**scores, "step": self.state.global_step})
-        if self.is_world_process_zero() and select(history, chosen).step != before:
+        if self._quality and self.is_world_process_zero() and select(history, chosen).step != before:
             self._keep_best(chosen, scores[chosen])
         self.log(dict(scores))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, scores)

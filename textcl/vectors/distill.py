@@ -26,9 +26,9 @@ from textcl.vectors.encode import corpus_prompt, encode_corpus
 from textcl.vectors.layer_student import fit_layers, with_layers
 from textcl.vectors.shards import is_vectors, load_vectors
 from textcl.vectors.static_student import Bags, fit_table, held_out, start_of, unit_targets
+from textcl.vectors.unknown import UNKNOWN
 from textcl.vectors.vectors import Vectors, unit
 
-UNKNOWN = 0.5  # with a larger share of unknown tokens the teacher does not know the language
 _SHARD_ROWS = 4096  # texts that a kill can cost
 
 
@@ -87,12 +87,13 @@ def distill(
         model: The teacher, or a name or path that `Encoder.from_pretrained` takes.
         data: Texts that `load_texts` takes, or a directory that `encode_corpus` wrote with the teacher, so that nothing
             has to be encoded.
-        output: The directory of the student, which sentence-transformers loads too; None: it is not written.
+        output: The directory of the student, new or empty, which sentence-transformers loads too; None: it is not
+            written.
         static: The number of dimensions of a static student.
         layers: The number of layers of a student with fewer layers.
         words: How many frequent words of the texts become tokens of a static student with a WordPiece tokenizer;
             default: 10,000.
-        column: The column to read, as in `load_texts`.
+        column: The column to read, as in `load_texts`; not for a directory.
         limit: Read only the first `limit` texts.
         epochs: How often the student sees each text; default: 10 if it is static, else 1.
         learning_rate: The largest learning rate; default: 3e-3 if it is static, else 2e-4.
@@ -105,7 +106,8 @@ def distill(
 
     Raises:
         InputError: There are too few texts or tokens, the teacher does not know their language or has too few
-            dimensions or layers, the vectors are those of another model, or the output cannot be written.
+            dimensions or layers, the vectors are those of another model, or the output cannot be written or holds
+            something already.
 
     Example:
         >>> distill("my-encoder", "texts.txt", "student", static=256).lines  # doctest: +SKIP
@@ -120,8 +122,12 @@ def distill(
     if output is not None:
         check_not_read(output, [model, data])
         check_replaceable(output, MODEL_FILE)
+        if Path(output).exists() and any(Path(output).iterdir()):  # an interrupted call leaves nothing there
+            raise InputError(f"{output} holds a model already; remove it or name another directory.")
         check_output(output, folder=True)
     known = Vectors(data) if isinstance(data, (str, Path)) and is_vectors(data) else None
+    if known and column is not None:
+        raise InputError(f"column was settled when {data} was encoded; leave it out.")
     teacher = _teacher(model, known)
     _check_teacher(teacher, static, layers)
     prompt = known.prompt if known else corpus_prompt(teacher, silent=False)

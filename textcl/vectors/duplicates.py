@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ from textcl.vectors.encode import corpus_prompt
 from textcl.vectors.lengths import are_longer
 from textcl.vectors.near_duplicates import COSINE, WORDS, near_duplicate_groups, overlaps
 from textcl.vectors.shards import is_vectors, read_complete, texts_cut
+from textcl.vectors.unknown import unknown_texts
 from textcl.vectors.vectors import Vectors, unit
 
 logger = logging.getLogger("textcl")
@@ -43,7 +45,7 @@ class Duplicates:
         kept: Whether each row is the one to keep of its group, which is the first one, (rows,).
         why: For each row "copy" if it differs from an earlier row in case and spaces at most, "near" if it is only
             near-equal to the kept row, and "" if it is kept.
-        cosines: The cosine of each row with the kept row, (rows,).
+        cosines: The cosine of each row with the kept row, (rows,); 0 if the model does not know the words of one.
         words: The overlap of the words of each row with those of the kept row, (rows,).
         cosine: The threshold of the cosine; None: it did not count.
         overlap: The threshold of the overlap of words; None: it did not count.
@@ -155,7 +157,8 @@ def near_duplicates(
     Two texts are near-equal if the cosine of their vectors is at least the threshold, or if they share at least `words`
     of their words; texts that differ only in case and spaces always are. Groups do not chain, see
     `near_duplicate_groups`: each member is near-equal to the kept row, which is the first row of its group in the
-    corpus. All rows are compared, without an index that could overlook some.
+    corpus. All rows are compared, without an index that could overlook some. The cosine does not count for texts
+    half of whose tokens the model does not know, such as those in another script: their vectors are alike.
 
     With "auto", small edits (typo, case, order of words, words added) are planted in a sample of these texts, and the
     thresholds are those that tell the edited copies from other texts, see `calibrate`. Fewer than 100 distinct texts
@@ -164,7 +167,8 @@ def near_duplicates(
     Args:
         source: A directory that `encode_corpus` wrote, or a corpus that `load_texts` takes, which is encoded.
         model: The encoder, or a name or path that `Encoder.from_pretrained` takes; default: "small". For a directory
-            it is needed with "auto" only, to encode the edited copies; the default is the model that wrote it.
+            it is the model that wrote it, whose name the directory holds. Without it "auto" is refused, and with a
+            threshold it is not known whose words the model does not know.
         threshold: The threshold of the cosine, or "auto".
         words: The threshold of the overlap of words (the words of both texts, divided by those of either); default:
             with "auto" it is calibrated too, else words do not count.
@@ -190,17 +194,21 @@ def near_duplicates(
     first = np.array([firsts.setdefault(bare(text), row) for row, text in enumerate(corpus.texts)])
     rows = np.array(list(firsts.values()))
     distinct = [corpus.texts[row] for row in rows]
-    vectors, notes = corpus.vectors(rows), []
+    vectors = corpus.vectors(rows)
+    notes: list[str] = []
     calibration: Calibration | None = None
     cosine: float | None = COSINE
+    unknown = corpus.unknown(distinct, notes, threshold == "auto")
+    vectors[unknown] = 0  # the cosine with everything is 0
     if isinstance(threshold, str):
-        calibration = calibrate(vectors, distinct, corpus.encode, words=words, seed=seed)
+        known = [text for text, each in zip(distinct, unknown, strict=True) if not each]
+        calibration = calibrate(vectors[~unknown], known, corpus.encode, words=words, seed=seed)
         if calibration is not None:
             cosine, words = calibration.cosine, calibration.words
         else:
             words = WORDS if words is None else words
             notes.append(
-                f"There are {len(distinct):,} distinct texts, and {LEAST} are needed to choose a threshold: these are "
+                f"There are {len(known):,} distinct texts, and {LEAST} are needed to choose a threshold: these are "
                 "the defaults, and it is not known how often they are wrong."
             )
     else:
@@ -218,6 +226,13 @@ def near_duplicates(
     near = np.flatnonzero(first != keeper)
     cosines[near] = np.einsum("ij,ij->i", directions[place[near]], directions[place[keeper[near]]])
     overlap[near] = overlaps([corpus.texts[row] for row in near], [corpus.texts[row] for row in keeper[near]])
+    if (count := int(unknown[place].sum())) and cosine is not None:
+        texts, their = ("text", "its vector says") if count == 1 else ("texts", "their vectors say")
+        notes.append(
+            f"The model does not know half of the words of {count:,} {texts} or more, so {their} little and the "
+            "cosine does not count: of these only copies and texts that share words are found. Name a model for their "
+            "language."
+        )
     if (cut := corpus.cut()) and cosine is not None:
         notes.append(
             f"{cut:,} texts are longer than the model reads, so their vectors are those of their beginnings: texts "
@@ -250,6 +265,8 @@ class _Corpus:
         columns: The user's other columns.
         vectors: Gives the vectors of some rows.
         encode: Gives the vectors of other texts.
+        unknown: Says of some texts whether the model does not know half of their words; if that cannot be known, it
+            adds a note, or raises an error if the model is needed.
         cut: Gives the number of texts that are longer than the model reads; None if it is not known.
     """
 
@@ -258,6 +275,7 @@ class _Corpus:
     columns: Mapping[str, Sequence[Any]]
     vectors: Callable[[np.ndarray], np.ndarray]
     encode: Encode
+    unknown: Callable[[Sequence[str], list[str], bool], np.ndarray]
     cut: Callable[[], int | None]
 
 
@@ -281,6 +299,7 @@ def _texts(source: Any, model: Encoder | str | Path | None, columns: Mapping[str
         {},
         lambda rows: encode([texts[row] for row in rows]),
         encode,
+        lambda several, *_: unknown_texts(encoder, several),
         lambda: int(are_longer(encoder, texts, prompt).sum()),
     )
 
@@ -293,16 +312,29 @@ def _directory(source: str | Path, model: Encoder | str | Path | None, columns: 
     vectors = Vectors(source)
     vectors.check_whole("looking for duplicates")
 
-    def encode(several: Sequence[str]) -> np.ndarray:
-        settings, name = vectors.manifest["settings"], model or vectors.name
-        advice = "Name the model that wrote it, or give a threshold in place of 'auto', which needs the model."
+    @cache
+    def encoder() -> Encoder:
+        name = model or vectors.name
         if not name:
-            raise InputError(f"{source} does not say where its model is. {advice}")
-        encoder = vectors.load_encoder(name)
-        if why := vectors.other_model(encoder):
-            raise InputError(f"{why} {advice}")
+            raise InputError(f"{source} does not say where its model is. Name the model that wrote it.")
+        found = vectors.load_encoder(name)
+        if why := vectors.other_model(found):
+            raise InputError(f"{why} Name the model that wrote it.")
+        return found
+
+    def encode(several: Sequence[str]) -> np.ndarray:
+        settings = vectors.manifest["settings"]
         options = {"prompt": vectors.prompt, "normalize": vectors.normalized, "bf16": settings["bf16"]}
-        return unit(vectors.compression.reduce(encoder.encode(several, **options)))
+        return unit(vectors.compression.reduce(encoder().encode(several, **options)))
+
+    def unknown(several: Sequence[str], notes: list[str], needed: bool) -> np.ndarray:
+        try:
+            return unknown_texts(encoder(), several)
+        except InputError as error:
+            if needed:
+                raise InputError(f"{error} Or give a threshold in place of 'auto', which needs the model.") from None
+            notes.append(f"Texts whose words the model does not know may be taken for near-duplicates. {error}")
+            return np.zeros(len(several), bool)
 
     return _Corpus(
         vectors.texts(),
@@ -310,6 +342,7 @@ def _directory(source: str | Path, model: Encoder | str | Path | None, columns: 
         {result_name(name, COLUMNS): vectors.column(name) for name in vectors.columns},
         lambda rows: vectors.vectors()[rows],
         encode,
+        unknown,
         lambda: texts_cut(vectors.directory, read_complete(vectors.directory)),
     )
 

@@ -21,6 +21,7 @@ import torch
 from textcl.data.corpora import check_limit, columns_beside
 from textcl.device import bf16_if_there, give_back_freed_memory
 from textcl.encoder import Encoder
+from textcl.encoder.load import NAMED
 from textcl.environment import launched
 from textcl.errors import InputError
 from textcl.files import clear_leftovers
@@ -441,5 +442,6 @@ def own_device() -> str | None:
 
 
 def _lasting_name(encoder: Encoder) -> str:
-    """A name that loads the encoder again from any working directory: a path is made absolute."""
-    return str(Path(encoder.name).resolve()) if encoder.name and Path(encoder.name).is_dir() else encoder.name
+    """A name that loads the encoder again from any working directory: a path is made absolute, but not "small"."""
+    here = encoder.name and encoder.name not in NAMED and Path(encoder.name).is_dir()
+    return str(Path(encoder.name).resolve()) if here else encoder.name

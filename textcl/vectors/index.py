@@ -16,6 +16,7 @@ import numpy as np
 from textcl.errors import DiskFull, InputError
 from textcl.files import atomic_write
 from textcl.progress import Progress
+from textcl.ranges import Range
 from textcl.seals import differs, read_sealed, seal, write_sealed
 from textcl.texts import check_text
 from textcl.vectors.bits import BitIndex, open_bits
@@ -145,29 +146,36 @@ class CorpusIndex:
                 0.75 · mean of their vectors, with all vectors of length 1.
 
         Raises:
-            InputError: The query is blank or not a valid text, `top` is less than 1, or an argument is out of range.
+            InputError: The query is blank or not a valid text, `top` is not a whole number of at least 1, or another
+                argument is out of range.
         """
-        if not check_text(query, "The query").strip() or top < 1:
-            raise InputError("The query must not be blank, and at least one result must be asked for.")
+        if not check_text(query, "The query").strip():
+            raise InputError("The query must not be blank.")
+        Range(at_least=1, whole=True).check("top", top)
         kind = check_retrieval(self.retrieval if retrieval is None else retrieval)
         check_weight(bm25_weight)
-        if expand < 0:
+        if expand not in Range(at_least=0, whole=True):
             raise InputError(f"expand must be 0 or the number of texts that expand the query, not {expand}.")
+        top, expand = int(top), int(expand)  # faiss takes no numpy numbers
+        words = None if kind == "dense" else self._bm25.scores(query)
         if kind == "bm25":
-            scores = self._bm25.scores(query)
-            places = best_by_words(scores, self._rows_for(top))
-            return self._hits(places, scores[places], top)
-        vector = self._query_vector(query, prompt, expand)
-        if kind == "hybrid":
-            places, scores = self._fused(query, vector, bm25_weight, max(DEPTH, self._rows_for(top)))
-        else:
-            places, scores = self._nearest(vector, self._rows_for(top))
-            # more rows are looked at while these are parts of too few texts
-            while self.vectors.split and len(places) < self.texts and len(set(self._row_ids[places])) < top:
-                before = len(places)
-                places, scores = self._nearest(vector, 2 * before)
-                if len(places) <= before:  # a graph may not reach all
-                    break
+            assert words is not None
+            places = best_by_words(self._of_best_rows(words), top)
+            return self._hits(places, words[places], top)
+        vector, depth = self._query_vector(query, prompt, expand), self._rows_for(top)
+
+        def candidates() -> tuple[np.ndarray, np.ndarray]:
+            if words is None:
+                return self._nearest(vector, depth)
+            return self._fused(words, vector, bm25_weight, max(DEPTH, depth))
+
+        places, scores = candidates()
+        # more rows are looked at while these are parts of too few texts
+        while self.vectors.split and depth < self.texts and len(set(self._row_ids[places])) < top:
+            before, depth = len(places), 2 * depth
+            places, scores = candidates()
+            if words is None and len(places) <= before:  # a graph may not reach all
+                break
         return self._hits(places, scores, top)
 
     def _rows_for(self, top: int) -> int:
@@ -200,15 +208,26 @@ class CorpusIndex:
         found = places[0] >= 0  # the graph may find fewer texts than wanted; faiss then fills the places with -1
         return places[0][found], scores[0][found]
 
-    def _fused(self, query: str, vector: np.ndarray, weight: float, depth: int) -> tuple[np.ndarray, np.ndarray]:
-        """The candidates of both sides and their scores, see `fuse`."""
-        words = self._bm25.scores(query)
-        places = np.union1d(self._nearest(vector, depth)[0], best_by_words(words, depth))
+    def _fused(self, words: np.ndarray, vector: np.ndarray, weight: float, depth: int) -> tuple[np.ndarray, np.ndarray]:
+        """The candidates of both sides and their scores, see `fuse`; `words`: the BM25 scores of all rows."""
+        places = np.union1d(self._nearest(vector, depth)[0], best_by_words(self._of_best_rows(words), depth))
         if isinstance(self._index, BitIndex):
             cosines = self._index.scores(vector, places)
         else:
             cosines = self._rows(places) @ unit(vector[None])[0]
         return places, weighted(cosines, words[places], weight)
+
+    def _of_best_rows(self, scores: np.ndarray) -> np.ndarray:
+        """The scores, with 0 for all rows of a text but its best one, so that a text counts once, (rows,)."""
+        if not self.vectors.split:
+            return scores
+        first = np.flatnonzero(np.diff(self._row_ids, prepend=self._row_ids[0] - 1))  # the parts of a text are in a row
+        best = np.repeat(np.maximum.reduceat(scores, first), np.diff(first, append=len(scores)))
+        rows = np.flatnonzero(scores == best)
+        rows = rows[np.unique(self._row_ids[rows], return_index=True)[1]]
+        found = np.zeros_like(scores)
+        found[rows] = scores[rows]
+        return found
 
     def _rows(self, places: np.ndarray) -> np.ndarray:
         """The vectors of some rows, (rows, dim), of length 1."""

@@ -111,6 +111,8 @@ class Vectors:
     def column(self, name: str) -> list[Any]:
         """The value of a user's column in each row, None where it is missing; also of the column of the texts.
 
+        The column of the texts is "text" if none was named when they were encoded.
+
         Raises:
             InputError: The column was not kept.
         """
@@ -118,7 +120,7 @@ class Vectors:
             return self._values(PREFIX + name)
         if name == self.id_column:
             return self._values(OWN_ID)
-        if name == self.manifest["settings"]["column"]:
+        if name == (self.manifest["settings"]["column"] or "text"):
             return self.texts()
         kept = ", ".join(map(repr, self.columns)) or "none"
         raise InputError(

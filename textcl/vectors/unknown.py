@@ -1,0 +1,30 @@
+"""Texts that an encoder cannot tell apart, because its vocabulary lacks their words: those in another script, emoji."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from textcl.encoder import Encoder
+from textcl.tokenising import whole_ids
+
+UNKNOWN = 0.5  # the share of unknown tokens with which an encoder does not know the language
+_TOGETHER = 4096  # texts that are tokenised at a time
+
+
+def unknown_texts(encoder: Encoder, texts: Sequence[str]) -> np.ndarray:
+    """Whether at least half of the tokens of each text are the unknown token, or it has no token, (texts,) bool.
+
+    Only the tokens up to the encoder's length count. All such texts have nearly the same vector.
+
+    Example:
+        >>> unknown_texts(Encoder.from_pretrained("small"), ["two cats", "สวัสดี"]).tolist()  # doctest: +SKIP
+        [False, True]
+    """
+    tokenizer, length = encoder.tokenizer, encoder.max_length
+    unknown, found = tokenizer.unk_token_id, np.zeros(len(texts), bool)
+    for start in range(0, len(texts), _TOGETHER):
+        heads = [text[: 1024 + 8 * length] for text in texts[start : start + _TOGETHER]]
+        for place, row in enumerate(whole_ids(tokenizer, heads, special=False), start):
+            tokens = row[:length]
+            found[place] = not tokens or tokens.count(unknown) >= UNKNOWN * len(tokens)
+    return found
