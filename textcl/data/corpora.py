@@ -18,7 +18,7 @@ from textcl.data.reading import NAMES, Found, Reading, check_size, say, warn
 from textcl.data.repeats import Repeats
 from textcl.data.rows import cell_id, cell_text, cell_value, open_table
 from textcl.errors import InputError, nearest
-from textcl.texts import bare, described
+from textcl.texts import bare, counted, described
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -128,7 +128,8 @@ def read_with_ids(
         raise InputError(f"{name} holds no text.")
     if blank:
         counts = "" if id_column else "; ids still count them"
-        logger.warning("%s: %s rows are blank and were left out%s.", name, f"{blank:,}", counts)
+        rows = counted(blank, "row is blank and was", "rows are blank and were")
+        logger.warning("%s: %s left out%s.", name, rows, counts)
     return texts, ids
 
 

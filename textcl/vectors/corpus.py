@@ -14,6 +14,7 @@ from textcl.data.repeats import Repeats
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.progress import Progress
+from textcl.texts import counted
 from textcl.vectors.columns import common, kind
 from textcl.vectors.lengths import are_longer, parts_of
 from textcl.vectors.shards import Row, Window, window_bytes
@@ -142,7 +143,8 @@ def survey(corpus: Corpus, shard_rows: int, show: bool | None) -> Survey:
         raise InputError(f"{corpus.name} holds no text.")
     found.rows_read = next(numbers)
     if blank := found.rows_read - found.documents:
-        logger.warning("%s: %s rows are blank and were left out; ids still count them.", corpus.name, f"{blank:,}")
+        rows = counted(blank, "row is blank and was", "rows are blank and were")
+        logger.warning("%s: %s left out; ids still count them.", corpus.name, rows)
     if more := ids.count():
         _warn_of_repeated(more, ids.repeated(), corpus)
     found.sha256 = whole.hexdigest()
