@@ -110,7 +110,6 @@ def in_tiny(name: str, work: Path, **more: object) -> list[str]:
         "model": work / architecture,
         "data": work / next(file for part, file in stand_ins.items() if part in recipe["data"]),
         "dev": "none",
-        "early_stopping_patience": 0,  # refused where nothing is scored
         "max_steps": 2,
         "save_strategy": "no",
         "per_device_train_batch_size": 8,

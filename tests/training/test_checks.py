@@ -36,9 +36,6 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "debug": (["--debug", "underflow_overflow"], "--debug has no meaning in textcl"),
     "columns": (["--remove-unused-columns", "true"], "--remove-unused-columns has no meaning in textcl"),
     "evaluation at the start": (["--eval-on-start", "true"], "--eval-on-start needs something to evaluate with"),
-    "patience without a dev set": (["--early-stopping-patience", "3"], "--early-stopping-patience 3 needs something"),
-    "a target without a dev set": (["--target-score", "50"], "--target-score 50.0 needs something to evaluate with"),
-    "a target of 0 without a dev set": (["--target-score", "0"], "--target-score 0.0 needs something"),
     "evaluation without a dev set": (["--eval-strategy", "epoch"], "--eval-strategy epoch needs something"),
     "settings that the optimizer does not read": (
         ["--optim-args", "alpha=0.9"],
@@ -102,6 +99,21 @@ def test_text_views_that_an_objective_does_not_read_are_refused(
     assert main([*command, "--per-device-train-batch-size", "8", "--max-steps", "1"]) == 2
     assert "--text-view would change nothing" in capsys.readouterr().err
     assert not (folder / "views").exists()
+
+
+@pytest.mark.parametrize("flags", [["--early-stopping-patience", "3"], ["--target-score", "0"]])
+def test_what_cannot_stop_a_run_without_a_dev_set_is_said(
+    folder: Path, flags: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(folder)
+    command = ["train", "simcse", "--model", "model", "--data", "texts.txt", "--output", f"unstopped{flags[0]}"]
+    rest = ["--dev", "none", "--max-steps", "1", "--per-device-train-batch-size", "8"]
+    assert main([*command, *rest, *flags]) == 0
+    assert f"{flags[0]} {float(flags[1]):g}"[:20] in caplog.text
+    assert "cannot stop this run, because nothing is scored" in caplog.text
+    caplog.clear()
+    assert main([*command[:-1], f"{command[-1]}-not", *rest]) == 0
+    assert "cannot stop" not in caplog.text
 
 
 def test_a_last_batch_of_one_row_that_is_never_reached_is_no_error(

@@ -3,6 +3,7 @@
 All of it is checked before a run writes its first file.
 """
 
+import logging
 import re
 from collections.abc import Sequence
 from copy import copy
@@ -15,6 +16,8 @@ from transformers.integrations import get_available_reporting_integrations
 
 from textcl.errors import InputError
 from textcl.ranges import Range
+
+logger = logging.getLogger("textcl")
 
 _COUNT = Range(at_least=1, whole=True)
 _ZERO_OR_MORE = Range(at_least=0, whole=True)
@@ -170,12 +173,16 @@ def check_run(args: Any, model: Any, rows: int, evaluators: Sequence[Any]) -> No
     asked = {
         "--eval-on-start": args.eval_on_start,
         f"--eval-strategy {args.eval_strategy.value}": args.eval_strategy != "no",
-        f"--early-stopping-patience {args.early_stopping_patience}": args.early_stopping_patience > 0,
-        f"--target-score {args.target_score}": args.target_score is not None,
     }
     if not evaluators and any(asked.values()):
         flag = next(flag for flag, given in asked.items() if given)
         raise InputError(f"{flag} needs something to evaluate with: give a dev set with --dev, or leave the flag out.")
+    stopping = {  # a recipe may bring these, and is also trained where its dev set is not installed
+        f"--early-stopping-patience {args.early_stopping_patience}": args.early_stopping_patience > 0,
+        f"--target-score {args.target_score}": args.target_score is not None,
+    }
+    for flag in (flag for flag, given in stopping.items() if given and not evaluators):
+        logger.warning("%s cannot stop this run, because nothing is scored; --dev names a dev set.", flag)
     try:
         kind, options = Trainer.get_optimizer_cls_and_kwargs(args, model)
         optimizer = kind([torch.nn.Parameter(torch.zeros(1))], **options)
