@@ -153,7 +153,7 @@ def _dense(index: CorpusIndex, query: str, vector: np.ndarray) -> np.ndarray:
 
 
 def _hybrid(index: CorpusIndex, query: str, vector: np.ndarray) -> np.ndarray:
-    places, scores = index._fused(query, vector, WEIGHT, DEPTH)
+    places, scores = index._fused(index._bm25.scores(query), vector, WEIGHT, DEPTH)
     return places[_first(scores)]
 
 
