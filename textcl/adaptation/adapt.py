@@ -265,7 +265,7 @@ def _copied(encoder: Encoder, source: Path, folder: Path) -> bool:
             shutil.copyfile(path, folder / name)
     try:
         return Encoder.from_pretrained(folder).fingerprint() == encoder.fingerprint()
-    except Exception:  # each library has its own error for a file that is not there
+    except (InputError, OSError):  # a file of the encoder is missing
         return False
 
 
