@@ -105,3 +105,11 @@ def test_the_advice_is_for_the_encoder_that_is_exported():
     assert of_adapted.use().startswith("use dense (-10.0 for hybrid with the adapted encoder)")
     assert of_adapted.record()["hybrid_minus_dense"]["difference"] == -10
     assert of_adapted.words[1].unit == "judged queries"
+
+
+def test_the_directory_of_another_model_is_not_replaced(tmp_path: Path) -> None:
+    theirs = tiny_encoder_directory(tmp_path / "theirs")
+    before = {path: path.read_bytes() for path in Path(theirs).rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match="holds a model that textcl adapt did not write"):
+        textcl.adapt(str(tiny_encoder_directory(tmp_path / "model")), TEXTS, theirs)
+    assert {path: path.read_bytes() for path in Path(theirs).rglob("*") if path.is_file()} == before

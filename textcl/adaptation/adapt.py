@@ -125,6 +125,9 @@ def adapt(
     if output is not None:
         check_not_read(output, [*names, data])
         check_replaceable(output, MODEL_FILE)
+        folder = Path(output)
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / RECORD).is_file():
+            raise InputError(f"{output} holds a model that textcl adapt did not write; name another directory.")
         check_output(output, folder=True)
         if ledger is not None and Path(output).resolve() in Path(ledger).resolve().parents:
             raise InputError(f"The ledger {ledger} is in {output}, which is replaced; name another file with --ledger.")
