@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.runs import run_until_killed, small_run
-from support.tiny import TEXTS, tiny_encoder_directory
+from support.runs import run_until_killed, small_run, write_inputs
+from support.tiny import TEXTS
 
 from textcl.encoder import Encoder
 from textcl.errors import InputError
@@ -23,10 +23,7 @@ TRAINED = {"max_steps": 6, "eval_steps": 2, "save_steps": 2, "save_total_limit":
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("resume")
-    tiny_encoder_directory(folder / "bert")
-    (folder / "texts.txt").write_text("\n".join(TEXTS[:64]) + "\n")
-    pairs = [f"{TEXTS[i]}\t{TEXTS[i + i % 5]}\t{5 - i % 5}" for i in range(40)]
-    (folder / "pairs.tsv").write_text("\n".join(pairs) + "\n")
+    write_inputs(folder)
     run_recipe(recipe_of(folder, folder / "whole"))
     return folder
 

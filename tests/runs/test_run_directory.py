@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from support.command import TEXTCL, Forked, python
 from support.disk import files_limited
-from support.runs import small_run
-from support.tiny import TEXTS, tiny_encoder_directory
+from support.runs import small_run, write_inputs
 
 from textcl.cli.main import main
 from textcl.errors import InputError
@@ -25,10 +24,7 @@ from textcl.training.callback import newest_complete_checkpoint
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
-    tiny_encoder_directory(folder / "bert")
-    (folder / "texts.txt").write_text("\n".join(TEXTS[:64]) + "\n")
-    pairs = [f"{TEXTS[i]}\t{TEXTS[i + i % 5]}\t{5 - i % 5}" for i in range(40)]
-    (folder / "pairs.tsv").write_text("\n".join(pairs) + "\n")
+    write_inputs(folder)
     return folder
 
 

@@ -5,9 +5,18 @@ from typing import Any
 
 import pytest
 import transformers
+from support.tiny import TEXTS, tiny_encoder_directory
 
 from textcl.runs.recipe import Recipe
 from textcl.runs.run import make_trainer, run_recipe
+
+
+def write_inputs(folder: Path) -> None:
+    """Writes a tiny encoder `bert`, `texts.txt` with 64 texts, and `pairs.tsv` with 40 scored pairs."""
+    tiny_encoder_directory(folder / "bert")
+    (folder / "texts.txt").write_text("\n".join(TEXTS[:64]) + "\n")
+    pairs = [f"{TEXTS[i]}\t{TEXTS[i + i % 5]}\t{5 - i % 5}" for i in range(40)]
+    (folder / "pairs.tsv").write_text("\n".join(pairs) + "\n")
 
 
 def small_run(work: Path, output: Path, **more: object) -> dict[str, Any]:

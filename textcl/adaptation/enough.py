@@ -38,7 +38,7 @@ def too_few_of_user(kind: str | None, path: str) -> str:
 
     Args:
         kind: The kind of the evidence, see `Settings.evidence`.
-        path: Its path.
+        path: The file or the folder that holds the evidence.
     """
     if kind == "beir":
         collection = read_beir(path)

@@ -72,7 +72,7 @@ class Exams:
         second: Judges on queries of another kind; None: the texts allow none.
         second_of_export: Whether `second` judges what is trained on all texts, because all its queries are asked.
         content: What the user's own evidence holds, to be hashed; None: it is made of the texts.
-        held_out: How what judges was kept apart from what trains and selects.
+        held_out: Says which part trains, which selects and which judges.
     """
 
     allowed: np.ndarray
@@ -212,7 +212,7 @@ def _of_judgements(path: str, every: np.ndarray, work: Work) -> Exams:
 
 
 def _halves(unit: str) -> str:
-    """How what judges was kept apart, where all texts may be trained on."""
+    """Says which part selects and which judges, if all texts are trained on."""
     how = f"Half of the {unit} selects one of the candidates, and the other half judges it"
     return f"The candidates are trained on the texts. {how}."
 

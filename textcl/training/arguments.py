@@ -100,8 +100,8 @@ class ContrastiveTrainingArguments(TrainingArguments):
     cuda_graphs: bool = field(
         default=False,
         metadata={
-            "help": "Record the steps of short texts on a GPU as CUDA graphs, and repeat them: a step of 64 texts then "
-            "needs a fraction of the time. For one process; on a CPU it changes nothing."
+            "help": "Record the steps of short texts on a GPU as CUDA graphs and repeat them, which saves launching "
+            "each operation. Not run on a GPU yet. For one process; on a CPU it changes nothing."
         },
     )
     early_stopping_patience: int = field(
