@@ -14,13 +14,16 @@ that have to find their bodies, or sentences or halves where there are no titles
     truth       each candidate: its gain on known items, on the collection's own judgements, and on general pairs of
                 sentences (STS-B dev, where it is installed)
 
-Two rows train the encoder, for up to three minutes a model on two cores, so they run only if they are named:
+Three rows train the encoder, for up to three minutes a model on two cores, so they run only if they are named:
 
     python -m benchmarks.adaptation FOLDER --model DIRECTORY --only level-trained power-trained [--models 20]
+    python -m benchmarks.adaptation FOLDER --model DIRECTORY --only truth-trained [--steps 100]
 
     level-trained   as "level", with one trained candidate: so many models, each trained on another half of the groups;
                     before and after swapped --seeds times for each
     power-trained   as "power": a known linear map behind the vectors, which training has to make good
+    truth-trained   each candidate of `adapt --train`, trained on all documents, beside the linear maps: its gain on the
+                    collection's own judgements, which select nothing here
 """
 
 import argparse
@@ -37,6 +40,7 @@ import numpy as np
 
 from benchmarks.measure import Options
 from textcl.adaptation.blend import blended
+from textcl.adaptation.contest import Contest
 from textcl.adaptation.corpus import Corpus, read_corpus
 from textcl.adaptation.cross_fit import PULLS, Judged, cross_fit
 from textcl.adaptation.evidence import Ranking
@@ -46,9 +50,10 @@ from textcl.adaptation.known_items import known_items
 from textcl.adaptation.linear_map import fit_linear_map, mapped, with_linear_map
 from textcl.adaptation.material import Material, make_material
 from textcl.adaptation.rows import pair_rows
-from textcl.adaptation.split import Side, make_exams
+from textcl.adaptation.schedule import possible
+from textcl.adaptation.split import Exam, Exams, Side, make_exams
 from textcl.adaptation.trained import Candidate, train
-from textcl.adaptation.trial import LEAST_SCORE, Settings, Work
+from textcl.adaptation.trial import LEAST_SCORE, Settings, Trial, Work
 from textcl.adaptation.verdict import LEVEL, compare, judge
 from textcl.adaptation.workplace import Workplace
 from textcl.encoder import Encoder
@@ -208,6 +213,30 @@ def power_trained(encoder: Encoder, folder: Path, models: int) -> list[list[str]
     return [[name, _counts(outcomes)], ["seconds a model", f"{each:.0f}"]]
 
 
+def truth_trained(encoder: Encoder, material: Material, corpus: Corpus, folder: Path, steps: int) -> list[list[str]]:
+    with tempfile.TemporaryDirectory() as vectors:
+        work = Work(encoder, corpus, Workplace(Path(vectors)), Settings(train=True))
+        judges = Exam(lambda each: Judgements(str(folder), each, work.place))
+        evidence = judges.make(encoder)
+        exams = Exams(np.ones(material.units, bool), judges, judges)
+        contest = Contest(Trial("", plan={"steps": steps}), material, work, exams)
+        maps = contest.maps()
+        best = max(maps, key=lambda each: each.scores.mean())
+        rows = []
+        for number, candidate in enumerate([None, *possible(material.views[:1], corpus.bodies, "search")]):
+            entrants = maps if candidate is None else contest.blends(number, candidate)
+            seconds = contest.trial.candidates[-1]["seconds"]
+            for each in entrants:
+                found, beside = (
+                    compare(before, each.scores, evidence.units, evidence.task)
+                    for before in (contest.before, best.scores)
+                )
+                name = each.name if each.pull is not None else f"{each.name}, α {each.alpha:g}"
+                rows.append([name, f"{found.sentence()}; beside {best.name}: {beside.sentence()}; {seconds:.0f} s"])
+                print(" | ".join(rows[-1]), flush=True)
+    return rows
+
+
 def no_titles(encoder: Encoder, folder: Path, place: Workplace) -> list[list[str]]:
     corpus = read(folder)
     generator = np.random.default_rng(5)
@@ -255,6 +284,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*")
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--models", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=100)
     given = parser.parse_args()
     encoder = Encoder.from_pretrained(Options(given.model).encoder())
     with nullcontext(given.cache) if given.cache else tempfile.TemporaryDirectory() as cache:
@@ -271,6 +301,7 @@ def main() -> None:
             "truth": partial(truth, encoder, material, given.folder, place),
             "level-trained": partial(level_trained, encoder, given.folder, given.models, given.seeds),
             "power-trained": partial(power_trained, encoder, given.folder, given.models),
+            "truth-trained": partial(truth_trained, encoder, material, corpus, given.folder, given.steps),
         }.items():
             if name in given.only if given.only else not name.endswith("-trained"):
                 print(table(["what", "result"], run()), flush=True)
