@@ -14,19 +14,23 @@ that have to find their bodies, or sentences or halves where there are no titles
     truth       each candidate: its gain on known items, on the collection's own judgements, and on general pairs of
                 sentences (STS-B dev, where it is installed)
 
-Three rows train the encoder, for up to three minutes a model on two cores, so they run only if they are named:
+Four rows train the encoder, for up to three minutes a model on two cores, so they run only if they are named:
 
     python -m benchmarks.adaptation FOLDER --model DIRECTORY --only level-trained power-trained [--models 20]
     python -m benchmarks.adaptation FOLDER --model DIRECTORY --only truth-trained [--steps 100]
+    python -m benchmarks.adaptation FILE --model DIRECTORY --only labels-trained --seeds 3 [--minutes 20]
 
     level-trained   as "level", with one trained candidate: so many models, each trained on another half of the groups;
                     before and after swapped --seeds times for each
     power-trained   as "power": a known linear map behind the vectors, which training has to make good
+    labels-trained  FOLDER is a file of labelled texts: `adapt --train --for clusters` sees all texts and 2,000 of the
+                    labels; is what it exports worse on the others? So many --seeds
     truth-trained   each candidate of `adapt --train`, trained on all documents, beside the linear maps: its gain on the
                     collection's own judgements, which select nothing here
 """
 
 import argparse
+import json
 import tempfile
 import time
 from collections import Counter
@@ -39,6 +43,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measure import Options
+from textcl.adaptation.adapt import adapt
 from textcl.adaptation.blend import blended
 from textcl.adaptation.contest import Contest
 from textcl.adaptation.corpus import Corpus, read_corpus
@@ -47,6 +52,7 @@ from textcl.adaptation.evidence import Ranking
 from textcl.adaptation.guard import guards
 from textcl.adaptation.judgements import Judgements
 from textcl.adaptation.known_items import known_items
+from textcl.adaptation.labels import Labels
 from textcl.adaptation.linear_map import fit_linear_map, mapped, with_linear_map
 from textcl.adaptation.material import Material, make_material
 from textcl.adaptation.rows import pair_rows
@@ -56,6 +62,7 @@ from textcl.adaptation.trained import Candidate, train
 from textcl.adaptation.trial import LEAST_SCORE, Settings, Trial, Work
 from textcl.adaptation.verdict import LEVEL, compare, judge
 from textcl.adaptation.workplace import Workplace
+from textcl.data.corpora import load_labelled
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.evaluation.significance import sign_flip_test
@@ -66,6 +73,7 @@ STRENGTHS = (0.02, 0.1, 0.4)  # ε of I + εR, R with normal entries of variance
 COST = (3.0, 5.0)  # nDCG@10 that the distortion of "power" costs
 TRAINED = Candidate("pairs", "last two layers", 2e-5)
 ALPHA, STEPS, DOCUMENTS = 0.5, 40, 600  # so that a model takes at most three minutes
+LABELLED = 2000  # texts whose labels `adapt` sees
 
 
 def read(folder: Path) -> Corpus:
@@ -237,6 +245,32 @@ def truth_trained(encoder: Encoder, material: Material, corpus: Corpus, folder: 
     return rows
 
 
+def labels_trained(encoder: Encoder, file: Path, seeds: int, minutes: float) -> list[list[str]]:
+    labelled = load_labelled(file)
+    texts, labels = list(labelled["text"]), np.array(labelled["label"])
+    rows = []
+    for seed in range(seeds):
+        order = np.random.default_rng([seed, 6]).permutation(len(texts))
+        seen, others = order[:LABELLED], order[LABELLED:]
+        with tempfile.TemporaryDirectory() as folder:
+            dev = Path(folder) / "labels.jsonl"
+            dev.write_text("".join(json.dumps({"text": texts[i], "label": int(labels[i])}) + "\n" for i in seen))
+            found = adapt(
+                encoder.name, texts, Path(folder) / "adapted", purpose="clusters", dev=f"labels:{dev}", train=True,
+                minutes=minutes, seed=seed, ledger=Path(folder) / "looks.jsonl",
+            )  # fmt: skip
+            own = [texts[i] for i in others]
+            sides = (Labels(each.encode(own), labels[others], "") for each in (encoder, found.encoder))
+            every = np.arange(len(own))
+            before, after = (np.mean([side.right(every, None, start) for start in range(3)], axis=0) for side in sides)
+        judged = compare(before, after, every, "the other texts", "accuracy", unit="texts")
+        rows += [[f"seed {seed}: {each['name']}", str(each)] for each in found.record["candidates"]]
+        rows += [[f"seed {seed}", f"{found.lines[-2]} {found.lines[-1]}"]]
+        rows += [[f"seed {seed}: other texts", f"{judged.sentence()}, p {judged.p_value:.4f}"]]
+        print("\n".join(" | ".join(row) for row in rows if row[0].startswith(f"seed {seed}")), flush=True)
+    return rows
+
+
 def no_titles(encoder: Encoder, folder: Path, place: Workplace) -> list[list[str]]:
     corpus = read(folder)
     generator = np.random.default_rng(5)
@@ -285,8 +319,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--models", type=int, default=20)
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--minutes", type=float, default=20.0)
     given = parser.parse_args()
     encoder = Encoder.from_pretrained(Options(given.model).encoder())
+    if given.only == ["labels-trained"]:
+        return print(table(["what", "result"], labels_trained(encoder, given.folder, given.seeds, given.minutes)))
     with nullcontext(given.cache) if given.cache else tempfile.TemporaryDirectory() as cache:
         place = Workplace(Path(cache))
         corpus = read(given.folder)
