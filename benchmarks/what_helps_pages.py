@@ -23,6 +23,7 @@ MEASURES = {  # of each column: what is trained on, and what is measured
 }
 TUNED = tuple(name for name in MEASURES if name != "bundled")
 LABELS_SEEN = {("sccl", "clusters")}  # the recipe was chosen with these labels
+UNSEEDED = ("untouched", "bm25", "hybrid")  # nothing is drawn at random
 BEGIN, END = "<!-- from what-helps.jsonl -->", "<!-- end -->"
 
 Cells = dict[tuple[str, str], list[dict[str, Any]]]
@@ -61,7 +62,7 @@ def judged(cells: Sequence[dict[str, Any]]) -> tuple[str, str]:
     if not any(each["gain"] for each in cells):  # the untouched encoder itself, or the same clusters
         return "+0.0", "no difference"
     if np.isnan(width):
-        return f"{gain:+.1f}", "one seed" if len(cells) == 1 else "the same for each seed"
+        return f"{gain:+.1f}", "no interval" if len(cells) == 1 else "the same for each seed"
     low, high = gain - width, gain + width
     word = "better" if low > 0 else "worse" if high < 0 else "no difference"
     return f"{gain:+.1f} ({low:+.1f} to {high:+.1f})", word
@@ -69,6 +70,21 @@ def judged(cells: Sequence[dict[str, Any]]) -> tuple[str, str]:
 
 def _score(cells: Sequence[dict[str, Any]]) -> str:
     return f"{np.mean([each['score'] for each in cells]):.1f}"
+
+
+def _all_of_one_seed(name: str, found: Cells) -> str:
+    """Says at the head of a column that all its cells are of one seed."""
+    return ", one seed" if _most_seeds(name, found) == 1 else ""
+
+
+def _of_one_seed(row: str, name: str, found: Cells) -> str:
+    """Says that a cell is of one seed, where others of its column are of more."""
+    alone = len(found[row, name]) == 1 and row not in UNSEEDED and _most_seeds(name, found) > 1
+    return " (one seed)" if alone else ""
+
+
+def _most_seeds(name: str, found: Cells) -> int:
+    return max((len(cells) for (_, column), cells in found.items() if column == name), default=0)
 
 
 def _reason(cells: Sequence[dict[str, Any]]) -> str | None:
@@ -95,12 +111,13 @@ def table_of(found: Cells) -> str:
             else:
                 shown, word = judged(cells)
                 mark = "*" if (row, name) in LABELS_SEEN else ""
-                line.append(f"{_score(cells)}{mark}: {shown}, {f'**{word}**' if word == 'worse' else word}")
+                word = f"**{word}**" if word == "worse" else word
+                line.append(f"{_score(cells)}{mark}: {shown}, {word}{_of_one_seed(row, name, found)}")
         tools = sorted({each["tool"] for each in found.get((row, "search"), []) if each.get("tool")})
         every = [each for name in names for each in found.get((row, name), []) if each.get("seconds")]
         seconds = "" if row == "untouched" or not every else f"{np.mean([each['seconds'] for each in every]):.0f}"
         lines.append([row, *line[1:], seconds, "; ".join(tools)])
-    heads = [f"{name}: {measure} ({texts})" for name, (texts, measure) in MEASURES.items() if name in names]
+    heads = [f"{name}: {MEASURES[name][1]} ({MEASURES[name][0]}){_all_of_one_seed(name, found)}" for name in names]
     names = ["", *heads, "seconds", "`textcl adapt`, from the texts alone"]
     if not any(line[-2] for line in lines):  # not measured, or not on an idle machine
         names, lines = [*names[:-2], names[-1]], [[*line[:-2], line[-1]] for line in lines]
@@ -120,10 +137,11 @@ def short_table(found: Cells) -> str:
                 line.append(_score(cells))
             else:
                 word = judged(cells)[1]
-                said = {"better": " better", "worse": " **worse**", "one seed": " (one seed)"}.get(word, "")
-                line.append(f"{difference(cells)[0]:+.1f}{said}")
+                said = {"better": " better", "worse": " **worse**"}.get(word, "")
+                line.append(f"{difference(cells)[0]:+.1f}{said}{_of_one_seed(row, name, found)}")
         lines.append(line)
-    return table(["", *(f"{name}: {MEASURES[name][0]}, {MEASURES[name][1]}" for name in TUNED)], lines)
+    heads = [f"{name}: {MEASURES[name][0]}, {MEASURES[name][1]}{_all_of_one_seed(name, found)}" for name in TUNED]
+    return table(["", *heads], lines)
 
 
 def section(row: str, found: Cells, steps: int) -> str:
@@ -134,19 +152,20 @@ def section(row: str, found: Cells, steps: int) -> str:
         if not cells or not start:
             continue
         if why := _reason(cells):
-            lines.append([f"{name}, {measure}", texts, _score(start), "", why])
+            lines.append([f"{name}, {measure}", texts, _score(start), "", "", why])
         else:
             shown, words[name] = judged(cells)
-            lines.append([f"{name}, {measure}", texts, _score(start), _score(cells), f"{shown}, {words[name]}"])
+            shown = f"{shown}, {words[name]}"
+            lines.append([f"{name}, {measure}", texts, _score(start), _score(cells), str(len(cells)), shown])
     said = ", ".join(
         f"{word} at {' and '.join(name for name in words if words[name] == word)}"
-        for word in ("worse", "better", "no difference", "one seed", "the same for each seed")
+        for word in ("worse", "better", "no difference", "no interval", "the same for each seed")
         if word in words.values()
     )
     return (
         f"To an encoder that is tuned already, all-MiniLM-L6-v2, in {steps} steps: {said or 'not measured'}. "
         "See [what helps](../what-helps.md) for all rows and how they were made.\n\n"
-        + table(["", "trained on", "untouched", "after", "difference (95 % interval)"], lines)
+        + table(["", "trained on", "untouched", "after", "seeds", "difference (95 % interval)"], lines)
     )
 
 

@@ -315,12 +315,18 @@ def test_cells_become_a_table_and_sections(tmp_path: Path) -> None:
     assert what_helps_pages.judged(found["simcse", "search"]) == ("-2.0 (-6.5 to +2.5)", "no difference")
     equal = [{"gain": 0.03}, {"gain": 0.03}]  # nothing in this row is drawn
     assert what_helps_pages.judged(equal) == ("+0.0", "the same for each seed")
-    assert what_helps_pages.judged(equal[:1]) == ("+0.0", "one seed")
+    assert what_helps_pages.judged(equal[:1]) == ("+0.0", "no interval")
     assert what_helps_pages.judged([{"gain": 0.0, "error": 0.0}]) == ("+0.0", "no difference")
     shown = what_helps_pages.table_of(found)
     assert "48.0: -2.0 (-6.5 to +2.5), no difference" in shown
     assert "not applicable: short texts" in shown
     assert "60.0: +1.0 (+0.8 to +1.2), better" in shown, "from the bundled encoder; in this table alone"
+    heads = re.sub(" +", " ", shown.splitlines()[0])
+    assert "search: nDCG@10 (Cranfield) |" in heads
+    assert "bundled: STS-B test of the bundled encoder (Wikipedia sentences), one seed |" in heads
+    alone = {**found, ("byol", "search"): found["simcse", "search"][:1], ("bm25", "search"): [{"score": 1, "gain": 1}]}
+    assert "47.0: -3.0 (-4.5 to -1.5), **worse** (one seed)" in what_helps_pages.table_of(alone)
+    assert "(one seed)" not in re.search(".*bm25.*", what_helps_pages.table_of(alone))[0], "nothing is drawn"
     short = [re.sub(" +", " ", line) for line in what_helps_pages.short_table(found).splitlines()]
     assert short[2:] == [
         f"| {row} | not run | not run |" for row in ("untouched | 50.0", "simcse | -2.0", "declutr | –")
