@@ -631,6 +631,7 @@ def test_input_is_refused_with_a_sentence():
         (lambda: InfoNCE(topology="nt_xent", symmetric=True), "symmetric already"),
         (lambda: InfoNCE(topology="nt_xent", keys_are_negatives=False), "works only one-way"),
         (lambda: InfoNCE(chunk_size=0), "chunk_size"),
+        (lambda: InfoNCE(keys_are_negatives=False)(first, second), "leaves no negatives"),
     ]
     for call, words in cases:
         with pytest.raises(InputError, match=words):
@@ -640,7 +641,8 @@ def test_input_is_refused_with_a_sentence():
     assert InfoNCE()(one, random(1, seed=2), extra_negatives=random(5, seed=3)).isfinite()
     with pytest.raises(InputError, match="a single row"):  # a queue that is still empty holds no negatives
         InfoNCE()(one, random(1, seed=2), extra_negatives=one[:0])
-    assert InfoNCE(keys_are_negatives=False)(one, random(1, seed=2)).isfinite()
+    empty = InfoNCE(keys_are_negatives=False)(one, random(1, seed=2), extra_negatives=one[:0])
+    assert empty == 0, "the queue fills in the first steps"
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -223,6 +223,8 @@ class InfoNCE(nn.Module):
                 )
         if self.topology == "nt_xent" and not (hard_negatives is None and extra_negatives is None):
             raise InputError("NT-Xent takes two views and nothing else: use topology='one_way' for further negatives.")
+        if not self.keys_are_negatives and hard_negatives is None and extra_negatives is None:
+            raise InputError("keys_are_negatives=False leaves no negatives: give hard_negatives or extra_negatives.")
         if masked and text_id is None:
             raise InputError("mask_duplicates=True needs text_id, a number for each text: pass it to forward.")
         if text_id is not None:
