@@ -126,3 +126,16 @@ if CHROMIUM:  # a browser is no part of the package's own needs; where there is 
         pairs.output.write_bytes(content)
         assert pairs.answers() == ["left", "neither"]
         pairs.output.unlink()
+
+    def test_the_buttons_stay_in_sight_and_a_new_pair_is_shown_from_its_beginning(page: Path):
+        with Browser(600, 260) as browser:
+            browser.open(page)
+            button = "document.querySelector('button[data-answer=left]').getBoundingClientRect()"
+            assert browser.evaluate(f"{button}.bottom <= innerHeight && {button}.top > 0")
+            places = "[scrollY, ...[...document.querySelectorAll('.result')].map((box) => box.scrollTop)]"
+            browser.evaluate("for (const box of document.querySelectorAll('.result')) box.scrollTop = 9")
+            browser.evaluate("scrollTo(0, 100)")
+            assert min(browser.evaluate(places)) > 0
+            browser.press("e")
+            assert browser.evaluate(PROGRESS) == "Pair 2 of 50"
+            assert browser.evaluate(places) == [0, 0, 0]

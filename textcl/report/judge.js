@@ -34,6 +34,8 @@ function show() {
     const pair = judged.pairs[answers.length];
     for (const part of ["query", "left", "right"]) place(part).textContent = pair[part];
   }
+  for (const box of document.querySelectorAll(".result")) box.scrollTop = 0;
+  window.scrollTo(0, 0);
   for (const button of document.querySelectorAll("button[data-answer]")) {
     button.disabled = button.dataset.answer === "back" ? answers.length === 0 : done;
   }
