@@ -22,11 +22,13 @@ from textcl.files import (
     atomic_write,
     check_output,
     clear_leftovers,
+    is_model,
     machine,
     make_folder,
     read_results,
     write_json,
 )
+from textcl.vectors.shards import is_vectors
 
 
 def without_schema(path: Path) -> list[dict]:
@@ -420,3 +422,13 @@ def test_a_folder_is_made_although_another_process_removes_it_all_the_time(tmp_p
         process.wait()
     make_folder(tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b").is_dir()
+
+
+@pytest.mark.parametrize("name", ["config.json", "modules.json", "adapter_config.json"])
+def test_a_folder_with_a_model_is_known_everywhere(tmp_path: Path, name: str):
+    assert not is_model(tmp_path)
+    (tmp_path / "manifest.json").write_text("{}")
+    assert is_vectors(tmp_path)
+    (tmp_path / name).write_text("{}")
+    assert is_model(tmp_path)
+    assert not is_vectors(tmp_path)

@@ -140,6 +140,11 @@ def check_replaceable(path: str | os.PathLike[str], known: re.Pattern[str]) -> N
         raise InputError(f"{path} is not empty and has no model, so it is not replaced; name a new directory.")
 
 
+def is_model(folder: Path) -> bool:
+    """Whether a folder has a model: of transformers, of sentence-transformers, or an adapter of peft."""
+    return any((folder / name).is_file() for name in ("config.json", "modules.json", "adapter_config.json"))
+
+
 def unknown_file(folder: Path, known: re.Pattern[str]) -> str | None:
     """The first file below a folder whose relative path is not known; None if there is none."""
     files = (file.relative_to(folder).as_posix() for file in sorted(folder.rglob("*")) if not _plain_folder(file))

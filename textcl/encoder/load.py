@@ -23,6 +23,7 @@ from textcl.encoder.pooling import DenseTanh
 from textcl.encoder.static import load_static
 from textcl.encoder.understood import content_of, read_weights
 from textcl.errors import InputError
+from textcl.files import is_model
 from textcl.ranges import Range
 
 logger = logging.getLogger("textcl")
@@ -126,7 +127,7 @@ def directory_of(name: str) -> Path:
     """The local directory of a model, downloaded from the hub if it is not on disk."""
     folder = path_of(name)
     if folder.is_dir():
-        if not any((folder / name).is_file() for name in ("config.json", "modules.json", adapter.CONFIG)):
+        if not is_model(folder):
             raise InputError(
                 f"The directory {name} is not a model: it holds neither config.json nor modules.json. Give a directory "
                 "saved by textcl, transformers or sentence-transformers."

@@ -28,7 +28,7 @@ from textcl.evaluation.significance import (
     williams_test,
 )
 from textcl.evaluation.sts import STSSuite, pair_cosines
-from textcl.files import read_json
+from textcl.files import is_model, read_json
 from textcl.report.formats import as_csv
 from textcl.report.results import PastResult, by_row, score
 from textcl.report.tables import differing_data, on_differing_data, table
@@ -289,7 +289,7 @@ def _encoder_of(name: str, rows: dict[str, dict[int | None, PastResult]]) -> str
             raise InputError(f"The row {name} {which}.")
         return str(exports[0])
     for folder in (path_of(name), Path(name) / "export"):
-        if any((folder / file).is_file() for file in ("config.json", "modules.json")):
+        if is_model(folder):
             return str(folder)
     raise InputError(f"{name} is neither a row of the results nor the directory of an encoder.{nearest(name, rows)}")
 

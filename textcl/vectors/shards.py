@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from textcl.errors import InputError
-from textcl.files import atomic_write, clear_leftovers
+from textcl.files import atomic_write, clear_leftovers, is_model
 from textcl.seals import Seal, differs, read_sealed, write_sealed
 from textcl.vectors.columns import OWN_ID, PREFIX, as_array
 from textcl.vectors.compress import Compression, Storage
@@ -117,8 +117,7 @@ def vectors_folder(path: str | os.PathLike[str]) -> Path:
 def is_vectors(path: str | os.PathLike[str]) -> bool:
     """Whether a path is a directory of vectors, complete or not; a model's directory is none."""
     folder = vectors_folder(path)
-    model = (folder / "config.json").exists() or (folder / "modules.json").exists()
-    return (folder / "manifest.json").is_file() and not model
+    return (folder / "manifest.json").is_file() and not is_model(folder)
 
 
 _AGAIN = "Run the same `textcl encode` again: it makes what is missing or damaged."
