@@ -354,7 +354,17 @@ def test_the_pages_of_the_docs_show_the_cells_that_are_kept(tmp_path: Path) -> N
     what_helps_pages.write_pages(found, 100, copy)
     for page in [docs / "what-helps.md", *(docs / "methods").glob("*.md")]:
         assert (copy / page.relative_to(docs)).read_text() == page.read_text(), page
-    assert (tmp_path / "README.md").read_text() == (docs.parent / "README.md").read_text()
+    readme = (docs.parent / "README.md").read_text()
+    assert (tmp_path / "README.md").read_text() == readme
+    search, clusters = (-what_helps_pages.difference(found["simcse", name])[0] for name in ("search", "clusters"))
+    assert f"costs {search:.0f} points of search and {clusters:.0f} of clusters" in readme, "the advice of the README"
+    worse = [
+        cells[0].get("tool")
+        for (_, name), cells in found.items()
+        if name == "search" and "gain" in cells[0] and what_helps_pages.judged(cells)[1] == "worse"
+    ]
+    assert len(worse) == 13
+    assert all(said.startswith("worse") for said in worse), "`adapt` called all thirteen rows worse"
 
 
 def test_the_rotation_is_that_of_scikit_learn() -> None:
