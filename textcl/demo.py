@@ -17,6 +17,7 @@ from textcl.errors import InputError
 from textcl.evaluation import LabelledPairs, Result, STSSuite, TfidfEncoder, mark_transductive
 from textcl.evaluation.results import short_name
 from textcl.files import atomic_write, write_json
+from textcl.report.examples import untouched
 from textcl.report.page import Page, Section, Table
 from textcl.report.plots import Plot, precision_by_share
 from textcl.report.tables import table
@@ -116,7 +117,7 @@ def demo(output: str | Path, *, overwrite: bool = False, flags: Sequence[str] = 
     logger.info("Evaluating ...")
     glosses = training_rows(find_corpus(recipe.flags["data"]), limit=recipe.flags["limit"])["text"]
     after = Encoder.from_pretrained(run.export)
-    before = Encoder.from_pretrained(recipe.flags["model"], pooling=after.pooling, max_length=after.max_length)
+    before = untouched(recipe.flags, after)
     rows: dict[str, Any] = {"untouched": before, "SimCSE": after, "bag of words": TfidfEncoder(glosses)}
     sanity = LabelledPairs(PAIRS)
     suite = _installed_suite()

@@ -20,6 +20,7 @@ from support.comparison import LINES
 from support.tiny import TEXTS, tiny_encoder_directory
 
 from textcl.encoder import Encoder
+from textcl.encoder.layers import with_first_dimensions
 from textcl.errors import InputError
 from textcl.evaluation.significance import said_p, shown_p
 from textcl.files import append_result
@@ -483,6 +484,16 @@ def test_neighbours_that_changed_are_marked_and_the_texts_chosen_by_a_stated_rul
     assert "No text has other nearest texts after training than before; these are evenly spaced" in same.paragraphs[0]
     assert len(same.cards) == examples.QUERIES
     assert not any("[" in line for card in same.cards for _, lines in card.lists for line in lines)
+
+
+def test_the_untouched_encoder_has_what_training_gives_without_learning_it(work: Path, tmp_path: Path) -> None:
+    encoder = Encoder.from_pretrained(work / "model")
+    encoder.weigh_tokens(TEXTS)
+    with_first_dimensions(encoder, 8).save(tmp_path / "export")  # as a run exports it if training changed no weight
+    after = Encoder.from_pretrained(tmp_path / "export")
+    before = examples.untouched({"model": str(work / "model")}, after)
+    assert not np.allclose(Encoder.from_pretrained(work / "model").encode(TEXTS)[:, :8], after.encode(TEXTS))
+    np.testing.assert_array_equal(before.encode(TEXTS), after.encode(TEXTS))
 
 
 def test_neighbours_and_map_of_known_points() -> None:

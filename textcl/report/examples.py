@@ -11,6 +11,7 @@ from textcl.data.corpus_files import CorpusFiles
 from textcl.data.sts import Subset
 from textcl.data.training import READING_OPTIONS, find_corpus, training_rows
 from textcl.encoder import Encoder
+from textcl.encoder.layers import FirstDimensions, with_first_dimensions
 from textcl.errors import InputError
 from textcl.evaluation.encoding import encode_distinct
 from textcl.metrics.clustering import cluster
@@ -24,14 +25,21 @@ SHOWN_LABELS = 9  # the most frequent labels have a colour each; all others shar
 
 
 def untouched(recipe: dict[str, Any], after: Encoder) -> Encoder:
-    """The model that a recipe starts from, with the trained encoder's pooling, maximal length and prompts."""
-    return Encoder.from_pretrained(
+    """The model that a recipe starts from, with what the trained encoder has but did not learn.
+
+    That is its pooling, maximal length, prompts, weights of tokens and number of dimensions.
+    """
+    before = Encoder.from_pretrained(
         recipe["model"],
         pooling=after.pooling,
         max_length=after.max_length,
         prompts=after.prompts,
         default_prompt_name=after.default_prompt_name,
     )
+    if after.token_weights is not None:
+        before.token_weights = after.token_weights
+    cuts = [layer.count for layer in after.layers if isinstance(layer, FirstDimensions)]
+    return with_first_dimensions(before, min(cuts)) if cuts and min(cuts) < before.dimension else before
 
 
 @dataclass(frozen=True)
