@@ -397,6 +397,18 @@ def test_results_of_another_schema_are_refused(comparison_folder: Path, tmp_path
         report(copy)
 
 
+def test_a_score_that_is_not_finite_leaves_a_chart_that_a_browser_can_read(tmp_path: Path) -> None:
+    plot = plots.scores_by_row({"a": [60.0, float("nan")], "b": [float("inf"), 61.0]}, "Avg.")
+    html = render(Page("scores", "", [], [Section("Scores", plots=[plot])]))
+    (specification,) = re.findall(r'<script type="application/json" id="specification-0">(.*?)</script>', html)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    json.loads(specification, parse_constant=refuse)
+    assert plot.save(tmp_path / "scores.svg").read_text().count("<path") > 2
+
+
 def test_plots_are_drawn_from_python_as_png_and_svg(tmp_path: Path) -> None:
     boxes = plots.similarity_by_grade({"before": ([0, 0, 0, 1], [0.1, 0.2, 0.4, 0.9]), "after": ([0], [0.5])})
     assert boxes.rows[0] == {

@@ -24,7 +24,8 @@ _DRAW = """
 const dark = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
 for (const place of document.querySelectorAll(".chart")) {
   const text = document.getElementById(place.dataset.specification).textContent;
-  vegaEmbed(place, JSON.parse(text), {renderer: "svg", actions: false, tooltip: {theme: dark}}).catch(console.error);
+  const options = {renderer: "svg", actions: false, tooltip: {theme: dark}};
+  (async () => vegaEmbed(place, JSON.parse(text), options))().catch(console.error);
 }
 """
 

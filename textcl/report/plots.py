@@ -12,6 +12,7 @@ import numpy as np
 
 from textcl.errors import InputError
 from textcl.files import atomic_write
+from textcl.texts import json_value
 
 COLOURS = ("#3f87c9", "#d9822b", "#2f9e6e", "#b85fb0", "#c9504c", "#8a7a3c", "#5f6fd6", "#1f9aa8", "#9a6a4f", "#808890")
 MOST_POINTS = 2000  # of all curves of a plot together; longer curves are thinned evenly
@@ -45,9 +46,9 @@ class Plot:
     chart: Any
 
     def specification(self, width: int | str = "container") -> dict[str, Any]:
-        """The Vega-Lite specification. With width "container" the chart is as wide as its place on the page."""
+        """The Vega-Lite specification as JSON holds it. With width "container" the chart is as wide as its place."""
         chart = self.chart.properties(width=width, description=f"{self.title}. {self.note}").configure(**_CONFIGURATION)
-        return dict(chart.to_dict())
+        return dict(json_value(chart.to_dict()))
 
     def save(self, path: str | Path, width: int = 560) -> Path:
         """Draws the plot as a .png file (with twice the width in pixels, on white) or as an .svg file.
