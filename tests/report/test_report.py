@@ -182,6 +182,22 @@ def test_without_sts_and_without_the_corpus_the_page_says_what_is_missing(
     assert "Effective rank" in page
 
 
+def test_a_corpus_that_changed_is_not_shown_as_what_was_trained_on(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEXTCL_DATA", str(tmp_path / "nothing"))
+    run = shutil.copytree(work / "run", tmp_path / "run")
+    other = tmp_path / "texts.jsonl"
+    other.write_text("".join(json.dumps({"text": f"another text {n}", "topic": "a"}) + "\n" for n in range(9)))
+    record = json.loads((run / "run.json").read_text())
+    record["recipe"]["data"] = str(other)
+    del record["sha256"]
+    (run / "run.json").write_text(json.dumps(record))
+    page = report(run).read_text(encoding="utf-8")
+    assert f"The training corpus cannot be read: {other} has other content than when it was trained on." in page
+    assert "another text 1" not in page
+
+
 def test_the_head_of_a_runs_page_has_verdict_scores_interval_model_corpus_date_and_duration(
     work: Path, tmp_path: Path
 ) -> None:

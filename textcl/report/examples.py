@@ -57,13 +57,19 @@ class Sample:
     source: str
 
 
-def sample_corpus(recipe: dict[str, Any]) -> Sample:
+def sample_corpus(recipe: dict[str, Any], sha256: str | None = None) -> Sample:
     """A sample of the corpus that a recipe trains on.
 
+    Args:
+        recipe: The recipe.
+        sha256: The hash of the corpus when it was trained on; None if it is not known.
+
     Raises:
-        InputError: The corpus no longer exists, or cannot be read.
+        InputError: The corpus no longer exists, cannot be read, or has another hash.
     """
     files = CorpusFiles(find_corpus(recipe["data"]))
+    if sha256 not in (None, files.sha256):
+        raise InputError(f"{files} has other content than when it was trained on.")
     rows = training_rows(files, **{key: recipe[key] for key in READING_OPTIONS if key in recipe})
     labels = [str(label) for label in rows["label"]] if recipe.get("label_column") else None
     return _draw(list(rows["text"]), labels, f"the training corpus, {Path(str(files)).name}")

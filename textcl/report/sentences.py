@@ -49,7 +49,7 @@ def map_and_neighbours(
     try:
         if not run.recipe.get("data"):
             raise InputError("the run's recipe names no corpus.")
-        sample = examples.sample_corpus(run.recipe)
+        sample = examples.sample_corpus(run.recipe, run.record.data.sha256 if run.record else None)
     except (InputError, OSError) as error:
         notes.append(f"The training corpus cannot be read: {error}")
         if pairs is None:
