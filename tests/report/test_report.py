@@ -223,7 +223,11 @@ def test_the_head_of_a_runs_page_has_verdict_scores_interval_model_corpus_date_a
     assert last.notes == ["On stsb-dev the difference is -1.00."]
     same = head("same", **kept | {"score": 70.0, "step": 0, "highest": 70.2})
     assert same.title == "same: no better encoder was found, stsb-dev 70.00"
-    assert "by +0.20, 95 % interval -0.78 to +1.18 (paired bootstrap). This is not more" in same.notes[0]
+    assert "by +0.20, 95 % interval -0.78 to +1.18 (paired bootstrap). This is not a gain of more" in same.notes[0]
+    lost = head("lost", **kept | {"score": 70.0, "step": 0, "highest": 68.0})
+    assert "-2.98 to -1.02 (paired bootstrap). This is not a gain of more than its standard error," in lost.notes[0]
+    unsure = head("unsure", **kept | {"score": 70.0, "step": 0, "highest": 69.0, "error": None})
+    assert "by -1.00. This is not a gain, so the untouched encoder is the export." in unsure.notes[0]
     nothing = head("nothing")
     assert (nothing.title, nothing.notes) == ("nothing: simcse", [])
 
@@ -232,7 +236,12 @@ def test_the_development_curve_has_the_untouched_encoder_as_a_line_and_an_axis_n
     log = [{"step": step, "eval_stsb-dev": value} for step, value in ((0, 70.25), (4, 71.5), (8, 71.0))]
     run = replace(read_run(work / "run"), log=log)
     plot = next(each for each in _training({"run": run})[0].plots if each.title == "stsb-dev")
-    assert plot.note.endswith("The dashed line is the untouched encoder, 70.25.")
+    assert plot.note == "This score chooses nothing: the last weights are kept. The dashed line is the untouched " + (
+        "encoder, 70.25."
+    )
+    choosing = replace(run, best={"metric": "eval_stsb-dev", "score": 71.5, "step": 4})
+    (chosen,) = (each for each in _training({"run": choosing})[0].plots if each.title == "stsb-dev")
+    assert chosen.note.startswith("This score chooses the checkpoint; higher is better.")
     *layers, rule = plot.specification(400)["layer"]
     assert rule["encoding"]["y"] == {"datum": 70.25}
     assert all([row["value"] for row in layer["data"]["values"]] == [70.25, 71.5, 71.0] for layer in layers)

@@ -157,12 +157,19 @@ def _verdict(run: Run) -> list[str]:
         return []
     said = "" if interval is None else f", 95 % interval {interval[0]:+.2f} to {interval[1]:+.2f} (paired bootstrap)"
     if dev.untouched:
+        least = "" if dev.error is None else " of more than its standard error"
         return [
             f"On {dev.set} the best checkpoint differs from the untouched encoder by {score - dev.before:+.2f}{said}. "
-            "This is not more than its standard error, so the untouched encoder is the export."
+            f"This is not a gain{least}, so the untouched encoder is the export."
         ]
     chosen = " The same data chose the checkpoint, so the gain on other data is smaller." if dev.chosen else ""
     return [f"On {dev.set} the difference is {score - dev.before:+.2f}{said}.{chosen}"]
+
+
+def _is_chosen(run: Run) -> bool:
+    """Whether a score chooses what the run exports."""
+    dev = _measured(run)
+    return run.best is not None if dev is None else dev.chosen
 
 
 def _measured(run: Run) -> Selection | None:
@@ -277,9 +284,14 @@ def _training(runs: dict[str, Run], groups: dict[str, str] | None = None) -> lis
     """The training curves of all runs."""
     drawn = []
     dev = next((run.dev_set for run in runs.values() if run.dev_set), None)
+    what = (
+        "This score chooses the checkpoint; higher is better."
+        if any(map(_is_chosen, runs.values()))
+        else "This score chooses nothing: the last weights are kept."
+    )
     named = {
         "loss": ("Loss", "The mean training loss since the previous log entry."),
-        **({dev: (dev.removeprefix("eval_"), "This score chooses the checkpoint; higher is better.")} if dev else {}),
+        **({dev: (dev.removeprefix("eval_"), what)} if dev else {}),
         "effective_rank": ("Effective rank", "How many directions a batch's embeddings use; a collapse lowers it."),
     }
     for key, (title, note) in named.items():
