@@ -134,6 +134,17 @@ def test_the_card_of_a_run_and_of_its_line_in_a_comparison(base: Path, tmp_path:
     assert data.eval_results[0].metric_value == 61.2346
 
 
+def test_a_score_that_is_no_measure_of_quality_is_no_result_on_the_hub(base: Path, tmp_path: Path) -> None:
+    flags = small_run(base, tmp_path / "run", method="sccl", clusters=3, max_steps=2, eval_steps=1)
+    result = run_recipe(resolve(flags)[0])
+    data = read(result.export)
+    of_base(data, "sccl")
+    assert result.record.dev.set == "unchanged"
+    assert data.eval_results is None
+    scores = (result.export / "README.md").read_text().split("## Scores")[1].split("## ")[0]
+    assert scores.strip().startswith("unchanged: ")
+
+
 def test_the_card_of_a_student(base: Path, tmp_path: Path) -> None:
     for name, options in (("static", {"static": 16, "epochs": 2}), ("layers", {"layers": 1, "epochs": 1})):
         made = textcl.distill(base / "bert", TEXTS[:80], tmp_path / name, **options)

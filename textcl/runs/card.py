@@ -151,8 +151,8 @@ def _rows(record: RunRecord, result: Result | None) -> list[_Row]:
     """The scores of the result, or else the score that chose the checkpoint."""
     seen = _seen(record)
     if result is None:
-        if record.dev is None:
-            return []
+        if record.dev is None or (record.dev.before is None and not record.dev.chosen):  # SCCL's `unchanged`
+            return []  # a score without that of the untouched encoder says how training went, and nothing of quality
         name = record.dev.set
         of_dev = _OF_DEV.get(name, (name, "", "its first score", "score", STS.hub_task))
         return [_Row(*of_dev, record.dev.score, of_dev[0] in seen)]
