@@ -144,6 +144,21 @@ def test_a_page_on_answers_says_what_was_measured_of_what(record: dict[str, Any]
     assert header.strip() == "right choices"
 
 
+@pytest.mark.parametrize(
+    ("purpose", "title", "what"),
+    [
+        ("search", "Queries that changed most", "queries"),
+        *((purpose, "Texts that changed", "texts") for purpose in ("clusters", "duplicates")),
+    ],
+)
+def test_where_nothing_changed_nothing_is_said_to_be_shown(record: dict[str, Any], purpose: str, title: str, what: str):
+    changed = {"gained": 0, "lost": 0, "unchanged": 60}
+    still = {**record, "settings": {**record["settings"], "purpose": purpose}, "changes": [], "changed": changed}
+    (section,) = (each for each in adapted_page(still).sections if each.title == title)
+    assert section.paragraphs == [f"Of 60 {what}, 0 gained, 0 lost and 60 did not change."]
+    assert not section.tables
+
+
 def test_the_parts_are_in_this_order_and_nothing_is_loaded(page: str):
     assert re.findall(r"<h2 [^>]*>([^<]*)<", page) == [
         "Before and after",

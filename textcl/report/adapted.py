@@ -181,8 +181,8 @@ def _name(candidate: Record) -> str:
 
 
 def _changes(record: Record, texts: bool) -> Section:
-    changes = record["changes"]
-    queries = not changes or "query" in changes[0]
+    changes, purpose = record["changes"], record["settings"]["purpose"]
+    queries = purpose == "search"
     title = "Queries that changed most" if queries else "Texts that changed"
     if record["main"] is None:
         return Section(title, [_not_measured(record)])
@@ -191,6 +191,8 @@ def _changes(record: Record, texts: bool) -> Section:
     paragraphs = [
         f"Of {of}, {counts['gained']:,} gained, {counts['lost']:,} lost and {counts['unchanged']:,} did not change."
     ]
+    if not changes:
+        return Section(title, paragraphs)
     if queries:
         paragraphs.append(
             f"Shown are the {MOST} queries whose {measure} rose most and the {MOST} whose {measure} fell most, by the "
@@ -199,7 +201,8 @@ def _changes(record: Record, texts: bool) -> Section:
             "kept."
         )
     else:
-        gained = "a planted edit is recognised" if "copy" in changes[0] else "the cluster is that of their label"
+        of_purpose = {"duplicates": "a planted edit is recognised", "clusters": "the cluster is that of their label"}
+        gained = of_purpose[purpose]
         paragraphs.append(
             f"Texts gain where {gained} after and was not before. Shown are the first {MOST} of each, in the order of "
             f"the texts, cut at {WIDTH} characters."
