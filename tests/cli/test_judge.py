@@ -1,11 +1,13 @@
 """`textcl judge` in the terminal: keys, stops, kills, what is printed, and what is refused."""
 
+import html
 import io
 import json
 import os
 import pty
 import re
 import select
+import shlex
 import subprocess
 import sys
 import termios
@@ -20,6 +22,7 @@ from support.command import environment
 from textcl.adaptation.judging import read_blind_pairs
 from textcl.cli.main import main
 from textcl.data.training import BUNDLED_TEXTS
+from textcl.report.judge import judging_page
 
 GLOSSES = [line for line in BUNDLED_TEXTS.read_text(encoding="utf-8").splitlines() if 8 <= len(line.split()) <= 14]
 START = ["judge", "bm25", "tfidf", "--data", "texts.jsonl"]
@@ -36,6 +39,17 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def typed(keys: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{key}\n" for key in keys)))
     assert main(START) == 0
+
+
+def test_the_command_that_is_printed_can_be_pasted(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("sys.stdin", io.StringIO("l\n" * 50))
+    assert main([*START, "--output", "my answers.tsv"]) == 0
+    command = capsys.readouterr().out.rpartition("The result: ")[2]
+    assert main(shlex.split(command)[1:]) == 0
+    page = html.unescape(judging_page(read_blind_pairs("my answers.tsv")))
+    assert "textcl judge --finish 'my answers.tsv'" in page
 
 
 def test_a_judging_that_is_stopped_goes_on_and_is_resolved(

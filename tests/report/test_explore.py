@@ -49,6 +49,8 @@ def test_the_files_agree_with_each_other_and_with_the_page(work: Path) -> None:
     assert {path.name for path in (work / "out").iterdir()} == FILES
     record = json.loads((work / "out" / "explore.json").read_text())
     assert printed_lines(record, "out", 61.4)[-1].endswith("open it in a browser (61 s in all).")
+    moved = {**record, "vectors": {**record["vectors"], "path": "my tickets/vectors"}}
+    assert "textcl search 'my tickets/vectors' \"a query\"" in printed_lines(moved, "my tickets", 1.0)[-2]
     with (work / "out" / "clusters.csv").open(newline="") as handle:
         clusters = list(csv.DictReader(handle))
     with (work / "out" / "groups.csv").open(newline="") as handle:

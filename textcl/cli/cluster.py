@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from textcl.cli.eval import add_model_flags
@@ -305,7 +306,7 @@ def _from_texts(given: Namespace, asked: dict[str, Any]) -> tuple["ClusteredText
 
     for place in (given.model, given.texts):
         if is_vectors(place) and place not in NAMED:  # a directory of vectors may also be called small
-            raise InputError(f"{place} holds vectors of textcl encode; give it alone: textcl cluster {place}.")
+            raise InputError(f"{place} holds vectors of textcl encode; give it alone: textcl cluster {quote(place)}.")
     reading = {"column": given.column, "id_column": given.id_column, "limit": given.limit}
     texts, ids = read_with_ids(given.texts, **reading)
     say_repeated_and_long(texts, given.texts)

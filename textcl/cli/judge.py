@@ -4,6 +4,7 @@ import shutil
 import textwrap
 from argparse import Namespace
 from collections.abc import Sequence
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from textcl.cli.main import Parser, within
@@ -128,7 +129,7 @@ def _ask(pairs: "BlindPairs") -> None:
     if len(answers) < len(pairs):
         say(f"\n{pairs.output}: {len(answers)} of {len(pairs)} answers. The same command goes on.")
     else:
-        say(f"\n{pairs.output}: all {len(pairs)} answers. The result: textcl judge --finish {pairs.output}")
+        say(f"\n{pairs.output}: all {len(pairs)} answers. The result: textcl judge --finish {quote(str(pairs.output))}")
 
 
 def _wrapped(text: str, width: int) -> str:

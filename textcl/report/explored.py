@@ -1,5 +1,6 @@
 """The page of `textcl explore`, and the lines that the command prints: what was found in a file of texts."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def _said(record: Record) -> list[tuple[str | None, str]]:
         said.append((None, f"No map: {drawn['failed']}"))
     else:
         said.append(("map.html", f"each text as a point, {_placed(drawn)}."))
-    use = f'textcl search {vectors["path"]} "a query" finds texts by meaning.'
+    use = f'textcl search {shlex.quote(vectors["path"])} "a query" finds texts by meaning.'
     said.append((None, f"{vectors['path']}: {_texts(vectors['texts'])} as vectors of {_model(record)}. {use}"))
     return said
 

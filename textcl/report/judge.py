@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import os
+import shlex
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
@@ -29,6 +30,7 @@ def judging_page(pairs: BlindPairs) -> str:
     return template.render(
         judged={"name": pairs.name, "file": pairs.output.name, "pairs": shown, "answers": pairs.answers()},
         file=pairs.output.name,
+        quoted=shlex.quote(pairs.output.name),
         sealed=pairs_path(pairs.output).name,
         what=pairs.what,
         power=power_sentence(len(pairs)),
