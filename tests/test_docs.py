@@ -266,6 +266,18 @@ def test_every_flag_exists(capsys) -> None:
             assert flag in known or flag in FLAGS_OF_OTHERS, f"{name} speaks of {flag}"
 
 
+def test_the_skill_names_the_commands_without_json(capsys) -> None:
+    found = re.search(r"Without `--json` are ([^.]*\.json[^.]*)\.", SKILL.read_text(encoding="utf-8"))
+    without = set()
+    for command in COMMANDS:
+        with pytest.raises(SystemExit) if command != "train" else pytest.MonkeyPatch.context():
+            main([command, "--help"])
+        if "--json" not in capsys.readouterr().out:
+            without.add(command)
+    assert found
+    assert set(re.findall(r"`(\w+)`", found[1])) == without
+
+
 def test_every_command_is_understood(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of `textcl train` to their last flag, by the method that they name, whether they are run or not."""
     monkeypatch.chdir(desk)
