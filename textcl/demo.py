@@ -100,19 +100,20 @@ class Found:
         return [int(each) for each in (*order[:SHOWN], *order[-SHOWN:])]
 
 
-def demo(output: str | Path, *, overwrite: bool = False, flags: Sequence[str] = ()) -> Demo:
+def demo(output: str | Path, *, resume: bool = False, overwrite: bool = False, flags: Sequence[str] = ()) -> Demo:
     """Trains SimCSE on WordNet glosses and compares the encoder before and after.
 
     Args:
         output: The run's directory. Table, scores and picture are written there too.
+        resume: Continue the run in the directory; of a finished one only the scores are computed again.
         overwrite: Replace the run in the directory.
         flags: Training flags that take precedence over the demo's recipe, such as `["--limit", "2000"]`.
 
     Raises:
-        InputError: The directory has a run already and `overwrite` is not given.
+        InputError: The directory has a run already, and neither `resume` nor `overwrite` is given.
     """
     recipe, _ = resolve(load_recipe("demo"), [*flags, "--output", str(output)])
-    run = run_recipe(recipe, overwrite=overwrite)
+    run = run_recipe(recipe, resume=resume, overwrite=overwrite)
 
     logger.info("Evaluating ...")
     glosses = training_rows(find_corpus(recipe.flags["data"]), limit=recipe.flags["limit"])["text"]

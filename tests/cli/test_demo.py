@@ -34,7 +34,11 @@ def test_the_demo_trains_a_better_encoder_offline(tmp_path: Path) -> None:
 
     again = textcl("demo", "--limit", "6000", cwd=tmp_path)
     assert again.returncode == 2
-    assert "--overwrite" in again.stderr.splitlines()[-1]
+    assert "continue it with --resume, or replace it with --overwrite" in again.stderr.splitlines()[-1]
+    (folder / "index.html").unlink()  # as if the demo had been killed before
+    goes_on = textcl("demo", "--limit", "6000", "--resume", cwd=tmp_path)
+    assert goes_on.returncode == 0, goes_on.stderr
+    assert (folder / "index.html").read_text() == page
 
 
 @pytest.mark.slow
