@@ -460,6 +460,23 @@ if CHROMIUM:
             assert browser.evaluate("document.images.length") == 0
             assert (browser.complaints, browser.requests) == ([], [])
 
+    def test_a_cluster_without_duplicates_says_so(work: Path, tmp_path: Path) -> None:
+        groups = [(row["text"], 75 if n == 78 else n, "no", row["key"]) for n, row in enumerate(ROWS)]  # of one cluster
+        file = write_csv(tmp_path / "groups.csv", ("text", "group", "kept", "id"), groups)
+        files = {"clusters": work / "clusters.csv", "duplicates": file}
+        write_map(work / "v", tmp_path / "map.html", layout="pca", **files)
+        said = []
+        with opened(tmp_path / "map.html") as browser:
+            for number in (1, 2, 3):
+                browser.evaluate(f"document.querySelector('#legend li:nth-child({number}) button').click()")
+                browser.evaluate("document.querySelector('#filters button:last-child').click()")
+                said.append(
+                    (text_of(browser, "#count"), browser.evaluate("document.getElementById('more').textContent"))
+                )
+                browser.press("Escape")
+        none = ("0 of 80 texts", "No text of this cluster has a near-duplicate.")
+        assert sorted(said) == [none, none, ("2 of 80 texts", "")]
+
     def test_a_name_on_the_map_shows_its_cluster(work: Path) -> None:
         with opened(work / "map.html") as browser:
             names = (

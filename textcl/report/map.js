@@ -257,7 +257,8 @@ function list() {
   $("count").textContent = matches ? `${number(count)} of ${number(head.texts)} texts` : `${number(head.texts)} texts`;
   $("found").hidden = !matches;
   $("found").querySelector("ol").replaceChildren(...rows.map((row) => entry(row)));
-  $("more").textContent = count > SHOWN ? `The first ${SHOWN} are listed; all are on the map.` : count ? "" : "No text has all of these words.";
+  $("more").textContent = count > SHOWN ? `The first ${SHOWN} are listed; all are on the map.` : count ? "" : state.query.trim()
+    ? "No text has all of these words." : "No text of this cluster has a near-duplicate.";
   const filters = [];
   if (state.cluster >= 0) filters.push(chip(`Cluster: ${head.clusters[state.cluster].name} ×`, true, () => { state.cluster = -1; filter(); }));
   if (data.marked.length) {
