@@ -161,6 +161,8 @@ def test_texts_that_the_model_reads_as_unknown_words_are_no_near_duplicates(
     assert found.groups[:known].tolist() == alone.groups.tolist()
     assert found.why[known:] == [*[""] * 6, "copy", "", "near"]
     assert (found.cosines[-1], found.words[-1]) == (0, 1)
+    fewer = "There are 10 distinct texts that the model knows, and 100 are needed to choose a threshold"
+    assert any(each.startswith(fewer) for each in found.notes) == (known == 10)
     note = found.notes[-1]
     assert note.startswith("The model does not know half of the words of 9 texts")
     encode_corpus(model, texts, tmp_path / "v")

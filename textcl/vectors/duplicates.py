@@ -207,9 +207,10 @@ def near_duplicates(
             cosine, words = calibration.cosine, calibration.words
         else:
             words = WORDS if words is None else words
+            which = " that the model knows" if unknown.any() else ""
             notes.append(
-                f"There are {len(known):,} distinct texts, and {LEAST} are needed to choose a threshold: these are "
-                "the defaults, and it is not known how often they are wrong."
+                f"There are {len(known):,} distinct texts{which}, and {LEAST} are needed to choose a threshold: these "
+                "are the defaults, and it is not known how often they are wrong."
             )
     else:
         cosine = threshold
