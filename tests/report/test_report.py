@@ -221,6 +221,8 @@ def test_the_head_of_a_runs_page_has_verdict_scores_interval_model_corpus_date_a
     last = head("last", **kept | {"score": 69.0, "chosen": False})
     assert last.title == "last: worse, without an interval, stsb-dev 70.00 → 69.00"
     assert last.notes == ["On stsb-dev the difference is -1.00."]
+    still = head("still", **kept | {"score": 70.0, "chosen": False})
+    assert still.title == "still: no difference, without an interval, stsb-dev 70.00 → 70.00"
     same = head("same", **kept | {"score": 70.0, "step": 0, "highest": 70.2})
     assert same.title == "same: no better encoder was found, stsb-dev 70.00"
     assert "by +0.20, 95 % interval -0.78 to +1.18 (paired bootstrap). This is not a gain of more" in same.notes[0]

@@ -139,7 +139,7 @@ def _headline(run: Run) -> str:
     if dev.untouched:
         return f"{run.name}: no better encoder was found, {dev.set} {dev.before:.2f}"
     interval, gain = _interval(dev), dev.score - dev.before
-    verdict = "better" if gain > 0 else "worse"
+    verdict = "better" if gain > 0 else "worse" if gain < 0 else "no difference"
     if interval is None:
         verdict = f"{verdict}, without an interval"
     elif interval[0] <= 0 <= interval[1]:
