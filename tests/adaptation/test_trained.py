@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -100,6 +101,28 @@ def test_the_plan_takes_what_the_time_allows(encoder: Encoder, monkeypatch: pyte
     one = planned(43 + 3 * 0.01 * 350 + 43 + 1)  # training, scoring, training again on all texts
     assert one["candidates"] == ["last two layers, pairs, 2e-5"]
     assert planned(43 + 3 * 0.01 * 350 + 43 - 1)["candidates"] == []
+
+
+def test_sccl_is_planned_first_for_clusters(encoder: Encoder, monkeypatch: pytest.MonkeyPatch):
+    """It helps clusters most, so it is not what is left out where time is short."""
+    monkeypatch.setattr(schedule, "_rates", lambda *_: {"last two layers": 1.0, "all layers": 2.0})
+    view = View("half", "a test", TEXTS[:280], TEXTS[:280], np.arange(280))
+
+    def planned(seconds: float) -> list[str]:
+        return schedule.schedule(encoder, [view], TEXTS[:280], "clusters", 280, seconds, each=0.01)["candidates"]
+
+    training = 43 * 2.0 * 8 + 2 * 0.01 * 280  # of it, two looks at the clusters of all texts
+    least = 2 * training + 3 * 0.01 * 350  # again on all texts; the scoring of three blends
+    assert planned(least + 1) == ["all layers, SCCL, 5e-5"]
+    assert "all layers, SCCL, 5e-5" not in planned(least - 1)
+    assert planned(1e6)[:2] == ["all layers, SCCL, 5e-5", "last two layers, pairs, 2e-5"]
+
+
+def test_a_step_is_timed_without_the_making_of_the_trainer(encoder: Encoder, monkeypatch: pytest.MonkeyPatch):
+    view = View("half", "a test", TEXTS[:280], TEXTS[:280], np.arange(280))
+    clock = iter([0.0, 100.0, 101.0, 103.0, 104.0])  # the beginning, and the ends of four steps
+    monkeypatch.setattr(schedule, "time", SimpleNamespace(perf_counter=clock.__next__))
+    assert schedule._rates(encoder, view, [PAIRS]) == {"last two layers": 1.0}
 
 
 def test_a_backbone_that_cannot_be_trained_does_not_stop_the_plan(

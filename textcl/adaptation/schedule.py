@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transformers import TrainerCallback
 
 from textcl.adaptation.known_items import View, halves, sentences
 from textcl.adaptation.rows import BATCH, WINDOW, pair_rows
@@ -23,7 +24,7 @@ ALPHAS = 3  # blends of a candidate that are scored, at most
 MOST_SEARCHED = 3000  # documents, where candidates are selected
 MOST_ASKED = 1000  # queries, where candidates are selected
 COST: dict[Kind, float] = {"pairs": 1, "crops": 1, "halves": 1, "hard negatives": 1.5, "SCCL": 8}  # of a step, in pairs
-_TIMED = 2  # steps
+_TIMED = 4  # steps
 
 
 def possible(views: Sequence[View], texts: Sequence[str], purpose: str) -> list[Candidate]:
@@ -82,6 +83,9 @@ def schedule(
     total, steps = 0.0, 0
     for steps in (min(wanted, most) for wanted in STEPS):
         costs = {candidate: steps * rates[candidate.layers] * COST[candidate.kind] for candidate in known}
+        for candidate in known:
+            if candidate.kind == "SCCL":  # looks at the clusters of all texts before training and in every 50 steps
+                costs[candidate] += (2 + steps // 50) * each * documents
         chosen, total, refit = [], 0.0, 0.0
         for candidate, cost in costs.items():
             again = max(refit, cost)
@@ -94,18 +98,32 @@ def schedule(
     return {"candidates": [candidate.name for candidate in chosen], "steps": steps, "seconds": total}
 
 
+class _Clock(TrainerCallback):
+    """Notes when each step ends."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.ends.append(time.perf_counter())
+
+
 def _rates(encoder: Encoder, view: View, known: Sequence[Candidate]) -> dict[Layers, float]:
-    """The measured seconds of a step on pairs, by the layers that are trained."""
+    """The measured seconds of a step on pairs, by the layers that are trained.
+
+    The time until the end of the first step is left out: on short texts, making a trainer takes as long as many steps.
+    """
     alone = np.arange(len(view.documents))
     rows = pair_rows(view, alone, np.ones(len(alone), bool), _TIMED)
     found: dict[Layers, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         for layers in dict.fromkeys(candidate.layers for candidate in known):
-            begin = time.perf_counter()
+            begin, clock = time.perf_counter(), _Clock()
             try:
-                train(encoder, Candidate("pairs", layers, 1e-5), rows, _TIMED, Path(folder) / "run")
+                train(encoder, Candidate("pairs", layers, 1e-5), rows, _TIMED, Path(folder) / "run", callbacks=[clock])
             except Exception as error:  # the candidates are planned, fail again, and are recorded with the reason
                 if disk_full(error):
                     raise
-            found[layers] = (time.perf_counter() - begin) / _TIMED
+            steps = np.diff(clock.ends)
+            found[layers] = float(np.median(steps)) if len(steps) else time.perf_counter() - begin
     return found

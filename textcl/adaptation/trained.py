@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import set_seed
+from transformers import TrainerCallback, set_seed
 
 from textcl.adaptation.rows import Rows
 from textcl.encoder import Encoder
@@ -59,12 +59,12 @@ class Candidate:
 _ROWS: tuple[Kind, ...] = ("pairs", "crops", "halves")
 _LAYERS: tuple[Layers, ...] = ("last two layers", "all layers")
 CANDIDATES = (
-    *(Candidate(kind, "last two layers", rate) for rate in (2e-5, 1e-5) for kind in _ROWS),
     Candidate("SCCL", "all layers", 5e-5),
+    *(Candidate(kind, "last two layers", rate) for rate in (2e-5, 1e-5) for kind in _ROWS),
     Candidate("hard negatives", "last two layers", 2e-5),
     *(Candidate(kind, "all layers", rate) for rate in (2e-5, 1e-5) for kind in _ROWS),
 )
-"""All candidates, in the order in which they are planned."""
+"""All candidates, in the order in which they are planned: SCCL, which is for clusters alone, helps them most."""
 
 
 def train(
@@ -76,6 +76,7 @@ def train(
     *,
     clusters: int | None = None,
     seed: int = 0,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> Encoder:
     """A trained copy of an encoder.
 
@@ -91,6 +92,7 @@ def train(
         run: A folder for the log of training; what is in it is removed.
         clusters: The number of clusters for SCCL.
         seed: The seed of dropout.
+        callbacks: Further callbacks of the trainer, but of SCCL's.
 
     Raises:
         InputError: The loss is not finite, or the backbone has no list of layers.
@@ -121,7 +123,7 @@ def train(
     )
     set_seed(seed)
     method = SimCSE(short, temperature=TEMPERATURE, head="none")
-    ContrastiveTrainer(method, args, rows).train()
+    ContrastiveTrainer(method, args, rows, callbacks=list(callbacks)).train()
     return trained.eval()
 
 
