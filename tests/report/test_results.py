@@ -168,7 +168,34 @@ def test_of_one_row_and_seed_the_last_counts_and_tasks_are_joined(runs: Path, ca
     for seed in A:  # another recipe of the same name
         add(runs / "two", "a_1", seed, sts(40.0), fingerprint="other", written="2026-07-01T10:00:00+00:00")
     assert "by 21.10 ±" in compare_results(("a_1", "b"), find_results([runs]))
-    assert "a_1, seed 1 has several results, with different recipes" in caplog.text
+    assert "a_1 has results of different recipes, models or corpora" in caplog.text
+
+
+def test_runs_of_different_recipes_are_never_the_seeds_of_one_row(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def recipe(seed: int, rate: float) -> dict:
+        return {"method": "simcse", "learning_rate": rate, "seed": seed, "output": f"runs/{seed}", "limit": None}
+
+    for day, rate, seeds in ((1, 1e-5, (1, 2, 3)), (2, 3e-4, (3, 4))):
+        for seed in seeds:
+            more = {"written": f"2026-03-0{day}T10:00:00+00:00", "fingerprint": f"{rate} {seed}"}
+            add(tmp_path, "a", seed, sts(60.0 + day), recipe=recipe(seed, rate), **more)
+    assert {
+        seed: each.results["STSBenchmark"]["all"] for seed, each in by_row(find_results([tmp_path]))["a"].items()
+    } == {
+        3: 63.0,
+        4: 63.0,
+    }
+    assert "3 earlier results are left out" in caplog.text
+    assert r"a & 62.00 $\pm$ 0.00 & 72.00 $\pm$ 0.00 & 2 \\" in results_latex(find_results([tmp_path]))
+
+
+def test_an_other_model_of_the_same_recipe_replaces_all_seeds_of_a_row(tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        add(tmp_path, "a", seed, sts(60.0))
+    add(tmp_path, "a", 1, sts(70.0), fingerprint="other model", written="2026-06-01T10:00:00+00:00")
+    assert list(by_row(find_results([tmp_path]))["a"]) == [1]
 
 
 def test_a_score_of_nan_is_shown_and_never_the_best(tmp_path: Path) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +18,9 @@ from textcl.evaluation.kinds import GEOMETRY, KINDS, kind_of
 from textcl.evaluation.results import short_name
 from textcl.files import read_results
 from textcl.report.tables import differing_data
+from textcl.runs.recipe import COSMETIC
 from textcl.runs.record import RUN_JSON, RunRecord
+from textcl.texts import counted
 
 logger = logging.getLogger("textcl")
 
@@ -40,6 +43,7 @@ class PastResult:
         folder: The folder of the comparison or the run.
         export: The directory of the encoder; None if it does not exist.
         fingerprint: A hash of all settings that the scores depend on.
+        setting: What results must have in common to be runs of one recipe: its flags but the seed, and the data.
         results: The scores of each task, see `textcl.evaluation.Result`; empty for a run.
         dev: From the name of a dev set to the score of the chosen checkpoint.
         provenance: For a line, the provenance of its result; for a run, its record.
@@ -52,6 +56,7 @@ class PastResult:
     folder: Path
     export: Path | None
     fingerprint: str
+    setting: str
     results: dict[str, dict[str, Any]]
     dev: dict[str, float]
     provenance: dict[str, Any] = field(repr=False)
@@ -180,15 +185,22 @@ def score_columns(results: Sequence[PastResult], tasks: Sequence[str] = ()) -> l
 def by_row(results: Sequence[PastResult]) -> dict[str, dict[int | None, PastResult]]:
     """The results by name and seed.
 
-    If several results have the same name and seed, their tasks are joined if they have the same fingerprint; otherwise
-    the last result is used, with a warning.
+    If several results have the same name and seed, their tasks are joined if they have the same fingerprint. Of
+    results of different recipes, models or corpora with one name, those of the last one are used, with a warning:
+    seeds are runs of one recipe.
 
     Args:
         results: Past results from `find_results`.
     """
     rows: dict[str, dict[int | None, PastResult]] = {}
-    for result in sorted(results, key=lambda result: _moment(result.date)):
+    left_out: dict[str, int] = {}
+    ordered = sorted(results, key=lambda result: _moment(result.date))
+    last = {result.name: result.setting for result in ordered}
+    for result in ordered:
         seeds = rows.setdefault(result.name, {})
+        if result.setting != last[result.name]:
+            left_out[result.name] = left_out.get(result.name, 0) + 1
+            continue
         earlier = seeds.get(result.seed)
         if earlier and earlier.fingerprint == result.fingerprint:
             if changed := differing_data([earlier.provenance, result.provenance], list(result.results)):
@@ -204,15 +216,17 @@ def by_row(results: Sequence[PastResult]) -> dict[str, dict[int | None, PastResu
                 dev={**earlier.dev, **result.dev},
                 provenance={**result.provenance, **({"tasks": tasks} if tasks else {})},
             )
-        elif earlier:
-            seed = "" if result.seed is None else f", seed {result.seed}"
-            logger.warning(
-                "%s%s has several results, with different recipes, models or corpora; the last one is used. Name the "
-                "folder of one comparison to use its result.",
-                result.name,
-                seed,
-            )
+        elif earlier:  # the model or the corpus is another one, also for the other seeds
+            left_out[result.name] = left_out.get(result.name, 0) + len(seeds)
+            seeds.clear()
         seeds[result.seed] = result
+    for name, count in left_out.items():
+        logger.warning(
+            "%s has results of different recipes, models or corpora; those of the last one are used, and %s left out. "
+            "Name the folder of one comparison to use its results.",
+            name,
+            counted(count, "earlier result is", "earlier results are"),
+        )
     return rows
 
 
@@ -239,6 +253,7 @@ def _of_line(folder: Path, line: dict[str, Any]) -> PastResult:
         folder=folder,
         export=export if export and export.is_dir() else None,
         fingerprint=line["fingerprint"],
+        setting=_setting(line["recipe"] or {}, line.get("run")),
         results=line["results"],
         dev={} if line["dev"] is None else {DEV: line["dev"]},
         provenance=line["provenance"],
@@ -262,10 +277,17 @@ def _of_run(folder: Path) -> PastResult | None:
         folder=folder,
         export=folder / "export" if (folder / "export").is_dir() else None,
         fingerprint=record.fingerprint,
+        setting=_setting(record.recipe, record.to_dict()),
         results={},
         dev={} if dev is None else {DEV if dev.set == "stsb-dev" else f"dev {dev.set}": dev.score},
         provenance=record.to_dict(),
     )
+
+
+def _setting(recipe: Mapping[str, Any], run: Mapping[str, Any] | None) -> str:
+    unset: tuple[Any, ...] = (None, [], {})  # as in a fingerprint
+    flags = {key: value for key, value in recipe.items() if key not in {"seed", *COSMETIC} and value not in unset}
+    return json.dumps([flags, (run or {}).get("data", {}).get("sha256")], sort_keys=True)
 
 
 def _moment(date: str) -> datetime:
