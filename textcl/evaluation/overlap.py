@@ -104,6 +104,21 @@ def overlap(
 Counts = dict[str, dict[str, dict[str, int]]]
 
 
+def with_earlier(counts: Counts, earlier: Counts | None) -> Counts:
+    """The counts of a corpus and of those that an encoder was trained on before: the larger ones of each subset.
+
+    Args:
+        counts: What `overlap` found in the corpus.
+        earlier: The counts that the encoder's directory had, see `recorded_overlap`.
+    """
+    joined = deepcopy(counts)
+    for task, subsets in (earlier or {}).items():
+        for name, count in subsets.items():
+            now = joined.setdefault(task, {}).setdefault(name, count)
+            joined[task][name] = max(now, count, key=lambda each: each.get("pairs_found", each["found"]))
+    return joined
+
+
 def recorded_overlap(encoder: Any) -> Counts | None:
     """The counts of `overlap` that the directory of an encoder keeps in `overlap.json`; None if it has no such file.
 

@@ -136,7 +136,7 @@ def _compare(
         logger.info("%s ...", title)
         run: dict[str, Any] | None = None
         if row.seed is None:
-            result = suite(_baseline(row))
+            encoder: Any = _baseline(row)
         else:
             try:
                 run = _train(row, folder)
@@ -144,11 +144,11 @@ def _compare(
                 logger.error("%s failed: %s", title, failure)
                 failures.append(f"{row.name}, seed {row.seed}: {failure}")
                 continue
-            export = folder / run["export"]
-            encoder = Encoder.from_pretrained(export)
-            counts = recorded_overlap(encoder)
-            result = mark_transductive(suite(encoder), counts)
-            write_card(export, encoder, RunRecord.from_dict(run), result)
+            encoder = Encoder.from_pretrained(folder / run["export"])
+        counts = recorded_overlap(encoder)
+        result = mark_transductive(suite(encoder), counts)
+        if run is not None:
+            write_card(folder / run["export"], encoder, RunRecord.from_dict(run), result)
         line = _line(row, run, result)
         append_result(results, line)
         lines.append(line)
