@@ -69,8 +69,10 @@ def test_texts_that_are_clustered_are_counted_and_marked(evaluation_sets: Path) 
     distinct = len({fingerprint(text) for text in texts})
     everything = overlap(texts, ["AgNews"], evaluation_sets)
     assert everything == {"AgNews": {"all": {"found": distinct, "total": distinct}}}
-    chosen = dict.fromkeys(("AgNews", "StackOverflow"), (texts[::40], labels[::40]))
-    result = Clustering(chosen, seeds=[0])(Lengths())
+    task = Clustering({"few": (texts[::40], labels[::40])}, seeds=[0])
+    names = ("AgNews", "StackOverflow")
+    task.sets, task.classes = dict.fromkeys(names, task.sets["few"]), dict.fromkeys(names, task.classes["few"])
+    result = task(Lengths())
     marked = mark_transductive(result, everything)
     assert marked.results["AgNews"]["transductive"] is True
     assert marked.results["AgNews"]["overlap"] == everything["AgNews"]["all"]

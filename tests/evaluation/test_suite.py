@@ -228,6 +228,13 @@ OWN = {"q": "x"}, {"a": "cat", "b": "dog"}, {"q": {"a": 1}}
         (lambda: evaluate(None, "sts"), "must be a name, a path or an object"),
         (lambda: Clustering({}), "at least one set and one seed"),
         (lambda: Clustering({"a": (WORDS, [0, 1, 0, 1])}, seeds=()), "at least one set and one seed"),
+        (
+            lambda: Clustering({"AgNews": (WORDS, [0, 1, 0, 1])}),
+            "cannot be called 'AgNews', because AgNews is a public",
+        ),
+        (lambda: Transfer({"MRPC": (WORDS, [0, 1, 2, 1])}), "another name, such as 'own MRPC'"),
+        (lambda: Transfer({"TREC-6": (WORDS, [0, 1, 0, 1])}), "cannot be called 'TREC-6', because TREC is a public"),
+        (lambda: Transfer({"STSBenchmark-regression": (WORDS, [0, 1, 0, 1])}), "is a public set"),
         (lambda: Clustering({"a": WORDS}), r"a must be a pair: \(texts, labels\)"),
         (lambda: Transfer({"a": WORDS}), r"a must be a pair: \(texts, labels\)"),
         (lambda: LabelFree(WORDS, []), "Name at least one criterion"),

@@ -219,7 +219,7 @@ def test_nested_folds_equal_the_slow_loop(setting: str, in_float64: None, monkey
 def test_folds_of_the_train_split_equal_the_slow_loop(in_float64: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(transfer.SETTINGS, "test", (3, QUICK))
     rows, labels = noise(160, 2, dim=8)
-    task = Transfer({"MRPC": (numbers(160), labels.tolist())})
+    task = Transfer({"mine": (numbers(160), labels.tolist())})
     task.tasks = {"MRPC": {"train": examples(labels[:100]), "test": examples(labels[100:], 100)}}
     decay, best = slow_choice(rows[:100], labels[:100], 3, QUICK)
     layer, _ = slow_fit(rows[:100], labels[:100], None, decay, QUICK)

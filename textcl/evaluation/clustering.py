@@ -16,7 +16,7 @@ import numpy as np
 
 from textcl.data.clustering import CLUSTERING_SETS, load_clustering
 from textcl.errors import InputError
-from textcl.evaluation.encoding import describe, encode_distinct, texts_and_labels
+from textcl.evaluation.encoding import check_own_names, describe, encode_distinct, texts_and_labels
 from textcl.evaluation.kinds import CLUSTERING
 from textcl.evaluation.results import Result, averages
 from textcl.metrics.clustering import (
@@ -43,8 +43,9 @@ class Clustering:
         seeds: The seeds of k-means.
 
     Raises:
-        InputError: A set is unknown or not installed; or your own data has a text that is not a string, a missing label
-            (see `textcl.metrics.labels.number_labels`), only one class, or unequal numbers of texts and labels.
+        InputError: A set is unknown or not installed; or your own data has the name of a public set, a text that is not
+            a string, a missing label (see `textcl.metrics.labels.number_labels`), only one class, or unequal numbers of
+            texts and labels.
 
     Example:
         >>> Clustering({"mine": (texts, labels)})(encoder).results["mine"]["accuracy"]  # doctest: +SKIP
@@ -58,6 +59,7 @@ class Clustering:
         seeds: Sequence[int] = (0, 1, 2),
     ) -> None:
         if isinstance(sets, Mapping):
+            check_own_names(sets)
             self.sets = dict(sets)
         else:
             directory = None if data_dir is None else Path(data_dir)

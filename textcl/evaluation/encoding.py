@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from textcl.data.clustering import CLUSTERING_SETS
+from textcl.data.transfer import CLASSIFICATIONS, REGRESSIONS
 from textcl.errors import InputError
+from textcl.evaluation.results import unnumbered
 from textcl.metrics.labels import number_labels
 from textcl.texts import as_texts
 
@@ -56,6 +59,17 @@ def cosine(first: Any, second: Any) -> np.ndarray:
     product = norms[0] * norms[1]
     cosines = np.divide(dots, product, out=np.zeros_like(dots), where=product > 0).round(_DECIMALS)
     return np.full_like(cosines, cosines[0]) if len(cosines) and np.ptp(cosines) <= ROUNDING else cosines
+
+
+def check_own_names(names: Iterable[str]) -> None:
+    """Raises an InputError if own data have the name of a public set, because they would get its rules and counts."""
+    public = {*CLUSTERING_SETS, *CLASSIFICATIONS, *REGRESSIONS}
+    for name in names:
+        if (known := unnumbered(str(name))) in public:
+            raise InputError(
+                f"Own data cannot be called {name!r}, because {known} is a public set of textcl; give them another "
+                f"name, such as 'own {name}'."
+            )
 
 
 def texts_and_labels(name: str, own: Any, task: str) -> tuple[list[str], list[int], int]:

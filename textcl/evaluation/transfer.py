@@ -21,7 +21,7 @@ from torch import Tensor
 from textcl.data.transfer import REGRESSIONS, TRANSFER_TASKS, Examples, hash_examples, read_transfer
 from textcl.errors import InputError, nearest
 from textcl.evaluation.cache import FINISHED, cache_folder, embed, remember
-from textcl.evaluation.encoding import describe, texts_and_labels
+from textcl.evaluation.encoding import check_own_names, describe, texts_and_labels
 from textcl.evaluation.kinds import REGRESSION, TRANSFER
 from textcl.evaluation.logistic import Fold, Training, expected_class, predict, solve, train, with_ones
 from textcl.evaluation.results import Result, averages
@@ -67,9 +67,9 @@ class Transfer:
         cache: A folder for embeddings and finished tasks, from which an interrupted evaluation is resumed.
 
     Raises:
-        InputError: A task, mode or setting is unknown, or a set is not installed; or your own data has a text that is
-            not a string, a missing label (see `textcl.metrics.labels.number_labels`), only one class, or unequal
-            numbers of texts and labels.
+        InputError: A task, mode or setting is unknown, or a set is not installed; or your own data has the name of a
+            public set, a text that is not a string, a missing label (see `textcl.metrics.labels.number_labels`), only
+            one class, or unequal numbers of texts and labels.
 
     Example:
         >>> Transfer(["MR", "TREC"], mode="fast")(encoder).results["MR"]["accuracy"]  # doctest: +SKIP
@@ -89,6 +89,7 @@ class Transfer:
             if name not in known:
                 raise InputError(f"There is no {what} '{name}'; there are {', '.join(known)}.{nearest(name, known)}")
         if isinstance(tasks, Mapping):
+            check_own_names(tasks)
             self.tasks = {name: {"all": _own(name, own)} for name, own in tasks.items()}
         else:
             directory = None if data_dir is None else Path(data_dir)
