@@ -1,5 +1,6 @@
 """Several evaluators in one call: no result overwrites another, and averages are over all tasks of a kind."""
 
+import json
 import math
 import shutil
 import warnings
@@ -7,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from support.tiny import HashedWords, tiny_encoder_directory
 
@@ -241,6 +243,16 @@ OWN = {"q": "x"}, {"a": "cat", "b": "dog"}, {"q": {"a": 1}}
         (lambda: cluster_texts(PLANE, WORDS, 2.5), "must be a whole number, not 2.5"),
         (lambda: Retrieval(*OWN, chunk_size=-1), "chunk_size must be at least 1, not -1"),
         (lambda: Retrieval(["x"], *OWN[1:]), "Each query needs an id"),
+        (lambda: Retrieval(pd.Series(OWN[0]), *OWN[1:]), "Each query needs an id: .*, not a Series"),
+        (lambda: Retrieval(OWN[0], np.array(["cat", "dog"]), OWN[2]), "Each document needs an id: .*, not a ndarray"),
+        (lambda: Retrieval(*OWN[:2], pd.DataFrame({"q": ["a"]})), "The relevance must be a dictionary"),
+        (lambda: Retrieval(*OWN, titles=pd.Series({"a": "c"})), "Each title needs an id"),
+        (
+            lambda: Retrieval({0: "x"}, {0: "cat"}, {"0": {0: 1}}),
+            "query '0', which is not among the queries, such as 0",
+        ),
+        (lambda: Retrieval({0: "x"}, {0: "cat"}, {0: {"0": 1}}), "such as '0', is among the documents, such as 0;"),
+        (lambda: Clustering({"a": (WORDS, [0, 1, 0, 1])}, seeds=5), "seeds must be several whole numbers, .* not 5"),
         (lambda: Retrieval(*OWN[:2], {"q": ["a"]}), "The relevance must be a dictionary"),
         (lambda: Retrieval(*OWN[:2], {"q": {"a": "1"}}), "is not a finite number"),
         (lambda: Retrieval(OWN[0], {1: "cat", "b": "dog"}, OWN[2]), "must all be words or all be numbers"),
@@ -249,3 +261,13 @@ OWN = {"q": "x"}, {"a": "cat", "b": "dog"}, {"q": {"a": 1}}
 def test_arguments_of_another_kind_are_refused(call: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_ids_and_seeds_of_numpy_are_saved_as_numbers(tmp_path: Path) -> None:
+    ids = np.arange(3)
+    texts = {each: f"text {each}" for each in ids}
+    asked = Retrieval(texts, texts, {each: {each: 1} for each in ids})(HashedWords())
+    clusters = Clustering({"a": (WORDS, [0, 0, 1, 1])}, seeds=np.arange(2))(HashedWords())
+    for result in (asked, clusters):
+        content = json.loads(result.save(tmp_path / "result.json").read_text(encoding="utf-8"))
+        assert content["average"] == result.average

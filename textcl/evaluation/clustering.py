@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import operator
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -64,13 +65,16 @@ class Clustering:
         else:
             directory = None if data_dir is None else Path(data_dir)
             self.sets = {name: load_clustering(name, directory) for name in sets}
-        if not self.sets or not seeds:
+        try:
+            self.seeds = tuple(map(operator.index, seeds))
+        except TypeError:
+            raise InputError(f"seeds must be several whole numbers, such as (0, 1, 2), not {seeds!r}.") from None
+        if not self.sets or not self.seeds:
             raise InputError("Clustering needs at least one set and one seed.")
         self.classes: dict[str, int] = {}
         for name, own in self.sets.items():
             texts, labels, self.classes[name] = texts_and_labels(name, own, "clustering")
             self.sets[name] = texts, labels
-        self.seeds = tuple(seeds)
         self.name = "-".join(["clustering", *map(str.lower, self.sets)]) if len(self.sets) == 1 else "clustering"
 
     @property
