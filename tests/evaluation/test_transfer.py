@@ -701,6 +701,10 @@ def broken(rows: np.ndarray, value: float) -> np.ndarray:
             "mine: class 1 has 5 of 60 texts, so one of 10 folds would have no text of this class",
         ),
         (
+            lambda: Transfer({"mine": (numbers(60), ["1"] * 50 + ["4"] * 5 + ["3"] * 5)})(Points(noise(60, 2)[0])),
+            "mine: class '3' has 5 of 60 texts",  # of equally rare ones the first
+        ),
+        (
             lambda: Transfer({"mine": (numbers(60), [0] * 50 + [1] * 10)})(Points(noise(60, 2)[0])),
             "mine: class 1 has 9 of 54 texts",  # an inner fold would be without it
         ),

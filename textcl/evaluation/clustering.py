@@ -73,8 +73,8 @@ class Clustering:
             raise InputError("Clustering needs at least one set and one seed.")
         self.classes: dict[str, int] = {}
         for name, own in self.sets.items():
-            texts, labels, self.classes[name] = texts_and_labels(name, own, "clustering")
-            self.sets[name] = texts, labels
+            texts, labels, classes = texts_and_labels(name, own, "clustering")
+            self.sets[name], self.classes[name] = (texts, labels), len(classes)
         self.name = "-".join(["clustering", *map(str.lower, self.sets)]) if len(self.sets) == 1 else "clustering"
 
     @property

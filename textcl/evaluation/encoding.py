@@ -72,7 +72,7 @@ def check_own_names(names: Iterable[str]) -> None:
             )
 
 
-def texts_and_labels(name: str, own: Any, task: str) -> tuple[list[str], list[int], int]:
+def texts_and_labels(name: str, own: Any, task: str) -> tuple[list[str], list[int], list[Any]]:
     """The parts of a user's own labelled set.
 
     Args:
@@ -81,7 +81,7 @@ def texts_and_labels(name: str, own: Any, task: str) -> tuple[list[str], list[in
         task: What the set is for, for a message: "a classification".
 
     Returns:
-        The texts, the number of each text's class, and how many classes there are.
+        The texts, the number of each text's class, and the classes in the order of their numbers.
 
     Raises:
         InputError: `own` is not a pair, a label is missing, a text is not a string, there are not as many labels as
@@ -95,7 +95,7 @@ def texts_and_labels(name: str, own: Any, task: str) -> tuple[list[str], list[in
         raise InputError(f"{name} has {len(texts):,} texts and {len(numbers):,} labels; each text needs one.")
     if len(classes) < 2:
         raise InputError(f"{name} has {len(classes)} classes; {task} needs at least two.")
-    return texts, numbers, len(classes)
+    return texts, numbers, classes
 
 
 def describe(encoder: Any) -> dict[str, Any]:

@@ -88,9 +88,13 @@ class Transfer:
         for what, name, known in (("mode", mode, MODES), ("setting", setting, tuple(SETTINGS))):
             if name not in known:
                 raise InputError(f"There is no {what} '{name}'; there are {', '.join(known)}.{nearest(name, known)}")
+        self.labels: dict[str, list[Any]] = {}  # of own data, whose classes have other names than their numbers
         if isinstance(tasks, Mapping):
             check_own_names(tasks)
-            self.tasks = {name: {"all": _own(name, own)} for name, own in tasks.items()}
+            self.tasks = {}
+            for name, own in tasks.items():
+                texts, numbers, self.labels[name] = texts_and_labels(name, own, "a classification")
+                self.tasks[name] = {"all": Examples.ordered([(text,) for text in texts], numbers)}
         else:
             directory = None if data_dir is None else Path(data_dir)
             self.tasks = {name: read_transfer(name, directory) for name in tasks}
@@ -295,8 +299,10 @@ class _Task:
     def _check_classes(self, rows: np.ndarray, least: int, where: str) -> None:
         counts = np.bincount(self.labels[rows], minlength=self.classes)
         if counts.min() < least:
+            rarest = int(counts.argmin())
+            label = self.transfer.labels[self.name][rarest] if self.name in self.transfer.labels else rarest
             raise InputError(
-                f"{self.name}: class {counts.argmin()} has {counts.min()} of {len(rows):,} texts, so {where} would "
+                f"{self.name}: class {label!r} has {counts.min()} of {len(rows):,} texts, so {where} would "
                 f"have no text of this class, and the score would be meaningless."
             )
 
@@ -308,11 +314,6 @@ def _grid(mode: str, name: str, *, folds_of_train: bool = False) -> np.ndarray:
     if mode == "senteval":
         return _WEIGHT_DECAYS
     return STRENGTHS_OF_FOLDS if folds_of_train else STRENGTHS
-
-
-def _own(name: str, own: Any) -> Examples:
-    texts, numbers, _ = texts_and_labels(name, own, "a classification")
-    return Examples.ordered([(text,) for text in texts], numbers)
 
 
 def _features(
