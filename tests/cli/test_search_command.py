@@ -181,6 +181,10 @@ def test_two_results_are_compared_over_queries(here: Path, tmp_path: Path, capsy
     ):
         assert main(["results", "--compare", files[0], str(tmp_path / f"{file}.json")]) == 2
         assert message in capsys.readouterr().err
+    assert main(["results", "--compare", files[0], str(tmp_path / "typo.json")]) == 2
+    assert "There is no file" in capsys.readouterr().err
+    assert main(["results", "--compare", *files, "--task", "stsb"]) == 2
+    assert "leave out --task" in capsys.readouterr().err
     assert main(["results", "--compare", files[0], "bundled"]) == 2
     assert "can be compared only with another file of `textcl eval --json`" in capsys.readouterr().err
 

@@ -71,7 +71,14 @@ def compare_results(
     if all(finetuned := [_finetuned(*each) for each in saved]):
         parts += _compare_finetuned(names, finetuned[0], finetuned[1])
     if parts:
+        if tasks:
+            raise InputError(
+                f"{names[0]} and {names[1]} are compared on their retrieval and fine-tuned tasks; leave out --task."
+            )
         return "\n\n".join(parts)
+    for name in names:
+        if name not in rows and Path(name).suffix == ".json" and not Path(name).exists():
+            raise InputError(f"There is no file {name}.")
     for name in names:
         if Path(name).is_file():
             raise InputError(
