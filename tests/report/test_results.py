@@ -22,6 +22,7 @@ from textcl.evaluation.significance import over_pairs
 from textcl.files import append_result
 from textcl.report.differences import compare_results
 from textcl.report.formats import results_csv, results_json, results_latex, results_table
+from textcl.report.records import read_comparison
 from textcl.report.results import by_row, find_results, score_columns, select
 from textcl.report.tables import comparison, comparison_table
 
@@ -188,6 +189,9 @@ def test_runs_of_different_recipes_are_never_the_seeds_of_one_row(
         4: 63.0,
     }
     assert "3 earlier results are left out" in caplog.text
+    compared = read_comparison(tmp_path)
+    assert [(line["row"], line["seed"]) for line in compared.lines] == [("a", 3), ("a", 4)]
+    assert compared.replaced == ["a"]
     assert r"a & 62.00 $\pm$ 0.00 & 72.00 $\pm$ 0.00 & 2 \\" in results_latex(find_results([tmp_path]))
 
 
@@ -196,6 +200,7 @@ def test_an_other_model_of_the_same_recipe_replaces_all_seeds_of_a_row(tmp_path:
         add(tmp_path, "a", seed, sts(60.0))
     add(tmp_path, "a", 1, sts(70.0), fingerprint="other model", written="2026-06-01T10:00:00+00:00")
     assert list(by_row(find_results([tmp_path]))["a"]) == [1]
+    assert [line["seed"] for line in read_comparison(tmp_path).lines] == [1]
 
 
 def test_a_score_of_nan_is_shown_and_never_the_best(tmp_path: Path) -> None:

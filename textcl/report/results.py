@@ -43,7 +43,7 @@ class PastResult:
         folder: The folder of the comparison or the run.
         export: The directory of the encoder; None if it does not exist.
         fingerprint: A hash of all settings that the scores depend on.
-        setting: What results must have in common to be runs of one recipe: its flags but the seed, and the data.
+        setting: What results must have in common to be runs of one recipe, see `setting_of`.
         results: The scores of each task, see `textcl.evaluation.Result`; empty for a run.
         dev: From the name of a dev set to the score of the chosen checkpoint.
         provenance: For a line, the provenance of its result; for a run, its record.
@@ -230,6 +230,19 @@ def by_row(results: Sequence[PastResult]) -> dict[str, dict[int | None, PastResu
     return rows
 
 
+def setting_of(recipe: Mapping[str, Any] | None, run: Mapping[str, Any] | None) -> str:
+    """What results must have in common to be runs of one recipe: its flags but the seed, and the hash of the data.
+
+    Args:
+        recipe: The resolved recipe; None for a baseline.
+        run: The record of the run, if there is one.
+    """
+    unset: tuple[Any, ...] = (None, [], {})  # as in a fingerprint
+    left_out = {"seed", *COSMETIC}
+    flags = {key: value for key, value in (recipe or {}).items() if key not in left_out and value not in unset}
+    return json.dumps([flags, (run or {}).get("data", {}).get("sha256")], sort_keys=True)
+
+
 def _folders(paths: Sequence[str | Path]) -> Iterator[tuple[Path, list[str]]]:
     """Yields every folder once with its files, without large folders that have no results."""
     seen = set()
@@ -253,7 +266,7 @@ def _of_line(folder: Path, line: dict[str, Any]) -> PastResult:
         folder=folder,
         export=export if export and export.is_dir() else None,
         fingerprint=line["fingerprint"],
-        setting=_setting(line["recipe"] or {}, line.get("run")),
+        setting=setting_of(line["recipe"], line.get("run")),
         results=line["results"],
         dev={} if line["dev"] is None else {DEV: line["dev"]},
         provenance=line["provenance"],
@@ -277,17 +290,11 @@ def _of_run(folder: Path) -> PastResult | None:
         folder=folder,
         export=folder / "export" if (folder / "export").is_dir() else None,
         fingerprint=record.fingerprint,
-        setting=_setting(record.recipe, record.to_dict()),
+        setting=setting_of(record.recipe, record.to_dict()),
         results={},
         dev={} if dev is None else {DEV if dev.set == "stsb-dev" else f"dev {dev.set}": dev.score},
         provenance=record.to_dict(),
     )
-
-
-def _setting(recipe: Mapping[str, Any], run: Mapping[str, Any] | None) -> str:
-    unset: tuple[Any, ...] = (None, [], {})  # as in a fingerprint
-    flags = {key: value for key, value in recipe.items() if key not in {"seed", *COSMETIC} and value not in unset}
-    return json.dumps([flags, (run or {}).get("data", {}).get("sha256")], sort_keys=True)
 
 
 def _moment(date: str) -> datetime:
