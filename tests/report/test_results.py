@@ -82,6 +82,13 @@ def test_lines_and_runs_are_found_once_each_oldest_first(runs: Path) -> None:
     assert score_columns(found) == ["STS", "clustering", "STS-B dev"]
 
 
+def test_a_run_whose_export_was_removed_is_still_found_once(runs: Path) -> None:
+    before = [(each.name, each.seed) for each in find_results([runs])]
+    for export in runs.glob("one/runs/*/export"):
+        export.rmdir()
+    assert [(each.name, each.seed) for each in find_results([runs])] == before
+
+
 def test_they_are_chosen_and_ordered(runs: Path) -> None:
     found = find_results([runs])
 

@@ -112,14 +112,16 @@ def find_results(paths: Sequence[str | Path]) -> list[PastResult]:
     """
     lines: list[PastResult] = []
     runs: list[PastResult] = []
+    scored: set[Path] = set()  # folders of runs that have a line, also where their export was removed
     for folder, files in _folders(paths):
         if "results.jsonl" in files:
             # the cache of an evaluation also has a results.jsonl, whose lines have no "row"
-            lines += [_of_line(folder, line) for line in read_results(folder / "results.jsonl") if "row" in line]
+            read = [line for line in read_results(folder / "results.jsonl") if "row" in line]
+            lines += [_of_line(folder, line) for line in read]
+            scored |= {(folder / line["run"]["export"]).parent.resolve() for line in read if line.get("run")}
         if RUN_JSON in files and (run := _of_run(folder)):
             runs.append(run)
-    scored = {line.export.resolve() for line in lines if line.export}
-    found = lines + [run for run in runs if run.export is None or run.export.resolve() not in scored]
+    found = lines + [run for run in runs if run.folder.resolve() not in scored]
     return sorted(found, key=lambda result: _moment(result.date))
 
 
