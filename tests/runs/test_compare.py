@@ -298,6 +298,22 @@ def test_lines_of_before_clusterings_are_still_done(work: Path, few_sets: Path) 
     assert lines == [old]
 
 
+def test_a_baseline_that_a_task_cannot_score_is_refused_before_anything_is_scored(
+    work: Path, evaluation_sets: Path, tmp_path: Path
+) -> None:
+    flags = ["--model", str(work / "model"), "--data", str(work / "texts.txt")]
+    with pytest.raises(InputError, match="tfidf has sparse vectors, on which no classifier is trained"):
+        compare(
+            [work / "plain.yaml"],
+            tmp_path / "out",
+            flags=flags,
+            baselines=["untouched", "tfidf"],
+            tasks=["trec"],
+            data_dir=evaluation_sets,
+        )
+    assert not (tmp_path / "out" / "results.jsonl").exists()
+
+
 @pytest.mark.slow
 def test_two_rows_never_have_one_name(work: Path, tmp_path: Path) -> None:
     """A baseline named twice is one row, and a recipe must not be called like a baseline."""
