@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from textcl.data.formats import csv_records, plain_suffix
+from textcl.data.rows import say_quoted
 from textcl.data.sts import STS_TASKS, Subset, hash_subsets, normalise_space, parse_score, read_sts
 from textcl.errors import InputError
 from textcl.evaluation.encoding import cosine, describe, encode_distinct
@@ -106,13 +107,15 @@ class LabelledPairs:
                 f"{file} is not a .tsv or .csv file (or .gz, .xz or .zst of one); give labelled pairs as one of these."
             )
         subset = Subset(file.name, [], [], [])
-        for row, (number, cells) in enumerate(csv_records(file, tabs=suffix == ".tsv")):
+        tabs, quoted = suffix == ".tsv", False
+        for row, (number, cells) in enumerate(csv_records(file, tabs=tabs)):
             if len(cells) != 3:
                 raise InputError(
                     f"{file}, line {number}: the line must have three cells (text, text, score), but has {len(cells)}."
                 )
             if row == 0 and not _is_number(cells[2]):
                 continue
+            quoted = quoted or (tabs and say_quoted(file, number, cells))
             subset.scores.append(parse_score(cells[2].strip(), file, number))
             subset.first.append(normalise_space(cells[0]))
             subset.second.append(normalise_space(cells[1]))
