@@ -134,6 +134,14 @@ def test_table_and_csv_have_a_row_each(runs: Path) -> None:
     assert rows[-2]["folder"] == str(runs / "alone")
 
 
+def test_averages_over_different_tasks_are_said_not_to_be_comparable(runs: Path, tmp_path: Path) -> None:
+    assert "Not comparable" not in results_table(find_results([runs]))
+    add(runs / "two", "few", 1, {"STS16": {"all": 70.0, "mean": 0.0}})
+    found = find_results([runs])
+    assert "\n\nNot comparable: STS is the mean over other tasks in some rows" in results_table(found)
+    assert "Not comparable" not in results_table(found, ["STS16"])
+
+
 def test_latex_has_mean_and_deviation_and_is_escaped(runs: Path) -> None:
     add(runs / "one", r"50% of \{x}_&~^", 1, sts(-1.0))
     text = results_latex(select(find_results([runs / "one"]), tasks=["STS16"]), ["STS16", "STSBenchmark"])

@@ -68,12 +68,21 @@ class PastResult:
         """
         if tasks:
             return {short_name(task): score(self.results[task]) for task in tasks if task in self.results}
-        kinds: dict[str, list[float]] = {}
+        kinds = self.averaged()
+        averages = {
+            column: fmean(score(self.results[task]) for task in kinds[column])
+            for column in COLUMNS.values()
+            if column in kinds
+        }
+        return {**averages, **self.dev}
+
+    def averaged(self) -> dict[str, list[str]]:
+        """The tasks that each column of an average is the mean over."""
+        kinds: dict[str, list[str]] = {}
         for task, entry in self.results.items():
             if not task.endswith("-dev"):
-                kinds.setdefault(COLUMNS[kind_of(entry).name], []).append(score(entry))
-        averages = {column: fmean(kinds[column]) for column in COLUMNS.values() if column in kinds}
-        return {**averages, **self.dev}
+                kinds.setdefault(COLUMNS[kind_of(entry).name], []).append(task)
+        return kinds
 
     def transductive(self, tasks: Sequence[str] = ()) -> list[str]:
         """The tasks that have texts in the training corpus."""
