@@ -20,9 +20,11 @@ from textcl.evaluation import (
     LabelledPairs,
     Result,
     Retrieval,
+    STSSuite,
     Transfer,
     cluster_texts,
     evaluate,
+    overlap,
 )
 from textcl.evaluation.overlap import mark_transductive
 from textcl.evaluation.results import join, numbered, short_name
@@ -271,3 +273,10 @@ def test_ids_and_seeds_of_numpy_are_saved_as_numbers(tmp_path: Path) -> None:
     for result in (asked, clusters):
         content = json.loads(result.save(tmp_path / "result.json").read_text(encoding="utf-8"))
         assert content["average"] == result.average
+
+
+def test_one_name_is_not_read_letter_by_letter(evaluation_sets: Path) -> None:
+    assert list(STSSuite("STS12, STSBenchmark-dev", evaluation_sets).tasks) == ["STS12", "STSBenchmark-dev"]
+    assert list(Transfer("TREC", evaluation_sets).tasks) == ["TREC"]
+    assert list(Clustering("AgNews", evaluation_sets).sets) == ["AgNews"]
+    assert list(overlap(["a text"], "STS16", evaluation_sets)) == ["STS16"]

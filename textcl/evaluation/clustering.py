@@ -27,6 +27,7 @@ from textcl.metrics.clustering import (
     clustering_accuracy,
     normalized_mutual_information,
 )
+from textcl.texts import names_in
 from textcl.version import library_versions
 
 logger = logging.getLogger("textcl")
@@ -64,7 +65,7 @@ class Clustering:
             self.sets = dict(sets)
         else:
             directory = None if data_dir is None else Path(data_dir)
-            self.sets = {name: load_clustering(name, directory) for name in sets}
+            self.sets = {name: load_clustering(name, directory) for name in names_in(sets)}
         try:
             self.seeds = tuple(map(operator.index, seeds))
         except TypeError:

@@ -22,7 +22,7 @@ from textcl.data.transfer import CLASSIFICATIONS, PROBING_TASKS, REGRESSIONS, re
 from textcl.errors import InputError
 from textcl.evaluation.results import Result, unnumbered
 from textcl.files import read_json
-from textcl.texts import each_text
+from textcl.texts import each_text, names_in
 
 TRANSDUCTIVE_SHARE = 0.01  # of pairs or texts; a few common sentences such as "he said ." should not mark a task
 SPLITS = (*STS_TASKS, "STSBenchmark-dev", "SICKRelatedness-dev")
@@ -68,7 +68,7 @@ def overlap(
     """
     directory = Path(data_dir) if data_dir is not None else data_directory()
     pairs: dict[tuple[str, str], list[tuple[str, ...]]] = {}
-    for task in _CHECKED if tasks is None else tasks:
+    for task in _CHECKED if tasks is None else names_in(tasks):
         name, _, split = task.partition("-")
         try:
             if task in CLUSTERING_SETS:

@@ -18,7 +18,7 @@ from textcl.evaluation.encoding import cosine, describe, encode_distinct
 from textcl.evaluation.kinds import STS
 from textcl.evaluation.results import Result, averages
 from textcl.evaluation.significance import SAMPLES, bootstrap_error, resamples, spearman_of_samples
-from textcl.texts import described
+from textcl.texts import described, names_in
 from textcl.version import library_versions
 
 logger = logging.getLogger("textcl")
@@ -45,7 +45,7 @@ class STSSuite:
     def __init__(self, tasks: Sequence[str] = STS_TASKS, data_dir: str | os.PathLike[str] | None = None) -> None:
         directory = None if data_dir is None else Path(data_dir)
         self.tasks: dict[str, list[Subset]] = {}
-        for task in tasks:
+        for task in names_in(tasks):
             name, _, split = task.partition("-")
             self.tasks[task.removesuffix("-test")] = read_sts(name, directory, split or "test")
 

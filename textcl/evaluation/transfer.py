@@ -26,6 +26,7 @@ from textcl.evaluation.kinds import REGRESSION, TRANSFER
 from textcl.evaluation.logistic import Fold, Training, expected_class, predict, solve, train, with_ones
 from textcl.evaluation.results import Result, averages
 from textcl.files import read_results
+from textcl.texts import names_in
 from textcl.version import library_versions
 
 logger = logging.getLogger("textcl")
@@ -97,7 +98,7 @@ class Transfer:
                 self.tasks[name] = {"all": Examples.ordered([(text,) for text in texts], numbers)}
         else:
             directory = None if data_dir is None else Path(data_dir)
-            self.tasks = {name: read_transfer(name, directory) for name in tasks}
+            self.tasks = {name: read_transfer(name, directory) for name in names_in(tasks)}
         for name, splits in self.tasks.items() if isinstance(tasks, Mapping) and mode == "senteval" else ():
             if len(splits["all"]) < FEW:
                 logger.warning(
