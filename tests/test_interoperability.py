@@ -123,6 +123,16 @@ def test_called_by_hand_it_gives_its_metrics(export: Path, pairs: LabelledPairs)
     assert evaluator.greater_is_better
 
 
+def test_criteria_without_labels_are_metrics_too(export: Path, tmp_path: Path) -> None:
+    model = SentenceTransformer(str(export), device="cpu")
+    free = textcl.LabelFree(TEXTS, ["halves", "effective_rank"])
+    metrics = textcl.SentenceTransformersEvaluator(free)(model, str(tmp_path), steps=2)
+    assert metrics == {
+        f"halves_{name}": value for name, value in {**free(model).scores, "primary": free(model).primary}.items()
+    }
+    assert json.loads((tmp_path / "halves-2.json").read_text())["scores"] == free(model).scores
+
+
 def test_two_evaluators_of_one_name_get_different_ones(export: Path, pairs: LabelledPairs, tmp_path: Path) -> None:
     """sentence-transformers joins the metrics of several evaluators, and later ones overwrite earlier ones."""
     model = SentenceTransformer(str(export), device="cpu")

@@ -31,6 +31,16 @@ def as_texts(source: Any, what: str = "The texts") -> list[str]:
     return list(each_text(source, what))
 
 
+def names_in(given: str | Iterable[str]) -> list[str]:
+    """Names, from a list of them or from one text with commas between them.
+
+    Example:
+        >>> names_in("STS12, STS13"), names_in(["MR"])
+        (['STS12', 'STS13'], ['MR'])
+    """
+    return [name.strip() for name in given.split(",")] if isinstance(given, str) else list(given)
+
+
 def in_one_line(text: str, width: int = 100) -> str:
     """A text without line breaks, cut to `width` characters.
 

@@ -174,13 +174,21 @@ def test_two_results_are_compared_over_queries(here: Path, tmp_path: Path, capsy
 
     other = {**results[1], "provenance": {"tasks": {"retrieval": {"data_sha256": "x"}}}}
     (tmp_path / "other.json").write_text(json.dumps(other))
+    facts = results[1]["provenance"]["tasks"]["retrieval"]
+    kept = {**results[1], "provenance": {"tasks": {"retrieval": {**facts, "identical_ids_left_out": 3}}}}
+    (tmp_path / "kept.json").write_text(json.dumps(kept))
     (tmp_path / "none.json").write_text("{}")
     for file, message in (
         ("other", "different queries, documents or judgements"),
+        ("kept", "or another rule for documents with a query's id"),
         ("none", "has no values of retrieval queries"),
     ):
         assert main(["results", "--compare", files[0], str(tmp_path / f"{file}.json")]) == 2
         assert message in capsys.readouterr().err
+    assert main(["results", "--compare", files[0], str(tmp_path / "typo.json")]) == 2
+    assert "There is no file" in capsys.readouterr().err
+    assert main(["results", "--compare", *files, "--task", "stsb"]) == 2
+    assert "leave out --task" in capsys.readouterr().err
     assert main(["results", "--compare", files[0], "bundled"]) == 2
     assert "can be compared only with another file of `textcl eval --json`" in capsys.readouterr().err
 

@@ -80,6 +80,23 @@ def test_twice_the_known_size_is_still_taken(tmp_path: Path) -> None:
                 import_archive(archive, tmp_path / "data", manifest=MANIFEST)
 
 
+def test_what_a_user_has_in_the_folder_of_a_set_stays(tmp_path: Path) -> None:
+    source, root = packed(tmp_path / "a.zip", CONTENT), tmp_path / "data"
+    import_archive(source, root, manifest=MANIFEST)
+    mine = {"TOY/notes.txt": b"mine", "TOY/deep/er/b.bin": b"\0\1", "PAIR/LICENSE": b"of an earlier import"}
+    for name, content in mine.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    (root / "TOY" / "link").symlink_to("notes.txt")
+    (root / "TOY" / "toy.txt").write_bytes(b"damaged")
+    (root / "PAIR" / "a.csv").unlink()
+    (root / "PAIR" / "a.csv").symlink_to("LICENSE")  # a file of the set is replaced, whatever it is
+    import_archive(source, root, manifest=MANIFEST)
+    assert {name: (root / name).read_bytes() for name in (*CONTENT, *mine)} == {**CONTENT, **mine}
+    assert (root / "TOY" / "link").readlink() == Path("notes.txt")
+    assert sorted(each.name for each in root.iterdir()) == ["PAIR", "TOY"]
+
+
 def test_sparse_members_are_refused(tmp_path: Path) -> None:
     sparse = tmp_path / "toy.txt"
     with sparse.open("wb") as handle:

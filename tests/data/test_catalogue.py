@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import tarfile
 import threading
 import zipfile
@@ -490,6 +491,31 @@ def test_no_connection_says_what_to_do(tmp_path: Path, server: Server) -> None:
     server.server.server_close()
     with pytest.raises(InputError, match=r"could not be downloaded.*textcl data import FILE"):
         download(closed, tmp_path / "a.bin")
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (b"not HTTP\r\n\r\n", r"could not be downloaded: .*textcl data import FILE"),
+        (b"HTTP/1.1 416 No\r\nContent-Range: bytes */*\r\n\r\n", "was not a part of"),
+        (b"HTTP/1.1 416 No\r\n\r\n", "was not a part of"),
+    ],
+)
+def test_an_answer_that_is_not_understood_is_a_sentence(tmp_path: Path, answer: bytes, message: str) -> None:
+    (tmp_path / "a.bin.part").write_bytes(b"abc")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(InputError, match=message):
+            download(f"http://127.0.0.1:{listening.getsockname()[1]}/a.bin", tmp_path / "a.bin")
+        thread.join()
 
 
 def test_fetch_brings_the_real_sets_in_and_does_not_ask_twice(

@@ -253,3 +253,16 @@ def test_rows_have_the_same_numbers_in_all_formats(tmp_path: Path) -> None:
     for name, mark in (("b.csv", ","), ("b.tsv", "\t")):
         lines = ["", f"text{mark}date", f"a cat{mark}1", "", "  ", f"a dog{mark}3", ""]
         assert read_with_ids(write(tmp_path / name, "\n".join(lines))) == (["a cat", "a dog"], [0, 1]), name
+
+
+def test_empty_cells_beside_a_text_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = "question,answer\na,b\nc,\n,d\n,\n"
+    assert load_triplets(write(tmp_path / "a.csv", rows), columns=("question", "answer"))["positive"][:] == [
+        "b",
+        " ",
+        "d",
+    ]
+    assert "2 rows have an empty cell, which is read as a single space." in caplog.text
+    caplog.clear()
+    load_texts(write(tmp_path / "a.txt", "a\n\nb\n"))
+    assert "empty cell" not in caplog.text

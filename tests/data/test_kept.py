@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow
+import pyarrow.parquet
 import pytest
 from datasets import Dataset
 from support.tiny import TEXTS
@@ -106,6 +107,19 @@ def test_a_list_of_names_is_told_from_a_list_of_texts(tmp_path: Path) -> None:
     for read in (load_texts, lambda names: training_rows(find_corpus([str(name) for name in names]))):
         with pytest.raises(InputError, match=r"There is no file .*b\.txt[,.]"):
             read(paths)
+
+
+def test_the_columns_of_a_file_are_sought_in_the_format_of_its_last_suffix(tmp_path: Path) -> None:
+    texts = ['"Quoted" at the beginning', "another, with a comma"]
+    (tmp_path / "a.csv.txt").write_text("\n".join(texts) + "\n")
+    pyarrow.parquet.write_table(pyarrow.table({"text": texts}), tmp_path / "a.csv.parquet")
+    for name in ("a.csv.txt", "a.csv.parquet"):
+        assert training_rows(tmp_path / name)["text"][:] == texts
+    (tmp_path / "a.tsv.csv").write_text("sent0,sent1\na,b\nc,d\n")
+    with gzip.open(tmp_path / "a.csv.tsv.gz", "wt") as file:
+        file.write("sent0\tsent1\na\tb\nc\td\n")
+    for name in ("a.tsv.csv", "a.csv.tsv.gz"):
+        assert training_rows(tmp_path / name).to_dict() == {"text": ["a", "c"], "positive": ["b", "d"]}
 
 
 def test_the_hash_covers_every_file_and_their_order(tmp_path: Path) -> None:

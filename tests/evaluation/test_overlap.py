@@ -15,7 +15,7 @@ from textcl.data.sts import Subset, read_sts
 from textcl.data.transfer import read_transfer
 from textcl.errors import InputError
 from textcl.evaluation import Clustering, Result, evaluate, mark_transductive, overlap
-from textcl.evaluation.overlap import fingerprint, recorded_overlap, transductive_tasks
+from textcl.evaluation.overlap import fingerprint, recorded_overlap, transductive_tasks, with_earlier
 from textcl.evaluation.sts import score
 
 
@@ -69,8 +69,10 @@ def test_texts_that_are_clustered_are_counted_and_marked(evaluation_sets: Path) 
     distinct = len({fingerprint(text) for text in texts})
     everything = overlap(texts, ["AgNews"], evaluation_sets)
     assert everything == {"AgNews": {"all": {"found": distinct, "total": distinct}}}
-    chosen = dict.fromkeys(("AgNews", "StackOverflow"), (texts[::40], labels[::40]))
-    result = Clustering(chosen, seeds=[0])(Lengths())
+    task = Clustering({"few": (texts[::40], labels[::40])}, seeds=[0])
+    names = ("AgNews", "StackOverflow")
+    task.sets, task.classes = dict.fromkeys(names, task.sets["few"]), dict.fromkeys(names, task.classes["few"])
+    result = task(Lengths())
     marked = mark_transductive(result, everything)
     assert marked.results["AgNews"]["transductive"] is True
     assert marked.results["AgNews"]["overlap"] == everything["AgNews"]["all"]
@@ -207,3 +209,19 @@ def test_a_damaged_record_is_named_before_anything_is_scored(
     (tmp_path / "overlap.json").write_text(content)
     with pytest.raises(InputError, match=r"overlap\.json"):
         evaluate(encoder, "sts13", data_dir=evaluation_sets)
+
+
+def test_of_two_corpora_the_larger_counts_of_each_subset_are_kept() -> None:
+    def pairs(found: int) -> dict[str, int]:
+        return {"found": 50 - found, "total": 50, "pairs_found": found, "pairs": 40}
+
+    texts = {"found": 3, "total": 9}
+    now = {"STS13": {"OnWN": pairs(30), "FNWN": pairs(0)}, "AgNews": {"all": {"found": 2, "total": 9}}}
+    before = {"STS13": {"OnWN": pairs(1), "FNWN": pairs(5)}, "AgNews": {"all": texts}, "STS16": {"a": pairs(2)}}
+    assert with_earlier(now, before) == {
+        "STS13": {"OnWN": pairs(30), "FNWN": pairs(5)},
+        "AgNews": {"all": texts},
+        "STS16": {"a": pairs(2)},
+    }
+    assert with_earlier(now, None) == now
+    assert now["STS13"]["FNWN"] == pairs(0)

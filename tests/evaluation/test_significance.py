@@ -303,3 +303,20 @@ def test_a_difference_over_queries_is_that_of_the_mean():
     assert (same.low, same.high, same.p_value) == (0, 0, 1)
     with pytest.raises(InputError, match="at least two, not 1 and 1"):
         over_queries([1.0], [2.0])
+
+
+@pytest.mark.parametrize("queries", [3, 5, 8])
+def test_equal_systems_are_called_different_no_more_than_one_time_in_twenty_with_few_queries(queries: int):
+    generator = np.random.default_rng(queries)
+    drawn = (over_queries([0.0] * queries, generator.normal(0, 10, queries), draws=500) for _ in range(300))
+    assert sum(found.shown for found in drawn) <= 300 * 0.05 + 3 * math.sqrt(300 * 0.05 * 0.95)
+
+
+def test_an_interval_without_zero_shows_nothing_if_the_test_does_not():
+    found = over_queries([50.0, 40.0, 30.0], [60.0, 45.0, 45.0])
+    assert found.low > 0
+    assert found.p_value == 0.25
+    assert not found.shown
+    assert found.sentence("A", "B") == (
+        "No difference between A and B is shown: +10.00 ± 5.00 (95 %, over queries), but p = 0.2500."
+    )

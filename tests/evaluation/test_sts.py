@@ -316,6 +316,16 @@ def test_labelled_pairs_are_a_file() -> None:
             LabelledPairs(given)  # type: ignore[arg-type]
 
 
+def test_quotation_marks_in_a_tsv_of_pairs_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = 'a\tb\tscore\nx\ty\t1\n"say ""x"""\ty\t2\nz\ty\t3\n'
+    (tmp_path / "own.tsv").write_text(rows)
+    (tmp_path / "own.csv").write_text(rows.replace("\t", ","))
+    texts = [LabelledPairs(tmp_path / name).tasks["pairs"][0].first[1] for name in ("own.tsv", "own.csv")]
+    assert texts == ['"say ""x"""', 'say "x"']
+    (message,) = caplog.messages
+    assert "own.tsv, line 3: a cell stands in quotation marks" in message
+
+
 def test_labelled_pairs(tmp_path: Path) -> None:
     rows = [
         (a, b, s)

@@ -1,5 +1,6 @@
 """Several evaluators in one call: no result overwrites another, and averages are over all tasks of a kind."""
 
+import json
 import math
 import shutil
 import warnings
@@ -7,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from support.tiny import HashedWords, tiny_encoder_directory
 
@@ -18,9 +20,11 @@ from textcl.evaluation import (
     LabelledPairs,
     Result,
     Retrieval,
+    STSSuite,
     Transfer,
     cluster_texts,
     evaluate,
+    overlap,
 )
 from textcl.evaluation.overlap import mark_transductive
 from textcl.evaluation.results import join, numbered, short_name
@@ -228,12 +232,29 @@ OWN = {"q": "x"}, {"a": "cat", "b": "dog"}, {"q": {"a": 1}}
         (lambda: evaluate(None, "sts"), "must be a name, a path or an object"),
         (lambda: Clustering({}), "at least one set and one seed"),
         (lambda: Clustering({"a": (WORDS, [0, 1, 0, 1])}, seeds=()), "at least one set and one seed"),
+        (
+            lambda: Clustering({"AgNews": (WORDS, [0, 1, 0, 1])}),
+            "cannot be called 'AgNews', because AgNews is a public",
+        ),
+        (lambda: Transfer({"MRPC": (WORDS, [0, 1, 2, 1])}), "another name, such as 'own MRPC'"),
+        (lambda: Transfer({"TREC-6": (WORDS, [0, 1, 0, 1])}), "cannot be called 'TREC-6', because TREC is a public"),
+        (lambda: Transfer({"STSBenchmark-regression": (WORDS, [0, 1, 0, 1])}), "is a public set"),
         (lambda: Clustering({"a": WORDS}), r"a must be a pair: \(texts, labels\)"),
         (lambda: Transfer({"a": WORDS}), r"a must be a pair: \(texts, labels\)"),
         (lambda: LabelFree(WORDS, []), "Name at least one criterion"),
         (lambda: cluster_texts(PLANE, WORDS, 2.5), "must be a whole number, not 2.5"),
         (lambda: Retrieval(*OWN, chunk_size=-1), "chunk_size must be at least 1, not -1"),
         (lambda: Retrieval(["x"], *OWN[1:]), "Each query needs an id"),
+        (lambda: Retrieval(pd.Series(OWN[0]), *OWN[1:]), "Each query needs an id: .*, not a Series"),
+        (lambda: Retrieval(OWN[0], np.array(["cat", "dog"]), OWN[2]), "Each document needs an id: .*, not a ndarray"),
+        (lambda: Retrieval(*OWN[:2], pd.DataFrame({"q": ["a"]})), "The relevance must be a dictionary"),
+        (lambda: Retrieval(*OWN, titles=pd.Series({"a": "c"})), "Each title needs an id"),
+        (
+            lambda: Retrieval({0: "x"}, {0: "cat"}, {"0": {0: 1}}),
+            "query '0', which is not among the queries, such as 0",
+        ),
+        (lambda: Retrieval({0: "x"}, {0: "cat"}, {0: {"0": 1}}), "such as '0', is among the documents, such as 0;"),
+        (lambda: Clustering({"a": (WORDS, [0, 1, 0, 1])}, seeds=5), "seeds must be several whole numbers, .* not 5"),
         (lambda: Retrieval(*OWN[:2], {"q": ["a"]}), "The relevance must be a dictionary"),
         (lambda: Retrieval(*OWN[:2], {"q": {"a": "1"}}), "is not a finite number"),
         (lambda: Retrieval(OWN[0], {1: "cat", "b": "dog"}, OWN[2]), "must all be words or all be numbers"),
@@ -242,3 +263,20 @@ OWN = {"q": "x"}, {"a": "cat", "b": "dog"}, {"q": {"a": 1}}
 def test_arguments_of_another_kind_are_refused(call: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_ids_and_seeds_of_numpy_are_saved_as_numbers(tmp_path: Path) -> None:
+    ids = np.arange(3)
+    texts = {each: f"text {each}" for each in ids}
+    asked = Retrieval(texts, texts, {each: {each: 1} for each in ids})(HashedWords())
+    clusters = Clustering({"a": (WORDS, [0, 0, 1, 1])}, seeds=np.arange(2))(HashedWords())
+    for result in (asked, clusters):
+        content = json.loads(result.save(tmp_path / "result.json").read_text(encoding="utf-8"))
+        assert content["average"] == result.average
+
+
+def test_one_name_is_not_read_letter_by_letter(evaluation_sets: Path) -> None:
+    assert list(STSSuite("STS12, STSBenchmark-dev", evaluation_sets).tasks) == ["STS12", "STSBenchmark-dev"]
+    assert list(Transfer("TREC", evaluation_sets).tasks) == ["TREC"]
+    assert list(Clustering("AgNews", evaluation_sets).sets) == ["AgNews"]
+    assert list(overlap(["a text"], "STS16", evaluation_sets)) == ["STS16"]

@@ -219,7 +219,7 @@ def test_nested_folds_equal_the_slow_loop(setting: str, in_float64: None, monkey
 def test_folds_of_the_train_split_equal_the_slow_loop(in_float64: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(transfer.SETTINGS, "test", (3, QUICK))
     rows, labels = noise(160, 2, dim=8)
-    task = Transfer({"MRPC": (numbers(160), labels.tolist())})
+    task = Transfer({"mine": (numbers(160), labels.tolist())})
     task.tasks = {"MRPC": {"train": examples(labels[:100]), "test": examples(labels[100:], 100)}}
     decay, best = slow_choice(rows[:100], labels[:100], 3, QUICK)
     layer, _ = slow_fit(rows[:100], labels[:100], None, decay, QUICK)
@@ -699,6 +699,10 @@ def broken(rows: np.ndarray, value: float) -> np.ndarray:
         (
             lambda: Transfer({"mine": (numbers(60), [0] * 55 + [1] * 5)})(Points(noise(60, 2)[0])),
             "mine: class 1 has 5 of 60 texts, so one of 10 folds would have no text of this class",
+        ),
+        (
+            lambda: Transfer({"mine": (numbers(60), ["1"] * 50 + ["4"] * 5 + ["3"] * 5)})(Points(noise(60, 2)[0])),
+            "mine: class '3' has 5 of 60 texts",  # of equally rare ones the first
         ),
         (
             lambda: Transfer({"mine": (numbers(60), [0] * 50 + [1] * 10)})(Points(noise(60, 2)[0])),

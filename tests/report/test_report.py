@@ -312,7 +312,7 @@ def comparison_folder(work: Path, tmp_path: Path) -> Path:
 def test_a_comparison_has_differences_with_intervals_and_the_curves_of_all_runs(comparison_folder: Path) -> None:
     page = report(comparison_folder).read_text(encoding="utf-8")
     assert "Not finished: b-seed1-00000000." in page
-    assert "earlier lines of a, seed 1," in page
+    assert "earlier lines of a, with another recipe" in page
     assert "+11.00 ± 2.48*" in page
     assert "a is better than untouched by 11.00 ± 2.48 (95 %, over seeds)." in page
     found = read_comparison(comparison_folder)

@@ -22,6 +22,7 @@ from textcl.evaluation.significance import over_pairs
 from textcl.files import append_result
 from textcl.report.differences import compare_results
 from textcl.report.formats import results_csv, results_json, results_latex, results_table
+from textcl.report.records import read_comparison
 from textcl.report.results import by_row, find_results, score_columns, select
 from textcl.report.tables import comparison, comparison_table
 
@@ -81,6 +82,13 @@ def test_lines_and_runs_are_found_once_each_oldest_first(runs: Path) -> None:
     assert score_columns(found) == ["STS", "clustering", "STS-B dev"]
 
 
+def test_a_run_whose_export_was_removed_is_still_found_once(runs: Path) -> None:
+    before = [(each.name, each.seed) for each in find_results([runs])]
+    for export in runs.glob("one/runs/*/export"):
+        export.rmdir()
+    assert [(each.name, each.seed) for each in find_results([runs])] == before
+
+
 def test_they_are_chosen_and_ordered(runs: Path) -> None:
     found = find_results([runs])
 
@@ -126,6 +134,14 @@ def test_table_and_csv_have_a_row_each(runs: Path) -> None:
     assert rows[-2]["folder"] == str(runs / "alone")
 
 
+def test_averages_over_different_tasks_are_said_not_to_be_comparable(runs: Path, tmp_path: Path) -> None:
+    assert "Not comparable" not in results_table(find_results([runs]))
+    add(runs / "two", "few", 1, {"STS16": {"all": 70.0, "mean": 0.0}})
+    found = find_results([runs])
+    assert "\n\nNot comparable: STS is the mean over other tasks in some rows" in results_table(found)
+    assert "Not comparable" not in results_table(found, ["STS16"])
+
+
 def test_latex_has_mean_and_deviation_and_is_escaped(runs: Path) -> None:
     add(runs / "one", r"50% of \{x}_&~^", 1, sts(-1.0))
     text = results_latex(select(find_results([runs / "one"]), tasks=["STS16"]), ["STS16", "STSBenchmark"])
@@ -168,7 +184,38 @@ def test_of_one_row_and_seed_the_last_counts_and_tasks_are_joined(runs: Path, ca
     for seed in A:  # another recipe of the same name
         add(runs / "two", "a_1", seed, sts(40.0), fingerprint="other", written="2026-07-01T10:00:00+00:00")
     assert "by 21.10 ±" in compare_results(("a_1", "b"), find_results([runs]))
-    assert "a_1, seed 1 has several results, with different recipes" in caplog.text
+    assert "a_1 has results of different recipes, models or corpora" in caplog.text
+
+
+def test_runs_of_different_recipes_are_never_the_seeds_of_one_row(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def recipe(seed: int, rate: float) -> dict:
+        return {"method": "simcse", "learning_rate": rate, "seed": seed, "output": f"runs/{seed}", "limit": None}
+
+    for day, rate, seeds in ((1, 1e-5, (1, 2, 3)), (2, 3e-4, (3, 4))):
+        for seed in seeds:
+            more = {"written": f"2026-03-0{day}T10:00:00+00:00", "fingerprint": f"{rate} {seed}"}
+            add(tmp_path, "a", seed, sts(60.0 + day), recipe=recipe(seed, rate), **more)
+    assert {
+        seed: each.results["STSBenchmark"]["all"] for seed, each in by_row(find_results([tmp_path]))["a"].items()
+    } == {
+        3: 63.0,
+        4: 63.0,
+    }
+    assert "3 earlier results are left out" in caplog.text
+    compared = read_comparison(tmp_path)
+    assert [(line["row"], line["seed"]) for line in compared.lines] == [("a", 3), ("a", 4)]
+    assert compared.replaced == ["a"]
+    assert r"a & 62.00 $\pm$ 0.00 & 72.00 $\pm$ 0.00 & 2 \\" in results_latex(find_results([tmp_path]))
+
+
+def test_an_other_model_of_the_same_recipe_replaces_all_seeds_of_a_row(tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        add(tmp_path, "a", seed, sts(60.0))
+    add(tmp_path, "a", 1, sts(70.0), fingerprint="other model", written="2026-06-01T10:00:00+00:00")
+    assert list(by_row(find_results([tmp_path]))["a"]) == [1]
+    assert [line["seed"] for line in read_comparison(tmp_path).lines] == [1]
 
 
 def test_a_score_of_nan_is_shown_and_never_the_best(tmp_path: Path) -> None:

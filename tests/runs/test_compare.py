@@ -215,13 +215,17 @@ def test_a_recipe_with_a_template_is_compared_with_its_model_read_by_it(
     """An untouched encoder that pools the mask token has one in every text, long ones as well."""
     monkeypatch.chdir(work)
     monkeypatch.setenv("TEXTCL_DATA", str(few_sets))
-    recipe = {"method": "simcse-plus", "model": "model", "data": "texts.txt", "dev": "none", "max_steps": 1}
+    shutil.copytree("model", "trained-before")  # on texts of STS16
+    seen = {"STS16": {"headlines": {"found": 9, "total": 10, "pairs_found": 5, "pairs": 5}}}
+    Path("trained-before", "overlap.json").write_text(json.dumps(seen))
+    recipe = {"method": "simcse-plus", "model": "trained-before", "data": "texts.txt", "dev": "none", "max_steps": 1}
     recipe |= {"pooling": "mask_token", "template": '"{text}" means [MASK].', "max_length": 12}
     (work / "template.yaml").write_text(json.dumps(recipe))
     lines, failures = compare(["template.yaml"], "templates", seeds=1, baselines=["untouched"], tasks=["sts16"])
     assert failures == []
     untouched, trained = (line["provenance"]["encoder"]["prompt"] for line in lines)
     assert untouched == trained == recipe["template"]
+    assert [line["results"]["STS16"]["transductive"] for line in lines] == [True, True]
 
 
 @pytest.mark.slow
@@ -292,6 +296,22 @@ def test_lines_of_before_clusterings_are_still_done(work: Path, few_sets: Path) 
         data_dir=few_sets,
     )
     assert lines == [old]
+
+
+def test_a_baseline_that_a_task_cannot_score_is_refused_before_anything_is_scored(
+    work: Path, evaluation_sets: Path, tmp_path: Path
+) -> None:
+    flags = ["--model", str(work / "model"), "--data", str(work / "texts.txt")]
+    with pytest.raises(InputError, match="tfidf has sparse vectors, on which no classifier is trained"):
+        compare(
+            [work / "plain.yaml"],
+            tmp_path / "out",
+            flags=flags,
+            baselines=["untouched", "tfidf"],
+            tasks=["trec"],
+            data_dir=evaluation_sets,
+        )
+    assert not (tmp_path / "out" / "results.jsonl").exists()
 
 
 @pytest.mark.slow

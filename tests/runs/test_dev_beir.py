@@ -50,7 +50,7 @@ def test_retrieval_chooses_the_checkpoint(work: Path, caplog: pytest.LogCaptureF
     assert dev.error is not None
     assert "--dev=beir:beir" in result.record.command  # without the folders above
     assert "- dev: `beir:beir`" in (result.export / "README.md").read_text()
-    assert "| nDCG@10 |" in (result.export / "README.md").read_text()
+    assert "| retrieval | dev | nDCG@10 |" in (result.export / "README.md").read_text()
     assert not [message for message in caplog.messages if "chosen by its test queries" in message]
     assert run_recipe(resolve(flags)[0], resume=True).record.fingerprint == result.record.fingerprint
 
@@ -71,8 +71,12 @@ def test_without_dev_judgements_the_test_queries_choose_and_it_is_said(
     (work / "deep" / "beir" / "qrels" / "dev.tsv").unlink()
     flags = small_run(work, work / "run", dev=f"beir:{work}/deep/beir", max_steps=1)
     with caplog.at_level(logging.WARNING):
-        run_recipe(resolve(flags)[0])
+        result = run_recipe(resolve(flags)[0])
     assert "has no qrels/dev.tsv, so the checkpoint is chosen by its test queries." in caplog.text
+    card = (result.export / "README.md").read_text()
+    assert "| retrieval | test | nDCG@10 |" in card
+    assert "split: test" in card
+    assert "split: dev" not in card
 
 
 def test_the_content_of_the_folder_counts_and_its_place_does_not(work: Path) -> None:

@@ -12,7 +12,9 @@ from support.disk import files_limited
 from support.runs import small_run, write_inputs
 
 from textcl.cli.main import main
+from textcl.encoder import Encoder
 from textcl.errors import InputError
+from textcl.evaluation.overlap import recorded_overlap
 from textcl.files import file_hash, machine
 from textcl.runs.recipe import resolve
 from textcl.runs.record import RunRecord
@@ -142,6 +144,19 @@ def test_a_run_whose_directory_is_removed_meanwhile_is_still_known_as_one(
     monkeypatch.setattr("textcl.runs.run.overlap", lambda texts: (output / "recipe.json").unlink() or {})
     first = run(work, output)
     assert run(work, output, resume=True).record == first.record
+
+
+def test_what_a_model_was_trained_on_before_is_known_of_all_that_is_made_from_it(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = {"STS16": {"headlines": {"found": 9, "total": 10, "pairs_found": 5, "pairs": 5}}}
+    monkeypatch.setattr("textcl.runs.run.overlap", lambda texts: seen)
+    first = run(work, tmp_path / "first")
+    monkeypatch.setattr("textcl.runs.run.overlap", lambda texts: {})
+    second = run(work, tmp_path / "second", model=first.export)
+    assert second.record.data.overlap == seen
+    copied = Encoder.from_pretrained(second.export).save(tmp_path / "copied")
+    assert [recorded_overlap(Encoder.from_pretrained(each)) for each in (second.export, copied)] == [seen, seen]
 
 
 def test_what_a_killed_run_left_is_cleared_away(work: Path, tmp_path: Path) -> None:

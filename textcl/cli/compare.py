@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> None:
             given.output,
             seeds=given.seeds,
             flags=flags,
-            baselines=[] if given.baselines == "none" else given.baselines.split(","),
+            baselines=[] if given.baselines == "none" else [name.strip() for name in given.baselines.split(",")],
             tasks=given.tasks.split(","),
             data_dir=given.data_dir,
             allow_code=given.allow_code,

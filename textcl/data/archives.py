@@ -49,8 +49,8 @@ def import_archive(
     """Imports the sets found in an archive or folder into `directory` (default: `data_directory()`).
 
     The files may be under any leading folders, as long as they keep the SentEval layout below these. A set that lacks a
-    file is left out with a warning. A set that is already installed is replaced by a rename. After an error nothing has
-    changed.
+    file is left out with a warning. A set that is already installed is replaced by a rename; other files in its folder
+    stay. After an error nothing has changed.
 
     Args:
         path: A .tar, .tar.gz, .tar.xz, .tar.bz2 or .zip file, or a folder.
@@ -253,9 +253,27 @@ def install(stage: Path, root: Path, sets: Mapping[str, Any], source: str) -> li
         target = root / place
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
+            if target.is_dir() and not target.is_symlink():
+                _keep_others(target, stage / place)
             os.replace(target, stage / f"replaced-{name}")  # removed with the temporary folder
         os.replace(stage / place, target)
     return [status_of(name, sets[name], root / sets[name]["folder"]) for name in complete]
+
+
+def _keep_others(folder: Path, replacement: Path) -> None:
+    """Puts what else is in the folder of a set, such as a user's notes, into the folder that replaces it."""
+
+    def there(inside: str, names: list[str]) -> list[str]:
+        return [name for name in names if (replacement / Path(inside).relative_to(folder) / name).is_file()]
+
+    shutil.copytree(folder, replacement, symlinks=True, ignore=there, copy_function=_linked, dirs_exist_ok=True)
+
+
+def _linked(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        shutil.copy2(source, target)
 
 
 def _first(status: SetStatus, stage: Path) -> str:

@@ -165,8 +165,8 @@ def load_triplets(
 ) -> Dataset:
     """Reads (text, positive, hard negative) rows, or (text, positive) rows when two columns are named.
 
-    An empty cell becomes a single space, as in the SimCSE training script (Gao et al. 2021, `train.py`). Rows whose
-    cells are all empty are dropped.
+    An empty cell becomes a single space, as in the SimCSE training script (Gao et al. 2021, `train.py`); a warning
+    gives the number of such rows. Rows whose cells are all empty are dropped.
 
     Args:
         source: As in `load_texts`, with columns.

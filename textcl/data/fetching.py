@@ -131,14 +131,14 @@ def download(url: str, target: str | os.PathLike[str], *, sha256: str | None = N
         if error.code != 416:
             raise InputError(f"{url} answered {error.code} ({error.reason}). {advice}") from None
         # 416: the server has nothing after the bytes we have; compare sizes to see if they are the whole file
-        total = int((error.headers.get("Content-Range") or "*/-1").rpartition("/")[2])
-        if total != had:
+        total = had if (error.headers.get("Content-Range") or "").endswith(f"/{had}") else None
+        if total is None:
             part.unlink()
             raise InputError(
                 f"The partial download {part} was not a part of {url} and was removed. Run the command again."
             ) from None
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
+        reason = str(getattr(error, "reason", error)).strip()
         raise InputError(f"{url} could not be downloaded: {reason}. {advice}") from None
     size = part.stat().st_size
     if cut or (total is not None and size != total):

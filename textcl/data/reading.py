@@ -27,6 +27,7 @@ class Found:
         read: The number of rows that were read.
         rows: The number of rows that were kept.
         blank: The number of rows without a text.
+        empty: The number of rows that have a text and an empty cell beside it.
         repeated: The number of rows whose texts are equal to those of an earlier row.
         long: The number of texts of more than `LONG_TEXT` characters.
         unlabelled: The number of rows that were left out because they have no label.
@@ -36,6 +37,7 @@ class Found:
     read: int = 0
     rows: int = 0
     blank: int = 0
+    empty: int = 0
     repeated: int = 0
     long: int = 0
     unlabelled: int = 0
@@ -108,6 +110,7 @@ class Reading:
                     if not self._has_label(label[0], number):
                         continue
                 found.long += sum([len(text) > LONG_TEXT for text in row])
+                found.empty += not all(row)
                 repeats.add(row)
                 found.rows += 1
                 yield (*[text or " " for text in row], *label)
@@ -146,6 +149,8 @@ def say(found: Found, name: str, names: Sequence[str]) -> None:
         name: The name of the corpus.
         names: The names of the columns that were read.
     """
+    empty = "an empty cell, which is read as a single space"
+    warn(found.empty, f"row has {empty}", f"rows have {empty}", name)
     if "label" in names:
         warn(found.unlabelled, "row without a label was dropped", "rows without a label were dropped", name)
         logger.info("%s: %s.", name, found.labels)

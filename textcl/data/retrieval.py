@@ -44,10 +44,7 @@ class Collection:
     titles: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
-        for what, known in (("query", self.queries), ("document", self.documents), ("judgement", self.relevance)):
-            if not known:
-                raise InputError(f"There is no {what}; retrieval needs queries, documents and judgements.")
-        for what, texts in (("query", self.queries), ("document", self.documents)):
+        for what, texts in (("query", self.queries), ("document", self.documents), ("title", self.titles)):
             if not isinstance(texts, Mapping):
                 raise InputError(f"Each {what} needs an id: give a dictionary from id to text, not {described(texts)}.")
             if len({type(name) for name in texts}) > 1:
@@ -58,9 +55,15 @@ class Collection:
             isinstance(grades, Mapping) for grades in self.relevance.values()
         ):
             raise InputError("The relevance must be a dictionary: {query id: {document id: grade}}.")
+        for what, known in (("query", self.queries), ("document", self.documents), ("judgement", self.relevance)):
+            if not known:
+                raise InputError(f"There is no {what}; retrieval needs queries, documents and judgements.")
         for query, grades in self.relevance.items():
             if query not in self.queries:
-                raise InputError(f"A judgement names the query '{query}', which is not among the queries.")
+                raise InputError(
+                    f"A judgement names the query {query!r}, which is not among the queries, such as "
+                    f"{next(iter(self.queries))!r}."
+                )
             for document, grade in grades.items():
                 if not isinstance(grade, Real) or not math.isfinite(grade):
                     raise InputError(f"The grade of document '{document}' for query '{query}' is not a finite number.")
@@ -68,8 +71,8 @@ class Collection:
             raise InputError("No document is relevant to any query (no grade is above 0), so nothing can be evaluated.")
         if all(name not in self.documents for query in self.answered for name in self.relevance[query]):
             raise InputError(
-                f"None of the judged documents, such as '{self.missing[0]}', is among the documents, such as "
-                f"'{next(iter(self.documents))}'; the ids in both must be the same."
+                f"None of the judged documents, such as {self.missing[0]!r}, is among the documents, such as "
+                f"{next(iter(self.documents))!r}; the ids in both must be the same."
             )
 
     @property

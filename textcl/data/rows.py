@@ -277,13 +277,19 @@ def _separated(
                 f"{path}, line {number}: this row has {len(cells)} cells, but the header has {len(header)}."
             )
         row = tuple(cells[place] for place in places)
-        if tabs and not said and any(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in row):
-            said = True
-            say_once(
-                f"{path}, line {number}: a cell stands in quotation marks. In a .tsv they are a part of the text; save "
-                "the file as .csv if they are not."
-            )
+        said = said or (tabs and say_quoted(path, number, row))
         yield number, row
+
+
+def say_quoted(path: Path, number: int, cells: Iterable[str]) -> bool:
+    """Whether a cell of a .tsv stands in quotation marks, which is logged."""
+    quoted = any(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells)
+    if quoted:
+        say_once(
+            f"{path}, line {number}: a cell stands in quotation marks. In a .tsv they are a part of the text; save the "
+            "file as .csv if they are not."
+        )
+    return quoted
 
 
 def _dataset(dataset: Any) -> Table:

@@ -12,7 +12,7 @@ from textcl.data.arrow_files import arrow_windows
 from textcl.data.catalogue import data_directory
 from textcl.data.corpora import load_labelled, load_texts, load_triplets, repeats_earlier, say_left_out
 from textcl.data.corpus_files import CorpusFiles, is_pattern
-from textcl.data.formats import check_file, csv_records
+from textcl.data.formats import check_file, csv_records, plain_suffix
 from textcl.data.kept import kept
 from textcl.data.rows import has_transform, open_table, without_format
 from textcl.errors import InputError
@@ -207,10 +207,10 @@ def find_corpus(name: str | list[str]) -> Path | list[Path]:
 
 def _triplet_columns(path: Path) -> tuple[str, ...]:
     """SimCSE's columns (sent0, sent1 and, if present, hard_neg) if the file has them, else none."""
-    suffixes = path.name.lower().split(".")[1:]
-    if "csv" not in suffixes and "tsv" not in suffixes:
+    suffix = plain_suffix(path.name)
+    if suffix not in (".csv", ".tsv"):
         return ()
-    _, header = next(csv_records(path, tabs="tsv" in suffixes), (0, []))
+    _, header = next(csv_records(path, tabs=suffix == ".tsv"), (0, []))
     return tuple(name for name in ("sent0", "sent1", "hard_neg") if name in header) if "sent1" in header else ()
 
 

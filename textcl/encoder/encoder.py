@@ -398,7 +398,7 @@ class Encoder(nn.Module):
         """
         settings = self.settings()
         card = card or model_card(self.describe(), settings, source=self.source)
-        return export.save(Path(path), self.backbone, self.tokenizer, settings, card)
+        return export.save(Path(path), self.backbone, self.tokenizer, settings, card, self.source)
 
     def describe(self) -> dict[str, Any]:
         """The facts that a result records about the encoder that it was measured on."""

@@ -7,6 +7,7 @@ Weights are safetensors. The directory holds no pickle and names no remote code.
 import json
 import logging
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -130,7 +131,12 @@ def requirements(settings: Settings) -> dict[str, str]:
 
 
 def save(
-    path: Path, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Settings, card: str
+    path: Path,
+    backbone: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: Settings,
+    card: str,
+    source: Path | None = None,
 ) -> Path:
     """Writes the directory `path`, first under a temporary name.
 
@@ -142,6 +148,8 @@ def save(
         tokenizer: The tokenizer of the backbone.
         settings: The settings, which `directory.read_settings` reads again.
         card: Text of README.md.
+        source: The directory that the backbone was loaded from. What it says of the texts that it was trained on
+            (overlap.json) is true of this one too.
 
     Raises:
         InputError: There is something at `path` that is not a model, or the disk is full.
@@ -193,6 +201,8 @@ def save(
             )
         _write(folder / "modules.json", [{"idx": i, "name": str(i), **module} for i, module in enumerate(named)])
         (folder / "README.md").write_text(card, encoding="utf-8")
+        if source is not None and (seen := source / "overlap.json").is_file():
+            shutil.copyfile(seen, folder / seen.name)
     return path
 
 

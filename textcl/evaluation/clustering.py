@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import operator
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 
 from textcl.data.clustering import CLUSTERING_SETS, load_clustering
 from textcl.errors import InputError
-from textcl.evaluation.encoding import describe, encode_distinct, texts_and_labels
+from textcl.evaluation.encoding import check_own_names, describe, encode_distinct, texts_and_labels
 from textcl.evaluation.kinds import CLUSTERING
 from textcl.evaluation.results import Result, averages
 from textcl.metrics.clustering import (
@@ -26,6 +27,7 @@ from textcl.metrics.clustering import (
     clustering_accuracy,
     normalized_mutual_information,
 )
+from textcl.texts import names_in
 from textcl.version import library_versions
 
 logger = logging.getLogger("textcl")
@@ -43,8 +45,9 @@ class Clustering:
         seeds: The seeds of k-means.
 
     Raises:
-        InputError: A set is unknown or not installed; or your own data has a text that is not a string, a missing label
-            (see `textcl.metrics.labels.number_labels`), only one class, or unequal numbers of texts and labels.
+        InputError: A set is unknown or not installed; or your own data has the name of a public set, a text that is not
+            a string, a missing label (see `textcl.metrics.labels.number_labels`), only one class, or unequal numbers of
+            texts and labels.
 
     Example:
         >>> Clustering({"mine": (texts, labels)})(encoder).results["mine"]["accuracy"]  # doctest: +SKIP
@@ -58,17 +61,21 @@ class Clustering:
         seeds: Sequence[int] = (0, 1, 2),
     ) -> None:
         if isinstance(sets, Mapping):
+            check_own_names(sets)
             self.sets = dict(sets)
         else:
             directory = None if data_dir is None else Path(data_dir)
-            self.sets = {name: load_clustering(name, directory) for name in sets}
-        if not self.sets or not seeds:
+            self.sets = {name: load_clustering(name, directory) for name in names_in(sets)}
+        try:
+            self.seeds = tuple(map(operator.index, seeds))
+        except TypeError:
+            raise InputError(f"seeds must be several whole numbers, such as (0, 1, 2), not {seeds!r}.") from None
+        if not self.sets or not self.seeds:
             raise InputError("Clustering needs at least one set and one seed.")
         self.classes: dict[str, int] = {}
         for name, own in self.sets.items():
-            texts, labels, self.classes[name] = texts_and_labels(name, own, "clustering")
-            self.sets[name] = texts, labels
-        self.seeds = tuple(seeds)
+            texts, labels, classes = texts_and_labels(name, own, "clustering")
+            self.sets[name], self.classes[name] = (texts, labels), len(classes)
         self.name = "-".join(["clustering", *map(str.lower, self.sets)]) if len(self.sets) == 1 else "clustering"
 
     @property

@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from textcl.data.clustering import CLUSTERING_SETS
+from textcl.data.transfer import CLASSIFICATIONS, REGRESSIONS
 from textcl.errors import InputError
+from textcl.evaluation.results import unnumbered
 from textcl.metrics.labels import number_labels
 from textcl.texts import as_texts
 
@@ -58,7 +61,18 @@ def cosine(first: Any, second: Any) -> np.ndarray:
     return np.full_like(cosines, cosines[0]) if len(cosines) and np.ptp(cosines) <= ROUNDING else cosines
 
 
-def texts_and_labels(name: str, own: Any, task: str) -> tuple[list[str], list[int], int]:
+def check_own_names(names: Iterable[str]) -> None:
+    """Raises an InputError if own data have the name of a public set, because they would get its rules and counts."""
+    public = {*CLUSTERING_SETS, *CLASSIFICATIONS, *REGRESSIONS}
+    for name in names:
+        if (known := unnumbered(str(name))) in public:
+            raise InputError(
+                f"Own data cannot be called {name!r}, because {known} is a public set of textcl; give them another "
+                f"name, such as 'own {name}'."
+            )
+
+
+def texts_and_labels(name: str, own: Any, task: str) -> tuple[list[str], list[int], list[Any]]:
     """The parts of a user's own labelled set.
 
     Args:
@@ -67,7 +81,7 @@ def texts_and_labels(name: str, own: Any, task: str) -> tuple[list[str], list[in
         task: What the set is for, for a message: "a classification".
 
     Returns:
-        The texts, the number of each text's class, and how many classes there are.
+        The texts, the number of each text's class, and the classes in the order of their numbers.
 
     Raises:
         InputError: `own` is not a pair, a label is missing, a text is not a string, there are not as many labels as
@@ -81,7 +95,7 @@ def texts_and_labels(name: str, own: Any, task: str) -> tuple[list[str], list[in
         raise InputError(f"{name} has {len(texts):,} texts and {len(numbers):,} labels; each text needs one.")
     if len(classes) < 2:
         raise InputError(f"{name} has {len(classes)} classes; {task} needs at least two.")
-    return texts, numbers, len(classes)
+    return texts, numbers, classes
 
 
 def describe(encoder: Any) -> dict[str, Any]:

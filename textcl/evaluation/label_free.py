@@ -212,6 +212,10 @@ class Scores:
         """The score of the first criterion."""
         return next(iter(self.scores.values()))
 
+    def to_dict(self) -> dict[str, Any]:
+        """The scores as plain JSON values."""
+        return {"scores": self.scores}
+
 
 class LabelFree:
     """Scores an encoder on texts without labels, to choose a checkpoint or to stop training early.

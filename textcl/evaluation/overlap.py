@@ -22,7 +22,7 @@ from textcl.data.transfer import CLASSIFICATIONS, PROBING_TASKS, REGRESSIONS, re
 from textcl.errors import InputError
 from textcl.evaluation.results import Result, unnumbered
 from textcl.files import read_json
-from textcl.texts import each_text
+from textcl.texts import each_text, names_in
 
 TRANSDUCTIVE_SHARE = 0.01  # of pairs or texts; a few common sentences such as "he said ." should not mark a task
 SPLITS = (*STS_TASKS, "STSBenchmark-dev", "SICKRelatedness-dev")
@@ -68,7 +68,7 @@ def overlap(
     """
     directory = Path(data_dir) if data_dir is not None else data_directory()
     pairs: dict[tuple[str, str], list[tuple[str, ...]]] = {}
-    for task in _CHECKED if tasks is None else tasks:
+    for task in _CHECKED if tasks is None else names_in(tasks):
         name, _, split = task.partition("-")
         try:
             if task in CLUSTERING_SETS:
@@ -102,6 +102,21 @@ def overlap(
 
 
 Counts = dict[str, dict[str, dict[str, int]]]
+
+
+def with_earlier(counts: Counts, earlier: Counts | None) -> Counts:
+    """The counts of a corpus and of those that an encoder was trained on before: the larger ones of each subset.
+
+    Args:
+        counts: What `overlap` found in the corpus.
+        earlier: The counts that the encoder's directory had, see `recorded_overlap`.
+    """
+    joined = deepcopy(counts)
+    for task, subsets in (earlier or {}).items():
+        for name, count in subsets.items():
+            now = joined.setdefault(task, {}).setdefault(name, count)
+            joined[task][name] = max(now, count, key=lambda each: each.get("pairs_found", each["found"]))
+    return joined
 
 
 def recorded_overlap(encoder: Any) -> Counts | None:

@@ -95,7 +95,7 @@ class Retrieval:
             raise InputError(f"identical_ids must be 'drop', 'keep' or None, not {identical_ids!r}.")
         if chunk_size < 1:
             raise InputError(f"chunk_size must be at least 1, not {chunk_size}.")
-        self.collection = Collection(queries, documents, relevance, titles or {})
+        self.collection = Collection(queries, documents, relevance, {} if titles is None else titles)
         self.identical_ids, self.chunk_size = identical_ids, chunk_size
         self.retrieval, self.bm25_weight, self.language = check_retrieval(retrieval), bm25_weight, language
         check_weight(bm25_weight)
@@ -225,7 +225,8 @@ class Retrieval:
             "versions": library_versions(),
         }
         items = np.array([100 * entry["ndcg@10"] for entry in by_query])
-        queries = dict(zip(answered, items.round(4).tolist(), strict=True))
+        names = (query.item() if isinstance(query, np.generic) else query for query in answered)  # as JSON takes them
+        queries = dict(zip(names, items.round(4).tolist(), strict=True))
         entry = {"kind": RETRIEVAL.name, **scores, BY_QUERY: queries}
         return Result({self.name: entry}, scores, provenance, items)
 

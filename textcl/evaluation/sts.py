@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from textcl.data.formats import csv_records, plain_suffix
+from textcl.data.rows import say_quoted
 from textcl.data.sts import STS_TASKS, Subset, hash_subsets, normalise_space, parse_score, read_sts
 from textcl.errors import InputError
 from textcl.evaluation.encoding import cosine, describe, encode_distinct
 from textcl.evaluation.kinds import STS
 from textcl.evaluation.results import Result, averages
 from textcl.evaluation.significance import SAMPLES, bootstrap_error, resamples, spearman_of_samples
-from textcl.texts import described
+from textcl.texts import described, names_in
 from textcl.version import library_versions
 
 logger = logging.getLogger("textcl")
@@ -44,7 +45,7 @@ class STSSuite:
     def __init__(self, tasks: Sequence[str] = STS_TASKS, data_dir: str | os.PathLike[str] | None = None) -> None:
         directory = None if data_dir is None else Path(data_dir)
         self.tasks: dict[str, list[Subset]] = {}
-        for task in tasks:
+        for task in names_in(tasks):
             name, _, split = task.partition("-")
             self.tasks[task.removesuffix("-test")] = read_sts(name, directory, split or "test")
 
@@ -106,13 +107,15 @@ class LabelledPairs:
                 f"{file} is not a .tsv or .csv file (or .gz, .xz or .zst of one); give labelled pairs as one of these."
             )
         subset = Subset(file.name, [], [], [])
-        for row, (number, cells) in enumerate(csv_records(file, tabs=suffix == ".tsv")):
+        tabs, quoted = suffix == ".tsv", False
+        for row, (number, cells) in enumerate(csv_records(file, tabs=tabs)):
             if len(cells) != 3:
                 raise InputError(
                     f"{file}, line {number}: the line must have three cells (text, text, score), but has {len(cells)}."
                 )
             if row == 0 and not _is_number(cells[2]):
                 continue
+            quoted = quoted or (tabs and say_quoted(file, number, cells))
             subset.scores.append(parse_score(cells[2].strip(), file, number))
             subset.first.append(normalise_space(cells[0]))
             subset.second.append(normalise_space(cells[1]))

@@ -21,11 +21,12 @@ from torch import Tensor
 from textcl.data.transfer import REGRESSIONS, TRANSFER_TASKS, Examples, hash_examples, read_transfer
 from textcl.errors import InputError, nearest
 from textcl.evaluation.cache import FINISHED, cache_folder, embed, remember
-from textcl.evaluation.encoding import describe, texts_and_labels
+from textcl.evaluation.encoding import check_own_names, describe, texts_and_labels
 from textcl.evaluation.kinds import REGRESSION, TRANSFER
 from textcl.evaluation.logistic import Fold, Training, expected_class, predict, solve, train, with_ones
 from textcl.evaluation.results import Result, averages
 from textcl.files import read_results
+from textcl.texts import names_in
 from textcl.version import library_versions
 
 logger = logging.getLogger("textcl")
@@ -67,9 +68,9 @@ class Transfer:
         cache: A folder for embeddings and finished tasks, from which an interrupted evaluation is resumed.
 
     Raises:
-        InputError: A task, mode or setting is unknown, or a set is not installed; or your own data has a text that is
-            not a string, a missing label (see `textcl.metrics.labels.number_labels`), only one class, or unequal
-            numbers of texts and labels.
+        InputError: A task, mode or setting is unknown, or a set is not installed; or your own data has the name of a
+            public set, a text that is not a string, a missing label (see `textcl.metrics.labels.number_labels`), only
+            one class, or unequal numbers of texts and labels.
 
     Example:
         >>> Transfer(["MR", "TREC"], mode="fast")(encoder).results["MR"]["accuracy"]  # doctest: +SKIP
@@ -88,11 +89,16 @@ class Transfer:
         for what, name, known in (("mode", mode, MODES), ("setting", setting, tuple(SETTINGS))):
             if name not in known:
                 raise InputError(f"There is no {what} '{name}'; there are {', '.join(known)}.{nearest(name, known)}")
+        self.labels: dict[str, list[Any]] = {}  # of own data, whose classes have other names than their numbers
         if isinstance(tasks, Mapping):
-            self.tasks = {name: {"all": _own(name, own)} for name, own in tasks.items()}
+            check_own_names(tasks)
+            self.tasks = {}
+            for name, own in tasks.items():
+                texts, numbers, self.labels[name] = texts_and_labels(name, own, "a classification")
+                self.tasks[name] = {"all": Examples.ordered([(text,) for text in texts], numbers)}
         else:
             directory = None if data_dir is None else Path(data_dir)
-            self.tasks = {name: read_transfer(name, directory) for name in tasks}
+            self.tasks = {name: read_transfer(name, directory) for name in names_in(tasks)}
         for name, splits in self.tasks.items() if isinstance(tasks, Mapping) and mode == "senteval" else ():
             if len(splits["all"]) < FEW:
                 logger.warning(
@@ -294,8 +300,10 @@ class _Task:
     def _check_classes(self, rows: np.ndarray, least: int, where: str) -> None:
         counts = np.bincount(self.labels[rows], minlength=self.classes)
         if counts.min() < least:
+            rarest = int(counts.argmin())
+            label = self.transfer.labels[self.name][rarest] if self.name in self.transfer.labels else rarest
             raise InputError(
-                f"{self.name}: class {counts.argmin()} has {counts.min()} of {len(rows):,} texts, so {where} would "
+                f"{self.name}: class {label!r} has {counts.min()} of {len(rows):,} texts, so {where} would "
                 f"have no text of this class, and the score would be meaningless."
             )
 
@@ -307,11 +315,6 @@ def _grid(mode: str, name: str, *, folds_of_train: bool = False) -> np.ndarray:
     if mode == "senteval":
         return _WEIGHT_DECAYS
     return STRENGTHS_OF_FOLDS if folds_of_train else STRENGTHS
-
-
-def _own(name: str, own: Any) -> Examples:
-    texts, numbers, _ = texts_and_labels(name, own, "a classification")
-    return Examples.ordered([(text,) for text in texts], numbers)
 
 
 def _features(

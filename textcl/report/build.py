@@ -116,7 +116,7 @@ def comparison_page(found: Comparison, reference: str | None = None) -> Page:
     if found.replaced:
         page.notes.append(
             f"The results have earlier lines of {', '.join(found.replaced)}, with another recipe, model or corpus. "
-            "Only the last line of each is shown. Rows may not be comparable."
+            "They are left out."
         )
     if not found.lines:
         page.notes.append("No run has been evaluated yet.")

@@ -71,7 +71,14 @@ def compare_results(
     if all(finetuned := [_finetuned(*each) for each in saved]):
         parts += _compare_finetuned(names, finetuned[0], finetuned[1])
     if parts:
+        if tasks:
+            raise InputError(
+                f"{names[0]} and {names[1]} are compared on their retrieval and fine-tuned tasks; leave out --task."
+            )
         return "\n\n".join(parts)
+    for name in names:
+        if name not in rows and Path(name).suffix == ".json" and not Path(name).exists():
+            raise InputError(f"There is no file {name}.")
     for name in names:
         if Path(name).is_file():
             raise InputError(
@@ -128,7 +135,7 @@ def _compare_seeds(names: tuple[str, str], seeds: Sequence[dict[int | None, Past
 
 @dataclass(frozen=True)
 class _Queries:
-    """The nDCG@10 of each query of a retrieval task, and what identifies its collection."""
+    """The nDCG@10 of each query of a retrieval task, and what identifies its collection and what is ranked."""
 
     values: dict[str, float]
     data: Any
@@ -172,7 +179,9 @@ def _saved(name: str, row: Mapping[Any, PastResult]) -> tuple[Tasks, Tasks]:
 def _queries(results: Tasks, tasks: Tasks) -> dict[str, _Queries]:
     """The retrieval tasks that have the values of their queries."""
     return {
-        task: _Queries(entry[BY_QUERY], tasks.get(task, {}).get("data_sha256"))
+        task: _Queries(
+            entry[BY_QUERY], [tasks.get(task, {}).get(fact) for fact in ("data_sha256", "identical_ids_left_out")]
+        )
         for task, entry in results.items()
         if isinstance(entry, dict) and entry.get(BY_QUERY)
     }
@@ -193,7 +202,8 @@ def _compare_queries(names: tuple[str, str], first: dict[str, _Queries], second:
         one, two = first[task], second[task]
         if one.data != two.data or set(one.values) != set(two.values):
             raise InputError(
-                f"The task {task} of {names[0]} and {names[1]} has different queries, documents or judgements."
+                f"The task {task} of {names[0]} and {names[1]} has different queries, documents or judgements, or "
+                "another rule for documents with a query's id (--identical-ids)."
             )
         before, after = ([side.values[query] for query in one.values] for side in (one, two))
         found = over_queries(before, after)

@@ -24,7 +24,21 @@ def results_table(results: Sequence[PastResult], tasks: Sequence[str] = ()) -> s
     text = table(["name", "method", "seed", *columns, "date", "folder"], rows)
     if any(result.transductive(tasks) for result in results):
         text += "\n\n* transductive: texts of some of its tasks were in the training corpus; --format json shows which."
+    if not tasks and (mixed := mixed_averages(results)):
+        text += (
+            f"\n\nNot comparable: {', '.join(mixed)} is the mean over other tasks in some rows than in others; --task "
+            "shows single tasks."
+        )
     return text
+
+
+def mixed_averages(results: Sequence[PastResult]) -> list[str]:
+    """The columns of averages that are not over the same tasks in all results that have them."""
+    over: dict[str, set[frozenset[str]]] = {}
+    for result in results:
+        for column, tasks in result.averaged().items():
+            over.setdefault(column, set()).add(frozenset(tasks))
+    return [column for column, each in over.items() if len(each) > 1]
 
 
 def results_csv(results: Sequence[PastResult], tasks: Sequence[str] = ()) -> str:

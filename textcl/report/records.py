@@ -9,6 +9,7 @@ from typing import Any
 
 from textcl.errors import InputError
 from textcl.files import content_hash, read_results
+from textcl.report.results import setting_of
 from textcl.runs.record import RunRecord, run_files
 from textcl.seals import differs, read_sealed
 from textcl.training.callback import SEAL
@@ -87,7 +88,7 @@ class Comparison:
         path: The folder.
         lines: The lines of its results, see `textcl.runs.compare`; for each row, seed and set of tasks the last one.
         runs: All runs that were started, finished or not.
-        replaced: The rows and seeds that have an earlier line with another recipe or other data, which is left out.
+        replaced: The rows that have earlier lines of another recipe, model or corpus, which are left out.
     """
 
     path: Path
@@ -111,11 +112,17 @@ def read_comparison(path: str | Path) -> Comparison:
     folder = Path(path)
     lines: dict[tuple[Any, ...], dict[str, Any]] = {}
     replaced: dict[str, None] = {}
-    for line in read_results(folder / "results.jsonl"):
-        key = (line["row"], line["seed"], *line["results"])
-        if key in lines and lines[key]["fingerprint"] != line["fingerprint"]:
-            replaced[line["row"] + ("" if line["seed"] is None else f", seed {line['seed']}")] = None
-        lines[key] = line
+    read = read_results(folder / "results.jsonl")
+    last = {line["row"]: setting_of(line.get("recipe"), line.get("run")) for line in read}
+    for line in read:
+        row, seed = line["row"], line["seed"]
+        if setting_of(line.get("recipe"), line.get("run")) != last[row]:
+            replaced[row] = None
+            continue
+        if any(key[:2] == (row, seed) and lines[key]["fingerprint"] != line["fingerprint"] for key in lines):
+            replaced[row] = None  # of another model or corpus, as are the other seeds of the row
+            lines = {key: each for key, each in lines.items() if key[0] != row}
+        lines[row, seed, *line["results"]] = line
     runs = [read_run(run) for run in sorted((folder / "runs").glob("*")) if run_files(run)]
     return Comparison(folder, list(lines.values()), runs, list(replaced))
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +18,9 @@ from textcl.evaluation.kinds import GEOMETRY, KINDS, kind_of
 from textcl.evaluation.results import short_name
 from textcl.files import read_results
 from textcl.report.tables import differing_data
+from textcl.runs.recipe import COSMETIC
 from textcl.runs.record import RUN_JSON, RunRecord
+from textcl.texts import counted
 
 logger = logging.getLogger("textcl")
 
@@ -40,6 +43,7 @@ class PastResult:
         folder: The folder of the comparison or the run.
         export: The directory of the encoder; None if it does not exist.
         fingerprint: A hash of all settings that the scores depend on.
+        setting: What results must have in common to be runs of one recipe, see `setting_of`.
         results: The scores of each task, see `textcl.evaluation.Result`; empty for a run.
         dev: From the name of a dev set to the score of the chosen checkpoint.
         provenance: For a line, the provenance of its result; for a run, its record.
@@ -52,6 +56,7 @@ class PastResult:
     folder: Path
     export: Path | None
     fingerprint: str
+    setting: str
     results: dict[str, dict[str, Any]]
     dev: dict[str, float]
     provenance: dict[str, Any] = field(repr=False)
@@ -63,12 +68,21 @@ class PastResult:
         """
         if tasks:
             return {short_name(task): score(self.results[task]) for task in tasks if task in self.results}
-        kinds: dict[str, list[float]] = {}
+        kinds = self.averaged()
+        averages = {
+            column: fmean(score(self.results[task]) for task in kinds[column])
+            for column in COLUMNS.values()
+            if column in kinds
+        }
+        return {**averages, **self.dev}
+
+    def averaged(self) -> dict[str, list[str]]:
+        """The tasks that each column of an average is the mean over."""
+        kinds: dict[str, list[str]] = {}
         for task, entry in self.results.items():
             if not task.endswith("-dev"):
-                kinds.setdefault(COLUMNS[kind_of(entry).name], []).append(score(entry))
-        averages = {column: fmean(kinds[column]) for column in COLUMNS.values() if column in kinds}
-        return {**averages, **self.dev}
+                kinds.setdefault(COLUMNS[kind_of(entry).name], []).append(task)
+        return kinds
 
     def transductive(self, tasks: Sequence[str] = ()) -> list[str]:
         """The tasks that have texts in the training corpus."""
@@ -107,14 +121,16 @@ def find_results(paths: Sequence[str | Path]) -> list[PastResult]:
     """
     lines: list[PastResult] = []
     runs: list[PastResult] = []
+    scored: set[Path] = set()  # folders of runs that have a line, also where their export was removed
     for folder, files in _folders(paths):
         if "results.jsonl" in files:
             # the cache of an evaluation also has a results.jsonl, whose lines have no "row"
-            lines += [_of_line(folder, line) for line in read_results(folder / "results.jsonl") if "row" in line]
+            read = [line for line in read_results(folder / "results.jsonl") if "row" in line]
+            lines += [_of_line(folder, line) for line in read]
+            scored |= {(folder / line["run"]["export"]).parent.resolve() for line in read if line.get("run")}
         if RUN_JSON in files and (run := _of_run(folder)):
             runs.append(run)
-    scored = {line.export.resolve() for line in lines if line.export}
-    found = lines + [run for run in runs if run.export is None or run.export.resolve() not in scored]
+    found = lines + [run for run in runs if run.folder.resolve() not in scored]
     return sorted(found, key=lambda result: _moment(result.date))
 
 
@@ -180,15 +196,22 @@ def score_columns(results: Sequence[PastResult], tasks: Sequence[str] = ()) -> l
 def by_row(results: Sequence[PastResult]) -> dict[str, dict[int | None, PastResult]]:
     """The results by name and seed.
 
-    If several results have the same name and seed, their tasks are joined if they have the same fingerprint; otherwise
-    the last result is used, with a warning.
+    If several results have the same name and seed, their tasks are joined if they have the same fingerprint. Of
+    results of different recipes, models or corpora with one name, those of the last one are used, with a warning:
+    seeds are runs of one recipe.
 
     Args:
         results: Past results from `find_results`.
     """
     rows: dict[str, dict[int | None, PastResult]] = {}
-    for result in sorted(results, key=lambda result: _moment(result.date)):
+    left_out: dict[str, int] = {}
+    ordered = sorted(results, key=lambda result: _moment(result.date))
+    last = {result.name: result.setting for result in ordered}
+    for result in ordered:
         seeds = rows.setdefault(result.name, {})
+        if result.setting != last[result.name]:
+            left_out[result.name] = left_out.get(result.name, 0) + 1
+            continue
         earlier = seeds.get(result.seed)
         if earlier and earlier.fingerprint == result.fingerprint:
             if changed := differing_data([earlier.provenance, result.provenance], list(result.results)):
@@ -204,16 +227,31 @@ def by_row(results: Sequence[PastResult]) -> dict[str, dict[int | None, PastResu
                 dev={**earlier.dev, **result.dev},
                 provenance={**result.provenance, **({"tasks": tasks} if tasks else {})},
             )
-        elif earlier:
-            seed = "" if result.seed is None else f", seed {result.seed}"
-            logger.warning(
-                "%s%s has several results, with different recipes, models or corpora; the last one is used. Name the "
-                "folder of one comparison to use its result.",
-                result.name,
-                seed,
-            )
+        elif earlier:  # the model or the corpus is another one, also for the other seeds
+            left_out[result.name] = left_out.get(result.name, 0) + len(seeds)
+            seeds.clear()
         seeds[result.seed] = result
+    for name, count in left_out.items():
+        logger.warning(
+            "%s has results of different recipes, models or corpora; those of the last one are used, and %s left out. "
+            "Name the folder of one comparison to use its results.",
+            name,
+            counted(count, "earlier result is", "earlier results are"),
+        )
     return rows
+
+
+def setting_of(recipe: Mapping[str, Any] | None, run: Mapping[str, Any] | None) -> str:
+    """What results must have in common to be runs of one recipe: its flags but the seed, and the hash of the data.
+
+    Args:
+        recipe: The resolved recipe; None for a baseline.
+        run: The record of the run, if there is one.
+    """
+    unset: tuple[Any, ...] = (None, [], {})  # as in a fingerprint
+    left_out = {"seed", *COSMETIC}
+    flags = {key: value for key, value in (recipe or {}).items() if key not in left_out and value not in unset}
+    return json.dumps([flags, (run or {}).get("data", {}).get("sha256")], sort_keys=True)
 
 
 def _folders(paths: Sequence[str | Path]) -> Iterator[tuple[Path, list[str]]]:
@@ -239,6 +277,7 @@ def _of_line(folder: Path, line: dict[str, Any]) -> PastResult:
         folder=folder,
         export=export if export and export.is_dir() else None,
         fingerprint=line["fingerprint"],
+        setting=setting_of(line["recipe"], line.get("run")),
         results=line["results"],
         dev={} if line["dev"] is None else {DEV: line["dev"]},
         provenance=line["provenance"],
@@ -262,6 +301,7 @@ def _of_run(folder: Path) -> PastResult | None:
         folder=folder,
         export=folder / "export" if (folder / "export").is_dir() else None,
         fingerprint=record.fingerprint,
+        setting=setting_of(record.recipe, record.to_dict()),
         results={},
         dev={} if dev is None else {DEV if dev.set == "stsb-dev" else f"dev {dev.set}": dev.score},
         provenance=record.to_dict(),

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from textcl.data.catalogue import hub_dataset
+from textcl.data.retrieval import beir_dev_split
 from textcl.encoder import Encoder
 from textcl.encoder.card import cell, code, fenced, file_name, model_card, score
 from textcl.evaluation.kinds import RETRIEVAL, STS, kind_of
@@ -13,7 +14,7 @@ from textcl.evaluation.results import Result, measures, short_name
 from textcl.files import atomic_write
 from textcl.methods.find import find_method, imported_method
 from textcl.methods.matryoshka import PAPER
-from textcl.runs.flags import without_folders
+from textcl.runs.flags import beir_folder, without_folders
 from textcl.runs.record import RunRecord
 
 _TRAINING = (
@@ -32,7 +33,7 @@ _TRAINING = (
 
 _OF_DEV = {  # what a dev set's first score is
     "stsb-dev": ("STSBenchmark-dev", "dev", "Spearman × 100, all", "all", STS.hub_task),
-    "retrieval": ("retrieval", "dev", "nDCG@10", "ndcg@10", RETRIEVAL.hub_task),
+    "retrieval": ("retrieval", "", "nDCG@10", "ndcg@10", RETRIEVAL.hub_task),
 }
 _ON_THE_HUB = {
     **dict.fromkeys(("all", "mean", "wmean", "spearman"), "spearmanr"),
@@ -155,7 +156,9 @@ def _rows(record: RunRecord, result: Result | None) -> list[_Row]:
             return []  # a score without that of the untouched encoder says how training went, and nothing of quality
         name = record.dev.set
         of_dev = _OF_DEV.get(name, (name, "", "its first score", "score", STS.hub_task))
-        return [_Row(*of_dev, record.dev.score, of_dev[0] in seen)]
+        row = _Row(*of_dev, record.dev.score, of_dev[0] in seen)
+        folder = beir_folder(record.recipe.get("dev"))
+        return [row if folder is None or not folder.is_dir() else row._replace(split=beir_dev_split(folder))]
     return [
         _Row(
             task,

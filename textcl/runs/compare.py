@@ -23,7 +23,7 @@ from textcl.data.catalogue import sets_in
 from textcl.data.training import READING_OPTIONS, find_corpus, training_rows
 from textcl.encoder import Encoder
 from textcl.errors import InputError
-from textcl.evaluation import MeanWordVectors, Suite, TfidfEncoder, mark_transductive, whitening
+from textcl.evaluation import MeanWordVectors, Suite, TfidfEncoder, Transfer, mark_transductive, whitening
 from textcl.evaluation.kinds import STS, kind_of
 from textcl.evaluation.overlap import recorded_overlap
 from textcl.files import append_result, clear_leftovers, read_results, write_json
@@ -115,6 +115,11 @@ def _compare(
     suite = Suite(tasks, data_dir)
     if suite.pairs:
         suite = Suite([*tasks, "stsb-dev"], data_dir)
+    if "tfidf" in baselines and any(isinstance(each, Transfer) for each in suite.evaluators):
+        raise InputError(
+            "The baseline tfidf has sparse vectors, on which no classifier is trained; leave it out, or the transfer "
+            "tasks."
+        )
     results = folder / "results.jsonl"
     done = {_key(line["row"], line["fingerprint"], _data_of(line)): line for line in read_results(results)}
     hashes = suite.data_hashes
@@ -136,7 +141,7 @@ def _compare(
         logger.info("%s ...", title)
         run: dict[str, Any] | None = None
         if row.seed is None:
-            result = suite(_baseline(row))
+            encoder: Any = _baseline(row)
         else:
             try:
                 run = _train(row, folder)
@@ -144,11 +149,11 @@ def _compare(
                 logger.error("%s failed: %s", title, failure)
                 failures.append(f"{row.name}, seed {row.seed}: {failure}")
                 continue
-            export = folder / run["export"]
-            encoder = Encoder.from_pretrained(export)
-            counts = recorded_overlap(encoder)
-            result = mark_transductive(suite(encoder), counts)
-            write_card(export, encoder, RunRecord.from_dict(run), result)
+            encoder = Encoder.from_pretrained(folder / run["export"])
+        counts = recorded_overlap(encoder)
+        result = mark_transductive(suite(encoder), counts)
+        if run is not None:
+            write_card(folder / run["export"], encoder, RunRecord.from_dict(run), result)
         line = _line(row, run, result)
         append_result(results, line)
         lines.append(line)

@@ -33,7 +33,8 @@ class DataRecord:
         duplicates: The number of rows whose text also occurs in an earlier row.
         duplicates_in_batches: The number of rows, up to the last logged step, whose text another row of the same batch
             had.
-        overlap: How many texts of each evaluation set are among the rows, see `textcl.evaluation.overlap`.
+        overlap: How many texts of each evaluation set are among the rows, or among those that the model was trained on
+            before, see `textcl.evaluation.overlap`.
         rows_read: The number of rows read from the files, those that were left out included; None: an earlier version
             trained, which did not count them.
     """

@@ -22,6 +22,7 @@ from textcl.encoder.pooling import POOLINGS, check_pooling
 from textcl.errors import InputError
 from textcl.evaluation import LabelFree, LabelledPairs, Retrieval, STSBenchmark, overlap
 from textcl.evaluation.label_free import CRITERIA
+from textcl.evaluation.overlap import recorded_overlap, with_earlier
 from textcl.files import check_not_read, clear_leftovers, said_if_full, write_json
 from textcl.locks import taken
 from textcl.methods import Method
@@ -92,6 +93,7 @@ def _run(recipe: Recipe, output: Path, resume: bool, overwrite: bool) -> RunResu
     with Progress("Reading the data", at_once=True):
         corpus = CorpusFiles(find_corpus(recipe.flags["data"]))
     encoder = load_encoder(recipe.flags)
+    earlier = recorded_overlap(encoder)
     known = {"data": corpus.sha256, "model": identity_of(encoder)}
     if asked:
         known["resume_from_checkpoint"] = identity_of_checkpoint(asked)
@@ -131,6 +133,7 @@ def _run(recipe: Recipe, output: Path, resume: bool, overwrite: bool) -> RunResu
     if trainer.is_world_process_zero():
         export = method.export(output / "export")
         seen = overlap(texts_in(dataset, *(column for column in COLUMNS if column in dataset.column_names)))
+        seen = with_earlier(seen, earlier)
         write_json(export / "overlap.json", seen)
         history = trainer.state.log_history
         record = RunRecord(
