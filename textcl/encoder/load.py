@@ -141,7 +141,8 @@ def directory_of(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "README.md"]  # the card states language and licence
+    # the card states language and licence
+    wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "bpe.codes", "README.md"]
     try:
         return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["onnx/*", "openvino/*"]))
     except LocalEntryNotFoundError as error:
