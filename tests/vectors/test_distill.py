@@ -10,6 +10,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from support.tiny import TEXTS, tiny_encoder_directory, tiny_tokenizer
+from transformers import AutoConfig, AutoModel
 
 import textcl
 from textcl.cli.main import main
@@ -234,6 +235,28 @@ def test_a_student_with_fewer_layers_is_loaded_again(architecture: str, tmp_path
     assert np.abs(again.encode(SOME) - student.encode(SOME)).max() < 1e-6
     assert again.backbone.config.num_hidden_layers == 2
     assert sum(p.numel() for p in again.parameters()) < sum(p.numel() for p in teacher.parameters())
+
+
+DECODERS = {
+    "gpt2": {},
+    "llama": {},
+    "qwen3": {"num_key_value_heads": 2, "head_dim": 8},
+    "gemma3_text": {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 8},
+}
+
+
+@pytest.mark.parametrize("family", DECODERS)
+def test_a_decoder_with_fewer_layers_computes_without_the_others(family: str, tmp_path: Path) -> None:
+    size = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 48}
+    config = AutoConfig.for_model(family, vocab_size=120, pad_token_id=1, **size, **DECODERS[family])
+    AutoModel.from_config(config).save_pretrained(tmp_path / "teacher")
+    tiny_tokenizer().save_pretrained(tmp_path / "teacher")
+    student = with_layers(Encoder.from_pretrained(tmp_path / "teacher", pooling="last_token"), 2)
+    vectors = student.encode(SOME)
+    again = Encoder.from_pretrained(student.save(tmp_path / "student"))
+    assert np.abs(again.encode(SOME) - vectors).max() < 1e-6
+    theirs = SentenceTransformer(str(tmp_path / "student"), device="cpu").encode(SOME)
+    assert np.abs(theirs - vectors).max() < 1e-5
 
 
 def test_a_student_with_fewer_layers_gets_nearer(model: Path, tmp_path: Path) -> None:

@@ -59,6 +59,10 @@ def with_layers(teacher: Encoder, wanted: int) -> Encoder:
     module, name, layers = stacks[0]
     kept = kept_layers(there, wanted)
     setattr(module, name, nn.ModuleList(layers[number] for number in kept))
+    for number, old in enumerate(kept):  # decoders find the cache of a layer by its number
+        for part in layers[old].modules():
+            if "layer_idx" in vars(part):
+                vars(part)["layer_idx"] = number
     config = student.backbone.config
     config.num_hidden_layers = wanted
     if isinstance(kinds := getattr(config, "layer_types", None), list) and len(kinds) == there:
