@@ -26,8 +26,8 @@ from textcl.encoder.fingerprint import fingerprint
 from textcl.encoder.forward import embed_rows
 from textcl.encoder.layers import dimension_behind, further_layers, layers_read, pooled_dimension
 from textcl.encoder.load import head_of, in_float32, load, projection_of
-from textcl.encoder.pooling import POOLINGS, DenseTanh, check_pooling, smooth_inverse_frequency
-from textcl.encoder.probe import check_token_weights, probe
+from textcl.encoder.pooling import POOLINGS, DenseTanh, smooth_inverse_frequency
+from textcl.encoder.probe import check_pooling_fits, check_token_weights, probe
 from textcl.errors import InputError
 from textcl.texts import as_texts, check_text
 from textcl.tokenising import check_room, vocabulary_size
@@ -63,7 +63,7 @@ class Encoder(nn.Module):
         name: The name or directory that the backbone came from; results record it.
 
     Raises:
-        InputError: If the pooling is unknown, or does not suit the tokenizer.
+        InputError: If the pooling is unknown, or does not suit backbone or tokenizer.
 
     Example:
         >>> encoder = Encoder.from_pretrained("bundled")
@@ -91,9 +91,7 @@ class Encoder(nn.Module):
         name: str = "",
     ) -> None:
         super().__init__()
-        check_pooling(pooling)
-        if pooling == "mask_token" and tokenizer.mask_token is None:
-            raise InputError(f"Pooling mask_token needs a tokenizer with a mask token, and that of {name} has none.")
+        check_pooling_fits(pooling, backbone, tokenizer, name)
         self.backbone = backbone
         self.tokenizer = tokenizer
         self.pooling = pooling
@@ -188,13 +186,14 @@ class Encoder(nn.Module):
             default_prompt_name: The prompt that `encode` takes if none is named.
 
         Raises:
-            InputError: If the pooling is unknown, or is "pooler", whose dense layer this encoder does not have.
+            InputError: If the pooling is unknown, does not suit backbone or tokenizer, or is "pooler", whose dense
+                layer this encoder does not have.
         """
         changed = copy.copy(self)
         # copy.copy shares the dictionaries of modules and buffers, so copy them too
         changed._modules, changed._buffers = dict(self._modules), dict(self._buffers)
         if pooling is not None and pooling != self.pooling:
-            check_pooling(pooling)
+            check_pooling_fits(pooling, self.backbone, self.tokenizer, self.name)
             if pooling == "pooler":
                 raise InputError("Pooling pooler has a dense layer of its own; load the encoder with pooling='pooler'.")
             changed.pooling, changed.head, changed.projection = pooling, None, None

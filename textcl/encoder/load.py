@@ -72,8 +72,6 @@ def load(name: str, pooling: str | None, dropout: float | None, dtype: torch.dty
     backbone: PreTrainedModel
     if settings.static:
         backbone, tokenizer = load_static(place, settings, dtype)
-        if pooling not in (None, "mean"):
-            raise InputError(f"{name} is a static encoder, which has only the pooling mean, not {pooling}.")
     else:
         config = load_config(place)
         if dropout is not None:
