@@ -14,6 +14,7 @@ from textcl.dropout import dropout_rates
 from textcl.encoder import export
 from textcl.encoder.backbone import (
     add_token,
+    fitting_length,
     longest_input,
     order_is_in_position_ids,
     pooler_head,
@@ -30,7 +31,7 @@ from textcl.encoder.pooling import POOLINGS, DenseTanh, smooth_inverse_frequency
 from textcl.encoder.probe import check_pooling_fits, check_token_weights, probe
 from textcl.errors import InputError
 from textcl.texts import as_texts, check_text
-from textcl.tokenising import check_room, vocabulary_size
+from textcl.tokenising import vocabulary_size
 from textcl.views.view import DELETION_TOKEN, View, deletes_tokens, parse_view
 
 # Padded tokens in one slice. Small slices pad less and fit the cache of a CPU; a GPU wants large ones.
@@ -63,7 +64,8 @@ class Encoder(nn.Module):
         name: The name or directory that the backbone came from; results record it.
 
     Raises:
-        InputError: If the pooling is unknown, or does not suit backbone or tokenizer.
+        InputError: If the pooling is unknown or does not suit backbone or tokenizer, `max_length` leaves no token for a
+            text, a prompt is no text, or there is no default prompt of that name.
 
     Example:
         >>> encoder = Encoder.from_pretrained("bundled")
@@ -95,10 +97,11 @@ class Encoder(nn.Module):
         self.backbone = backbone
         self.tokenizer = tokenizer
         self.pooling = pooling
-        self.max_length = _fitting(max_length, backbone, tokenizer)
+        self.max_length = fitting_length(max_length, backbone, tokenizer)
         self.normalize = normalize
-        self.prompts = dict(prompts or {})
+        self.prompts = {each: check_text(text or "", f"The prompt {each!r}") for each, text in (prompts or {}).items()}
         self.default_prompt_name = default_prompt_name
+        self.prompt_text()  # an encoder whose default prompt is missing could be saved, and not be loaded
         self.pool_prompt = pool_prompt
         self.name = name
         self.slicing = Slicing()
@@ -187,7 +190,7 @@ class Encoder(nn.Module):
 
         Raises:
             InputError: If the pooling is unknown, does not suit backbone or tokenizer, or is "pooler", whose dense
-                layer this encoder does not have.
+                layer this encoder does not have; or there is no prompt of that name.
         """
         changed = copy.copy(self)
         # copy.copy shares the dictionaries of modules and buffers, so copy them too
@@ -199,11 +202,12 @@ class Encoder(nn.Module):
             changed.pooling, changed.head, changed.projection = pooling, None, None
             changed.layers, changed.token_layers, changed.layer_weights = nn.ModuleList(), nn.ModuleList(), None
         if max_length is not None:
-            changed.max_length = _fitting(max_length, self.backbone, self.tokenizer)
+            changed.max_length = fitting_length(max_length, self.backbone, self.tokenizer)
         if normalize is not None:
             changed.normalize = normalize
         if default_prompt_name is not None:
             changed.default_prompt_name = default_prompt_name
+            changed.prompt_text()
         return changed
 
     @property
@@ -436,14 +440,3 @@ class Encoder(nn.Module):
                 raise InputError(f"There is no prompt {name!r}; the encoder has {sorted(self.prompts) or 'none'}.")
             prompt = self.prompts[name]
         return check_text(prompt or "", "The prompt")
-
-
-def _fitting(max_length: int | None, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The length at which texts are cut: the given one or 512, at most what the backbone takes.
-
-    Raises:
-        InputError: If it leaves no token for a text.
-    """
-    length = min(512 if max_length is None else max_length, longest_input(backbone, tokenizer))
-    check_room(tokenizer, length)
-    return length
