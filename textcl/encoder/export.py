@@ -220,7 +220,13 @@ def _save_backbone(
             backbone.save_pretrained(folder)
     finally:
         backbone.config.output_hidden_states = False
-    tokenizer.save_pretrained(folder)
+    # as textcl pads: sentence-transformers pads as the tokenizer says, and cannot without a token
+    side, token = tokenizer.padding_side, tokenizer.pad_token
+    tokenizer.padding_side, tokenizer.pad_token = "right", token or tokenizer.eos_token
+    try:
+        tokenizer.save_pretrained(folder)
+    finally:
+        tokenizer.padding_side, tokenizer.pad_token = side, token
 
 
 def _save_own(folder: Path, modules: "_Modules", settings: Settings, layers: Sequence[nn.Module]) -> None:
