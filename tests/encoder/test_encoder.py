@@ -293,6 +293,7 @@ def test_encode_gives_what_a_sentence_transformers_user_expects(bert):
     assert encoder.encode([]).shape == (0, 32)
     assert isinstance(encoder.encode(SENTENCES, convert_to="tensor"), torch.Tensor)
     assert len(encoder.encode(SENTENCES, convert_to="list")) == len(SENTENCES)
+    assert encoder.encode("a small boat", convert_to="list").shape == (32,)
     for wrong in ("np", "torch", None):
         with pytest.raises(InputError, match=f"must be 'numpy', 'tensor' or 'list', not {wrong!r}"):
             encoder.encode(SENTENCES, convert_to=wrong)

@@ -332,7 +332,7 @@ class Encoder(nn.Module):
             normalize: Whether to scale vectors to length 1; default: the setting of the encoder.
             show_progress_bar: Whether to show a bar; default: on a terminal, if encoding takes over two seconds.
             convert_to: "numpy" (n, dim), "tensor" (n, dim) on the encoder's device, or "list" of tensors. A single
-                text gives (dim,).
+                text gives (dim,), with "list" as a tensor.
             prompt: Put before each text or, if it holds `{text}`, around it.
             prompt_name: The name of one of the encoder's `prompts`.
             bf16: Compute in bfloat16 if the machine supports it; the vectors are still float32.
@@ -360,7 +360,7 @@ class Encoder(nn.Module):
         embeddings = embeddings[0] if single else embeddings
         if convert_to == "numpy":
             return np.asarray(embeddings.cpu())
-        return list(embeddings) if convert_to == "list" else embeddings
+        return list(embeddings) if convert_to == "list" and not single else embeddings
 
     def tokenize(self, texts: Sequence[str], prompt: str = "") -> Tokens:
         """Texts as token tensors (rows, length), cut at `max_length`, padded on the right.
