@@ -291,6 +291,7 @@ def test_encode_gives_what_a_sentence_transformers_user_expects(bert):
     encoder = Encoder.from_pretrained(bert)
     assert encoder.encode("a small boat").shape == (32,)
     assert encoder.encode([]).shape == (0, 32)
+    assert {len(tensor) for tensor in encoder.tokenize([]).values()} == {0}
     assert isinstance(encoder.encode(SENTENCES, convert_to="tensor"), torch.Tensor)
     assert len(encoder.encode(SENTENCES, convert_to="list")) == len(SENTENCES)
     assert encoder.encode("a small boat", convert_to="list").shape == (32,)
