@@ -271,6 +271,12 @@ def test_a_student_with_fewer_layers_gets_nearer(model: Path, tmp_path: Path) ->
     assert np.abs(theirs - first.encoder.encode(SOME)).max() < 1e-6
 
 
+def test_a_student_that_learns_nothing_finite_is_not_written(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="lower the learning rate, 1e"):
+        textcl.distill(model, SOME, tmp_path / "student", layers=1, epochs=3, learning_rate=1e30)
+    assert not (tmp_path / "student").exists()
+
+
 def test_what_cannot_be_distilled(model: Path, tmp_path: Path) -> None:
     for architecture in ("albert", "modernbert"):  # one layer for all; a first layer without a norm
         folder = tiny_encoder_directory(tmp_path / architecture, architecture)
