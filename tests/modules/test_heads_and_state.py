@@ -44,6 +44,11 @@ def test_a_head_of_another_kind_is_refused(model, options, tmp_path):
         SimCSE(Encoder.from_pretrained(tmp_path), mlm_weight=0.1)
 
 
+def test_a_static_encoder_has_no_masked_words():
+    with pytest.raises(InputError, match="The architecture of small has no masked-word model"):
+        SimCSE(Encoder.from_pretrained("small"), second_view="crop_away", mlm_weight=0.1)
+
+
 # -- batch norm -------------------------------------------------------------------------------------------------------
 
 

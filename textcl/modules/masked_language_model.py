@@ -48,10 +48,11 @@ class MaskedLanguageModelHead(nn.Module):
         """
         if encoder.source is None:
             raise InputError("A masked-word term needs an encoder loaded from a checkpoint with its masked-word head.")
-        config = load_config(encoder.source)
-        if type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
-            raise InputError(f"The architecture of {encoder.name} has no masked-word model.")
-        model, loading = load_model(AutoModelForMaskedLM, encoder.source, config, torch.float32)
+        if type(encoder.backbone.config) not in MODEL_FOR_MASKED_LM_MAPPING:  # static encoders have no config.json
+            raise InputError(
+                f"The architecture of {encoder.name} has no masked-word model; train without the masked-word term."
+            )
+        model, loading = load_model(AutoModelForMaskedLM, encoder.source, load_config(encoder.source), torch.float32)
         decoder = model.get_output_embeddings()
         own = [key for key in loading["missing_keys"] if not key.startswith(model.base_model_prefix)]
         if lost := [key for key in own if not key.endswith(("decoder.weight", "decoder.bias"))]:
