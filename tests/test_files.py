@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import transformers
 from support.command import environment
 from support.disk import files_limited, small_disk
 from support.process_pool import ProcessPool
@@ -191,6 +192,7 @@ def test_a_directory_is_replaced_only_if_all_in_it_is_known(tmp_path: Path, monk
         ("3_Dense/model.safetensors", True),
         ("report.html", True),
         ("model-00001-of-00002.safetensors", True),
+        ("additional_chat_templates/tools.jinja", True),
         ("my-config.json", False),
         ("my_lora.safetensors", False),
         ("1_Notes/config.json", False),
@@ -203,6 +205,18 @@ def test_a_directory_is_replaced_only_if_all_in_it_is_known(tmp_path: Path, monk
 )
 def test_the_files_of_a_model(name: str, known: bool) -> None:
     assert (MODEL_FILE.fullmatch(name) is not None) == known
+
+
+def test_the_files_of_every_tokenizer_are_those_of_a_model() -> None:
+    """As transformers names them, but those of models that translate, speak or listen."""
+    no_encoders = {"marian", "fsmt", "whisper", "speecht5", "bartpho", "prophetnet"}
+    named = {}
+    for source in Path(transformers.__file__).parent.glob("models/*/tokenization_*.py"):
+        for table in re.findall(r"^VOCAB_FILES_NAMES = \{(.*?)\}", source.read_text("utf-8"), re.DOTALL | re.MULTILINE):
+            named |= dict.fromkeys(re.findall(r':\s*"([^"]+)"', table), source.parent.name)
+    assert len(named) > 15
+    unknown = {name: model for name, model in named.items() if not MODEL_FILE.fullmatch(name)}
+    assert set(unknown.values()) <= no_encoders, unknown
 
 
 @pytest.mark.parametrize("failing", [1, 2])

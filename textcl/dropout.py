@@ -121,10 +121,11 @@ def dropout_rates(module: nn.Module) -> list[float]:
 
 @contextmanager
 def without_dropout(module: nn.Module) -> Iterator[None]:
-    """Puts a module into evaluation mode, and restores its earlier mode at the exit."""
-    was_training = module.training
+    """Puts a module into evaluation mode, and restores the earlier mode of each of its parts at the exit."""
+    training = [part for part in module.modules() if part.training]
     module.eval()
     try:
         yield
     finally:
-        module.train(was_training)
+        for part in training:
+            part.training = True

@@ -49,6 +49,8 @@ def token_ids(
 
 def whole_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], special: bool = True) -> list[list[int]]:
     """The tokens of whole texts, not cut, with or without special tokens around them."""
+    if len(texts) == 0:  # which tokenizers of transformers refuse
+        return []
     # only ids: the tokenizer's other outputs take longer to return than to compute
     asked = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
     ids = tokenizer(list(texts), add_special_tokens=special, padding=False, truncation=False, **asked)["input_ids"]
@@ -139,8 +141,8 @@ def pad(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]]) -> di
 
     A row without tokens is all padding.
     """
-    lengths = torch.tensor([len(row) for row in rows])
-    there = torch.arange(max(1, int(lengths.max()))) < lengths[:, None]
+    lengths = torch.tensor([len(row) for row in rows], dtype=torch.long)
+    there = torch.arange(max([1, *lengths.tolist()])) < lengths[:, None]
     input_ids = torch.full(there.shape, padding_token(tokenizer))
     input_ids[there] = torch.from_numpy(np.fromiter(chain.from_iterable(rows), np.int64, int(lengths.sum())))
     tensors = {"input_ids": input_ids, "attention_mask": there.long()}

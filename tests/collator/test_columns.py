@@ -285,6 +285,8 @@ def test_methods_that_read_the_whole_corpus_say_so(directory: Path, tmp_path: Pa
         (DeCLUTR(encoder, shortest_span=2, longest_span=4), "DeCLUTR"),
         (SimCSEPlus(encoder, teacher=str(directory), ranking_weight=1.0), "RankCSE"),
     ):
+        prepared = method.prepare_corpus([{"text": text} for text in [*TEXTS[:7], " ".join(TEXTS[:9])]])
+        assert isinstance(prepared, Dataset), "also without ContrastiveTrainer"
         for source, kind in ((Lazy(), "not a Lazy"), (changing, "not a dataset with a transform")):
             with pytest.raises(InputError, match=f"{name} reads the whole corpus before training.*{kind}"):
                 ContrastiveTrainer(method, arguments(tmp_path), source)

@@ -131,6 +131,22 @@ def test_modules_are_applied_in_their_order(bert: Path, tmp_path: Path, name: st
     assert other.encode(ROWS).shape == (4, 32)
 
 
+@pytest.mark.parametrize("name", ["head, projection, normalize", "layer norm and dropout", "residual", "square tanh"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_layers_compute_in_any_precision(bert: Path, tmp_path: Path, name: str, dtype: torch.dtype) -> None:
+    torch.manual_seed(3)
+    known = {**MODULES, "square tanh": lambda: [Pooling(32, "mean"), Dense(32, 32)]}
+    folder = saved(tmp_path, [transformer(bert), *known[name]()])
+    whole = Encoder.from_pretrained(folder, device="cpu")
+    expected = whole.encode(ROWS)
+    for encoder in (Encoder.from_pretrained(folder, device="cpu", dtype=dtype), whole.to(dtype)):
+        vectors = encoder.encode(ROWS)
+        assert vectors.dtype == (np.float64 if dtype == torch.float64 else np.float32)
+        cosines = (vectors * expected).sum(axis=1) / np.linalg.norm(vectors, axis=1) / np.linalg.norm(expected, axis=1)
+        assert cosines.min() > 0.999
+        encoder.embed(encoder.tokenize(ROWS)).sum().backward()
+
+
 def test_behind_whatever_layers_a_gradient_reaches_the_backbone(bert: Path, tmp_path: Path) -> None:
     modules = [Dense(32, 24, module_input_name="token_embeddings"), Pooling(24, "mean"), Normalize(), Dense(24, 8)]
     encoder = Encoder.from_pretrained(saved(tmp_path, [transformer(bert), *modules]), device="cpu")

@@ -299,3 +299,12 @@ def test_dropout_that_an_architecture_does_not_have_is_refused(tmp_path: Path):
 def test_a_rate_outside_its_range_is_refused(rate):
     with pytest.raises(InputError, match="at least 0 and below 1"):
         Encoder.from_pretrained("bundled", dropout=rate)
+
+
+def test_a_pass_without_dropout_leaves_the_mode_of_each_part(tmp_path: Path):
+    """As of a backbone that a user has put into evaluation mode for good."""
+    encoder = Encoder.from_pretrained(tiny_encoder_directory(tmp_path / "model")).train()
+    encoder.backbone.encoder.eval()
+    before = {name: part.training for name, part in encoder.named_modules()}
+    encoder.embed(encoder.tokenize(TEXTS[:2]), dropout=False)
+    assert {name: part.training for name, part in encoder.named_modules()} == before

@@ -10,7 +10,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
 from support.tiny import ARCHITECTURES, TEXTS, tiny_encoder_directory, tiny_tokenizer
-from transformers import AutoModel, BertConfig, BertModel
+from transformers import AutoModel, BertConfig, BertModel, PhobertTokenizer
 
 from textcl.device import has_bf16
 from textcl.encoder import Encoder, encoding
@@ -84,6 +84,20 @@ def test_the_other_poolings_export_to_sentence_transformers(bert, pooling, tmp_p
     theirs = SentenceTransformer(str(tmp_path / "export"), device="cpu").encode(SENTENCES)
     assert np.abs(theirs - encoder.encode(SENTENCES)).max() <= 1e-6
     assert Encoder.from_pretrained(tmp_path / "export").pooling == pooling
+
+
+def test_an_export_with_any_kind_of_tokenizer_is_replaced_and_loads(bert, tmp_path):
+    """PhoBERT and BERTweet have their vocabulary in a file of another name, and training replaces its best encoder."""
+    words = ["the@@", "th@@", "a", "small", "boat", "e", "t@@", "h@@", "b@@", "o@@", "s@@"]
+    (tmp_path / "vocab.txt").write_text("".join(f"{word} 1\n" for word in words))
+    (tmp_path / "bpe.codes").write_text("t h 9\n")
+    tokenizer = PhobertTokenizer(str(tmp_path / "vocab.txt"), str(tmp_path / "bpe.codes"), model_max_length=64)
+    encoder = Encoder(AutoModel.from_pretrained(bert), tokenizer)
+    for _ in range(2):
+        encoder.save(tmp_path / "export")
+        assert (tmp_path / "export" / "bpe.codes").is_file()
+        texts = ["a small boat", "the boat"]
+        assert np.abs(Encoder.from_pretrained(tmp_path / "export").encode(texts) - encoder.encode(texts)).max() <= 1e-6
 
 
 def test_an_export_names_only_what_every_sentence_transformers_knows(bert, tmp_path):
@@ -277,8 +291,10 @@ def test_encode_gives_what_a_sentence_transformers_user_expects(bert):
     encoder = Encoder.from_pretrained(bert)
     assert encoder.encode("a small boat").shape == (32,)
     assert encoder.encode([]).shape == (0, 32)
+    assert {len(tensor) for tensor in encoder.tokenize([]).values()} == {0}
     assert isinstance(encoder.encode(SENTENCES, convert_to="tensor"), torch.Tensor)
     assert len(encoder.encode(SENTENCES, convert_to="list")) == len(SENTENCES)
+    assert encoder.encode("a small boat", convert_to="list").shape == (32,)
     for wrong in ("np", "torch", None):
         with pytest.raises(InputError, match=f"must be 'numpy', 'tensor' or 'list', not {wrong!r}"):
             encoder.encode(SENTENCES, convert_to=wrong)

@@ -42,6 +42,20 @@ def test_values_and_gradients_are_those_of_doubles_but_for_rounding(shape: tuple
         )
 
 
+@pytest.mark.parametrize("shape", [(7,), (40, 7), (3, 5, 7)])
+def test_a_backbone_may_change_the_output_in_place(shape: tuple[int, ...]) -> None:
+    """As Longformer does, which divides its queries by a root."""
+    torch.manual_seed(0)
+    layer, rows = nn.Linear(7, 11), torch.randn(shape)
+    gradients = []
+    for each in (fast(layer), layer):
+        output = each(rows)
+        output /= 3
+        (output**2).sum().backward()
+        gradients.append(each.weight.grad)
+    torch.testing.assert_close(*gradients)
+
+
 def test_only_what_is_asked_for_gets_a_gradient() -> None:
     layer = fast(nn.Linear(3, 4)).requires_grad_(False)
     rows = torch.ones(2, 3, requires_grad=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from sentence_transformers import SentenceTransformer
 from support.tiny import TEXTS, tiny_encoder_directory, tiny_tokenizer
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast, ViTConfig, ViTModel
@@ -155,6 +156,22 @@ def test_a_tokenizer_without_padding_and_end_token_pads_with_what_the_mask_hides
     encoder = Encoder.from_pretrained(directory(tmp_path, "Bert", tokenizer=plain))
     texts = [TEXTS[0], " ".join(TEXTS[:5])]
     np.testing.assert_allclose(encoder.encode(texts)[0], encoder.encode(texts[0]), atol=1e-5)
+
+
+def test_an_export_pads_as_textcl_does(tmp_path):
+    """GPT-2's tokenizer has no padding token, and may pad on the left, where a text has other positions."""
+    plain = PreTrainedTokenizerFast(
+        tokenizer_object=tiny_tokenizer().backend_tokenizer, model_max_length=64, eos_token="[SEP]", padding_side="left"
+    )
+    model = transformers.GPT2Model(transformers.GPT2Config(vocab_size=120, n_embd=32, n_layer=2, n_head=4))
+    encoder = Encoder(model.eval(), plain, "last_token")
+    texts = [TEXTS[0], " ".join(TEXTS[:5])]
+    expected = encoder.encode(texts)
+    encoder.save(tmp_path / "export")
+    assert (plain.padding_side, plain.pad_token) == ("left", None), "the tokenizer is not changed"
+    assert np.abs(Encoder.from_pretrained(tmp_path / "export").encode(texts) - expected).max() < 1e-6
+    theirs = SentenceTransformer(str(tmp_path / "export"), device="cpu").encode(texts)
+    assert np.abs(theirs - expected).max() < 1e-5
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path):

@@ -108,3 +108,26 @@ def test_an_empty_prompt_is_a_prompt(bert: Path, tmp_path: Path) -> None:
     assert encoder.prompts == {"query": PROMPT, "document": ""}
     assert np.abs(encoder.encode(ROWS) - theirs.encode(ROWS)).max() < 1e-6
     assert np.abs(encoder.encode(ROWS, prompt_name="query") - theirs.encode(ROWS, prompt_name="query")).max() < 1e-6
+
+
+def test_an_encoder_whose_export_nobody_could_load_is_refused(bert: Path, tmp_path: Path) -> None:
+    encoder = Encoder.from_pretrained(bert, prompts={"query": "a small ", "none": None}, default_prompt_name="query")
+    assert encoder.prompts["none"] == ""  # as in a directory
+    for refused in (
+        lambda: Encoder.from_pretrained(bert, default_prompt_name="query"),
+        lambda: Encoder(encoder.backbone, encoder.tokenizer, default_prompt_name="query"),
+        lambda: encoder.with_(default_prompt_name="qeury"),
+    ):
+        with pytest.raises(InputError, match="There is no prompt"):
+            refused()
+    with pytest.raises(InputError, match="The prompt 'query': the value must be a text, not an int"):
+        Encoder.from_pretrained(bert, prompts={"query": 3})
+    assert Encoder.from_pretrained(encoder.save(tmp_path / "saved")).prompts == encoder.prompts
+
+
+def test_a_length_is_a_whole_number_of_any_kind(bert: Path, tmp_path: Path) -> None:
+    encoder = Encoder.from_pretrained(bert, max_length=np.int64(12))
+    assert Encoder.from_pretrained(encoder.save(tmp_path / "saved")).max_length == 12
+    for wrong in (12.5, "12", float("nan")):
+        with pytest.raises(InputError, match="max_length must be a whole number"):
+            encoder.with_(max_length=wrong)

@@ -19,6 +19,7 @@ from textcl.cli.main import main
 from textcl.encoder import Encoder
 from textcl.encoder.static import UNCUT, StaticBackbone, fast_tokenizer
 from textcl.errors import InputError
+from textcl.methods import SimCLR
 
 ROWS = [*TEXTS[:40], "", "дом", "[UNK] [MASK] The old", "the " * 1500, "today", TEXTS[3].upper()]
 
@@ -115,8 +116,17 @@ def test_tables_of_model2vec_are_read(static: Path) -> None:
 
 
 def test_what_is_refused(static: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="only the pooling mean, not cls"):
-        Encoder.from_pretrained(static, pooling="cls")
+    encoder = Encoder.from_pretrained(static)
+    method = SimCLR(encoder, second_view="crop_away")
+    method.test_pooling = "cls"
+    for refused in (
+        lambda: Encoder.from_pretrained(static, pooling="cls"),
+        lambda: Encoder(encoder.backbone, encoder.tokenizer, "cls"),
+        lambda: encoder.with_(pooling="cls"),
+        lambda: method.exported,
+    ):
+        with pytest.raises(InputError, match="only the pooling mean, not cls"):
+            refused()
     with pytest.raises(InputError, match=r"cannot be set to 0\.1"):
         Encoder.from_pretrained(static, dropout=0.1)
     with pytest.raises(InputError, match="prompt around the text"):

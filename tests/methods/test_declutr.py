@@ -185,6 +185,17 @@ def test_short_documents_are_left_out_and_counted(directory, caplog):
     assert len(method_of(directory, min_length=longest).prepare_corpus(kept)) == 1
 
 
+def test_a_document_that_is_too_short_is_refused_where_it_was_not_left_out(directory):
+    """A plain trainer may be given the whole corpus, of which spans would be empty or hold special tokens."""
+    method = method_of(directory)
+    rows = [{"text": "the garden wall"}, {"text": " ".join(TEXTS[:30])}]
+    with pytest.raises(InputError, match=r"has \d tokens, .* train on method\.prepare_corpus"):
+        method.collator()(rows)
+    prepared = method.prepare_corpus(Dataset.from_list(rows))
+    assert len(prepared) == 1
+    method.collator()([prepared[0]])
+
+
 def test_scaled_spans_fit_the_shortest_document_that_is_kept(directory):
     dataset = Dataset.from_list(documents(30, 3, 30, 1))
     lengths = [len(ids) - 2 for ids in Encoder.from_pretrained(directory).tokenizer(list(dataset["text"]))["input_ids"]]

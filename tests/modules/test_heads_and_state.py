@@ -7,12 +7,13 @@ import types
 
 import pytest
 import torch
-from support.tiny import TEXTS, tiny_encoder_directory
+from support.tiny import TEXTS, tiny_encoder_directory, tiny_tokenizer
 from torch import nn
-from transformers import Trainer
+from transformers import AutoConfig, AutoModelForMaskedLM, Trainer
 
 from textcl.encoder import Encoder
 from textcl.errors import InputError
+from textcl.methods import SimCSE
 from textcl.modules.heads import BatchNorm, mlp
 from textcl.modules.prototypes import Prototypes
 from textcl.modules.queue import Queue
@@ -27,6 +28,25 @@ def rows_of(rows=6, dim=3, seed=0):
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
     return tiny_encoder_directory(tmp_path_factory.mktemp("models") / "bert")
+
+
+# -- the masked-word head ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("model", "options"), [("bert", {"tie_word_embeddings": False}), ("eurobert", {})])
+def test_a_head_of_another_kind_is_refused(model, options, tmp_path):
+    """Words that have other vectors in the output layer, and a head without a layer of its own."""
+    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    config = AutoConfig.for_model(model, **{"vocab_size": 120, "pad_token_id": 1, **size, **options})
+    AutoModelForMaskedLM.from_config(config).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"masked-word head of .* is built in a way"):
+        SimCSE(Encoder.from_pretrained(tmp_path), mlm_weight=0.1)
+
+
+def test_a_static_encoder_has_no_masked_words():
+    with pytest.raises(InputError, match="The architecture of small has no masked-word model"):
+        SimCSE(Encoder.from_pretrained("small"), second_view="crop_away", mlm_weight=0.1)
 
 
 # -- batch norm -------------------------------------------------------------------------------------------------------

@@ -403,6 +403,7 @@ def test_a_text_view_makes_the_two_views(work: Path, tmp_path: Path, caplog: pyt
     cropped = weights("crop", text_view="crop", text_view_rate=0.3)
     assert cropped == weights("again", text_view="crop", text_view_rate=0.3)
     assert len({cropped, weights("swap", text_view="swap"), weights("less", text_view="crop", text_view_rate=0.1)}) == 3
+    assert weights("by model", text_view="contextual", text_view_model="bundled", limit=40) != cropped
     with pytest.raises(InputError, match=r"crp.*Did you mean 'crop'"):
         weights("unknown", text_view="crp")
     with pytest.raises(InputError, match="needs 'model'"):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from support.tiny import TEXTS, tiny_encoder_directory, tiny_tokenizer
+from transformers import AutoConfig, AutoModel
 
 import textcl
 from textcl.cli.main import main
@@ -236,6 +237,28 @@ def test_a_student_with_fewer_layers_is_loaded_again(architecture: str, tmp_path
     assert sum(p.numel() for p in again.parameters()) < sum(p.numel() for p in teacher.parameters())
 
 
+DECODERS = {
+    "gpt2": {},
+    "llama": {},
+    "qwen3": {"num_key_value_heads": 2, "head_dim": 8},
+    "gemma3_text": {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 8},
+}
+
+
+@pytest.mark.parametrize("family", DECODERS)
+def test_a_decoder_with_fewer_layers_computes_without_the_others(family: str, tmp_path: Path) -> None:
+    size = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 48}
+    config = AutoConfig.for_model(family, vocab_size=120, pad_token_id=1, **size, **DECODERS[family])
+    AutoModel.from_config(config).save_pretrained(tmp_path / "teacher")
+    tiny_tokenizer().save_pretrained(tmp_path / "teacher")
+    student = with_layers(Encoder.from_pretrained(tmp_path / "teacher", pooling="last_token"), 2)
+    vectors = student.encode(SOME)
+    again = Encoder.from_pretrained(student.save(tmp_path / "student"))
+    assert np.abs(again.encode(SOME) - vectors).max() < 1e-6
+    theirs = SentenceTransformer(str(tmp_path / "student"), device="cpu").encode(SOME)
+    assert np.abs(theirs - vectors).max() < 1e-5
+
+
 def test_a_student_with_fewer_layers_gets_nearer(model: Path, tmp_path: Path) -> None:
     def made(name: str, seed: int) -> distill_module.Distilled:
         return textcl.distill(model, SOME, tmp_path / name, layers=1, epochs=6, learning_rate=3e-3, seed=seed)
@@ -246,6 +269,12 @@ def test_a_student_with_fewer_layers_gets_nearer(model: Path, tmp_path: Path) ->
     assert first.encoder.fingerprint() == again.encoder.fingerprint() != other.encoder.fingerprint()
     theirs = SentenceTransformer(str(tmp_path / "a"), device="cpu").encode(SOME)
     assert np.abs(theirs - first.encoder.encode(SOME)).max() < 1e-6
+
+
+def test_a_student_that_learns_nothing_finite_is_not_written(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="lower the learning rate, 1e"):
+        textcl.distill(model, SOME, tmp_path / "student", layers=1, epochs=3, learning_rate=1e30)
+    assert not (tmp_path / "student").exists()
 
 
 def test_what_cannot_be_distilled(model: Path, tmp_path: Path) -> None:

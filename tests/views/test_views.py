@@ -217,6 +217,24 @@ def test_the_collator_applies_each_view_to_its_rows_and_whatever_else_is_in_the_
     assert twice[:3] != twice[3:], "the same operator draws anew for each view"
 
 
+def test_unknown_words_and_special_tokens_in_a_text_are_part_of_it(directory):
+    """[UNK] in the middle is no end of a text: what is behind it is kept as often as what is before it."""
+    encoder = Encoder.from_pretrained(directory)
+    collator = Collator(encoder.tokenizer, 32, views=encoder.prepare_views("plain", "crop_away:0.5"))
+    text = "a \u263a \u263a \u263a small [MASK] boat door"
+    (whole,) = encoder.tokenizer([text])["input_ids"]
+    size = len(whole) - 2
+    crops = [whole[1 + start :][: size // 2] for start in range(size - size // 2 + 1)]
+    found = set()
+    for epoch in range(60):
+        collator.set_epoch(epoch)
+        batch = collator([{"text": text}] * 2)
+        row = batch["input_ids"][2][batch["attention_mask"][2].bool()].tolist()
+        assert (row[0], row[-1]) == (CLS, SEP)
+        found.add(tuple(row[1:-1]))
+    assert found == set(map(tuple, crops))
+
+
 def test_the_deletion_token_grows_the_embeddings_and_is_exported(directory, tmp_path):
     encoder = Encoder.from_pretrained(directory)
     before = encoder.word_embeddings.weight.detach().clone()

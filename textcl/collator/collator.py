@@ -271,12 +271,12 @@ class Collator:
         parts = []
         for number, ((_, view), (_, prompt)) in enumerate(zip(blocks, sources, strict=True)):
             own = batch["view"] == number
-            attention, ordinary = batch["attention_mask"][own].bool(), self.ordinary(batch)[own]
-            if prompt:  # operators do not change the words of a prompt or template
-                before, behind = prompt_edges(self.tokenizer, prompt, self.token_limit)
-                position = torch.arange(attention.shape[1])
-                ordinary &= (position >= before) & (position < attention.sum(dim=1, keepdim=True) - behind)
-            rows = TokenRows(batch["input_ids"][own], attention, ordinary, padding)
+            attention = batch["attention_mask"][own].bool()
+            # operators do not change the words of a prompt or template; [UNK] in a text is one of its tokens
+            before, behind = prompt_edges(self.tokenizer, prompt, self.token_limit)
+            position = torch.arange(attention.shape[1])
+            of_text = (position >= before) & (position < attention.sum(dim=1, keepdim=True) - behind)
+            rows = TokenRows(batch["input_ids"][own], attention, of_text, padding)
             draw = self.draw(batch["text_id"][own], number)
             for operator in view.token_operators:
                 rows = operator(rows, draw)

@@ -39,7 +39,8 @@ class SpanCollator(Collator):
         seed: Seed of spans and masks.
 
     Raises:
-        InputError: A span of `longest` tokens with its prompt is longer than `max_length`.
+        InputError: A span of `longest` tokens with its prompt is longer than `max_length`; or, later, a document is too
+            short for its anchors.
     """
 
     def __init__(
@@ -121,6 +122,11 @@ class SpanCollator(Collator):
     def _sample(self, tokens: Sequence[int], numbers: Sequence[float], spans: list[list[list[int]]]) -> None:
         """Samples a document's spans and appends them, with prompt and special tokens, to the spans of each view."""
         start, end = self._edges[0], len(tokens) - self._edges[1]
+        if end - start < (least := 2 * self.anchors * self.longest):
+            raise InputError(
+                f"A document has {end - start:,} tokens, and {self.anchors} anchors of up to {self.longest} need "
+                f"{least:,}; train on method.prepare_corpus(dataset), which leaves such documents out."
+            )
         sampled = sample_spans(
             end - start,
             numbers,

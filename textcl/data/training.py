@@ -147,18 +147,20 @@ def as_training_rows(source: Any) -> Any:
 
 
 def whole_corpus(rows: Any, reader: str) -> Any:
-    """`rows`, if they can be read as a whole before training.
+    """`rows` as a `datasets.Dataset`, if they can be read as a whole before training.
 
     Args:
-        rows: Training rows.
+        rows: Training rows, see `as_training_rows`.
         reader: What reads them, for the message.
 
     Raises:
-        InputError: They are not a `datasets.Dataset`, have a transform, which may change them in each epoch, or have no
-            column "text".
+        InputError: They are an object of another class, have a transform, which may change them in each epoch, or have
+            no column "text".
     """
     from datasets import Dataset
 
+    if not isinstance(rows, Dataset):
+        rows = as_training_rows(rows)
     if not isinstance(rows, Dataset) or has_transform(rows):
         kind = "a dataset with a transform" if isinstance(rows, Dataset) else f"a {type(rows).__name__}"
         raise InputError(

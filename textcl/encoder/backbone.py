@@ -3,6 +3,7 @@
 import copy
 import inspect
 import logging
+from numbers import Integral
 from typing import Any, cast
 
 import torch
@@ -16,6 +17,7 @@ from textcl.encoder.attention import attend_fast
 from textcl.encoder.linear import multiply_fast
 from textcl.encoder.pooling import DenseTanh
 from textcl.errors import InputError
+from textcl.tokenising import check_room
 
 logger = logging.getLogger("textcl")
 
@@ -105,6 +107,20 @@ def longest_input(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
     if not isinstance(positions, int) or positions <= 0:  # XLNet has -1: any number of tokens
         return int(tokenizer.model_max_length)
     return int(min(positions - first_position(backbone), tokenizer.model_max_length))
+
+
+def fitting_length(max_length: int | None, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The length at which texts are cut: the given one or 512, at most what the backbone takes.
+
+    Raises:
+        InputError: If it is no whole number, or leaves no token for a text.
+    """
+    length = 512 if max_length is None else max_length
+    if not isinstance(length, Integral):
+        raise InputError(f"max_length must be a whole number, not {length!r}.")
+    length = min(int(length), longest_input(backbone, tokenizer))  # one of numpy's could not be saved as JSON
+    check_room(tokenizer, length)
+    return length
 
 
 def first_position(backbone: PreTrainedModel) -> int:

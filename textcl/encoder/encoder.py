@@ -14,6 +14,7 @@ from textcl.dropout import dropout_rates
 from textcl.encoder import export
 from textcl.encoder.backbone import (
     add_token,
+    fitting_length,
     longest_input,
     order_is_in_position_ids,
     pooler_head,
@@ -26,11 +27,11 @@ from textcl.encoder.fingerprint import fingerprint
 from textcl.encoder.forward import embed_rows
 from textcl.encoder.layers import dimension_behind, further_layers, layers_read, pooled_dimension
 from textcl.encoder.load import head_of, in_float32, load, projection_of
-from textcl.encoder.pooling import POOLINGS, DenseTanh, check_pooling, smooth_inverse_frequency
-from textcl.encoder.probe import check_token_weights, probe
+from textcl.encoder.pooling import POOLINGS, DenseTanh, smooth_inverse_frequency
+from textcl.encoder.probe import check_pooling_fits, check_token_weights, probe
 from textcl.errors import InputError
 from textcl.texts import as_texts, check_text
-from textcl.tokenising import check_room, vocabulary_size
+from textcl.tokenising import vocabulary_size
 from textcl.views.view import DELETION_TOKEN, View, deletes_tokens, parse_view
 
 # Padded tokens in one slice. Small slices pad less and fit the cache of a CPU; a GPU wants large ones.
@@ -63,7 +64,8 @@ class Encoder(nn.Module):
         name: The name or directory that the backbone came from; results record it.
 
     Raises:
-        InputError: If the pooling is unknown, or does not suit the tokenizer.
+        InputError: If the pooling is unknown or does not suit backbone or tokenizer, `max_length` leaves no token for a
+            text, a prompt is no text, or there is no default prompt of that name.
 
     Example:
         >>> encoder = Encoder.from_pretrained("bundled")
@@ -91,16 +93,15 @@ class Encoder(nn.Module):
         name: str = "",
     ) -> None:
         super().__init__()
-        check_pooling(pooling)
-        if pooling == "mask_token" and tokenizer.mask_token is None:
-            raise InputError(f"Pooling mask_token needs a tokenizer with a mask token, and that of {name} has none.")
+        check_pooling_fits(pooling, backbone, tokenizer, name)
         self.backbone = backbone
         self.tokenizer = tokenizer
         self.pooling = pooling
-        self.max_length = _fitting(max_length, backbone, tokenizer)
+        self.max_length = fitting_length(max_length, backbone, tokenizer)
         self.normalize = normalize
-        self.prompts = dict(prompts or {})
+        self.prompts = {each: check_text(text or "", f"The prompt {each!r}") for each, text in (prompts or {}).items()}
         self.default_prompt_name = default_prompt_name
+        self.prompt_text()  # an encoder whose default prompt is missing could be saved, and not be loaded
         self.pool_prompt = pool_prompt
         self.name = name
         self.slicing = Slicing()
@@ -188,23 +189,25 @@ class Encoder(nn.Module):
             default_prompt_name: The prompt that `encode` takes if none is named.
 
         Raises:
-            InputError: If the pooling is unknown, or is "pooler", whose dense layer this encoder does not have.
+            InputError: If the pooling is unknown, does not suit backbone or tokenizer, or is "pooler", whose dense
+                layer this encoder does not have; or there is no prompt of that name.
         """
         changed = copy.copy(self)
         # copy.copy shares the dictionaries of modules and buffers, so copy them too
         changed._modules, changed._buffers = dict(self._modules), dict(self._buffers)
         if pooling is not None and pooling != self.pooling:
-            check_pooling(pooling)
+            check_pooling_fits(pooling, self.backbone, self.tokenizer, self.name)
             if pooling == "pooler":
                 raise InputError("Pooling pooler has a dense layer of its own; load the encoder with pooling='pooler'.")
             changed.pooling, changed.head, changed.projection = pooling, None, None
             changed.layers, changed.token_layers, changed.layer_weights = nn.ModuleList(), nn.ModuleList(), None
         if max_length is not None:
-            changed.max_length = _fitting(max_length, self.backbone, self.tokenizer)
+            changed.max_length = fitting_length(max_length, self.backbone, self.tokenizer)
         if normalize is not None:
             changed.normalize = normalize
         if default_prompt_name is not None:
             changed.default_prompt_name = default_prompt_name
+            changed.prompt_text()
         return changed
 
     @property
@@ -329,7 +332,7 @@ class Encoder(nn.Module):
             normalize: Whether to scale vectors to length 1; default: the setting of the encoder.
             show_progress_bar: Whether to show a bar; default: on a terminal, if encoding takes over two seconds.
             convert_to: "numpy" (n, dim), "tensor" (n, dim) on the encoder's device, or "list" of tensors. A single
-                text gives (dim,).
+                text gives (dim,), with "list" as a tensor.
             prompt: Put before each text or, if it holds `{text}`, around it.
             prompt_name: The name of one of the encoder's `prompts`.
             bf16: Compute in bfloat16 if the machine supports it; the vectors are still float32.
@@ -357,7 +360,7 @@ class Encoder(nn.Module):
         embeddings = embeddings[0] if single else embeddings
         if convert_to == "numpy":
             return np.asarray(embeddings.cpu())
-        return list(embeddings) if convert_to == "list" else embeddings
+        return list(embeddings) if convert_to == "list" and not single else embeddings
 
     def tokenize(self, texts: Sequence[str], prompt: str = "") -> Tokens:
         """Texts as token tensors (rows, length), cut at `max_length`, padded on the right.
@@ -437,14 +440,3 @@ class Encoder(nn.Module):
                 raise InputError(f"There is no prompt {name!r}; the encoder has {sorted(self.prompts) or 'none'}.")
             prompt = self.prompts[name]
         return check_text(prompt or "", "The prompt")
-
-
-def _fitting(max_length: int | None, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The length at which texts are cut: the given one or 512, at most what the backbone takes.
-
-    Raises:
-        InputError: If it leaves no token for a text.
-    """
-    length = min(512 if max_length is None else max_length, longest_input(backbone, tokenizer))
-    check_room(tokenizer, length)
-    return length

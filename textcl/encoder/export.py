@@ -36,9 +36,11 @@ MODEL_FILE = re.compile(
     r"(\d+_(Transformer|Pooling|Dense|Normalize|WordWeights|WeightedLayerPooling|LayerNorm|Dropout)/)?"
     r"(((tokenizer|generation|adapter|sentence_\w+)_)?config\.json|config_sentence_transformers\.json"
     r"|(modules|textcl|overlap|adapt|tokenizer|vocab|special_tokens_map|added_tokens)\.json|vocab\.txt|merges\.txt"
+    r"|(entity_vocab|byte_maps|emoji|word_shape|word_pronunciation)\.json|bpe\.codes"
     r"|(model(-\d+-of-\d+)?|head|projection|token_weights|adapter_model)\.safetensors|model\.safetensors\.index\.json"
     r"|pytorch_model(-\d+-of-\d+)?\.bin|pytorch_model\.bin\.index\.json"
-    r"|(spiece|spm|tokenizer|sentencepiece\.bpe)\.model|chat_template\.jinja|README\.md|report\.html|\.gitattributes)"
+    r"|(spiece|spm|tokenizer|sentencepiece(\.bpe)?)\.model|chat_template\.jinja|additional_chat_templates/[^/]+\.jinja"
+    r"|README\.md|report\.html|\.gitattributes)"
 )
 ONLY_TEXTCL = "textcl.Encoder"  # an unknown module makes sentence-transformers raise instead of pooling wrongly
 _LEGACY = "sentence_transformers.models"
@@ -228,7 +230,13 @@ def _save_backbone(
             backbone.save_pretrained(folder)
     finally:
         backbone.config.output_hidden_states = False
-    tokenizer.save_pretrained(folder)
+    # as textcl pads: sentence-transformers pads as the tokenizer says, and cannot without a token
+    side, token = tokenizer.padding_side, tokenizer.pad_token
+    tokenizer.padding_side, tokenizer.pad_token = "right", token or tokenizer.eos_token
+    try:
+        tokenizer.save_pretrained(folder)
+    finally:
+        tokenizer.padding_side, tokenizer.pad_token = side, token
 
 
 def _save_own(folder: Path, modules: "_Modules", settings: Settings, layers: Sequence[nn.Module]) -> None:

@@ -39,7 +39,7 @@ from textcl.encoder.batching import (
     words_asked_for,
 )
 from textcl.encoder.graphs import Graphs
-from textcl.encoder.layers import apply_layers
+from textcl.encoder.layers import apply_layers, in_type_of
 from textcl.encoder.pooling import POOLINGS, Packed, Padded
 from textcl.errors import InputError
 from textcl.tokenising import INPUTS, pad
@@ -258,12 +258,10 @@ def pool(
 def behind_pooling(encoder: "Encoder", vectors: Tensor) -> Tensor:
     """Pooled vectors (rows, dim) behind head, projection and further layers, in float32 or wider."""
     if encoder.head is not None:
-        vectors = encoder.head(vectors)
-    vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
-    if encoder.projection is not None:
-        with torch.autocast(encoder.device.type, enabled=False):  # small directions of a whitening need full precision
-            vectors = encoder.projection(vectors)
-    return apply_layers(encoder.layers, vectors) if encoder.layers else vectors
+        vectors = encoder.head(in_type_of(encoder.head, vectors))
+    # without autocast, because small directions of a whitening need full precision
+    projection = [] if encoder.projection is None else [encoder.projection]
+    return apply_layers([*projection, *encoder.layers], vectors)
 
 
 def hidden_states(encoder: "Encoder", output: Any, shape: torch.Size, layers: bool) -> list[Tensor]:

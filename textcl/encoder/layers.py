@@ -106,13 +106,22 @@ def with_first_dimensions(encoder: "Encoder", count: int) -> "Encoder":
     return cut
 
 
-def apply_layers(layers: nn.ModuleList, vectors: Tensor) -> Tensor:
-    """Vectors (…, dim) behind the layers, in float32 or wider, whatever the autocast."""
+def apply_layers(layers: Iterable[nn.Module], vectors: Tensor) -> Tensor:
+    """Vectors (…, dim) behind the layers, in float32 or wider, whatever the autocast.
+
+    Each layer computes in the type of its weights, which is a half type after `Encoder.half()`.
+    """
+    wide = torch.promote_types(vectors.dtype, torch.float32)
     with torch.autocast(vectors.device.type, enabled=False):
-        vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
         for layer in layers:
-            vectors = layer(vectors)
-    return vectors
+            vectors = layer(in_type_of(layer, vectors.to(wide)))
+    return vectors.to(wide)
+
+
+def in_type_of(layer: nn.Module, vectors: Tensor) -> Tensor:
+    """The vectors in the type of a layer's weights, unchanged if it has none."""
+    weights = next(layer.parameters(), None)
+    return vectors if weights is None else vectors.to(weights.dtype)
 
 
 def pooled_dimension(encoder: "Encoder") -> int:

@@ -21,11 +21,14 @@ class Linear(nn.Linear):
         plain = input.device.type == "cpu" and input.dtype == self.weight.dtype == torch.float32 and input.numel()
         if not plain or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
             return super().forward(input)
-        return cast(Tensor, _Product.apply(input, self.weight, self.bias))
+        # Reshaped here and not in the function: backbones such as Longformer change the output in place, which torch
+        # forbids for a view that a function of autograd returns.
+        rows = cast(Tensor, _Product.apply(input.reshape(-1, input.shape[-1]), self.weight, self.bias))
+        return rows.view(*input.shape[:-1], len(self.weight))
 
 
 class _Product(torch.autograd.Function):
-    """input (…, in) · weightᵀ (in, out) + bias (out,), to (…, out)."""
+    """input (rows, in) · weightᵀ (in, out) + bias (out,), to (rows, out)."""
 
     @staticmethod
     def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -36,12 +39,11 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         input, weight = ctx.saved_tensors
         of_input, of_weight, of_bias = ctx.needs_input_grad
-        rows = gradient.reshape(-1, gradient.shape[-1])
         # by `apply`, so that there is a second derivative
         return (
             cast(Tensor, _Product.apply(gradient, weight.t(), None)) if of_input else None,
-            cast(Tensor, _Product.apply(rows.t(), input.reshape(len(rows), -1).t(), None)) if of_weight else None,
-            rows.sum(dim=0) if of_bias else None,
+            cast(Tensor, _Product.apply(gradient.t(), input.t(), None)) if of_weight else None,
+            gradient.sum(dim=0) if of_bias else None,
         )
 
 

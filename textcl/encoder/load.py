@@ -72,8 +72,6 @@ def load(name: str, pooling: str | None, dropout: float | None, dtype: torch.dty
     backbone: PreTrainedModel
     if settings.static:
         backbone, tokenizer = load_static(place, settings, dtype)
-        if pooling not in (None, "mean"):
-            raise InputError(f"{name} is a static encoder, which has only the pooling mean, not {pooling}.")
     else:
         config = load_config(place)
         if dropout is not None:
@@ -141,7 +139,8 @@ def directory_of(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "README.md"]  # the card states language and licence
+    # the card states language and licence
+    wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "bpe.codes", "README.md"]
     try:
         return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["onnx/*", "openvino/*"]))
     except LocalEntryNotFoundError as error:

@@ -18,6 +18,7 @@ from textcl.dropout import evaluation_copy
 from textcl.encoder.backbone import input_table
 from textcl.encoder.batching import row_lengths
 from textcl.encoder.forward import embed_slice
+from textcl.encoder.pooling import check_pooling
 from textcl.encoder.static import StaticBackbone
 from textcl.errors import InputError
 from textcl.tokenising import SAMPLES, pad, special_edges, token_ids, vocabulary_size, whole_ids
@@ -88,6 +89,15 @@ def check_vocabulary(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
             f"rows, and {len(words):,} tokens have larger numbers (such as {min(words)!r}). Save the model once with "
             "transformers after model.resize_token_embeddings, or remove the added tokens."
         )
+
+
+def check_pooling_fits(pooling: str, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Raises `InputError` if there is no such pooling, or the backbone or its tokenizer does not suit it."""
+    check_pooling(pooling)
+    if pooling == "mask_token" and tokenizer.mask_token is None:
+        raise InputError(f"Pooling mask_token needs a tokenizer with a mask token, and that of {name} has none.")
+    if isinstance(backbone, StaticBackbone) and pooling != "mean":
+        raise InputError(f"{name} is a static encoder, which has only the pooling mean, not {pooling}.")
 
 
 def check_token_weights(weights: Tensor | None, tokenizer: PreTrainedTokenizerBase, name: str) -> None:

@@ -1,6 +1,7 @@
 """The masked-word head: transform, bias, and the backbone's own word embeddings as output layer."""
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from textcl.distributed import mean
 from textcl.encoder import Encoder
 from textcl.encoder.load import load_config, load_model
 from textcl.errors import InputError
+from textcl.tokenising import SAMPLES, pad, whole_ids
 
 
 class MaskedLanguageModelHead(nn.Module):
@@ -41,14 +43,16 @@ class MaskedLanguageModelHead(nn.Module):
         """The trained head from the checkpoint of the encoder's backbone.
 
         Raises:
-            InputError: If the encoder does not come from a checkpoint that has a trained masked-word head.
+            InputError: If the encoder does not come from a checkpoint that has a trained masked-word head, or the head
+                is not built as BERT's.
         """
         if encoder.source is None:
             raise InputError("A masked-word term needs an encoder loaded from a checkpoint with its masked-word head.")
-        config = load_config(encoder.source)
-        if type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
-            raise InputError(f"The architecture of {encoder.name} has no masked-word model.")
-        model, loading = load_model(AutoModelForMaskedLM, encoder.source, config, torch.float32)
+        if type(encoder.backbone.config) not in MODEL_FOR_MASKED_LM_MAPPING:  # static encoders have no config.json
+            raise InputError(
+                f"The architecture of {encoder.name} has no masked-word model; train without the masked-word term."
+            )
+        model, loading = load_model(AutoModelForMaskedLM, encoder.source, load_config(encoder.source), torch.float32)
         decoder = model.get_output_embeddings()
         own = [key for key in loading["missing_keys"] if not key.startswith(model.base_model_prefix)]
         if lost := [key for key in own if not key.endswith(("decoder.weight", "decoder.bias"))]:
@@ -58,13 +62,29 @@ class MaskedLanguageModelHead(nn.Module):
             )
         of_backbone = set(model.base_model.modules())
         outside = [module for module in model.modules() if module not in of_backbone and module is not decoder]
-        transform = next(module for module in outside if isinstance(module, nn.Linear))
-        norm = next(module for module in outside if isinstance(module, nn.LayerNorm))
         vocabulary = decoder.weight.shape[0]
         bias = decoder.bias if getattr(decoder, "bias", None) is not None else torch.zeros(vocabulary)
+        try:
+            transform = next(module for module in outside if isinstance(module, nn.Linear))
+            norm = next(module for module in outside if isinstance(module, nn.LayerNorm))
+            head = cls(transform, norm, ACT2FN[_activation_name(model)], bias)
+            same = head._gives_the_logits_of(model, pad(encoder.tokenizer, whole_ids(encoder.tokenizer, SAMPLES)))
+        except (StopIteration, LookupError, RuntimeError):  # there is no such layer, or none of that size
+            same = False
+        if not same:
+            raise InputError(
+                f"The masked-word head of {encoder.name} ({type(model).__name__}) is built in a way that textcl does "
+                "not know; train without the masked-word term, or start from another checkpoint."
+            )
         grown = encoder.word_embeddings.num_embeddings - vocabulary  # textcl added tokens such as [DEL]
-        bias = nn.functional.pad(bias, (0, grown))
-        return cls(transform, norm, ACT2FN[_activation_name(model)], bias)
+        return cls(head.transform, head.norm, head.activation, nn.functional.pad(bias, (0, grown)))
+
+    @torch.no_grad()
+    def _gives_the_logits_of(self, model: PreTrainedModel, tokens: dict[str, Tensor]) -> bool:
+        """Whether the model itself predicts words from its last layer as this head does."""
+        expected = model(**tokens).logits
+        found = self.logits(model.base_model(**tokens)[0], cast(Tensor, model.get_input_embeddings().weight))
+        return found.shape == expected.shape and bool((found - expected).abs().max() < 1e-3 * expected.abs().max())
 
     def on_copies(self, encoder: Encoder, batch: Batch) -> Tensor:
         """The masked-word term on a batch's masked copies, in one more pass of the encoder.
@@ -84,11 +104,15 @@ class MaskedLanguageModelHead(nn.Module):
             labels: The words to predict at these positions, (words,).
             word_embeddings: The backbone's word embeddings, (vocabulary, embedding dim).
         """
-        words = self.norm(self.activation(self.transform(hidden)))
-        logits = nn.functional.linear(words, word_embeddings, self.bias.to(word_embeddings.dtype))
+        logits = self.logits(hidden, word_embeddings)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         total = nn.functional.cross_entropy(logits, labels, reduction="sum")
         return mean(total, len(labels))
+
+    def logits(self, hidden: Tensor, word_embeddings: Tensor) -> Tensor:
+        """The logits of all words, (…, vocabulary), from vectors of the last layer, (…, dim)."""
+        words = self.norm(self.activation(self.transform(hidden)))
+        return nn.functional.linear(words, word_embeddings, self.bias.to(word_embeddings.dtype))
 
 
 def _activation_name(model: PreTrainedModel) -> str:

@@ -18,6 +18,7 @@ from textcl.data.repeats import Repeats
 from textcl.data.retrieval import beir_dev_split
 from textcl.data.training import READING_OPTIONS, find_corpus, training_rows
 from textcl.encoder import Encoder
+from textcl.encoder.load import path_of
 from textcl.encoder.pooling import POOLINGS, check_pooling
 from textcl.errors import InputError
 from textcl.evaluation import LabelFree, LabelledPairs, Retrieval, STSBenchmark, overlap
@@ -228,7 +229,7 @@ def make_trainer(
                 "leave it out."
             )
         rate, model = recipe.flags["text_view_rate"], recipe.flags["text_view_model"]
-        dataset = augment(dataset, view, rate=rate, model=model, seed=args.seed)
+        dataset = augment(dataset, view, rate=rate, model=model and str(path_of(model)), seed=args.seed)
     own = type(method).evaluators is not Method.evaluators
     evaluators = dev_evaluators("none" if own and dev is None else dev, held_out)
     trainer = ContrastiveTrainer(model=method, args=args, train_dataset=dataset, evaluators=evaluators)

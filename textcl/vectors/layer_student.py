@@ -59,6 +59,10 @@ def with_layers(teacher: Encoder, wanted: int) -> Encoder:
     module, name, layers = stacks[0]
     kept = kept_layers(there, wanted)
     setattr(module, name, nn.ModuleList(layers[number] for number in kept))
+    for number, old in enumerate(kept):  # decoders find the cache of a layer by its number
+        for part in layers[old].modules():
+            if "layer_idx" in vars(part):
+                vars(part)["layer_idx"] = number
     config = student.backbone.config
     config.num_hidden_layers = wanted
     if isinstance(kinds := getattr(config, "layer_types", None), list) and len(kinds) == there:
@@ -93,6 +97,9 @@ def fit_layers(
         batch_size: Texts in a step.
         seed: The seed of the order.
         show: Whether to show a bar, see `Progress`.
+
+    Raises:
+        InputError: The loss is not finite, so that the student would be of no use.
     """
     generator = torch.Generator().manual_seed(seed)
     weights = [each for each in student.parameters() if each.requires_grad]
@@ -106,6 +113,8 @@ def fit_layers(
         for _ in range(epochs):
             for rows in torch.randperm(len(texts), generator=generator).split(batch_size):
                 loss = distance(student, [texts[row] for row in rows.tolist()], targets[rows.numpy()], prompt)
+                if not loss.isfinite():
+                    raise InputError(f"The student's loss is {loss.item()}; lower the learning rate, {learning_rate}.")
                 optimizer.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(weights, 1.0)

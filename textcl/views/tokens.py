@@ -23,7 +23,8 @@ class TokenRows:
     Attributes:
         ids: Token ids, (rows, length), padded on the right.
         attention: (rows, length) bool, false on padding.
-        ordinary: (rows, length) bool, false on padding and on the tokenizer's special tokens.
+        ordinary: (rows, length) bool, true on the tokens of the text: those between the special tokens and the prompt
+            around it, one run in each row.
         padding: The id of the padding token.
     """
 
