@@ -88,7 +88,8 @@ def plan(monkeypatch: pytest.MonkeyPatch, *candidates: Candidate, steps: int = S
     """Lets the plan be these candidates."""
     monkeypatch.setattr(by_training, "CANDIDATES", candidates)
     names = [each.name for each in candidates]
-    monkeypatch.setattr(trial, "schedule", lambda *_: {"candidates": names, "steps": steps, "seconds": 1.0})
+    planned = {"candidates": names, "left_out": ["all layers, crops, 1e-5"], "steps": steps, "seconds": 1.0}
+    monkeypatch.setattr(trial, "schedule", lambda *_: planned)
 
 
 def run(model: Path | str, data: Path, output: Path, *flags: str) -> dict[str, object]:
@@ -173,6 +174,8 @@ def test_without_time_for_training_the_folds_judge_linear_maps(
     plan(monkeypatch)
     record = run(start, table, tmp_path / "none", "--column", "name,text")
     assert any("no trained candidate" in line for line in record["looked"])  # type: ignore[attr-defined]
+    said = "Not trained, because 20 minutes do not allow it: all layers, crops, 1e-5. Give more with --minutes."
+    assert said in record["looked"]  # type: ignore[operator]
     assert sum(each["chosen_in_folds"] for each in record["candidates"]) == 5  # type: ignore[attr-defined]
 
 

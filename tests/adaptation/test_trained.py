@@ -96,10 +96,12 @@ def test_the_plan_takes_what_the_time_allows(encoder: Encoder, monkeypatch: pyte
 
     whole = planned(1e6)
     assert whole["candidates"] == [each.name for each in schedule.possible(views, texts, "search")]
+    assert whole["left_out"] == []
     assert whole["steps"] == 10 * 140 // 32  # ten passes over the half that trains
     assert float(str(whole["seconds"])) > 5 * 43
     one = planned(43 + 3 * 0.01 * 350 + 43 + 1)  # training, scoring, training again on all texts
     assert one["candidates"] == ["last two layers, pairs, 2e-5"]
+    assert one["left_out"] == [each.name for each in schedule.possible(views, texts, "search")][1:]
     assert planned(43 + 3 * 0.01 * 350 + 43 - 1)["candidates"] == []
 
 

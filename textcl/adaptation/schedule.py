@@ -72,7 +72,8 @@ def schedule(
         each: The seconds that encoding a text takes.
 
     Returns:
-        "candidates": their names; "steps": the number of steps; "seconds": the time that all of it takes.
+        "candidates": their names; "left_out": the names of those that there is no time for; "steps": the number of
+        steps; "seconds": the time that all of it takes.
     """
     view, known = views[0], possible(views, texts, purpose)
     pairs = len(view.queries) * documents // len(texts)
@@ -95,7 +96,9 @@ def schedule(
         total += refit
         if len(chosen) == len(known):
             break
-    return {"candidates": [candidate.name for candidate in chosen], "steps": steps, "seconds": total}
+    left_out = [candidate.name for candidate in known if candidate not in chosen]
+    names = [candidate.name for candidate in chosen]
+    return {"candidates": names, "left_out": left_out, "steps": steps, "seconds": total}
 
 
 class _Clock(TrainerCallback):

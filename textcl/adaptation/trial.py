@@ -267,6 +267,11 @@ def prepare(work: Work, identity: str, encoders: int = 1) -> tuple[Trial, Work, 
         trial.why = _too_low_in_a_part(work, views[0].name, "the first" if encoders > 1 else "the untouched")
         if trial.why:
             return trial, work, views
+    if left_out := plan.get("left_out"):
+        trial.say(
+            f"Not trained, because {settings.minutes:g} minutes do not allow it: {'; '.join(left_out)}. Give more with "
+            "--minutes."
+        )
     trial.say(f"This takes about {max(1, round(encoders * plan['seconds'] / 60))} min.")
     return trial, work, views
 
