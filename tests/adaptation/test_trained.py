@@ -103,6 +103,9 @@ def test_the_plan_takes_what_the_time_allows(encoder: Encoder, monkeypatch: pyte
     assert one["candidates"] == ["last two layers, pairs, 2e-5"]
     assert one["left_out"] == [each.name for each in schedule.possible(views, texts, "search")][1:]
     assert planned(43 + 3 * 0.01 * 350 + 43 - 1)["candidates"] == []
+    seconds = 43 + 3 * 0.01 * 350 + 1  # a user's judgements or labels hold no texts back, so nothing is trained again
+    once = schedule.schedule(encoder, views, texts, "search", 280, seconds, 0.01, again=False)
+    assert once["candidates"] == ["last two layers, pairs, 2e-5"]
 
 
 def test_sccl_is_planned_first_for_clusters(encoder: Encoder, monkeypatch: pytest.MonkeyPatch):

@@ -59,6 +59,7 @@ def schedule(
     documents: int,
     seconds: float,
     each: float,
+    again: bool = True,
 ) -> dict[str, Any]:
     """The candidates that there is time for, in their order, and the time to train the selected one on all texts.
 
@@ -70,6 +71,7 @@ def schedule(
         documents: The number of documents that are looked at.
         seconds: The time for all candidates.
         each: The seconds that encoding a text takes.
+        again: Whether the selected one is trained again, on all texts; else all texts train at once.
 
     Returns:
         "candidates": their names; "left_out": the names of those that there is no time for; "steps": the number of
@@ -89,10 +91,10 @@ def schedule(
                 costs[candidate] += (2 + steps // 50) * each * documents
         chosen, total, refit = [], 0.0, 0.0
         for candidate, cost in costs.items():
-            again = max(refit, cost)
-            if total + cost + scoring + again <= seconds:
+            dearest = max(refit, cost) if again else 0.0
+            if total + cost + scoring + dearest <= seconds:
                 chosen.append(candidate)
-                total, refit = total + cost + scoring, again
+                total, refit = total + cost + scoring, dearest
         total += refit
         if len(chosen) == len(known):
             break
