@@ -16,6 +16,7 @@ from textcl.adaptation.rows import BATCH, WINDOW, pair_rows
 from textcl.adaptation.trained import CANDIDATES, Candidate, Kind, Layers, train
 from textcl.encoder import Encoder
 from textcl.errors import disk_full
+from textcl.runs.clusters import LOOK_STEPS
 
 STEPS = (200, 100, 50)  # the most for which there is time for all candidates
 PASSES = 10  # over the rows, at most
@@ -85,10 +86,11 @@ def schedule(
     chosen: list[Candidate] = []
     total, steps = 0.0, 0
     for steps in (min(wanted, most) for wanted in STEPS):
-        costs = {candidate: steps * rates[candidate.layers] * COST[candidate.kind] for candidate in known}
-        for candidate in known:
-            if candidate.kind == "SCCL":  # looks at the clusters of all texts before training and in every 50 steps
-                costs[candidate] += (2 + steps // 50) * each * documents
+        looks = (2 + steps // LOOK_STEPS) * each * documents  # of SCCL, twice before training
+        costs = {
+            candidate: steps * rates[candidate.layers] * COST[candidate.kind] + looks * (candidate.kind == "SCCL")
+            for candidate in known
+        }
         chosen, total, refit = [], 0.0, 0.0
         for candidate, cost in costs.items():
             dearest = max(refit, cost) if again else 0.0

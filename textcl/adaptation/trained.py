@@ -64,7 +64,7 @@ CANDIDATES = (
     Candidate("hard negatives", "last two layers", 2e-5),
     *(Candidate(kind, "all layers", rate) for rate in (2e-5, 1e-5) for kind in _ROWS),
 )
-"""All candidates, in the order in which they are planned: SCCL, which is for clusters alone, helps them most."""
+"""All candidates, in the order in which they are planned. SCCL, for clusters alone, helps them most."""
 
 
 def train(
@@ -92,7 +92,7 @@ def train(
         run: A folder for the log of training; what is in it is removed.
         clusters: The number of clusters for SCCL.
         seed: The seed of dropout.
-        callbacks: Further callbacks of the trainer, but of SCCL's.
+        callbacks: Further callbacks of the trainer; SCCL does not take any.
 
     Raises:
         InputError: The loss is not finite, or the backbone has no list of layers.

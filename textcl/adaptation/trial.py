@@ -360,7 +360,7 @@ def _plan(work: Work, views: Sequence[View], minutes: float) -> dict[str, Any]:
         left = 60 * minutes - plan["seconds"] - encoding
         texts = texts_of(views[0], work.corpus)
         kept = kept if texts is work.corpus.bodies else len(texts)  # a user's pairs are all looked at
-        again = work.settings.evidence()[0] in (None, "pairs")  # other evidence holds no texts back, see `make_exams`
+        again = work.settings.evidence()[0] in (None, "pairs")  # with other evidence all texts train at once
         planned = schedule(encoder, views, texts, work.settings.purpose, kept, left, each, again)
         plan |= planned | {"seconds": plan["seconds"] + encoding + planned["seconds"]}
     return plan

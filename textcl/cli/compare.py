@@ -8,6 +8,7 @@ from textcl.cli.output import add_json_flag, check_json, show
 from textcl.environment import launched
 from textcl.errors import InputError
 from textcl.ranges import Count
+from textcl.texts import names_in
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
             given.output,
             seeds=given.seeds,
             flags=flags,
-            baselines=[] if given.baselines == "none" else [name.strip() for name in given.baselines.split(",")],
+            baselines=[] if given.baselines == "none" else names_in(given.baselines),
             tasks=given.tasks.split(","),
             data_dir=given.data_dir,
             allow_code=given.allow_code,

@@ -19,6 +19,7 @@ from textcl.runs.record import run_files
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.trainer import ContrastiveTrainer
 
+LOOK_STEPS = 50  # between two looks at the clusters of all texts
 UNCHANGED = 95.0  # percentage of texts in the same cluster as at the previous check, at which training stops
 
 
@@ -74,7 +75,7 @@ def train_for_clusters(
         per_device_train_batch_size=min(batch_size, len(texts)),
         learning_rate=learning_rate,
         lr_scheduler_type="constant",
-        eval_steps=50,
+        eval_steps=LOOK_STEPS,
         target_score=UNCHANGED,
         gradient_cache=True,  # the activations of 400 texts with two views each would need 4 to 10 GB
         select_best=False,
