@@ -16,13 +16,15 @@ that have to find their bodies, or sentences or halves where there are no titles
 
 Four rows train the encoder, for up to three minutes a model on two cores, so they run only if they are named:
 
-    python -m benchmarks.adaptation FOLDER --model DIRECTORY --only level-trained power-trained [--models 20]
+    python -m benchmarks.adaptation FOLDER --model DIRECTORY --only level-trained [--models 20]
+    python -m benchmarks.adaptation FOLDER --model bundled --only power-trained [--models 20] [--steps 100]
     python -m benchmarks.adaptation FOLDER --model DIRECTORY --only truth-trained [--steps 100]
     python -m benchmarks.adaptation FILE --model DIRECTORY --only labels-trained --seeds 3 [--minutes 20]
 
     level-trained   as "level", with one trained candidate: so many models, each trained on another half of the groups;
                     before and after swapped --seeds times for each
-    power-trained   as "power": a known linear map behind the vectors, which training has to make good
+    power-trained   from an encoder that is not tuned, which training helps: so many models, each of other documents and
+                    trained on half of them; how many are "better", beside the gain on the documents that are left
     labels-trained  FOLDER is a file of labelled texts: `adapt --train --for clusters` sees all texts and 2,000 of the
                     labels; is what it exports worse on the others? So many --seeds
     truth-trained   each candidate of `adapt --train`, trained on all documents, beside the linear maps: its gain on the
@@ -53,7 +55,7 @@ from textcl.adaptation.guard import guards
 from textcl.adaptation.judgements import Judgements
 from textcl.adaptation.known_items import known_items
 from textcl.adaptation.labels import Labels
-from textcl.adaptation.linear_map import fit_linear_map, mapped, with_linear_map
+from textcl.adaptation.linear_map import fit_linear_map, mapped
 from textcl.adaptation.material import Material, make_material
 from textcl.adaptation.rows import pair_rows
 from textcl.adaptation.schedule import possible
@@ -174,23 +176,25 @@ def distortion(ranking: Ranking, dimension: int, seed: int) -> tuple[np.ndarray,
         low, high = (spread, high) if cost < COST[0] else (low, spread)
 
 
-def trained_on_half(encoder: Encoder, corpus: Corpus, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The units of the queries that judge, and their scores before and after training on the half that trains."""
+def trained_on_half(
+    encoder: Encoder, corpus: Corpus, seed: int, steps: int, alpha: float
+) -> tuple[Encoder, np.ndarray, np.ndarray, np.ndarray]:
+    """The encoder after training on half of the groups; units, and scores before and after, of the judging queries."""
     with tempfile.TemporaryDirectory() as folder:
         work = Work(encoder, corpus, Workplace(Path(folder) / "vectors"), Settings(seed=seed, train=True))
         views = known_items(corpus.bodies, corpus.titles, least=1)[:1]
         material = make_material(encoder, views, work.place)
         exams = make_exams(material, views, work)
-        rows = pair_rows(views[0], material.groups, exams.allowed, STEPS, seed)
-        trained = train(encoder, TRAINED, rows, STEPS, Path(folder) / "run", seed=seed)
-        before, after = (exams.judges.scores(side) for side in (Side(encoder), Side(blended(encoder, trained, ALPHA))))
-        return exams.judges.make(encoder).units, before, after
+        rows = pair_rows(views[0], material.groups, exams.allowed, steps, seed)
+        trained = train(encoder, TRAINED, rows, steps, Path(folder) / "run", seed=seed)
+        after = blended(encoder, trained, alpha)
+        return after, exams.judges.make(encoder).units, *(exams.judges.scores(Side(each)) for each in (encoder, after))
 
 
 def level_trained(encoder: Encoder, folder: Path, models: int, swaps: int) -> list[list[str]]:
     corpus, counts, begin = read(folder), [], time.monotonic()
     for seed in range(models):
-        units, before, after = trained_on_half(encoder, corpus.part(DOCUMENTS, seed), seed)
+        _, units, before, after = trained_on_half(encoder, corpus.part(DOCUMENTS, seed), seed, STEPS, ALPHA)
         differences = np.bincount(np.unique(units, return_inverse=True)[1], after - before)
         rejected = 0
         for swap in range(swaps):
@@ -204,21 +208,37 @@ def level_trained(encoder: Encoder, folder: Path, models: int, swaps: int) -> li
             ["seconds a model", f"{each:.0f}"]]  # fmt: skip
 
 
-def power_trained(encoder: Encoder, folder: Path, models: int) -> list[list[str]]:
-    corpus, outcomes, costs, begin = read(folder), Counter[str](), [], time.monotonic()
+def power_trained(encoder: Encoder, folder: Path, models: int, steps: int) -> list[list[str]]:
+    corpus, begin = read(folder), time.monotonic()
+    outcomes, gains = Counter[str](), []
     for seed in range(models):
         part = corpus.part(DOCUMENTS, seed)
-        with tempfile.TemporaryDirectory() as vectors:
-            views = known_items(part.bodies, part.titles, least=1)[:1]
-            ranking = make_material(encoder, views, Workplace(Path(vectors))).ranking()
-        weight, cost = distortion(ranking, encoder.dimension, seed)
-        costs.append(cost)
-        units, before, after = trained_on_half(with_linear_map(encoder, weight), part, seed)
-        outcomes[judge(compare(before, after, units, "known items"), 1.0, None, []).outcome] += 1
-        print(f"model {seed}: {before.mean():.1f} → {after.mean():.1f}", flush=True)
+        after, units, *scores = trained_on_half(encoder, part, seed, steps, alpha=1.0)
+        found = compare(*scores, units, "known items")
+        outcomes[outcome := judge(found, 1.0, None, []).outcome] += 1
+        others = without(corpus, part)
+        gains.append(known_item_score(after, others) - known_item_score(encoder, others))
+        print(f"model {seed}: {found.sentence()}, {outcome}; {gains[-1]:+.1f} on the other documents", flush=True)
     each = (time.monotonic() - begin) / models
-    name = f"encoders distorted at a cost of {min(costs):.1f} to {max(costs):.1f}, {TRAINED.name}, α {ALPHA:g}"
+    gained = f"{np.mean(gains):.1f} ({min(gains):.1f} to {max(gains):.1f}) points on the other documents"
+    name = f"power, {TRAINED.name}, {steps} steps, {DOCUMENTS} documents, which gains {gained}"
     return [[name, _counts(outcomes)], ["seconds a model", f"{each:.0f}"]]
+
+
+def without(corpus: Corpus, part: Corpus) -> Corpus:
+    """The documents that are not in a part."""
+    inside = set(part.bodies)
+    kept = [i for i, body in enumerate(corpus.bodies) if body not in inside]
+    titles = None if corpus.titles is None else [corpus.titles[i] for i in kept]
+    return replace(corpus, bodies=[corpus.bodies[i] for i in kept], titles=titles)
+
+
+def known_item_score(encoder: Encoder, corpus: Corpus) -> float:
+    """nDCG@10 of the first view."""
+    with tempfile.TemporaryDirectory() as vectors:
+        views = known_items(corpus.bodies, corpus.titles, least=1)[:1]
+        ranking = make_material(encoder, views, Workplace(Path(vectors))).ranking()
+        return float(ranking.scores(np.arange(len(ranking.units)), [None])[0].mean())
 
 
 def truth_trained(encoder: Encoder, material: Material, corpus: Corpus, folder: Path, steps: int) -> list[list[str]]:
@@ -337,7 +357,7 @@ def main() -> None:
             "power": partial(power, material, max(1, given.seeds // 10)),
             "truth": partial(truth, encoder, material, given.folder, place),
             "level-trained": partial(level_trained, encoder, given.folder, given.models, given.seeds),
-            "power-trained": partial(power_trained, encoder, given.folder, given.models),
+            "power-trained": partial(power_trained, encoder, given.folder, given.models, given.steps),
             "truth-trained": partial(truth_trained, encoder, material, corpus, given.folder, given.steps),
         }.items():
             if name in given.only if given.only else not name.endswith("-trained"):

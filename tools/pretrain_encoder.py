@@ -6,9 +6,10 @@ This script does all steps: a WordPiece vocabulary, word embeddings from the cor
 training with `transformers.Trainer`, and the directory that `textcl.Encoder.from_pretrained` loads. `--resume`
 continues from the newest checkpoint. With a smaller `--max-steps` the final decay of the learning rate then starts at
 once, so a run can be shortened at any checkpoint. `--start-from` continues from an earlier encoder of this shape and
-uses its vocabulary. The defaults are those of the second stage of the bundled encoder; from scratch, use twice the
-steps. On a busy machine `torchrun --nproc-per-node 2` with OMP_NUM_THREADS=1 is faster than one process with two
-threads, because the threads wait for each other in every matrix product.
+uses its vocabulary; give it another `--seed`, or it sees the same batches again. The defaults are those of the second
+stage of the bundled encoder; from scratch, use twice the steps. On a busy machine `torchrun --nproc-per-node 2` with
+OMP_NUM_THREADS=1 is faster than one process with two threads, because the threads wait for each other in every matrix
+product.
 
 It is fast enough for two cores because the word embeddings start from a truncated SVD of the positive PMI matrix, the
 projection onto the vocabulary is computed only at masked positions, and there is no dropout (one pass cannot overfit).
@@ -93,7 +94,7 @@ def word_vectors(streams: list[np.ndarray], vocabulary: int, dimension: int, win
 
 
 class Steps(torch.utils.data.Dataset):
-    """Item i is the whole batch of step i, a pure function of i, so that a resumed run continues with the same data.
+    """Item i is the whole batch of step i, a pure function of i and the seed, so a resumed run sees the same data.
 
     Of ten steps, six have rows of 64 tokens that begin at a sentence, two have rows of 128 tokens of the documents, and
     two have rows of 512 tokens of the documents. So most tokens are in short rows, which are cheap and similar to the
@@ -105,8 +106,10 @@ class Steps(torch.utils.data.Dataset):
     80 % become [MASK], 10 % become a random token, and 10 % stay (Devlin et al. 2019).
     """
 
-    def __init__(self, folder: Path, vocabulary: int, count: int, tokens: int, rate: float, threshold: float) -> None:
-        self.count, self.tokens, self.vocabulary = count, tokens, vocabulary
+    def __init__(
+        self, folder: Path, vocabulary: int, count: int, tokens: int, rate: float, threshold: float, seed: int
+    ) -> None:
+        self.count, self.tokens, self.vocabulary, self.seed = count, tokens, vocabulary, seed
         self.sentences = np.load(folder / "sentences.npy", mmap_mode="r")
         starts = np.load(folder / "sentences.starts.npy")[: -HELD_OUT - 1]
         self.documents = np.load(folder / "documents.npy", mmap_mode="r")
@@ -129,12 +132,12 @@ class Steps(torch.utils.data.Dataset):
         text = self.sentences if length == 64 else self.documents
         places = len(self.rows) - 64 if length == 64 else (self.document_end - 512) // (length - 2)
         epoch, first = divmod(turn * rows, places - places % rows)  # each length has its own shuffled passes
-        order = np.random.default_rng([length, epoch]).permutation(places)[first : first + rows]
+        order = np.random.default_rng([self.seed, length, epoch]).permutation(places)[first : first + rows]
         begin = self.rows[order] if length == 64 else order * (length - 2)
         ids = np.full((rows, length), CLS, dtype=np.int64)
         ids[:, 1:-1] = text[begin[:, None] + np.arange(length - 2)]
         ids[:, -1] = SEP
-        rng = np.random.default_rng(step)
+        rng = np.random.default_rng([self.seed, step])
         batch = mask_tokens(ids, self.chance, self.vocabulary, rng)
         offsets = rng.integers(0, 512 - 128 + 1, size=rows) if length == 128 else np.zeros(rows, dtype=np.int64)
         return batch | {"position_ids": torch.from_numpy(offsets[:, None] + np.arange(length))}
@@ -283,15 +286,12 @@ def main() -> None:
     if options.start_from:
         no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
         model = MaskedWordModel.from_pretrained(options.start_from, dtype=torch.float32, **no_dropout)
-        with torch.no_grad():  # it was trained on rows of 64; initialise later positions from the mean of the first
-            positions = model.bert.embeddings.position_embeddings.weight
-            positions[64:] = positions[8:63].mean(dim=0) + wave_positions(512, 256)[64:]
     else:
         model = new_model(vocabulary, np.load(folder / "vectors.npy"))
     processes = arguments.world_size
     steps = Steps(
         folder, vocabulary, options.max_steps * processes, TOKENS_A_STEP // processes,
-        options.mask_rate, options.mask_threshold,
+        options.mask_rate, options.mask_threshold, options.seed,
     )  # fmt: skip
     trainer = Trainer(model, arguments, train_dataset=steps, data_collator=lambda rows: rows[0])
     trainer.train(resume_from_checkpoint=options.resume)
