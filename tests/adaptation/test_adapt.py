@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,8 @@ from textcl.adaptation.adapt import _dev_hash, adapt
 from textcl.adaptation.guard import GRADED_PAIRS
 from textcl.adaptation.linear_map import mapped, with_linear_map
 from textcl.cli.main import main
+from textcl.data.overlap import read_overlap
+from textcl.data.sts import read_sts
 from textcl.data.training import BUNDLED_TEXTS
 from textcl.encoder import Encoder
 from textcl.encoder.layers import Dense
@@ -91,9 +94,17 @@ def run(model: Path | str, data: Path, output: Path, *flags: str) -> list[str]:
     return list(json.loads((output / "adapt.json").read_text())["lines"])
 
 
-def test_a_spoilt_encoder_is_mended_and_loads_everywhere(spoilt: Path, table: Path, tmp_path: Path):
-    output = tmp_path / "better"
-    lines = run(spoilt, table, output, "--column", "name,text")
+def test_a_spoilt_encoder_is_mended_and_loads_everywhere(
+    spoilt: Path, table: Path, few_sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("TEXTCL_DATA", str(few_sets))
+    spoilt = shutil.copytree(spoilt, tmp_path / "spoilt")
+    counts = {"STS13": {"FNWN": {"found": 3, "total": 9, "pairs_found": 3, "pairs": 9}}}
+    (spoilt / "overlap.json").write_text(json.dumps(counts))
+    known = read_sts("STS16", few_sets)[0]
+    data, output = tmp_path / "texts.csv", tmp_path / "better"
+    data.write_text(table.read_text(encoding="utf-8") + f'1000,"{known.first[0]}",one more\n', encoding="utf-8")
+    lines = run(spoilt, data, output, "--column", "name,text")
     assert lines[-2].startswith("VERDICT: better at finding a body by its title: nDCG@10 ")
     assert "holds the adapted encoder" in lines[-1]
     record = json.loads((output / "adapt.json").read_text())
@@ -101,7 +112,10 @@ def test_a_spoilt_encoder_is_mended_and_loads_everywhere(spoilt: Path, table: Pa
     assert len(record["candidates"]) == 3
     assert sum(each["chosen_in_folds"] for each in record["candidates"]) == 5
     check_ranks(record)
-    assert sum(record["changed"].values()) == COUNT
+    assert sum(record["changed"].values()) == COUNT + 1
+    learnt = read_overlap(output)  # of the model it came from, and of what it was adapted to
+    assert learnt["STS13"] == counts["STS13"]
+    assert (learnt["STS16"][known.name]["found"], learnt["AgNews"]["all"]["found"]) == (1, 0)
     for way, sign in (("gained", 1), ("lost", -1)):
         gains = [sign * (each["after"] - each["before"]) for each in record["changes"]]
         assert sum(gain > 0 for gain in gains) == min(10, record["changed"][way])

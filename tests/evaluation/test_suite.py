@@ -26,8 +26,8 @@ from textcl.evaluation import (
     evaluate,
     overlap,
 )
-from textcl.evaluation.overlap import mark_transductive
 from textcl.evaluation.results import join, numbered, short_name
+from textcl.evaluation.transductive import mark_transductive
 
 
 class Table:

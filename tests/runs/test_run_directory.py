@@ -14,7 +14,7 @@ from support.runs import small_run, write_inputs
 from textcl.cli.main import main
 from textcl.encoder import Encoder
 from textcl.errors import InputError
-from textcl.evaluation.overlap import recorded_overlap
+from textcl.evaluation.transductive import recorded_overlap
 from textcl.files import file_hash, machine
 from textcl.runs.recipe import resolve
 from textcl.runs.record import RunRecord

@@ -14,6 +14,8 @@ from transformers import AutoConfig, AutoModel
 
 import textcl
 from textcl.cli.main import main
+from textcl.data.overlap import read_overlap
+from textcl.data.sts import read_sts
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.vectors import distill as distill_module
@@ -170,6 +172,22 @@ def test_a_static_student_gets_nearer_and_is_exported(model: Path, tmp_path: Pat
         return float((encoder.encode(SOME) * targets).sum(axis=1).mean())
 
     assert agreement(first.encoder) > agreement(start.encoder(start.table)) + 0.05
+
+
+def test_a_student_keeps_its_teachers_counts_of_evaluation_texts_and_adds_its_own(
+    model: Path, few_sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEXTCL_DATA", str(few_sets))
+    teacher = shutil.copytree(model, tmp_path / "teacher")
+    known = read_sts("STS16", few_sets)[0]
+    counts = {"STS13": {"FNWN": {"found": 3, "total": 9, "pairs_found": 3, "pairs": 9}}}
+    (teacher / "overlap.json").write_text(json.dumps(counts))
+    for name, shape in (("static", {"static": 16}), ("layers", {"layers": 1})):
+        textcl.distill(teacher, [*SOME, *known.first[:40]], tmp_path / name, epochs=1, **shape)
+        found = read_overlap(tmp_path / name)
+        assert found["STS13"] == counts["STS13"]
+        assert found["STS16"][known.name]["found"] == len(set(known.first[:40]))
+        assert found["AgNews"]["all"]["found"] == 0
 
 
 def test_vectors_that_are_there_give_the_same_student(model: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
@@ -17,12 +17,14 @@ from typing import Any
 
 from textcl.adaptation.between import try_encoders
 from textcl.adaptation.candidates import try_candidates
-from textcl.adaptation.corpus import check_known, read_corpus
+from textcl.adaptation.corpus import Corpus, check_known, read_corpus
+from textcl.adaptation.known_items import read_pairs
 from textcl.adaptation.ledger import check_ledger, count_look
 from textcl.adaptation.linear_map import with_linear_map
 from textcl.adaptation.trial import Purpose, Retrieval, Settings, Work
 from textcl.adaptation.verdict import Verdict, judge
 from textcl.adaptation.workplace import Workplace
+from textcl.data.overlap import read_overlap, write_overlap
 from textcl.encoder import Encoder
 from textcl.encoder.card import model_card, score
 from textcl.encoder.export import MODEL_FILE
@@ -184,7 +186,7 @@ def adapt(
             "versions": library_versions(),
         }
         if output is not None:
-            _export(chosen, directory_of(name), output, record)
+            _export(chosen, directory_of(name), output, record, _learnt(corpus, dev))
     return Adapted(chosen, verdict, lines, record)
 
 
@@ -235,7 +237,19 @@ def _place(output: str | os.PathLike[str] | None, known: Vectors | None) -> Iter
         shutil.rmtree(folder)
 
 
-def _export(encoder: Encoder, source: Path, output: str | os.PathLike[str], record: dict[str, Any]) -> None:
+def _learnt(corpus: Corpus, dev: str | None) -> Iterator[str]:
+    """All texts that candidates learn from."""
+    yield from corpus.bodies
+    yield from corpus.titles or ()
+    if dev is not None and dev.startswith("pairs:"):
+        pairs = read_pairs(dev.removeprefix("pairs:"))
+        yield from pairs.queries
+        yield from pairs.documents
+
+
+def _export(
+    encoder: Encoder, source: Path, output: str | os.PathLike[str], record: dict[str, Any], learnt: Iterable[str]
+) -> None:
     """Writes the encoder and adapt.json; an untouched encoder as it is, file by file, where that is possible.
 
     Args:
@@ -243,12 +257,15 @@ def _export(encoder: Encoder, source: Path, output: str | os.PathLike[str], reco
         source: The directory that it was loaded from.
         output: The directory to write.
         record: The content of adapt.json.
+        learnt: The texts that an adapted encoder learnt from.
     """
     adapted = record["verdict"]["outcome"] == "better" and record["best"] is None
     with atomic_directory(output, MODEL_FILE) as folder:
         if adapted or not _copied(encoder, source, folder):
             encoder.save(folder, card=_card(encoder, source, record) if adapted else None)
             Encoder.from_pretrained(folder)  # what does not load is not put into place
+        if adapted:
+            write_overlap(folder, learnt, read_overlap(source))
         write_sealed(folder / RECORD, record)
 
 

@@ -95,6 +95,9 @@ class Result:
                         f"{title}: {count['found']:,} of {count['total']:,} distinct texts were in the training corpus "
                         f"(transductive)"
                     )
+        if missing := self.provenance.get("not_counted"):
+            names = ", ".join(map(short_name, missing))
+            lines.append(f"Not compared with the training corpus, so a * may be missing: {names}.")
         return "\n".join(lines)
 
     def _block(self, kind: TaskKind) -> list[str]:

@@ -10,10 +10,10 @@ from typing import Any
 from textcl.errors import InputError
 from textcl.evaluation.compressed import Compressed, Kept
 from textcl.evaluation.finetune import Finetune
-from textcl.evaluation.overlap import mark_transductive, recorded_overlap
 from textcl.evaluation.results import Result, join
 from textcl.evaluation.retrieval import Retrieval
 from textcl.evaluation.suite import Suite, loaded
+from textcl.evaluation.transductive import mark_transductive, recorded_overlap
 from textcl.progress import Progress
 from textcl.vectors.compress import Compression, Storage, bytes_of, check_sizes
 

@@ -14,9 +14,9 @@ from textcl.data.transfer import CLASSIFICATIONS, PROBING_TASKS, REGRESSIONS, TR
 from textcl.errors import InputError, nearest
 from textcl.evaluation.clustering import Clustering
 from textcl.evaluation.geometry import Geometry
-from textcl.evaluation.overlap import mark_transductive, recorded_overlap
 from textcl.evaluation.results import Result, join
 from textcl.evaluation.sts import STSSuite
+from textcl.evaluation.transductive import mark_transductive, recorded_overlap
 from textcl.evaluation.transfer import Transfer
 from textcl.texts import described
 

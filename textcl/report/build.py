@@ -9,10 +9,10 @@ from textcl.data.sts import Subset, read_sts
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.evaluation import Suite
-from textcl.evaluation.overlap import mark_transductive, recorded_overlap
 from textcl.evaluation.results import measures, short_name
 from textcl.evaluation.significance import NORMAL, shown_p
 from textcl.evaluation.sts import pair_cosines
+from textcl.evaluation.transductive import mark_transductive, recorded_overlap
 from textcl.files import check_output, check_same_kind
 from textcl.report import examples, plots
 from textcl.report.adapted import adapted_page, is_adapted, read_adapted

@@ -14,7 +14,6 @@ from textcl.encoder import Encoder
 from textcl.encoder.load import path_of
 from textcl.errors import InputError, nearest
 from textcl.evaluation.kinds import FINETUNE, KINDS, kind_of
-from textcl.evaluation.overlap import recorded_overlap, transductive_tasks
 from textcl.evaluation.predictions import over_examples
 from textcl.evaluation.results import short_name
 from textcl.evaluation.retrieval import BY_QUERY
@@ -28,6 +27,7 @@ from textcl.evaluation.significance import (
     williams_test,
 )
 from textcl.evaluation.sts import STSSuite, pair_cosines
+from textcl.evaluation.transductive import recorded_overlap, transductive_tasks
 from textcl.files import is_model, read_json
 from textcl.report.formats import as_csv
 from textcl.report.results import PastResult, by_row, score

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from textcl.data.catalogue import hub_dataset
+from textcl.data.overlap import is_transductive
 from textcl.data.retrieval import beir_dev_split
 from textcl.encoder import Encoder
 from textcl.encoder.card import cell, code, fenced, file_name, model_card, score
 from textcl.evaluation.kinds import RETRIEVAL, STS, kind_of
-from textcl.evaluation.overlap import is_transductive
 from textcl.evaluation.results import Result, measures, short_name
 from textcl.files import atomic_write
 from textcl.methods.find import find_method, imported_method

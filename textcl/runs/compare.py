@@ -25,7 +25,7 @@ from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.evaluation import MeanWordVectors, Suite, TfidfEncoder, Transfer, mark_transductive, whitening
 from textcl.evaluation.kinds import STS, kind_of
-from textcl.evaluation.overlap import recorded_overlap
+from textcl.evaluation.transductive import recorded_overlap
 from textcl.files import append_result, clear_leftovers, read_results, write_json
 from textcl.locks import taken
 from textcl.methods.find import is_own

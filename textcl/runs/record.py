@@ -34,7 +34,7 @@ class DataRecord:
         duplicates_in_batches: The number of rows, up to the last logged step, whose text another row of the same batch
             had.
         overlap: How many texts of each evaluation set are among the rows, or among those that the model was trained on
-            before, see `textcl.evaluation.overlap`.
+            before, see `textcl.data.overlap`.
         rows_read: The number of rows read from the files, those that were left out included; None: an earlier version
             trained, which did not count them.
     """

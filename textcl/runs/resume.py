@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from textcl.data.overlap import OVERLAP_JSON
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.runs.recipe import COSMETIC, SCHEME, Recipe
@@ -53,7 +54,7 @@ def can_be_loaded(export: Path) -> bool:
             Encoder.from_pretrained(export, device="cpu")
     except InputError:
         return False
-    return (export / "overlap.json").is_file()
+    return (export / OVERLAP_JSON).is_file()
 
 
 def check_checkpoint(checkpoint: Path, recipe: Recipe, known: Mapping[str, str]) -> None:

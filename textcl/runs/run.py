@@ -14,6 +14,7 @@ from textcl.data import verify
 from textcl.data.arrow_files import texts_in
 from textcl.data.corpora import hold_out
 from textcl.data.corpus_files import CorpusFiles, files_of
+from textcl.data.overlap import write_overlap
 from textcl.data.repeats import Repeats
 from textcl.data.retrieval import beir_dev_split
 from textcl.data.training import READING_OPTIONS, find_corpus, training_rows
@@ -21,10 +22,10 @@ from textcl.encoder import Encoder
 from textcl.encoder.load import path_of
 from textcl.encoder.pooling import POOLINGS, check_pooling
 from textcl.errors import InputError
-from textcl.evaluation import LabelFree, LabelledPairs, Retrieval, STSBenchmark, overlap
+from textcl.evaluation import LabelFree, LabelledPairs, Retrieval, STSBenchmark
 from textcl.evaluation.label_free import CRITERIA
-from textcl.evaluation.overlap import recorded_overlap, with_earlier
-from textcl.files import check_not_read, clear_leftovers, said_if_full, write_json
+from textcl.evaluation.transductive import recorded_overlap
+from textcl.files import check_not_read, clear_leftovers, said_if_full
 from textcl.locks import taken
 from textcl.methods import Method
 from textcl.methods.find import find_method
@@ -133,9 +134,8 @@ def _run(recipe: Recipe, output: Path, resume: bool, overwrite: bool) -> RunResu
 
     if trainer.is_world_process_zero():
         export = method.export(output / "export")
-        seen = overlap(texts_in(dataset, *(column for column in COLUMNS if column in dataset.column_names)))
-        seen = with_earlier(seen, earlier)
-        write_json(export / "overlap.json", seen)
+        learnt = texts_in(dataset, *(column for column in COLUMNS if column in dataset.column_names))
+        seen = write_overlap(export, learnt, earlier)
         history = trainer.state.log_history
         record = RunRecord(
             started=started.isoformat(timespec="seconds"),

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from textcl.data import load_texts
+from textcl.data.overlap import read_overlap, write_overlap
 from textcl.encoder import Encoder
 from textcl.encoder.card import code, file_name, model_card, score
 from textcl.encoder.export import MODEL_FILE
@@ -153,6 +154,7 @@ def distill(
         }
         if output is not None:
             student.save(Path(output), card=_card(student, teacher, record))
+            write_overlap(Path(output), texts, read_overlap(teacher.source))
     return Distilled(student, record)
 
 
