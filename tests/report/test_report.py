@@ -25,7 +25,7 @@ from textcl.errors import InputError
 from textcl.evaluation.significance import said_p, shown_p
 from textcl.files import append_result
 from textcl.report import examples, plots
-from textcl.report.build import _headline, _scores, _subtitle, _training, _verdict, comparison_page, report
+from textcl.report.build import _encoders, _headline, _scores, _subtitle, _training, _verdict, comparison_page, report
 from textcl.report.page import Card, Page, Section, Table, render
 from textcl.report.records import read_comparison, read_run
 from textcl.report.sentences import _neighbours
@@ -177,9 +177,27 @@ def test_without_sts_and_without_the_corpus_the_page_says_what_is_missing(
     page = report(run).read_text(encoding="utf-8")
     assert "STS-B is not installed" in page
     assert "There is no file gone.jsonl" in page
-    assert "cannot be loaded" in page
+    assert "The model that training started from is not shown: " in page
     assert "Map of sentences" not in page
     assert "Effective rank" in page
+
+
+def test_a_model_that_changed_since_the_run_is_not_shown_as_untouched(work: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(work / "model", tmp_path / "model")
+    run = shutil.copytree(work / "run", tmp_path / "run")
+    for name in ("recipe.json", "run.json"):
+        record = read_sealed(run / name)
+        record["recipe"]["model"] = str(model)
+        (run / name).write_text(json.dumps(record))
+    after = Encoder.from_pretrained(run / "export")
+    notes: list[str] = []
+    assert list(_encoders(read_run(run), notes)) == ["untouched", "trained"]
+    assert notes == []
+    after.backbone.save_pretrained(model)
+    assert list(_encoders(read_run(run), notes)) == ["trained"]
+    assert notes == [
+        f"The model that training started from is not shown: {model} has other weights now than when the run started."
+    ]
 
 
 def test_a_corpus_that_changed_is_not_shown_as_what_was_trained_on(

@@ -212,10 +212,11 @@ def _encoders(run: Run, notes: list[str]) -> dict[str, Encoder]:
     if "model" not in run.recipe:
         notes.append("The run has no recipe that names its first model, so the encoder cannot be compared with it.")
         return trained
+    weights = run.record.model_weights if run.record else None
     try:
-        return {"untouched": examples.untouched(run.recipe, after), **trained}
+        return {"untouched": examples.untouched(run.recipe, after, weights), **trained}
     except (InputError, OSError) as error:
-        notes.append(f"The model that training started from is not shown, because it cannot be loaded: {error}")
+        notes.append(f"The model that training started from is not shown: {error}")
         return trained
 
 

@@ -15,6 +15,7 @@ from textcl.encoder.layers import FirstDimensions, with_first_dimensions
 from textcl.errors import InputError
 from textcl.evaluation.encoding import encode_distinct
 from textcl.metrics.clustering import cluster
+from textcl.runs.identity import weights_of
 from textcl.vectors.topics import keywords_and_names
 
 SAMPLE = 2000
@@ -24,10 +25,18 @@ CLUSTERS = 8
 SHOWN_LABELS = 9  # the most frequent labels have a colour each; all others share one
 
 
-def untouched(recipe: dict[str, Any], after: Encoder) -> Encoder:
+def untouched(recipe: dict[str, Any], after: Encoder, weights: str | None = None) -> Encoder:
     """The model that a recipe starts from, with what the trained encoder has but did not learn.
 
     That is its pooling, maximal length, prompts, weights of tokens and number of dimensions.
+
+    Args:
+        recipe: The recipe.
+        after: The trained encoder.
+        weights: What `weights_of` found when the run started; None: it is not known.
+
+    Raises:
+        InputError: The model cannot be loaded, or its weights are others now.
     """
     before = Encoder.from_pretrained(
         recipe["model"],
@@ -36,6 +45,8 @@ def untouched(recipe: dict[str, Any], after: Encoder) -> Encoder:
         prompts=after.prompts,
         default_prompt_name=after.default_prompt_name,
     )
+    if weights is not None and weights_of(before) != weights:
+        raise InputError(f"{recipe['model']} has other weights now than when the run started.")
     if after.token_weights is not None:
         before.token_weights = after.token_weights
     cuts = [layer.count for layer in after.layers if isinstance(layer, FirstDimensions)]

@@ -42,9 +42,16 @@ def identity_of(encoder: Encoder) -> str:
     It is `Encoder.fingerprint`, together with the tokenizer's state and the weights that the encoder does not use, such
     as a masked-word head.
     """
-    source = encoder.source
-    weights = [] if source is None else [file_hash(path) for path in sorted(source.glob("*.safetensors"))]
-    return _hash([encoder.fingerprint(), tokenizer_digest(encoder.tokenizer), weights])
+    return _hash([encoder.fingerprint(), tokenizer_digest(encoder.tokenizer), _weight_files(encoder)])
+
+
+def weights_of(encoder: Encoder) -> str | None:
+    """A hash of the weight files of an encoder that was just loaded; other libraries' versions do not change it."""
+    return _hash(found) if (found := _weight_files(encoder)) else None
+
+
+def _weight_files(encoder: Encoder) -> list[str]:
+    return [] if encoder.source is None else [file_hash(path) for path in sorted(encoder.source.glob("*.safetensors"))]
 
 
 def identity_of_checkpoint(checkpoint: str | Path) -> str:

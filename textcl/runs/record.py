@@ -72,6 +72,8 @@ class RunRecord:
         device: The device of the process that wrote this record.
         precision: "fp32", or the data type of autocast, such as "bf16 autocast".
         versions: The versions of the libraries, see `textcl.version.library_versions`.
+        model_weights: A hash of the weight files of the model that training started from; None: an earlier version
+            trained, or the model has no such files.
     """
 
     started: str
@@ -92,6 +94,7 @@ class RunRecord:
     device: str
     precision: str
     versions: dict[str, str]
+    model_weights: str | None = None
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "RunRecord":
@@ -101,7 +104,8 @@ class RunRecord:
             InputError: A key is missing.
         """
         try:
-            known = {each.name: content[each.name] for each in fields(cls)}
+            known = {each.name: content[each.name] for each in fields(cls) if each.name != "model_weights"}
+            known["model_weights"] = content.get("model_weights")
             of_data = {"rows_read": None, **known["data"]}
             data = DataRecord(**{each.name: of_data[each.name] for each in fields(DataRecord)})
             # records of earlier versions have only the set and the score

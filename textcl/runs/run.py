@@ -32,7 +32,7 @@ from textcl.methods.find import find_method
 from textcl.progress import Progress
 from textcl.runs.card import write_card
 from textcl.runs.flags import beir_folder, method_flags, only, path_flags
-from textcl.runs.identity import identity_of, identity_of_checkpoint, load_encoder
+from textcl.runs.identity import identity_of, identity_of_checkpoint, load_encoder, weights_of
 from textcl.runs.recipe import SCHEME, Recipe
 from textcl.runs.record import RECIPE_JSON, DataRecord, RunRecord, check_directory, holds_run, remove_run
 from textcl.runs.resume import can_be_loaded, check_checkpoint, finished
@@ -95,7 +95,7 @@ def _run(recipe: Recipe, output: Path, resume: bool, overwrite: bool) -> RunResu
     with Progress("Reading the data", at_once=True):
         corpus = CorpusFiles(find_corpus(recipe.flags["data"]))
     encoder = load_encoder(recipe.flags)
-    earlier = recorded_overlap(encoder)
+    earlier, model_weights = recorded_overlap(encoder), weights_of(encoder)
     known = {"data": corpus.sha256, "model": identity_of(encoder)}
     if asked:
         known["resume_from_checkpoint"] = identity_of_checkpoint(asked)
@@ -165,6 +165,7 @@ def _run(recipe: Recipe, output: Path, resume: bool, overwrite: bool) -> RunResu
             device=str(args.device),
             precision="bf16 autocast" if args.bf16 else "fp16 autocast" if args.fp16 else "fp32",
             versions=library_versions(),
+            model_weights=model_weights,
         )
         write_card(export, method.exported, record)
         if not holds_run(output):  # somebody removed the directory meanwhile
