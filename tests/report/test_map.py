@@ -454,6 +454,12 @@ if CHROMIUM:
             assert text_of(browser, "#count") == "80 texts"
             browser.click("#filters button")  # duplicates only
             assert text_of(browser, "#count") == "3 of 80 texts"
+            focused = "document.activeElement.textContent"
+            assert browser.evaluate(focused).startswith("Duplicates only")  # keys go on from the button
+            browser.click("#legend li button")
+            browser.evaluate("document.querySelector('#filters button').focus()")
+            browser.evaluate("document.querySelector('#filters button').click()")  # the cluster's is gone
+            assert browser.evaluate(focused).startswith("Duplicates only")
             browser.click("#found li button")
             assert text_of(browser, "#group h3") == "Near-duplicates (2)"
             assert browser.evaluate("document.title") == "Map of v"

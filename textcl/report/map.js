@@ -264,7 +264,9 @@ function list() {
   if (data.marked.length) {
     filters.push(chip(`Duplicates only (${number(data.marked.length)})`, state.duplicates, () => { state.duplicates = !state.duplicates; filter(); }));
   }
+  const focused = [...$("filters").children].indexOf(document.activeElement);
   $("filters").replaceChildren(...filters);
+  if (focused >= 0) (filters[Math.min(focused, filters.length - 1)] || $("query")).focus();
 }
 function chip(text, pressed, action) {
   const button = element("button", text);
