@@ -125,3 +125,9 @@ def test_an_earlier_adaptation_is_replaced_by_its_own_command_alone(tmp_path: Pa
     assert (out / "adapt.json").read_bytes() == before
     textcl.adapt(model, TEXTS[:20], out)
     assert (out / "adapt.json").read_bytes() != before  # it has the time of its start
+
+
+def test_names_of_models_may_have_spaces_between_them(tmp_path: Path) -> None:
+    model = tiny_encoder_directory(tmp_path / "model")
+    with pytest.raises(InputError, match="are the same encoder"):
+        textcl.adapt(f"{model}, {model}", TEXTS[:20])

@@ -34,6 +34,7 @@ from textcl.errors import InputError
 from textcl.files import atomic_directory, check_not_read, check_output, check_replaceable, content_hash, file_hash
 from textcl.locks import taken
 from textcl.seals import read_sealed, write_sealed
+from textcl.texts import names_in
 from textcl.vectors.vectors import Vectors
 from textcl.version import library_versions
 
@@ -123,7 +124,7 @@ def adapt(
     settings = Settings(purpose, dev, retrieval, bm25_weight, language, minutes, seed, train)
     settings.check()
     corpus = read_corpus(data, columns)
-    names = [str(model)] if Path(model).is_dir() else str(model).split(",")
+    names = [str(model)] if Path(model).is_dir() else names_in(str(model))
     if output is not None:
         check_not_read(output, [*names, data])
         check_replaceable(output, MODEL_FILE)
