@@ -157,6 +157,19 @@ def test_clusters_need_names_of_outputs(
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["c.txt", "c.TSV", "c.jsonl", "c.parquet", "c.csv.gz"])
+def test_csv_is_not_written_under_the_name_of_another_format(name: str, inside: Path, capsys) -> None:
+    """The next command would read its lines as texts, with the header as the first one."""
+    for words in (
+        ["duplicates", "t.txt", "--unique", name],
+        ["duplicates", "t.txt", "--output", name],
+        ["cluster", MODEL, "t.txt", "--output", name],
+        ["cluster", MODEL, "t.txt", "--output", "c.csv", "--hierarchy", name],
+    ):
+        assert main(words) == 2
+        assert f"{words[-2]} {name} would hold csv" in capsys.readouterr().err
+
+
 def test_json_has_neither_nan_nor_infinities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = {"found": [{"columns": {"ratio": float("inf")}, "score": float("nan")}, (float("-inf"), 0.5)]}
     expected = {"found": [{"columns": {"ratio": "Infinity"}, "score": None}, ["-Infinity", 0.5]]}
