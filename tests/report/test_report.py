@@ -443,6 +443,19 @@ def test_results_of_another_schema_are_refused(comparison_folder: Path, tmp_path
         report(copy)
 
 
+def test_texts_are_coloured_by_the_labels_of_the_file_and_not_by_their_numbers(tmp_path: Path) -> None:
+    """Training numbers the classes of the rows that it reads: those of a blank row and of rows without one are none."""
+    given = ["7", "5", "", "late", "7", "5", "late"]
+    lines = "".join(f"{text},{label}\n" for text, label in zip(TEXTS, given, strict=False))
+    (tmp_path / "rows.csv").write_text(f"body,topic\n,0\n{lines}{TEXTS[0]},7\nbehind the limit,1\n")
+    recipe = {"data": str(tmp_path / "rows.csv"), "column": "body", "label_column": "topic", "limit": 7}
+    found = examples.sample_corpus({**recipe, "drop_unlabelled": True, "dedup": True})
+    assert found.labels is not None
+    assert dict(zip(found.texts, found.labels, strict=True)) == {
+        text: label for text, label in zip(TEXTS, given, strict=False) if label
+    }
+
+
 @pytest.mark.parametrize("theirs", ['{"accuracy": 0.5}\n', '[1, 2]\n{"schema": 7}\n'])
 def test_results_of_another_program_are_passed_over(theirs: str, work: Path, tmp_path: Path) -> None:
     """A results.jsonl beside runs/, and one in a run's own folder."""
