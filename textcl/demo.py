@@ -22,12 +22,13 @@ from textcl.report.page import Page, Section, Table
 from textcl.report.plots import Plot, precision_by_share
 from textcl.report.tables import table
 from textcl.runs.recipe import load_recipe, resolve
-from textcl.runs.record import RunRecord
+from textcl.runs.record import RunRecord, holds_run
 from textcl.runs.run import run_recipe
 from textcl.version import __version__
 
 logger = logging.getLogger("textcl")
 
+FILES = TABLE, SCORES, PICTURE, PAGE = "table.md", "scores.json", "before-after.png", "index.html"
 PAIRS = BUNDLED_TEXTS.parent / "similarity.tsv"
 SAME_MEANING = 4  # the grade of two definitions of one meaning
 SIMILAR = 3  # the least grade of similar ones: one meaning includes the other
@@ -110,8 +111,12 @@ def demo(output: str | Path, *, resume: bool = False, overwrite: bool = False, f
         flags: Training flags that take precedence over the demo's recipe, such as `["--limit", "2000"]`.
 
     Raises:
-        InputError: The directory has a run already, and neither `resume` nor `overwrite` is given.
+        InputError: The directory has a run already, and neither `resume` nor `overwrite` is given; or it has no run,
+            but a file that would be replaced.
     """
+    there = next((name for name in FILES if (Path(output) / name).exists()), None)
+    if there and not holds_run(Path(output)):
+        raise InputError(f"{output} has {there}, which textcl demo did not write; name another directory.")
     recipe, _ = resolve(load_recipe("demo"), [*flags, "--output", str(output)])
     run = run_recipe(recipe, resume=resume, overwrite=overwrite)
 
@@ -136,18 +141,18 @@ def demo(output: str | Path, *, resume: bool = False, overwrite: bool = False, f
     page = picture = None
     if all(map(importlib.util.find_spec, ("altair", "vl_convert"))):
         plot = _precision(sanity, checked, list(encoders))
-        picture = plot.save(Path(output) / "before-after.png")
-        page = _page(scores, notes, found, plot, run.record).save(Path(output) / "index.html")
+        picture = plot.save(Path(output) / PICTURE)
+        page = _page(scores, notes, found, plot, run.record).save(Path(output) / PAGE)
     else:
         logger.warning(
             "No picture and no page are made; they need altair and vl-convert: pip install altair vl-convert-python"
         )
-    with atomic_write(Path(output) / "table.md") as temporary:
+    with atomic_write(Path(output) / TABLE) as temporary:
         temporary.write_text(f"{text}\n\n{lines}\n", encoding="utf-8")
     figures = {
         name: {"sanity": checked[name].to_dict(), "sts": scored[name].to_dict() if scored else None} for name in rows
     }
-    write_json(Path(output) / "scores.json", json.loads(json.dumps(figures, default=str)))
+    write_json(Path(output) / SCORES, json.loads(json.dumps(figures, default=str)))
     return Demo(text, lines, run.export, page, picture, run.record)
 
 

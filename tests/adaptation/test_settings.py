@@ -113,3 +113,21 @@ def test_the_directory_of_another_model_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds a model that textcl adapt did not write"):
         textcl.adapt(str(tiny_encoder_directory(tmp_path / "model")), TEXTS, theirs)
     assert {path: path.read_bytes() for path in Path(theirs).rglob("*") if path.is_file()} == before
+
+
+def test_an_earlier_adaptation_is_replaced_by_its_own_command_alone(tmp_path: Path) -> None:
+    model, out = str(tiny_encoder_directory(tmp_path / "model")), tmp_path / "out"
+    textcl.adapt(model, TEXTS[:20], out)
+    before = (out / "adapt.json").read_bytes()
+    for other in ({"data": TEXTS[:21]}, {"data": TEXTS[:20], "seed": 1}):
+        with pytest.raises(InputError, match="holds the result of another textcl adapt"):
+            textcl.adapt(model, **other, output=out)
+    assert (out / "adapt.json").read_bytes() == before
+    textcl.adapt(model, TEXTS[:20], out)
+    assert (out / "adapt.json").read_bytes() != before  # it has the time of its start
+
+
+def test_names_of_models_may_have_spaces_between_them(tmp_path: Path) -> None:
+    model = tiny_encoder_directory(tmp_path / "model")
+    with pytest.raises(InputError, match="are the same encoder"):
+        textcl.adapt(f"{model}, {model}", TEXTS[:20])

@@ -101,6 +101,8 @@ KEPT = {
     "a text, by a page": ["report", "folder", "--output", "notes.txt"],
     "the model, by adapt": ["adapt", "m", "--data", "t.txt", "--output", "m"],
     "a folder that holds the texts": ["adapt", MODEL, "--data", "m/t.txt", "--output", "m"],
+    "a table, by a comparison": ["compare", "demo", "--output", "m", "--baselines", "none", "--seeds", "1"],
+    "a table, by the demo": ["demo", "--output", "m", "--limit", "2"],
     "a file of a model": ["eval", "m", "--json", "m/config.json"],
     "a file of a model, under another name": ["eval", "./m", "--json", "m/tokenizer.json"],
 }
@@ -113,7 +115,7 @@ def test_no_output_takes_the_place_of_a_file_of_the_user(
     (inside / "m").mkdir()
     for name in ("p.json", "q.json", "m/config.json", "m/tokenizer.json"):
         (inside / name).write_text('{"mine": 1}')
-    for name in ("notes.txt", "m/model.safetensors"):
+    for name in ("notes.txt", "m/model.safetensors", "m/table.md"):
         (inside / name).write_text("mine")
     (inside / "m" / "t.txt").write_text("\n".join(TEXTS))
     before = {path: path.read_bytes() for path in inside.rglob("*") if path.is_file()}
@@ -155,6 +157,19 @@ def test_clusters_need_names_of_outputs(
 ) -> None:
     assert main(["cluster", MODEL, "t.txt", *flags]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["c.txt", "c.TSV", "c.jsonl", "c.parquet", "c.csv.gz"])
+def test_csv_is_not_written_under_the_name_of_another_format(name: str, inside: Path, capsys) -> None:
+    """The next command would read its lines as texts, with the header as the first one."""
+    for words in (
+        ["duplicates", "t.txt", "--unique", name],
+        ["duplicates", "t.txt", "--output", name],
+        ["cluster", MODEL, "t.txt", "--output", name],
+        ["cluster", MODEL, "t.txt", "--output", "c.csv", "--hierarchy", name],
+    ):
+        assert main(words) == 2
+        assert f"{words[-2]} {name} would hold csv" in capsys.readouterr().err
 
 
 def test_json_has_neither_nan_nor_infinities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,7 +84,8 @@ def test_answers_for_people_and_in_a_file(work: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_no_query_and_a_line_that_is_not_text(work: Path) -> None:
-    for given, message in ((b"", b"There is no query"), (b"a boat\n\xff\n", b"Line 2 of standard input is not UTF-8")):
+    no_query, no_text = b"There is no query", b"Line 2 of standard input is not UTF-8"
+    for given, message in ((b"", no_query), (b"\n  \r\n", no_query), (b"a boat\n\xff\n", no_text)):
         done = run(work, given)
         assert done.returncode == 2
         assert message in done.stderr

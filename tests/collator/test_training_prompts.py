@@ -215,8 +215,9 @@ def test_a_prompt_around_the_text_that_is_not_pooled_is_refused(directory):
 
 def test_the_flag_names_columns_as_the_file_or_the_rows_do(directory, tmp_path):
     given = ["question=query: ", "positive=a=b", "negative="]
-    found = train_prompts(given, "question,answer,other", ["text", "positive", "negative"])
+    found = train_prompts(given, "question, answer,other", ["text", "positive", "negative"])
     assert found == {"text": "query: ", "positive": "a=b", "negative": ""}
+    assert train_prompts(["answer=a "], "question, answer", ["text", "positive"]) == {"positive": "a "}
     (tmp_path / "rows.tsv").write_text("q\ta\n" + "".join(f"{a}\t{b}\n" for a, b in itertools.pairwise(TEXTS)))
     flags = {"data": str(tmp_path / "rows.tsv"), "column": "q,a", "model": str(directory), "dev": "none",
              "output": str(tmp_path / "run"), "train_prompts": ["q=sells: "]}  # fmt: skip

@@ -1,7 +1,9 @@
 """The number of clusters by stability: blobs are found, one long cloud has none, and what is refused."""
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 from textcl.errors import InputError
 from textcl.metrics.clustering import cluster
@@ -48,6 +50,16 @@ def test_too_few_different_rows_are_refused(rows: np.ndarray) -> None:
     with pytest.raises(InputError, match=r"cannot be estimated from [15] distinct embeddings?; give the number"):
         cluster_stability(rows)
     assert cluster_stability(np.eye(6)).best == 2
+
+
+def test_a_data_frame_and_a_list_count_as_their_array() -> None:
+    rows = blobs(3, 20)
+    expected = cluster_stability(rows).agreement.tolist()
+    for given in (pd.DataFrame(rows), rows.tolist(), torch.tensor(rows)):
+        assert cluster_stability(given).agreement.tolist() == expected
+    for wrong in (rows[:, 0], np.array([["a", "b"]] * 20)):
+        with pytest.raises(InputError, match="must be numbers of the shape"):
+            cluster_stability(wrong)
 
 
 def test_blobs_are_found_again_and_a_cluster_of_what_is_left_is_not() -> None:

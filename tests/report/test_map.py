@@ -2,6 +2,7 @@
 
 import csv
 import json
+from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -265,10 +266,40 @@ def test_colours_are_a_scale_for_numbers_and_dates_else_values(work: Path, tmp_p
         heads[name] = read_map_file(tmp_path / f"{name}.html")
     assert heads["votes"].head["color"] == {"name": "votes", "low": "0", "high": "79"}
     assert heads["votes"].array("shades", "u1", 1).ravel()[[0, 79]].tolist() == [0, 100]
-    assert len(heads["day"].head["color"]["values"]) == 9  # days of text are values, not a scale
+    assert heads["day"].head["color"] == {"name": "day", "low": "2026-01-01", "high": "2026-01-28"}
     assert [each["size"] for each in heads["topic"].head["color"]["values"]] == [80]
     with pytest.raises(InputError, match="does not hold the column 'votse'"):
         write_map(work / "v", tmp_path / "m.html", color="votse")
+
+
+def test_the_cells_of_a_csv_are_a_scale_where_all_are_numbers_or_dates(work: Path, tmp_path: Path) -> None:
+    """Numbers and dates of a csv have the colours that they have where they are typed; a blank cell has none."""
+    typed = [
+        {"text": TEXTS[n], "ratio": None if n == 3 else n - 4.5, "at": f"2026-{1 + n // 2:02}-01T0{n % 10}:00:00"}
+        for n in range(20)
+    ]
+    named = {"code": lambda n: f"c{n}", "nan": lambda n: "nan" if n == 3 else f"{n}"}
+    cells = [[row["text"], "" if row["ratio"] is None else row["ratio"], row["at"]] for row in typed]
+    rows = [(*row, *(of(n) for of in named.values())) for n, row in enumerate(cells)]
+    write_csv(tmp_path / "r.csv", ("text", "ratio", "at", *named), rows)
+    for row in typed:
+        row["at"] = datetime.fromisoformat(str(row["at"]))
+    options = {"column": "text", "columns": ["ratio", "at"]}
+    encode_corpus(work / "model", tmp_path / "r.csv", tmp_path / "text", **{**options, "columns": "all"})
+    encode_corpus(work / "model", typed, tmp_path / "typed", **options)
+    for name in ("ratio", "at"):
+        found = []
+        for directory in ("text", "typed"):
+            write_map(tmp_path / directory, tmp_path / "m.html", color=name, layout="pca")
+            found.append(read_map_file(tmp_path / "m.html"))
+        assert found[0].head["color"] == found[1].head["color"]
+        shades = [each.array("shades", "u1", 1).ravel().tolist() for each in found]
+        assert shades[0] == shades[1]
+        assert (shades[0][3] == 255) == (name == "ratio")
+        assert {0, 100} < {*shades[0]}
+    for name in named:
+        write_map(tmp_path / "text", tmp_path / "m.html", color=name, layout="pca")
+        assert len(read_map_file(tmp_path / "m.html").head["color"]["values"]) == 9
 
 
 def refused(constant: str) -> None:

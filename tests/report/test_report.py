@@ -27,7 +27,8 @@ from textcl.files import append_result
 from textcl.report import examples, plots
 from textcl.report.build import _encoders, _headline, _scores, _subtitle, _training, _verdict, comparison_page, report
 from textcl.report.page import Card, Page, Section, Table, render
-from textcl.report.records import read_comparison, read_run
+from textcl.report.records import is_comparison, read_comparison, read_run, recorded_results
+from textcl.report.results import find_results
 from textcl.report.sentences import _neighbours
 from textcl.runs.recipe import resolve
 from textcl.runs.run import run_recipe
@@ -440,6 +441,32 @@ def test_results_of_another_schema_are_refused(comparison_folder: Path, tmp_path
         file.write('{"schema": 2, "row": "a"}\n')
     with pytest.raises(InputError, match=r"results\.jsonl, line \d+ has results of schema 2, .* reads schema 1"):
         report(copy)
+
+
+def test_texts_are_coloured_by_the_labels_of_the_file_and_not_by_their_numbers(tmp_path: Path) -> None:
+    """Training numbers the classes of the rows that it reads: those of a blank row and of rows without one are none."""
+    given = ["7", "5", "", "late", "7", "5", "late"]
+    lines = "".join(f"{text},{label}\n" for text, label in zip(TEXTS, given, strict=False))
+    (tmp_path / "rows.csv").write_text(f"body,topic\n,0\n{lines}{TEXTS[0]},7\nbehind the limit,1\n")
+    recipe = {"data": str(tmp_path / "rows.csv"), "column": "body", "label_column": "topic", "limit": 7}
+    found = examples.sample_corpus({**recipe, "drop_unlabelled": True, "dedup": True})
+    assert found.labels is not None
+    assert dict(zip(found.texts, found.labels, strict=True)) == {
+        text: label for text, label in zip(TEXTS, given, strict=False) if label
+    }
+
+
+@pytest.mark.parametrize("theirs", ['{"accuracy": 0.5}\n', '[1, 2]\n{"schema": 7}\n'])
+def test_results_of_another_program_are_passed_over(theirs: str, work: Path, tmp_path: Path) -> None:
+    """A results.jsonl beside runs/, and one in a run's own folder."""
+    shutil.copytree(work / "run", tmp_path / "runs" / "mine")
+    for folder in (tmp_path, tmp_path / "runs" / "mine"):
+        (folder / "results.jsonl").write_text(theirs)
+        assert recorded_results(read_run(tmp_path / "runs" / "mine")) == {}
+        assert not is_comparison(tmp_path / "runs" / "mine")
+        assert [result.name for result in find_results([tmp_path])] == ["mine"]
+    assert is_comparison(tmp_path)  # runs alone, as of a comparison that was killed in its first one
+    assert read_comparison(tmp_path).lines == []
 
 
 def test_a_score_that_is_not_finite_leaves_a_chart_that_a_browser_can_read(tmp_path: Path) -> None:

@@ -148,7 +148,10 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shared = "method: simcse\nmodel: model\ndata: texts.txt\nper_device_train_batch_size: 8\nmax_steps: 4\ndev: none\n"
     shared += "max_length: 8\n"
     (folder / "plain.yaml").write_text(shared)
-    (folder / "broken.yaml").write_text(shared + "learning_rate: 1e30\nmax_grad_norm: 0\n")
+    wild = "max_grad_norm: 0\nlr_scheduler_type: constant\n"
+    (folder / "broken.yaml").write_text(shared + "learning_rate: 1e30\n" + wild)
+    # its weights become infinite in the last step, so the training ends well, and the encoder cannot be used
+    (folder / "endless.yaml").write_text(shared.replace("steps: 4", "steps: 1") + "learning_rate: 1e38\n" + wild)
     return folder
 
 
@@ -329,11 +332,15 @@ def test_two_rows_never_have_one_name(work: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_flag_is_passed_to_every_run_and_a_failed_run_does_not_stop_the_others(work: Path, few_sets: Path) -> None:
-    recipes = ["compare", "broken.yaml", "plain.yaml", "--seeds", "1", "--output", "failed", "--tasks", "sts16"]
+    recipes = ["broken.yaml", "endless.yaml", "plain.yaml"]
+    command = ["compare", *recipes, "--seeds", "1", "--output", "failed", "--tasks", "sts16"]
     flags = ["--baselines", "none", "--temperature", "0.1"]
-    done = textcl(*recipes, *flags, cwd=work, TEXTCL_DATA=str(few_sets))
+    done = textcl(*command, *flags, cwd=work, TEXTCL_DATA=str(few_sets))
     assert done.returncode == 2
+    assert "2 of the runs failed" in done.stderr.splitlines()[-1]
     assert "broken, seed 42: The loss became nan" in done.stderr.splitlines()[-1]
+    assert "endless, seed 42 failed: " in done.stderr
+    assert "gives vectors that are not finite" in done.stderr
     (result,) = read_results(work / "failed" / "results.jsonl")
     assert (result["row"], result["recipe"]["temperature"]) == ("plain", 0.1)
 

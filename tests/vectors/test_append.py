@@ -181,6 +181,29 @@ def test_the_command(model: Path, tmp_path: Path, capsys) -> None:
     assert np.allclose(np.linalg.norm(Vectors(tmp_path / "v").vectors(), axis=1), 1, atol=1e-6)
 
 
+@pytest.mark.parametrize("own", [["--id-column", "id"], []])
+def test_texts_that_are_there_already_are_said(own: list[str], model: Path, tmp_path: Path, caplog, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def said(name: str, numbers: range, *more: str) -> list[str]:
+        caplog.clear()
+        rows = "".join(f"{n},{TEXTS[n]}\n" for n in numbers)
+        Path(name).write_text(f"id,text\n{rows}")
+        assert main(["encode", str(model), name, "--column", "text", "--output", "v", *own, *more]) == 0
+        return caplog.messages
+
+    assert said("a.csv", range(20)) == []
+    assert said("b.csv", range(20, 25), "--append") == []
+    assert said("b.csv", range(20, 25), "--append") == ["b.csv is in v already, so it is not added again."]
+    (line,) = said("a.csv", range(18, 30), "--append")
+    assert len(Vectors("v")) == 37
+    if own:
+        assert line == "7 of the 12 ids of a.csv are in v already, first 18; rows of these ids are there twice."
+    else:
+        assert line == "a.csv is in v already, with other texts than now; texts of both are there twice."
+    assert said("c.csv", range(30, 31), "--append") == []
+
+
 SLOWLY = """
 import json, sys, time
 import textcl.vectors.encode
@@ -218,3 +241,11 @@ def test_killed_while_it_appends(model: Path, encoder: Encoder, grown: Path, tmp
     assert times.items() <= modified(grown).items()
     assert {path.name: path.read_bytes() for path in grown.iterdir()} == expected
     assert [each["texts"] for each in read_sealed(grown / "manifest.json")["added"]] == [7, 3, 100]
+
+
+def test_blank_rows_are_said_to_count_only_where_ids_are_rows(encoder: Encoder, tmp_path: Path, caplog) -> None:
+    texts = [{"id": 7, "text": ""}, {"id": 8, "text": TEXTS[0]}, {"id": 9, "text": TEXTS[1]}]
+    for id_column, counts in (("id", ""), (None, "; ids still count them")):
+        caplog.clear()
+        encode_corpus(encoder, texts, tmp_path / f"{id_column}", id_column=id_column)
+        assert caplog.messages == [f"the list: 1 row is blank and was left out{counts}."]

@@ -497,6 +497,9 @@ def test_the_command_takes_several_files_as_one_corpus(
     assert read_manifest("v")["corpus"]["name"] == "a.txt and 1 more"
     assert main(["encode", str(model), "a.txt", "c.txt", "--output", "w"]) == 2
     assert capsys.readouterr().err == "textcl: There is no file c.txt. Did you mean b.txt?\n"
+    for alone in (str(model), "small", "some/model"):
+        assert main(["encode", alone, "--output", "w"]) == 2
+        assert capsys.readouterr().err.startswith(f"textcl: Name a file of texts behind {alone}")
     assert main(["encode", str(model), "b.txt", "a.txt", "--output", "v"]) == 2
     assert capsys.readouterr().err.startswith("textcl: v was written from another corpus")
 

@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import lzma
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from support.tiny import TEXTS, tiny_encoder_directory
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.texts import bare, spreadsheet_safe
-from textcl.vectors.duplicates import COLUMNS, near_duplicates
+from textcl.vectors.calibration import Calibration
+from textcl.vectors.duplicates import COLUMNS, _said_of, near_duplicates
 from textcl.vectors.encode import encode_corpus
 from textcl.vectors.near_duplicates import overlaps
 from textcl.vectors.planted_edits import KINDS, edit
@@ -145,6 +147,15 @@ def test_few_texts_have_the_defaults_and_a_note(model: Path) -> None:
     assert "There are 2 distinct texts, and 100 are needed to choose a threshold" in found.notes[0]
     assert near_duplicates(["the same"] * 5, model).kept.tolist() == [True, *[False] * 4]
     assert near_duplicates(["alone"], model).members() == []
+
+
+def test_without_a_group_of_different_texts_nothing_has_to_be_read() -> None:
+    calibration = Calibration(0.97, 1.0, False, {"case": 1.0}, 0.4, 100)
+    copies_alone, different = np.arange(5), np.array([0, 0, 1, 2, 3])
+    assert _said_of(calibration, copies_alone) == "No two different texts are in one group."
+    assert "up to 2 of the 2 different texts in groups" in _said_of(calibration, different)
+    without = _said_of(replace(calibration, cosine=None), copies_alone)
+    assert without.startswith("No two different texts are in one group. The cosine does not count")
 
 
 UNREADABLE = ["我想退货", "订单什么时候发货", "ใบเสร็จ", "🙂 🙂", "🚀", "\u200b", "我想退货"]

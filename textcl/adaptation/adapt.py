@@ -33,7 +33,8 @@ from textcl.environment import launched
 from textcl.errors import InputError
 from textcl.files import atomic_directory, check_not_read, check_output, check_replaceable, content_hash, file_hash
 from textcl.locks import taken
-from textcl.seals import write_sealed
+from textcl.seals import read_sealed, write_sealed
+from textcl.texts import names_in
 from textcl.vectors.vectors import Vectors
 from textcl.version import library_versions
 
@@ -93,7 +94,7 @@ def adapt(
             used where they are those of this model.
         output: The directory of the encoder to use: the adapted one if it is better, else the untouched one; with
             adapt.json, from which `textcl.report.adapted.write_page` makes a page for readers. The same call goes on
-            with an interrupted work. None: nothing is kept.
+            with an interrupted work, and replaces its own result, but not that of another call. None: nothing is kept.
         columns: The column of the texts, or the columns of titles and texts.
         purpose: What the encoder is for.
         dev: Evidence of the user's own in place of known items: "beir:FOLDER", judged queries in BEIR's layout;
@@ -123,7 +124,7 @@ def adapt(
     settings = Settings(purpose, dev, retrieval, bm25_weight, language, minutes, seed, train)
     settings.check()
     corpus = read_corpus(data, columns)
-    names = [str(model)] if Path(model).is_dir() else str(model).split(",")
+    names = [str(model)] if Path(model).is_dir() else names_in(str(model))
     if output is not None:
         check_not_read(output, [*names, data])
         check_replaceable(output, MODEL_FILE)
@@ -144,6 +145,9 @@ def adapt(
         raise InputError(f"Two of {model} are the same encoder; name different ones.")
     evidence = {"dev": dev and dev.partition(":")[0], "files": _dev_hash(dev)}
     identity = content_hash({**asdict(settings), **evidence, "models": models, "corpus": corpus.hash()})
+    before = None if output is None else Path(output) / RECORD
+    if before is not None and before.is_file() and read_sealed(before).get("identity") != identity:
+        raise InputError(f"{output} holds the result of another textcl adapt; remove it or name another directory.")
     with _place(output, corpus.source) as place:
         work = Work(encoders[0], corpus, place, settings)
         trial = try_encoders(work, encoders[1:], identity) if encoders[1:] else try_candidates(work, identity)

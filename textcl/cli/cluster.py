@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from textcl.cli.eval import add_model_flags
 from textcl.cli.main import Parser, within
-from textcl.cli.output import add_json_flag, check_file, check_json, in_one_line, show
+from textcl.cli.output import add_json_flag, check_csv, check_json, in_one_line, show
 from textcl.errors import InputError
 from textcl.files import atomic_write, check_output
 from textcl.ranges import Count, Seed, TwoOrMore, ZeroOrMore
@@ -173,7 +173,9 @@ def _check_flags(given: Namespace) -> None:
 
 def _check_outputs(given: Namespace) -> None:
     """Raises an error if an output is there already, cannot be written, or is named twice."""
-    check_file(given, "output")
+    check_csv(given, "output")
+    if given.hierarchy:
+        check_csv(given, "hierarchy")
     centres = Path(given.output).with_suffix(".centres.json")
     files = [given.output, centres, *([given.hierarchy] if given.hierarchy else [])]
     for path, kind in (*((file, "file") for file in files), (given.save_encoder, "directory")):

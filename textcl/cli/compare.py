@@ -44,6 +44,9 @@ def main(arguments: Sequence[str]) -> None:
     if launched().ranks > 1:
         raise InputError("textcl compare starts a process for each run; start it without torchrun.")
     check_json(given)
+    written, results = Path(given.output) / "table.md", Path(given.output) / "results.jsonl"
+    if written.exists() and not results.exists():
+        raise InputError(f"{written} exists already, and textcl compare did not write it; name another directory.")
 
     from textcl.files import atomic_write
     from textcl.report.tables import comparison, comparison_table
@@ -65,7 +68,7 @@ def main(arguments: Sequence[str]) -> None:
     figures = comparison(lines, given.reference)
     text = comparison_table(figures)
     try:
-        with atomic_write(Path(given.output) / "table.md") as temporary:
+        with atomic_write(written) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
     finally:
         show(figures, text, given.json)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from textcl.cli.main import Parser, within
-from textcl.cli.output import add_json_flag, check_file, check_json, columns, in_one_line, show
+from textcl.cli.output import add_json_flag, check_csv, check_json, columns, in_one_line, show
 from textcl.errors import InputError
 from textcl.ranges import Range, Seed, ZeroOrMore
 from textcl.texts import counted
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str]) -> None:
         if (path := getattr(given, flag)) is not None:
             if Path(path).exists():
                 raise InputError(f"{path} exists already; remove it or name another file.")
-            check_file(given, flag)
+            check_csv(given, flag)
     check_json(given)
 
     from textcl.vectors.duplicates import near_duplicates

@@ -93,6 +93,9 @@ def main(arguments: Sequence[str]) -> None:
 
     from textcl.data.formats import is_text_file
 
+    alone = Path(given.model)
+    if not given.texts and not is_text_file(given.model) and (alone.is_dir() or not alone.exists()):
+        raise InputError(f"Name a file of texts behind {given.model}: textcl encode MODEL FILE --output DIRECTORY.")
     if not given.texts or is_text_file(given.model):
         given.model, given.texts = "small", [given.model, *given.texts]
     texts = given.texts[0] if len(given.texts) == 1 else [Path(name) for name in given.texts]

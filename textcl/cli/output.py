@@ -73,6 +73,16 @@ def check_file(given: Namespace, flag: str) -> None:
                 raise InputError(f"--{flag} {path} may be a part of {each}; name another file.")
 
 
+def check_csv(given: Namespace, flag: str) -> None:
+    """As `check_file`, for a csv file: its name must not say that it has another format, by which it is read again."""
+    from textcl.data.formats import is_text_file
+
+    path = str(getattr(given, flag))
+    if is_text_file(path) and not path.lower().endswith(".csv"):
+        raise InputError(f"--{flag} {path} would hold csv, and would be read as something else; end the name in .csv.")
+    check_file(given, flag)
+
+
 def _named(given: Namespace, flag: str) -> Iterator[str]:
     """What the other arguments say, each item of a list by itself; some of it may be paths."""
     for name, value in vars(given).items():

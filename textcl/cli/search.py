@@ -118,15 +118,16 @@ def _queries() -> Iterator[str]:
     Raises:
         InputError: There is none, or a line is not UTF-8.
     """
-    number = 0
+    found = False
     for number, line in enumerate(sys.stdin.buffer if sys.stdin else (), start=1):
         try:
             query = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
         except UnicodeDecodeError:
             raise InputError(f"Line {number} of standard input is not UTF-8.") from None
         if query:
+            found = True
             yield query
-    if not number:
+    if not found:
         raise InputError("There is no query: name one, or write queries to standard input, one a line.")
 
 

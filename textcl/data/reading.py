@@ -60,6 +60,7 @@ class Reading:
     Attributes:
         names: The names of the columns of a row.
         found: What the last iteration found.
+        classes: The labels in the order of their numbers, once an iteration has begun; empty without labels.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Reading:
         self.drop_unlabelled, self.unlabelled = drop_unlabelled, unlabelled
         self.names = [*NAMES[: len(columns)], *(["label"] if label_column is not None else [])]
         self.found = Found()
+        self.classes: list[Any] = []
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         if self.label_column is None:
@@ -84,12 +86,12 @@ class Reading:
         classes: dict[tuple[type, Any], None] = {}
         for row in self._rows():
             classes[type(row[-1]), row[-1]] = None
-        numbers, ordered = number_labels([value for _, value in classes])
+        numbers, self.classes = number_labels([value for _, value in classes])
         number_of = dict(zip(classes, numbers, strict=True))
         for *texts, label in self._rows():
             yield *texts, number_of[type(label), label]
-        shown = ", ".join(map(str, ordered[:5])) + (", …" if len(ordered) > 5 else "")
-        self.found.labels = f"{len(ordered)} labels, {shown}"
+        shown = ", ".join(map(str, self.classes[:5])) + (", …" if len(self.classes) > 5 else "")
+        self.found.labels = f"{len(self.classes)} labels, {shown}"
 
     def _rows(self) -> Iterator[tuple[Any, ...]]:
         self.found = found = Found()

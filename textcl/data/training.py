@@ -14,10 +14,11 @@ from textcl.data.corpora import load_labelled, load_texts, load_triplets, repeat
 from textcl.data.corpus_files import CorpusFiles, is_pattern
 from textcl.data.formats import check_file, csv_records, plain_suffix
 from textcl.data.kept import kept
+from textcl.data.reading import Reading
 from textcl.data.rows import has_transform, open_table, without_format
 from textcl.errors import InputError
 from textcl.metrics.labels import plain_label
-from textcl.texts import check_text, described, is_missing
+from textcl.texts import check_text, described, is_missing, names_in
 
 BUNDLED_TEXTS = Path(__file__).parents[1] / "assets" / "wordnet" / "glosses.txt"
 
@@ -55,7 +56,7 @@ def training_rows(
         InputError: As in `load_texts`; or `drop_unlabelled` is given without a label column.
     """
     path = path if isinstance(path, CorpusFiles) else CorpusFiles(path)
-    columns = tuple(name.strip() for name in column.split(",")) if column else _triplet_columns(path.files[0])
+    columns = tuple(names_in(column)) if column else _triplet_columns(path.files[0])
     if label_column is not None:
         rows = load_labelled(
             path,
@@ -71,6 +72,20 @@ def training_rows(
     else:
         rows = load_texts(path, column=columns[0] if columns else None, limit=limit)
     return _without_copies(rows) if dedup else rows
+
+
+def classes_of(
+    path: CorpusFiles,
+    column: str | None = None,
+    label_column: str = "label",
+    limit: int | None = None,
+    drop_unlabelled: bool = False,
+) -> list[Any]:
+    """The labels of the rows that `training_rows` reads, in the order of their numbers. Arguments as there."""
+    columns = names_in(column) if column else _triplet_columns(path.files[0]) or ("text",)
+    reading = Reading(open_table(path, txt_has_tabs=True), columns, limit, label_column, drop_unlabelled)
+    next(iter(reading), None)  # all rows were read before, to number their labels
+    return reading.classes
 
 
 def _without_copies(rows: Any) -> Any:

@@ -80,7 +80,7 @@ def cluster_stability(
         seed: The seed of sample, halves, permutation and k-means.
 
     Raises:
-        InputError: There are fewer than six distinct rows.
+        InputError: There are fewer than six distinct rows, or the embeddings are not numbers in two dimensions.
 
     Example:
         >>> rows = np.repeat(np.eye(3), 40, axis=0) + np.random.default_rng(0).normal(scale=0.05, size=(120, 3))
@@ -89,8 +89,13 @@ def cluster_stability(
     """
     from threadpoolctl import threadpool_limits
 
+    vectors = np.asarray(embeddings)  # a data frame would be indexed by its columns
+    if vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
+        raise InputError(
+            f"The embeddings must be numbers of the shape (rows, dim), not {vectors.dtype} {vectors.shape}."
+        )
     generator = np.random.default_rng(seed)
-    points = np.unique(embeddings[generator.permutation(len(embeddings))[:sample]], axis=0)
+    points = np.unique(vectors[generator.permutation(len(vectors))[:sample]], axis=0)
     if len(points) < FEWEST:
         raise InputError(
             f"The number of clusters cannot be estimated from {counted(len(points), 'distinct embedding')}; give the "

@@ -9,7 +9,7 @@ import numpy as np
 
 from textcl.data.corpus_files import CorpusFiles
 from textcl.data.sts import Subset
-from textcl.data.training import READING_OPTIONS, find_corpus, training_rows
+from textcl.data.training import READING_OPTIONS, classes_of, find_corpus, training_rows
 from textcl.encoder import Encoder
 from textcl.encoder.layers import FirstDimensions, with_first_dimensions
 from textcl.errors import InputError
@@ -81,8 +81,12 @@ def sample_corpus(recipe: dict[str, Any], sha256: str | None = None) -> Sample:
     files = CorpusFiles(find_corpus(recipe["data"]))
     if sha256 not in (None, files.sha256):
         raise InputError(f"{files} has other content than when it was trained on.")
-    rows = training_rows(files, **{key: recipe[key] for key in READING_OPTIONS if key in recipe})
-    labels = [str(label) for label in rows["label"]] if recipe.get("label_column") else None
+    options = {key: recipe[key] for key in READING_OPTIONS if key in recipe}
+    rows, labels = training_rows(files, **options), None
+    if recipe.get("label_column"):
+        options.pop("dedup", None)
+        classes = classes_of(files, **options)
+        labels = [str(classes[number]) for number in rows["label"]]
     return _draw(list(rows["text"]), labels, f"the training corpus, {Path(str(files)).name}")
 
 

@@ -8,7 +8,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -192,9 +192,30 @@ def _check_update(before: MapFile, source: Vectors, layout: Kind | None) -> None
         )
 
 
+def _numbers(values: Sequence[Any]) -> list[float]:
+    """Numbers, dates and times as numbers, also where all of them are texts; empty if a value is something else."""
+    try:
+        if all(isinstance(each, str) for each in values):
+            return _of_texts(values)
+        return [_number(each) for each in values]
+    except (ValueError, TypeError, OverflowError):
+        return []
+
+
+def _of_texts(texts: Sequence[str]) -> list[float]:
+    if any(each.strip().lower() == "nan" for each in texts):
+        raise ValueError
+    try:
+        return [float(each) for each in texts]
+    except ValueError:
+        return [_number(datetime.fromisoformat(each.strip())) for each in texts]
+
+
 def _number(value: float | date) -> float:
+    if isinstance(value, (bool, str)):
+        raise TypeError
     if isinstance(value, datetime):
-        return value.timestamp()
+        return value.replace(tzinfo=value.tzinfo or UTC).timestamp()
     return value.toordinal() if isinstance(value, date) else value
 
 
@@ -324,23 +345,27 @@ def _add_duplicates(
 
 
 def _add_colours(head: dict[str, Any], blocks: dict[str, Any], source: Vectors, name: str | None) -> None:
-    """The colour of each row by a column: a scale for numbers and dates, else a colour for each frequent value."""
+    """The colour of each row by a column: a scale for numbers and dates, else a colour for each frequent value.
+
+    The cells of a csv are text. They are numbers or dates if all are such; a blank one is missing.
+    """
     head["color"] = None
     if name is None:
         return
     values = source.column(name)
     shades = np.full(len(values), _MISSING, np.uint8)
-    there = np.array([row for row, value in enumerate(values) if value is not None], np.int64)
+    blank = (value is None or (isinstance(value, str) and not value.strip()) for value in values)
+    there = np.array([row for row, missing in enumerate(blank) if not missing], np.int64)
     given = [values[row] for row in there]
-    numeric = all(isinstance(each, (int, float, date)) and not isinstance(each, bool) for each in given)
-    finite = [each for each in given if math.isfinite(_number(each))] if numeric else []
-    if len(set(finite)) > COLOURS:
-        low, high = min(finite, key=_number), max(finite, key=_number)
-        numbers = np.array([_number(each) for each in given], np.float64)
-        numbers = numbers.clip(_number(low), _number(high))  # infinities have the colours of the ends
-        numbers /= max(float(np.abs(numbers).max()), 1e-300)  # so that no difference is infinite
-        shades[there] = np.round(100 * (numbers - numbers.min()) / max(float(np.ptp(numbers)), 1e-300))
-        head["color"] = {"name": printable(name), "low": str(plain(low)), "high": str(plain(high))}
+    numbers = _numbers(given)
+    finite = {number: value for number, value in zip(numbers, given, strict=False) if math.isfinite(number)}
+    if len(finite) > COLOURS:
+        low, high = min(finite), max(finite)
+        scale = np.array(numbers, np.float64).clip(low, high)  # infinities have the colours of the ends
+        scale /= max(float(np.abs(scale).max()), 1e-300)  # so that no difference is infinite
+        shades[there] = np.round(100 * (scale - scale.min()) / max(float(np.ptp(scale)), 1e-300))
+        ends = {end: str(plain(finite[number])) for end, number in (("low", low), ("high", high))}
+        head["color"] = {"name": printable(name), **ends}
     else:
         names = [str(json_value(plain(each))) for each in given]
         counts = Counter(names)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from textcl.errors import InputError
-from textcl.files import content_hash, read_results
-from textcl.report.results import setting_of
+from textcl.files import content_hash
+from textcl.report.results import comparison_lines, of_textcl, setting_of
 from textcl.runs.record import RunRecord, run_files
 from textcl.seals import differs, read_sealed
 from textcl.training.callback import SEAL
@@ -100,7 +100,8 @@ class Comparison:
 def is_comparison(path: str | Path) -> bool:
     """Whether a folder is the output of `textcl compare`."""
     folder = Path(path)
-    return (folder / "results.jsonl").is_file() or ((folder / "runs").is_dir() and not run_files(folder))
+    there = of_textcl(folder / "results.jsonl") or (folder / "runs").is_dir()
+    return there and not run_files(folder)
 
 
 def read_comparison(path: str | Path) -> Comparison:
@@ -112,7 +113,7 @@ def read_comparison(path: str | Path) -> Comparison:
     folder = Path(path)
     lines: dict[tuple[Any, ...], dict[str, Any]] = {}
     replaced: dict[str, None] = {}
-    read = read_results(folder / "results.jsonl")
+    read = comparison_lines(folder)
     last = {line["row"]: setting_of(line.get("recipe"), line.get("run")) for line in read}
     for line in read:
         row, seed = line["row"], line["seed"]
@@ -134,7 +135,7 @@ def recorded_results(run: Run) -> dict[str, dict[str, Any]]:
         return {}
     export = str((run.path.resolve() / "export").relative_to(folder))
     found: dict[str, dict[str, Any]] = {}
-    for line in read_results(folder / "results.jsonl"):
+    for line in comparison_lines(folder):
         if line["run"] and line["run"]["export"] == export:
             found |= line["results"]
     return found

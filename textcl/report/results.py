@@ -7,6 +7,7 @@ import logging
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -124,8 +125,7 @@ def find_results(paths: Sequence[str | Path]) -> list[PastResult]:
     scored: set[Path] = set()  # folders of runs that have a line, also where their export was removed
     for folder, files in _folders(paths):
         if "results.jsonl" in files:
-            # the cache of an evaluation also has a results.jsonl, whose lines have no "row"
-            read = [line for line in read_results(folder / "results.jsonl") if "row" in line]
+            read = comparison_lines(folder)
             lines += [_of_line(folder, line) for line in read]
             scored |= {(folder / line["run"]["export"]).parent.resolve() for line in read if line.get("run")}
         if RUN_JSON in files and (run := _of_run(folder)):
@@ -265,6 +265,29 @@ def _folders(paths: Sequence[str | Path]) -> Iterator[tuple[Path, list[str]]]:
             if (real := Path(folder).resolve()) not in seen:
                 seen.add(real)
                 yield Path(folder), files
+
+
+def comparison_lines(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a comparison's results; none if the file is of another program, or is missing.
+
+    Raises:
+        InputError: The results have another schema.
+    """
+    path = folder / "results.jsonl"
+    # the cache of an evaluation also has a results.jsonl, whose lines have no "row"
+    return [line for line in read_results(path) if "row" in line] if of_textcl(path) else []
+
+
+def of_textcl(results: Path) -> bool:
+    """Whether a results.jsonl is of textcl, of any version: the first line that can be read has a schema."""
+    if not results.is_file():
+        return False
+    with results.open("rb") as lines:
+        for raw in lines:
+            with suppress(ValueError, RecursionError):  # a line that is incomplete or damaged
+                line = json.loads(raw)
+                return isinstance(line, dict) and "schema" in line
+    return True
 
 
 def _of_line(folder: Path, line: dict[str, Any]) -> PastResult:

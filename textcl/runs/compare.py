@@ -22,7 +22,7 @@ from typing import Any
 from textcl.data.catalogue import sets_in
 from textcl.data.training import READING_OPTIONS, find_corpus, training_rows
 from textcl.encoder import Encoder
-from textcl.errors import InputError
+from textcl.errors import InputError, disk_full
 from textcl.evaluation import MeanWordVectors, Suite, TfidfEncoder, Transfer, mark_transductive, whitening
 from textcl.evaluation.kinds import STS, kind_of
 from textcl.evaluation.transductive import recorded_overlap
@@ -37,10 +37,6 @@ from textcl.runs.record import RunRecord
 logger = logging.getLogger("textcl")
 
 BASELINES = ("untouched", "sif", "whitening", "tfidf", "word-vectors")
-
-
-class RunFailed(Exception):
-    """One run of a comparison failed; the other runs continue."""
 
 
 @dataclass(frozen=True)
@@ -140,18 +136,18 @@ def _compare(
             )
         logger.info("%s ...", title)
         run: dict[str, Any] | None = None
-        if row.seed is None:
-            encoder: Any = _baseline(row)
-        else:
-            try:
+        try:
+            if row.seed is not None:
                 run = _train(row, folder)
-            except RunFailed as failure:
-                logger.error("%s failed: %s", title, failure)
-                failures.append(f"{row.name}, seed {row.seed}: {failure}")
-                continue
-            encoder = Encoder.from_pretrained(folder / run["export"])
-        counts = recorded_overlap(encoder)
-        result = mark_transductive(suite(encoder), counts)
+            encoder = _baseline(row) if run is None else Encoder.from_pretrained(folder / run["export"])
+            counts = recorded_overlap(encoder)
+            result = mark_transductive(suite(encoder), counts)
+        except InputError as failure:
+            if row.seed is None or disk_full(failure):
+                raise
+            logger.error("%s failed: %s", title, failure)
+            failures.append(f"{row.name}, seed {row.seed}: {failure}")
+            continue
         if run is not None:
             write_card(folder / run["export"], encoder, RunRecord.from_dict(run), result)
         line = _line(row, run, result)
@@ -231,7 +227,7 @@ def _train(row: Row, folder: Path) -> dict[str, Any]:
         ).returncode
     if code != 0:
         last = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["there is no output"])[-1]
-        raise RunFailed(f"{last.removeprefix('textcl: ')} (exit code {code}, {log})")
+        raise InputError(f"{last.removeprefix('textcl: ')} (exit code {code}, {log})")
     for checkpoint in output.glob("checkpoint-*"):  # checkpoints are large, and a finished run does not need them
         shutil.rmtree(checkpoint)
     record = RunRecord.read(output)

@@ -37,6 +37,7 @@ from textcl.runs.recipe import SCHEME, Recipe
 from textcl.runs.record import RECIPE_JSON, DataRecord, RunRecord, check_directory, holds_run, remove_run
 from textcl.runs.resume import can_be_loaded, check_checkpoint, finished
 from textcl.seals import write_sealed
+from textcl.texts import names_in
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.callback import newest_complete_checkpoint
 from textcl.training.resume import check_resumable
@@ -248,7 +249,7 @@ def train_prompts(given: Sequence[str], column: str | None, there: Sequence[str]
     Raises:
         InputError: An entry has no =, or names no column of the rows.
     """
-    names = dict(zip((column or "").split(","), COLUMNS, strict=False))
+    names = dict(zip(names_in(column or ""), COLUMNS, strict=False))
     there = [name for name in COLUMNS if name in there]
     found = {}
     for entry in given:

@@ -3,10 +3,13 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import count, islice
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from textcl.data.corpora import read_rows
 from textcl.data.corpus_files import name_of, paths_in
@@ -15,9 +18,10 @@ from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.progress import Progress
 from textcl.texts import counted
-from textcl.vectors.columns import common, kind
+from textcl.vectors.columns import OWN_ID, common, kind
 from textcl.vectors.lengths import are_longer, parts_of
-from textcl.vectors.shards import Row, Window, window_bytes
+from textcl.vectors.manifest import stored_corpora
+from textcl.vectors.shards import Row, Window, read_complete, read_shard, window_bytes
 
 logger = logging.getLogger("textcl")
 
@@ -144,11 +148,50 @@ def survey(corpus: Corpus, shard_rows: int, show: bool | None) -> Survey:
     found.rows_read = next(numbers)
     if blank := found.rows_read - found.documents:
         rows = counted(blank, "row is blank and was", "rows are blank and were")
-        logger.warning("%s: %s left out; ids still count them.", corpus.name, rows)
+        counts = "" if corpus.id_column else "; ids still count them"
+        logger.warning("%s: %s left out%s.", corpus.name, rows, counts)
     if more := ids.count():
         _warn_of_repeated(more, ids.repeated(), corpus)
     found.sha256 = whole.hexdigest()
     return found
+
+
+def warn_of_known(corpus: Corpus, found: Survey, output: Path, manifest: Mapping[str, Any]) -> None:
+    """Warns if rows that are to be added to a directory are there by their ids, or without ids if their file may be.
+
+    Args:
+        corpus: What is to be added.
+        found: What the first reading of it found.
+        output: The directory.
+        manifest: Its manifest.
+    """
+    stored = stored_corpora(manifest)
+    if found.sha256 in [each.sha256 for each in stored]:  # then it is not added again
+        return
+    shards = read_complete(output).shards
+    if corpus.id_column is None:
+        if paths_in(corpus.source) and corpus.name in [each.name for each in stored if each.numbers.stop <= shards]:
+            logger.warning(
+                "%s is in %s already, with other texts than now; texts of both are there twice.", corpus.name, output
+            )
+        return
+    stored_ids = (read_shard(output, number, [OWN_ID])[OWN_ID] for number in range(shards))
+    there = np.unique(np.concatenate(list(map(_hashes, stored_ids))))
+    known, first = 0, None
+    for window in replace(corpus, split=None).windows(_TOGETHER):
+        ids = [row.own[0] for row in window]
+        again = np.flatnonzero(np.isin(_hashes(ids), there))
+        first = ids[again[0]] if first is None and len(again) else first
+        known += len(again)
+    if known:
+        logger.warning(
+            "%s of the %s of %s are in %s already, first %s; rows of these ids are there twice.",
+            *(f"{known:,}", counted(found.documents, "id"), corpus.name, output, first),
+        )
+
+
+def _hashes(ids: Iterable[Any]) -> np.ndarray:
+    return np.array([hash(str(each)) for each in ids], np.int64)
 
 
 def check_of(window: Window) -> bytes:

@@ -31,7 +31,7 @@ from textcl.seals import Seal, seal, write_sealed
 from textcl.texts import as_texts, check_text
 from textcl.vectors.columns import check_same, stored_names
 from textcl.vectors.compress import Compression, Storage, check_sizes
-from textcl.vectors.corpus import Corpus, Survey, check_of, splitter, survey
+from textcl.vectors.corpus import Corpus, Survey, check_of, splitter, survey, warn_of_known
 from textcl.vectors.fitting import check_enough, first_vectors, fitted, shard_vectors
 from textcl.vectors.lengths import are_longer
 from textcl.vectors.manifest import StoredCorpus, origin, stored_corpora
@@ -209,6 +209,7 @@ def encode_corpus(
             check_settings(output, before, manifest)
             for name, kinds in zip(manifest.get("columns", ()), found.kinds, strict=True):
                 check_same(name, before["columns"][name], kinds, source.name)
+            warn_of_known(source, found, output, before)
             manifest = _with_added(output, manifest["corpus"])
         else:
             if pca and dimensions is not None:
