@@ -72,7 +72,7 @@ class ContrastiveTrainer(Trainer):
         evaluators: They run every `eval_steps` and at the end. The score of the first chooses the best encoder. The
             method's own evaluators are added after them; they never choose. Of equal names the second and later are
             logged with a number.
-        callbacks: Further callbacks; `MethodCallback` is always added.
+        callbacks: Further callbacks; a `MethodCallback` is added if there is none among them.
 
     Attributes:
         selection: After training: the encoder that was kept, with its score and that of the untouched encoder; None:
@@ -132,6 +132,8 @@ class ContrastiveTrainer(Trainer):
         self._quality = bool(evaluators) and getattr(evaluators[0], "measures_quality", True)
         self._chooses = args.select_best and self._quality
         progress = ProgressCallback()
+        hooked = any(isinstance(each, MethodCallback) or each is MethodCallback for each in callbacks)
+        hooks = [] if hooked else [MethodCallback()]  # a second one would call every hook twice
         super().__init__(
             model=model,
             args=args,
@@ -139,7 +141,7 @@ class ContrastiveTrainer(Trainer):
             train_dataset=train_dataset,
             # transformers requires a dataset before it calls `evaluate`, although `evaluate` here does not use it
             eval_dataset=train_dataset if self.evaluators else None,
-            callbacks=[MethodCallback(), progress, *callbacks],
+            callbacks=[*hooks, progress, *callbacks],
             **options,
         )
         self.remove_callback(PrinterCallback)  # these two would show other lines beside those of `ProgressCallback`

@@ -1,0 +1,37 @@
+"""What users of the trainers in Python bring along: callbacks, arguments of an earlier trainer, streams, columns."""
+
+import pytest
+import transformers
+from datasets import Dataset
+from support.tiny import TEXTS, tiny_encoder_directory
+
+from textcl.encoder import Encoder
+from textcl.methods import MoCo
+from textcl.training.arguments import ContrastiveTrainingArguments
+from textcl.training.callback import MethodCallback
+from textcl.training.trainer import ContrastiveTrainer
+
+CORPUS = Dataset.from_dict({"text": TEXTS})
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    return tiny_encoder_directory(tmp_path_factory.mktemp("models") / "bert")
+
+
+def encoder_of(directory):
+    transformers.set_seed(0)
+    return Encoder.from_pretrained(directory, device="cpu")
+
+
+def arguments(output, **options):
+    defaults = {"per_device_train_batch_size": 8, "max_steps": 2, "save_strategy": "no", "logging_steps": 1}
+    return ContrastiveTrainingArguments(str(output), use_cpu=True, bf16=False, **{**defaults, **options})
+
+
+@pytest.mark.parametrize("callbacks", [[], [MethodCallback()], [MethodCallback]], ids=["none", "one", "class"])
+def test_hooks_run_once_whether_or_not_the_user_gives_the_callback(directory, tmp_path, callbacks):
+    """The plain trainer needs it, so that the line is copied; the keys of each step would be pushed twice."""
+    method = MoCo(encoder_of(directory), queue_size=64)
+    ContrastiveTrainer(method, arguments(tmp_path), CORPUS, callbacks=callbacks).train()
+    assert method.queue.pushed == 16
