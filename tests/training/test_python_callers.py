@@ -1,12 +1,15 @@
 """What users of the trainers in Python bring along: callbacks, arguments of an earlier trainer, streams, columns."""
 
+from itertools import count
+from types import SimpleNamespace
+
 import pytest
 import transformers
 from datasets import Dataset
 from support.tiny import TEXTS, tiny_encoder_directory
 
 from textcl.encoder import Encoder
-from textcl.methods import MoCo
+from textcl.methods import MoCo, SimCSE
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.callback import MethodCallback
 from textcl.training.trainer import ContrastiveTrainer
@@ -35,3 +38,23 @@ def test_hooks_run_once_whether_or_not_the_user_gives_the_callback(directory, tm
     method = MoCo(encoder_of(directory), queue_size=64)
     ContrastiveTrainer(method, arguments(tmp_path), CORPUS, callbacks=callbacks).train()
     assert method.queue.pushed == 16
+
+
+class Rising:
+    """Scores each encoder higher than the one before."""
+
+    name = "rising"
+    scores = count()
+
+    def __call__(self, encoder):
+        return SimpleNamespace(primary=float(next(self.scores)))
+
+
+def test_one_set_of_arguments_makes_several_trainers(directory, tmp_path):
+    args = arguments(tmp_path / "scored")
+    before = args.to_dict()
+    ContrastiveTrainer(SimCSE(encoder_of(directory)), args, CORPUS, evaluators=[Rising()]).train()
+    assert args.to_dict() == before
+    trainer = ContrastiveTrainer(SimCSE(encoder_of(directory)), args, CORPUS)
+    trainer.train()
+    assert not any("eval_rising" in entry for entry in trainer.state.log_history)

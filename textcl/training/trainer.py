@@ -5,6 +5,7 @@ import logging
 import math
 import os
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, cast
 
@@ -100,6 +101,7 @@ class ContrastiveTrainer(Trainer):
         **options: Any,
     ) -> None:
         check_kinds(model, args, evaluators)
+        args = copy(args)  # the trainer changes some, and another trainer may be made from the user's
         if options.pop("eval_dataset", None) is not None:
             raise InputError("There is no eval_dataset: scores come from evaluators, see textcl.evaluation.")
         if args.n_gpu > 1:
