@@ -9,7 +9,8 @@ from datasets import Dataset
 from support.tiny import TEXTS, tiny_encoder_directory
 
 from textcl.encoder import Encoder
-from textcl.methods import MoCo, SimCSE
+from textcl.errors import InputError
+from textcl.methods import BertCT, MoCo, SimCSE
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.callback import MethodCallback
 from textcl.training.trainer import ContrastiveTrainer
@@ -58,3 +59,12 @@ def test_one_set_of_arguments_makes_several_trainers(directory, tmp_path):
     trainer = ContrastiveTrainer(SimCSE(encoder_of(directory)), args, CORPUS)
     trainer.train()
     assert not any("eval_rising" in entry for entry in trainer.state.log_history)
+
+
+def test_a_last_batch_that_a_method_cannot_take_is_found_before_the_first_step(directory, tmp_path):
+    method = BertCT(encoder_of(directory), negatives_per_positive=3)
+    options = {"max_steps": -1, "num_train_epochs": 1, "dataloader_drop_last": False}
+    with pytest.raises(InputError, match=r"takes 4 rows, and the batch has 3.*drop the last incomplete batch"):
+        ContrastiveTrainer(method, arguments(tmp_path / "run", **options), TEXTS[:19])
+    assert not (tmp_path / "run").exists()
+    ContrastiveTrainer(method, arguments(tmp_path / "run", **options), TEXTS[:20]).train()

@@ -124,8 +124,11 @@ class ContrastiveTrainer(Trainer):
             # else tokenizers warns whenever a worker is forked
             os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         collator = options.pop("data_collator", None) or own_collator
-        rows = min(args.train_batch_size, len(train_dataset))
-        collator([train_dataset[row] for row in range(rows)])  # raises errors about the data before anything is written
+        sizes = {min(args.train_batch_size, len(train_dataset))}
+        if not args.dataloader_drop_last and args.world_size == 1:  # several processes fill their last batches
+            sizes.add(len(train_dataset) % args.train_batch_size)
+        for size in sizes - {0}:  # raises errors about the data before anything is written
+            collator([train_dataset[row] for row in range(size)])
         self.evaluators = [*evaluators, *model.evaluators(train_dataset, bf16=bool(args.bf16))]
         check_run(args, model, len(train_dataset), self.evaluators)
         if self.evaluators and args.eval_strategy == "no":
