@@ -68,3 +68,25 @@ def test_a_last_batch_that_a_method_cannot_take_is_found_before_the_first_step(d
         ContrastiveTrainer(method, arguments(tmp_path / "run", **options), TEXTS[:19])
     assert not (tmp_path / "run").exists()
     ContrastiveTrainer(method, arguments(tmp_path / "run", **options), TEXTS[:20]).train()
+
+
+@pytest.mark.parametrize("made", [SimCSE, lambda encoder: MoCo(encoder, queue_size=16)], ids=["simcse", "moco"])
+def test_a_plain_trainer_trains_on_a_stream(directory, tmp_path, made):
+    method = made(encoder_of(directory))
+    args = transformers.TrainingArguments(
+        str(tmp_path),
+        max_steps=3,
+        per_device_train_batch_size=8,
+        remove_unused_columns=False,
+        use_cpu=True,
+        report_to="none",
+        save_strategy="no",
+    )
+    trainer = transformers.Trainer(
+        model=method,
+        args=args,
+        train_dataset=CORPUS.to_iterable_dataset(),
+        data_collator=method.collator(),
+        callbacks=[MethodCallback()],
+    )
+    assert trainer.train().global_step == 3

@@ -218,7 +218,11 @@ class Method(nn.Module):
             dataset: The training rows.
             batch_size: Number of rows of a batch over all ranks.
         """
-        self.check_sizes(len(dataset), batch_size)
+        try:
+            rows = len(dataset)
+        except TypeError:  # a stream, which the plain trainer takes
+            return
+        self.check_sizes(rows, batch_size)
 
     def check_sizes(self, rows: int, batch_size: int) -> None:
         """Warns of sizes that a corpus of so many rows, or a batch over all ranks, cannot fill."""
