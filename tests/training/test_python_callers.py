@@ -10,7 +10,7 @@ from support.tiny import TEXTS, tiny_encoder_directory
 
 from textcl.encoder import Encoder
 from textcl.errors import InputError
-from textcl.methods import BertCT, MoCo, SimCSE
+from textcl.methods import CLEAR, BertCT, MoCo, SimCSE
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.callback import MethodCallback
 from textcl.training.trainer import ContrastiveTrainer
@@ -70,23 +70,35 @@ def test_a_last_batch_that_a_method_cannot_take_is_found_before_the_first_step(d
     ContrastiveTrainer(method, arguments(tmp_path / "run", **options), TEXTS[:20]).train()
 
 
-@pytest.mark.parametrize("made", [SimCSE, lambda encoder: MoCo(encoder, queue_size=16)], ids=["simcse", "moco"])
-def test_a_plain_trainer_trains_on_a_stream(directory, tmp_path, made):
-    method = made(encoder_of(directory))
+def on_a_stream(method, output, **options):
     args = transformers.TrainingArguments(
-        str(tmp_path),
-        max_steps=3,
+        str(output),
         per_device_train_batch_size=8,
         remove_unused_columns=False,
         use_cpu=True,
         report_to="none",
         save_strategy="no",
+        **options,
     )
-    trainer = transformers.Trainer(
+    return transformers.Trainer(
         model=method,
         args=args,
         train_dataset=CORPUS.to_iterable_dataset(),
         data_collator=method.collator(),
         callbacks=[MethodCallback()],
     )
+
+
+@pytest.mark.parametrize("made", [SimCSE, lambda encoder: MoCo(encoder, queue_size=16)], ids=["simcse", "moco"])
+def test_a_plain_trainer_trains_on_a_stream(directory, tmp_path, made):
+    trainer = on_a_stream(made(encoder_of(directory)), tmp_path, max_steps=3)
     assert trainer.train().global_step == 3
+
+
+def test_each_pass_over_a_stream_is_an_epoch_with_views_of_its_own(directory, tmp_path):
+    """`state.epoch` is a share of `max_steps` there, and stays below 1."""
+    trainer = on_a_stream(CLEAR(encoder_of(directory), mlm_weight=0.0), tmp_path, max_steps=2 * len(TEXTS) // 8 + 2)
+    epochs = []
+    trainer.data_collator.set_epoch = epochs.append
+    trainer.train()
+    assert epochs == [0, 1, 2]

@@ -61,6 +61,7 @@ class MethodCallback(TrainerCallback):
         self._keys: list[Tensor] = []  # the keys of all micro-batches since the last optimizer step
         self._handle: RemovableHandle | None = None
         self._learned: list[InfoNCE] = []
+        self._epoch = 0
         self._memory = SteadyMemory()
 
     def _collect(self, method: Method, inputs: Any, outputs: Outputs) -> None:
@@ -83,6 +84,8 @@ class MethodCallback(TrainerCallback):
         self._keys.clear()
         self._handle = method.register_forward_hook(self._collect)
         self._learned = method.learned_temperatures
+        # `state.epoch` is a float computed from the steps done; a rounding error may put it just below the whole number
+        self._epoch = int((state.epoch or 0) + 1e-6)
         if state.global_step == 0:
             method.on_fit_start(kwargs["train_dataloader"].dataset, args.train_batch_size * args.world_size)
 
@@ -91,8 +94,8 @@ class MethodCallback(TrainerCallback):
     ) -> None:
         collator = kwargs["train_dataloader"].collate_fn
         if hasattr(collator, "set_epoch"):
-            # epoch is a float computed from the steps done; a rounding error may put it just below the whole number
-            collator.set_epoch(int((state.epoch or 0) + 1e-6))
+            collator.set_epoch(self._epoch)
+        self._epoch += 1  # counted, because `state.epoch` of a stream does not know how long it is
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
