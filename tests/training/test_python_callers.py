@@ -4,6 +4,7 @@ from itertools import count
 from types import SimpleNamespace
 
 import pytest
+import torch
 import transformers
 from datasets import Dataset
 from support.tiny import TEXTS, tiny_encoder_directory
@@ -102,3 +103,18 @@ def test_each_pass_over_a_stream_is_an_epoch_with_views_of_its_own(directory, tm
     trainer.data_collator.set_epoch = epochs.append
     trainer.train()
     assert epochs == [0, 1, 2]
+
+
+def test_workers_that_stay_change_no_weight_and_are_resumed_exactly(directory, tmp_path):
+    def trained(output, stays, checkpoint=None):
+        method = SimCSE(encoder_of(directory))
+        options = {"max_steps": 6, "save_strategy": "steps", "save_steps": 3, "per_device_train_batch_size": 32}
+        options |= {"dataloader_num_workers": 1, "dataloader_persistent_workers": stays}
+        trainer = ContrastiveTrainer(method, arguments(tmp_path / output, **options), TEXTS[:64])  # 2 steps an epoch
+        trainer.train(resume_from_checkpoint=checkpoint and str(tmp_path / output / checkpoint))
+        return {name: value.clone() for name, value in method.state_dict().items()}
+
+    new, stayed, resumed = trained("new", False), trained("stay", True), trained("stay", True, "checkpoint-3")
+    for name, value in new.items():
+        assert torch.equal(value, stayed[name]), name
+        assert torch.equal(value, resumed[name]), name

@@ -126,8 +126,8 @@ class ContrastiveTrainer(Trainer):
         collator = options.pop("data_collator", None) or own_collator
         sizes = {min(args.train_batch_size, len(train_dataset))}
         if not args.dataloader_drop_last and args.world_size == 1:  # several processes fill their last batches
-            sizes.add(len(train_dataset) % args.train_batch_size)
-        for size in sizes - {0}:  # raises errors about the data before anything is written
+            sizes |= {len(train_dataset) % args.train_batch_size} - {0}
+        for size in sizes:  # raises errors about the data before anything is written
             collator([train_dataset[row] for row in range(size)])
         self.evaluators = [*evaluators, *model.evaluators(train_dataset, bf16=bool(args.bf16))]
         check_run(args, model, len(train_dataset), self.evaluators)
@@ -229,6 +229,9 @@ class ContrastiveTrainer(Trainer):
         if 0 < self.args.max_steps <= self.state.global_step:  # transformers would make a step before it stops
             self.control.should_training_stop = True
         else:
+            if getattr(options["train_dataloader"], "_iterator", None) is not None:
+                # New workers draw a seed. Those that stay must too, else dropout of a resumed run would be another.
+                torch.empty((), dtype=torch.int64).random_()
             super()._run_epoch(*args, **options)
 
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
