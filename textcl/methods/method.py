@@ -110,6 +110,7 @@ class Method(nn.Module):
         if not isinstance(encoder, Encoder):
             raise InputError(f"A method needs an Encoder, not {described(encoder)}; see Encoder.from_pretrained.")
         super().__init__()
+        self.register_state_dict_post_hook(_copy_tied)
         self.encoder = encoder
         self.views: tuple[View, ...] = (PLAIN, PLAIN)
         self.mask_probability = 0.0
@@ -338,3 +339,15 @@ class Method(nn.Module):
     def _encoders(self) -> list[Encoder]:
         """All encoders that the method owns, towers and targets included."""
         return [module for module in self.modules() if isinstance(module, Encoder)]
+
+
+def _copy_tied(module: nn.Module, weights: dict[str, Any], prefix: str, metadata: Any) -> None:
+    """Of a tensor with several names, which safetensors refuses, gives each further name a copy.
+
+    T5 and BART have the same table of word vectors under several names.
+    """
+    seen: set[int] = set()
+    for name, value in weights.items():
+        if value.data_ptr() in seen:
+            weights[name] = value.clone()
+        seen.add(value.data_ptr())

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import is_deepspeed_zero3_enabled
@@ -34,19 +34,6 @@ CHECKPOINT_FILE = re.compile(
     r"complete\.json|start\.safetensors|(optimizer|scheduler|scaler)\.pt|rng_state(_\d+)?\.pth|trainer_state\.json|training_args\.bin"
     r"|\.tmp\w*|\..+\.tmp|" + MODEL_FILE.pattern + rf"|best/({BEST_FILE.pattern})"
 )
-
-
-def untied_weights(method: nn.Module) -> dict[str, Tensor]:
-    """The weights of a method; of a tensor with several names, which safetensors refuses, each name has a copy.
-
-    T5 and BART have the same table of word vectors under several names.
-    """
-    seen: set[int] = set()
-    weights = {}
-    for name, value in method.state_dict().items():
-        weights[name] = value.clone() if value.data_ptr() in seen else value
-        seen.add(value.data_ptr())
-    return weights
 
 
 class MethodCallback(TrainerCallback):

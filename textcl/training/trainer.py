@@ -40,7 +40,6 @@ from textcl.training.callback import (
     best_step,
     newest_complete_checkpoint,
     remove_old_checkpoints,
-    untied_weights,
 )
 from textcl.training.checks import check_batches, check_run
 from textcl.training.diagnostics import diagnostics
@@ -300,9 +299,6 @@ class ContrastiveTrainer(Trainer):
         seed = self.args.data_seed
         return RowOrder(sampler.data_source, torch.random.initial_seed() if seed is None else seed)
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        super()._save(output_dir, untied_weights(self.method) if state_dict is None else state_dict)
-
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         self._look_at_loss()
         # transformers would count, and remove, every folder whose name begins with "checkpoint-"
@@ -419,7 +415,7 @@ class ContrastiveTrainer(Trainer):
         best = {"metric": metric, "score": score, "step": self.state.global_step}
         with atomic_directory(self.run_directory / BEST, BEST_FILE) as folder:
             self.method.export(folder / "encoder")
-            save_file(untied_weights(self.method), folder / "method.safetensors")
+            save_file(self.method.state_dict(), folder / "method.safetensors")
             write_json(folder / "best.json", best)
             write_sealed(folder / SEAL, {"files": seal(folder)})
 
