@@ -11,7 +11,7 @@ from support.tiny import TEXTS, tiny_encoder_directory
 
 from textcl.encoder import Encoder
 from textcl.errors import InputError
-from textcl.methods import CLEAR, BertCT, MoCo, SimCSE
+from textcl.methods import CLEAR, BertCT, MoCo, SimCSE, SimCSEPlus
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.callback import MethodCallback
 from textcl.training.trainer import ContrastiveTrainer
@@ -118,3 +118,20 @@ def test_workers_that_stay_change_no_weight_and_are_resumed_exactly(directory, t
     for name, value in new.items():
         assert torch.equal(value, stayed[name]), name
         assert torch.equal(value, resumed[name]), name
+
+
+@pytest.mark.parametrize("names", [["Mr Smith", None], [1.5, 2.5]], ids=["texts", "numbers"])
+def test_a_column_of_the_users_that_is_called_teacher_is_not_read(directory, tmp_path, names):
+    method = SimCSE(encoder_of(directory))
+    rows = Dataset.from_dict({"text": TEXTS[:16], "teacher": names * 8})
+    ContrastiveTrainer(method, arguments(tmp_path), rows).train()
+    assert "teacher" not in method.collator()([rows[0], rows[1]])
+
+
+def test_a_corpus_with_the_teachers_vectors_may_be_given_to_the_trainer(directory, tmp_path):
+    """`prepare_corpus`, which the plain trainer needs, is called again there."""
+    method = SimCSEPlus(encoder_of(directory), ranking_weight=1.0, teacher=str(directory))
+    rows = method.prepare_corpus(CORPUS)
+    trainer = ContrastiveTrainer(method, arguments(tmp_path), rows)
+    trainer.train()
+    assert trainer.train_dataset["teacher"][:] == rows["teacher"][:]
