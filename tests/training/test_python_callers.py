@@ -135,3 +135,23 @@ def test_a_corpus_with_the_teachers_vectors_may_be_given_to_the_trainer(director
     trainer = ContrastiveTrainer(method, arguments(tmp_path), rows)
     trainer.train()
     assert trainer.train_dataset["teacher"][:] == rows["teacher"][:]
+
+
+def test_after_a_skipped_step_no_state_changes(directory, tmp_path):
+    """As with fp16, whose gradients are sometimes too large: the weights stayed, so nothing follows them."""
+
+    class Skipping(transformers.TrainerCallback):
+        def on_optimizer_step(self, args, state, control, optimizer, **kwargs):
+            optimizer._is_overflow = state.global_step == 0  # what accelerate sets if the scaler skips the step
+
+    method = MoCo(encoder_of(directory), queue_size=64, momentum=0.5, in_batch_negatives=True)
+    before = {name: value.clone() for name, value in method.target.state_dict().items()}
+    seen = []
+
+    class Watch(transformers.TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            moved = any(not torch.equal(value, before[name]) for name, value in method.target.state_dict().items())
+            seen.append((method.queue.pushed, moved))
+
+    ContrastiveTrainer(method, arguments(tmp_path), CORPUS, callbacks=[Skipping(), Watch()]).train()
+    assert seen == [(0, False), (8, True)]
