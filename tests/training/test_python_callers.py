@@ -137,6 +137,17 @@ def test_a_corpus_with_the_teachers_vectors_may_be_given_to_the_trainer(director
     assert trainer.train_dataset["teacher"][:] == rows["teacher"][:]
 
 
+def test_a_last_batch_of_one_row_is_refused_if_the_run_comes_to_it(directory, tmp_path):
+    def trainer(**options):
+        args = arguments(tmp_path, dataloader_drop_last=False, **options)
+        return ContrastiveTrainer(SimCSE(encoder_of(directory)), args, TEXTS[:17])  # batches of 8, 8 and 1 rows
+
+    trainer(max_steps=2)
+    for options in ({"max_steps": 3}, {"max_steps": 2, "gradient_accumulation_steps": 2}, {"max_steps": -1}):
+        with pytest.raises(InputError, match="The last batch of an epoch would have one row"):
+            trainer(**options)
+
+
 def test_after_a_skipped_step_no_state_changes(directory, tmp_path):
     """As with fp16, whose gradients are sometimes too large: the weights stayed, so nothing follows them."""
 
