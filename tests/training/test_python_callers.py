@@ -137,6 +137,20 @@ def test_a_corpus_with_the_teachers_vectors_may_be_given_to_the_trainer(director
     assert trainer.train_dataset["teacher"][:] == rows["teacher"][:]
 
 
+@pytest.mark.parametrize("strategy", ["steps", "epoch"])
+@pytest.mark.parametrize(("delay", "first"), [(0, 2), (100, 5)])
+def test_the_last_step_is_scored_once_however_long_the_delay(directory, tmp_path, strategy, delay, first):
+    """Else the untouched encoder would be kept, with the sentence that training did not help."""
+    options = {"max_steps": 5, "eval_strategy": strategy, "eval_delay": delay, "eval_steps": 2}
+    trainer = ContrastiveTrainer(
+        SimCSE(encoder_of(directory)), arguments(tmp_path, **options), TEXTS[:16], evaluators=[Rising()]
+    )
+    trainer.train()
+    scored = [entry["step"] for entry in trainer.state.log_history if "eval_rising" in entry]
+    assert scored == [0, *range(first, 5, 2), 5]
+    assert trainer.selection.step == 5
+
+
 def test_a_last_batch_of_one_row_is_refused_if_the_run_comes_to_it(directory, tmp_path):
     def trainer(**options):
         args = arguments(tmp_path, dataloader_drop_last=False, **options)
