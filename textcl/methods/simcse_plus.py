@@ -214,7 +214,7 @@ class SimCSEPlus(Method):
 
     def collator(self, seed: int = 42) -> Collator:
         collator = super().collator(seed)
-        collator.reads_teacher = self.teacher is not None
+        collator.reads_teacher = self.ranking_weight > 0
         return collator
 
     def check_sizes(self, rows: int, batch_size: int) -> None:
