@@ -180,3 +180,23 @@ def test_after_a_skipped_step_no_state_changes(directory, tmp_path):
 
     ContrastiveTrainer(method, arguments(tmp_path), CORPUS, callbacks=[Skipping(), Watch()]).train()
     assert seen == [(0, False), (8, True)]
+
+
+def test_an_interrupted_run_leaves_nothing_that_collects_keys_in_the_next_one(directory, tmp_path):
+    class Interrupting(transformers.TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            raise KeyboardInterrupt
+
+    method = MoCo(encoder_of(directory), queue_size=64)
+    first = ContrastiveTrainer(method, arguments(tmp_path), CORPUS, callbacks=[Interrupting()])
+    with pytest.raises(KeyboardInterrupt):
+        first.train()
+    seen = []
+
+    class Watch(transformers.TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            seen.append(len(method._forward_hooks))
+
+    ContrastiveTrainer(method, arguments(tmp_path), CORPUS, callbacks=[Watch()]).train()
+    assert seen == [1, 1]
+    assert not method._forward_hooks

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypedDict, Unpack
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from textcl.collator.batch import Batch
 from textcl.collator.collator import Collator
@@ -92,7 +93,7 @@ class Method(nn.Module):
         train_prompts: The prompts of single columns of the training rows (text, positive, negative), in place of the
             encoder's: for each column the text of a prompt, or the name of one of the encoder's prompts.
         dimensions: The sizes of the vectors that are trained, see `set_dimensions`; empty: only the whole vectors.
-        hooked: Whether a `MethodCallback` calls the hooks; the callback sets this.
+        hooked: Whether a `MethodCallback` calls the hooks; the callback sets this to the handle of its forward hook.
     """
 
     name: ClassVar[str] = ""
@@ -114,7 +115,7 @@ class Method(nn.Module):
         self.encoder = encoder
         self.views: tuple[View, ...] = (PLAIN, PLAIN)
         self.mask_probability = 0.0
-        self.hooked = False
+        self.hooked: bool | RemovableHandle = False
         self.test_pooling: str | None = None
         self.train_prompts: dict[str, str] = {}
         self.dimensions: tuple[int, ...] = ()

@@ -46,7 +46,6 @@ class MethodCallback(TrainerCallback):
 
     def __init__(self) -> None:
         self._keys: list[Tensor] = []  # the keys of all micro-batches since the last optimizer step
-        self._handle: RemovableHandle | None = None
         self._learned: list[InfoNCE] = []
         self._epoch = 0
         self._memory = SteadyMemory()
@@ -66,10 +65,10 @@ class MethodCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         method: Method = kwargs["model"]
-        method.hooked = True
-        self.on_train_end(args, state, control)  # removes the hook of an interrupted run
+        if isinstance(method.hooked, RemovableHandle):  # of another trainer, whose run was interrupted
+            method.hooked.remove()
+        method.hooked = method.register_forward_hook(self._collect)
         self._keys.clear()
-        self._handle = method.register_forward_hook(self._collect)
         self._learned = method.learned_temperatures
         # `state.epoch` is a float computed from the steps done; a rounding error may put it just below the whole number
         self._epoch = int((state.epoch or 0) + 1e-6)
@@ -101,8 +100,7 @@ class MethodCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if self._handle is not None:
-            self._handle.remove()
+        kwargs["model"].hooked.remove()
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if args.world_size > 1:
