@@ -36,6 +36,8 @@ def test_mean_in_one_process():
     assert mean.item() == 1.5
     assert total.grad.item() == 0.25
     assert distributed.mean(total, torch.tensor(4)).item() == 1.5
+    count = torch.tensor(4.0, requires_grad=True)
+    assert torch.autograd.grad(distributed.mean(total, count), count, allow_unused=True) == (None,)
     assert distributed.mean(torch.tensor(0.0), 0).item() == 0.0
 
 

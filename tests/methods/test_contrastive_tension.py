@@ -192,6 +192,23 @@ def test_the_tower_that_is_asked_for_is_scored_and_exported(directory, tmp_path,
     assert scores == pytest.approx([expected] * len(scores), abs=0.01)
 
 
+def test_a_tower_without_a_score_is_not_the_better_one(directory, tmp_path):
+    class OfTheSecondAlone:
+        name = "second"
+
+        def __call__(self, encoder):
+            moved = bool(encoder.backbone.embeddings.LayerNorm.bias.detach().mean() > 0.2)
+            return SimpleNamespace(primary=1.0 if moved else math.nan)
+
+    method = CTInBatch(Encoder.from_pretrained(directory))
+    method.second.backbone.embeddings.LayerNorm.bias.data += 0.5
+    args = ContrastiveTrainingArguments(
+        str(tmp_path / "run"), use_cpu=True, bf16=False, max_steps=1, per_device_train_batch_size=8, eval_steps=1
+    )
+    ContrastiveTrainer(method, args, Dataset.from_list(rows(16)), evaluators=[OfTheSecondAlone()]).train()
+    assert bool(method.better_tower)
+
+
 def test_keras_optimizer_and_its_piecewise_rate(directory, tmp_path):
     """RMSprop with ρ = 0.9 and ε = 1e-7, and a rate that changes at the steps named, through the Trainer's hooks."""
     args = ContrastiveTrainingArguments(

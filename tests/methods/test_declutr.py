@@ -131,6 +131,18 @@ def test_anchors_alone_are_masked(directory):
     assert torch.equal(torch.where(asked, labels, batch["input_ids"]), plain["input_ids"])
 
 
+def test_anchors_of_a_document_have_masks_of_their_own_and_are_no_duplicates(directory):
+    method = method_of(directory, mlm_probability=0.5, shortest_span=8)  # all spans have eight tokens
+    (row,) = documents(40)
+    batch = method.collator()([row, documents(0, 40)[1], row])
+    masks = torch.from_numpy(batch["mlm_labels"] != -100)
+    assert not torch.equal(masks[0], masks[1])
+    assert torch.equal(masks[:2], masks[4:6])
+    found = batch["text_id"][:6]
+    assert len(found.unique()) == 4
+    assert torch.equal(found[:2], found[4:])
+
+
 # -- the loss ---------------------------------------------------------------------------------------------------------
 
 

@@ -98,6 +98,16 @@ def test_equal_dropout_masks_leave_no_alignment_gradient(directory):
         method(**method.collator()(TRIPLETS))
 
 
+def test_equal_dropout_masks_leave_no_view_out_in_silence(directory):
+    for views in ({"first_view": "token_cutoff:0.9"}, {"second_view": "crop_away"}):
+        with pytest.raises(InputError, match="leave out first_view and second_view"):
+            SimCSE(Encoder.from_pretrained(directory), equal_dropout_masks=True, **views)
+    method = SimCSE(Encoder.from_pretrained(directory), equal_dropout_masks=True)
+    row = {"text": TEXTS[0], "text_1": TEXTS[1], "text_2": TEXTS[2]}
+    with pytest.raises(InputError, match="does not read text views"):
+        method.collator()([row, row])
+
+
 def test_a_model_without_dropout_is_refused_unless_it_is_the_control(tmp_path):
     directory = tiny_encoder_directory(tmp_path / "m", dropout=0.0)
     with pytest.raises(InputError, match="this model has none"):

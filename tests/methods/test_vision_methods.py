@@ -115,8 +115,9 @@ PAIRS = [
     {"text": "a boat", "positive": "a ship"},
     {"text": "a raft", "positive": "a ship"},
     {"text": "the garden", "positive": "the old park"},
+    {"text": "a ship", "positive": "the sea"},  # its text is the positive of two others
 ]
-QUERY_IDS, KEY_IDS = torch.tensor([1, 1, 2, 3, 4]), torch.tensor([5, 6, 7, 7, 8])
+QUERY_IDS, KEY_IDS = torch.tensor([1, 1, 2, 3, 4, 7]), torch.tensor([5, 6, 7, 7, 8, 9])
 ONE_WAY = {"query_ids": QUERY_IDS, "key_ids": KEY_IDS, "all_query_ids": QUERY_IDS, "temperature": 0.3}
 BACK = {"query_ids": KEY_IDS, "key_ids": QUERY_IDS, "all_query_ids": KEY_IDS, "temperature": 0.3}
 
@@ -126,18 +127,18 @@ def test_pairs_that_share_a_text_are_no_negatives_of_each_other_in_any_method_wi
     batch = method.collator()(PAIRS)
     first, second = method.projector(torch.cat(views_of(method.encoder, batch))).chunk(2)
     ids = {"first_ids": QUERY_IDS, "second_ids": KEY_IDS, "pairs": True, "temperature": 0.3}
-    close(method(**batch)["loss"], slow_nt_xent(first, second, first, second, **ids) / 10)
+    close(method(**batch)["loss"], slow_nt_xent(first, second, first, second, **ids) / 12)
 
     method = build(MoCoV3, directory, temperature=0.3, **SMALL)
     queries = [method.predictor(method.projector(view)) for view in views_of(method.encoder, batch)]
     keys = [method.target.projector(view) for view in views_of(method.target.encoder, batch)]
     expected = slow_info_nce(queries[0], keys[1], **ONE_WAY) + slow_info_nce(queries[1], keys[0], **BACK)
-    close(method(**batch)["loss"], 2 * 0.3 * expected / 5)
+    close(method(**batch)["loss"], 2 * 0.3 * expected / 6)
 
     method = build(MoCo, directory, temperature=0.3, queue_size=4, projection_dimension=8, in_batch_negatives=True)
     queries = method.projector(views_of(method.encoder, batch)[0])
     keys = method.target.projector(views_of(method.target.encoder, batch)[1])
-    close(method(**batch)["loss"], slow_info_nce(queries, keys, **ONE_WAY) / 5)
+    close(method(**batch)["loss"], slow_info_nce(queries, keys, **ONE_WAY) / 6)
 
 
 def test_rows_with_fewer_columns_than_the_method_has_views_are_refused(directory):

@@ -44,6 +44,20 @@ def test_a_head_of_another_kind_is_refused(model, options, tmp_path):
         SimCSE(Encoder.from_pretrained(tmp_path), mlm_weight=0.1)
 
 
+def test_an_encoder_in_half_precision_learns_masked_words_without_autocast(directory):
+    """The head is in float32, as all heads are."""
+    terms = []
+    for dtype in (torch.float32, torch.bfloat16):
+        encoder = Encoder.from_pretrained(directory, dtype=dtype, dropout=0.0, device="cpu")
+        method = SimCSE(encoder, second_view="crop_away", mlm_weight=0.5)
+        method.hooked = True
+        outputs = method(**method.collator()([{"text": text} for text in TEXTS[:8]]))
+        outputs["loss"].backward()
+        assert all(p.grad.isfinite().all() for p in method.mlm_head.parameters())
+        terms.append(outputs["mlm"].item())
+    assert terms[1] == pytest.approx(terms[0], rel=0.02)
+
+
 def test_a_static_encoder_has_no_masked_words():
     with pytest.raises(InputError, match="The architecture of small has no masked-word model"):
         SimCSE(Encoder.from_pretrained("small"), second_view="crop_away", mlm_weight=0.1)

@@ -437,6 +437,15 @@ def test_a_backbone_that_names_one_tensor_twice_is_kept_and_resumed(tmp_path, ki
     again = ContrastiveTrainer(resumed, arguments(tmp_path / "run", **options), CORPUS, evaluators=[Scripted(2.0)])
     again.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-2"))
     assert_equal(weights(resumed), weights(method))
+    plain = method_of(tmp_path)
+    transformers.Trainer(
+        model=plain,
+        args=arguments(tmp_path / "plain", max_steps=1, save_steps=1),
+        data_collator=plain.collator(),
+        train_dataset=CORPUS,
+        callbacks=[MethodCallback()],
+    ).train()
+    assert_equal(weights(plain), load_file(tmp_path / "plain" / "checkpoint-1" / "model.safetensors"))
     assert not torch.equal(
         weights(method)["encoder.backbone.shared.weight"],
         weights(method_of(tmp_path))["encoder.backbone.shared.weight"],

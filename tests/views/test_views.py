@@ -13,7 +13,7 @@ from textcl.encoder import Encoder
 from textcl.encoder.backbone import first_position
 from textcl.errors import InputError
 from textcl.views.draws import uniform
-from textcl.views.model_side import embedding_dropout
+from textcl.views.model_side import embedding_dropout, span
 from textcl.views.tokens import TokenRows, crop_away, reordering, repetition, span_deletion, substitution, word_deletion
 from textcl.views.view import PLAIN, parse_view
 
@@ -332,6 +332,13 @@ def test_span_leaves_a_contiguous_piece_to_attention_and_pooling(directory):
         places = mask.nonzero()[:, 0]
         assert len(places) == int(length * 0.5)
         assert int(places[-1] - places[0]) == len(places) - 1
+
+
+def test_spans_begin_anywhere_and_reach_both_ends():
+    mask = (torch.arange(6) < 4).long().expand(400, 6)  # four tokens, of which two are kept
+    torch.manual_seed(0)
+    kept = span({"attention_mask": mask}, 0.5)["attention_mask"]
+    assert kept.unique(dim=0).tolist() == [[0, 0, 1, 1, 0, 0], [0, 1, 1, 0, 0, 0], [1, 1, 0, 0, 0, 0]]
 
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta"])

@@ -49,7 +49,7 @@ class Collator:
     - `input_ids`, `attention_mask` and the tokenizer's other tensors, each (blocks · batch, length);
     - `lengths`, `view`, the number of the block, and `column`, that of its column, each (blocks · batch,);
     - `group`, equal for rows that are positives of each other, and `text_id`, a hash of the text before any view;
-    - `label` (batch,) and `teacher` (batch, dim of the teacher), if the rows have them;
+    - `label` (batch,) and, with `reads_teacher`, `teacher` (batch, dim of the teacher), if the rows have them;
     - with `mask_probability`, masked copies of the rows as they were before any operator: `mlm_input_ids`,
       `mlm_attention_mask` and so on, and `mlm_labels` (-100 at positions that are not predicted).
 
@@ -61,7 +61,8 @@ class Collator:
 
     All random numbers are a pure function of (seed, epoch, text, view number), so a resumed run draws the same ones.
 
-    With `needs_labels` (an attribute) a row without a label is an error.
+    With `needs_labels` (an attribute) a row without a label is an error. With `reads_teacher` (an attribute) a column
+    `teacher` holds a teacher encoder's embeddings; without it, a column of that name is not looked at.
 
     Args:
         tokenizer: The encoder's tokenizer.
@@ -97,6 +98,7 @@ class Collator:
         self.blocks = blocks
         self.dropout_views = dropout_views
         self.needs_labels = False
+        self.reads_teacher = False
         self.reads = reads
         self.mask_probability = mask_probability
         self.prompts = prompts or Prompts()
@@ -138,7 +140,7 @@ class Collator:
         batch["column"] = torch.tensor(numbers).repeat_interleave(len(rows))
         if self.needs_labels or any("label" in row for row in rows):
             batch["label"] = torch.tensor(labels_of(rows))
-        if "teacher" in rows[0]:
+        if self.reads_teacher and "teacher" in rows[0]:
             batch["teacher"] = torch.tensor([row["teacher"] for row in rows])
         if self.mask_probability:
             copied = [*INPUTS, "prompt_lengths"]

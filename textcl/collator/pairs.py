@@ -62,7 +62,8 @@ class PairCollator(Collator):
         if groups == 0:
             raise InputError(
                 f"A group of BERT-CT with {self.negatives} negatives takes {self.rows_of_group} rows, and the batch "
-                f"has {len(rows)}: raise per_device_train_batch_size."
+                f"has {len(rows)}: raise per_device_train_batch_size, or drop the last incomplete batch "
+                "(dataloader_drop_last=True)."
             )
         rows = rows[: groups * self.rows_of_group]
         texts = texts_of(rows, "text")

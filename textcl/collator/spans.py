@@ -89,17 +89,18 @@ class SpanCollator(Collator):
             self._sample(tokens, draws, spans)
         anchors = len(spans[0])
         group = torch.arange(anchors).repeat(len(spans))
+        of_document, number = ids.repeat_interleave(self.anchors)[group], group % self.anchors
         batch = {
             **pad(self.tokenizer, [span for of_view in spans for span in of_view]),
             "view": torch.arange(len(spans)).repeat_interleave(anchors),
             "group": group,
-            "text_id": ids.repeat_interleave(self.anchors)[group],
+            "text_id": of_document + number,  # the anchors of a document are different texts
         }
         batch |= self.prompts.lengths(self.tokenizer, [self.prompt] * len(spans), self.max_length, batch["view"])
         if self.mask_probability:
             # masks are drawn for each row, from its document, its view and its anchor's number in the document
-            number = batch["view"] * self.anchors + group % self.anchors
-            masked, labels = self.masked({**batch, "view": number})
+            streams = {"text_id": of_document, "view": batch["view"] * self.anchors + number}
+            masked, labels = self.masked({**batch, **streams})
             of_anchor = (batch["view"] == 0)[:, None]
             batch["input_ids"] = torch.where(of_anchor, masked, batch["input_ids"])
             batch["mlm_labels"] = torch.where(of_anchor, labels, -100)

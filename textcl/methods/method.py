@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypedDict, Unpack
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from textcl.collator.batch import Batch
 from textcl.collator.collator import Collator
@@ -92,7 +93,7 @@ class Method(nn.Module):
         train_prompts: The prompts of single columns of the training rows (text, positive, negative), in place of the
             encoder's: for each column the text of a prompt, or the name of one of the encoder's prompts.
         dimensions: The sizes of the vectors that are trained, see `set_dimensions`; empty: only the whole vectors.
-        hooked: Whether a `MethodCallback` calls the hooks; the callback sets this.
+        hooked: Whether a `MethodCallback` calls the hooks; the callback sets this to the handle of its forward hook.
     """
 
     name: ClassVar[str] = ""
@@ -110,10 +111,11 @@ class Method(nn.Module):
         if not isinstance(encoder, Encoder):
             raise InputError(f"A method needs an Encoder, not {described(encoder)}; see Encoder.from_pretrained.")
         super().__init__()
+        self.register_state_dict_post_hook(_copy_tied)
         self.encoder = encoder
         self.views: tuple[View, ...] = (PLAIN, PLAIN)
         self.mask_probability = 0.0
-        self.hooked = False
+        self.hooked: bool | RemovableHandle = False
         self.test_pooling: str | None = None
         self.train_prompts: dict[str, str] = {}
         self.dimensions: tuple[int, ...] = ()
@@ -218,7 +220,11 @@ class Method(nn.Module):
             dataset: The training rows.
             batch_size: Number of rows of a batch over all ranks.
         """
-        self.check_sizes(len(dataset), batch_size)
+        try:
+            rows = len(dataset)
+        except TypeError:  # a stream, which the plain trainer takes
+            return
+        self.check_sizes(rows, batch_size)
 
     def check_sizes(self, rows: int, batch_size: int) -> None:
         """Warns of sizes that a corpus of so many rows, or a batch over all ranks, cannot fill."""
@@ -334,3 +340,15 @@ class Method(nn.Module):
     def _encoders(self) -> list[Encoder]:
         """All encoders that the method owns, towers and targets included."""
         return [module for module in self.modules() if isinstance(module, Encoder)]
+
+
+def _copy_tied(module: nn.Module, weights: dict[str, Any], prefix: str, metadata: Any) -> None:
+    """Of a tensor with several names, which safetensors refuses, gives each further name a copy.
+
+    T5 and BART have the same table of word vectors under several names.
+    """
+    seen: set[int] = set()
+    for name, value in weights.items():
+        if value.data_ptr() in seen:
+            weights[name] = value.clone()
+        seen.add(value.data_ptr())

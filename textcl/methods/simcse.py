@@ -15,6 +15,7 @@ from textcl.methods.method import Method, Outputs
 from textcl.modules.info_nce import InfoNCE
 from textcl.modules.masked_language_model import MaskedLanguageModelHead
 from textcl.ranges import NotNegative, Positive, PositiveShare, checked
+from textcl.views.view import PLAIN
 
 
 class SimCSE(Method):
@@ -45,7 +46,8 @@ class SimCSE(Method):
         mlm_probability: Share of the tokens that are masked for the masked-word term.
 
     Raises:
-        InputError: If the views would be equal because the model has no dropout.
+        InputError: If the views would be equal because the model has no dropout, or `equal_dropout_masks` is combined
+            with other views than plain ones.
 
     Example:
         >>> method = SimCSE(Encoder.from_pretrained("bundled", pooling="cls"))
@@ -86,6 +88,9 @@ class SimCSE(Method):
             encoder.head = DenseTanh(pooled_dimension(encoder)).to(encoder.device)
             encoder.pooling = "pooler" if encoder.pooling == "cls" else encoder.pooling
         self.views = encoder.prepare_views(first_view, second_view)
+        if equal_dropout_masks and any(view != PLAIN for view in self.views):
+            raise InputError("equal_dropout_masks is a control without views: leave out first_view and second_view.")
+        self.takes_views = not equal_dropout_masks
         self.head = DenseTanh(encoder.dimension).to(encoder.device) if head == "train_only" else nn.Identity()
         self.info_nce = InfoNCE(
             temperature,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from textcl.collator.batch import Batch, holds_pairs, rows_of_view, where_views_are
+from textcl.collator.collator import Collator
 from textcl.data.training import whole_corpus
 from textcl.distributed import broadcast, gather, mean, rank, row_counts
 from textcl.encoder import Encoder
@@ -202,12 +203,19 @@ class SimCSEPlus(Method):
         self.teacher = teacher
 
     def prepare_corpus(self, dataset: Any) -> Any:
-        """Adds the teacher's embedding of each text in a column `teacher`."""
+        """Puts the teacher's embedding of each text into a column `teacher`."""
         if self.teacher is None:
             return dataset
         dataset = whole_corpus(dataset, "RankCSE")
         embeddings = Encoder.from_pretrained(self.teacher).encode(list(dataset["text"]), normalize=True)
+        if "teacher" in dataset.column_names:  # of an earlier call
+            dataset = dataset.remove_columns("teacher")
         return dataset.add_column("teacher", list(embeddings))
+
+    def collator(self, seed: int = 42) -> Collator:
+        collator = super().collator(seed)
+        collator.reads_teacher = self.ranking_weight > 0
+        return collator
 
     def check_sizes(self, rows: int, batch_size: int) -> None:
         self.queue.check_size(rows, batch_size)

@@ -11,6 +11,7 @@ from transformers.activations import ACT2FN
 from textcl.collator.batch import Batch, masked_copies
 from textcl.distributed import mean
 from textcl.encoder import Encoder
+from textcl.encoder.layers import in_type_of
 from textcl.encoder.load import load_config, load_model
 from textcl.errors import InputError
 from textcl.tokenising import SAMPLES, pad, whole_ids
@@ -111,8 +112,9 @@ class MaskedLanguageModelHead(nn.Module):
 
     def logits(self, hidden: Tensor, word_embeddings: Tensor) -> Tensor:
         """The logits of all words, (…, vocabulary), from vectors of the last layer, (…, dim)."""
-        words = self.norm(self.activation(self.transform(hidden)))
-        return nn.functional.linear(words, word_embeddings, self.bias.to(word_embeddings.dtype))
+        words = self.norm(self.activation(self.transform(in_type_of(self.transform, hidden))))
+        dtype = word_embeddings.dtype
+        return nn.functional.linear(words.to(dtype), word_embeddings, self.bias.to(dtype))
 
 
 def _activation_name(model: PreTrainedModel) -> str:

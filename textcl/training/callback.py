@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import is_deepspeed_zero3_enabled
@@ -36,19 +36,6 @@ CHECKPOINT_FILE = re.compile(
 )
 
 
-def untied_weights(method: nn.Module) -> dict[str, Tensor]:
-    """The weights of a method; of a tensor with several names, which safetensors refuses, each name has a copy.
-
-    T5 and BART have the same table of word vectors under several names.
-    """
-    seen: set[int] = set()
-    weights = {}
-    for name, value in method.state_dict().items():
-        weights[name] = value.clone() if value.data_ptr() in seen else value
-        seen.add(value.data_ptr())
-    return weights
-
-
 class MethodCallback(TrainerCallback):
     """Calls the hooks of a `Method` in the training loop.
 
@@ -59,8 +46,8 @@ class MethodCallback(TrainerCallback):
 
     def __init__(self) -> None:
         self._keys: list[Tensor] = []  # the keys of all micro-batches since the last optimizer step
-        self._handle: RemovableHandle | None = None
         self._learned: list[InfoNCE] = []
+        self._epoch = 0
         self._memory = SteadyMemory()
 
     def _collect(self, method: Method, inputs: Any, outputs: Outputs) -> None:
@@ -78,11 +65,13 @@ class MethodCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         method: Method = kwargs["model"]
-        method.hooked = True
-        self.on_train_end(args, state, control)  # removes the hook of an interrupted run
+        if isinstance(method.hooked, RemovableHandle):  # of another trainer, whose run was interrupted
+            method.hooked.remove()
+        method.hooked = method.register_forward_hook(self._collect)
         self._keys.clear()
-        self._handle = method.register_forward_hook(self._collect)
         self._learned = method.learned_temperatures
+        # `state.epoch` is a float computed from the steps done; a rounding error may put it just below the whole number
+        self._epoch = int((state.epoch or 0) + 1e-6)
         if state.global_step == 0:
             method.on_fit_start(kwargs["train_dataloader"].dataset, args.train_batch_size * args.world_size)
 
@@ -91,8 +80,8 @@ class MethodCallback(TrainerCallback):
     ) -> None:
         collator = kwargs["train_dataloader"].collate_fn
         if hasattr(collator, "set_epoch"):
-            # epoch is a float computed from the steps done; a rounding error may put it just below the whole number
-            collator.set_epoch(int((state.epoch or 0) + 1e-6))
+            collator.set_epoch(self._epoch)
+        self._epoch += 1  # counted, because `state.epoch` of a stream does not know how long it is
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -111,8 +100,7 @@ class MethodCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if self._handle is not None:
-            self._handle.remove()
+        kwargs["model"].hooked.remove()
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if args.world_size > 1:

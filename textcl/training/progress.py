@@ -13,6 +13,9 @@ ENTRIES = 20  # how many entries the log of a run has, unless --logging-steps is
 class ProgressCallback(TrainerCallback):
     """Shows the progress of a run in place of transformers' bar and dictionaries, and sets the steps of its log.
 
+    It also has the last step evaluated if `--eval-delay` is longer than the run: without a score no trained encoder
+    would be kept.
+
     Attributes:
         loss: The last loss; the trainer sets it.
     """
@@ -43,6 +46,14 @@ class ProgressCallback(TrainerCallback):
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         name, score = next(iter(kwargs["metrics"].items()))
         self._score = f"{name.removeprefix('eval_')} {score:.2f}"
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if args.eval_strategy == "steps" and state.global_step >= state.max_steps:
+            control.should_evaluate = True
+
+    def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if args.eval_strategy == "epoch" and state.global_step >= state.max_steps:
+            control.should_evaluate = True
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

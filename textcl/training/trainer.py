@@ -5,6 +5,7 @@ import logging
 import math
 import os
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,7 +40,6 @@ from textcl.training.callback import (
     best_step,
     newest_complete_checkpoint,
     remove_old_checkpoints,
-    untied_weights,
 )
 from textcl.training.checks import check_batches, check_run
 from textcl.training.diagnostics import diagnostics
@@ -72,7 +72,7 @@ class ContrastiveTrainer(Trainer):
         evaluators: They run every `eval_steps` and at the end. The score of the first chooses the best encoder. The
             method's own evaluators are added after them; they never choose. Of equal names the second and later are
             logged with a number.
-        callbacks: Further callbacks; `MethodCallback` is always added.
+        callbacks: Further callbacks; a `MethodCallback` is added if there is none among them.
 
     Attributes:
         selection: After training: the encoder that was kept, with its score and that of the untouched encoder; None:
@@ -100,6 +100,7 @@ class ContrastiveTrainer(Trainer):
         **options: Any,
     ) -> None:
         check_kinds(model, args, evaluators)
+        args = copy(args)  # the trainer changes some, and another trainer may be made from the user's
         if options.pop("eval_dataset", None) is not None:
             raise InputError("There is no eval_dataset: scores come from evaluators, see textcl.evaluation.")
         if args.n_gpu > 1:
@@ -122,8 +123,11 @@ class ContrastiveTrainer(Trainer):
             # else tokenizers warns whenever a worker is forked
             os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         collator = options.pop("data_collator", None) or own_collator
-        rows = min(args.train_batch_size, len(train_dataset))
-        collator([train_dataset[row] for row in range(rows)])  # raises errors about the data before anything is written
+        sizes = {min(args.train_batch_size, len(train_dataset))}
+        if not args.dataloader_drop_last and args.world_size == 1:  # several processes fill their last batches
+            sizes |= {len(train_dataset) % args.train_batch_size} - {0}
+        for size in sizes:  # raises errors about the data before anything is written
+            collator([train_dataset[row] for row in range(size)])
         self.evaluators = [*evaluators, *model.evaluators(train_dataset, bf16=bool(args.bf16))]
         check_run(args, model, len(train_dataset), self.evaluators)
         if self.evaluators and args.eval_strategy == "no":
@@ -132,6 +136,8 @@ class ContrastiveTrainer(Trainer):
         self._quality = bool(evaluators) and getattr(evaluators[0], "measures_quality", True)
         self._chooses = args.select_best and self._quality
         progress = ProgressCallback()
+        hooked = any(isinstance(each, MethodCallback) or each is MethodCallback for each in callbacks)
+        hooks = [] if hooked else [MethodCallback()]  # a second one would call every hook twice
         super().__init__(
             model=model,
             args=args,
@@ -139,7 +145,7 @@ class ContrastiveTrainer(Trainer):
             train_dataset=train_dataset,
             # transformers requires a dataset before it calls `evaluate`, although `evaluate` here does not use it
             eval_dataset=train_dataset if self.evaluators else None,
-            callbacks=[MethodCallback(), progress, *callbacks],
+            callbacks=[*hooks, progress, *callbacks],
             **options,
         )
         self.remove_callback(PrinterCallback)  # these two would show other lines beside those of `ProgressCallback`
@@ -222,6 +228,9 @@ class ContrastiveTrainer(Trainer):
         if 0 < self.args.max_steps <= self.state.global_step:  # transformers would make a step before it stops
             self.control.should_training_stop = True
         else:
+            if getattr(options["train_dataloader"], "_iterator", None) is not None:
+                # New workers draw a seed. Those that stay must too, else dropout of a resumed run would be another.
+                torch.empty((), dtype=torch.int64).random_()
             super()._run_epoch(*args, **options)
 
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
@@ -289,9 +298,6 @@ class ContrastiveTrainer(Trainer):
             return sampler
         seed = self.args.data_seed
         return RowOrder(sampler.data_source, torch.random.initial_seed() if seed is None else seed)
-
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        super()._save(output_dir, untied_weights(self.method) if state_dict is None else state_dict)
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         self._look_at_loss()
@@ -409,7 +415,7 @@ class ContrastiveTrainer(Trainer):
         best = {"metric": metric, "score": score, "step": self.state.global_step}
         with atomic_directory(self.run_directory / BEST, BEST_FILE) as folder:
             self.method.export(folder / "encoder")
-            save_file(untied_weights(self.method), folder / "method.safetensors")
+            save_file(self.method.state_dict(), folder / "method.safetensors")
             write_json(folder / "best.json", best)
             write_sealed(folder / SEAL, {"files": seal(folder)})
 
