@@ -99,4 +99,4 @@ def test_one_argument_that_is_a_model_is_not_taken_for_a_file(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["encode", "bundled", "--output", "v"]) == 2
-    assert "There is no file bundled" in capsys.readouterr().err
+    assert "Name a file of texts behind bundled" in capsys.readouterr().err

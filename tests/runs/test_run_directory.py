@@ -141,7 +141,7 @@ def test_a_run_whose_directory_is_removed_meanwhile_is_still_known_as_one(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "run"
-    monkeypatch.setattr("textcl.runs.run.overlap", lambda texts: (output / "recipe.json").unlink() or {})
+    monkeypatch.setattr("textcl.data.overlap.overlap", lambda texts: (output / "recipe.json").unlink() or {})
     first = run(work, output)
     assert run(work, output, resume=True).record == first.record
 
@@ -150,9 +150,9 @@ def test_what_a_model_was_trained_on_before_is_known_of_all_that_is_made_from_it
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = {"STS16": {"headlines": {"found": 9, "total": 10, "pairs_found": 5, "pairs": 5}}}
-    monkeypatch.setattr("textcl.runs.run.overlap", lambda texts: seen)
+    monkeypatch.setattr("textcl.data.overlap.overlap", lambda texts: seen)
     first = run(work, tmp_path / "first")
-    monkeypatch.setattr("textcl.runs.run.overlap", lambda texts: {})
+    monkeypatch.setattr("textcl.data.overlap.overlap", lambda texts: {})
     second = run(work, tmp_path / "second", model=first.export)
     assert second.record.data.overlap == seen
     copied = Encoder.from_pretrained(second.export).save(tmp_path / "copied")
