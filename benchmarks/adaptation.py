@@ -162,17 +162,16 @@ def power(material: Material, seeds: int) -> list[list[str]]:
 
 def distortion(ranking: Ranking, dimension: int, seed: int) -> tuple[np.ndarray, float]:
     """A linear map W that costs 3 to 5 points, and how many; its singular values are spread as far as that needs."""
-    rows = np.arange(len(ranking.units))
-    start = ranking.scores(rows, [None])[0].mean()
+    start = mean_score(ranking)
     axes = np.linalg.qr(np.random.default_rng([seed, 4]).normal(size=(dimension, dimension)))[0]
     low, high = 0.0, 4.0
     while True:
         spread = (low + high) / 2
         stretched = axes @ np.diag(np.exp(spread * np.linspace(-1, 1, dimension))) @ axes.T
         weight = (stretched - np.eye(dimension)).astype(np.float32)
-        cost = start - ranking.scores(rows, [weight])[0].mean()
+        cost = start - mean_score(ranking, weight)
         if COST[0] <= cost <= COST[1]:
-            return weight, float(cost)
+            return weight, cost
         low, high = (spread, high) if cost < COST[0] else (low, spread)
 
 
@@ -238,7 +237,12 @@ def known_item_score(encoder: Encoder, corpus: Corpus) -> float:
     with tempfile.TemporaryDirectory() as vectors:
         views = known_items(corpus.bodies, corpus.titles, least=1)[:1]
         ranking = make_material(encoder, views, Workplace(Path(vectors))).ranking()
-        return float(ranking.scores(np.arange(len(ranking.units)), [None])[0].mean())
+        return mean_score(ranking)
+
+
+def mean_score(ranking: Ranking, weight: np.ndarray | None = None) -> float:
+    """nDCG@10 of all queries, with a linear map behind the vectors or without."""
+    return float(ranking.scores(np.arange(len(ranking.units)), [weight])[0].mean())
 
 
 def truth_trained(encoder: Encoder, material: Material, corpus: Corpus, folder: Path, steps: int) -> list[list[str]]:
@@ -302,7 +306,7 @@ def no_titles(encoder: Encoder, folder: Path, place: Workplace) -> list[list[str
     for name, own, given in kinds:
         views = known_items(own, given)[:1]
         ranking = make_material(encoder, views, place).ranking()
-        score = ranking.scores(np.arange(len(ranking.units)), [None])[0].mean()
+        score = mean_score(ranking)
         rows.append([name, f"nDCG@10 {score:.1f}: {'not measured' if score < LEAST_SCORE else 'measured'}"])
     return rows
 

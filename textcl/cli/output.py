@@ -74,7 +74,7 @@ def check_file(given: Namespace, flag: str) -> None:
 
 
 def check_csv(given: Namespace, flag: str) -> None:
-    """As `check_file`, for a csv file: its name must not say that it has another format, by which it is read again."""
+    """As `check_file`, for a csv file: a later command would read it in the format that its name says."""
     from textcl.data.formats import is_text_file
 
     path = str(getattr(given, flag))

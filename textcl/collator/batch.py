@@ -21,7 +21,7 @@ class Batch(Tokens, total=False):
     """A number that is equal for rows that are positives of each other, (rows,)."""
     text_id: Tensor
     """A hash of each row's text before any view, (rows,). Equal texts have equal hashes, also on other ranks. In
-    DeCLUTR it is of the document and the number of the anchor in it."""
+    DeCLUTR it is the hash of the document plus the number of the anchor in it."""
     column: np.ndarray
     """The column of each row's text, (rows,): 0 text, 1 positive, 2 negative. Stays on the CPU."""
     label: Tensor

@@ -1,6 +1,6 @@
 """How many evaluation texts are in a training corpus: what an encoder's directory says in its overlap.json.
 
-`textcl.evaluation.overlap` marks the results by these counts. For example, the WordNet glosses contain one side of
+`textcl.evaluation.transductive` marks the results by these counts. For example, the WordNet glosses contain one side of
 nearly every pair of STS OnWN and FNWN, but only half of their texts. Therefore pairs are counted as well as texts.
 """
 

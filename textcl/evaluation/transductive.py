@@ -36,8 +36,8 @@ def mark_transductive(result: Result, counts: Counts | None) -> Result:
     Every checked subset gets its counts under `overlap`. A subset and its task are marked `transductive` if at least
     `TRANSDUCTIVE_SHARE` of the subset's pairs have a side in the training corpus. A clustering task is marked by its
     texts. A transfer task is marked by the texts or pairs of the split that is evaluated, not of the split that its
-    classifier is trained on. The counts of all splits are also in the provenance, and so are the tasks of which
-    there are none although they are counted where they are installed (`not_counted`): they may be marked wrongly.
+    classifier is trained on. The counts of all splits are also in the provenance. Its entry `not_counted` names the
+    tasks whose texts were not counted, because their set was not installed: there a mark may be missing.
     """
     if counts is None:
         return result

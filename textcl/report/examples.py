@@ -25,7 +25,7 @@ CLUSTERS = 8
 SHOWN_LABELS = 9  # the most frequent labels have a colour each; all others share one
 
 
-def untouched(recipe: dict[str, Any], after: Encoder, weights: str | None = None) -> Encoder:
+def untouched(recipe: dict[str, Any], after: Encoder, weights: list[str] | None = None) -> Encoder:
     """The model that a recipe starts from, with what the trained encoder has but did not learn.
 
     That is its pooling, maximal length, prompts, weights of tokens and number of dimensions.
@@ -45,7 +45,7 @@ def untouched(recipe: dict[str, Any], after: Encoder, weights: str | None = None
         prompts=after.prompts,
         default_prompt_name=after.default_prompt_name,
     )
-    if weights is not None and weights_of(before) != weights:
+    if weights and weights_of(before) != weights:
         raise InputError(f"{recipe['model']} has other weights now than when the run started.")
     if after.token_weights is not None:
         before.token_weights = after.token_weights

@@ -36,21 +36,22 @@ def load_encoder(flags: Mapping[str, Any]) -> Encoder:
     return Encoder.from_pretrained(flags[name], **{key: flags[key] for key in options})
 
 
-def identity_of(encoder: Encoder) -> str:
+def identity_of(encoder: Encoder, weights: list[str] | None = None) -> str:
     """A hash of all files of an encoder that was just loaded, whatever their names are.
 
     It is `Encoder.fingerprint`, together with the tokenizer's state and the weights that the encoder does not use, such
     as a masked-word head.
+
+    Args:
+        encoder: The encoder.
+        weights: What `weights_of` found, if it is known; large files are slow to hash.
     """
-    return _hash([encoder.fingerprint(), tokenizer_digest(encoder.tokenizer), _weight_files(encoder)])
+    files = weights_of(encoder) if weights is None else weights
+    return _hash([encoder.fingerprint(), tokenizer_digest(encoder.tokenizer), files])
 
 
-def weights_of(encoder: Encoder) -> str | None:
-    """A hash of the weight files of an encoder that was just loaded; other libraries' versions do not change it."""
-    return _hash(found) if (found := _weight_files(encoder)) else None
-
-
-def _weight_files(encoder: Encoder) -> list[str]:
+def weights_of(encoder: Encoder) -> list[str]:
+    """The hash of each weight file of an encoder that was just loaded; versions of libraries do not change them."""
     return [] if encoder.source is None else [file_hash(path) for path in sorted(encoder.source.glob("*.safetensors"))]
 
 

@@ -3,7 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,12 @@ class DataRecord:
     rows_read: int | None = None
 
 
+def _known(kind: type[Any], content: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a record; those with a default may be missing, because an earlier version did not write them."""
+    wanted = (each.name for each in fields(kind) if each.default is MISSING or each.name in content)
+    return {name: content[name] for name in wanted}
+
+
 @dataclass(frozen=True)
 class RunRecord:
     """The record of a finished run.
@@ -72,8 +78,8 @@ class RunRecord:
         device: The device of the process that wrote this record.
         precision: "fp32", or the data type of autocast, such as "bf16 autocast".
         versions: The versions of the libraries, see `textcl.version.library_versions`.
-        model_weights: A hash of the weight files of the model that training started from; None: an earlier version
-            trained, or the model has no such files.
+        model_weights: The hash of each weight file of the model that training started from; None: an earlier version
+            trained.
     """
 
     started: str
@@ -94,7 +100,7 @@ class RunRecord:
     device: str
     precision: str
     versions: dict[str, str]
-    model_weights: str | None = None
+    model_weights: list[str] | None = None
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "RunRecord":
@@ -104,10 +110,8 @@ class RunRecord:
             InputError: A key is missing.
         """
         try:
-            known = {each.name: content[each.name] for each in fields(cls) if each.name != "model_weights"}
-            known["model_weights"] = content.get("model_weights")
-            of_data = {"rows_read": None, **known["data"]}
-            data = DataRecord(**{each.name: of_data[each.name] for each in fields(DataRecord)})
+            known = _known(cls, content)
+            data = DataRecord(**_known(DataRecord, known["data"]))
             # records of earlier versions have only the set and the score
             dev = known["dev"] and Selection(**{k: v for k, v in known["dev"].items() if k in _OF_SELECTION})
         except (KeyError, TypeError) as error:

@@ -96,8 +96,8 @@ def _run(recipe: Recipe, output: Path, resume: bool, overwrite: bool) -> RunResu
     with Progress("Reading the data", at_once=True):
         corpus = CorpusFiles(find_corpus(recipe.flags["data"]))
     encoder = load_encoder(recipe.flags)
-    earlier, model_weights = recorded_overlap(encoder), weights_of(encoder)
-    known = {"data": corpus.sha256, "model": identity_of(encoder)}
+    earlier, weights = recorded_overlap(encoder), weights_of(encoder)
+    known = {"data": corpus.sha256, "model": identity_of(encoder, weights)}
     if asked:
         known["resume_from_checkpoint"] = identity_of_checkpoint(asked)
     fingerprint = recipe.fingerprint(known)
@@ -166,7 +166,7 @@ def _run(recipe: Recipe, output: Path, resume: bool, overwrite: bool) -> RunResu
             device=str(args.device),
             precision="bf16 autocast" if args.bf16 else "fp16 autocast" if args.fp16 else "fp32",
             versions=library_versions(),
-            model_weights=model_weights,
+            model_weights=weights,
         )
         write_card(export, method.exported, record)
         if not holds_run(output):  # somebody removed the directory meanwhile

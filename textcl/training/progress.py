@@ -13,7 +13,7 @@ ENTRIES = 20  # how many entries the log of a run has, unless --logging-steps is
 class ProgressCallback(TrainerCallback):
     """Shows the progress of a run in place of transformers' bar and dictionaries, and sets the steps of its log.
 
-    It also has the last step evaluated if `--eval-delay` is longer than the run: without a score no trained encoder
+    It also evaluates the last step if `--eval-delay` is longer than the run: without a score no trained encoder
     would be kept.
 
     Attributes:

@@ -157,13 +157,13 @@ def survey(corpus: Corpus, shard_rows: int, show: bool | None) -> Survey:
 
 
 def warn_of_known(corpus: Corpus, found: Survey, output: Path, manifest: Mapping[str, Any]) -> None:
-    """Warns if rows that are to be added to a directory are there by their ids, or without ids if their file may be.
+    """Warns if rows that are to be added to a directory seem to be there: by their ids, else by the name of the file.
 
     Args:
         corpus: What is to be added.
         found: What the first reading of it found.
         output: The directory.
-        manifest: Its manifest.
+        manifest: The manifest of the directory.
     """
     stored = stored_corpora(manifest)
     if found.sha256 in [each.sha256 for each in stored]:  # then it is not added again
