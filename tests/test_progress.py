@@ -73,6 +73,15 @@ def test_work_within_work_is_silent_unless_the_outer_gives_way(fast: None, caplo
     assert module._stack == []
 
 
+def test_what_was_done_earlier_does_not_shorten_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 0.0, 1.0, 10.0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    shown = Progress("Working", 1000, "steps")
+    shown.skip(900)
+    shown.update(10)
+    assert str(shown) == "Working: 910 of 1,000 steps, 1 min 30 s left"
+
+
 def test_short_work_shows_nothing_and_starts_no_thread(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "textcl"), Progress("Encoding", 3) as shown:
         shown.update(3)

@@ -98,6 +98,11 @@ class Progress:
         if self._thread is None and not self._silent and time.monotonic() - self._begun > DELAY:
             self._speak_up()
 
+    def skip(self, more: int) -> None:
+        """Counts units that were done earlier. The time left is estimated from the other units."""
+        self._start += more
+        self.update(more)
+
     def over(self, items: Iterable[T]) -> Iterator[T]:
         """The items, each of which is counted once it was used; then closes."""
         with self:

@@ -201,7 +201,7 @@ class _TaskRun:
         }
         found = next((line["predictions"] for line in self.done if {k: line.get(k) for k in key} == key), None)
         if found is not None:
-            bar.update(steps(len(train)))
+            bar.skip(steps(len(train)))
             return dict(found)
         predictions = train_and_predict(
             self.encoder, self.task.classes, train, scored, rate=rate, seed=seed, max_length=self.max_length, bar=bar
