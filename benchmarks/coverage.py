@@ -38,7 +38,7 @@ def measure(path: Path, encoder: Encoder, place: Workplace, texts: int, draws: i
     numbers = np.unique(np.array(rows["label"]), return_inverse=True)[1]
     order = np.random.default_rng(0).permutation(len(numbers))
     first, second = order[: len(order) // 2], order[len(order) // 2 :]
-    views = [view for view in known_items([rows["text"][i] for i in first]) if view.name == "half"]
+    views = [view for view in known_items(list(rows.select(first)["text"])) if view.name == "half"]
     weight = make_material(encoder, views, place, np.arange(len(first))).fit(PULL)
     labels = Labels(place.vectors(encoder, list(rows["text"]), encoder.prompt_text()), numbers, "")
     generator = np.random.default_rng(1)

@@ -128,8 +128,8 @@ def read_labels(path: str, encoder: Encoder, place: Workplace) -> Labels:
 def labels_of(path: str) -> tuple[list[str], np.ndarray]:
     """The texts of `read_labels` and the number of the label of each, (texts,)."""
     rows = load_labelled(path)
-    kept = np.sort(np.random.default_rng(0).permutation(len(rows))[:MOST])
-    return [rows["text"][i] for i in kept], np.unique(np.array(rows["label"])[kept], return_inverse=True)[1]
+    rows = rows.select(np.sort(np.random.default_rng(0).permutation(len(rows))[:MOST]))
+    return list(rows["text"]), np.unique(list(rows["label"]), return_inverse=True)[1]
 
 
 def compare_vectors(first: Labels, second: Labels, seed: int = 0) -> Comparison:
