@@ -57,8 +57,8 @@ $(BIN)/python:
 	@touch $@
 
 .venv/.installed-dev: $(PINNED) | $(BIN)/python
-	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[dev,viz,aug,search,mteb,bench]'
-	@touch $@ .venv/.installed-demo
+	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[dev,docs,viz,aug,search,mteb,bench]'
+	@touch $@ .venv/.installed-demo .venv/.installed-docs
 
 .venv/.installed-docs: $(PINNED) | $(BIN)/python
 	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[docs]'
@@ -66,5 +66,5 @@ $(BIN)/python:
 
 .venv-lowest/.installed: pyproject.toml tools/lowest.py | $(BIN)/python
 	$(BIN)/python -m venv --clear .venv-lowest
-	.venv-lowest/bin/python -m pip install $(PIP_FLAGS) -e '.[dev,viz,aug,search,mteb,bench]' $$($(BIN)/python tools/lowest.py)
+	.venv-lowest/bin/python -m pip install $(PIP_FLAGS) -e '.[dev,docs,viz,aug,search,mteb,bench]' $$($(BIN)/python tools/lowest.py)
 	@touch $@
