@@ -171,7 +171,7 @@ def without_dropout(job: Job) -> Job:
 
 
 def equal_losses(name: str, job: Job) -> Row:
-    """The loss after two steps without dropout, on both sides."""
+    """The loss after three steps without dropout, on both sides."""
     losses = [side(without_dropout(job))[0].losses for side in SIDES.values()]
     notes = f"one batch, three steps, no dropout: textcl {_listed(losses[0])}; peer {_listed(losses[1])}"
     return Row(name, losses[0][-1], losses[1][-1], "loss", 1, EQUAL, notes)

@@ -158,7 +158,7 @@ def section(row: str, found: Cells, steps: int) -> str:
             shown = f"{shown}, {words[name]}"
             lines.append([f"{name}, {measure}", texts, _score(start), _score(cells), str(len(cells)), shown])
     said = ", ".join(
-        f"{word} at {' and '.join(name for name in words if words[name] == word)}"
+        f"{word} at {_listed([name for name in words if words[name] == word])}"
         for word in ("worse", "better", "no difference", "no interval", "the same for each seed")
         if word in words.values()
     )
@@ -167,6 +167,11 @@ def section(row: str, found: Cells, steps: int) -> str:
         "See [what helps](../what-helps.md) for all rows and how they were made.\n\n"
         + table(["", "trained on", "untouched", "after", "seeds", "difference (95 % interval)"], lines)
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def write_pages(found: Cells, steps: int, docs: Path) -> None:

@@ -195,6 +195,11 @@ def test_word_weights_are_those_of_the_configuration(bert: Path, tmp_path: Path)
         Encoder.from_pretrained(folder)
 
 
+def test_a_name_that_the_hub_does_not_have_is_refused_with_what_is_missing() -> None:
+    with pytest.raises(InputError, match="write the owner of a hub name too"):
+        Encoder.from_pretrained("MiniLM on the hub")  # no name of the hub, so nothing is asked
+
+
 def test_the_empty_folder_of_normalize_may_be_missing(bert: Path, tmp_path: Path) -> None:
     """git and model hubs keep no empty folders."""
     folder = saved(tmp_path, [transformer(bert), Pooling(32, "mean"), Normalize()])

@@ -20,12 +20,16 @@ def main(arguments: Sequence[str]) -> None:
         description="Look for an encoder that is better for your own texts, and say honestly whether there is one. The "
         "last two lines are the verdict and what was exported: the untouched encoder unless the verdict is 'better'.",
     )
-    parser.add_argument("model", help="an exported or transformers directory, a hub name, 'small' or 'bundled'")
+    parser.add_argument(
+        "model",
+        help="an exported or transformers directory, a hub name, 'small' or 'bundled'; several with commas: nothing is "
+        "trained, and the best of the others is compared with the first",
+    )
     parser.add_argument(
         "--data",
         required=True,
         metavar="FILE|VECTORS",
-        help="txt, csv, tsv, jsonl or parquet, also gz or xz, or what textcl encode wrote",
+        help="txt, csv, tsv, jsonl or parquet, also gz, xz or zst, or what textcl encode wrote",
     )
     parser.add_argument(
         "--output", required=True, metavar="DIR", help="where the encoder to use, adapt.json and report.html go"
@@ -42,9 +46,11 @@ def main(arguments: Sequence[str]) -> None:
         "labelled texts (columns text and label), for clusters",
     )
     parser.add_argument(
-        "--retrieval", choices=["dense", "hybrid"], default="dense", help="search by vectors, or by words too"
+        "--retrieval", choices=["dense", "hybrid"], default="dense", help="search by vectors (default), or by words too"
     )
-    parser.add_argument("--bm25-weight", type=within(Share), default=0.35, help="weight of words (default: 0.35)")
+    parser.add_argument(
+        "--bm25-weight", type=within(Share), default=0.35, help="weight of words in hybrid (default: 0.35)"
+    )
     parser.add_argument("--language", default="english", help="language of the texts, for BM25 (default: english)")
     parser.add_argument(
         "--minutes", type=within(Positive), default=20.0, help="about how long it may take (default: 20)"

@@ -63,7 +63,7 @@ def _parse(arguments: Sequence[str]) -> tuple[Namespace, dict[str, Any]]:
         "texts",
         nargs="?",
         metavar="FILE",
-        help="txt, csv, tsv, jsonl or parquet, also gz or xz; blank lines are skipped. Not with VECTORS",
+        help="txt, csv, tsv, jsonl or parquet, also gz, xz or zst; blank lines are skipped. Not with VECTORS",
     )
     parser.add_argument(
         "--output",

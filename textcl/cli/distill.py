@@ -19,8 +19,8 @@ def main(arguments: Sequence[str]) -> None:
         "--data",
         required=True,
         metavar="FILE|VECTORS",
-        help="txt, csv, tsv, jsonl or parquet, also gz or xz; or what textcl encode wrote with MODEL, whose vectors "
-        "are then used",
+        help="txt, csv, tsv, jsonl or parquet, also gz, xz or zst; or what textcl encode wrote with MODEL, whose "
+        "vectors are then used",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="where the student is written")
     parser.add_argument("--static", type=within(Count), metavar="DIMENSIONS", help="a static student, such as 256")

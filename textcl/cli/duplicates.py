@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "source",
         metavar="VECTORS|FILE",
-        help="what textcl encode wrote; or txt, csv, tsv, jsonl or parquet, also gz or xz, which is encoded first",
+        help="what textcl encode wrote; or txt, csv, tsv, jsonl or parquet, also gz, xz or zst, which is encoded first",
     )
     parser.add_argument(
         "--model",

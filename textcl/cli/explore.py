@@ -20,7 +20,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "source",
         metavar="FILE|VECTORS",
-        help="txt, csv, tsv, jsonl or parquet, also gz or xz; or what textcl encode wrote",
+        help="txt, csv, tsv, jsonl or parquet, also gz, xz or zst; or what textcl encode wrote",
     )
     parser.add_argument(
         "--output",

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--data",
         metavar="FILE|VECTORS",
-        help="the texts that are found: txt, csv, tsv, jsonl or parquet, also gz or xz, or what textcl encode wrote",
+        help="texts to find: txt, csv, tsv, jsonl or parquet, also gz, xz or zst, or what textcl encode wrote",
     )
     parser.add_argument("--column", metavar="NAME[,NAME]", help="the column of the texts, or those of title and text")
     parser.add_argument(

@@ -27,9 +27,12 @@ def add_retrieval_flags(parser: Any) -> None:
         "--bm25-weight",
         type=within(Share),
         metavar="WEIGHT",
-        help="of BM25 in hybrid (default: 0.35, chosen on queries about a topic; to find a known text try 0.2 to 0.5)",
+        help="weight of BM25 in hybrid (default: 0.35, chosen on queries about a topic; to find a known text try 0.2 "
+        "to 0.5)",
     )
-    parser.add_argument("--language", help="of the words, for bm25 and hybrid, such as german (default: english)")
+    parser.add_argument(
+        "--language", help="language of the words, for bm25 and hybrid, such as german (default: english)"
+    )
 
 
 def check_retrieval_flags(given: Namespace, of_vectors: Sequence[str] = ()) -> dict[str, Any]:

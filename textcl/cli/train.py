@@ -13,8 +13,8 @@ from textcl.errors import InputError, nearest
 USAGE = """\
 textcl train METHOD --data FILE [flags]     a method, with its defaults
 textcl train RECIPE [flags]                 a recipe, whose keys are flags; flags given here override them
-textcl train METHOD|RECIPE --help           the flags of the run and of the method
-textcl train METHOD|RECIPE --help-all       those of transformers as well
+textcl train METHOD|RECIPE --help           the flags of the run and of the method, each in one line
+textcl train METHOD|RECIPE --help-all       those of transformers as well, each with its whole text
 
 METHOD  a name that `textcl methods` lists, or package.module:ClassName for your own, which
         the current folder may hold

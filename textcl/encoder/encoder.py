@@ -236,7 +236,7 @@ class Encoder(nn.Module):
         return bool(dropout_rates(self.backbone))
 
     def weigh_tokens(self, texts: Iterable[str], a: float = 1e-3) -> None:
-        """Makes tokens that are frequent in `texts` count less in mean pooling, see `smooth_inverse_frequency`."""
+        """Makes frequent tokens of `texts` count less in poolings that average, see `smooth_inverse_frequency`."""
         self.token_weights = smooth_inverse_frequency(self.tokenizer, texts, a).to(self.device)
 
     def embed(

@@ -151,7 +151,8 @@ def directory_of(name: str) -> Path:
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise InputError(
             f"There is no model directory {name!r}, and the hub gave no model of that name "
-            f"({type(error).__name__}). Check the path, or use 'small' or 'bundled'."
+            f"({type(error).__name__}). Check the path, write the owner of a hub name too, as in "
+            "sentence-transformers/all-MiniLM-L6-v2, or use 'small' or 'bundled'."
         ) from error
 
 

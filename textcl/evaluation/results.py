@@ -73,7 +73,8 @@ class Result:
     def table(self) -> str:
         """A plain-text table: one column per task and one for their average, one row per aggregation or metric.
 
-        A task with * has texts that were in the training corpus; the lines below the table say how many.
+        Of a task with *, at least 1 % of the pairs or texts of a subset were in the training corpus; lines below the
+        table say how many.
         """
         blocks = [self._block(kind) for kind in KINDS.values() if kind.average in self.average]
         lines = ["\n\n".join("\n".join(block) for block in blocks)]

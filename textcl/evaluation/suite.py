@@ -56,8 +56,8 @@ def evaluate(
 ) -> Result:
     """Evaluates an encoder on tasks. Each distinct sentence of all STS tasks is encoded once.
 
-    If the encoder's directory has an `overlap.json`, as textcl's exports do, the subsets whose texts were in the
-    training corpus are marked as transductive.
+    If the encoder's directory has an `overlap.json`, as textcl's exports do, a subset of which at least 1 % was
+    in the training corpus is marked as transductive.
 
     Args:
         model: "bundled", an exported directory, a transformers or sentence-transformers directory, a hub name, or

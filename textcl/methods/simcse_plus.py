@@ -37,15 +37,15 @@ _ESIMCSE = (
     "Unsupervised Sentence Embedding. COLING. arXiv 2109.04380"
 )
 _SMOOTHED = (
-    "Wu, Gao, Lin, Han, Wang and Hu (2022). Smoothed Contrastive Learning for Unsupervised Sentence Embedding. COLING. "
+    "Wu, Gao, Su, Han, Wang and Hu (2022). Smoothed Contrastive Learning for Unsupervised Sentence Embedding. COLING. "
     "arXiv 2109.04321"
 )
 _PROMPTBERT = (
     "Jiang et al. (2022). PromptBERT: Improving BERT Sentence Embeddings with Prompts. EMNLP. arXiv 2201.04337"
 )
 _SIMCSE_PLUS_PLUS = (
-    "Xu, Shao, Chen and Wang (2023). SimCSE++: Improving Contrastive Learning for Sentence Embeddings from Two "
-    "Perspectives. ACL. arXiv 2305.13192"
+    "Xu, Shao, Chen and Liu (2023). SimCSE++: Improving Contrastive Learning for Sentence Embeddings from Two "
+    "Perspectives. EMNLP. arXiv 2305.13192"
 )
 _SCD = "Klein and Nabi (2022). SCD: Self-Contrastive Decorrelation of Sentence Embeddings. ACL. arXiv 2203.07847"
 _RANKCSE = (

@@ -87,14 +87,14 @@ class ContrastiveTrainingArguments(TrainingArguments):
         default=None,
         metadata={
             "help": "Compute the similarity matrix in tiles of this many rows and columns. Memory then grows linearly "
-            "with the batch size (default: tiles if there are more than 4,096 x 4,096 scores)."
+            "with the batch size (default: tiles from 4,096 x 4,096 scores on)."
         },
     )
     compile_layers: bool = field(
         default=False,
         metadata={
-            "help": "Compile the layers of the encoder. Steps on a GPU need about 20 % less time; the first step takes "
-            "10 to 20 seconds longer."
+            "help": "Compile the layers of the encoder. A step needs about 20 % less GPU time, which helps only if the "
+            "GPU is the bottleneck; the first step takes 10 to 20 seconds longer."
         },
     )
     cuda_graphs: bool = field(
