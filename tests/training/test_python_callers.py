@@ -1,5 +1,6 @@
 """What users of the trainers in Python bring along: callbacks, arguments of an earlier trainer, streams, columns."""
 
+from contextlib import nullcontext
 from itertools import count
 from types import SimpleNamespace
 
@@ -40,6 +41,26 @@ def test_hooks_run_once_whether_or_not_the_user_gives_the_callback(directory, tm
     method = MoCo(encoder_of(directory), queue_size=64)
     ContrastiveTrainer(method, arguments(tmp_path), CORPUS, callbacks=callbacks).train()
     assert method.queue.pushed == 16
+
+
+class Interrupting(transformers.TrainerCallback):
+    """Ends a run as Ctrl-C does."""
+
+    def on_step_end(self, *_, **__):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_after_a_run_the_hooks_are_missing_again(directory, tmp_path, interrupted):
+    """Else a second training without the callback would pass, while queue and momentum encoder stand still."""
+    method = MoCo(encoder_of(directory), queue_size=64)
+    trainer = ContrastiveTrainer(method, arguments(tmp_path), CORPUS, callbacks=[Interrupting()] * interrupted)
+    with pytest.raises(KeyboardInterrupt) if interrupted else nullcontext():
+        trainer.train()
+    batch = method.collator()([CORPUS[row] for row in range(4)])
+    with pytest.raises(RuntimeError, match="MoCo needs its hooks"):
+        method.train()(**batch)
+    assert not method._forward_hooks
 
 
 class Rising:

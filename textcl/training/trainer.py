@@ -40,6 +40,7 @@ from textcl.training.callback import (
     best_step,
     newest_complete_checkpoint,
     remove_old_checkpoints,
+    unhook,
 )
 from textcl.training.checks import check_batches, check_run
 from textcl.training.diagnostics import diagnostics
@@ -202,6 +203,7 @@ class ContrastiveTrainer(Trainer):
             ) from error
         finally:
             self._progress.close()
+            unhook(self.method)  # an interrupted run has no end at which the callback does this
         self.accelerator.wait_for_everyone()  # rank 0 may still be renaming the best encoder into place
         self._restore_best()
         return output
