@@ -33,6 +33,7 @@ from textcl.environment import launched
 from textcl.errors import InputError
 from textcl.files import atomic_directory, check_not_read, check_output, check_replaceable, content_hash, file_hash
 from textcl.locks import taken
+from textcl.ranges import Positive, Seed, Share, checked
 from textcl.seals import read_sealed, write_sealed
 from textcl.texts import names_in
 from textcl.vectors.vectors import Vectors
@@ -62,6 +63,7 @@ class Adapted:
     record: dict[str, Any]
 
 
+@checked
 def adapt(
     model: str | Path,
     data: Any,
@@ -71,11 +73,11 @@ def adapt(
     purpose: Purpose = "search",
     dev: str | None = None,
     retrieval: Retrieval = "dense",
-    bm25_weight: float = 0.35,
+    bm25_weight: Share = 0.35,
     language: str = "english",
-    minutes: float = 20.0,
+    minutes: Positive = 20.0,
     ledger: str | os.PathLike[str] | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     train: bool = False,
 ) -> Adapted:
     """Looks for an encoder that is better for the user's own texts, and says honestly whether there is one.
