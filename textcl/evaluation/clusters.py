@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from textcl.errors import InputError
-from textcl.evaluation.encoding import encode_distinct
+from textcl.evaluation.encoding import encode_dense
 from textcl.evaluation.saved_clusters import SavedClusters, made_by, read_clusters, save_clusters, with_prompt
 from textcl.files import atomic_write
 from textcl.metrics.clustering import Merge, Placement, check_number, cluster, mean_silhouette, merge_clusters, place
@@ -275,9 +275,8 @@ def embed(encoder: Any, texts: Sequence[str], **encode_arguments: Any) -> np.nda
         texts: The texts.
         **encode_arguments: Passed on to `encode`.
     """
-    rows, row_of = encode_distinct(encoder, texts, **with_prompt(encoder, encode_arguments))
-    # float32, because k-means takes twice as long in float64
-    return np.asarray(rows.astype(np.float32)[[row_of[text] for text in texts]])
+    rows, row_of = encode_dense(encoder, texts, **with_prompt(encoder, encode_arguments))
+    return rows[[row_of[text] for text in texts]]
 
 
 def smallest_size(texts: int) -> int:
