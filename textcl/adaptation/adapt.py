@@ -35,7 +35,7 @@ from textcl.files import atomic_directory, check_not_read, check_output, check_r
 from textcl.locks import taken
 from textcl.ranges import Positive, Seed, Share, checked
 from textcl.seals import read_sealed, write_sealed
-from textcl.texts import names_in
+from textcl.texts import described, names_in
 from textcl.vectors.vectors import Vectors
 from textcl.version import library_versions
 
@@ -120,6 +120,10 @@ def adapt(
         >>> adapted.verdict.outcome  # doctest: +SKIP
         'better'
     """
+    if not isinstance(model, (str, Path)):
+        raise InputError(
+            f"model must be a name or a path, not {described(model)}; save an encoder, and name its directory."
+        )
     if launched().ranks > 1:
         raise InputError("adapt works in one process; start it without torchrun.")
     started, begin = datetime.now(UTC), time.monotonic()
