@@ -4,6 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -73,6 +76,30 @@ def test_a_folder_is_taken_once_within_a_process_and_again_afterwards(tmp_path: 
     with pytest.raises(FileExistsError), taken(tmp_path / "c"):
         [(tmp_path / "c" / "mine.txt").touch(exist_ok=False) for _ in range(2)]
     assert [path.name for path in (tmp_path / "c").iterdir()] == ["mine.txt"]
+
+
+def test_of_threads_that_ask_at_the_same_moment_one_takes_the_folder(tmp_path: Path) -> None:
+    """The kernel gives a process its own lock again, so that only `taken` itself can tell them apart."""
+    barrier, inside, most = threading.Barrier(8), [0], [0]
+
+    def take(folder: Path) -> None:
+        barrier.wait()
+        with suppress(InputError), taken(folder):
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+            time.sleep(0.01)
+            inside[0] -= 1
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for number in range(60):
+            threads = [threading.Thread(target=take, args=(tmp_path / str(number),)) for _ in range(8)]
+            [each.start() for each in threads]
+            [each.join() for each in threads]
+    finally:
+        sys.setswitchinterval(interval)
+    assert most == [1]
 
 
 def test_ranks_of_one_job_do_not_exclude_each_other_and_those_of_another_do(

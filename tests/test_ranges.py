@@ -7,17 +7,27 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from support.tiny import TEXTS, tiny_encoder_directory
 
+from textcl.adaptation.adapt import adapt
 from textcl.cli.main import COMMANDS, main
 from textcl.encoder import Encoder
 from textcl.errors import InputError
+from textcl.evaluation import cluster_texts, cluster_vectors
 from textcl.methods import METHODS
 from textcl.modules import InfoNCE
-from textcl.ranges import Count, Range, Share, range_of, ranges_of, with_values_attached
+from textcl.ranges import Count, Range, Share, checked, range_of, ranges_of, with_values_attached
+from textcl.report.explore import explore
+from textcl.report.map import write_map
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.checks import RANGES
+from textcl.vectors.distill import distill
+from textcl.vectors.duplicates import near_duplicates
+from textcl.vectors.encode import encode_corpus
+
+LIBRARY = (adapt, cluster_texts, cluster_vectors, distill, encode_corpus, explore, near_duplicates, write_map)
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +74,30 @@ def test_every_number_of_every_method_is_checked_by_its_constructor(name: str, f
         for wrong in (math.nan, math.inf, *([-1] if -1 not in allowed else [])):
             with pytest.raises(InputError, match=f"^{parameter} must be a (whole|finite) number.*, not {wrong}"):
                 METHODS[name](encoder, **{parameter: wrong})
+
+
+@pytest.mark.parametrize("function", LIBRARY, ids=lambda function: function.__name__)
+def test_functions_of_the_library_check_their_numbers_before_any_work(function: Any) -> None:
+    """As their commands do: no text is encoded for a seed that k-means refuses."""
+    ranges, parameters = ranges_of(function), inspect.signature(function).parameters
+    assert "seed" not in parameters or -1 not in ranges["seed"]
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    needed = [each.name for each in parameters.values() if each.default is each.empty and each.kind in kinds]
+    for name, allowed in ranges.items():
+        for wrong in (math.nan, "5", *([-1] if -1 not in allowed else [])):
+            with pytest.raises(InputError, match=f"^{name} must be a (whole|finite) number.*, not {wrong!r}"):
+                function(**{**dict.fromkeys(needed, "nothing"), name: wrong})
+
+
+def test_a_checked_function_gets_numbers_of_numpy_as_pythons() -> None:
+    @checked
+    def both(count: Count, share: Share | None = None, **options: Any) -> list[Any]:
+        return [count, share, options]
+
+    found = both(np.int64(3), share=np.float32(0.5), more=np.int64(1))
+    assert found == [3, 0.5, {"more": 1}]
+    assert [type(each) for each in found] == [int, float, dict]
+    assert both(3) == [3, None, {}]
 
 
 def test_a_temperature_that_is_not_a_number_is_refused_without_a_method() -> None:

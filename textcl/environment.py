@@ -3,10 +3,29 @@
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from textcl.errors import InputError
+
+
+@contextmanager
+def without_parallel_tokenizers() -> Iterator[None]:
+    """Sets TOKENIZERS_PARALLELISM to false, unless it is set: else tokenizers warns whenever a worker is forked.
+
+    It is unset afterwards, because it would keep all later texts of the process on one core.
+    """
+    name = "TOKENIZERS_PARALLELISM"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = "false"
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
 
 
 @dataclass(frozen=True)

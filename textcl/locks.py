@@ -19,7 +19,8 @@ except ImportError:  # Windows
 logger = logging.getLogger("textcl")
 
 _taken: set[Path] = set()  # by this process, to which the kernel would give its own lock again
-_waits = threading.Lock()  # for the same reason
+_threads = threading.Lock()  # two threads must not both find a folder free
+_waits = threading.Lock()  # for the same reason as `_taken`
 
 
 @contextmanager
@@ -37,13 +38,15 @@ def taken(folder: str | os.PathLike[str]) -> Iterator[None]:
     path = place / (".lock" if rank == "0" else f".lock-{rank}")
     if place.exists() and not place.is_dir():
         raise InputError(f"{folder} is a file; name a directory.")
-    if path in _taken:
-        raise InputError(_in_use(folder, os.getpid()))
+    with _threads:
+        if path in _taken:
+            raise InputError(_in_use(folder, os.getpid()))
+        _taken.add(path)
     with ExitStack() as stack:
+        stack.callback(_taken.discard, path)
         try:
             stack.enter_context(provisional(place))
             handle = _lock(folder, path)
-            _taken.add(path)
             stack.callback(_release, path, handle)
             os.truncate(handle, 0)
             os.write(handle, f"{os.getpid()} {machine()}\n".encode())
@@ -99,7 +102,6 @@ def _lock(folder: str | os.PathLike[str], path: Path, wait: bool = False) -> int
 
 
 def _release(path: Path, handle: int) -> None:
-    _taken.discard(path)
     if _is_at(path, handle):  # else the folder was removed meanwhile
         path.unlink()  # before it is unlocked, so that nothing else holds a lock on a removed file
     os.close(handle)

@@ -7,7 +7,7 @@ import numbers
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ParamSpec, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 
 from textcl.errors import InputError
 
@@ -115,7 +115,9 @@ def ranges_of(function: Any) -> dict[str, Range]:
 
 
 def range_of(hint: Any) -> Range | None:
-    """The range of a type such as `Count` or `Count | None`; None if the type has no number."""
+    """The range of a type such as `Count` or `Count | None`; None if the type has no number, or words beside it."""
+    if any(get_origin(each) is Literal for each in get_args(hint)):
+        return None
     for each in (hint, *get_args(hint)):  # also where a number is one of several types
         number = get_args(each)[0] if hasattr(each, "__metadata__") else each
         if number in (int, float):
@@ -126,6 +128,8 @@ def range_of(hint: Any) -> Range | None:
 
 def checked(function: Callable[P, T]) -> Callable[P, T]:
     """Lets a function check the numbers among its arguments before it runs. None is not checked.
+
+    The function gets numbers of numpy as Python's numbers, which JSON can hold.
 
     Raises:
         InputError: When the function is called with a number outside the range that its type names.
@@ -143,10 +147,12 @@ def checked(function: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(function)
     def checking(*args: P.args, **options: P.kwargs) -> T:
-        for name, value in signature.bind(*args, **options).arguments.items():
+        given = signature.bind(*args, **options)
+        for name, value in given.arguments.items():
             if value is not None and name in ranges():
                 ranges()[name].check(name, value)
-        return function(*args, **options)
+                given.arguments[name] = value.item() if hasattr(value, "item") else value
+        return function(*given.args, **given.kwargs)
 
     return checking
 

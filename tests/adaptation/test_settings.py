@@ -132,3 +132,9 @@ def test_names_of_models_may_have_spaces_between_them(tmp_path: Path) -> None:
     model = tiny_encoder_directory(tmp_path / "model")
     with pytest.raises(InputError, match="are the same encoder"):
         textcl.adapt(f"{model}, {model}", TEXTS[:20])
+
+
+def test_an_encoder_in_place_of_its_name_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    for model in (Encoder.from_pretrained(tiny_encoder_directory(tmp_path / "model")), ["small", "bundled"]):
+        with pytest.raises(InputError, match=r"model must be a name or a path, not an? (Encoder|list)"):
+            textcl.adapt(model, TEXTS)  # type: ignore[arg-type]

@@ -131,3 +131,12 @@ def test_a_length_is_a_whole_number_of_any_kind(bert: Path, tmp_path: Path) -> N
     for wrong in (12.5, "12", float("nan")):
         with pytest.raises(InputError, match="max_length must be a whole number"):
             encoder.with_(max_length=wrong)
+
+
+def test_a_prompt_of_a_copy_with_other_settings_is_its_own(bert: Path) -> None:
+    """Only weights and slicing are shared."""
+    encoder = Encoder.from_pretrained(bert, device="cpu", prompts={"query": PROMPT})
+    copied = encoder.with_(max_length=16)
+    copied.prompts["query"] = "another "
+    assert encoder.prompts == {"query": PROMPT}
+    assert copied.prompt_text(prompt_name="query") == "another "

@@ -1,16 +1,21 @@
 """Scores by the size of vectors: those of the encoder whose vectors are stored so, and each text is encoded once."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from support.tiny import TEXTS, HashedWords, tiny_encoder_directory
 
 from textcl.cli.main import main
 from textcl.encoder import Encoder
 from textcl.errors import InputError
-from textcl.evaluation import LabelledPairs, Retrieval
+from textcl.evaluation import LabelledPairs, Retrieval, cluster_texts
+from textcl.evaluation.baselines import TfidfEncoder
 from textcl.evaluation.retrieval import score_ranking
 from textcl.evaluation.sizes import evaluate_sizes
 from textcl.report.sizes import sizes_plot, sizes_table
@@ -112,6 +117,40 @@ def test_a_pca_of_all_directions_changes_no_cosine() -> None:
     fit = Compression.fit(vectors, 24, normalize=True, pca=True)
     found = fit.reduce(vectors)
     assert np.allclose(found @ found.T, unit(vectors) @ unit(vectors).T, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda rows: rows.bfloat16(),
+        lambda rows: list(rows.bfloat16()),
+        lambda rows: rows.requires_grad_(),
+        lambda rows: rows.tolist(),
+    ],
+    ids=["bfloat16", "list of tensors", "with gradient", "lists"],
+)
+def test_what_evaluate_takes_is_taken(form: Callable[[torch.Tensor], Any], pairs: LabelledPairs) -> None:
+    class Formed:
+        def encode(self, texts: list[str]) -> Any:
+            return form(torch.from_numpy(Drawn().encode(texts)))
+
+    sizes = evaluate_sizes(Formed(), "", evaluators=[pairs], dimensions=np.array([32, 16]))
+    assert sizes[0].result.primary == pytest.approx(pairs(Formed()).primary, abs=1e-4)
+    assert [size["dimensions"] for size in json.loads(json.dumps([size.to_dict() for size in sizes]))] == [64, 32, 16]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [(lambda texts: np.ones((len(texts), 2, 2)), "shape must be"), (TfidfEncoder(TEXTS).encode, "Use dense rows")],
+)
+def test_other_rows_are_refused_in_a_sentence(rows: Any, message: str, pairs: LabelledPairs) -> None:
+    encoder = SimpleNamespace(encode=rows)
+    for call in (
+        lambda: evaluate_sizes(encoder, "", evaluators=[pairs], dimensions=[2]),
+        lambda: cluster_texts(encoder, TEXTS[:20], 3),
+    ):
+        with pytest.raises(InputError, match=message):
+            call()
 
 
 def test_what_makes_no_sense_is_refused(pairs: LabelledPairs) -> None:

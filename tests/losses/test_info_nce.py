@@ -745,3 +745,10 @@ def test_a_gather_without_gradient_is_not_one_process(two_processes, name):
     assert sum(loss for loss, _ in results) / 2 == pytest.approx(expected_loss, rel=1e-10)
     difference = results[0][1]["encoder.weight"] - expected_gradients["encoder.weight"]
     assert difference.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16])
+def test_ids_of_texts_may_be_of_any_whole_type(dtype):
+    first, second, ids = random(4), random(4, seed=1), torch.tensor([1, 2, 1, 3])
+    module = InfoNCE(mask_duplicates=True)
+    assert torch.equal(module(first, second, text_id=ids.to(dtype)), module(first, second, text_id=ids))

@@ -23,6 +23,15 @@ def test_each_is_its_equation(loss):
     assert loss(first, second).item() == pytest.approx(SLOW[loss](first, second), abs=1e-10)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("loss", SLOW)
+def test_half_precision_is_computed_in_float32(loss, dtype):
+    first, second = random(seed=1).to(dtype), random(seed=2).to(dtype)
+    found = loss(first, second)
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(loss(first.double(), second.double()).item(), rel=1e-6)
+
+
 @pytest.mark.parametrize("loss", SLOW)
 def test_the_gradient_of_each_is_that_of_finite_differences(loss):
     teacher = random(seed=2)

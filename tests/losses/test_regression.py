@@ -23,6 +23,14 @@ def test_a_row_gives_0_where_they_agree_2_where_orthogonal_and_4_where_opposite(
         assert cosine_regression(rows, targets).item() == pytest.approx(3 * expected, abs=1e-10)
 
 
+def test_a_row_of_zeros_is_orthogonal_to_all_and_its_gradient_is_finite():
+    rows = random().index_fill(0, torch.tensor([1]), 0.0).requires_grad_()
+    loss = cosine_regression(rows, random(seed=1))
+    loss.backward()
+    assert cosine_regression(rows[1:2], random(rows=1)).item() == 2
+    assert rows.grad.abs().max() < 100
+
+
 def test_gradients_are_those_of_finite_differences():
     assert torch.autograd.gradcheck(cosine_regression, [random(seed=seed).requires_grad_() for seed in (1, 2)])
 

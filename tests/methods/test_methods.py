@@ -136,6 +136,23 @@ def test_forward_changes_no_state(case, directory):
     assert not without, "a parameter outside the graph would hang DDP"
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_a_method_in_half_precision_learns_without_autocast(case, directory):
+    """Heads compute in the type of their weights; embeddings and batch norm are float32."""
+    losses = []
+    for dtype in (torch.float32, torch.bfloat16):
+        method = build(directory, case, dropout=0.0).to(dtype).train()
+        torch.manual_seed(7)
+        loss = method(**batch_of(method, case))["loss"]
+        loss.backward()
+        losses.append(loss.item())
+        gradients = [p.grad for p in method.parameters() if p.grad is not None]
+        assert gradients, "nothing learns"
+        assert all(gradient.isfinite().all() for gradient in gradients)
+    if case not in ("consert, joint", "simcse-plus, the rest"):  # whose losses rounding changes far more
+        assert losses[1] == pytest.approx(losses[0], rel=0.1)
+
+
 def loss_and_gradients(rank, directory, case, batches):
     """Loss and gradients of `batches[rank]`, averaged over the ranks as DDP does; rank None: one process alone."""
     import torch.distributed as dist

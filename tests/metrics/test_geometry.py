@@ -32,6 +32,34 @@ def dot(x, y):
     return sum(a * b for a, b in zip(x, y, strict=True))
 
 
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda x, y: alignment(x, y),
+        lambda x, y: uniformity(x),
+        lambda x, y: effective_rank(x),
+        lambda x, y: mean_cosine(x),
+        positive_cosine,
+        negative_cosine,
+    ],
+    ids=["alignment", "uniformity", "effective_rank", "mean_cosine", "positive_cosine", "negative_cosine"],
+)
+def test_autocast_changes_nothing(measure):
+    """The diagnostics and a user's own loss are computed within it."""
+    first, second = random(40, 16).float(), random(40, 16, seed=1).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = measure(first, second)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, measure(first, second))
+
+
+@pytest.mark.parametrize("measure", [uniformity, mean_cosine, lambda rows: alignment(rows, random(4, 3, seed=1))])
+def test_a_row_of_zeros_has_a_finite_gradient(measure):
+    rows = random(4, 3).index_fill(0, torch.tensor([1]), 0.0).requires_grad_()
+    measure(rows).backward()
+    assert rows.grad.abs().max() < 100
+
+
 def test_alignment_is_the_mean_distance_to_a_power():
     first, second = random(6, 4), random(6, 4, seed=1)
     for alpha in (1.0, 2.0, 3.0):

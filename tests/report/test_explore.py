@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from support.browser import CHROMIUM, Browser
 from support.command import environment, textcl, without_progress
@@ -43,6 +45,16 @@ def contents(folder: Path) -> dict[str, bytes]:
     """The files that must be the same whenever and wherever they were made."""
     names = ("clusters.csv", "groups.csv", "map.html", "vectors/part-00000.parquet")
     return {name: (folder / name).read_bytes() for name in names}
+
+
+def test_the_same_call_in_python_goes_on_whatever_kinds_its_arguments_have(work: Path, tmp_path: Path) -> None:
+    """Numbers of numpy, and columns as a tuple or those of a data frame."""
+    vectors, asked = tmp_path / "out" / "vectors", {"column": "text", "clusters": np.int64(3), "seed": np.int64(1)}
+    for columns in (("id", "day"), pd.Index(["id", "day"]), ["id", "day"]):
+        record = explore(work / "mine.csv", tmp_path / "out", work / "model", columns=columns, **asked)
+        assert len(record["clusters"]["clusters"]) == 3
+    assert record["settings"]["columns"] == ["id", "day"]
+    encode_corpus(work / "model", work / "mine.csv", vectors, column="text", columns=pd.Index(["id", "day"]))
 
 
 def test_the_files_agree_with_each_other_and_with_the_page(work: Path) -> None:

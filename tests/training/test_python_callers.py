@@ -1,5 +1,7 @@
 """What users of the trainers in Python bring along: callbacks, arguments of an earlier trainer, streams, columns."""
 
+import os
+from contextlib import nullcontext
 from itertools import count
 from types import SimpleNamespace
 
@@ -40,6 +42,42 @@ def test_hooks_run_once_whether_or_not_the_user_gives_the_callback(directory, tm
     method = MoCo(encoder_of(directory), queue_size=64)
     ContrastiveTrainer(method, arguments(tmp_path), CORPUS, callbacks=callbacks).train()
     assert method.queue.pushed == 16
+
+
+def test_a_run_with_workers_leaves_the_environment_as_it_was(directory, tmp_path, monkeypatch):
+    """Else the tokenizers of the process would use one core from then on."""
+    monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
+    seen = []
+
+    class Looking(transformers.TrainerCallback):
+        def on_step_end(self, *_, **__):
+            seen.append(os.environ.get("TOKENIZERS_PARALLELISM"))
+
+    for workers in (1, 0):
+        given = arguments(tmp_path / str(workers), max_steps=1, dataloader_num_workers=workers)
+        ContrastiveTrainer(SimCSE(encoder_of(directory)), given, CORPUS, callbacks=[Looking()]).train()
+        assert "TOKENIZERS_PARALLELISM" not in os.environ
+    assert seen == ["false", None]
+
+
+class Interrupting(transformers.TrainerCallback):
+    """Ends a run as Ctrl-C does."""
+
+    def on_step_end(self, *_, **__):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_after_a_run_the_hooks_are_missing_again(directory, tmp_path, interrupted):
+    """Else a second training without the callback would pass, while queue and momentum encoder stand still."""
+    method = MoCo(encoder_of(directory), queue_size=64)
+    trainer = ContrastiveTrainer(method, arguments(tmp_path), CORPUS, callbacks=[Interrupting()] * interrupted)
+    with pytest.raises(KeyboardInterrupt) if interrupted else nullcontext():
+        trainer.train()
+    batch = method.collator()([CORPUS[row] for row in range(4)])
+    with pytest.raises(RuntimeError, match="MoCo needs its hooks"):
+        method.train()(**batch)
+    assert not method._forward_hooks
 
 
 class Rising:

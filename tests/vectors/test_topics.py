@@ -118,3 +118,15 @@ def test_keywords_of_hostile_texts_are_words() -> None:
     assert {"script", "alert", "cmd"} <= set(words)
     assert all(re.fullmatch(r"\w+", word) for word in words)
     assert not any(name.startswith(("=", "+", "-", "@", "<")) for name in cluster_names([words]))
+
+
+@pytest.mark.parametrize("clusters", [["excel", "bash"] * 4, [0.0, math.nan] * 4, [0.5, 1] * 4])
+def test_clusters_that_are_no_whole_numbers_are_refused(clusters: list[object]) -> None:
+    with pytest.raises(InputError, match="clusters must be whole numbers"):
+        cluster_keywords(TEXTS, clusters)  # type: ignore[arg-type]
+
+
+def test_whole_numbers_of_any_type_and_clusters_without_a_text() -> None:
+    expected = cluster_keywords(TEXTS, CLUSTERS)
+    assert cluster_keywords(TEXTS, np.array(CLUSTERS, np.float32)) == expected
+    assert cluster_names([*expected, ["fish"]], TEXTS, CLUSTERS)[2] == "fish"

@@ -33,8 +33,9 @@ from textcl.environment import launched
 from textcl.errors import InputError
 from textcl.files import atomic_directory, check_not_read, check_output, check_replaceable, content_hash, file_hash
 from textcl.locks import taken
+from textcl.ranges import Positive, Seed, Share, checked
 from textcl.seals import read_sealed, write_sealed
-from textcl.texts import names_in
+from textcl.texts import described, names_in
 from textcl.vectors.vectors import Vectors
 from textcl.version import library_versions
 
@@ -62,6 +63,7 @@ class Adapted:
     record: dict[str, Any]
 
 
+@checked
 def adapt(
     model: str | Path,
     data: Any,
@@ -71,11 +73,11 @@ def adapt(
     purpose: Purpose = "search",
     dev: str | None = None,
     retrieval: Retrieval = "dense",
-    bm25_weight: float = 0.35,
+    bm25_weight: Share = 0.35,
     language: str = "english",
-    minutes: float = 20.0,
+    minutes: Positive = 20.0,
     ledger: str | os.PathLike[str] | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     train: bool = False,
 ) -> Adapted:
     """Looks for an encoder that is better for the user's own texts, and says honestly whether there is one.
@@ -118,6 +120,10 @@ def adapt(
         >>> adapted.verdict.outcome  # doctest: +SKIP
         'better'
     """
+    if not isinstance(model, (str, Path)):
+        raise InputError(
+            f"model must be a name or a path, not {described(model)}; save an encoder, and name its directory."
+        )
     if launched().ranks > 1:
         raise InputError("adapt works in one process; start it without torchrun.")
     started, begin = datetime.now(UTC), time.monotonic()

@@ -141,6 +141,7 @@ def columns_beside(
     Raises:
         InputError: There is no such column.
     """
+    columns = columns if isinstance(columns, str) else list(columns)  # also of a data frame's columns
     if not columns:
         return []
     table = open_table(source)

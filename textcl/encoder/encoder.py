@@ -193,8 +193,9 @@ class Encoder(nn.Module):
                 layer this encoder does not have; or there is no prompt of that name.
         """
         changed = copy.copy(self)
-        # copy.copy shares the dictionaries of modules and buffers, so copy them too
+        # copy.copy shares the dictionaries of modules, buffers and prompts, so copy them too
         changed._modules, changed._buffers = dict(self._modules), dict(self._buffers)
+        changed.prompts = dict(self.prompts)
         if pooling is not None and pooling != self.pooling:
             check_pooling_fits(pooling, self.backbone, self.tokenizer, self.name)
             if pooling == "pooler":

@@ -39,7 +39,7 @@ from textcl.encoder.batching import (
     words_asked_for,
 )
 from textcl.encoder.graphs import Graphs
-from textcl.encoder.layers import apply_layers, in_type_of
+from textcl.encoder.layers import apply_layers
 from textcl.encoder.pooling import POOLINGS, Packed, Padded
 from textcl.errors import InputError
 from textcl.tokenising import INPUTS, pad
@@ -258,7 +258,7 @@ def pool(
 def behind_pooling(encoder: "Encoder", vectors: Tensor) -> Tensor:
     """Pooled vectors (rows, dim) behind head, projection and further layers, in float32 or wider."""
     if encoder.head is not None:
-        vectors = encoder.head(in_type_of(encoder.head, vectors))
+        vectors = encoder.head(vectors)
     # without autocast, because small directions of a whitening need full precision
     projection = [] if encoder.projection is None else [encoder.projection]
     return apply_layers([*projection, *encoder.layers], vectors)

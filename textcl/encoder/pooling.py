@@ -22,7 +22,10 @@ HiddenStates = Sequence[Tensor]
 
 
 class DenseTanh(nn.Module):
-    """A dense layer followed by tanh, (rows, dim) to (rows, dim): the head of BERT's pooler and of SimCSE."""
+    """A dense layer followed by tanh, (rows, dim) to (rows, dim): the head of BERT's pooler and of SimCSE.
+
+    It computes in the type of its weights, because embeddings are float32 also if the weights are not.
+    """
 
     def __init__(self, dimension: int) -> None:
         super().__init__()
@@ -31,7 +34,7 @@ class DenseTanh(nn.Module):
         nn.init.zeros_(self.dense.bias)
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        return torch.tanh(self.dense(embeddings))
+        return torch.tanh(self.dense(embeddings.to(self.dense.weight.dtype)))
 
 
 @dataclass(frozen=True)

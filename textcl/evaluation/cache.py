@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from textcl.errors import DiskFull, InputError
-from textcl.evaluation.encoding import encode_distinct
+from textcl.evaluation.encoding import encode_dense
 from textcl.files import append_result, atomic_write
 
 logger = logging.getLogger("textcl")
@@ -56,27 +56,17 @@ def embed(
     """
     row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
     if folder is None:
-        rows, places = _encode(encoder, list(row_of), encode_arguments)
-        return rows, places
+        return encode_dense(encoder, row_of, **encode_arguments)
     wanted = {hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest(): text for text in row_of}
     found = _stored(folder, wanted)
     missing = sorted((key for key in wanted if key not in found), key=lambda key: -len(wanted[key]))
     for start in range(0, len(missing), _WINDOW):
         keys = missing[start : start + _WINDOW]
-        rows, places = _encode(encoder, [wanted[key] for key in keys], encode_arguments)
+        rows, places = encode_dense(encoder, [wanted[key] for key in keys], **encode_arguments)
         rows = rows[[places[wanted[key]] for key in keys]]
         _store(folder, keys, rows)
         found.update(zip(keys, rows, strict=True))
     return np.stack([found[key] for key in wanted]), row_of
-
-
-def _encode(encoder: Any, texts: list[str], encode_arguments: dict[str, Any]) -> tuple[np.ndarray, dict[str, int]]:
-    rows, places = encode_distinct(encoder, texts, **encode_arguments)
-    if not isinstance(rows, np.ndarray):
-        raise InputError(
-            "The encoder returns sparse rows, for which a classifier would not fit in memory. Use dense rows."
-        )
-    return rows.astype(np.float32), places
 
 
 def remember(folder: Path, line: dict[str, Any]) -> None:

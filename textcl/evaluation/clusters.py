@@ -11,12 +11,13 @@ from typing import Any, Literal
 import numpy as np
 
 from textcl.errors import InputError
-from textcl.evaluation.encoding import encode_distinct
+from textcl.evaluation.encoding import encode_dense
 from textcl.evaluation.saved_clusters import SavedClusters, made_by, read_clusters, save_clusters, with_prompt
 from textcl.files import atomic_write
 from textcl.metrics.clustering import Merge, Placement, check_number, cluster, mean_silhouette, merge_clusters, place
 from textcl.metrics.density import density_clusters
 from textcl.metrics.stability import FoundAgain, Stability, cluster_stability, found_again
+from textcl.ranges import Seed, checked
 from textcl.texts import as_texts, spreadsheet_safe
 from textcl.vectors.columns import plain, result_name
 from textcl.vectors.topics import keywords_and_names
@@ -143,6 +144,7 @@ class ClusteredTexts:
             writer.writerows(map(cell, row) for row in zip(*columns.values(), strict=True))
 
 
+@checked
 def cluster_texts(
     encoder: Any,
     texts: Sequence[str],
@@ -150,7 +152,7 @@ def cluster_texts(
     *,
     algorithm: Algorithm = "kmeans",
     min_size: int | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     **encode_arguments: Any,
 ) -> ClusteredTexts:
     """Clusters texts by k-means or HDBSCAN on their embeddings, which are not changed after `encode`.
@@ -183,13 +185,14 @@ def cluster_texts(
     return _clustered(texts, rows, clusters, algorithm, min_size, seed, made_by(encoder, encode_arguments), {})
 
 
+@checked
 def cluster_vectors(
     directory: str | os.PathLike[str],
     clusters: int | None = None,
     *,
     algorithm: Algorithm = "kmeans",
     min_size: int | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> ClusteredTexts:
     """Clusters the texts of a directory of vectors, as `cluster_texts` does, without encoding them.
 
@@ -272,9 +275,8 @@ def embed(encoder: Any, texts: Sequence[str], **encode_arguments: Any) -> np.nda
         texts: The texts.
         **encode_arguments: Passed on to `encode`.
     """
-    rows, row_of = encode_distinct(encoder, texts, **with_prompt(encoder, encode_arguments))
-    # float32, because k-means takes twice as long in float64
-    return np.asarray(rows.astype(np.float32)[[row_of[text] for text in texts]])
+    rows, row_of = encode_dense(encoder, texts, **with_prompt(encoder, encode_arguments))
+    return rows[[row_of[text] for text in texts]]
 
 
 def smallest_size(texts: int) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from textcl.evaluation.encoding import check_encoder, describe
+from textcl.evaluation.encoding import check_encoder, describe, encode_dense
 from textcl.vectors.compress import Compression, Storage
 from textcl.vectors.fitting import FITTED
 from textcl.vectors.shards import restored, stored_columns
@@ -30,8 +30,8 @@ class Kept:
         """The vectors of texts, (texts, dim) float32."""
         way = repr(sorted((name, each) for name, each in arguments.items() if name != "batch_size"))
         if missing := [text for text in dict.fromkeys(texts) if (text, way) not in self._kept]:
-            rows = np.asarray(self.encoder.encode(missing, **arguments), dtype=np.float32)
-            self._kept |= {(text, way): row for text, row in zip(missing, rows, strict=True)}
+            rows, row_of = encode_dense(self.encoder, missing, **arguments)
+            self._kept |= {(text, way): rows[row_of[text]] for text in missing}
         return np.stack([self._kept[text, way] for text in texts])
 
     def sample(self, among: Container[str] | None) -> np.ndarray:

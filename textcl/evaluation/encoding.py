@@ -42,6 +42,18 @@ def encode_distinct(encoder: Any, texts: Iterable[str], **encode_arguments: Any)
     return rows, {text: row for row, text in enumerate(distinct)}
 
 
+def encode_dense(encoder: Any, texts: Iterable[str], **encode_arguments: Any) -> tuple[np.ndarray, dict[str, int]]:
+    """As `encode_distinct`, in dense float32.
+
+    Raises:
+        InputError: As there; or the encoder returns sparse rows.
+    """
+    rows, row_of = encode_distinct(encoder, texts, **encode_arguments)
+    if not isinstance(rows, np.ndarray):
+        raise InputError("The encoder returns sparse rows, which would not fit in memory here. Use dense rows.")
+    return rows.astype(np.float32), row_of
+
+
 def cosine(first: Any, second: Any) -> np.ndarray:
     """The cosine of each row of `first` with the same row of `second`, (n,), in float64; 0 for a zero row.
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from textcl.errors import InputError
 from textcl.evaluation.compressed import Compressed, Kept
 from textcl.evaluation.finetune import Finetune
@@ -97,6 +99,7 @@ def evaluate_sizes(
         >>> for size in evaluate_sizes("my-encoder", dimensions=[128, 64], dtypes=["int8"]):  # doctest: +SKIP
         ...     print(size.dimensions, size.name, size.bytes, size.result.primary)
     """
+    dimensions = np.asarray(dimensions).tolist()  # numbers of numpy too
     suite = Suite(tasks, data_dir, evaluators=evaluators, mode=mode, setting=setting)
     for each in suite.evaluators:
         if isinstance(each, Finetune) or (isinstance(each, Retrieval) and each.retrieval != "dense"):

@@ -1,4 +1,7 @@
-"""Ranking distillation: a student learns to rank the texts of a batch as its teacher does (RankCSE)."""
+"""Ranking distillation: a student learns to rank the texts of a batch as its teacher does (RankCSE).
+
+Half precision is computed in float32.
+"""
 
 import math
 
@@ -27,7 +30,7 @@ def list_mle(student: Tensor, teacher: Tensor) -> Tensor:
         >>> list_mle(scores, scores)      # ln(1 + 1 / e)
         tensor(0.3133)
     """
-    ordered = student.gather(1, teacher.argsort(dim=1, descending=True, stable=True))
+    ordered = _wide(student).gather(1, teacher.argsort(dim=1, descending=True, stable=True))
     from_here_on = ordered.flip(1).logcumsumexp(dim=1).flip(1)
     return (from_here_on - ordered).sum()
 
@@ -50,7 +53,7 @@ def list_net(student: Tensor, teacher: Tensor) -> Tensor:
         >>> list_net(torch.zeros(1, 4), torch.zeros(1, 4))      # ln 4
         tensor(1.3863)
     """
-    return -(F.softmax(teacher, dim=1) * F.log_softmax(student, dim=1)).sum()
+    return -(F.softmax(_wide(teacher), dim=1) * F.log_softmax(_wide(student), dim=1)).sum()
 
 
 def jensen_shannon(first: Tensor, second: Tensor) -> Tensor:
@@ -72,6 +75,10 @@ def jensen_shannon(first: Tensor, second: Tensor) -> Tensor:
         >>> jensen_shannon(torch.zeros(1, 4), torch.zeros(1, 4))
         tensor(0.)
     """
-    p, q = F.log_softmax(first, dim=1), F.log_softmax(second, dim=1)
+    p, q = F.log_softmax(_wide(first), dim=1), F.log_softmax(_wide(second), dim=1)
     mixture = torch.logaddexp(p, q) - math.log(2)
     return (p.exp() * (p - mixture) + q.exp() * (q - mixture)).sum() / 2
+
+
+def _wide(scores: Tensor) -> Tensor:
+    return scores.to(torch.promote_types(scores.dtype, torch.float32))

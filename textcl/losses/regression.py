@@ -1,8 +1,9 @@
 """One view predicts the other: the objective of BYOL and SimSiam."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from textcl.losses.info_nce import unit_rows
 
 
 def cosine_regression(predictions: Tensor, targets: Tensor) -> Tensor:
@@ -26,4 +27,4 @@ def cosine_regression(predictions: Tensor, targets: Tensor) -> Tensor:
     """
     dtype = torch.promote_types(torch.promote_types(predictions.dtype, targets.dtype), torch.float32)
     with torch.autocast(predictions.device.type, enabled=False):
-        return (2 - 2 * F.cosine_similarity(predictions.to(dtype), targets.to(dtype), dim=1)).sum()
+        return (2 - 2 * (unit_rows(predictions.to(dtype)) * unit_rows(targets.to(dtype))).sum(dim=1)).sum()

@@ -13,6 +13,7 @@ from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.losses.classification import classification
 from textcl.methods.method import Method, Outputs
+from textcl.modules.heads import Linear
 from textcl.modules.info_nce import InfoNCE
 from textcl.ranges import NotNegative, Positive, TwoOrMore, checked
 from textcl.views.view import PLAIN
@@ -99,7 +100,7 @@ class ConSERT(Method):
         self.dropout_in_training = dropout_in_training
         self.info_nce = InfoNCE(temperature, topology="nt_xent", mask_duplicates=mask_duplicates)
         supervised = objective != "unsupervised"
-        self.classifier = nn.Linear(4 * encoder.dimension, classes).to(encoder.device) if supervised else None
+        self.classifier = Linear(4 * encoder.dimension, classes).to(encoder.device) if supervised else None
 
     def prepare_corpus(self, dataset: Any) -> Any:
         """Checks the labels, if the objective needs them."""

@@ -53,6 +53,7 @@ def checked_sizes(method: "Method", sizes: Sequence[int]) -> tuple[int, ...]:
             exported would not begin with the dimensions that were trained: something with weights of its own stands
             between embeddings and loss, or the pooling for the test is another.
     """
+    sizes = list(sizes)
     named, dimension = ", ".join(map(str, sizes)), method.encoder.dimension
     if not sizes or not all(size in _SIZE for size in sizes):
         raise InputError(

@@ -1,13 +1,12 @@
 """The geometry of a set of embeddings: alignment, uniformity, effective rank, mean cosines.
 
-Pure functions of ``(rows, dim)`` tensors. They normalise rows to length 1, compute half precision in float32, and never
-hold a ``(rows, rows)`` matrix.
+Pure functions of ``(rows, dim)`` tensors. They normalise rows to length 1, compute in float32 or wider, also under
+autocast, and never hold a ``(rows, rows)`` matrix.
 """
 
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -58,7 +57,8 @@ def uniformity(embeddings: Tensor, t: float = 2.0, chunk_size: int = 1024) -> Te
         block = rows[start : start + chunk_size]
         for other in range(start, count, chunk_size):
             # on the sphere -t |x - y|^2 = 2t (x.y - 1)
-            exponent = 2 * t * (block @ rows[other : other + chunk_size].T - 1)
+            with torch.autocast(rows.device.type, enabled=False):
+                exponent = 2 * t * (block @ rows[other : other + chunk_size].T - 1)
             if other == start:
                 here = torch.ones_like(exponent, dtype=torch.bool).tril()  # each pair once, and no row with itself
                 exponent = exponent.masked_fill(here, -torch.inf)
@@ -127,12 +127,15 @@ def negative_cosine(first: Tensor, second: Tensor) -> Tensor:
     """
     first, second = _unit(first), _unit(second)
     count = _at_least_two(first)
-    everything = first.sum(0) @ second.sum(0)
+    with torch.autocast(first.device.type, enabled=False):
+        everything = first.sum(0) @ second.sum(0)
     return (everything - (first * second).sum()) / (count * (count - 1))
 
 
 def _unit(embeddings: Tensor) -> Tensor:
-    return F.normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)), dim=1)
+    rows = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
+    lengths = rows.norm(dim=1, keepdim=True)
+    return rows / lengths.masked_fill(lengths == 0, 1)  # a row of zeros has a finite gradient
 
 
 def _at_least_two(rows: Tensor) -> int:

@@ -31,6 +31,16 @@ def check_dimensions(flag: str, dimension: int, batch_size: int) -> None:
         )
 
 
+class Linear(nn.Linear):
+    """`nn.Linear` that takes rows of any type; it computes in the type of its weights, or in that of autocast.
+
+    Embeddings and the output of batch norm are float32 also if the weights are in half precision.
+    """
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return super().forward(rows.to(self.weight.dtype))
+
+
 class BatchNorm(nn.Module):
     """Batch norm over the rows of all ranks, with gradient, and no running statistics.
 
@@ -86,10 +96,10 @@ def mlp(
     layers: list[nn.Module] = []
     for number, (before, after) in enumerate(pairwise(dimensions), start=2):
         if number == len(dimensions):
-            layers.append(nn.Linear(before, after, bias=last == "bias"))
+            layers.append(Linear(before, after, bias=last == "bias"))
             if last == "batch_norm":
                 layers.append(BatchNorm(after, affine=False))
         else:
-            layers.append(nn.Linear(before, after, bias=not batch_norm))
+            layers.append(Linear(before, after, bias=not batch_norm))
             layers += [BatchNorm(after), nn.ReLU()] if batch_norm else [nn.ReLU()]
     return nn.Sequential(*layers)

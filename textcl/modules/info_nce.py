@@ -144,6 +144,8 @@ class InfoNCE(nn.Module):
         masked = bool(pairs) if self.mask_duplicates is None else self.mask_duplicates
         if not masked:
             text_id = None
+        elif text_id is not None:
+            text_id = text_id.long()  # NO_ID has 64 bits
         self._check(queries, keys, hard_negatives, extra_negatives, text_id, masked)
         counts = distributed.row_counts(queries)
         offset, columns, batch = sum(counts[: distributed.rank()]), sum(counts), queries.shape[0]

@@ -25,6 +25,7 @@ from textcl.errors import InputError, disk_full
 from textcl.evaluation.clusters import cluster_vectors
 from textcl.files import file_hash
 from textcl.locks import taken
+from textcl.ranges import Seed, checked
 from textcl.report.explored import explored_page
 from textcl.report.map import write_map
 from textcl.seals import differs, read_sealed, seal, write_sealed
@@ -53,6 +54,7 @@ WIDTH = 160  # longest text on the page, in characters
 Record = dict[str, Any]
 
 
+@checked
 def explore(
     source: str | os.PathLike[str],
     output: str | os.PathLike[str],
@@ -63,7 +65,7 @@ def explore(
     columns: Any = None,
     limit: int | None = None,
     clusters: int | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Record:
     """Encodes texts, finds near-duplicates and clusters, draws a map, and writes one page that shows all of it.
 
@@ -95,6 +97,8 @@ def explore(
         >>> explore("tickets.csv", "tickets", column="subject")  # doctest: +SKIP
     """
     folder = Path(output)
+    if columns is not None and not isinstance(columns, str):
+        columns = list(columns)  # as JSON gives it back, with which the same call is compared
     given = {"column": column, "id_column": id_column, "columns": columns, "limit": limit}
     encoded = is_vectors(source)
     if encoded and any(value is not None for value in given.values()):

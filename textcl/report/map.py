@@ -17,6 +17,7 @@ import numpy as np
 from textcl.data.formats import check_file
 from textcl.errors import InputError
 from textcl.files import check_output
+from textcl.ranges import Seed, checked
 from textcl.report.layout import KINDS, NEIGHBOURS, Kind, Layout, among, choose_kind, lay_out, project
 from textcl.report.map_file import MapFile, read_map_file, write_map_file
 from textcl.terminal import printable
@@ -67,6 +68,7 @@ class Map:
     bytes: int
 
 
+@checked
 def write_map(
     directory: str | os.PathLike[str],
     output: str | os.PathLike[str],
@@ -76,7 +78,7 @@ def write_map(
     color: str | None = None,
     update: str | os.PathLike[str] | None = None,
     layout: Kind | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     name: str | None = None,
 ) -> Map:
     """Writes an HTML page on which each text of a directory of vectors is a point.

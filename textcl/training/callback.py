@@ -65,8 +65,7 @@ class MethodCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         method: Method = kwargs["model"]
-        if isinstance(method.hooked, RemovableHandle):  # of another trainer, whose run was interrupted
-            method.hooked.remove()
+        unhook(method)  # from another trainer, whose run was interrupted
         method.hooked = method.register_forward_hook(self._collect)
         self._keys.clear()
         self._learned = method.learned_temperatures
@@ -100,7 +99,7 @@ class MethodCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        kwargs["model"].hooked.remove()
+        unhook(kwargs["model"])
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if args.world_size > 1:
@@ -117,6 +116,13 @@ class MethodCallback(TrainerCallback):
                 # A later best encoder takes the place of this one in the run. Links need no space while it does not.
                 shutil.copytree(run / BEST, folder / BEST, copy_function=_link)
             write_sealed(folder / COMPLETE, content)
+
+
+def unhook(method: Method) -> None:
+    """Takes a method from its `MethodCallback`; a later training without one then raises, as `forward` promises."""
+    if isinstance(method.hooked, RemovableHandle):
+        method.hooked.remove()
+    method.hooked = False
 
 
 def newest_complete_checkpoint(run: str | Path) -> Path | None:

@@ -3,8 +3,8 @@
 import json
 import logging
 import math
-import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from copy import copy
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +25,7 @@ from textcl.collator.reads import Reads
 from textcl.data.rows import has_transform
 from textcl.data.training import as_training_rows
 from textcl.device import out_of_memory
+from textcl.environment import without_parallel_tokenizers
 from textcl.errors import DiskFull, InputError, disk_full
 from textcl.evaluation.results import numbered
 from textcl.files import atomic_directory, content_hash, write_json
@@ -40,6 +41,7 @@ from textcl.training.callback import (
     best_step,
     newest_complete_checkpoint,
     remove_old_checkpoints,
+    unhook,
 )
 from textcl.training.checks import check_batches, check_run
 from textcl.training.diagnostics import diagnostics
@@ -119,9 +121,6 @@ class ContrastiveTrainer(Trainer):
         own_collator = model.collator(args.seed)
         with args.main_process_first(desc="tokenising"):
             train_dataset = own_collator.tokenized(train_dataset)
-        if args.dataloader_num_workers:
-            # else tokenizers warns whenever a worker is forked
-            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         collator = options.pop("data_collator", None) or own_collator
         sizes = {min(args.train_batch_size, len(train_dataset))}
         if not args.dataloader_drop_last and args.world_size == 1:  # several processes fill their last batches
@@ -188,7 +187,8 @@ class ContrastiveTrainer(Trainer):
             if self.is_world_process_zero() and self._chooses:
                 take_over_best(Path(checkpoint), self.run_directory, chosen)
         try:
-            output = super().train(checkpoint, *options, **named_options)
+            with without_parallel_tokenizers() if self.args.dataloader_num_workers else nullcontext():
+                output = super().train(checkpoint, *options, **named_options)
             self._look_at_loss()
             self._look_at_first_losses()
         except Exception as error:  # each library has its own for a full disk
@@ -202,6 +202,7 @@ class ContrastiveTrainer(Trainer):
             ) from error
         finally:
             self._progress.close()
+            unhook(self.method)  # an interrupted run has no end at which the callback does this
         self.accelerator.wait_for_everyone()  # rank 0 may still be renaming the best encoder into place
         self._restore_best()
         return output

@@ -23,6 +23,7 @@ from textcl.encoder.static import StaticBackbone
 from textcl.errors import InputError
 from textcl.files import check_not_read, check_output, check_replaceable
 from textcl.locks import taken
+from textcl.ranges import Positive, Seed, checked
 from textcl.vectors.encode import corpus_prompt, encode_corpus
 from textcl.vectors.layer_student import fit_layers, with_layers
 from textcl.vectors.shards import is_vectors, load_vectors
@@ -59,6 +60,7 @@ class Distilled:
         ]
 
 
+@checked
 def distill(
     model: Encoder | str | Path,
     data: Any,
@@ -70,9 +72,9 @@ def distill(
     column: str | None = None,
     limit: int | None = None,
     epochs: int | None = None,
-    learning_rate: float | None = None,
+    learning_rate: Positive | None = None,
     batch_size: int | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     show_progress_bar: bool | None = None,
 ) -> Distilled:
     """Makes a small, fast student of an encoder, from texts without labels.

@@ -17,7 +17,7 @@ from textcl.data.corpora import read_with_ids
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.files import atomic_write
-from textcl.ranges import Range
+from textcl.ranges import Range, Seed, checked
 from textcl.texts import bare, counted, spreadsheet_safe
 from textcl.vectors.calibration import LEAST, Calibration, Encode, calibrate
 from textcl.vectors.columns import plain, result_name
@@ -142,6 +142,7 @@ class Duplicates:
                 writer.writerow([cell(plain(value)) for value in line])
 
 
+@checked
 def near_duplicates(
     source: Any,
     model: Encoder | str | Path | None = None,
@@ -150,7 +151,7 @@ def near_duplicates(
     words: float | None = None,
     column: str | None = None,
     id_column: str | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Duplicates:
     """Finds the near-duplicates of a corpus, and says how often it is wrong.
 

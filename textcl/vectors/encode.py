@@ -27,6 +27,7 @@ from textcl.errors import InputError
 from textcl.files import clear_leftovers
 from textcl.locks import taken
 from textcl.progress import Progress
+from textcl.ranges import checked
 from textcl.seals import Seal, seal, write_sealed
 from textcl.texts import as_texts, check_text
 from textcl.vectors.columns import check_same, stored_names
@@ -54,6 +55,7 @@ logger = logging.getLogger("textcl")
 SHARD_ROWS = 32_768  # takes minutes on a CPU; 50 MB of float32 vectors of dimension 384
 
 
+@checked
 def encode_corpus(
     model: Encoder | str | Path,
     corpus: Any,

@@ -37,7 +37,7 @@ def cluster_keywords(texts: Sequence[str], clusters: Sequence[int] | np.ndarray,
         The keywords of each cluster, the best first. A cluster may have fewer, or none.
 
     Raises:
-        InputError: There are not as many clusters as texts, or a text is not a string.
+        InputError: There are not as many clusters as texts, a cluster is not a whole number, or a text is not a string.
 
     Example:
         >>> cluster_keywords(["a red cat", "the red cat", "a big dog", "the big dog"], [0, 0, 1, 1])
@@ -72,7 +72,7 @@ def cluster_names(
         >>> cluster_names([["file", "excel", "vba"], ["file", "bash", "shell"], []])
         ['excel, vba', 'bash, shell', 'cluster 2']
     """
-    return _names(keywords, _counted(texts, clusters))
+    return _names(keywords, _counted(texts, clusters, len(keywords)))
 
 
 def keywords_and_names(
@@ -149,11 +149,15 @@ def _not_its_own(keywords: Sequence[Sequence[str]], counts: _Counts, few: int) -
     return [{word for word in each if weak(word, number)} for number, each in enumerate(keywords)]
 
 
-def _counted(texts: Sequence[str], clusters: Sequence[int] | np.ndarray) -> _Counts:
-    texts, numbers = as_texts(texts), np.asarray(clusters, np.int64)
+def _counted(texts: Sequence[str], clusters: Sequence[int] | np.ndarray, least: int = 0) -> _Counts:
+    """The words of the texts; `least`: the number of clusters, if the last ones may have no text."""
+    texts, given = as_texts(texts), np.asarray(clusters)
+    if given.size and (given.dtype.kind not in "iuf" or not np.array_equal(given, np.round(given))):
+        raise InputError("The clusters must be whole numbers, one for each text, counted from 0; −1 is an outlier.")
+    numbers = given.astype(np.int64)
     if len(texts) != len(numbers):
         raise InputError(f"There are {len(texts):,} texts and {len(numbers):,} clusters; each text needs one.")
-    inside: list[Counter[str]] = [Counter() for _ in range(int(numbers.max(initial=-1)) + 1)]
+    inside: list[Counter[str]] = [Counter() for _ in range(max(int(numbers.max(initial=-1)) + 1, least))]
     everywhere: Counter[str] = Counter()
     for text, number in zip(texts, numbers.tolist(), strict=True):
         words = _words(text)

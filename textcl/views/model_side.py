@@ -106,7 +106,7 @@ def applied(
 
     def change(module: nn.Module, args: Any, output: Tensor) -> Tensor:
         if perturbation is not None:
-            output = output + perturbation
+            output = output + perturbation.to(output.dtype)
         tensors = {"embeddings": output, "attention_mask": inputs["attention_mask"]}
         return _by_view(tensors, view, on_embeddings)["embeddings"]
 
