@@ -1,13 +1,17 @@
 """Evidence: rankings equal those of the retrieval evaluator, planted edits and labels score as counted by hand."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from textcl.adaptation.edits import Edits, Planted
 from textcl.adaptation.evidence import Lexical, Ranking
+from textcl.adaptation.judgements import Judgements
 from textcl.adaptation.labels import Labels, compare_vectors
+from textcl.adaptation.workplace import Workplace
 from textcl.data.training import BUNDLED_TEXTS
 from textcl.encoder import Encoder
 from textcl.evaluation import Retrieval
@@ -49,6 +53,19 @@ def test_hybrid_scores_are_those_of_the_retrieval_evaluator():
     np.testing.assert_allclose(scores, items, atol=1e-9)
     (dense,) = RANKING.scores(np.arange(12), [None])
     assert (scores != dense).any()
+
+
+def test_judgements_score_as_the_retrieval_evaluator_does_also_of_a_document_without_text(tmp_path: Path):
+    (tmp_path / "qrels").mkdir()
+    documents = [{"_id": f"d{i}", "text": "" if i == 7 else text} for i, text in enumerate(DOCUMENTS)]
+    queries = [{"_id": f"q{i}", "text": text} for i, text in enumerate(QUERIES)]
+    for name, rows in (("corpus", documents), ("queries", queries)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    judged = "".join(f"q{i}\td{d}\t{g:.0f}\n" for i, grades in enumerate(RELEVANT) for d, g in grades.items())
+    (tmp_path / "qrels" / "test.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}")
+    encoder = Encoder.from_pretrained("bundled", max_length=16)
+    (scores,) = Judgements(str(tmp_path), encoder, Workplace(tmp_path / "place")).scores(np.arange(12), [None])
+    np.testing.assert_allclose(scores, Retrieval.from_folder(tmp_path)(encoder).items, atol=1e-9)
 
 
 def test_a_map_changes_both_sides_and_rows_choose_queries():
