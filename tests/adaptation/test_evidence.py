@@ -6,15 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from textcl.adaptation.edits import Edits, Planted
 from textcl.adaptation.evidence import Lexical, Ranking
 from textcl.adaptation.judgements import Judgements
-from textcl.adaptation.labels import Labels, compare_vectors
+from textcl.adaptation.labels import Labels, compare_vectors, read_labels
 from textcl.adaptation.workplace import Workplace
 from textcl.data.training import BUNDLED_TEXTS
 from textcl.encoder import Encoder
 from textcl.evaluation import Retrieval
+from textcl.evaluation.clusters import embed
 from textcl.vectors.calibration import calibrate
 from textcl.vectors.planted_edits import KINDS, edit, edited
 from textcl.vectors.vectors import unit
@@ -203,6 +205,52 @@ def test_labels_that_vectors_separate_are_right_and_a_map_that_separates_is_bett
     assert comparison.low > 0
     same = compare_vectors(hidden, hidden)
     assert (same.difference, same.p_value) == (0.0, 1.0)
+
+
+def test_labelled_texts_have_the_vectors_that_textcl_cluster_makes(tmp_path: Path):
+    prompts = {"query": "query: ", "document": "a passage about machines: "}
+    encoder = Encoder.from_pretrained("bundled", max_length=24, prompts=prompts)
+    (tmp_path / "labels.csv").write_text(
+        "text,label\n" + "".join(f"{text},{i % 3}\n" for i, text in enumerate(DOCUMENTS))
+    )
+    found = read_labels(str(tmp_path / "labels.csv"), encoder, Workplace(tmp_path / "place"))
+    np.testing.assert_allclose(found.vectors, embed(encoder, found.texts), atol=1e-5)
+
+
+class Told(Labels):
+    """Labels whose scores under a map are what the map says of each text."""
+
+    def right(self, rows: np.ndarray, weight: np.ndarray | None, seed: int = 0) -> np.ndarray:
+        return np.zeros(len(rows)) if weight is None else weight[rows]
+
+
+def test_each_half_is_judged_by_the_map_that_the_other_half_selects():
+    labels = Told(np.zeros((60, 1)), np.zeros(60, int), "")
+    folds = labels.judge([np.ones(60)])[0].folds
+    assert np.bincount(folds).tolist() == [30, 30]
+    flattering = np.where(folds == 0, 50.0, 0.0)  # good at one half only, which must not select it for itself
+    judged, _ = labels.judge([np.ones(60), flattering])
+    assert judged.chosen == [0, 1]
+    assert judged.after.tolist() == np.where(folds == 0, 1.0, 0.0).tolist()
+
+
+def test_error_interval_and_p_value_of_labelled_texts_are_those_of_the_normal_distribution(monkeypatch):
+    monkeypatch.setattr("textcl.adaptation.labels.SAMPLES", 400)
+    gains = np.random.default_rng(6).normal(2, 20, 100)
+    labels = Told(np.zeros((100, 1)), np.zeros(100, int), "")
+    _, found = labels.judge([gains])
+    assert found.difference == pytest.approx(gains.mean())
+    assert found.error == pytest.approx(gains.std() / 10, rel=0.15)  # 400 samples: 3.5 %
+    assert (found.low, found.high) == pytest.approx(norm.interval(0.95, gains.mean(), found.error))
+    assert found.p_value == pytest.approx(2 * norm.sf(abs(gains.mean()) / found.error))
+    assert 0.05 < found.p_value < 0.95
+
+
+def test_some_of_the_labelled_texts_are_shown_with_their_own_texts():
+    labels = Labels(np.arange(4.0)[:, None], np.array([0, 1, 0, 1]), "", ["a", "b", "c", "d"])
+    some = labels.part(np.array([3, 1]))
+    assert (some.vectors.ravel().tolist(), some.labels.tolist()) == ([3, 1], [1, 1])
+    assert some.shown([0, 1]) == [{"text": "d"}, {"text": "b"}]
 
 
 def test_classes_that_are_matched_are_those_that_fit_best():
