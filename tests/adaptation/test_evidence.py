@@ -129,6 +129,17 @@ def test_only_words_count_for_an_encoder_to_which_all_texts_are_one():
     np.testing.assert_array_equal(scores, 100.0 * (np.arange(200) % 2 == 0))
 
 
+def test_a_copy_without_words_that_differs_in_case_and_spaces_alone_is_recognised():
+    """As `near_duplicate_groups` puts such texts together, whatever their vectors are."""
+    texts = [*in_letters(198), "!!! :)", "?"]
+    copies = [text[::-1] for text in texts[:198]]
+    vectors, far = near_vectors(200, 16, 0.0)[0], -near_vectors(200, 16, 0.0)[0]
+    (scores,) = Edits(vectors, far, np.arange(200), Planted(texts, [*copies, " !!!  :)", "? "])).scores(
+        np.arange(200), [None]
+    )
+    assert scores.tolist() == [0.0] * 198 + [100.0] * 2
+
+
 def test_the_thresholds_are_those_of_the_map_and_of_the_asked_rows():
     vectors, copies = near_vectors(300, 8, 0.1)
     weight = np.diag([0.0] * 4 + [-0.9] * 4).astype(np.float32)
