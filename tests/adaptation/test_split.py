@@ -10,6 +10,7 @@ from support.tiny import TEXTS, tiny_encoder_directory
 
 from textcl.adaptation import schedule, searched
 from textcl.adaptation.corpus import read_corpus
+from textcl.adaptation.evidence import Ranking
 from textcl.adaptation.known_items import known_items
 from textcl.adaptation.material import Material, make_material
 from textcl.adaptation.searched import some
@@ -94,6 +95,15 @@ def test_an_exam_scores_as_the_whole_ranking_does(encoder: Encoder, material: Ma
     fewer = np.array(sorted({*material.views[0].targets[asked].tolist(), 5, 6, 7, 9, 20}))
     part = exam_of(material.views[0], material.groups, Workplace(tmp_path), asked=asked, documents=fewer)
     assert (part.scores(Side(encoder)) >= exam.scores(Side(encoder))).all()  # fewer others can only help
+    whole, place = material.ranking(), {int(document): number for number, document in enumerate(fewer)}
+    answers = [{place[int(material.views[0].targets[row])]: 1.0} for row in asked]
+    alike = material.groups[fewer]  # of these documents, in their order
+    alone = Ranking("", whole.queries[asked], whole.documents[fewer], answers, np.arange(4), alike=alike)
+    np.testing.assert_allclose(part.scores(Side(encoder)), alone.scores(np.arange(4), [None])[0])
+    made = part.make(encoder)
+    assert isinstance(made, Ranking)
+    assert made.alike is not None
+    assert made.alike.tolist() == alike.tolist()
 
 
 def test_those_to_be_found_hard_ones_and_others_are_searched(monkeypatch: pytest.MonkeyPatch):
