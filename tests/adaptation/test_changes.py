@@ -81,6 +81,18 @@ def test_near_duplicates_of_the_document_are_not_ranked_before_it():
     assert apart.ranks([0], None) == [{1: 2}]
 
 
+def test_of_equal_documents_the_first_one_is_ranked_higher_and_both_that_answer_a_query_are_ranked():
+    documents = np.array([[0, 1], [1, 0], [1, 0], [1, 0]], np.float32)
+    query, units = documents[1:2], np.zeros(1, int)
+    for place, document in enumerate((1, 2, 3), start=1):
+        ranking = Ranking("a test", query, documents, [{document: 1.0}], units)
+        assert ranking.ranks([0], None) == [{document: place}]
+        assert ranking.scores(units, [None]).tolist() == [[pytest.approx(100 / log2(place + 1))]]
+    both = Ranking("a test", query, documents, [{2: 1.0, 3: 1.0}], units, alike=np.array([0, 1, 1, 1]))
+    assert both.ranks([0], None) == [{2: 1, 3: 2}]  # 1 is like them, and neither right nor wrong
+    assert both.scores(units, [None]).tolist() == [[pytest.approx(100)]]
+
+
 def test_the_map_of_the_fold_that_a_query_was_judged_in_gives_its_rank():
     folds = folds_of(50)
     maps = [GENERATOR.normal(0, 0.4, (8, 8)).astype(np.float32) for _ in range(FOLDS)]

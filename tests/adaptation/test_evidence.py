@@ -1,16 +1,22 @@
 """Evidence: rankings equal those of the retrieval evaluator, planted edits and labels score as counted by hand."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from textcl.adaptation.edits import Edits, Planted
 from textcl.adaptation.evidence import Lexical, Ranking
-from textcl.adaptation.labels import Labels, compare_vectors
+from textcl.adaptation.judgements import Judgements
+from textcl.adaptation.labels import Labels, compare_vectors, read_labels
+from textcl.adaptation.workplace import Workplace
 from textcl.data.training import BUNDLED_TEXTS
 from textcl.encoder import Encoder
 from textcl.evaluation import Retrieval
+from textcl.evaluation.clusters import embed
 from textcl.vectors.calibration import calibrate
 from textcl.vectors.planted_edits import KINDS, edit, edited
 from textcl.vectors.vectors import unit
@@ -49,6 +55,19 @@ def test_hybrid_scores_are_those_of_the_retrieval_evaluator():
     np.testing.assert_allclose(scores, items, atol=1e-9)
     (dense,) = RANKING.scores(np.arange(12), [None])
     assert (scores != dense).any()
+
+
+def test_judgements_score_as_the_retrieval_evaluator_does_also_of_a_document_without_text(tmp_path: Path):
+    (tmp_path / "qrels").mkdir()
+    documents = [{"_id": f"d{i}", "text": "" if i == 7 else text} for i, text in enumerate(DOCUMENTS)]
+    queries = [{"_id": f"q{i}", "text": text} for i, text in enumerate(QUERIES)]
+    for name, rows in (("corpus", documents), ("queries", queries)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    judged = "".join(f"q{i}\td{d}\t{g:.0f}\n" for i, grades in enumerate(RELEVANT) for d, g in grades.items())
+    (tmp_path / "qrels" / "test.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}")
+    encoder = Encoder.from_pretrained("bundled", max_length=16)
+    (scores,) = Judgements(str(tmp_path), encoder, Workplace(tmp_path / "place")).scores(np.arange(12), [None])
+    np.testing.assert_allclose(scores, Retrieval.from_folder(tmp_path)(encoder).items, atol=1e-9)
 
 
 def test_a_map_changes_both_sides_and_rows_choose_queries():
@@ -108,6 +127,17 @@ def test_only_words_count_for_an_encoder_to_which_all_texts_are_one():
     unlike = Planted(texts, [text[::-1] if row % 2 else text.upper() for row, text in enumerate(texts)])
     (scores,) = Edits(ones, ones, np.arange(200), unlike).scores(np.arange(200), [None])
     np.testing.assert_array_equal(scores, 100.0 * (np.arange(200) % 2 == 0))
+
+
+def test_a_copy_without_words_that_differs_in_case_and_spaces_alone_is_recognised():
+    """As `near_duplicate_groups` puts such texts together, whatever their vectors are."""
+    texts = [*in_letters(198), "!!! :)", "?"]
+    copies = [text[::-1] for text in texts[:198]]
+    vectors, far = near_vectors(200, 16, 0.0)[0], -near_vectors(200, 16, 0.0)[0]
+    (scores,) = Edits(vectors, far, np.arange(200), Planted(texts, [*copies, " !!!  :)", "? "])).scores(
+        np.arange(200), [None]
+    )
+    assert scores.tolist() == [0.0] * 198 + [100.0] * 2
 
 
 def test_the_thresholds_are_those_of_the_map_and_of_the_asked_rows():
@@ -186,6 +216,52 @@ def test_labels_that_vectors_separate_are_right_and_a_map_that_separates_is_bett
     assert comparison.low > 0
     same = compare_vectors(hidden, hidden)
     assert (same.difference, same.p_value) == (0.0, 1.0)
+
+
+def test_labelled_texts_have_the_vectors_that_textcl_cluster_makes(tmp_path: Path):
+    prompts = {"query": "query: ", "document": "a passage about machines: "}
+    encoder = Encoder.from_pretrained("bundled", max_length=24, prompts=prompts)
+    (tmp_path / "labels.csv").write_text(
+        "text,label\n" + "".join(f"{text},{i % 3}\n" for i, text in enumerate(DOCUMENTS))
+    )
+    found = read_labels(str(tmp_path / "labels.csv"), encoder, Workplace(tmp_path / "place"))
+    np.testing.assert_allclose(found.vectors, embed(encoder, found.texts), atol=1e-5)
+
+
+class Told(Labels):
+    """Labels whose scores under a map are what the map says of each text."""
+
+    def right(self, rows: np.ndarray, weight: np.ndarray | None, seed: int = 0) -> np.ndarray:
+        return np.zeros(len(rows)) if weight is None else weight[rows]
+
+
+def test_each_half_is_judged_by_the_map_that_the_other_half_selects():
+    labels = Told(np.zeros((60, 1)), np.zeros(60, int), "")
+    folds = labels.judge([np.ones(60)])[0].folds
+    assert np.bincount(folds).tolist() == [30, 30]
+    flattering = np.where(folds == 0, 50.0, 0.0)  # good at one half only, which must not select it for itself
+    judged, _ = labels.judge([np.ones(60), flattering])
+    assert judged.chosen == [0, 1]
+    assert judged.after.tolist() == np.where(folds == 0, 1.0, 0.0).tolist()
+
+
+def test_error_interval_and_p_value_of_labelled_texts_are_those_of_the_normal_distribution(monkeypatch):
+    monkeypatch.setattr("textcl.adaptation.labels.SAMPLES", 400)
+    gains = np.random.default_rng(6).normal(2, 20, 100)
+    labels = Told(np.zeros((100, 1)), np.zeros(100, int), "")
+    _, found = labels.judge([gains])
+    assert found.difference == pytest.approx(gains.mean())
+    assert found.error == pytest.approx(gains.std() / 10, rel=0.15)  # 400 samples: 3.5 %
+    assert (found.low, found.high) == pytest.approx(norm.interval(0.95, gains.mean(), found.error))
+    assert found.p_value == pytest.approx(2 * norm.sf(abs(gains.mean()) / found.error))
+    assert 0.05 < found.p_value < 0.95
+
+
+def test_some_of_the_labelled_texts_are_shown_with_their_own_texts():
+    labels = Labels(np.arange(4.0)[:, None], np.array([0, 1, 0, 1]), "", ["a", "b", "c", "d"])
+    some = labels.part(np.array([3, 1]))
+    assert (some.vectors.ravel().tolist(), some.labels.tolist()) == ([3, 1], [1, 1])
+    assert some.shown([0, 1]) == [{"text": "d"}, {"text": "b"}]
 
 
 def test_classes_that_are_matched_are_those_that_fit_best():

@@ -1,6 +1,7 @@
 """Blind judging: the pairs are the first results of both systems, sides stay hidden, and answers resolve to systems."""
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from textcl.adaptation.judging import SIDES, BlindPairs, draw_pairs, finish_judging, pairs_path, read_blind_pairs
-from textcl.adaptation.systems import load_system
+from textcl.adaptation.systems import System, load_system
 from textcl.adaptation.workplace import Workplace
 from textcl.data.training import BUNDLED_TEXTS
 from textcl.encoder import Encoder
@@ -64,6 +65,15 @@ def test_the_first_result_of_each_kind_of_system(own: bool, tmp_path: Path):
 def test_words_find_nothing_where_no_text_has_one(tmp_path: Path):
     for name in ("bm25", "tfidf"):
         assert load_system(name).first(TEXTS, ["zzyzx qwrtp"], None, Workplace(tmp_path)).tolist() == [-1]
+
+
+def test_an_encoder_has_a_first_result_also_if_all_cosines_are_negative(tmp_path: Path):
+    class Negative(System):
+        def _cosines(self, texts: Sequence[str], queries: Sequence[str], place: Workplace) -> Iterator[np.ndarray]:
+            return iter(np.array([[-0.3, -0.1, -0.2]]))
+
+    system = Negative("a model", Encoder.from_pretrained("bundled"), words=False)
+    assert system.first(TEXTS[:3], ["a query"], None, Workplace(tmp_path)).tolist() == [1]
 
 
 def test_the_pairs_are_what_the_two_systems_find_and_the_sides_are_random(data: Path, tmp_path: Path):

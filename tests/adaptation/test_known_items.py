@@ -25,6 +25,12 @@ def test_a_sentence_has_to_find_the_others_with_the_title():
     assert view.documents == ["On texts " + " ".join(each for each in sentences(LONG) if each != query), "Only one."]
 
 
+def test_a_text_of_two_sentences_gives_none_of_them():
+    two = "One sentence of seven words is here. And another one of seven words here."
+    assert [view.name for view in known_items([two])] == ["half"]
+    assert [view.name for view in known_items([f"{two} Three."])] == ["sentence", "half"]
+
+
 def test_the_same_text_gives_the_same_sentence_wherever_it_stands():
     alone, among = (known_items(bodies)[0] for bodies in ([LONG], ["Another text."] * 3 + [LONG]))
     assert alone.queries == among.queries

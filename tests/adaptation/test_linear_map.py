@@ -10,7 +10,9 @@ from sentence_transformers import SentenceTransformer
 from support.tiny import TEXTS, tiny_encoder_directory
 
 from textcl.adaptation import linear_map
+from textcl.adaptation.known_items import View
 from textcl.adaptation.linear_map import fit_linear_map, mapped, with_linear_map
+from textcl.adaptation.material import Material
 from textcl.encoder import Encoder
 from textcl.vectors.vectors import unit
 
@@ -109,3 +111,19 @@ def test_the_map_acts_on_columns():
     weight = np.array([[0.0, 1.0], [0.0, 0.0]], np.float32)
     assert mapped(np.array([[0.0, 2.0]], np.float32), weight).tolist() == [[2.0, 2.0]]
     assert mapped(torch.tensor([[0.0, 2.0]]), torch.from_numpy(weight)).tolist() == [[2.0, 2.0]]
+
+
+def test_the_map_of_a_material_is_trained_on_the_groups_that_may_be_seen(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(linear_map, "STEPS", 3)
+    generator = np.random.default_rng(7)
+    queries, documents = (generator.normal(size=(count, 6)).astype(np.float32) for count in (20, 24))
+    targets, groups = generator.permutation(24)[:20], np.arange(24) // 2  # documents of a group are no negatives
+    view = View("half", "a test", [""] * 20, [""] * 24, targets)
+    material = Material([view], [queries], [documents], groups)
+    allowed = np.arange(12) % 3 != 0
+    rows = np.flatnonzero(allowed[groups[targets]])
+    seen = targets[rows]
+    expected = fit_linear_map(queries[rows], documents[seen], 0.3, groups=groups[seen], seed=5)
+    assert (material.fit(0.3, allowed, seed=5) == expected).all()
+    apart = fit_linear_map(queries[rows], documents[seen], 0.3, seed=5)
+    assert (apart != expected).any()

@@ -1,12 +1,16 @@
 """What is judged does not depend on how many texts the minutes allow: the views are chosen once."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from support.tiny import tiny_encoder_directory
 
+from textcl.adaptation import trial
 from textcl.adaptation.corpus import Corpus
+from textcl.adaptation.enough import too_few_groups
+from textcl.adaptation.known_items import View, known_items
 from textcl.adaptation.trial import LEAST_DOCUMENTS, Settings, Trial, Work, prepare
 from textcl.adaptation.workplace import Workplace
 from textcl.data.training import BUNDLED_TEXTS
@@ -40,6 +44,31 @@ def test_fewer_minutes_ask_the_same_kind_of_queries_and_never_too_few(encoder: E
     assert f"{len(part)} of them, drawn at random, are looked at" in " ".join(trial.looked)
 
 
+def test_several_encoders_share_the_minutes_and_no_more_than_the_most_documents_are_looked_at(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    bodies = [". ".join(GLOSSES[3 * i : 3 * i + 3]) + "." for i in range(450)]
+    asked = sum(len(view.queries) + len(view.documents) for view in known_items(bodies)[:2])
+
+    def documents(minutes: float, encoders: int = 1) -> int:
+        clock = iter([0.0, 64.0])  # each of the 64 texts that are timed takes a second
+        monkeypatch.setattr(trial, "time", SimpleNamespace(perf_counter=clock.__next__))
+        work = Work(
+            encoder,
+            Corpus("texts", bodies, None, 450, 0, 0),
+            Workplace(tmp_path / f"{minutes} {encoders}"),
+            Settings(minutes=minutes),
+        )
+        return prepare(work, "an identity", encoders)[0].plan["documents"]
+
+    whole = asked / 60 / trial.ENCODING_SHARE
+    assert documents(1.01 * whole) == 450
+    assert documents(0.901 * whole) == 405
+    assert documents(1.201 * whole, encoders=2) == 270
+    monkeypatch.setattr(trial, "MOST_DOCUMENTS", 300)
+    assert documents(9 * whole) == 300
+
+
 def test_a_second_kind_of_query_of_one_template_is_not_asked(encoder: Encoder, tmp_path: Path):
     short = [" ".join(gloss.split()[:3]) for gloss in dict.fromkeys(GLOSSES)][:250]
     alike = [f"the backup of server {i} finished without an error and all files were copied" for i in range(205)]
@@ -47,6 +76,19 @@ def test_a_second_kind_of_query_of_one_template_is_not_asked(encoder: Encoder, t
     trial, _, names, _ = prepared(encoder, Corpus("texts", short + alike, titles, 455, 0, 0), 60, tmp_path)
     assert names == ["title"]
     assert "there is no second view" in " ".join(trial.looked)
+
+
+def test_groups_are_enough_if_they_have_queries_and_none_holds_most_of_the_texts():
+    def why(documents: list[str], queries: int, trains: bool = False) -> str:
+        return too_few_groups(View("half", "a test", [""] * queries, documents, np.arange(queries)), trains)
+
+    apart = [f"first{i} second{i} third{i}" for i in range(100)]
+    assert why(apart, 19) == "there are 19 groups of texts with a query, and 20 are needed"
+    assert why(apart, 20) == ""
+    assert why(apart, 39, trains=True) == "there are 39 groups of texts with a query, and 40 are needed"
+    alike = [f"the backup of server {i} finished without an error and all files were copied" for i in range(51)]
+    assert why([*apart[:49], *alike], 49).startswith("51 of 100 texts are near-duplicates of each other")
+    assert why([*apart[:50], *alike[:50]], 50) == ""
 
 
 def test_the_smallest_part_has_as_many_of_some_documents_as_are_wanted():

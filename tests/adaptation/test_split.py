@@ -1,17 +1,20 @@
 """The split keeps groups apart; what is searched where candidates are selected; the exam is that of the rankings."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from support.judged import judged_titles
 from support.tiny import TEXTS, tiny_encoder_directory
 
 from textcl.adaptation import schedule, searched
 from textcl.adaptation.corpus import read_corpus
+from textcl.adaptation.evidence import Ranking
 from textcl.adaptation.known_items import known_items
 from textcl.adaptation.material import Material, make_material
 from textcl.adaptation.searched import some
-from textcl.adaptation.split import JUDGES, SELECTS, TRAINS, Side, exam_of, make_exams, split_of
+from textcl.adaptation.split import JUDGES, SELECTS, TRAINS, Exams, Side, exam_of, make_exams, split_of
 from textcl.adaptation.trial import Settings, Work
 from textcl.adaptation.workplace import Workplace
 from textcl.encoder import Encoder
@@ -50,6 +53,39 @@ def test_no_group_is_on_two_sides(encoder: Encoder, material: Material, tmp_path
     assert len(exams.judges.make(encoder).documents) == 60  # type: ignore[attr-defined]
 
 
+def test_no_labelled_text_judged_query_or_edit_both_selects_and_judges(
+    encoder: Encoder, material: Material, tmp_path: Path
+):
+    def exams(name: str, **settings: Any) -> Exams:
+        corpus = read_corpus(TEXTS[:60])
+        work = Work(encoder, corpus, Workplace(tmp_path / name), Settings(train=True, **settings))
+        return make_exams(material, material.views, work)
+
+    (tmp_path / "labels.csv").write_text(
+        "text,label\n" + "".join(f"{text},{i % 3}\n" for i, text in enumerate(TEXTS[:41]))
+    )
+    found = exams("labels", purpose="clusters", dev=f"labels:{tmp_path / 'labels.csv'}")
+    sides = [list(exam.make(encoder).texts) for exam in (found.selects, found.judges)]  # type: ignore[attr-defined]
+    assert sorted(map(len, sides)) == [20, 21]
+    assert sorted([*sides[0], *sides[1]]) == sorted(TEXTS[:41])
+
+    folder = judged_titles(
+        [{"name": f"query {i}", "text": text} for i, text in enumerate(TEXTS[:41])], tmp_path / "beir"
+    )
+    found = exams("judged", dev=f"beir:{folder}")
+    asked = set(found.selects.make(encoder).texts[0])  # type: ignore[attr-defined]
+    assert found.judges.rows is not None
+    judging = {f"query {i}" for i in found.judges.rows}
+    assert (len(asked) + len(judging), asked & judging) == (41, set())
+
+    found = exams("edits", purpose="duplicates")
+    parts = split_of(material.units)[material.groups]
+    assert found.selects.rows is not None
+    assert found.judges.rows is not None
+    assert found.selects.rows.tolist() == np.flatnonzero(parts == SELECTS).tolist()
+    assert found.judges.rows.tolist() == np.flatnonzero(parts == JUDGES).tolist()
+
+
 def test_an_exam_scores_as_the_whole_ranking_does(encoder: Encoder, material: Material, tmp_path: Path):
     asked = np.array([3, 8, 40, 41])
     exam = exam_of(material.views[0], material.groups, Workplace(tmp_path), asked=asked)
@@ -59,6 +95,15 @@ def test_an_exam_scores_as_the_whole_ranking_does(encoder: Encoder, material: Ma
     fewer = np.array(sorted({*material.views[0].targets[asked].tolist(), 5, 6, 7, 9, 20}))
     part = exam_of(material.views[0], material.groups, Workplace(tmp_path), asked=asked, documents=fewer)
     assert (part.scores(Side(encoder)) >= exam.scores(Side(encoder))).all()  # fewer others can only help
+    whole, place = material.ranking(), {int(document): number for number, document in enumerate(fewer)}
+    answers = [{place[int(material.views[0].targets[row])]: 1.0} for row in asked]
+    alike = material.groups[fewer]  # of these documents, in their order
+    alone = Ranking("", whole.queries[asked], whole.documents[fewer], answers, np.arange(4), alike=alike)
+    np.testing.assert_allclose(part.scores(Side(encoder)), alone.scores(np.arange(4), [None])[0])
+    made = part.make(encoder)
+    assert isinstance(made, Ranking)
+    assert made.alike is not None
+    assert made.alike.tolist() == alike.tolist()
 
 
 def test_those_to_be_found_hard_ones_and_others_are_searched(monkeypatch: pytest.MonkeyPatch):

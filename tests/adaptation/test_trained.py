@@ -46,6 +46,19 @@ def test_only_the_named_layers_change_and_the_start_never(encoder: Encoder, rows
     assert encoder.fingerprint() == before
 
 
+def test_texts_are_cut_in_training_and_the_length_of_the_encoder_stays(
+    encoder: Encoder, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(trained, "LENGTH", 5)
+    long = Rows(
+        {name: [f"{text} {'boat ' * 20}" for text in texts] for name, texts in rows.columns.items()}, rows.batch
+    )
+    longer = Rows({name: [f"{text} and a door" for text in texts] for name, texts in long.columns.items()}, rows.batch)
+    one, other = (train(encoder, PAIRS, each, 2, tmp_path / "run") for each in (long, longer))
+    assert one.fingerprint() == other.fingerprint() != encoder.fingerprint()
+    assert one.max_length == encoder.max_length > 30
+
+
 def test_it_is_trained_once_and_again_if_its_weights_are_damaged(encoder: Encoder, rows: Rows, tmp_path: Path):
     calls: list[int] = []
 

@@ -9,6 +9,7 @@ from textcl.adaptation import rows as rows_module
 from textcl.adaptation.known_items import View, halves
 from textcl.adaptation.material import Material
 from textcl.adaptation.rows import (
+    Rows,
     crop_rows,
     crops,
     half_rows,
@@ -30,6 +31,12 @@ ALLOWED = np.arange(COUNT // 2) % 3 != 0
 
 def sentence(number: int) -> str:
     return f"Sentence {number} of these."
+
+
+def assert_apart(found: Rows, documents: list[int]) -> None:
+    """No batch has two documents of one group, which would be each other's negatives."""
+    batches = GROUPS[documents].reshape(-1, found.batch)
+    assert all(len(set(batch)) == found.batch for batch in batches)
 
 
 def test_a_batch_has_no_two_items_of_one_group_and_passes_are_complete():
@@ -56,6 +63,7 @@ def test_pairs_are_queries_with_their_documents_of_groups_that_may_be_seen():
     pairs = {(row["text"], row["positive"]) for row in (found[i] for i in range(len(found)))}
     allowed = [i for i in range(COUNT) if ALLOWED[GROUPS[VIEW.targets[i]]]]
     assert pairs == {(f"q{i}", f"d{VIEW.targets[i]}") for i in allowed}
+    assert_apart(found, [int(text[1:]) for text in found.columns["positive"]])
 
 
 def test_crops_are_two_windows_of_two_consecutive_sentences_and_all_pairs_are_equally_likely():
@@ -79,12 +87,14 @@ def test_crops_and_halves_come_from_texts_that_may_be_seen_and_differ_from_pass_
     expected = {i for i in range(COUNT) if ALLOWED[GROUPS[i]] and i % 4}
     assert set(numbers) == expected
     assert numbers == [int(row.split()[1]) // 10 for row in found.columns["positive"]]
+    assert_apart(found, numbers)
     drawn = {text for text, number in zip(found.columns["text"], numbers, strict=True) if number == max(numbers)}
     assert len(drawn) > 1
     half = half_rows(texts, GROUPS, ALLOWED, steps=20)
     assert set(zip(half.columns["text"], half.columns["positive"], strict=True)) == {
         halves(texts[i]) for i in range(COUNT) if ALLOWED[GROUPS[i]]
     }
+    assert_apart(half, [int(row.split()[1]) // 10 for row in half.columns["text"]])
     assert text_rows(texts, GROUPS, ALLOWED).columns["text"] == [
         t for t, g in zip(texts, GROUPS, strict=True) if ALLOWED[g]
     ]
@@ -123,3 +133,4 @@ def test_mined_negatives_have_ranks_10_to_50_and_at_most_95_percent_of_the_posit
         query = int(row["text"][1:])
         assert row["positive"] == f"d{VIEW.targets[query]}"
         assert int(row["negative"][1:]) in found[query]
+    assert_apart(triplets, [int(text[1:]) for text in triplets.columns["positive"]])

@@ -2,16 +2,20 @@
 
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 from support.command import environment
 
 import textcl
+from textcl.adaptation.guard import compare_cosines
 from textcl.adaptation.ledger import count_look
-from textcl.adaptation.verdict import Comparison, compare, judge
+from textcl.adaptation.verdict import DRAWS, Comparison, compare, judge
 from textcl.errors import InputError
+from textcl.evaluation.significance import over_pairs
 from textcl.locks import taken
 
 
@@ -50,6 +54,25 @@ def test_queries_of_one_unit_do_not_make_the_interval_narrower():
     assert repeated.p_value == pytest.approx(once.p_value, abs=0.02)
 
 
+def test_interval_and_error_are_those_of_a_loop_that_pools_the_queries_of_the_drawn_units():
+    shift = np.random.default_rng(2).normal(1, 5, 21)
+    units = np.repeat(np.arange(6), [1, 2, 3, 4, 5, 6])  # each query counts the same, whatever the size of its unit
+    members, generator = [shift[units == unit] for unit in range(6)], np.random.default_rng(0)
+    drawn = [np.concatenate([members[i] for i in generator.integers(6, size=6)]).mean() for _ in range(DRAWS)]
+    result = compare(np.zeros(21), shift, units, "a task")
+    assert result.difference == pytest.approx(shift.mean())
+    assert (result.low, result.high) == pytest.approx(np.quantile(drawn, [0.025, 0.975], method="weibull"))
+    assert result.error == pytest.approx(np.std(drawn, ddof=1))
+
+
+def test_two_equal_queries_in_each_unit_are_one():
+    """Also where nearly all units are unchanged, so that the error is the least that is believed."""
+    for shift in (np.random.default_rng(3).normal(1, 5, 40), 50.0 * (np.arange(40) == 7)):
+        once = compare(np.zeros(40), shift, np.arange(40), "a task")
+        twice = compare(np.zeros(80), np.repeat(shift, 2), np.repeat(np.arange(40), 2), "a task")
+        assert asdict(twice) == pytest.approx(asdict(once))
+
+
 def test_the_smallest_difference_is_shown_four_times_in_five():
     assert found(0, 1, error=1.0).smallest() == pytest.approx(1.96 + 0.84, abs=0.01)
 
@@ -83,6 +106,18 @@ def test_the_smallest_difference_of_units_that_hardly_change_is_shown_about_four
     ]
     assert np.mean(np.array(shown) <= 0.05) >= 0.5
     assert smallest < 3
+
+
+def test_a_guard_is_the_bootstrap_over_its_pairs():
+    generator = np.random.default_rng(4)
+    gold = generator.normal(size=60)
+    before, after = (gold + generator.normal(size=60) for _ in range(2))
+    result, expected = compare_cosines("pairs", gold, before, after), over_pairs([gold], [before], [after])
+    sides = [100 * spearmanr(gold, side).statistic for side in (before, after)]
+    assert (result.before, result.after) == pytest.approx(sides)
+    assert (result.low, result.high, result.p_value) == (expected.low, expected.high, expected.p_value)
+    assert result.error == pytest.approx((expected.high - expected.low) / 3.92)
+    assert (result.task, result.units) == ("similarity on pairs", 60)
 
 
 @pytest.mark.parametrize(
@@ -119,6 +154,8 @@ def test_looks_and_models_make_the_level_smaller():
     assert judge(main, 1.0, None, [], looks=3).outcome == "no difference"
     assert judge(main, 1.0, None, [], models=3).outcome == "no difference"
     assert "look number 3" in judge(main, 1.0, None, [], looks=3).sentence()
+    # a loss elsewhere is shown at 5 %, however often the main evidence was looked at
+    assert judge(found(2, 0.001), 1.0, found(-1, 0.04), [], looks=3, models=3).outcome == "worse"
 
 
 def test_a_sentence_names_measure_interval_and_groups():

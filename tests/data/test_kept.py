@@ -222,6 +222,23 @@ def test_the_next_run_maps_the_same_rows(
         training_rows(tmp_path / name, **{**options, "limit": 2})
 
 
+def test_other_columns_and_labels_of_the_same_file_are_other_rows(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("q,a,l,m\nw,x,10,b\ny,v,9,\nz,u,2,a\n")
+
+    def rows(**options: Any) -> dict[str, list[Any]]:
+        return training_rows(tmp_path / "a.csv", **options).to_dict()
+
+    assert rows(column="q") == {"text": ["w", "y", "z"]}
+    assert rows(column="a") == {"text": ["x", "v", "u"]}
+    assert rows(column="q,a") == {"text": ["w", "y", "z"], "positive": ["x", "v", "u"]}
+    assert rows(column="a,q") == {"text": ["x", "v", "u"], "positive": ["w", "y", "z"]}
+    assert rows(column="q", label_column="l") == {"text": ["w", "y", "z"], "label": [2, 1, 0]}
+    some = {"text": ["w", "z"], "label": [1, 0]}
+    assert rows(column="q", label_column="m", drop_unlabelled=True) == some
+    with pytest.raises(InputError, match="the label is missing"):
+        rows(column="q", label_column="m")
+
+
 def test_equal_bytes_in_another_format_are_other_rows(tmp_path: Path) -> None:
     for name in ("a.txt", "a.csv"):
         (tmp_path / name).write_text("text\nx\ny\n")

@@ -89,6 +89,8 @@ def test_clusters_of_another_model_or_damaged_ones_are_refused(model: Path, vect
         assign_texts(Encoder.from_pretrained(model, pooling="cls"), TEXTS[:3], tmp_path / "old.csv")
     with pytest.raises(InputError, match="There is no text to cluster"):
         assign_texts(Encoder.from_pretrained(model), [], tmp_path / "old.csv")
+    with pytest.raises(InputError, match="with normalisation False, but the new ones have True"):
+        assign_texts(Encoder.from_pretrained(model), TEXTS[:3], tmp_path / "old.csv", normalize=True)
     file = tmp_path / "old.centres.json"
     written = file.read_text()
     file.write_text(written.replace('"kmeans"', '"hdbscan"'))

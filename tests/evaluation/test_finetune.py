@@ -180,6 +180,17 @@ def test_wrong_tasks_are_refused(glue: Path, tmp_path: Path) -> None:
             Finetune(f"glue:{glue / 'RTE'}", **arguments)
 
 
+def test_some_of_the_examples_are_random_ones_in_their_order(glue: Path) -> None:
+    (task,) = read_finetune(f"glue:{glue / 'MNLI'}")
+    few, again, other = task.limited(20), task.limited(20), task.limited(20, seed=1)
+    assert few == again != other
+    rows = [task.train.first.index(text) for text in few.train.first]
+    assert rows == sorted(np.random.default_rng(0).permutation(60)[:20].tolist())
+    assert few.train == part(task.train, rows)
+    assert few.scored == task.scored
+    assert task.limited(60) is task
+
+
 def test_the_sets_of_senteval(evaluation_sets: Path) -> None:
     mrpc, sst2 = read_finetune("mrpc, sst2", evaluation_sets)
     assert (len(mrpc.train), {split: len(each) for split, each in mrpc.scored.items()}) == (4076, {"test": 1725})
@@ -329,6 +340,16 @@ def test_a_rate_is_chosen_on_a_tenth_that_is_not_trained_on(
         assert not train & held_out
     assert all(train == everything for train, *_ in seen[3:])
     assert entry["score"] == 100
+
+
+def test_of_rates_with_equal_scores_the_lowest_is_chosen(glue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def right(*given: Any, **_: Any) -> dict[str, list[Any]]:
+        return {name: each.labels for name, each in given[3].items()}
+
+    monkeypatch.setattr(finetune, "train_and_predict", right)
+    result = Finetune(f"glue:{glue / 'SST-2'}", seeds=1)(Encoder.from_pretrained("bundled"))
+    chosen = result.results["finetune-sst2"]["chosen"]
+    assert chosen == {"rate": 2e-5, "by_rate": {"2e-05": 100, "3e-05": 100, "5e-05": 100}}
 
 
 def test_a_word_is_learnt_and_permuted_labels_are_not(glue: Path) -> None:

@@ -18,7 +18,7 @@ from support.tiny import TEXTS, tiny_encoder_directory
 
 from benchmarks.label_free import figures, read_runs, report
 from textcl import Encoder, InputError, LabelFree, hold_out, load_texts
-from textcl.data.corpora import read_texts
+from textcl.data.corpora import load_triplets, read_texts
 from textcl.evaluation import TfidfEncoder
 from textcl.evaluation.encoding import cosine
 from textcl.evaluation.label_free import (
@@ -228,6 +228,8 @@ def test_held_out_are_the_last_rows_that_training_does_not_hold():
     train, held_out = hold_out(load_texts(rows), 4)
     assert train["text"] == TEXTS[:20]
     assert held_out == [TEXTS[30], TEXTS[31]]
+    pairs = load_triplets([{"a": TEXTS[n], "b": TEXTS[n + 2]} for n in range(20)], columns=("a", "b"))
+    assert hold_out(pairs, 3)[1] == [TEXTS[19]]  # two texts are positives of rows to train on
     assert len(hold_out(load_texts(TEXTS[:200]))[1]) == 20
     with pytest.raises(InputError, match="24 rows cannot be held out: the corpus has 24 rows"):
         hold_out(load_texts(rows), 24)

@@ -11,7 +11,7 @@ import pytest
 
 from textcl.data import load_triplets
 from textcl.data.clustering import load_clustering
-from textcl.data.overlap import fingerprint, with_earlier
+from textcl.data.overlap import fingerprint, is_transductive, with_earlier
 from textcl.data.sts import Subset, read_sts
 from textcl.data.transfer import read_transfer
 from textcl.errors import InputError
@@ -189,6 +189,16 @@ def test_touched_subsets_are_marked_and_shown() -> None:
     assert "* STS13 OnWN: 560 of 561 pairs (99.8 %)" in table
     assert "headlines" not in table
     assert "*" not in result.table()
+
+
+@pytest.mark.parametrize("total", [100, 700, 5700])
+def test_one_in_a_hundred_is_enough_for_a_mark(total: int) -> None:
+    texts = {"found": total // 100, "total": total}
+    assert is_transductive(texts)
+    assert is_transductive({"found": 0, "total": 9, "pairs_found": total // 100, "pairs": total})
+    assert not is_transductive({**texts, "found": total // 100 - 1})
+    assert not is_transductive({"found": 0, "total": 0})
+    assert not is_transductive({**texts, "pairs_found": 0, "pairs": 0})
 
 
 def test_evaluate_reads_the_record_in_the_model_directory(evaluation_sets: Path, tmp_path: Path) -> None:

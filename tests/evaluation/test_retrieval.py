@@ -323,10 +323,12 @@ def test_the_hundredth_document_is_still_found_if_one_is_left_out() -> None:
 
 
 def test_what_is_left_is_checked_for_collapse() -> None:
-    """Without the query itself, all documents are equally near."""
-    encoder = Table({"q": (1, 0), "x": (3, 4), "y": (3, 4)})
+    """Without the document with the query's id, be it the nearest or the furthest, all documents are equally near."""
+    encoder = Table({"q": (1, 0), "x": (3, 4), "y": (3, 4), "far": (-1, 0)})
     documents, relevance = {"q": "q", "a": "x", "b": "y"}, {"q": {"a": 1}}
-    assert Retrieval({"q": "q"}, documents, relevance, identical_ids="drop")(encoder).primary == 0
+    for own in ("q", "far"):
+        retrieval = Retrieval({"q": "q"}, {**documents, "q": own}, relevance, identical_ids="drop")
+        assert retrieval(encoder).primary == 0
     assert Retrieval({"q": "q"}, documents, relevance)(encoder).average["mrr@10"] == 50
 
 
@@ -451,6 +453,13 @@ def test_files_and_folders_hold_the_same_collection(tmp_path: Path) -> None:
     folder = Retrieval.from_folder(write_beir(tmp_path / "beir"), "dev")
     assert folder.collection == expected
     assert folder(HashedWords()).provenance["tasks"]["retrieval"]["split"] == "dev"
+    parts = QUERIES, DOCUMENTS, RELEVANCE
+    query, grades = next(iter(RELEVANCE.items()))
+    document = next(iter(grades))
+    changed: list[dict] = [{query: "other"}, {document: "other"}, {query: {**grades, document: 7}}]
+    for number, change in enumerate(changed):  # the hash feels each text and each grade
+        other = [{**part, **change} if place == number else part for place, part in enumerate(parts)]
+        assert Retrieval(*other).collection.hash() != expected.hash() == Retrieval(*parts).collection.hash()
     (tmp_path / "relevance.csv").write_text("query_id,document_id\nq0,d0\n")
     ungraded = Retrieval.from_files(*write_csv(tmp_path)[:2], tmp_path / "relevance.csv")
     assert ungraded.collection.hash() == Retrieval.from_files(*write_csv(tmp_path)).collection.hash()

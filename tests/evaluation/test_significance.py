@@ -151,6 +151,9 @@ def test_williams_is_the_equation(first: float, second: float, between: float, p
     statistic = (first - second) * np.sqrt((pairs - 1) * (1 + between) / below)
     expected = 2 * stats.t.cdf(-abs(statistic), pairs - 3)
     assert williams_test(first, second, between, pairs) == pytest.approx(expected, rel=1e-9)
+    # of ranks, the variance of the difference is larger by 1 + r²/3
+    of_ranks = 2 * stats.t.cdf(-abs(statistic) / np.sqrt(1 + mean**2 / 3), pairs - 3)
+    assert williams_test(first, second, between, pairs, ranks=True) == pytest.approx(of_ranks, rel=1e-9)
 
 
 @pytest.mark.slow  # 10,000 intervals; each is compared with scipy above

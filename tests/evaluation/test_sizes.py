@@ -14,10 +14,10 @@ from support.tiny import TEXTS, HashedWords, tiny_encoder_directory
 from textcl.cli.main import main
 from textcl.encoder import Encoder
 from textcl.errors import InputError
-from textcl.evaluation import LabelledPairs, Retrieval, cluster_texts
+from textcl.evaluation import LabelledPairs, Result, Retrieval, cluster_texts
 from textcl.evaluation.baselines import TfidfEncoder
 from textcl.evaluation.retrieval import score_ranking
-from textcl.evaluation.sizes import evaluate_sizes
+from textcl.evaluation.sizes import Size, evaluate_sizes
 from textcl.report.sizes import sizes_plot, sizes_table
 from textcl.vectors.compress import Compression, unit
 from textcl.vectors.encode import encode_corpus
@@ -178,6 +178,14 @@ def test_the_table_and_the_picture(pairs: LabelledPairs, tmp_path: Path) -> None
         *(("ubinary", 64, 8), ("ubinary", 16, 2)),
     }
     assert plot.save(tmp_path / "sizes.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_table_has_the_main_score_of_each_kind_of_task() -> None:
+    result = Result({}, {"all": 61.25, "mean": 1.0, "accuracy": 70.5, "nmi": 2.0, "ndcg@10": 40.75})
+    lines = sizes_table([Size(64, "int8", False, False, 68, result)]).splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[4:-1]] for line in (lines[0], lines[2])]
+    scores = [("Spearman all", "61.25"), ("Clustering accuracy", "70.50"), ("Retrieval ndcg@10", "40.75")]
+    assert list(zip(*cells, strict=True)) == scores
 
 
 def test_the_command(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

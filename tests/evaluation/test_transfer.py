@@ -823,6 +823,11 @@ def test_models_and_arguments_do_not_share_a_cache(tmp_path: Path) -> None:
         Transfer(tasks, setting="dev", cache=tmp_path)(encoder, **arguments)
         assert len(encoder.texts) == 100
     assert len(list(tmp_path.iterdir())) == 3
+    asked = [{}, {"prompt": "a: "}, {"prompt": "b: "}, {"prompt": "b: ", "batch_size": 8}, {"batch_size": 9}]
+    folders = [cache_folder(tmp_path, Points(rows), each) for each in asked]
+    assert folders[0] == folders[4]  # the size of batches changes no embedding
+    assert folders[2] == folders[3]
+    assert len(set(folders)) == 3
 
 
 def test_results_of_another_schema_are_refused_and_damaged_embeddings_are_made_again(

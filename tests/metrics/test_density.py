@@ -66,6 +66,14 @@ def test_of_many_rows_a_sample_is_clustered_and_the_others_follow() -> None:
     assert clustering_accuracy(labels[inside], found[inside]) > 0.99
 
 
+def test_the_smallest_size_is_that_among_all_rows_and_not_in_the_sample() -> None:
+    rows, labels = blobs([100, 100, 100])
+    found = density_clusters(rows, 60, sample=120)  # about 40 rows of each are in the sample
+    inside = found >= 0
+    assert found.max() == 2
+    assert clustering_accuracy(labels[inside], found[inside]) > 0.99
+
+
 def test_what_is_refused() -> None:
     rows, _ = blobs([30])
     for wrong, message in (({"min_size": 1}, "from 2 on"), ({"min_size": 31}, "at least 31 different texts")):

@@ -7,7 +7,7 @@ import torch
 
 from textcl.errors import InputError
 from textcl.metrics.clustering import cluster
-from textcl.metrics.stability import cluster_stability, found_again
+from textcl.metrics.stability import Stability, cluster_stability, found_again
 
 
 def blobs(count: int, size: int) -> np.ndarray:
@@ -34,6 +34,18 @@ def test_a_long_cloud_has_no_clusters_though_two_are_stable() -> None:
     assert found.agreement[0] > 0.8
     assert found.null[0] > 0.8
     assert not found.shown
+    difference = found.agreement - found.null
+    error = max(found.error[difference.argmax()], np.median(found.error))
+    within = difference >= difference.max() - 2 * error
+    assert within.sum() > 1
+    assert found.best == found.numbers[within][0], "the smallest number within two standard errors of the largest"
+
+
+def test_a_number_is_shown_by_three_errors_of_which_none_is_below_the_median() -> None:
+    numbers, agreement, null = np.array([2, 3, 4]), np.array([0.5, 0.9, 0.6]), np.full(3, 0.4)
+    for error, shown in (([0.1] * 3, True), ([0.16] * 3, True), ([0.17] * 3, False), ([0.17, 0.01, 0.17], False)):
+        found = Stability(numbers, agreement, null, np.array(error), best=3)
+        assert (found.of_best, found.shown) == (0.9, shown)
 
 
 def test_equal_rows_count_once_and_the_same_seed_gives_the_same() -> None:

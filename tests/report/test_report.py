@@ -19,6 +19,7 @@ from support.command import environment, textcl
 from support.comparison import LINES
 from support.tiny import TEXTS, tiny_encoder_directory
 
+from textcl.data.sts import Subset
 from textcl.encoder import Encoder
 from textcl.encoder.layers import with_first_dimensions
 from textcl.errors import InputError
@@ -578,6 +579,11 @@ def test_the_untouched_encoder_has_what_training_gives_without_learning_it(work:
     before = examples.untouched({"model": str(work / "model")}, after)
     assert not np.allclose(Encoder.from_pretrained(work / "model").encode(TEXTS)[:, :8], after.encode(TEXTS))
     np.testing.assert_array_equal(before.encode(TEXTS), after.encode(TEXTS))
+
+
+def test_a_sample_has_each_text_once_where_it_comes_first() -> None:
+    pairs = Subset("pairs", ["a", "b", "b"], ["c", "a", " "], [1.0, 2.0, 3.0])
+    assert examples.sample_pairs(pairs).texts == ["a", "b", "c"]
 
 
 def test_neighbours_and_map_of_known_points() -> None:

@@ -100,6 +100,7 @@ def test_they_are_chosen_and_ordered(runs: Path) -> None:
     assert names(sort="sts-b dev")[0] == "b2"
     assert names(tasks=["AgNews"]) == ["sccl"]
     assert names(since="2026-04-01") == ["alone7", "sccl"]
+    assert names(since="2026-05-01T10:00:00+00:00") == ["sccl"]
     assert names(rows=["untouched", "a_1"], sort="seed") == ["a_11", "a_12", "a_13", "untouched"]
     with pytest.raises(InputError, match="not a date"):
         names(since="yesterday")
@@ -216,6 +217,17 @@ def test_an_other_model_of_the_same_recipe_replaces_all_seeds_of_a_row(tmp_path:
     add(tmp_path, "a", 1, sts(70.0), fingerprint="other model", written="2026-06-01T10:00:00+00:00")
     assert list(by_row(find_results([tmp_path]))["a"]) == [1]
     assert [line["seed"] for line in read_comparison(tmp_path).lines] == [1]
+
+
+@pytest.mark.parametrize("change", [{"data": {"sha256": "new"}}, {"model_weights": ["new"]}])
+def test_runs_on_other_data_or_from_another_model_are_never_the_seeds_of_one_row(change: dict, tmp_path: Path) -> None:
+    """The corpus or the model changed at the same path, and was then trained with seeds of its own."""
+    for day, seeds, more in ((1, (1, 2, 3), {}), (2, (4, 5), change)):
+        for seed in seeds:
+            run = {**record_of(seed), "model_weights": ["old"], **more, "export": f"runs/a-{seed}/export"}
+            add(tmp_path, "a", seed, sts(60.0 + day), run=run, written=f"2026-03-0{day}T10:00:00+00:00")
+    assert sorted(by_row(find_results([tmp_path]))["a"]) == [4, 5]
+    assert [line["seed"] for line in read_comparison(tmp_path).lines] == [4, 5]
 
 
 def test_a_score_of_nan_is_shown_and_never_the_best(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from support.tiny import TEXTS, tiny_encoder_directory
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.runs.compare import _plan
+from textcl.runs.identity import Identities
 from textcl.runs.recipe import resolve
 from textcl.runs.run import run_recipe
 
@@ -174,4 +175,7 @@ def test_a_random_dense_layer_depends_on_the_seed_alone(work, tmp_path):
     recipe = recipe_of(work, tmp_path / "run", **flags)
     first, again = recipe.fingerprint(), recipe.fingerprint()
     assert first == again == run_recipe(recipe).record.fingerprint
-    assert recipe_of(work, tmp_path, **flags, seed=1).fingerprint() != first
+    other = recipe_of(work, tmp_path, **flags, seed=1)
+    assert other.fingerprint() != first
+    shared = Identities()  # as a comparison has them, for the runs of all seeds
+    assert [each.fingerprint(identities=shared) for each in (recipe, other)] == [first, other.fingerprint()]

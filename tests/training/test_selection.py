@@ -318,6 +318,25 @@ def test_the_error_of_a_label_free_criterion(criterion):
         assert error == pytest.approx(exact)
 
 
+@pytest.mark.parametrize("criterion", ["overlap", "word_weights"])
+def test_a_text_is_drawn_with_all_its_pairs(criterion):
+    """The pairs of overlap are those with random texts, then those with the nearest ones."""
+    texts = [f"{text} and {other} again" for text, other in zip(TEXTS[:60], TEXTS[100:160], strict=True)]
+    evaluator = LabelFree(texts, criterion)
+    before, after = evaluator(HashedWords()).items, evaluator(Rows(1)).items
+    by_words, *share = evaluator._given[criterion]
+
+    def score(items, rows):
+        found = spearmanr(items[rows], by_words[rows]).statistic
+        return 100 * (found - spearmanr(items[rows], share[0][rows]).statistic if share else found)
+
+    rounds = len(before) // 60
+    samples = [np.concatenate([rows + 60 * number for number in range(rounds)]) for rows in drawn(60)]
+    assert len(samples[0]) == len(before) == 60 * (2 if criterion == "overlap" else 1)
+    exact = np.std([score(after, rows) - score(before, rows) for rows in samples], ddof=1)
+    assert evaluator.error_of_difference(before, after) == pytest.approx(exact)
+
+
 def test_effective_rank_and_uniformity_in_a_sample_are_those_of_repeated_rows():
     rows = np.random.default_rng(0).normal(size=(12, 2, 5))
     rows /= np.linalg.norm(rows, axis=2, keepdims=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from textcl.vectors import calibration
-from textcl.vectors.calibration import calibrate
+from textcl.vectors.calibration import Pairs, calibrate, choose_thresholds
 from textcl.vectors.planted_edits import KINDS, edit
 
 LETTERS = np.random.default_rng(7).integers(97, 123, size=(800, 8, 6)).astype(np.uint8)  # of 800 texts of 8 words
@@ -60,7 +60,13 @@ def test_where_copies_are_nearer_than_others_the_threshold_is_between_them() -> 
 def test_where_they_overlap_it_is_the_lowest_threshold_with_few_false_pairs() -> None:
     """Counted by hand on the half that chooses; on the other half the error is about the same."""
     vectors = directions(800, 8)
-    found = calibrate(vectors, TEXTS[:800], Noisy(vectors, (0.8, 1.0)), words=1.0, seed=3)
+    noisy, encoded = Noisy(vectors, (0.8, 1.0)), dict[str, np.ndarray]()
+
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        encoded.update(zip(texts, noisy(texts), strict=True))
+        return np.array([encoded[text] for text in texts])
+
+    found = calibrate(vectors, TEXTS[:800], encode, words=1.0, seed=3)
     assert found is not None
     assert found.cosine is not None
     assert not found.separates
@@ -73,6 +79,17 @@ def test_where_they_overlap_it_is_the_lowest_threshold_with_few_false_pairs() ->
     assert found.found["case"] == 1.0  # equal but for case, whatever the encoder says
     expected = (1.0 - found.cosine) / 0.2  # the share of uniform cosines above the threshold
     assert found.found["typo"] == pytest.approx(expected, abs=0.08)
+    assert all(edit(TEXTS[row], TEXTS[order[place]], "more") in encoded for place, row in enumerate(order[1:]))
+    copies = {row: encoded.get(edit(TEXTS[row], "", "typo")) for row in order[400:]}  # two equal letters are no typo
+    recognised = [vectors[row] @ copy >= counted - 1e-6 for row, copy in copies.items() if copy is not None]
+    assert found.found["typo"] == pytest.approx(np.mean(recognised), abs=1 / 400)
+
+
+def test_a_threshold_that_would_miss_more_than_one_copy_in_a_hundred_does_not_separate() -> None:
+    others = Pairs(np.array([0.95, *[0.6995] * 99]), np.zeros(100))  # one in a hundred reaches 0.7
+    for missed, expected in ((1, 0.8), (2, 0.7)):  # of 150; 0.8 is in the middle between 0.7 and 0.9
+        copies = Pairs(np.array([0.6] * missed + [0.9] * (150 - missed)), np.zeros(150))
+        assert choose_thresholds({"typo": copies}, others, 1.0) == (pytest.approx(expected), 1.0)
 
 
 def test_words_find_what_the_cosine_misses() -> None:

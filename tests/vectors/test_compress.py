@@ -279,8 +279,13 @@ def test_vectors_of_other_dimensions_are_not_mixed(encoder: Encoder, model: Path
     assert Vectors(whole).differs_from(encoder) is None
     assert "cut holds vectors that were cut to 16 dimensions." in Vectors(cut).differs_from(encoder)
     assert "pca holds vectors that were cut to 16 dimensions by PCA." in Vectors(rotated).differs_from(encoder)
+    bits = encode_corpus(encoder, TEXTS, tmp_path / "bits", dimensions=16, dtype="ubinary")
+    others = encode_corpus(encoder, TEXTS[:100], tmp_path / "others", dimensions=16, dtype="ubinary")
+    assert Vectors(bits).space == Vectors(others).space == Vectors(cut).space  # the int8 vectors beside bits are cut so
+    turned = encode_corpus(encoder, TEXTS[:100], tmp_path / "turned", dimensions=16, pca=True)
+    assert Vectors(turned).space not in spaces
     cluster_vectors(cut, 3).save(tmp_path / "c.csv")
-    assign_vectors(cut, tmp_path / "c.csv")
+    assert (assign_vectors(bits, tmp_path / "c.csv").clusters == assign_vectors(cut, tmp_path / "c.csv").clusters).all()
     for other in (whole, rotated):
         with pytest.raises(InputError, match="The clusters are of vectors of"):
             assign_vectors(other, tmp_path / "c.csv")

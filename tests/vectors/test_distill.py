@@ -25,6 +25,7 @@ from textcl.vectors.static_student import (
     Bags,
     fit_table,
     frequent_words,
+    held_out,
     principal,
     start_of,
     starting_table,
@@ -122,10 +123,23 @@ def test_the_best_epoch_is_kept(encoder: Encoder) -> None:
     bags = Bags.of(start.rows)
     fitted = fit_table(start.table, bags, targets, epochs=40, learning_rate=1e-2, batch_size=16)
     assert fitted.cosines[fitted.epoch] == max(fitted.cosines) > fitted.cosines[0]
-    spoilt = fit_table(fitted.table, bags, targets, epochs=2, learning_rate=100.0)
+    spoilt = fit_table(fitted.table, bags, targets, epochs=9, learning_rate=100.0)
     assert spoilt.epoch == 0
     assert torch.equal(spoilt.table, fitted.table)
-    assert len(spoilt.cosines) == 3
+    assert len(spoilt.cosines) == 10
+    assert spoilt.cosines[-1] > min(spoilt.cosines)  # it gets better again, but not as good as the start
+
+
+def test_what_only_held_out_texts_have_is_not_trained() -> None:
+    """Each text has a token of its own, and one that a third of the texts have."""
+    start = torch.randn(23, 6, generator=torch.Generator().manual_seed(1))
+    bags = Bags.of([[text, 20 + text % 3] for text in range(20)])
+    targets = torch.eye(6)[[text % 3 for text in range(20)]]
+    fitted = fit_table(start, bags, targets, epochs=20, batch_size=4)
+    (held,) = torch.randperm(20, generator=torch.Generator().manual_seed(0))[: held_out(20)].tolist()
+    assert fitted.epoch > 0
+    unchanged = [token for token in range(23) if torch.equal(fitted.table[token], start[token])]
+    assert unchanged == [held]
 
 
 def test_frequent_words_become_tokens(encoder: Encoder) -> None:
@@ -287,6 +301,21 @@ def test_a_student_with_fewer_layers_gets_nearer(model: Path, tmp_path: Path) ->
     assert first.encoder.fingerprint() == again.encoder.fingerprint() != other.encoder.fingerprint()
     theirs = SentenceTransformer(str(tmp_path / "a"), device="cpu").encode(SOME)
     assert np.abs(theirs - first.encoder.encode(SOME)).max() < 1e-6
+
+
+def test_a_student_with_fewer_layers_learns_from_all_texts_but_those_that_are_held_out(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[list[str], np.ndarray]] = []
+    monkeypatch.setattr(
+        "textcl.vectors.distill.fit_layers", lambda _, texts, vectors, **__: given.append((texts, vectors))
+    )
+    record = textcl.distill(encoder, TEXTS[:120], layers=1).record
+    ((texts, vectors),) = given
+    assert record["held_out"] == held_out(120) == 2
+    assert len(set(texts)) == 118
+    assert set(texts) < set(TEXTS[:120])
+    assert np.abs(vectors - encoder.encode(texts, normalize=True)).max() < 1e-5
 
 
 def test_a_student_that_learns_nothing_finite_is_not_written(model: Path, tmp_path: Path) -> None:

@@ -154,6 +154,7 @@ def test_without_a_group_of_different_texts_nothing_has_to_be_read() -> None:
     copies_alone, different = np.arange(5), np.array([0, 0, 1, 2, 3])
     assert _said_of(calibration, copies_alone) == "No two different texts are in one group."
     assert "up to 2 of the 2 different texts in groups" in _said_of(calibration, different)
+    assert "up to 1 of the 2 different texts in groups" in _said_of(replace(calibration, false=0.2), different)
     without = _said_of(replace(calibration, cosine=None), copies_alone)
     assert without.startswith("No two different texts are in one group. The cosine does not count")
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from textcl.vectors.fusion import fuse, weighted
+from textcl.vectors.fusion import best, best_by_words, fuse, weighted
 
 
 def drawn(texts: int = 500, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -33,6 +33,14 @@ def test_candidates_are_the_best_of_both_and_mean_and_deviation_are_theirs() -> 
     assert fused[places].mean() == pytest.approx(0, abs=1e-9)
 
 
+def test_what_is_equal_to_the_last_of_the_best_is_among_them_but_a_text_without_a_word_is_not() -> None:
+    scores = np.array([2.0, 3.0, 0.0, 2.0, 1.0, 2.0, 0.0])
+    assert sorted(best(scores, 2)) == [0, 1, 3, 5]
+    assert sorted(best(scores, 4)) == [0, 1, 3, 5]
+    assert sorted(best(scores, 6)) == sorted(best(scores, 9)) == [*range(7)]
+    assert sorted(best_by_words(scores, 6)) == sorted(best_by_words(scores, 5)) == [0, 1, 3, 4, 5]
+
+
 def test_neither_scale_nor_order_matters() -> None:
     dense, words = drawn()
     words[:40] = 1.0  # ties across the border of the best
@@ -53,3 +61,10 @@ def test_words_that_say_nothing_leave_the_cosines(words: np.ndarray) -> None:
     dense = drawn()[0]
     assert (np.argsort(-fuse(dense, words, depth=30))[:30] == np.argsort(-dense)[:30]).all()
     assert np.isfinite(fuse(dense[:1], words[:1])).all()
+
+
+def test_cosines_that_rounding_alone_tells_apart_leave_the_words() -> None:
+    words = np.random.default_rng(2).uniform(0.1, 9, 500).astype(np.float32)
+    ones = np.float32(0.9) + np.float32(1e-7) * np.random.default_rng(3).integers(3, size=500).astype(np.float32)
+    assert len(np.unique(ones)) > 1
+    assert fuse(ones, words, 0.2) == pytest.approx(0.2 * (words - words.mean()) / words.std(), abs=1e-4)

@@ -91,6 +91,7 @@ VALUES: dict[str, tuple[list[Any], list[Any], str]] = {
     "number": ([1, 2.5, None], [1.0, 2.5, None], "double"),
     "truth": ([True, False, None], [True, False, None], "bool"),
     "mixed": ([1, "a", True], ["1", "a", "true"], "large_string"),
+    "truth and numbers": ([True, 2, 0.5], ["true", "2", "0.5"], "large_string"),
     "date": ([date(2024, 1, 2), None, date(1999, 1, 1)], [date(2024, 1, 2), None, date(1999, 1, 1)], "date32[day]"),
     "time": ([NOW, None, NOW], [NOW, None, NOW], "timestamp[us]"),
     "zoned": ([NOW.replace(tzinfo=UTC)] * 3, [NOW.replace(tzinfo=UTC)] * 3, "timestamp[us, tz=UTC]"),

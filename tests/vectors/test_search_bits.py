@@ -130,7 +130,12 @@ def test_words_expansion_and_parts(encoder: Encoder, tmp_path: Path) -> None:
         found = index.search(query, 5)  # all 288 texts are candidates
         assert [hit.id for hit in found] == [hit.id for hit in expected]
         assert np.allclose([hit.score for hit in found], [hit.score for hit in expected], atol=1e-4)
-    assert index.search(TEXTS[5], 1, retrieval="dense", expand=3)
+    for query in QUERIES:  # the moved query has its length again, which decides on which side of the mean a number is
+        asked, rows = encoder.encode([query]), unit(index.vectors.vectors())
+        near = rows[brute(index.vectors, asked, 3)[0]].mean(axis=0)
+        moved = unit(unit(asked) + 0.75 * near) * np.linalg.norm(asked)
+        hits = index.search(query, 5, retrieval="dense", expand=3)
+        assert [hit.id for hit in hits] == brute(index.vectors, moved, 5)[0]
     alone = encode_corpus(encoder, TEXTS, tmp_path / "alone", dtype="ubinary", rescoring=False)
     index = CorpusIndex(alone, encoder, retrieval="hybrid")
     assert index.search(TEXTS[5], 1)[0].id == 5

@@ -35,6 +35,12 @@ def test_keywords_agree_with_the_equation() -> None:
     assert found[1][:2] == ["bash", "script"]
 
 
+def test_the_mean_number_of_words_of_the_clusters_decides_between_frequent_and_rare_words() -> None:
+    """A = 10: 4 ln(1 + 10 / 4) = 5.01 for alpha, 5 ln(1 + 10 / 6) = 4.90 for beta; with A = 20 beta would be first."""
+    texts = ["alpha", *["alpha beta"] * 3, *["beta"] * 2, "delta beta", *["delta omega"] * 4, "delta"]
+    assert cluster_keywords(texts, [0] * 6 + [1] * 6)[0] == ["alpha", "beta"]
+
+
 def test_words_that_all_clusters_have_are_no_keywords_in_any_language() -> None:
     german = ["der hund bellt", "der hund schläft", "der baum blüht", "der baum wächst"]
     assert all("der" not in each for each in cluster_keywords(german, [0, 0, 1, 1]))

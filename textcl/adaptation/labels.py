@@ -19,6 +19,7 @@ from textcl.evaluation.significance import CONFIDENCE
 from textcl.files import content_hash
 from textcl.metrics.clustering import cluster
 from textcl.progress import Progress
+from textcl.vectors.encode import corpus_prompt
 
 STARTS = 2  # of `cluster`, which itself has ten
 SAMPLES = 100  # of the bootstrap; each fits k-means anew
@@ -110,7 +111,7 @@ class Labels:
 
 
 def read_labels(path: str, encoder: Encoder, place: Workplace) -> Labels:
-    """The labelled texts of a file, at most 4,000 of them, drawn at random.
+    """The labelled texts of a file, at most 4,000 of them, drawn at random, with the vectors of `textcl cluster`.
 
     Args:
         path: A file with the columns "text" and "label".
@@ -122,7 +123,7 @@ def read_labels(path: str, encoder: Encoder, place: Workplace) -> Labels:
     """
     texts, numbers = labels_of(path)
     content = content_hash({"texts": texts, "labels": numbers.tolist()})
-    return Labels(place.vectors(encoder, texts, encoder.prompt_text()), numbers, content, texts)
+    return Labels(place.vectors(encoder, texts, corpus_prompt(encoder)), numbers, content, texts)
 
 
 def labels_of(path: str) -> tuple[list[str], np.ndarray]:

@@ -66,6 +66,9 @@ class Workplace:
                 if text in place:
                     rows[place[text]] = vector
         missing = [text for text, row in place.items() if np.isnan(rows[row, 0])]
+        if blank := [text for text in missing if not text.strip()]:  # a corpus leaves them out
+            rows[[place[text] for text in blank]] = encoder.encode(blank, prompt=prompt, show_progress_bar=False)
+            missing = [text for text in missing if text.strip()]
         if missing:
             content = "\x1e".join([prompt, encoder.fingerprint(), *missing])
             folder = self.folder / hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]

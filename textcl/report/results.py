@@ -242,7 +242,7 @@ def by_row(results: Sequence[PastResult]) -> dict[str, dict[int | None, PastResu
 
 
 def setting_of(recipe: Mapping[str, Any] | None, run: Mapping[str, Any] | None) -> str:
-    """What results must have in common to be runs of one recipe: its flags but the seed, and the hash of the data.
+    """What results must have in common to be runs of one recipe: its flags but the seed, the data, and the model.
 
     Args:
         recipe: The resolved recipe; None for a baseline.
@@ -251,7 +251,8 @@ def setting_of(recipe: Mapping[str, Any] | None, run: Mapping[str, Any] | None) 
     unset: tuple[Any, ...] = (None, [], {})  # as in a fingerprint
     left_out = {"seed", *COSMETIC}
     flags = {key: value for key, value in (recipe or {}).items() if key not in left_out and value not in unset}
-    return json.dumps([flags, (run or {}).get("data", {}).get("sha256")], sort_keys=True)
+    run = run or {}
+    return json.dumps([flags, run.get("data", {}).get("sha256"), run.get("model_weights")], sort_keys=True)
 
 
 def _folders(paths: Sequence[str | Path]) -> Iterator[tuple[Path, list[str]]]:

@@ -137,8 +137,9 @@ class Vectors:
         """
         if self.compression.dimensions is None:
             return self.fingerprint
-        fitted = {name: each for name, each in self.manifest.get("fitted", {}).items() if name != "mean"}
-        content = [self.fingerprint, self.compression.dimensions, fitted]
+        fitted = self.manifest.get("fitted", {})  # what bits are compared with changes no numbers
+        pca = {name: each for name, each in fitted.items() if name != "mean"} if "directions" in fitted else {}
+        content = [self.fingerprint, self.compression.dimensions, pca]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def bits(self) -> np.ndarray:
