@@ -40,3 +40,8 @@ def test_texts_that_repeat_or_are_blank_have_their_vectors(encoder: Encoder, tmp
         np.testing.assert_allclose(found, encoder.encode(texts, prompt="a text: "), atol=1e-6)
     only_blank = Workplace(tmp_path / "place").vectors(encoder, ["", ""], "")
     np.testing.assert_allclose(only_blank, encoder.encode(["", ""]), atol=1e-6)
+
+
+def test_texts_may_be_names_of_files(encoder: Encoder, tmp_path: Path):
+    names = ["sales.csv", "costs.csv"]
+    np.testing.assert_allclose(Workplace(tmp_path / "p").vectors(encoder, names, ""), encoder.encode(names), atol=1e-6)

@@ -188,6 +188,12 @@ def test_a_static_student_gets_nearer_and_is_exported(model: Path, tmp_path: Pat
     assert agreement(first.encoder) > agreement(start.encoder(start.table)) + 0.05
 
 
+def test_texts_may_end_like_names_of_files(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("".join(f"{text}.csv\n" for text in SOME))
+    made = textcl.distill(model, tmp_path / "names.txt", tmp_path / "student", static=8, words=5, epochs=1)
+    assert made.encoder.dimension == 8
+
+
 def test_a_student_keeps_its_teachers_counts_of_evaluation_texts_and_adds_its_own(
     model: Path, few_sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,7 +72,8 @@ class Workplace:
         if missing:
             content = "\x1e".join([prompt, encoder.fingerprint(), *missing])
             folder = self.folder / hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-            encode_corpus(encoder, missing, folder, prompt=prompt, shard_rows=SHARD_ROWS)
+            corpus = [{"text": text} for text in missing]  # not strings, as all could be names of files
+            encode_corpus(encoder, corpus, folder, prompt=prompt, shard_rows=SHARD_ROWS)
             rows[[place[text] for text in missing]] = load_vectors(folder)[1]
         return rows[[place[text] for text in texts]]
 

@@ -233,7 +233,8 @@ def _teacher_vectors(
     content = "\x1e".join([prompt, teacher.fingerprint(), *texts])
     place = folder / hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     with taken(folder):
-        encode_corpus(teacher, list(texts), place, prompt=prompt, shard_rows=_SHARD_ROWS, show_progress_bar=show)
+        corpus = [{"text": text} for text in texts]  # not strings, as all could be names of files
+        encode_corpus(teacher, corpus, place, prompt=prompt, shard_rows=_SHARD_ROWS, show_progress_bar=show)
         yield unit(load_vectors(place)[1])
         shutil.rmtree(folder)
 
