@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 import shlex
+import sys
 import unicodedata
 from collections.abc import Iterator
 from functools import cache
@@ -165,6 +166,7 @@ def test_what_a_page_shows_runs(name, desk, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TEXTCL_DATA", "/nonexistent")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    sys.modules.pop("mymethods", None)  # of another page, whose directory is gone
     names = {"textcl": textcl}
     for number, (language, code, line) in enumerate(steps(REPOSITORY / name)):
         if reason(code):
