@@ -19,6 +19,7 @@ from textcl.data.sts import read_sts
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.vectors import distill as distill_module
+from textcl.vectors import kept_vectors as kept_module
 from textcl.vectors.encode import encode_corpus
 from textcl.vectors.layer_student import kept_layers, with_layers
 from textcl.vectors.static_student import (
@@ -243,7 +244,7 @@ def test_an_interruption_keeps_what_the_teacher_has_encoded(
     written = shard.stat().st_mtime_ns
     seen = []
     monkeypatch.setattr(
-        distill_module, "load_vectors", lambda place: (seen.append(shard.stat().st_mtime_ns), load(place))[1]
+        kept_module, "load_vectors", lambda place: (seen.append(shard.stat().st_mtime_ns), load(place))[1]
     )
     load = textcl.load_vectors
     again = textcl.distill(model, SOME, tmp_path / "out", static=16, epochs=2)

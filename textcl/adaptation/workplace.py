@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +12,7 @@ import numpy as np
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.seals import read_sealed, write_sealed
-from textcl.vectors.encode import encode_corpus
-from textcl.vectors.shards import load_vectors
+from textcl.vectors.kept_vectors import kept_vectors
 from textcl.vectors.vectors import Vectors
 
 SHARD_ROWS = 2048  # texts that a kill can cost
@@ -70,11 +68,9 @@ class Workplace:
             rows[[place[text] for text in blank]] = encoder.encode(blank, prompt=prompt, show_progress_bar=False)
             missing = [text for text in missing if text.strip()]
         if missing:
-            content = "\x1e".join([prompt, encoder.fingerprint(), *missing])
-            folder = self.folder / hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-            corpus = [{"text": text} for text in missing]  # not strings, as all could be names of files
-            encode_corpus(encoder, corpus, folder, prompt=prompt, shard_rows=SHARD_ROWS)
-            rows[[place[text] for text in missing]] = load_vectors(folder)[1]
+            rows[[place[text] for text in missing]] = kept_vectors(
+                encoder, missing, self.folder, prompt=prompt, shard_rows=SHARD_ROWS
+            )
         return rows[[place[text] for text in texts]]
 
     @cached_property

@@ -119,7 +119,7 @@ class MethodCallback(TrainerCallback):
 
 
 def unhook(method: Method) -> None:
-    """Takes a method from its `MethodCallback`; a later training without one then raises, as `forward` promises."""
+    """Removes the hook of a `MethodCallback`, so that a later training without one raises, as `forward` promises."""
     if isinstance(method.hooked, RemovableHandle):
         method.hooked.remove()
     method.hooked = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -24,9 +23,10 @@ from textcl.errors import InputError
 from textcl.files import check_not_read, check_output, check_replaceable
 from textcl.locks import taken
 from textcl.ranges import Positive, Seed, checked
-from textcl.vectors.encode import corpus_prompt, encode_corpus
+from textcl.vectors.encode import corpus_prompt
+from textcl.vectors.kept_vectors import kept_vectors
 from textcl.vectors.layer_student import fit_layers, with_layers
-from textcl.vectors.shards import is_vectors, load_vectors
+from textcl.vectors.shards import is_vectors
 from textcl.vectors.static_student import Bags, fit_table, held_out, start_of, unit_targets
 from textcl.vectors.unknown import UNKNOWN
 from textcl.vectors.vectors import Vectors, unit
@@ -230,12 +230,8 @@ def _teacher_vectors(
         return
     target = Path(output).resolve()
     folder = target.with_name(f".{target.name}.distill")
-    content = "\x1e".join([prompt, teacher.fingerprint(), *texts])
-    place = folder / hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     with taken(folder):
-        corpus = [{"text": text} for text in texts]  # not strings, as all could be names of files
-        encode_corpus(teacher, corpus, place, prompt=prompt, shard_rows=_SHARD_ROWS, show_progress_bar=show)
-        yield unit(load_vectors(place)[1])
+        yield unit(kept_vectors(teacher, texts, folder, prompt=prompt, shard_rows=_SHARD_ROWS, show_progress_bar=show))
         shutil.rmtree(folder)
 
 
