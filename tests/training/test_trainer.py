@@ -501,13 +501,27 @@ def test_resuming_nothing_or_another_method_is_refused(directory, uninterrupted,
 # -- what has to stop, and what has to be said ------------------------------------------------------------------------
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(directory, tmp_path):
-    class Poison(transformers.TrainerCallback):
-        def on_step_end(self, args, state, control, model, **kwargs):
-            if state.global_step == 5:
-                next(model.encoder.parameters()).data.fill_(torch.nan)
+class Poison(transformers.TrainerCallback):
+    """Makes a weight NaN after a step."""
 
-    trainer = ContrastiveTrainer(method_of(directory), arguments(tmp_path / "run"), CORPUS, callbacks=[Poison()])
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, model, **kwargs):
+        if state.global_step == self.step:
+            next(model.encoder.parameters()).data.fill_(torch.nan)
+
+
+@pytest.mark.parametrize("step", [4, 8])  # a checkpoint is due after step 4, and the run ends after step 8
+def test_weights_that_are_not_finite_are_neither_saved_nor_exported(directory, tmp_path, step):
+    args = arguments(tmp_path / "run", save_steps=2, max_steps=8)
+    trainer = ContrastiveTrainer(method_of(directory), args, CORPUS, callbacks=[Poison(step)])
+    with pytest.raises(InputError, match=rf"Weights became NaN or infinite by step {step}\..*checkpoint-{step - 2}"):
+        trainer.train()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(directory, tmp_path):
+    trainer = ContrastiveTrainer(method_of(directory), arguments(tmp_path / "run"), CORPUS, callbacks=[Poison(5)])
     with pytest.raises(InputError, match=r"loss became nan at step 6.*checkpoint-4"):
         trainer.train()
 

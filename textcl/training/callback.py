@@ -140,6 +140,12 @@ def newest_complete_checkpoint(run: str | Path) -> Path | None:
     return None
 
 
+def last_good(run: Path) -> str:
+    """Which checkpoint a run that stops can go on from, as a sentence."""
+    checkpoint = newest_complete_checkpoint(run)
+    return f"The last complete checkpoint is {checkpoint}." if checkpoint else "No checkpoint was complete yet."
+
+
 def remove_old_checkpoints(run: Path, step: int, limit: int) -> None:
     """Removes the oldest checkpoints up to a step, so that `limit` are left; none that has a file of somebody else."""
     for _, folder in [each for each in _checkpoints(run) if each[0] <= step][:-limit]:

@@ -39,6 +39,7 @@ from textcl.training.callback import (
     SEAL,
     MethodCallback,
     best_step,
+    last_good,
     newest_complete_checkpoint,
     remove_old_checkpoints,
     unhook,
@@ -46,6 +47,7 @@ from textcl.training.callback import (
 from textcl.training.checks import check_batches, check_run
 from textcl.training.diagnostics import diagnostics
 from textcl.training.evaluator import Evaluation, Evaluator, checked
+from textcl.training.finite import check_loss, check_weights
 from textcl.training.progress import ProgressCallback
 from textcl.training.resume import check_resumable
 from textcl.training.sampler import RowOrder
@@ -173,8 +175,8 @@ class ContrastiveTrainer(Trainer):
             *options: Passed on to `transformers.Trainer.train`, like the named options.
 
         Raises:
-            InputError: There is no complete checkpoint to resume, or it belongs to another method; the loss is not
-                finite; or saving fails. The last complete checkpoint is kept.
+            InputError: There is no complete checkpoint to resume, or it belongs to another method; the loss or a weight
+                is not finite; or saving fails. The last complete checkpoint is kept.
         """
         checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
         contrasts = any(isinstance(module, InfoNCE) for module in self.method.modules())
@@ -197,7 +199,7 @@ class ContrastiveTrainer(Trainer):
             reason = error.reason if isinstance(error, DiskFull) else str(error).splitlines()[0]
             raise InputError(
                 f"Writing to {self.run_directory} failed at step {self.state.global_step} ({reason}). "
-                f"{_last_good(self.run_directory)} {'Make room, and c' if disk_full(error) else 'C'}ontinue the run "
+                f"{last_good(self.run_directory)} {'Make room, and c' if disk_full(error) else 'C'}ontinue the run "
                 "with --resume (in Python, resume_from_checkpoint)."
             ) from error
         finally:
@@ -205,6 +207,7 @@ class ContrastiveTrainer(Trainer):
             unhook(self.method)  # an interrupted run has no end at which the callback does this
         self.accelerator.wait_for_everyone()  # rank 0 may still be renaming the best encoder into place
         self._restore_best()
+        check_weights(self.method, self.state.global_step, self.run_directory)
         return output
 
     def _restore_best(self) -> None:
@@ -274,11 +277,7 @@ class ContrastiveTrainer(Trainer):
         if self._unseen is None:
             return
         (step, loss), self._unseen = self._unseen, None
-        if not math.isfinite(loss.item()):
-            raise InputError(
-                f"The loss became {loss.item()} at step {step}. Lower the learning rate, or raise the temperature. "
-                f"{_last_good(self.run_directory)}"
-            )
+        check_loss(loss.item(), step, self.run_directory)
 
     def _look_at_first_losses(self) -> None:
         """Warns once if InfoNCE was low from the first step on."""
@@ -302,6 +301,7 @@ class ContrastiveTrainer(Trainer):
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         self._look_at_loss()
+        check_weights(self.method, self.state.global_step, self.run_directory)
         # transformers would count, and remove, every folder whose name begins with "checkpoint-"
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         try:
@@ -440,8 +440,3 @@ def _is_over(scores: Sequence[float], args: ContrastiveTrainingArguments, step: 
     patience, target = args.early_stopping_patience, args.target_score
     late = patience > 0 and len(scores) - 1 - scores.index(max(scores)) >= patience
     return late or (target is not None and step > 0 and scores[-1] >= target)
-
-
-def _last_good(run: Path) -> str:
-    checkpoint = newest_complete_checkpoint(run)
-    return f"The last complete checkpoint is {checkpoint}." if checkpoint else "No checkpoint was complete yet."
