@@ -118,7 +118,8 @@ def _before_and_after(record: Record) -> Section:
         plots.intervals(
             {name: {"mean": each.difference, "low": each.low, "high": each.high} for name, each in compared.items()},
             "Differences in points",
-            "With 95 % intervals. If an interval does not contain the dashed line, a difference is shown.",
+            "With 95 % intervals. The p-value under “How it was judged” decides, and not whether an interval meets the "
+            "dashed line.",
         ),
     ]
     return Section(title, [how], [Table(header, rows, leading=True)], drawn)

@@ -325,7 +325,7 @@ def before_and_after(found: Any, sides: tuple[str, str]) -> Plot:
     )
     note = (
         f"{found.task[0].upper()}{found.task[1:]}. The line is the 95 % interval of the difference, drawn from the "
-        "score before. If it does not contain the dashed line, a difference is shown."
+        "score before. The p-value under “How it was judged” decides, and not whether the line meets the dashed one."
     )
     return Plot("Before and after", note, rows, chart.properties(height=alt.Step(44)))
 
