@@ -14,7 +14,7 @@ from support.tiny import TEXTS, tiny_encoder_directory
 
 from textcl.encoder import Encoder
 from textcl.errors import InputError
-from textcl.evaluation.cache import FINISHED, embed, remember
+from textcl.evaluation.cache import FINISHED, Finished, embed
 from textcl.files import append_result, read_results
 from textcl.methods import SimCSE
 from textcl.report.records import read_run
@@ -39,7 +39,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     SimCSE(encoder).collator().tokenized(Dataset.from_dict({"text": TEXTS[:24]}), folder / "tokens")
     embed(encoder, TEXTS[:24], folder / "embeddings")
     for number in range(3):
-        remember(folder / "embeddings", {"task": f"T{number}", "scores": {"accuracy": 81.25 + number}})
+        Finished(folder / "embeddings").add({"task": f"T{number}"}, "scores", {"accuracy": 81.25 + number})
         append_result(folder / "compared" / "results.jsonl", {"row": "a", "seed": number, "average": 60.5 + number})
     encode_corpus(encoder, TEXTS[:16], folder / "vectors", shard_rows=8)
     CorpusIndex(folder / "vectors", encoder)

@@ -168,21 +168,7 @@ def whitening(
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(weight.T))
         layer.bias.copy_(torch.from_numpy(-(origin + total / count) @ weight))
-    whitened = type(encoder)(
-        encoder.backbone,
-        encoder.tokenizer,
-        encoder.pooling,
-        encoder.max_length,
-        token_weights=encoder.token_weights,
-        head=encoder.head,
-        projection=layer.to(encoder.device),
-        token_layers=encoder.token_layers,
-        layer_weights=encoder.layer_weights,
-        normalize=encoder.normalize,
-        prompts=encoder.prompts,
-        default_prompt_name=encoder.default_prompt_name,
-        pool_prompt=encoder.pool_prompt,
-        name=f"{encoder.name}, whitened on {count:,} texts",
-    )
-    whitened.source = encoder.source
-    return whitened.train(encoder.training)
+    whitened = encoder.with_()
+    whitened.projection = layer.to(encoder.device).train(encoder.training)
+    whitened.name = f"{encoder.name}, whitened on {count:,} texts"
+    return whitened

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ import numpy as np
 
 from textcl.errors import DiskFull, InputError
 from textcl.evaluation.encoding import encode_dense
-from textcl.files import append_result, atomic_write
+from textcl.files import append_result, atomic_write, read_results
+from textcl.version import library_versions
 
 logger = logging.getLogger("textcl")
 
@@ -69,12 +71,26 @@ def embed(
     return np.stack([found[key] for key in wanted]), row_of
 
 
-def remember(folder: Path, line: dict[str, Any]) -> None:
-    """Adds the line of a finished task; if the folder cannot be written, a warning is logged."""
-    try:
-        append_result(folder / FINISHED, line)
-    except (OSError, DiskFull) as error:
-        logger.warning("The scores of %s are not kept for a later run: %s", line["task"], error)
+class Finished:
+    """The results of finished tasks in the folder of an encoder, see `cache_folder`; without a folder none is kept."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._path = None if folder is None else folder / FINISHED
+        self._lines = [] if self._path is None else read_results(self._path)
+
+    def find(self, key: dict[str, Any], what: str) -> Any:
+        """What an earlier run added for a key; None if there is nothing."""
+        return next((line[what] for line in self._lines if {name: line.get(name) for name in key} == key), None)
+
+    def add(self, key: dict[str, Any], what: str, value: Any) -> None:
+        """Adds the result of a task; `key` is all that it depends on. A warning is logged if it cannot be written."""
+        if self._path is None:
+            return
+        written = datetime.now(UTC).isoformat(timespec="seconds")
+        try:
+            append_result(self._path, {**key, what: value, "versions": library_versions(), "written": written})
+        except (OSError, DiskFull) as error:
+            logger.warning("The scores of %s are not kept for a later run: %s", key["task"], error)
 
 
 def _stored(folder: Path, wanted: dict[bytes, str]) -> dict[bytes, np.ndarray]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from textcl.data.clustering import CLUSTERING_SETS, load_clustering
 from textcl.errors import InputError
-from textcl.evaluation.encoding import check_own_names, describe, encode_distinct, texts_and_labels
+from textcl.evaluation.encoding import check_own_names, encode_distinct, made_with, texts_and_labels
 from textcl.evaluation.kinds import CLUSTERING
 from textcl.evaluation.results import Result, averages
 from textcl.metrics.clustering import (
@@ -28,7 +28,6 @@ from textcl.metrics.clustering import (
     normalized_mutual_information,
 )
 from textcl.texts import names_in
-from textcl.version import library_versions
 
 logger = logging.getLogger("textcl")
 
@@ -108,7 +107,7 @@ class Clustering:
                 undefined.append(name)
             by_seed = {
                 metric: [100 * function(labels, assignments) for assignments in found]
-                for metric, function in zip(CLUSTERING.rows, _FUNCTIONS, strict=True)
+                for metric, function in _METRICS.items()
             }
             means = {metric: float(np.mean(values)) for metric, values in by_seed.items()}
             results[name] = {"kind": CLUSTERING.name, **means, "by_seed": by_seed}
@@ -133,25 +132,18 @@ class Clustering:
                 "aggregation": "mean over seeds",
             },
             "undefined": undefined,
-            "encoder": describe(encoder),
-            "seed": None,  # the seed of a training run, as in the STS results
-            "versions": library_versions(),
+            **made_with(encoder),
         }
         return Result(results, averages(results), provenance)
 
 
-_FUNCTIONS = (
-    clustering_accuracy,
-    normalized_mutual_information,
-    adjusted_rand_index,
-)  # in the order of CLUSTERING.rows
+_METRICS = {"accuracy": clustering_accuracy, "nmi": normalized_mutual_information, "ari": adjusted_rand_index}
 
 
 def _embed(encoder: Any, texts: Sequence[str], encode_arguments: Mapping[str, Any]) -> Any:
     rows, row_of = encode_distinct(encoder, texts, **encode_arguments)
-    return rows.astype(np.float32)[
-        [row_of[text] for text in texts]
-    ]  # float32, because k-means takes twice as long in float64
+    # float32, because k-means takes twice as long in float64
+    return rows.astype(np.float32)[[row_of[text] for text in texts]]
 
 
 def _hash(texts: Sequence[str], labels: Sequence[Any]) -> str:

@@ -325,18 +325,15 @@ def _clustered(
         algorithm=algorithm,
         centres=np.asarray(centres, np.float32),
         sizes=np.bincount(found[found >= 0], minlength=len(centres)),
-        distances=np.stack([_percentiles(placed.distance[placed.clusters == each]) for each in range(len(centres))]),
+        distances=np.stack(
+            [np.percentile(placed.distance[placed.clusters == each], np.arange(101)) for each in range(len(centres))]
+        ),
         names=names,
         keywords=keywords,
         made_by=origin,
     )
     again = found_again(embeddings, placed.clusters, seed=seed) if algorithm == "kmeans" else None
     return _result(texts, embeddings, placed, about, stability, again, columns, seed)
-
-
-def _percentiles(distances: np.ndarray) -> np.ndarray:
-    found: np.ndarray = np.percentile(distances, np.arange(101))
-    return found
 
 
 def _assigned(

@@ -13,6 +13,7 @@ from textcl.errors import InputError
 from textcl.evaluation.results import unnumbered
 from textcl.metrics.labels import number_labels
 from textcl.texts import as_texts
+from textcl.version import library_versions
 
 ROUNDING = 1e-6  # cosines of float32 vectors that differ by no more are equal but for rounding
 _LARGEST = float(np.finfo(np.float32).max)  # larger values count as infinite: their squares overflow
@@ -115,6 +116,12 @@ def describe(encoder: Any) -> dict[str, Any]:
     if hasattr(encoder, "describe"):
         return dict(encoder.describe())
     return {"name": f"{type(encoder).__module__}.{type(encoder).__qualname__}"}
+
+
+def made_with(encoder: Any) -> dict[str, Any]:
+    """The part of a provenance that all evaluators share: the encoder, the seed and the library versions."""
+    # evaluation is not random; a comparison puts the seed of the training run here
+    return {"encoder": describe(encoder), "seed": None, "versions": library_versions()}
 
 
 def _as_rows(embeddings: Any, texts: Sequence[str]) -> Any:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,14 @@ from textcl.encoder import Encoder
 from textcl.encoder.backbone import longest_input
 from textcl.environment import launched
 from textcl.errors import InputError
-from textcl.evaluation.cache import FINISHED, cache_folder, remember
-from textcl.evaluation.encoding import describe
+from textcl.evaluation.cache import Finished, cache_folder
+from textcl.evaluation.encoding import made_with
 from textcl.evaluation.kinds import FINETUNE
 from textcl.evaluation.predictions import scores
 from textcl.evaluation.results import Result, averages
 from textcl.evaluation.tuning import BATCH, EPOCHS, WARM_UP, WEIGHT_DECAY, steps, train_and_predict
-from textcl.files import read_results
 from textcl.progress import Progress
 from textcl.ranges import Range
-from textcl.version import library_versions
 
 RATES = (2e-5, 3e-5, 5e-5)
 MAX_LENGTH = 128
@@ -127,9 +124,7 @@ class Finetune:
                 "rates": list(RATES),
                 "aggregation": "mean over tasks",
             },
-            "encoder": describe(encoder),
-            "seed": None,  # the seed of a training run, as in the STS results
-            "versions": library_versions(),
+            **made_with(encoder),
         }
         return Result(results, averages(results), provenance)
 
@@ -138,7 +133,7 @@ class _TaskRun:
     """The trainings of one encoder on one task."""
 
     def __init__(self, task: FinetuneTask, encoder: Encoder, max_length: int, folder: Path | None) -> None:
-        self.task, self.encoder, self.folder = task, encoder, folder
+        self.task, self.encoder, self.finished = task, encoder, Finished(folder)
         self.max_length = min(max_length, longest_input(encoder.backbone, encoder.tokenizer))
         self.convention = {
             "epochs": EPOCHS,
@@ -149,7 +144,6 @@ class _TaskRun:
             "max_length": self.max_length,
             "head": "dropout and a linear layer on the pooled vector",
         }
-        self.done = [] if folder is None else read_results(folder / FINISHED)
 
     def scores(self, seeds: Sequence[int]) -> dict[str, dict[str, Any]]:
         """The result of each scored split."""
@@ -199,15 +193,11 @@ class _TaskRun:
             "data_sha256": self.task.data_sha256(),
             "convention": convention,
         }
-        found = next((line["predictions"] for line in self.done if {k: line.get(k) for k in key} == key), None)
-        if found is not None:
+        if (found := self.finished.find(key, "predictions")) is not None:
             bar.skip(steps(len(train)))
             return dict(found)
         predictions = train_and_predict(
             self.encoder, self.task.classes, train, scored, rate=rate, seed=seed, max_length=self.max_length, bar=bar
         )
-        if self.folder is not None:
-            written = datetime.now(UTC).isoformat(timespec="seconds")
-            line = {**key, "predictions": predictions, "versions": library_versions(), "written": written}
-            remember(self.folder, line)
+        self.finished.add(key, "predictions", predictions)
         return predictions

@@ -12,11 +12,10 @@ from torch import Tensor
 
 from textcl.data.sts import hash_subsets, read_sts
 from textcl.errors import InputError
-from textcl.evaluation.encoding import ROUNDING, describe, encode_distinct
+from textcl.evaluation.encoding import ROUNDING, encode_distinct, made_with
 from textcl.evaluation.kinds import GEOMETRY
 from textcl.evaluation.results import Result
 from textcl.metrics import geometry
-from textcl.version import library_versions
 
 logger = logging.getLogger("textcl")
 
@@ -101,9 +100,7 @@ class Geometry:
                 }
             },
             "undefined": [self.name] if collapsed else [],
-            "encoder": describe(encoder),
-            "seed": None,
-            "versions": library_versions(),
+            **made_with(encoder),
         }
         return Result({self.name: {"kind": GEOMETRY.name, **scores}}, scores, provenance)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from textcl.errors import InputError, nearest
 from textcl.evaluation.baselines import TfidfEncoder
-from textcl.evaluation.encoding import cosine, encode_distinct
+from textcl.evaluation.encoding import ROUNDING, cosine, encode_distinct
 from textcl.evaluation.significance import (
     bootstrap_error,
     mean_of_samples,
@@ -61,7 +61,7 @@ def reciprocal_ranks(first: Tensor, second: Tensor) -> Tensor:
         for start in range(0, len(queries), CHUNK):
             rows = slice(start, start + CHUNK)
             cosines = (queries[rows] @ keys.T).scatter_(1, torch.arange(len(queries))[rows, None], -torch.inf)
-            above, level = (cosines > own[rows] + _ROUNDING).sum(1), ((cosines - own[rows]).abs() <= _ROUNDING).sum(1)
+            above, level = (cosines > own[rows] + ROUNDING).sum(1), ((cosines - own[rows]).abs() <= ROUNDING).sum(1)
             found.append(1 / (1 + above + level / 2))
     return torch.cat(found).view(2, -1).mean(dim=0)
 
@@ -81,7 +81,7 @@ def contrastive_loss(first: Tensor, second: Tensor) -> float:
 
 def agreement(first: Tensor, second: Tensor, by_words: np.ndarray) -> float:
     """Spearman correlation × 100 of the rows' cosines with the cosines of their TF-IDF vectors."""
-    return 100 * float(spearman(cosine(first.double().numpy(), second.double().numpy()), by_words))
+    return 100 * float(spearman(_cosines(first, second), by_words))
 
 
 def word_weights(whole: Tensor, shortened: Tensor, by_words: np.ndarray, share: np.ndarray) -> float:
@@ -177,8 +177,6 @@ class Criterion:
     items: Callable[..., np.ndarray]
     of_samples: Callable[..., np.ndarray]
 
-
-_ROUNDING = 1e-6  # cosines that differ by less than this are tied
 
 _HALVES = ("first_half", "second_half")
 _RETRIEVAL = (retrieval, _reciprocal_ranks, mean_of_samples)

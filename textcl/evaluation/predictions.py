@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from textcl.errors import InputError
-from textcl.evaluation.significance import Difference, bootstrap_difference, spearman_of_samples
+from textcl.evaluation.significance import Difference, bootstrap_difference, draw_counts, spearman_of_samples
 
 Metric = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
@@ -28,11 +28,6 @@ def f1(labels: np.ndarray, predictions: np.ndarray, counts: np.ndarray) -> np.nd
     return _ratio(2 * both, counts @ (labels == 1) + counts @ (predictions == 1))
 
 
-def matthews(labels: np.ndarray, predictions: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Matthews' correlation coefficient of two classes: the Pearson correlation of labels and predictions."""
-    return pearson(labels, predictions, counts)
-
-
 def pearson(labels: np.ndarray, predictions: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Pearson's correlation."""
     x, y = (np.asarray(side, dtype=float) - np.mean(side) for side in (labels, predictions))
@@ -46,7 +41,7 @@ def pearson(labels: np.ndarray, predictions: np.ndarray, counts: np.ndarray) -> 
 METRICS: dict[str, Metric] = {
     "accuracy": accuracy,
     "f1": f1,
-    "matthews": matthews,
+    "matthews": pearson,  # Matthews' coefficient of two classes is Pearson's correlation of labels and predictions
     "pearson": pearson,
     "spearman": spearman_of_samples,
 }
@@ -111,12 +106,7 @@ def over_examples(
         )
         return two - one
 
-    generator, at_once = np.random.default_rng(seed), max(1, _CELLS // len(gold))
-    drawn = []
-    for start in range(0, draws, at_once):
-        rows = generator.integers(len(gold), size=(min(at_once, draws - start), len(gold)))
-        rows += len(gold) * np.arange(len(rows))[:, None]
-        drawn.append(difference(np.bincount(rows.ravel(), minlength=rows.size).reshape(rows.shape)))
+    drawn = list(map(difference, draw_counts(np.random.default_rng(seed), len(gold), draws, _CELLS)))
     return bootstrap_difference(float(difference(np.ones((1, len(gold))))[0]), np.concatenate(drawn), "examples")
 
 

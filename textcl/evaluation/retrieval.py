@@ -14,7 +14,7 @@ import numpy as np
 from textcl.data.retrieval import Collection, read_beir, read_collection
 from textcl.errors import InputError
 from textcl.evaluation.compressed import Compressed
-from textcl.evaluation.encoding import ROUNDING, describe, encode_distinct
+from textcl.evaluation.encoding import ROUNDING, encode_distinct, made_with
 from textcl.evaluation.kinds import RETRIEVAL
 from textcl.evaluation.ranking import rank_by_cosine, unit
 from textcl.evaluation.results import Result
@@ -23,7 +23,6 @@ from textcl.vectors.bits import RESCORED
 from textcl.vectors.bm25 import Bm25, check_language
 from textcl.vectors.fusion import DEPTH as FUSED
 from textcl.vectors.fusion import WEIGHT, RetrievalKind, best_by_words, check_retrieval, check_weight, weighted
-from textcl.version import library_versions
 
 logger = logging.getLogger("textcl")
 
@@ -220,9 +219,7 @@ class Retrieval:
                 "aggregation": "mean over queries with a relevant document",
             },
             "undefined": [f"{self.name} {undefined} of {len(answered)} queries"] if undefined else [],
-            "encoder": describe(encoder),
-            "seed": None,  # the seed of a training run, as in the STS results
-            "versions": library_versions(),
+            **made_with(encoder),
         }
         items = np.array([100 * entry["ndcg@10"] for entry in by_query])
         names = (query.item() if isinstance(query, np.generic) else query for query in answered)  # as JSON takes them

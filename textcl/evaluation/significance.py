@@ -7,7 +7,7 @@ queries: would the same encoder win on others of the same kind?
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
@@ -180,15 +180,22 @@ def over_pairs(
     drawn = np.zeros(draws)
     for g, a, b in tasks:
         ranks = [_Ranks(side) for side in (g, a, b)]
-        at_once = max(1, 200_000 // len(g))
-        for start in range(0, draws, at_once):
-            rows = generator.integers(len(g), size=(min(at_once, draws - start), len(g)))
-            rows += len(g) * np.arange(len(rows))[:, None]
-            counts = np.bincount(rows.ravel(), minlength=rows.size).reshape(rows.shape)
+        start = 0
+        for counts in draw_counts(generator, len(g), draws, 200_000):
             golden, one, two = (each.among(counts) for each in ranks)
-            drawn[start : start + at_once] += _correlation(golden, two, counts) - _correlation(golden, one, counts)
+            here = slice(start, start := start + len(counts))
+            drawn[here] += _correlation(golden, two, counts) - _correlation(golden, one, counts)
     drawn /= len(tasks)
     return bootstrap_difference(observed, drawn, "pairs")
+
+
+def draw_counts(generator: np.random.Generator, items: int, draws: int, cells: int) -> Iterator[np.ndarray]:
+    """Yields how often each item is in each bootstrap draw, (some draws, items), at most `cells` numbers at a time."""
+    at_once = max(1, cells // items)
+    for start in range(0, draws, at_once):
+        rows = generator.integers(items, size=(min(at_once, draws - start), items))
+        rows += items * np.arange(len(rows))[:, None]
+        yield np.bincount(rows.ravel(), minlength=rows.size).reshape(rows.shape)
 
 
 def bootstrap_difference(observed: float, drawn: np.ndarray, basis: str) -> Difference:
@@ -206,9 +213,7 @@ def bootstrap_difference(observed: float, drawn: np.ndarray, basis: str) -> Diff
     return Difference(100 * observed, 100 * float(low), 100 * float(high), p_value, basis)
 
 
-def over_queries(
-    first: Sequence[float], second: Sequence[float], draws: int = 10_000, seed: int = 0, basis: str = "queries"
-) -> Difference:
+def over_queries(first: Sequence[float], second: Sequence[float], draws: int = 10_000, seed: int = 0) -> Difference:
     """The difference of two systems' means over the same queries: bootstrap interval and sign-flip p-value.
 
     The interval is the percentile interval of the paired bootstrap: each draw resamples the queries with replacement,
@@ -220,7 +225,6 @@ def over_queries(
         second: The score of each query in the second system, in the same order.
         draws: The number of draws, of the bootstrap and of the test.
         seed: The seed of the draws.
-        basis: What the units are, if they are not queries, for `Difference.sentence`.
 
     Raises:
         InputError: There are fewer than two queries, the lengths differ, or a score is NaN or infinite.
@@ -231,7 +235,7 @@ def over_queries(
     """
     if not 2 <= len(first) == len(second):
         raise InputError(
-            f"A bootstrap over {basis} needs a score of both sides for each of them, and at least two, not "
+            f"A bootstrap over queries needs a score of both sides for each of them, and at least two, not "
             f"{len(first)} and {len(second)}."
         )
     differences = np.asarray(second, dtype=float) - np.asarray(first, dtype=float)
@@ -245,7 +249,7 @@ def over_queries(
         ]
     )
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], method="weibull")
-    return Difference(float(differences.mean()), float(low), float(high), p_value, basis)
+    return Difference(float(differences.mean()), float(low), float(high), p_value, "queries")
 
 
 def sign_flip_test(differences: Sequence[float] | np.ndarray, draws: int = 10_000, seed: int = 0) -> float:
@@ -289,9 +293,9 @@ def sign_flip_test(differences: Sequence[float] | np.ndarray, draws: int = 10_00
     return as_far / (draws + 1)
 
 
-def resamples(count: int, seed: int = 0) -> np.ndarray:
-    """How often each of `count` items is in each bootstrap sample, `(SAMPLES, count)`."""
-    generator = np.random.default_rng(seed)
+def resamples(count: int) -> np.ndarray:
+    """How often each of `count` items is in each bootstrap sample, `(SAMPLES, count)`; always the same samples."""
+    generator = np.random.default_rng(0)
     return np.stack([np.bincount(generator.integers(count, size=count), minlength=count) for _ in range(SAMPLES)])
 
 

@@ -14,12 +14,11 @@ from textcl.data.formats import csv_records, plain_suffix
 from textcl.data.rows import say_quoted
 from textcl.data.sts import STS_TASKS, Subset, hash_subsets, normalise_space, parse_score, read_sts
 from textcl.errors import InputError
-from textcl.evaluation.encoding import cosine, describe, encode_distinct
+from textcl.evaluation.encoding import cosine, encode_distinct, made_with
 from textcl.evaluation.kinds import STS
 from textcl.evaluation.results import Result, averages
 from textcl.evaluation.significance import SAMPLES, bootstrap_error, resamples, spearman_of_samples
 from textcl.texts import described, names_in
-from textcl.version import library_versions
 
 logger = logging.getLogger("textcl")
 
@@ -171,9 +170,7 @@ def score(encoder: Any, tasks: Mapping[str, Sequence[Subset]], **encode_argument
         },
         "unique_texts": unique_texts,
         "undefined": undefined,
-        "encoder": describe(encoder),
-        "seed": None,  # evaluation is not random; a comparison puts the seed of the training run here
-        "versions": library_versions(),
+        **made_with(encoder),
     }
     items = np.concatenate([values for task in tasks for values in cosines[task]])
     return Result(results, averages(results), provenance, items)

@@ -9,7 +9,6 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,12 @@ from torch import Tensor
 
 from textcl.data.transfer import REGRESSIONS, TRANSFER_TASKS, Examples, hash_examples, read_transfer
 from textcl.errors import InputError, nearest
-from textcl.evaluation.cache import FINISHED, cache_folder, embed, remember
-from textcl.evaluation.encoding import check_own_names, describe, texts_and_labels
+from textcl.evaluation.cache import Finished, cache_folder, embed
+from textcl.evaluation.encoding import check_own_names, made_with, texts_and_labels
 from textcl.evaluation.kinds import REGRESSION, TRANSFER
 from textcl.evaluation.logistic import Fold, Training, expected_class, predict, solve, train, with_ones
 from textcl.evaluation.results import Result, averages
-from textcl.files import read_results
 from textcl.texts import names_in
-from textcl.version import library_versions
 
 logger = logging.getLogger("textcl")
 
@@ -132,18 +129,15 @@ class Transfer:
                 another schema.
         """
         folder = None if self.cache is None else cache_folder(self.cache, encoder, encode_arguments)
-        done = [] if folder is None else read_results(folder / FINISHED)
+        finished = Finished(folder)
         results: dict[str, dict[str, Any]] = {}
         hashes = self.data_hashes
         for name, splits in self.tasks.items():
             key = {"task": name, "data_sha256": hashes[name], "convention": self._convention(name)}
-            scores = next((line["scores"] for line in done if {k: line.get(k) for k in key} == key), None)
+            scores = finished.find(key, "scores")
             if scores is None:
                 scores = self._score(name, splits, encoder, folder, encode_arguments)
-                if folder is not None:
-                    written = datetime.now(UTC).isoformat(timespec="seconds")
-                    line = {**key, "scores": scores, "versions": library_versions(), "written": written}
-                    remember(folder, line)
+                finished.add(key, "scores", scores)
             results[name] = scores
         provenance = {
             "tasks": {
@@ -166,9 +160,7 @@ class Transfer:
                 "pairs": "|u - v| and u * v, joined; on SNLI u, v, u * v and |u - v|",
                 "aggregation": "mean over tasks",
             },
-            "encoder": describe(encoder),
-            "seed": None,  # the seed of a training run, as in the STS results
-            "versions": library_versions(),
+            **made_with(encoder),
         }
         return Result(results, averages(results), provenance)
 
