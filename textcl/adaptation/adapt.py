@@ -21,7 +21,7 @@ from textcl.adaptation.corpus import Corpus, check_known, read_corpus
 from textcl.adaptation.known_items import read_pairs
 from textcl.adaptation.ledger import check_ledger, count_look
 from textcl.adaptation.linear_map import with_linear_map
-from textcl.adaptation.trial import Purpose, Retrieval, Settings, Work
+from textcl.adaptation.trial import Purpose, Retrieval, Settings, Trial, Work
 from textcl.adaptation.verdict import Verdict, judge
 from textcl.adaptation.workplace import Workplace
 from textcl.data.overlap import read_overlap, write_overlap
@@ -132,14 +132,7 @@ def adapt(
     corpus = read_corpus(data, columns)
     names = [str(model)] if Path(model).is_dir() else names_in(str(model))
     if output is not None:
-        check_not_read(output, [*names, data])
-        check_replaceable(output, MODEL_FILE)
-        folder = Path(output)
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / RECORD).is_file():
-            raise InputError(f"{output} holds a model that textcl adapt did not write; name another directory.")
-        check_output(output, folder=True)
-        if ledger is not None and Path(output).resolve() in Path(ledger).resolve().parents:
-            raise InputError(f"The ledger {ledger} is in {output}, which is replaced; name another file with --ledger.")
+        _check_place(output, [*names, data], ledger)
     check_ledger(ledger)
     if train and len(names) > 1:
         raise InputError("Where several models are compared nothing is trained: leave out --train, or name one model.")
@@ -165,16 +158,7 @@ def adapt(
             verdict = judge(trial.main, MINIMUM, trial.second, trial.guards, looks=looks, models=others)
         if trial.advice is not None:
             trial.advice = replace(trial.advice, adapted=verdict.outcome == "better")
-        chosen, name, what = encoders[0], names[0], "the untouched encoder"
-        if verdict.outcome == "better" and trial.best is not None:
-            chosen, name = encoders[1 + trial.best], names[1 + trial.best]
-            what = f"{name}, untouched"
-        elif verdict.outcome == "better" and trial.weight is not None:
-            chosen = with_linear_map(encoders[0], trial.weight)
-            what = f"the adapted encoder: a linear map behind the vectors of {Path(name).name}, pull {trial.pull:g}"
-        elif verdict.outcome == "better" and trial.encoder is not None:
-            chosen = trial.encoder
-            what = f"the adapted encoder: {Path(name).name} with trained layers ({trial.chosen})"
+        chosen, name, what = _chosen(trial, encoders, names, verdict.outcome == "better")
         lines = [*trial.lines(), verdict.sentence(), f"EXPORT: {output} holds {what}" if output else f"RESULT: {what}"]
         record = {
             "verdict": verdict.record(),
@@ -198,6 +182,35 @@ def adapt(
         if output is not None:
             _export(chosen, directory_of(name), output, record, _learnt(corpus, dev))
     return Adapted(chosen, verdict, lines, record)
+
+
+def _check_place(
+    output: str | os.PathLike[str], sources: Sequence[object], ledger: str | os.PathLike[str] | None
+) -> None:
+    """Raises an error unless the output can be written and nothing is lost by that; `sources`: what is read."""
+    check_not_read(output, sources)
+    check_replaceable(output, MODEL_FILE)
+    folder = Path(output)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / RECORD).is_file():
+        raise InputError(f"{output} holds a model that textcl adapt did not write; name another directory.")
+    check_output(output, folder=True)
+    if ledger is not None and folder.resolve() in Path(ledger).resolve().parents:
+        raise InputError(f"The ledger {ledger} is in {output}, which is replaced; name another file with --ledger.")
+
+
+def _chosen(trial: Trial, encoders: Sequence[Encoder], names: Sequence[str], better: bool) -> tuple[Encoder, str, str]:
+    """The encoder to use, the name that it was loaded from, and what it is, as a line for the user."""
+    first, name = encoders[0], names[0]
+    if better and trial.best is not None:
+        name = names[1 + trial.best]
+        return encoders[1 + trial.best], name, f"{name}, untouched"
+    if better and trial.weight is not None:
+        how = f"a linear map behind the vectors of {Path(name).name}, pull {trial.pull:g}"
+        return with_linear_map(first, trial.weight), name, f"the adapted encoder: {how}"
+    if better and trial.encoder is not None:
+        how = f"{Path(name).name} with trained layers ({trial.chosen})"
+        return trial.encoder, name, f"the adapted encoder: {how}"
+    return first, name, "the untouched encoder"
 
 
 def _command(

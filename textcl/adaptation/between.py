@@ -9,16 +9,15 @@ import numpy as np
 
 from textcl.adaptation.changes import Ranked, Shown, by_rank
 from textcl.adaptation.edits import Planted
-from textcl.adaptation.evidence import Evidence
-from textcl.adaptation.guard import compare_cosines, guards
+from textcl.adaptation.evidence import Evidence, compare_scores, scores_of_all
+from textcl.adaptation.guard import compare_guards
 from textcl.adaptation.judgements import Judgements
 from textcl.adaptation.labels import compare_vectors, read_labels
 from textcl.adaptation.material import make_material
 from textcl.adaptation.preferences import Preferences
 from textcl.adaptation.trial import Trial, Work, prepare, too_low
-from textcl.adaptation.verdict import Comparison, compare
+from textcl.adaptation.verdict import Comparison
 from textcl.encoder import Encoder
-from textcl.files import content_hash
 
 NOTHING_TRAINED = "Nothing is trained, so nothing is held out: everything that was measured judges all encoders."
 
@@ -39,7 +38,7 @@ def try_encoders(work: Work, others: Sequence[Encoder], identity: str) -> Trial:
     trial.held_out = NOTHING_TRAINED
     if kind == "labels":
         labels = [read_labels(path, encoder, work.place) for encoder in encoders]
-        trial.evidence = content_hash({"labels": labels[0].content, "purpose": work.settings.purpose})
+        trial.evidence = work.settings.hashed(labels=labels[0].content)
         found = [compare_vectors(labels[0], other, work.settings.seed) for other in labels[1:]]
         scores = [each.right(np.arange(len(each.labels)), None) for each in labels]
     else:
@@ -50,7 +49,7 @@ def try_encoders(work: Work, others: Sequence[Encoder], identity: str) -> Trial:
             if kind in ("beir", "judgements"):
                 read = Judgements if kind == "beir" else Preferences
                 evidence.append(judgements := read(path, encoder, work.place))
-                trial.evidence = content_hash({"judgements": judgements.content, "purpose": work.settings.purpose})
+                trial.evidence = work.settings.hashed(judgements=judgements.content)
             elif planted is not None:
                 evidence.append(planted.evidence(encoder, work.place, material.groups))
             else:
@@ -78,21 +77,16 @@ def try_encoders(work: Work, others: Sequence[Encoder], identity: str) -> Trial:
     trial.show_changes(before, after, shown)
     if kind != "labels" and len(views) > 1:
         trial.second = seconds[trial.best]
-    sides = [guards(encoder, work.place) for encoder in (encoders[0], others[trial.best])]
-    trial.guards = [
-        compare_cosines(one.name, one.gold, one.cosines(), two.cosines()) for one, two in zip(*sides, strict=True)
-    ]
+    trial.guards = compare_guards(encoders[0], others[trial.best], work.place)
     return trial
 
 
 def _scores(evidence: Sequence[Evidence], work: Work) -> list[np.ndarray]:
     """The score of each query, once for each encoder's vectors."""
-    rows = np.arange(len(evidence[0].units))
-    return [each.scores(rows, [None], work.settings.words)[0] for each in evidence]
+    return [scores_of_all(each, [None], work.settings.words)[0] for each in evidence]
 
 
 def _against_first(evidence: Evidence, scores: Sequence[np.ndarray], work: Work) -> list[Comparison]:
     """The scores of each encoder but the first beside those of the first."""
     before, *others = scores
-    units, task, measure, seed = evidence.units, evidence.task, evidence.measure, work.settings.seed
-    return [compare(before, after, units, task, measure, seed, evidence.unit) for after in others]
+    return [compare_scores(evidence, before, after, work.settings.seed) for after in others]

@@ -12,17 +12,16 @@ from textcl.adaptation.changes import Ranked, Shown, by_rank
 from textcl.adaptation.contest import Contest, Entrant, reason_of
 from textcl.adaptation.cross_fit import select
 from textcl.adaptation.edits import Edits
-from textcl.adaptation.evidence import Lexical
-from textcl.adaptation.guard import compare_cosines, guards
+from textcl.adaptation.evidence import Lexical, compare_scores, scores_of_all
+from textcl.adaptation.guard import compare_guards
 from textcl.adaptation.known_items import View
 from textcl.adaptation.labels import Labels, compare_vectors
 from textcl.adaptation.material import Material
 from textcl.adaptation.split import Exam, Exams, Side, make_exams
 from textcl.adaptation.trained import CANDIDATES
 from textcl.adaptation.trial import Trial, Work, too_low
-from textcl.adaptation.verdict import Comparison, compare
+from textcl.adaptation.verdict import Comparison
 from textcl.errors import disk_full
-from textcl.files import content_hash
 
 
 def try_trained(trial: Trial, material: Material, views: Sequence[View], work: Work) -> None:
@@ -40,14 +39,13 @@ def try_trained(trial: Trial, material: Material, views: Sequence[View], work: W
     kind, _ = work.settings.evidence()
     if kind in (None, "pairs") and work.settings.purpose == "search":
         ranking = material.ranking()
-        start = float(ranking.scores(np.arange(len(ranking.units)), [None], work.settings.words).mean())
-        trial.why = too_low(start, ranking.task)
+        trial.why = too_low(float(scores_of_all(ranking, [None], work.settings.words).mean()), ranking.task)
     if trial.why:
         return
     exams = make_exams(material, views, work)
     trial.held_out = exams.held_out
     if exams.content is not None:
-        trial.evidence = content_hash({**exams.content, "purpose": work.settings.purpose})
+        trial.evidence = work.settings.hashed(**exams.content)
     contest = Contest(trial, material, work, exams)
     entrants = contest.maps()
     known = {candidate.name: candidate for candidate in CANDIDATES}
@@ -93,33 +91,23 @@ def _judge(trial: Trial, exams: Exams, judged: Side, whole: Side, work: Work) ->
         trial.main = compare_vectors(evidence, other.under(judged.weight), settings.seed)
         shown: Shown = evidence.shown
     else:
-        units = evidence.units[rows]
         if isinstance(evidence, Edits):
             shown = evidence.planted.shown
         else:
             shown = by_rank(cast(Ranked, evidence), cast(Ranked, other), lambda row: judged.weight, settings.words)
-        trial.main = compare(before, after, units, evidence.task, evidence.measure, settings.seed, evidence.unit)
+        trial.main = compare_scores(evidence, before, after, settings.seed, rows)
         if settings.purpose == "search" and kind != "judgements":  # two texts for each query are no ranking
-            other_kind = "hybrid" if settings.retrieval == "dense" else "dense"
-            words = Lexical(settings.bm25_weight, settings.language) if other_kind == "hybrid" else None
-            others = tuple(exams.judges.scores(side, words) for side in (start, judged))
-            values = {settings.retrieval: (before, after), other_kind: (others[0], others[1])}
-            trial.advice = advise(
-                {name: values[name] for name in ("dense", "hybrid")}, units, evidence.unit, known_items=kind is None
-            )
+            values: dict[str, tuple[np.ndarray, np.ndarray]] = {settings.retrieval: (before, after)}
+            one, two = (exams.judges.scores(side, settings.other.words) for side in (start, judged))
+            values[settings.other.retrieval] = one, two
+            in_order = {name: values[name] for name in ("dense", "hybrid")}
+            trial.advice = advise(in_order, evidence.units[rows], evidence.unit, known_items=kind is None)
     trial.show_changes(before, after, lambda places: shown([int(rows[place]) for place in places]))
     if exams.second is not None:
         trial.second = _compare(exams.second, start, whole if exams.second_of_export else judged, settings.words)
-    if whole.weight is not None:
-        trial.guards = [guard.compare(whole.weight) for guard in guards(work.encoder, work.place)]
-    else:
-        sides = [guards(encoder, work.place) for encoder in (work.encoder, whole.encoder)]
-        trial.guards = [
-            compare_cosines(one.name, one.gold, one.cosines(), two.cosines()) for one, two in zip(*sides, strict=True)
-        ]
+    trial.guards = compare_guards(work.encoder, whole.encoder, work.place, whole.weight)
 
 
 def _compare(exam: Exam, before: Side, after: Side, words: Lexical | None) -> Comparison:
     evidence = exam.make(before.encoder)
-    scores = exam.scores(before, words), exam.scores(after, words)
-    return compare(*scores, evidence.units, evidence.task, evidence.measure, unit=evidence.unit)
+    return compare_scores(evidence, exam.scores(before, words), exam.scores(after, words))

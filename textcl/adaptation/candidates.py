@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -12,15 +13,13 @@ from textcl.adaptation.by_training import try_trained
 from textcl.adaptation.changes import Ranked, by_fold
 from textcl.adaptation.cross_fit import PULLS, Judged, choose, cross_fit, scores_by_fold
 from textcl.adaptation.edits import Planted
-from textcl.adaptation.evidence import Evidence, Lexical
-from textcl.adaptation.guard import guards
+from textcl.adaptation.evidence import Evidence, Lexical, compare_scores, scores_of_all
+from textcl.adaptation.guard import compare_guards
 from textcl.adaptation.judgements import Judgements
 from textcl.adaptation.labels import read_labels
 from textcl.adaptation.material import Material, make_material
 from textcl.adaptation.preferences import Preferences
 from textcl.adaptation.trial import Settings, Trial, Work, prepare, too_low
-from textcl.adaptation.verdict import Comparison, compare
-from textcl.files import content_hash
 
 CROSS_FITTED = (
     "Five folds of groups of near-duplicates. For each fold the candidates are trained on three of the others, the "
@@ -56,7 +55,7 @@ def try_candidates(work: Work, identity: str) -> Trial:
     {"search": _search, "clusters": _clusters, "duplicates": _duplicates}[work.settings.purpose](trial, material, work)
     if trial.weight is None:
         return trial
-    trial.guards = [guard.compare(trial.weight) for guard in guards(work.encoder, work.place)]
+    trial.guards = compare_guards(work.encoder, work.encoder, work.place, trial.weight)
     return trial
 
 
@@ -67,15 +66,14 @@ def _search(trial: Trial, material: Material, work: Work) -> None:
         read = Judgements if kind == "beir" else Preferences
         evidence: Ranked = (judgements := read(path, work.encoder, work.place))
         trial.held_out = NOT_TRAINED_ON.format(evidence.unit)
-        trial.evidence = content_hash({"judgements": judgements.content, "purpose": settings.purpose})
+        trial.evidence = settings.hashed(judgements=judgements.content)
         maps = [material.fit(pull, seed=settings.seed) for pull in PULLS]
         judged = choose(evidence, maps, settings.words, settings.seed)
         trial.weight = maps[judged.choice]
     else:
         evidence = material.ranking()
         trial.held_out = CROSS_FITTED
-        start = float(evidence.scores(np.arange(len(evidence.units)), [None], settings.words).mean())
-        trial.why = too_low(start, evidence.task)
+        trial.why = too_low(float(scores_of_all(evidence, [None], settings.words).mean()), evidence.task)
         if trial.why:
             return
         fit = partial(material.fit, seed=settings.seed)
@@ -87,35 +85,22 @@ def _search(trial: Trial, material: Material, work: Work) -> None:
         _compare_second(trial, material.ranking(1), judged if kind is None else None, settings.words)
     if kind == "judgements":  # two texts for each query are no ranking, which words would need
         return
+    before, after = scores_by_fold(evidence, judged, settings.other.words)
     values: dict[str, tuple[np.ndarray, np.ndarray]] = {settings.retrieval: (judged.before, judged.after)}
-    if settings.retrieval == "dense":
-        before, after = scores_by_fold(evidence, judged, Lexical(settings.bm25_weight, settings.language))
-        values["hybrid"] = before, after
-    else:
-        before, after = scores_by_fold(evidence, judged)
-        values["dense"] = before, after
+    values[settings.other.retrieval] = before, after
     trial.advice = advise(values, evidence.units, evidence.unit, known_items=kind is None)
 
 
 def _clusters(trial: Trial, material: Material, work: Work) -> None:
     _, path = work.settings.evidence()
     labels = read_labels(path, work.encoder, work.place)
-    trial.evidence = content_hash({"labels": labels.content, "purpose": work.settings.purpose})
+    trial.evidence = work.settings.hashed(labels=labels.content)
     maps = [material.fit(pull, seed=work.settings.seed) for pull in PULLS]
     judged, trial.main = labels.judge(maps, work.settings.seed)
     trial.held_out = LABELLED
     trial.show_changes(judged.before, judged.after, labels.shown)
     trial.pull, trial.weight = PULLS[judged.choice], maps[judged.choice]
-    trial.candidates = [
-        {
-            "name": f"linear map, pull {pull:g}",
-            "pull": pull,
-            "alphas": [],
-            "chosen_in_folds": judged.chosen.count(number),
-            "accuracy": float(each.mean()),
-        }
-        for number, (pull, each) in enumerate(zip(PULLS, judged.each, strict=True))
-    ]
+    trial.candidates = _candidates(judged, [{"accuracy": float(each.mean())} for each in judged.each])
     if len(material.views) > 1:
         _compare_second(trial, material.ranking(1), None, work.settings.words)
 
@@ -136,8 +121,10 @@ def _duplicates(trial: Trial, material: Material, work: Work) -> None:
 def _decide(trial: Trial, evidence: Evidence, judged: Judged, settings: Settings) -> None:
     """Makes the comparison that decides, and records the candidates."""
     trial.pull = PULLS[judged.choice]
-    trial.main = _compared(evidence, judged.before, judged.after, settings.seed)
-    trial.candidates = _candidates(evidence, judged, settings.seed)
+    trial.main = compare_scores(evidence, judged.before, judged.after, settings.seed)
+    measured = (compare_scores(evidence, judged.before, after, settings.seed).record() for after in judged.each)
+    gains = ({"gains_on_selecting_parts": each.tolist()} for each in judged.gains.T)
+    trial.candidates = _candidates(judged, [one | two for one, two in zip(gains, measured, strict=True)])
 
 
 def _compare_second(trial: Trial, evidence: Evidence, judged: Judged | None, words: Lexical | None) -> None:
@@ -145,15 +132,11 @@ def _compare_second(trial: Trial, evidence: Evidence, judged: Judged | None, wor
     if judged is not None:
         before, after = scores_by_fold(evidence, judged, words)
     else:
-        before, after = evidence.scores(np.arange(len(evidence.units)), [None, trial.weight], words)
-    trial.second = _compared(evidence, before, after)
+        before, after = scores_of_all(evidence, [None, trial.weight], words)
+    trial.second = compare_scores(evidence, before, after)
 
 
-def _compared(evidence: Evidence, before: np.ndarray, after: np.ndarray, seed: int = 0) -> Comparison:
-    return compare(before, after, evidence.units, evidence.task, evidence.measure, seed, evidence.unit)
-
-
-def _candidates(evidence: Evidence, judged: Judged, seed: int) -> list[dict[str, Any]]:
+def _candidates(judged: Judged, measured: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """What was measured of each candidate where it could be selected, and how often it was."""
     return [
         {
@@ -161,8 +144,7 @@ def _candidates(evidence: Evidence, judged: Judged, seed: int) -> list[dict[str,
             "pull": pull,
             "alphas": [],
             "chosen_in_folds": judged.chosen.count(number),
-            "gains_on_selecting_parts": judged.gains[:, number].tolist(),
-            **_compared(evidence, judged.before, after, seed).record(),
+            **each,
         }
-        for number, (pull, after) in enumerate(zip(PULLS, judged.each, strict=True))
+        for number, (pull, each) in enumerate(zip(PULLS, measured, strict=True))
     ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from textcl.adaptation.evidence import Evidence, Lexical
+from textcl.adaptation.evidence import Evidence, Lexical, scores_of_all
 from textcl.errors import InputError
 from textcl.progress import Progress
 
@@ -110,7 +110,7 @@ def choose(evidence: Evidence, maps: Sequence[np.ndarray], lexical: Lexical | No
         seed: The seed of the folds.
     """
     units = evidence.units
-    before, *found = evidence.scores(np.arange(len(units)), [None, *maps], lexical)
+    before, *found = scores_of_all(evidence, [None, *maps], lexical)
     each = np.array(found)
     folds = folds_of(int(units.max()) + 1, seed, units)
     asked = folds[units]

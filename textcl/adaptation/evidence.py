@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from textcl.adaptation.linear_map import mapped
-from textcl.adaptation.verdict import GROUPS
+from textcl.adaptation.verdict import GROUPS, Comparison, compare
 from textcl.evaluation.retrieval import score_ranking
 from textcl.vectors.bm25 import Bm25
 from textcl.vectors.fusion import fuse
@@ -153,6 +153,27 @@ class Ranking:
                 same = np.flatnonzero(self.alike == self.alike[document])
                 scores[[other for other in same if other not in self.relevant[row]]] = -np.inf
         return scores
+
+
+def scores_of_all(evidence: Evidence, maps: Sequence[np.ndarray | None], lexical: Lexical | None = None) -> np.ndarray:
+    """The scores × 100 of all queries under some linear maps, (maps, queries)."""
+    return evidence.scores(np.arange(len(evidence.units)), maps, lexical)
+
+
+def compare_scores(
+    evidence: Evidence, before: np.ndarray, after: np.ndarray, seed: int = 0, rows: np.ndarray | None = None
+) -> Comparison:
+    """Compares two scores of each query, (queries,).
+
+    Args:
+        evidence: What was scored.
+        before: The scores of the first encoder.
+        after: The scores of the second encoder.
+        seed: The seed of the bootstrap and of the test.
+        rows: The queries that were scored; None: all.
+    """
+    units = evidence.units if rows is None else evidence.units[rows]
+    return compare(before, after, units, evidence.task, evidence.measure, seed, evidence.unit)
 
 
 def under(vectors: np.ndarray, weight: np.ndarray | None) -> np.ndarray:

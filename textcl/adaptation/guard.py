@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from textcl.adaptation.linear_map import mapped
+from textcl.adaptation.evidence import under
 from textcl.adaptation.verdict import Comparison
 from textcl.adaptation.workplace import Workplace
 from textcl.data import verify
@@ -35,22 +35,17 @@ class Guard:
     second: np.ndarray
     gold: np.ndarray
 
-    def compare(self, weight: np.ndarray) -> Comparison:
-        """Spearman correlation × 100 of the cosines with the human scores, untouched and under a linear map."""
-        after = cosine(mapped(self.first, weight), mapped(self.second, weight))
-        return compare_cosines(self.name, self.gold, self.cosines(), after)
-
-    def cosines(self) -> np.ndarray:
-        """The cosine of each pair, (pairs,)."""
-        return cosine(self.first, self.second)
+    def cosines(self, weight: np.ndarray | None = None) -> np.ndarray:
+        """The cosine of each pair under a linear map, (pairs,); None: untouched."""
+        return cosine(under(self.first, weight), under(self.second, weight))
 
 
 def guards(encoder: Encoder, place: Workplace) -> list[Guard]:
-    """The scored pairs that show whether an encoder forgets: graded pairs of WordNet glosses, which textcl brings, and
-    STS-B dev if it is installed.
+    """The pairs with an encoder's vectors: graded pairs of WordNet glosses, which textcl brings, and STS-B dev if it is
+    installed.
 
     Args:
-        encoder: The encoder before adaptation; its vectors of the pairs are computed here.
+        encoder: The encoder.
         place: Stores the vectors, so that a repeated call reads them.
     """
     tasks = {"graded pairs of WordNet": LabelledPairs(GRADED_PAIRS).tasks["pairs"]}
@@ -63,6 +58,25 @@ def guards(encoder: Encoder, place: Workplace) -> list[Guard]:
         vectors = place.vectors(encoder, [*first, *second], encoder.prompt_text())
         found.append(Guard(name, vectors[: len(first)], vectors[len(first) :], gold))
     return found
+
+
+def compare_guards(
+    start: Encoder, other: Encoder, place: Workplace, weight: np.ndarray | None = None
+) -> list[Comparison]:
+    """Shows whether an encoder, or a linear map behind it, has forgotten what sentences mean in general.
+
+    Args:
+        start: The untouched encoder.
+        other: The encoder that may have forgotten; for a linear map the untouched one.
+        place: Stores the vectors.
+        weight: The linear map behind `other`; None: no map.
+    """
+    before = guards(start, place)
+    after = before if other is start else guards(other, place)
+    return [
+        compare_cosines(one.name, one.gold, one.cosines(), two.cosines(weight))
+        for one, two in zip(before, after, strict=True)
+    ]
 
 
 def compare_cosines(name: str, gold: np.ndarray, before: np.ndarray, after: np.ndarray) -> Comparison:

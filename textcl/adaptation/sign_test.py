@@ -78,14 +78,7 @@ def sign_test(
 ) -> Preference:
     """Tests whether one of two systems is preferred more often than the other (Conover 1999, section 3.4).
 
-    Args:
-        systems: See `Preference`, as the others.
-        before: See there.
-        after: See there.
-        equal: See there.
-        neither: See there.
-        differ: See there.
-        looked: See there.
+    The arguments are the attributes of `Preference`.
 
     Example:
         >>> found = sign_test(("old", "new"), before=13, after=31, equal=6, differ=812, looked=2000)

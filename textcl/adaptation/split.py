@@ -187,8 +187,8 @@ def _of_judgements(path: str, every: np.ndarray, work: Work) -> Exams:
         for query in collection.answered
     ]
     asked = np.array([i for i in np.flatnonzero(parts == SELECTS) if grades[i]], dtype=np.int64)
-    queries = [collection.queries[collection.answered[i]] for i in some(asked, MOST_ASKED, work.settings.seed)]
-    wanted = [grades[i] for i in some(asked, MOST_ASKED, work.settings.seed)]
+    asked = some(asked, MOST_ASKED, work.settings.seed)
+    queries, wanted = [collection.queries[collection.answered[i]] for i in asked], [grades[i] for i in asked]
 
     def vectors(encoder: Encoder, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         one = work.place.vectors(encoder, queries, query_prompt(encoder))
@@ -213,8 +213,10 @@ def _of_judgements(path: str, every: np.ndarray, work: Work) -> Exams:
 
 def _halves(unit: str) -> str:
     """Says which part selects and which judges, if all texts are trained on."""
-    how = f"Half of the {unit} selects one of the candidates, and the other half judges it"
-    return f"The candidates are trained on the texts. {how}."
+    return (
+        f"The candidates are trained on the texts. Half of the {unit} selects one of the candidates, and the other "
+        "half judges it."
+    )
 
 
 def _of_preferences(path: str, every: np.ndarray, work: Work) -> Exams:

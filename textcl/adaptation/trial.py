@@ -16,7 +16,7 @@ from textcl.adaptation.changes import Shown, count_changes, describe_changes
 from textcl.adaptation.corpus import MOST_DOCUMENTS, Corpus
 from textcl.adaptation.cross_fit import FOLDS, PULLS
 from textcl.adaptation.enough import LEAST_UNITS, too_few_groups, too_few_of_user
-from textcl.adaptation.evidence import Lexical
+from textcl.adaptation.evidence import Lexical, scores_of_all
 from textcl.adaptation.known_items import View, known_items, read_pairs
 from textcl.adaptation.material import make_material
 from textcl.adaptation.preferences import read_triplets
@@ -107,6 +107,15 @@ class Settings:
     def words(self) -> Lexical | None:
         """How words count in the evidence; None: they do not."""
         return Lexical(self.bm25_weight, self.language) if self.retrieval == "hybrid" else None
+
+    @property
+    def other(self) -> Settings:
+        """The same settings with the other retrieval."""
+        return replace(self, retrieval="hybrid" if self.retrieval == "dense" else "dense")
+
+    def hashed(self, **content: Any) -> str:
+        """A hash of what judges: its content, and the purpose."""
+        return content_hash({**content, "purpose": self.purpose})
 
 
 @dataclass
@@ -223,7 +232,7 @@ def prepare(work: Work, identity: str, encoders: int = 1) -> tuple[Trial, Work, 
     """
     corpus, settings = work.corpus, work.settings
     kind, path = settings.evidence()
-    trial = Trial(content_hash({"corpus": corpus.hash(), "purpose": settings.purpose}))
+    trial = Trial(settings.hashed(corpus=corpus.hash()))
     trial.say(corpus.sentence())
     if settings.purpose == "search" and kind is None and corpus.is_short():
         trial.say(
@@ -233,7 +242,7 @@ def prepare(work: Work, identity: str, encoders: int = 1) -> tuple[Trial, Work, 
     pairs = read_pairs(path) if kind == "pairs" else None
     if pairs is not None:
         content = [pairs.queries, pairs.documents, pairs.targets.tolist()]
-        trial.evidence = content_hash({"pairs": content, "purpose": settings.purpose})
+        trial.evidence = settings.hashed(pairs=content)
     views = _views(corpus, settings.purpose, pairs)
     if settings.purpose == "clusters" and kind is None:
         trial.why = "there are no labels to judge clusters by; give labelled texts with --dev labels:FILE"
@@ -313,7 +322,7 @@ def _too_low_in_a_part(work: Work, name: str, which: str) -> str:
     if not views:
         return ""
     ranking = make_material(work.encoder, views, work.place).ranking()
-    scores = ranking.scores(np.arange(len(ranking.units)), [None])[0]
+    scores = scores_of_all(ranking, [None])[0]
     mean, error = float(scores.mean()), float(scores.std(ddof=1) / np.sqrt(len(scores)))
     if mean + 2 * error >= LEAST_SCORE:
         return ""

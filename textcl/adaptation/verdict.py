@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from math import ceil, log2, sqrt
 from statistics import NormalDist
 from typing import Any, Literal
@@ -215,22 +216,21 @@ def judge(
         models: The number of encoders of which the best one is named.
     """
     level = LEVEL / (looks * models)
+    verdict = partial(Verdict, comparison=main, looks=looks, level=level)
     shown = main.p_value <= level
     if shown and main.difference < 0:
-        return Verdict("worse", "", main, looks, level)
+        return verdict("worse")
     if second is not None and second.p_value <= LEVEL and second.difference < 0:
-        return Verdict("worse", f"but worse at {second.task}: {second.sentence()}", main, looks, level)
+        return verdict("worse", f"but worse at {second.task}: {second.sentence()}")
     losses = [guard for guard in guards if guard.low <= -MOST_LOST]
     for guard in losses:
         if guard.high < 0:
-            return Verdict("worse", f"but it forgets {guard.task}: {guard.sentence()}", main, looks, level)
+            return verdict("worse", f"but it forgets {guard.task}: {guard.sentence()}")
     if not shown:
-        return Verdict("no difference", "", main, looks, level)
+        return verdict("no difference")
     for guard in losses:
         lost = f"it may forget {MOST_LOST:g} points or more of {guard.task}"
-        return Verdict("no difference", f"but {lost}: {guard.sentence()}", main, looks, level)
+        return verdict("no difference", f"but {lost}: {guard.sentence()}")
     if main.difference < minimum:
-        return Verdict("no difference", f"which is less than the {minimum:.1f} that counts", main, looks, level)
-    return Verdict(
-        "better", "" if second is not None else "these texts allow no second kind of query", main, looks, level
-    )
+        return verdict("no difference", f"which is less than the {minimum:.1f} that counts")
+    return verdict("better", "" if second is not None else "these texts allow no second kind of query")
