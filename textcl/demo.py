@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from textcl.report.tables import table
 from textcl.runs.recipe import load_recipe, resolve
 from textcl.runs.record import RunRecord, holds_run
 from textcl.runs.run import run_recipe
+from textcl.texts import in_one_line
 from textcl.version import __version__
 
 logger = logging.getLogger("textcl")
@@ -218,10 +220,11 @@ def _search(pairs: Subset, glosses: Sequence[str], encoders: dict[str, Encoder])
 def _lines(found: Found) -> str:
     """What the search found, as lines of text."""
     lines = [found.summary, f"The {SHOWN} definitions that gained most and the {SHOWN} that lost most:"]
+    short = partial(in_one_line, width=96)
     for query in found.changed:
-        lines += [f"  {_shorten(found.queries[query])}", f"    other definition: {_shorten(found.sought[query])}"]
+        lines += [f"  {short(found.queries[query])}", f"    other definition: {short(found.sought[query])}"]
         for name, texts in found.nearest.items():
-            lines.append(f"    {name:<10} rank {found.ranks[name][query]:,}; nearest: {_shorten(texts[query])}")
+            lines.append(f"    {name:<10} rank {found.ranks[name][query]:,}; nearest: {short(texts[query])}")
     return "\n".join(lines)
 
 
@@ -247,7 +250,3 @@ def _page(scores: Table, notes: list[str], found: Found, plot: Plot, record: Run
             Section("What a search finds", [found.summary, rule], [table_of_changes]),
         ],
     )
-
-
-def _shorten(text: str, width: int = 96) -> str:
-    return text if len(text) <= width else text[: width - 1].rstrip() + "…"

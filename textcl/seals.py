@@ -67,5 +67,14 @@ def read_sealed(path: Path) -> dict[str, Any]:
     return value
 
 
+def holds(mark: Path, **about: Any) -> bool:
+    """Whether a mark, written by `write_sealed`, has the entries `about` and, under "files", a seal that agrees."""
+    try:
+        there = read_sealed(mark)
+    except (OSError, InputError):  # missing or damaged
+        return False
+    return {name: there.get(name) for name in about} == about and differs(mark.parent, there.get("files")) is None
+
+
 def _state(path: Path) -> dict[str, Any]:
     return {"size": path.stat().st_size, "sha256": file_hash(path)}

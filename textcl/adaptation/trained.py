@@ -20,7 +20,7 @@ from textcl.errors import InputError
 from textcl.files import atomic_write
 from textcl.methods import SimCSE
 from textcl.runs.clusters import train_for_clusters
-from textcl.seals import differs, read_sealed, seal, write_sealed
+from textcl.seals import holds, read_sealed, seal, write_sealed
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.trainer import ContrastiveTrainer
 
@@ -175,12 +175,8 @@ def trained_once(
 
 def read_trained(encoder: Encoder, folder: Path) -> tuple[Encoder, float] | None:
     """What `trained_once` kept in a folder; None if there is nothing, or it is damaged."""
-    try:
-        there = read_sealed(folder / SEAL)
-    except (FileNotFoundError, InputError):
-        return None
-    if differs(folder, there.get("files")) is not None:
+    if not holds(folder / SEAL):
         return None
     trained = copy.deepcopy(encoder)
     trained.load_state_dict(load_file(folder / WEIGHTS))
-    return trained, float(there["seconds"])
+    return trained, float(read_sealed(folder / SEAL)["seconds"])

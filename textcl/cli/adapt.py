@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from textcl.cli.main import Parser, within
-from textcl.cli.output import add_json_flag, check_json, check_outside, show
+from textcl.cli.output import add_json_flag, check_json, check_outside, show, without_json
 from textcl.errors import DiskFull, InputError
 from textcl.ranges import Positive, Seed, Share
+from textcl.texts import names_in
 
 logger = logging.getLogger("textcl")
 
@@ -71,21 +72,9 @@ def main(arguments: Sequence[str]) -> None:
     from textcl.adaptation.adapt import PAGE, adapt
     from textcl.report.adapted import write_page
 
-    adapted = adapt(
-        given.model,
-        given.data,
-        given.output,
-        columns=[name.strip() for name in given.column.split(",")] if given.column else (),
-        purpose=given.purpose,
-        dev=given.dev,
-        retrieval=given.retrieval,
-        bm25_weight=given.bm25_weight,
-        language=given.language,
-        minutes=given.minutes,
-        ledger=given.ledger,
-        seed=given.seed,
-        train=given.train,
-    )
+    asked = without_json(given)
+    column = asked.pop("column")
+    adapted = adapt(**asked, columns=names_in(column) if column else ())
     try:
         write_page(adapted.record, Path(given.output) / PAGE)
     except DiskFull:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from textcl.cli.eval import add_model_flags
 from textcl.cli.main import Parser, within
-from textcl.cli.output import add_json_flag, check_csv, check_json, in_one_line, show
+from textcl.cli.output import add_json_flag, check_csv, check_json, show
 from textcl.errors import InputError
 from textcl.files import atomic_write, check_output
 from textcl.ranges import Count, Seed, TwoOrMore, ZeroOrMore
-from textcl.texts import counted
+from textcl.texts import counted, in_one_line
 
 if TYPE_CHECKING:
     from textcl.evaluation.clusters import ClusteredTexts

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from textcl.cli.main import Parser, within
-from textcl.cli.output import add_json_flag, check_json, check_outside, show
+from textcl.cli.output import add_json_flag, check_json, check_outside, show, without_json
 from textcl.ranges import Count, Positive, Seed, ZeroOrMore
 
 
@@ -49,18 +49,5 @@ def main(arguments: Sequence[str]) -> None:
 
     from textcl.vectors.distill import distill
 
-    made = distill(
-        given.model,
-        given.data,
-        given.output,
-        static=given.static,
-        layers=given.layers,
-        words=given.words,
-        column=given.column,
-        limit=given.limit,
-        epochs=given.epochs,
-        learning_rate=given.learning_rate,
-        batch_size=given.batch_size,
-        seed=given.seed,
-    )
+    made = distill(**without_json(given))
     show(made.record, "\n".join(made.lines), given.json)

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from textcl.cli.main import Parser, within
-from textcl.cli.output import add_json_flag, check_csv, check_json, columns, in_one_line, show
+from textcl.cli.output import add_json_flag, check_csv, check_json, columns, show
 from textcl.errors import InputError
 from textcl.ranges import Range, Seed, ZeroOrMore
-from textcl.texts import counted
+from textcl.texts import counted, in_one_line
 
 if TYPE_CHECKING:
     from textcl.vectors.duplicates import Duplicates

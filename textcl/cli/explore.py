@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from textcl.cli.encode import column_names
 from textcl.cli.main import Parser, within
-from textcl.cli.output import add_json_flag, check_json, show
+from textcl.cli.output import add_json_flag, check_json, show, without_json
 from textcl.files import check_output
 from textcl.ranges import Count, Seed, TwoOrMore
 
@@ -47,16 +47,7 @@ def main(arguments: Sequence[str]) -> None:
     from textcl.report.explore import explore
     from textcl.report.explored import printed_lines
 
-    record = explore(
-        given.source,
-        given.output,
-        given.model,
-        column=given.column,
-        id_column=given.id_column,
-        columns=None if given.columns is None else column_names(given.columns),
-        limit=given.limit,
-        clusters=given.clusters,
-        seed=given.seed,
-    )
+    given.columns = None if given.columns is None else column_names(given.columns)
+    record = explore(**without_json(given))
     lines = printed_lines(record, given.output.rstrip("/"), time.monotonic() - begin)
     show(record, "\n".join(lines), given.json)

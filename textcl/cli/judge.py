@@ -13,6 +13,7 @@ from textcl.errors import InputError
 from textcl.files import check_same_kind
 from textcl.ranges import Count, Seed
 from textcl.terminal import keys
+from textcl.texts import names_in
 
 if TYPE_CHECKING:
     from textcl.adaptation.judging import BlindPairs
@@ -77,7 +78,7 @@ def main(arguments: Sequence[str]) -> None:
         given.systems[1],
         given.data,
         given.output or OUTPUT,
-        columns=[name.strip() for name in given.column.split(",")] if given.column else (),
+        columns=names_in(given.column) if given.column else (),
         query_log=given.query_log,
         answers=given.answers or 50,
         language=given.language or "english",

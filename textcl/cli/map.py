@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from textcl.cli.main import Parser, within
-from textcl.cli.output import add_json_flag, check_json, show
+from textcl.cli.output import add_json_flag, check_json, show, without_json
 from textcl.errors import InputError
 from textcl.files import check_output
 from textcl.ranges import Seed
@@ -49,16 +49,8 @@ def main(arguments: Sequence[str]) -> None:
 
     from textcl.report.map import LENGTH, write_map
 
-    made = write_map(
-        given.vectors,
-        given.output,
-        clusters=given.clusters,
-        duplicates=given.duplicates,
-        color=given.color,
-        update=given.update,
-        layout=given.layout,
-        seed=given.seed,
-    )
+    asked = without_json(given)
+    made = write_map(asked.pop("vectors"), **asked)
     lines = [f"{given.output}: {counted(made.texts, 'text')}, {made.bytes / 1e6:.1f} MB; open it in a browser."]
     kept = "" if made.kept is None else f" ({made.kept:.0%} of the variance)"
     lines.append(f"Placed by {made.layout.upper()}{kept}, {made.why}.")

@@ -12,9 +12,7 @@ from textcl.cli.main import Parser
 from textcl.errors import InputError
 from textcl.files import check_output, read_json, write_json
 from textcl.terminal import json_escaped, printable
-from textcl.texts import in_one_line as in_one_line
 from textcl.texts import json_value
-from textcl.texts import spreadsheet_safe as spreadsheet_safe
 
 # JSON and pages that belong to a model, to vectors, to a run or to what else a command writes into a folder
 _PARTS = re.compile(
@@ -28,6 +26,11 @@ def add_json_flag(parser: Parser) -> None:
     parser.add_argument(
         "--json", metavar="PATH", help="write the result to PATH as JSON; '-': print JSON, nothing else"
     )
+
+
+def without_json(given: Namespace) -> dict[str, Any]:
+    """The other flags, where they have the names of the arguments of the function that is called."""
+    return {name: value for name, value in vars(given).items() if name != "json"}
 
 
 def check_json(given: Namespace) -> None:

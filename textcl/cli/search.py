@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from textcl.cli.main import Parser, within, without_collector
-from textcl.cli.output import add_json_flag, check_json, in_one_line, show, show_line
+from textcl.cli.output import add_json_flag, check_json, show, show_line
 from textcl.errors import InputError
 from textcl.files import write_json
 from textcl.ranges import Count, Share
-from textcl.texts import json_value
+from textcl.texts import in_one_line, json_value
+from textcl.vectors.columns import plain
 
 if TYPE_CHECKING:
     from textcl.vectors.index import Hit
@@ -138,12 +139,7 @@ def _as_json(rank: int, hit: "Hit") -> dict[str, Any]:
     found = {"rank": rank, "score": hit.score, "id": hit.id, "text": hit.text}
     if hit.part is not None:
         found["part"] = hit.part
-    return found | ({"columns": {name: _plain(value) for name, value in hit.columns.items()}} if hit.columns else {})
-
-
-def _plain(value: Any) -> Any:
-    """A cell as JSON holds it; dates and times as ISO 8601."""
-    return value if value is None or isinstance(value, (str, int, float)) else value.isoformat()
+    return found | ({"columns": {name: plain(value) for name, value in hit.columns.items()}} if hit.columns else {})
 
 
 def _as_text(hits: "Sequence[Hit]") -> str:

@@ -118,7 +118,7 @@ def data_directory() -> Path:
     return cache_directory()
 
 
-def list_sets(*, manifest: Mapping[str, Any] | None = None) -> list[SetInfo]:
+def list_sets() -> list[SetInfo]:
     """All sets of the manifest, in the manifest's order."""
     return [
         SetInfo(
@@ -130,7 +130,7 @@ def list_sets(*, manifest: Mapping[str, Any] | None = None) -> list[SetInfo]:
             origin=list(entry["origin"]),
             files=[f"{entry['folder']}/{file['name']}" for file in entry["files"]],
         )
-        for name, entry in sets_of(manifest).items()
+        for name, entry in load_manifest()["sets"].items()
     ]
 
 
@@ -169,6 +169,18 @@ def require(name: str, file: str, directory: Path) -> Path:
     if known is not None and file_hash(path) != known:
         _say_unknown(name, path.parent)
     return path
+
+
+def check_count(name: str, path: Path, found: int, what: str) -> None:
+    """Raises an InputError if a file of a set holds another number of texts (`what`, in the message) than it should."""
+    entry = load_manifest()["sets"][name]
+    expected = next(file.get("rows", found) for file in entry["files"] if file["name"] == path.name)
+    if found != expected:
+        fetching = f"`textcl data fetch {name}` or " if has_address(entry) else ""
+        raise InputError(
+            f"{path} has {found:,} {what}, but {expected:,} are expected: scores could not be compared with others on "
+            f"this set. Get it again with {fetching}`textcl data import FILE`."
+        )
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from textcl.data.catalogue import data_directory, load_manifest, require
+from textcl.data.catalogue import check_count, data_directory, load_manifest, require
 from textcl.data.formats import csv_records
 from textcl.errors import InputError, nearest
 
@@ -46,9 +46,5 @@ def load_clustering(name: str, directory: str | Path | None = None) -> tuple[lis
             raise InputError(f"{path}, line {number}: the line must have two cells, a label (0, 1, ...) and a text.")
         labels.append(int(cells[0]))
         texts.append(cells[1])
-    if len(texts) != file["rows"]:
-        raise InputError(
-            f"{path} has {len(texts):,} texts, but {file['rows']:,} are expected: its scores could not be compared "
-            f"with other scores on this set. Import it again with `textcl data import FILE`."
-        )
+    check_count(name, path, len(texts), "texts")
     return texts, labels

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -11,21 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from textcl.data.arrow_files import arrow_windows, batches_of, in_memory, texts_in
-from textcl.data.corpus_files import CorpusFiles, files_of, paths_in
+from textcl.data.corpus_files import CorpusFiles, files_of, paths_in, source_name
 from textcl.data.formats import listed, plain_suffix
 from textcl.data.kept import kept
-from textcl.data.reading import NAMES, Found, Reading, check_size, say, warn
+from textcl.data.reading import NAMES, Found, Reading, check_size, say, say_blank, warn
 from textcl.data.repeats import Repeats
 from textcl.data.rows import cell_id, cell_text, cell_value, open_table
 from textcl.errors import InputError, nearest
-from textcl.texts import bare, counted, described
+from textcl.texts import bare, described
 
 if TYPE_CHECKING:
     from datasets import Dataset
-logger = logging.getLogger("textcl")
 
 HELD_OUT = 1000  # rows; a tenth of the corpus if it has fewer than ten times as many
-
 LARGE = 1 << 26  # bytes of files; the rows of larger ones are not kept in memory
 
 
@@ -112,7 +108,7 @@ def read_with_ids(
     Raises:
         InputError: As in `read_rows`; or there is no text.
     """
-    name = str(source) if isinstance(source, (str, os.PathLike)) else f"the {type(source).__name__}"
+    name = source_name(source)
     texts: list[str] = []
     ids: list[Any] = []
     blank = 0
@@ -126,10 +122,7 @@ def read_with_ids(
             break
     if not texts:
         raise InputError(f"{name} holds no text.")
-    if blank:
-        counts = "" if id_column else "; ids still count them"
-        rows = counted(blank, "row is blank and was", "rows are blank and were")
-        logger.warning("%s: %s left out%s.", name, rows, counts)
+    say_blank(blank, name, own_ids=bool(id_column))
     return texts, ids
 
 

@@ -107,6 +107,12 @@ def paths_in(source: Any) -> list[Path] | None:
     return None
 
 
+def source_name(source: Any) -> str:
+    """The name of a source of texts in messages: that of its files, else its kind."""
+    paths = paths_in(source)
+    return name_of(paths) if paths else f"the {type(source).__name__}"
+
+
 def name_of(paths: Sequence[Path]) -> str:
     """The name of some files in messages and records: that of the first one, and how many more there are."""
     return str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1:,} more"

@@ -12,6 +12,7 @@ from textcl.data.rows import Table, cell_text
 from textcl.errors import InputError
 from textcl.metrics.labels import check_label, has_no_label, number_labels, plain_label
 from textcl.progress import Progress
+from textcl.texts import counted
 
 logger = logging.getLogger("textcl")
 
@@ -174,6 +175,13 @@ def _say_repeated_and_long(found: Found, name: str, row: str) -> None:
     one, many = (f"has more than {LONG_TEXT:,} characters", f"have more than {LONG_TEXT:,} characters")
     one, many = f"text {one}; the tokenizer will truncate it", f"texts {many}; the tokenizer will truncate them"
     warn(found.long, one, many, name)
+
+
+def say_blank(count: int, name: str, *, own_ids: bool) -> None:
+    """Logs how many blank rows were left out, if any; `own_ids`: ids are the user's, and not numbers of rows."""
+    if count:
+        rows = counted(count, "row is blank and was", "rows are blank and were")
+        logger.warning("%s: %s left out%s.", name, rows, "" if own_ids else "; ids still count them")
 
 
 def warn(count: int, one: str, many: str, name: str) -> None:

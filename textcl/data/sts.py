@@ -8,18 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from textcl.data.catalogue import data_directory, load_manifest, require
+from textcl.data.catalogue import check_count, data_directory, load_manifest, require
 from textcl.data.formats import read_lines
 from textcl.errors import InputError, nearest
 
 STS_TASKS = ("STS12", "STS13", "STS14", "STS15", "STS16", "STSBenchmark", "SICKRelatedness")
-_SPLIT_FILES = {  # only these two have splits; STS12 to STS16 are test sets
-    "STSBenchmark": ("STSBenchmark", {"train": "sts-train.csv", "dev": "sts-dev.csv", "test": "sts-test.csv"}),
-    "SICKRelatedness": (
-        "SICK",
-        {"train": "SICK_train.txt", "dev": "SICK_trial.txt", "test": "SICK_test_annotated.txt"},
-    ),
-}
+STSB_FILES = {"train": "sts-train.csv", "dev": "sts-dev.csv", "test": "sts-test.csv"}
+SICK_FILES = {"train": "SICK_train.txt", "dev": "SICK_trial.txt", "test": "SICK_test_annotated.txt"}
+# only these two have splits; STS12 to STS16 are test sets
+_SPLIT_FILES = {"STSBenchmark": ("STSBenchmark", STSB_FILES), "SICKRelatedness": ("SICK", SICK_FILES)}
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ def read_sts(task: str, directory: str | Path | None = None, split: str = "test"
         columns = (5, 6, 4) if task == "STSBenchmark" else (1, 2, 3)
         path = require(name, files[split], root)
         subset = _read_table(path, split, columns, header=task == "SICKRelatedness")
-        _check_count(name, files[split], path, subset)
+        check_count(name, path, len(subset), "scored pairs")
         return [subset]
     if split != "test":
         raise InputError(f"{task} has no split '{split}'; it has only test.")
@@ -75,7 +72,7 @@ def read_sts(task: str, directory: str | Path | None = None, split: str = "test"
     for name in load_manifest()["sets"][task]["subsets"]:
         gold = require(task, f"STS.gs.{name}.txt", root)
         subset = _read_two_files(name, require(task, f"STS.input.{name}.txt", root), gold)
-        _check_count(task, gold.name, gold, subset)
+        check_count(task, gold, len(subset), "scored pairs")
         subsets.append(subset)
     return subsets
 
@@ -143,12 +140,3 @@ def _append(subset: Subset, first: str, second: str, score: float) -> None:
     subset.first.append(normalise_space(first))
     subset.second.append(normalise_space(second))
     subset.scores.append(score)
-
-
-def _check_count(name: str, file: str, path: Path, subset: Subset) -> None:
-    expected = next(entry["rows"] for entry in load_manifest()["sets"][name]["files"] if entry["name"] == file)
-    if len(subset) != expected:
-        raise InputError(
-            f"{path} has {len(subset):,} scored pairs, but {expected:,} are expected: results could not be compared "
-            f"with others on this set. Get it again with `textcl data fetch {name}` or `textcl data import FILE`."
-        )

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textcl.data.catalogue import data_directory, load_manifest, require
+from textcl.data.catalogue import check_count, data_directory, load_manifest, require
 from textcl.data.formats import read_lines
-from textcl.data.sts import normalise_space
+from textcl.data.sts import SICK_FILES, STSB_FILES, normalise_space
 from textcl.errors import InputError, nearest
 
 TRANSFER_TASKS = ("MR", "CR", "SUBJ", "MPQA", "SST2", "TREC", "MRPC")  # the seven tasks that papers average
@@ -33,8 +33,6 @@ _TREC_CLASSES = ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
 _ENTAILMENT = ("CONTRADICTION", "NEUTRAL", "ENTAILMENT")
 _SNLI = ("entailment", "neutral", "contradiction")
 _SST = {"train": "sentiment-train", "dev": "sentiment-dev", "test": "sentiment-test"}
-_SICK = {"train": "SICK_train.txt", "dev": "SICK_trial.txt", "test": "SICK_test_annotated.txt"}
-_STSB = {"train": "sts-train.csv", "dev": "sts-dev.csv", "test": "sts-test.csv"}
 _PROBING_SPLITS = {"tr": "train", "va": "dev", "te": "test"}
 
 
@@ -100,9 +98,9 @@ def read_transfer(task: str, directory: str | Path | None = None) -> dict[str, E
         "SST5": ("SST5", _SST, _sst5, "utf-8"),
         "TREC": ("TREC", {"train": "train_5500.label", "test": "TREC_10.label"}, _trec, "latin-1"),
         "MRPC": ("MRPC", {"train": "msr_paraphrase_train.txt", "test": "msr_paraphrase_test.txt"}, _mrpc, "utf-8"),
-        "SICKEntailment": ("SICK", _SICK, _entailment, "utf-8"),
-        "SICKRelatedness-regression": ("SICK", _SICK, _relatedness, "utf-8"),
-        "STSBenchmark-regression": ("STSBenchmark", _STSB, _similarity, "utf-8"),
+        "SICKEntailment": ("SICK", SICK_FILES, _entailment, "utf-8"),
+        "SICKRelatedness-regression": ("SICK", SICK_FILES, _relatedness, "utf-8"),
+        "STSBenchmark-regression": ("STSBenchmark", STSB_FILES, _similarity, "utf-8"),
     }[task]
     splits = {split: list(_rows(name, file, root, cells, encoding)) for split, file in files.items()}
     return {
@@ -138,11 +136,7 @@ def _rows(name: str, file: str, root: Path, parse: Callable[[str], Row], encodin
             raise InputError(f"{path}, line {number}: this is not a valid line of {name}: '{line[:80]}'.") from None
         count += 1
         yield tuple(map(normalise_space, texts)), label
-    if count != entry.get("rows", count):
-        raise InputError(
-            f"{path} has {count:,} texts, but {entry['rows']:,} are expected: results could not be compared with "
-            f"others on this set. Get it again with `textcl data fetch {name}` or `textcl data import FILE`."
-        )
+    check_count(name, path, count, "texts")
 
 
 def _text(line: str) -> Row:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,13 +12,12 @@ import numpy as np
 from textcl.errors import InputError
 from textcl.evaluation.encoding import encode_dense
 from textcl.evaluation.saved_clusters import SavedClusters, made_by, read_clusters, save_clusters, with_prompt
-from textcl.files import atomic_write
 from textcl.metrics.clustering import Merge, Placement, check_number, cluster, mean_silhouette, merge_clusters, place
 from textcl.metrics.density import density_clusters
 from textcl.metrics.stability import FoundAgain, Stability, cluster_stability, found_again
 from textcl.ranges import Seed, checked
-from textcl.texts import as_texts, spreadsheet_safe
-from textcl.vectors.columns import plain, result_name
+from textcl.texts import as_texts
+from textcl.vectors.columns import plain, result_name, write_csv
 from textcl.vectors.topics import keywords_and_names
 from textcl.vectors.vectors import Vectors
 
@@ -121,10 +119,6 @@ class ClusteredTexts:
             safe: Put an apostrophe before cells that a spreadsheet would run as formulas, see `spreadsheet_safe`.
         """
         save_clusters(path, self.about)
-
-        def cell(value: Any) -> Any:
-            return spreadsheet_safe(value) if safe and isinstance(value, str) else value
-
         names = [*self.names, OUTLIERS]  # −1 is the last one
         second = ["" if number < 0 else number for number in self.second.tolist()]
         columns = {
@@ -137,11 +131,7 @@ class ClusteredTexts:
             "second_cluster": second,
             **self.columns,
         }
-        with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as handle:
-            # quote every text, because csv would not quote a text with only a carriage return
-            writer = csv.writer(handle, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-            writer.writerow(map(cell, columns))
-            writer.writerows(map(cell, row) for row in zip(*columns.values(), strict=True))
+        write_csv(path, columns, zip(*columns.values(), strict=True), safe=safe)
 
 
 @checked

@@ -156,11 +156,11 @@ def changed(before: np.ndarray, after: np.ndarray) -> list[int]:
     return [query for query, (one, other) in enumerate(zip(*found, strict=True)) if one != other]
 
 
-def spaced(places: Sequence[int], most: int = QUERIES) -> list[int]:
-    """At most `most` of some indices, evenly spaced among them, so not selected by result."""
+def spaced(places: Sequence[int]) -> list[int]:
+    """At most `QUERIES` of some indices, evenly spaced among them, so not selected by result."""
     if not places:
         return []
-    chosen = np.linspace(0, len(places) - 1, most).round().astype(int).tolist()
+    chosen = np.linspace(0, len(places) - 1, QUERIES).round().astype(int).tolist()
     return [places[each] for each in dict.fromkeys(chosen)]
 
 

@@ -1,7 +1,5 @@
 """The page of blind judging: one self-contained HTML file, which asks as the terminal does and saves the same file."""
 
-import base64
-import hashlib
 import os
 import shlex
 from pathlib import Path
@@ -12,6 +10,7 @@ from markupsafe import Markup
 from textcl.adaptation.judging import BlindPairs, pairs_path
 from textcl.adaptation.sign_test import power_sentence
 from textcl.files import atomic_write
+from textcl.report.page import script_digest
 
 
 def judging_page(pairs: BlindPairs) -> str:
@@ -22,8 +21,6 @@ def judging_page(pairs: BlindPairs) -> str:
     """
     folder = Path(__file__).parent
     script = (folder / "judge.js").read_text(encoding="utf-8")
-    # the security policy allows only this script, so a script in a text would not run even without escaping
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     template = environment.from_string((folder / "judge.html").read_text(encoding="utf-8"))
     shown = [dict(zip(("query", "left", "right"), pairs.shown(number), strict=True)) for number in range(len(pairs))]
@@ -35,7 +32,7 @@ def judging_page(pairs: BlindPairs) -> str:
         what=pairs.what,
         power=power_sentence(len(pairs)),
         script=Markup(script),
-        digest=digest,
+        digest=script_digest(script),
     )
 
 

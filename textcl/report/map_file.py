@@ -21,6 +21,7 @@ import numpy as np
 from textcl.data.formats import check_file
 from textcl.errors import InputError
 from textcl.files import atomic_write, content_hash
+from textcl.report.page import script_digest
 from textcl.terminal import printable
 from textcl.texts import json_value
 
@@ -50,8 +51,7 @@ def write_map_file(
         "style": (_FOLDER / "map.css").read_text(encoding="utf-8"),
         "head": json.dumps(sealed, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c"),
         "blocks": "\n".join(_TAG.format(name, text) for name, text in packed.items()),
-        # the security policy allows only this script, so a script in a text would not run even without escaping
-        "digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "digest": script_digest(script),
         "script": script,
     }  # fmt: skip
     page = (_FOLDER / "map.html").read_text(encoding="utf-8")

@@ -121,16 +121,13 @@ def alignment_uniformity(
     return Plot("Alignment and uniformity", note, rows, chart)
 
 
-def similarity_by_grade(
-    panels: Mapping[str, tuple[Sequence[float], Sequence[float]]], title: str = "Cosine by gold score"
-) -> Plot:
+def similarity_by_grade(panels: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Plot:
     """The distribution of the cosines of pairs for each grade of similarity, for one or several encoders.
 
     For a good encoder the boxes rise from left to right and overlap little.
 
     Args:
         panels: From the name of an encoder to the grades and the cosines of all pairs.
-        title: The title of the plot.
     """
     alt = _library("altair")
     rows: list[dict[str, Any]] = []
@@ -150,13 +147,13 @@ def similarity_by_grade(
     quantity = alt.Y("5 %:Q", title="cosine of the two embeddings", scale=alt.Scale(zero=False))
     whiskers = base.mark_rule().encode(y=quantity, y2="95 %:Q")
     boxes = base.mark_bar(opacity=0.75).encode(y=alt.Y("25 %:Q", title=""), y2="75 %:Q")
-    median = base.mark_tick(color="currentColor", thickness=2).encode(y=alt.Y("median:Q", title=""))
-    median = median.encode(color=alt.value("currentColor"))
+    median = base.mark_tick(color=_CURRENT, thickness=2).encode(y=alt.Y("median:Q", title=""))
+    median = median.encode(color=alt.value(_CURRENT))
     note = (
         "Boxes show the middle half of the pairs, lines nine tenths of them. For a good encoder the boxes rise and "
         "overlap little."
     )
-    return Plot(title, note, rows, alt.layer(whiskers, boxes, median).properties(height=280))
+    return Plot("Cosine by gold score", note, rows, alt.layer(whiskers, boxes, median).properties(height=280))
 
 
 def precision_by_share(panels: Mapping[str, tuple[Sequence[bool], Sequence[float]]], title: str, pairs: str) -> Plot:
@@ -254,7 +251,7 @@ def scores_by_row(scores: Mapping[str, Sequence[float]], measure: str) -> Plot:
         x=alt.X("score:Q", title=measure, scale=alt.Scale(zero=False)),
     )
     dots = base.mark_circle(size=60, opacity=0.7, color=COLOURS[0]).encode(tooltip=["row:N", "score:Q"])
-    means = base.mark_tick(thickness=2, size=18, color="currentColor").encode(x=alt.X("mean(score):Q", title=measure))
+    means = base.mark_tick(thickness=2, size=18, color=_CURRENT).encode(x=alt.X("mean(score):Q", title=measure))
     note = "A dot is a run; the stroke is the mean of the row's runs."
     return Plot(f"{measure} by row", note, rows, alt.layer(dots, means).properties(height=alt.Step(26)))
 
@@ -289,10 +286,9 @@ def intervals(found: Mapping[str, Mapping[str, Any]], title: str, note: str) -> 
     rows = [{"row": name, **{key: each[key] and round(each[key], 4) for key in each}} for name, each in found.items()]
     base = alt.Chart(alt.Data(values=rows)).encode(y=alt.Y("row:N", sort=list(found), title=None))
     fields = ["row:N", "mean:Q", "low:Q", "high:Q"]
-    zero = alt.Chart(alt.Data(values=[{}])).mark_rule(strokeDash=[4, 4], opacity=0.6, color="currentColor")
     lines = base.mark_rule(strokeWidth=2, color=COLOURS[0]).encode(x=alt.X("low:Q", title="points"), x2="high:Q")
     dots = base.mark_circle(size=70, opacity=1, color=COLOURS[0]).encode(x="mean:Q", tooltip=fields)
-    chart = alt.layer(zero.encode(x=alt.datum(0)), lines.transform_filter("isValid(datum.low)"), dots)
+    chart = alt.layer(_dashed(alt).encode(x=alt.datum(0)), lines.transform_filter("isValid(datum.low)"), dots)
     return Plot(title, note, rows, chart.properties(height=alt.Step(26)))
 
 
@@ -312,16 +308,15 @@ def before_and_after(found: Any, sides: tuple[str, str]) -> Plot:
     rows = [{**before, "low": None, "high": None}, {**after, **ends}]
     base = alt.Chart(alt.Data(values=rows)).encode(y=alt.Y("encoder:N", sort=list(sides), title=None))
     fields = ["encoder:N", "score:Q", "low:Q", "high:Q"]
-    start = alt.Chart(alt.Data(values=[{}])).mark_rule(strokeDash=[4, 4], opacity=0.6, color="currentColor")
     lines = base.mark_rule(strokeWidth=2, color=COLOURS[0]).encode(
         x=alt.X("low:Q", title=f"{found.measure}, in points", scale=alt.Scale(zero=False, padding=24)), x2="high:Q"
     )
     dots = base.mark_circle(size=90, opacity=1, color=COLOURS[0]).encode(x="score:Q", tooltip=fields)
-    texts = base.mark_text(align="left", dx=7, dy=-12, color="currentColor").encode(
+    texts = base.mark_text(align="left", dx=7, dy=-12, color=_CURRENT).encode(
         x="score:Q", text=alt.Text("score:Q", format=".1f")
     )
     chart = alt.layer(
-        start.encode(x=alt.datum(before["score"])), lines.transform_filter("isValid(datum.low)"), dots, texts
+        _dashed(alt).encode(x=alt.datum(before["score"])), lines.transform_filter("isValid(datum.low)"), dots, texts
     )
     note = (
         f"{found.task[0].upper()}{found.task[1:]}. The line is the 95 % interval of the difference, drawn from the "
@@ -408,9 +403,13 @@ def _lines(
         values = [row for row in values if row["step"] == last[row["run"]]]
         layers.append(base.mark_circle(size=110, opacity=1).properties(data=alt.Data(values=values)))
     if start is not None:
-        rule = alt.Chart(alt.Data(values=[{}])).mark_rule(strokeDash=[4, 4], opacity=0.6, color=_CURRENT)
-        layers.append(rule.encode(y=alt.datum(start)))
+        layers.append(_dashed(alt).encode(y=alt.datum(start)))
     return alt.layer(*layers).properties(height=260 if len(names) < 12 else 320)
+
+
+def _dashed(alt: Any) -> Any:
+    """A dashed line; its place is yet to be encoded."""
+    return alt.Chart(alt.Data(values=[{}])).mark_rule(strokeDash=[4, 4], opacity=0.6, color=_CURRENT)
 
 
 def _thinned(runs: Mapping[str, Sequence[Any]]) -> list[tuple[str, list[Any]]]:

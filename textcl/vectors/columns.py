@@ -4,12 +4,16 @@ A shard has columns of its own: id, text, vector, scale and part. The user's col
 ids the name `own_id`, so that no name of theirs can clash with these. Each column has one type in all shards.
 """
 
+import csv
 import json
+import os
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from typing import Any
 
 from textcl.errors import InputError
+from textcl.files import atomic_write
+from textcl.texts import spreadsheet_safe
 
 OWN_ID = "own_id"
 PREFIX = "column:"
@@ -78,6 +82,22 @@ def as_array(values: Sequence[Any], stored: str) -> Any:
 def plain(value: Any) -> Any:
     """A value as JSON and csv hold it: dates and times as ISO 8601 text."""
     return value.isoformat() if isinstance(value, date) else value
+
+
+def write_csv(
+    path: str | os.PathLike[str], header: Iterable[str], rows: Iterable[Iterable[Any]], *, safe: bool
+) -> None:
+    """Writes a csv file, atomically; with `safe`, cells that look like formulas are changed by `spreadsheet_safe`."""
+
+    def cell(value: Any) -> Any:
+        value = plain(value)
+        return spreadsheet_safe(value) if safe and isinstance(value, str) else value
+
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as handle:
+        # quote every text, because csv would not quote a text with only a carriage return
+        writer = csv.writer(handle, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+        writer.writerow(map(cell, header))
+        writer.writerows(map(cell, row) for row in rows)
 
 
 def _text(value: Any) -> str:

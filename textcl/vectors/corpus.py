@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from textcl.data.corpora import read_rows
-from textcl.data.corpus_files import name_of, paths_in
+from textcl.data.corpus_files import paths_in, source_name
+from textcl.data.reading import say_blank
 from textcl.data.repeats import Repeats
 from textcl.encoder import Encoder
 from textcl.errors import InputError
@@ -53,8 +54,7 @@ class Corpus:
 
     @property
     def name(self) -> str:
-        paths = paths_in(self.source)
-        return name_of(paths) if paths else f"the {type(self.source).__name__}"
+        return source_name(self.source)
 
     def windows(self, shard_rows: int, numbers: Iterator[int] | None = None) -> Iterator[Window]:
         """The rows of each shard. Ids are rows of the source, counted from 0 with blank texts.
@@ -146,10 +146,7 @@ def survey(corpus: Corpus, shard_rows: int, show: bool | None) -> Survey:
     if not found.texts:
         raise InputError(f"{corpus.name} holds no text.")
     found.rows_read = next(numbers)
-    if blank := found.rows_read - found.documents:
-        rows = counted(blank, "row is blank and was", "rows are blank and were")
-        counts = "" if corpus.id_column else "; ids still count them"
-        logger.warning("%s: %s left out%s.", corpus.name, rows, counts)
+    say_blank(found.rows_read - found.documents, corpus.name, own_ids=bool(corpus.id_column))
     if more := ids.count():
         _warn_of_repeated(more, ids.repeated(), corpus)
     found.sha256 = whole.hexdigest()

@@ -132,7 +132,7 @@ def distill(
     if known and column is not None:
         raise InputError(f"column was settled when {data} was encoded; leave it out.")
     teacher = _teacher(model, known)
-    _check_teacher(teacher, static, layers)
+    _check_teacher(teacher, static)
     prompt = known.prompt if known else corpus_prompt(teacher, silent=False)
     texts, rows = _texts(data, known, column, limit)
     _check_texts(teacher, texts, static, data if isinstance(data, (str, Path)) else "The data")
@@ -171,7 +171,7 @@ def _teacher(model: Encoder | str | Path, known: Vectors | None) -> Encoder:
     return teacher
 
 
-def _check_teacher(teacher: Encoder, static: int | None, layers: int | None) -> None:
+def _check_teacher(teacher: Encoder, static: int | None) -> None:
     if isinstance(teacher.backbone, StaticBackbone):
         raise InputError(f"{teacher.name} is a static encoder already, and cannot be the teacher of a smaller one.")
     if static is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -16,11 +15,10 @@ import numpy as np
 from textcl.data.corpora import read_with_ids
 from textcl.encoder import Encoder
 from textcl.errors import InputError
-from textcl.files import atomic_write
 from textcl.ranges import Range, Seed, checked
-from textcl.texts import bare, counted, spreadsheet_safe
+from textcl.texts import bare, counted
 from textcl.vectors.calibration import LEAST, Calibration, Encode, calibrate
-from textcl.vectors.columns import plain, result_name
+from textcl.vectors.columns import plain, result_name, write_csv
 from textcl.vectors.encode import corpus_prompt
 from textcl.vectors.lengths import are_longer
 from textcl.vectors.near_duplicates import COSINE, WORDS, near_duplicate_groups, overlaps
@@ -123,23 +121,17 @@ class Duplicates:
             kept_only: Leave out the rows that are not kept, so that the file has no near-duplicates.
         """
 
-        def cell(value: Any) -> Any:
-            return spreadsheet_safe(value) if isinstance(value, str) and not raw else value
-
         keeper, sizes = np.flatnonzero(self.kept), self.sizes.tolist()  # in the order of the groups
-        with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as handle:
-            # quote every text, because csv would not quote a text with only a carriage return
-            writer = csv.writer(handle, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-            writer.writerow([cell(name) for name in (*COLUMNS, *self.columns)])
-            for row, group in enumerate(self.groups.tolist()):
-                kept = bool(self.kept[row])
-                if kept_only and not kept:
-                    continue
-                line = [self.texts[row], group, sizes[group], "yes" if kept else "no"]
-                line += ["" if kept else self.ids[keeper[group]], self.why[row]]
-                line += [round(float(self.cosines[row]), 4), round(float(self.words[row]), 4), self.ids[row]]
-                line += [values[row] for values in self.columns.values()]
-                writer.writerow([cell(plain(value)) for value in line])
+
+        def line(row: int, group: int) -> list[Any]:
+            kept = bool(self.kept[row])
+            cells = [self.texts[row], group, sizes[group], "yes" if kept else "no"]
+            cells += ["" if kept else self.ids[keeper[group]], self.why[row]]
+            cells += [round(float(self.cosines[row]), 4), round(float(self.words[row]), 4), self.ids[row]]
+            return [*cells, *(values[row] for values in self.columns.values())]
+
+        rows = ((row, group) for row, group in enumerate(self.groups.tolist()) if self.kept[row] or not kept_only)
+        write_csv(path, (*COLUMNS, *self.columns), (line(*each) for each in rows), safe=not raw)
 
 
 @checked
