@@ -76,23 +76,17 @@ def known_items(bodies: Sequence[str], titles: Sequence[str] | None = None, leas
     views = []
     if titles is not None:
         cut = [_without_title(body, title) for body, title in zip(bodies, titles, strict=True)]
-        asked = [i for i, (body, title) in enumerate(zip(cut, titles, strict=True)) if title and body]
-        documents = [body or title for body, title in zip(cut, titles, strict=True)]
-        views.append(_view("title", "finding a body by its title", asked, [titles[i] for i in asked], documents))
+        pairs = list(zip(titles, cut, strict=True))
+        parts = [(title, body) if title and body else None for title, body in pairs]
+        views.append(_view("title", "finding a body by its title", parts, [body or title for title, body in pairs]))
     else:
-        cut, titles = list(bodies), [""] * len(bodies)
-    parts = [_sentence_and_rest(body) for body in cut]
-    asked = [i for i, part in enumerate(parts) if part is not None]
-    documents = [
-        f"{title} {part[1] if part else body}".strip() for title, part, body in zip(titles, parts, cut, strict=True)
-    ]
-    queries = [part[0] for part in parts if part is not None]
-    views.append(_view("sentence", "finding a document by one of its sentences", asked, queries, documents))
-    both = [halves(body) for body in cut]
-    asked = [i for i, pair in enumerate(both) if pair is not None]
-    documents = [pair[1] if pair else body or title for pair, body, title in zip(both, cut, titles, strict=True)]
-    queries = [pair[0] for pair in both if pair is not None]
-    views.append(_view("half", "finding the second half of a text by the first", asked, queries, documents))
+        pairs = [("", body) for body in bodies]
+    parts = [_sentence_and_rest(body) for _, body in pairs]
+    parts = [part and (part[0], f"{title} {part[1]}".strip()) for part, (title, _) in zip(parts, pairs, strict=True)]
+    whole = [f"{title} {body}".strip() for title, body in pairs]
+    views.append(_view("sentence", "finding a document by one of its sentences", parts, whole))
+    parts, whole = [halves(body) for _, body in pairs], [body or title for title, body in pairs]
+    views.append(_view("half", "finding the second half of a text by the first", parts, whole))
     return [view for view in views if len(view.queries) >= least]
 
 
@@ -137,8 +131,11 @@ def _without_title(body: str, title: str) -> str:
     return body if inside else body[end:].strip()
 
 
-def _view(name: str, task: str, asked: Sequence[int], queries: Sequence[str], documents: Sequence[str]) -> View:
-    return View(name, task, list(queries), list(documents), np.array(asked, dtype=np.int64))
+def _view(name: str, task: str, parts: Sequence[tuple[str, str] | None], whole: Sequence[str]) -> View:
+    """A view of texts: the query and the document of each; of a text without a query what is searched in its place."""
+    queries = {number: part[0] for number, part in enumerate(parts) if part is not None}
+    documents = [part[1] if part else other for part, other in zip(parts, whole, strict=True)]
+    return View(name, task, list(queries.values()), documents, np.array(list(queries), dtype=np.int64))
 
 
 def read_pairs(path: str) -> View:
@@ -170,5 +167,5 @@ def read_pairs(path: str) -> View:
     if not found:
         raise InputError(f"{path} has no row with two texts.")
     place = {text: number for number, text in enumerate(dict.fromkeys(found.values()))}
-    targets = [place[text] for text in found.values()]
-    return _view("pair", "finding the second text of a pair by the first", targets, list(found), list(place))
+    targets = np.array([place[text] for text in found.values()], dtype=np.int64)
+    return View("pair", "finding the second text of a pair by the first", list(found), list(place), targets)

@@ -190,11 +190,7 @@ def cluster_vectors(
     kept with the texts, by their names; a column that has the name of another one of the result is `column:NAME`.
 
     Args:
-        directory: A directory that `encode_corpus` wrote.
-        clusters: The number of clusters, as in `cluster_texts`.
-        algorithm: As in `cluster_texts`.
-        min_size: As in `cluster_texts`.
-        seed: The seed, as in `cluster_texts`.
+        directory: A directory that `encode_corpus` wrote. The other arguments are those of `cluster_texts`.
 
     Raises:
         InputError: As in `cluster_texts` and `textcl.Vectors`; or the rows are parts of long texts.

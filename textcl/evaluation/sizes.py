@@ -77,20 +77,13 @@ def evaluate_sizes(
     that of the signs; retrieval is also scored as `CorpusIndex` searches: the first 40 documents by bits are ordered by
     int8 vectors.
 
+    The arguments that are not listed here are those of `evaluate`.
+
     Args:
-        model: As in `evaluate`.
-        tasks: As in `evaluate`.
         dimensions: The numbers of dimensions, besides all.
         dtypes: The data types, as in `encode_corpus`.
         pca: Also score the directions of largest variance, beside the first dimensions.
         evaluators: As in `evaluate`; `Finetune` and retrieval by words have no use for smaller vectors.
-        data_dir: As in `evaluate`.
-        batch_size: As in `evaluate`.
-        pooling: As in `evaluate`.
-        max_length: As in `evaluate`.
-        bf16: As in `evaluate`.
-        mode: As in `evaluate`.
-        setting: As in `evaluate`.
 
     Raises:
         InputError: A size or a data type is wrong, there are too few texts for a PCA, or as in `evaluate`.

@@ -121,15 +121,7 @@ def loaded(model: Any, pooling: str | None, max_length: int | None, bf16: bool) 
 
 
 class Suite:
-    """Evaluates encoders on any of `TASKS`; all kinds of task are in one result.
-
-    Args:
-        tasks: As in `evaluate`.
-        data_dir: The data directory; default: `textcl.data.data_directory()`.
-        evaluators: As in `evaluate`.
-        mode: As in `evaluate`.
-        setting: As in `evaluate`.
-        cache: As in `evaluate`.
+    """Evaluates encoders on any of `TASKS`; all kinds of task are in one result. The arguments are those of `evaluate`.
 
     Attributes:
         tasks: The names of the tasks in the result, in order, without those of `evaluators`.
