@@ -37,6 +37,13 @@ def without_folders(value: str) -> str:
     return Path(value).name if folder is None else f"{BEIR}{folder.name}"
 
 
+def flag(default: Any, text: str) -> Any:
+    """A field that is a flag with this help text."""
+    if default == []:
+        return field(default_factory=list, metadata={"help": text})
+    return field(default=default, metadata={"help": text})
+
+
 @dataclass
 class RunFlags:
     """The flags of a run that belong to neither the method nor the trainer.
@@ -47,101 +54,62 @@ class RunFlags:
 
     _argument_group_name = "run"
 
-    data: CorpusPaths | None = field(
-        default=None,
-        metadata={
-            "help": "The texts to train on: txt, csv, tsv, jsonl or parquet (also gz, xz, zst), or 'bundled'. "
-            "Several files may be named, one behind the other, and patterns in quotation marks, such as "
-            "'shards/*.jsonl.zst'."
-        },
+    data: CorpusPaths | None = flag(
+        None,
+        "The texts to train on: txt, csv, tsv, jsonl or parquet (also gz, xz, zst), or 'bundled'. "
+        "Several files may be named, one behind the other, and patterns in quotation marks, such as "
+        "'shards/*.jsonl.zst'.",
     )
-    output: str | None = field(
-        default=None, metadata={"help": "The directory that the run writes to (default: runs/METHOD)."}
+    output: str | None = flag(None, "The directory that the run writes to (default: runs/METHOD).")
+    model: ModelPath = flag("bundled", "A hub name, a transformers or sentence-transformers directory, or 'bundled'.")
+    pooling: str | None = flag(None, "How token vectors become one (default: as the model's directory says, or mean).")
+    test_pooling: str | None = flag(None, "The pooling for evaluation and export (default: --pooling).")
+    dimensions: str | None = flag(
+        None,
+        "Sizes such as 256,128,64: train vectors that can be cut to their first 128 or 64 numbers. The "
+        "loss is summed over the sizes, with the first numbers only (Matryoshka). The export keeps as many numbers "
+        "as the largest size (default: only whole vectors are trained).",
     )
-    model: ModelPath = field(
-        default="bundled",
-        metadata={"help": "A hub name, a transformers or sentence-transformers directory, or 'bundled'."},
+    smooth_inverse_frequency: Positive | None = flag(
+        None,
+        "Down-weight frequent tokens in poolings that average; try 3e-4. A token has the weight a / (a + "
+        "its share of the corpus), and this is a (default: all tokens have the same weight).",
     )
-    pooling: str | None = field(
-        default=None,
-        metadata={"help": "How token vectors become one (default: as the model's directory says, or mean)."},
+    max_length: Count | None = flag(None, "Cut texts after this many tokens (default: the model's own limit).")
+    dropout: Annotated[float, Range(at_least=0, below=1)] | None = flag(
+        None, "Set every dropout rate of the model (default: the model's own)."
     )
-    test_pooling: str | None = field(
-        default=None, metadata={"help": "The pooling for evaluation and export (default: --pooling)."}
+    column: str | None = flag(
+        None, "The column to read; two or three, with commas between them, for pairs or triplets."
     )
-    dimensions: str | None = field(
-        default=None,
-        metadata={
-            "help": "Sizes such as 256,128,64: train vectors that can be cut to their first 128 or 64 numbers. The "
-            "loss is summed over the sizes, with the first numbers only (Matryoshka). The export keeps as many numbers "
-            "as the largest size (default: only whole vectors are trained)."
-        },
+    label_column: str | None = flag(None, "The column with the label of each row, for methods that use labels.")
+    drop_unlabelled: bool = flag(False, "Leave out rows without a label, and count them (default: an error).")
+    train_prompts: list[str] = flag(
+        [],
+        "COLUMN=PROMPT ..., the prompt of a column in training: a text, or the name of one of the model's "
+        "prompts; nothing behind = for no prompt (default: the model's default prompt; in pairs its query and "
+        "document prompts).",
     )
-    smooth_inverse_frequency: Positive | None = field(
-        default=None,
-        metadata={
-            "help": "Down-weight frequent tokens in poolings that average; try 3e-4. A token has the weight a / (a + "
-            "its share of the corpus), and this is a (default: all tokens have the same weight)."
-        },
+    text_view: str | None = flag(None, "Make two views of each text before training: synonyms, crop, contextual, …")
+    text_view_rate: Share | None = flag(None, "The share of a text that a text view changes.")
+    text_view_model: ModelPath | None = flag(None, "The masked language model of a contextual text view.")
+    limit: Count | None = flag(None, "Train on the first LIMIT rows only.")
+    dedup: bool = flag(
+        False,
+        "Leave out rows that repeat an earlier one but for case and spaces. Their number is logged. "
+        "Near-duplicates stay; `textcl duplicates` finds them (default: all rows are trained on).",
     )
-    max_length: Count | None = field(
-        default=None, metadata={"help": "Cut texts after this many tokens (default: the model's own limit)."}
+    dev: PairsPath | None = flag(
+        None,
+        "What selects the checkpoint: stsb, a file of labelled pairs, beir:FOLDER, a criterion or none. A "
+        "file has text, text and score in a row; a folder has corpus.jsonl, queries.jsonl and qrels/dev.tsv, else "
+        "qrels/test.tsv, and the score is nDCG@10; a criterion scores held-out texts without labels: "
+        f"{', '.join(CRITERIA)} (default: the method's own evaluator if it has one, or else stsb if it is "
+        "installed).",
     )
-    dropout: Annotated[float, Range(at_least=0, below=1)] | None = field(
-        default=None, metadata={"help": "Set every dropout rate of the model (default: the model's own)."}
-    )
-    column: str | None = field(
-        default=None,
-        metadata={"help": "The column to read; two or three, with commas between them, for pairs or triplets."},
-    )
-    label_column: str | None = field(
-        default=None, metadata={"help": "The column with the label of each row, for methods that use labels."}
-    )
-    drop_unlabelled: bool = field(
-        default=False, metadata={"help": "Leave out rows without a label, and count them (default: an error)."}
-    )
-    train_prompts: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "COLUMN=PROMPT ..., the prompt of a column in training: a text, or the name of one of the model's "
-            "prompts; nothing behind = for no prompt (default: the model's default prompt; in pairs its query and "
-            "document prompts)."
-        },
-    )
-    text_view: str | None = field(
-        default=None,
-        metadata={"help": "Make two views of each text before training: synonyms, crop, contextual, …"},
-    )
-    text_view_rate: Share | None = field(
-        default=None, metadata={"help": "The share of a text that a text view changes."}
-    )
-    text_view_model: ModelPath | None = field(
-        default=None, metadata={"help": "The masked language model of a contextual text view."}
-    )
-    limit: Count | None = field(default=None, metadata={"help": "Train on the first LIMIT rows only."})
-    dedup: bool = field(
-        default=False,
-        metadata={
-            "help": "Leave out rows that repeat an earlier one but for case and spaces. Their number is logged. "
-            "Near-duplicates stay; `textcl duplicates` finds them (default: all rows are trained on)."
-        },
-    )
-    dev: PairsPath | None = field(
-        default=None,
-        metadata={
-            "help": "What selects the checkpoint: stsb, a file of labelled pairs, beir:FOLDER, a criterion or none. A "
-            "file has text, text and score in a row; a folder has corpus.jsonl, queries.jsonl and qrels/dev.tsv, else "
-            "qrels/test.tsv, and the score is nDCG@10; a criterion scores held-out texts without labels: "
-            f"{', '.join(CRITERIA)} (default: the method's own evaluator if it has one, or else stsb if it is "
-            "installed)."
-        },
-    )
-    held_out: Count | None = field(
-        default=None,
-        metadata={
-            "help": "Rows held out for a criterion of --dev (default: 1,000, at most a tenth). They are the last rows "
-            "of the data."
-        },
+    held_out: Count | None = flag(
+        None,
+        "Rows held out for a criterion of --dev (default: 1,000, at most a tenth). They are the last rows of the data.",
     )
 
 
