@@ -10,7 +10,6 @@ after an interruption only the missing shards are encoded.
 
 import logging
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -24,27 +23,23 @@ from textcl.encoder import Encoder
 from textcl.encoder.load import NAMED
 from textcl.environment import launched
 from textcl.errors import InputError
-from textcl.files import clear_leftovers
 from textcl.locks import taken
 from textcl.progress import Progress
 from textcl.ranges import checked
-from textcl.seals import Seal, seal, write_sealed
 from textcl.texts import as_texts, check_text
 from textcl.vectors.columns import check_same, stored_names
 from textcl.vectors.compress import Compression, Storage, check_sizes
 from textcl.vectors.corpus import Corpus, Survey, check_of, splitter, survey, warn_of_known
+from textcl.vectors.directory import complete, covers, manifest_there, with_added
 from textcl.vectors.fitting import check_enough, first_vectors, fitted, shard_vectors
 from textcl.vectors.lengths import are_longer
-from textcl.vectors.manifest import StoredCorpus, origin, stored_corpora
+from textcl.vectors.manifest import origin, stored_corpora
 from textcl.vectors.shards import (
     SCHEMA,
     begin,
     check_settings,
-    check_shard,
     holds,
-    read_complete,
     read_manifest,
-    read_shard,
     shard_path,
     stored_columns,
     write_shard,
@@ -150,49 +145,36 @@ def encode_corpus(
     silent = rank > 0 or (show_progress_bar is not None and not show_progress_bar)
     show = False if silent else show_progress_bar
     with taken(output):
-        # hidden files are locks, and temporary files of another rank that is running or was killed
-        there = {path.name for path in output.glob("[!.]*")}
-        if append and "manifest.json" not in there:
-            raise InputError(f"{output} has no vectors to which something can be added; leave out --append.")
-        if "manifest.json" not in there and not all(_OWN.fullmatch(name) for name in there):
-            raise InputError(f"{output} already exists and does not hold vectors of textcl; name another directory.")
-        before = read_manifest(output) if append else {}
-        own: Mapping[str, Any] = before.get("settings", {})  # they count where nothing else is asked for
-        if isinstance(model, Encoder):
-            encoder = model
-        else:
-            encoder = Encoder.from_pretrained(
-                model,
-                pooling=pooling or own.get("pooling"),
-                max_length=max_length or own.get("max_length"),
-                dtype=getattr(torch, own.get("weights", "float32")),
-                device=own_device(),
-            )
+        before = manifest_there(output, append)
+        own: Mapping[str, Any] = before.get("settings", {})
+
+        def chosen(name: str, asked: Any, default: Any = None) -> Any:
+            """What is asked for, else the setting of the directory that is appended to, else the default."""
+            return own.get(name, default) if asked is None else asked
+
+        encoder = model if isinstance(model, Encoder) else _loaded(model, pooling, max_length, own)
         if prompt is None and prompt_name is None and append:
             prompt = own["prompt"]
         prompt = corpus_prompt(encoder, prompt, prompt_name, silent=silent)
-        column = own.get("column") if column is None else column
-        id_column = own.get("id_column") if id_column is None else id_column
-        wanted = own.get("columns", ()) if columns is None else columns
-        kept = columns_beside(corpus, wanted, column=column, id_column=id_column)
+        column, id_column = chosen("column", column), chosen("id_column", id_column)
+        kept = columns_beside(corpus, chosen("columns", columns, ()), column=column, id_column=id_column)
         if append and kept and sorted(kept) == sorted(own.get("columns", ())):
             kept = own["columns"]  # their order may be another one in this corpus
         dtype, pca = dtype or own.get("dtype", "float32"), pca or own.get("pca", False)
-        dimensions = own.get("dimensions") if dimensions is None else dimensions
-        rescoring = own.get("rescoring") if rescoring is None else rescoring
+        dimensions, rescoring = chosen("dimensions", dimensions), chosen("rescoring", rescoring)
         check_sizes(encoder.dimension, [] if dimensions is None else [dimensions], [dtype], pca=pca)
         if rescoring is not None and dtype != "ubinary":
             raise InputError(f"Rescoring is for --dtype ubinary; {dtype} vectors need none: leave out --no-rescoring.")
         split_long = split_long or own.get("split", False)
         split = splitter(encoder, prompt) if split_long else None
         source = Corpus(corpus, column, limit, id_column, tuple(kept), split)
-        shard_rows = shard_rows or own.get("shard_rows", SHARD_ROWS)
+        shard_rows = int(chosen("shard_rows", shard_rows, SHARD_ROWS))
         found = survey(source, shard_rows, show)
         settings = {
             "pooling": encoder.pooling,
             "max_length": encoder.max_length,
             "weights": str(encoder.backbone.dtype).removeprefix("torch."),
-            "normalize": own.get("normalize", encoder.normalize) if normalize is None else normalize,
+            "normalize": chosen("normalize", normalize, encoder.normalize),
             "prompt": prompt,
             "bf16": bf16_if_there(bf16) or own.get("bf16", False),
             "dtype": dtype,
@@ -212,7 +194,7 @@ def encode_corpus(
             for name, kinds in zip(manifest.get("columns", ()), found.kinds, strict=True):
                 check_same(name, before["columns"][name], kinds, source.name)
             warn_of_known(source, found, output, before)
-            manifest = _with_added(output, manifest["corpus"])
+            manifest = with_added(output, manifest["corpus"])
         else:
             if pca and dimensions is not None:
                 check_enough(found, dimensions, source.name)
@@ -223,13 +205,19 @@ def encode_corpus(
             manifest = read_manifest(output)
         place = [each.sha256 for each in stored_corpora(manifest)].index(found.sha256)
         if _encode_own(encoder, source, found, output, manifest, place, (rank, ranks), begun, arguments):
-            _complete(output, manifest, place)
+            complete(output, manifest, place)
     return output
 
 
-_OWN = re.compile(
-    r"part-\d{5,}\.parquet|complete\.json|index\.(faiss|json)|bits\.(npy|json)|int8\.npy|bm25\.(npz|json)"
-)  # files of a directory of vectors
+def _loaded(model: str | Path, pooling: str | None, max_length: int | None, own: Mapping[str, Any]) -> Encoder:
+    """The encoder of a name or path, with the settings `own` of a directory where no others are asked for."""
+    return Encoder.from_pretrained(
+        model,
+        pooling=pooling or own.get("pooling"),
+        max_length=max_length or own.get("max_length"),
+        dtype=getattr(torch, own.get("weights", "float32")),
+        device=own_device(),
+    )
 
 
 def _manifest(encoder: Encoder, source: Corpus, found: Survey, settings: dict[str, Any]) -> dict[str, Any]:
@@ -251,30 +239,6 @@ def _manifest(encoder: Encoder, source: Corpus, found: Survey, settings: dict[st
         **({"columns": types} if types else {}),
         "dimension": settings.get("dimensions", encoder.dimension),
     }
-
-
-def _with_added(output: Path, corpus: dict[str, Any]) -> dict[str, Any]:
-    """Adds a corpus to the manifest, in place of one whose addition was given up. All ranks may call this together."""
-    clear_leftovers(output)
-    manifest = read_manifest(output)
-    corpora = stored_corpora(manifest)
-    for each in corpora:
-        if each.sha256 == corpus["sha256"]:
-            if _covers(output, each):
-                logger.info("%s is in %s already, so it is not added again.", corpus["name"], output)
-            return manifest
-    complete = read_complete(output)
-    whole = [each for each in corpora if each.numbers.stop <= complete.shards]
-    for each in corpora[len(whole) :]:
-        logger.warning("%s was not added completely to %s, and is left out now.", each.name, output)
-        for number in each.numbers:
-            shard_path(output, number).unlink(missing_ok=True)
-    check_shard(output, complete.shards - 1, complete)
-    last = int(read_shard(output, complete.shards - 1, ["id"])["id"][-1])
-    added = [*manifest.get("added", ())[: len(whole) - 1], {**corpus, "first_id": last + 1}]
-    manifest = {**manifest, "added": added}
-    write_sealed(output / "manifest.json", manifest)
-    return manifest
 
 
 def _encode_own(
@@ -305,7 +269,7 @@ def _encode_own(
     own = range(rank, len(paths), ranks)
     looking = Progress("Looking for shards", len(own), "shards", show=show).over(own)
     missing = {number for number in looking if not there(number)}
-    if missing and _covers(output, corpus):
+    if missing and covers(output, corpus):
         (output / "complete.json").unlink(missing_ok=True)
     texts = sum(min(rows, found.texts - number * rows) for number in missing)
     windows = source.windows(rows)
@@ -336,54 +300,6 @@ def _encode_own(
             give_back_freed_memory()
             bar.update(len(window))
     return all(there(number) for number in range(len(paths)) if number not in own)
-
-
-def _covers(output: Path, corpus: StoredCorpus) -> bool:
-    """Whether `complete.json` speaks of the shards of a corpus, or is damaged."""
-    try:
-        return read_complete(output).shards >= corpus.numbers.stop
-    except InputError:
-        return True
-
-
-def _complete(output: Path, manifest: dict[str, Any], place: int) -> None:
-    """Marks a directory as complete, after the shards of one of its corpora were written.
-
-    Shards of other corpora keep their seals. Where these were lost, the marks of the shards themselves are checked.
-    """
-    corpora = stored_corpora(manifest)
-    try:
-        sealed = read_complete(output).files
-    except InputError:
-        sealed = {}
-    files: Seal = {}
-    for number, corpus in enumerate(corpora):
-        names = [shard_path(output, each).name for each in corpus.numbers]
-        if number == place:
-            for name in ("manifest.json", *names):
-                if not (output / name).is_file():
-                    raise InputError(
-                        f"{output} changed while it was written: {name} is missing. Run the same `textcl encode` "
-                        "again: it makes what is missing."
-                    )
-            files |= seal(output, names)
-        elif all(name in sealed for name in names):
-            files |= {name: sealed[name] for name in names}
-        elif all(holds(output / name, origin(manifest, corpus), None, corpus.first_id) for name in names):
-            files |= seal(output, names)
-        elif number < place:
-            raise InputError(
-                f"Shards of {corpus.name} in {output} are missing or damaged; run the `textcl encode` again that wrote "
-                "them, and then this one."
-            )
-        else:  # its addition was interrupted
-            logger.warning(
-                "Not all of %s is in %s: run the `textcl encode --append` again that adds it.", corpus.name, output
-            )
-            corpora = corpora[:number]
-            break
-    texts = sum(corpus.texts for corpus in corpora)
-    write_sealed(output / "complete.json", {"texts": texts, "shards": len(files), "files": files})
 
 
 def corpus_prompt(
