@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -142,7 +141,7 @@ def read_corpus(source: Any, columns: Sequence[str] = (), command: str = "textcl
 
 def _rows(source: Any, columns: Sequence[str], command: str) -> tuple[str, Iterator[list[str]], Vectors | None]:
     """The name of a source, its rows as [text] or [title, text], and the directory of vectors if it is one."""
-    if isinstance(source, (str, Path)) and is_vectors(source):
+    if is_vectors(source):
         vectors = Vectors(source)
         vectors.check_whole(command)
         own = vectors.manifest["settings"]["column"] or "text"

@@ -93,14 +93,15 @@ def read_transfer(task: str, directory: str | Path | None = None) -> dict[str, E
         texts = [(name, text) for name in (one, zero) for (text,), _ in _rows(task, name, root, _text, "latin-1")]
         labels = [int(name == one) for name, _ in texts]
         return {"all": Examples.ordered([(text,) for _, text in texts], labels)}
+    mrpc = _pair(3, 4, 0, ("0", "1").index)
     name, files, cells, encoding = {
         "SST2": ("SST2", _SST, _sst2, "utf-8"),
         "SST5": ("SST5", _SST, _sst5, "utf-8"),
         "TREC": ("TREC", {"train": "train_5500.label", "test": "TREC_10.label"}, _trec, "latin-1"),
-        "MRPC": ("MRPC", {"train": "msr_paraphrase_train.txt", "test": "msr_paraphrase_test.txt"}, _mrpc, "utf-8"),
-        "SICKEntailment": ("SICK", SICK_FILES, _entailment, "utf-8"),
-        "SICKRelatedness-regression": ("SICK", SICK_FILES, _relatedness, "utf-8"),
-        "STSBenchmark-regression": ("STSBenchmark", STSB_FILES, _similarity, "utf-8"),
+        "MRPC": ("MRPC", {"train": "msr_paraphrase_train.txt", "test": "msr_paraphrase_test.txt"}, mrpc, "utf-8"),
+        "SICKEntailment": ("SICK", SICK_FILES, _pair(1, 2, 4, _ENTAILMENT.index), "utf-8"),
+        "SICKRelatedness-regression": ("SICK", SICK_FILES, _pair(1, 2, 3, float), "utf-8"),
+        "STSBenchmark-regression": ("STSBenchmark", STSB_FILES, _pair(5, 6, 4, float), "utf-8"),
     }[task]
     splits = {split: list(_rows(name, file, root, cells, encoding)) for split, file in files.items()}
     return {
@@ -158,24 +159,14 @@ def _trec(line: str) -> Row:
     return (question.split(" ", 1)[1],), _TREC_CLASSES.index(label)  # the word before the space is the fine class
 
 
-def _mrpc(line: str) -> Row:
-    cells = line.strip().split("\t")
-    return (cells[3], cells[4]), ("0", "1").index(cells[0])
+def _pair(first: int, second: int, label: int, read: Callable[[str], Any]) -> Callable[[str], Row]:
+    """Parses a line of cells: two texts and a label, at these places."""
 
+    def parse(line: str) -> Row:
+        cells = line.strip().split("\t")
+        return (cells[first], cells[second]), read(cells[label])
 
-def _entailment(line: str) -> Row:
-    cells = line.strip().split("\t")
-    return (cells[1], cells[2]), _ENTAILMENT.index(cells[4])
-
-
-def _relatedness(line: str) -> Row:
-    cells = line.strip().split("\t")
-    return (cells[1], cells[2]), float(cells[3])
-
-
-def _similarity(line: str) -> Row:
-    cells = line.strip().split("\t")
-    return (cells[5], cells[6]), float(cells[4])
+    return parse
 
 
 def _read_snli(split: str, root: Path) -> Examples:

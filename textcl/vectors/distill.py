@@ -128,7 +128,7 @@ def distill(
         if Path(output).exists() and any(Path(output).iterdir()):  # an interrupted call leaves nothing there
             raise InputError(f"{output} holds a model already; remove it or name another directory.")
         check_output(output, folder=True)
-    known = Vectors(data) if isinstance(data, (str, Path)) and is_vectors(data) else None
+    known = Vectors(data) if is_vectors(data) else None
     if known and column is not None:
         raise InputError(f"column was settled when {data} was encoded; leave it out.")
     teacher = _teacher(model, known)

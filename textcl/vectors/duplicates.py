@@ -182,7 +182,7 @@ def near_duplicates(
     if words is not None:
         _THRESHOLD.check("words", words)
     columns = {"column": column, "id_column": id_column}
-    corpus = _directory(source, model, columns) if _is_directory(source) else _texts(source, model, columns)
+    corpus = _directory(source, model, columns) if is_vectors(source) else _texts(source, model, columns)
     firsts: dict[str, int] = {}  # from each distinct text to its first row
     first = np.array([firsts.setdefault(bare(text), row) for row, text in enumerate(corpus.texts)])
     rows = np.array(list(firsts.values()))
@@ -271,10 +271,6 @@ class _Corpus:
     encode: Encode
     unknown: Callable[[Sequence[str], list[str], bool], np.ndarray]
     cut: Callable[[], int | None]
-
-
-def _is_directory(source: Any) -> bool:
-    return isinstance(source, (str, os.PathLike)) and is_vectors(source)
 
 
 def _texts(source: Any, model: Encoder | str | Path | None, columns: Mapping[str, str | None]) -> _Corpus:

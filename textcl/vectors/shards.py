@@ -114,10 +114,10 @@ def vectors_folder(path: str | os.PathLike[str]) -> Path:
     return folder / "vectors" if (folder / "explore.json").is_file() and (folder / "vectors").is_dir() else folder
 
 
-def is_vectors(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is a directory of vectors, complete or not; a model's directory is none."""
-    folder = vectors_folder(path)
-    return (folder / "manifest.json").is_file() and not is_model(folder)
+def is_vectors(source: Any) -> bool:
+    """Whether a source of texts is the path of a directory of vectors, complete or not; a model's directory is none."""
+    folder = vectors_folder(source) if isinstance(source, (str, os.PathLike)) else None
+    return folder is not None and (folder / "manifest.json").is_file() and not is_model(folder)
 
 
 _AGAIN = "Run the same `textcl encode` again: it makes what is missing or damaged."
