@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from textcl.cli.main import Parser, within
-from textcl.cli.output import add_json_flag, check_json, check_outside, show, without_json
+from textcl.cli.output import check_outside, parsed, show, without_json
 from textcl.errors import DiskFull, InputError
 from textcl.ranges import Positive, Seed, Share
 from textcl.texts import names_in
@@ -64,9 +64,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--ledger", metavar="PATH", help="the file that counts looks at the same texts")
     parser.add_argument("--seed", type=within(Seed), default=0, help="random seed (default: 0)")
-    add_json_flag(parser)
-    given = parser.parse_args(arguments)
-    check_json(given)
+    given = parsed(parser, arguments)
     check_outside(given)
 
     from textcl.adaptation.adapt import PAGE, adapt

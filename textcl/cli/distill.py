@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from textcl.cli.main import Parser, within
-from textcl.cli.output import add_json_flag, check_json, check_outside, show, without_json
+from textcl.cli.output import check_outside, parsed, show, without_json
 from textcl.ranges import Count, Positive, Seed, ZeroOrMore
 
 
@@ -42,9 +42,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--batch-size", type=within(Count), help="texts in a step (default: 512, with --layers 32)")
     parser.add_argument("--seed", type=within(Seed), default=0, help="random seed (default: 0)")
-    add_json_flag(parser)
-    given = parser.parse_args(arguments)
-    check_json(given)
+    given = parsed(parser, arguments)
     check_outside(given)
 
     from textcl.vectors.distill import distill

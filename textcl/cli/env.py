@@ -5,14 +5,12 @@ import platform
 from collections.abc import Sequence
 
 from textcl.cli.main import Parser
-from textcl.cli.output import add_json_flag, check_json, show
+from textcl.cli.output import parsed, show
 
 
 def main(arguments: Sequence[str]) -> None:
     parser = Parser(prog="textcl env", description="Versions, device, bf16 support, cores and the data that is found.")
-    add_json_flag(parser)
-    given = parser.parse_args(arguments)
-    check_json(given)
+    given = parsed(parser, arguments)
 
     from textcl.data import data_directory, verify
     from textcl.encoder.load import BUNDLED

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from textcl.cli.main import Parser, within
-from textcl.cli.output import add_json_flag, check_file, check_json, show
+from textcl.cli.output import check_file, parsed, show
 from textcl.cli.search import add_retrieval_flags, check_retrieval_flags
 from textcl.environment import cache_directory, is_writable
 from textcl.errors import InputError
@@ -85,9 +85,7 @@ def main(arguments: Sequence[str]) -> None:
         "--dtype", metavar="TYPES", help="types of the numbers: float32 (default), float16, int8, ubinary"
     )
     smaller.add_argument("--plot", metavar="FILE", help="a picture of the scores by size, .png or .svg")
-    add_json_flag(parser)
-    given = parser.parse_args(arguments)
-    check_json(given)
+    given = parsed(parser, arguments)
     sizes, dtypes = _sizes(given)
 
     files = (given.queries, given.documents, given.relevance)

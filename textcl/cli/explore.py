@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from textcl.cli.encode import column_names
 from textcl.cli.main import Parser, within
-from textcl.cli.output import add_json_flag, check_json, show, without_json
+from textcl.cli.output import parsed, show, without_json
 from textcl.files import check_output
 from textcl.ranges import Count, Seed, TwoOrMore
 
@@ -39,9 +39,7 @@ def main(arguments: Sequence[str]) -> None:
         "--clusters", type=within(TwoOrMore), metavar="N", help="how many clusters (default: it is estimated)"
     )
     parser.add_argument("--seed", type=within(Seed), default=0, help="random seed (default: 0)")
-    add_json_flag(parser)
-    given = parser.parse_args(arguments)
-    check_json(given)
+    given = parsed(parser, arguments)
     check_output(given.output, folder=True)
 
     from textcl.report.explore import explore

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from textcl.cli.main import Parser
-from textcl.cli.output import add_json_flag, check_json, columns, show
+from textcl.cli.output import columns, parsed, show
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -15,9 +15,7 @@ def main(arguments: Sequence[str]) -> None:
         description="The methods: name, family (what avoids collapse), the rows that it needs, number of recipes and "
         "their names. textcl train METHOD --help lists the flags of one.",
     )
-    add_json_flag(parser)
-    given = parser.parse_args(arguments)
-    check_json(given)
+    given = parsed(parser, arguments)
 
     methods = list_methods()
     width = max(shutil.get_terminal_size((120, 24)).columns, 80)

@@ -4,7 +4,7 @@ import json
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,14 @@ def add_json_flag(parser: Parser) -> None:
     parser.add_argument(
         "--json", metavar="PATH", help="write the result to PATH as JSON; '-': print JSON, nothing else"
     )
+
+
+def parsed(parser: Parser, arguments: Sequence[str]) -> Namespace:
+    """The arguments of a command that has --json, which is checked before the work."""
+    add_json_flag(parser)
+    given = parser.parse_args(arguments)
+    check_json(given)
+    return given
 
 
 def without_json(given: Namespace) -> dict[str, Any]:

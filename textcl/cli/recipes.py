@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from textcl.cli.main import Parser
-from textcl.cli.output import add_json_flag, check_json, columns, show
+from textcl.cli.output import columns, parsed, show
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -13,9 +13,7 @@ def main(arguments: Sequence[str]) -> None:
         description="The recipes that textcl ships: name, method, model, data, description. textcl train RECIPE trains "
         "by one; its files are where the data folder has them, see textcl data --help.",
     )
-    add_json_flag(parser)
-    given = parser.parse_args(arguments)
-    check_json(given)
+    given = parsed(parser, arguments)
 
     recipes = list_recipes()
     text = columns([[each[key] for key in ("name", "method", "model", "data", "description")] for each in recipes])
