@@ -170,11 +170,12 @@ def say_repeated_and_long(texts: Sequence[str], name: str) -> None:
 
 
 def _say_repeated_and_long(found: Found, name: str, row: str) -> None:
-    one, many = (f"{row}{many} equal to an earlier one, letter for letter" for many in (" is", "s are"))
-    warn(found.repeated, one, many, name)
-    one, many = (f"has more than {LONG_TEXT:,} characters", f"have more than {LONG_TEXT:,} characters")
-    one, many = f"text {one}; the tokenizer will truncate it", f"texts {many}; the tokenizer will truncate them"
-    warn(found.long, one, many, name)
+    equal, long = (
+        "equal to an earlier one, letter for letter",
+        f"more than {LONG_TEXT:,} characters; the tokenizer will",
+    )
+    warn(found.repeated, f"{row} is {equal}", f"{row}s are {equal}", name)
+    warn(found.long, f"text has {long} truncate it", f"texts have {long} truncate them", name)
 
 
 def say_blank(count: int, name: str, *, own_ids: bool) -> None:

@@ -287,7 +287,7 @@ def _matched(
 
 
 def _key(value: Any) -> str:
-    """A cell by which rows are compared: cells that a spreadsheet would run may have an apostrophe more."""
+    """A cell as rows are compared by it, without the apostrophe that `spreadsheet_safe` may have put before it."""
     return " ".join(str(value).split()).lstrip("'")
 
 

@@ -223,7 +223,7 @@ def _loaded(model: str | Path, pooling: str | None, max_length: int | None, own:
 def _manifest(encoder: Encoder, source: Corpus, found: Survey, settings: dict[str, Any]) -> dict[str, Any]:
     """The manifest of a directory with one corpus.
 
-    What is not used is left out, as in directories that were written before it was there.
+    Settings that are not used are left out: earlier versions did not write them, and their directories are read too.
     """
     used = {"id_column": source.id_column, "columns": list(source.columns), "split": source.split is not None}
     types = dict(zip(stored_names(source.id_column, source.columns), found.types, strict=True))

@@ -153,7 +153,9 @@ class _Comparison:
         assert self.vectors is not None
         least = np.float32(self.cosine - 1e-6)  # rounding must not part equal vectors from a threshold of 1
         bounds, bound = self.sketches[rows] @ self.sketches[others].T, least - np.float32(1e-5)
-        some = np.flatnonzero(bounds.max(axis=1) >= bound)  # to look for pairs in few rows costs a third
+        some = np.flatnonzero(
+            bounds.max(axis=1) >= bound
+        )  # looking for pairs in these rows alone takes a third of the time
         one, two = np.nonzero(bounds[some] >= bound)
         one = some[one]
         if len(one) > 0.02 * len(rows) * len(others):

@@ -351,7 +351,7 @@ def _listed(values: np.ndarray) -> Any:
     return flat if values.ndim == 1 else pyarrow.FixedSizeListArray.from_arrays(flat, values.shape[1])
 
 
-_ROWS, _CUT = b"textcl.rows", b"textcl.cut"  # shards that were written before they were there lack them
+_ROWS, _CUT = b"textcl.rows", b"textcl.cut"  # shards of earlier versions lack these two marks
 
 
 def _marks(columns: Mapping[str, np.ndarray], made_of: str, window: Window) -> dict[bytes, bytes]:
