@@ -222,6 +222,19 @@ def test_scaled_spans_fit_the_shortest_document_that_is_kept(directory):
     method.collator()(list(kept))
 
 
+@pytest.mark.parametrize("min_length", [None, 1])
+def test_scaled_spans_leave_out_a_document_without_room_for_its_anchors(directory, min_length):
+    """Two anchors need four tokens; a shorter document must not end the run, nor be the measure of the spans."""
+    method = method_of(directory, scale_spans=True, min_length=min_length)
+    rows = [{"text": "the garden"}]
+    kept = method.prepare_corpus(Dataset.from_list([*documents(30), *rows]))
+    assert len(kept) == 1
+    assert method.longest == (8 if min_length is None else 1)
+    method.collator()(list(kept))
+    with pytest.raises(InputError, match=r"All 1 documents are shorter than the 4 tokens .* Take longer documents"):
+        method_of(directory, scale_spans=True).prepare_corpus(Dataset.from_list(rows))
+
+
 def test_what_cannot_be_sampled_is_refused(directory):
     with pytest.raises(InputError, match=r"All 2 documents are shorter than the 32 tokens.*scale_spans"):
         method_of(directory).prepare_corpus(Dataset.from_list(documents(1, 2)))
