@@ -93,6 +93,18 @@ def test_all_three_kinds_of_positives_occur_and_anchors_reach_both_ends():
     assert max(end for (_, end), _ in spans) >= 78
 
 
+@pytest.mark.parametrize("sampling", ["any", "subsuming", "adjacent"])
+def test_the_largest_numbers_give_the_last_places(sampling):
+    last = 1 - 1e-12
+    settings = {"anchors": 1, "positives": 1, "shortest": 4, "longest": 20, "sampling": sampling}
+    ((anchor, (positive,)),) = sample_spans(100, [0.5, last, 0.5, last], **settings)
+    assert anchor == (86, 100)
+    assert positive == ((77, 86) if sampling == "adjacent" else (91, 100)), "it ends with the document, not behind it"
+    ((anchor, (positive,)),) = sample_spans(100, [0.5, 0.5, 0.5, last], **settings)
+    assert anchor == (43, 57)
+    assert positive == ((48, 57) if sampling == "subsuming" else (57, 66))
+
+
 # -- the batch --------------------------------------------------------------------------------------------------------
 
 
