@@ -33,6 +33,14 @@ def padding(rows=3, length=7):
     return seen[:, None, None].expand(rows, 1, length, length)
 
 
+def test_dropout_of_a_pooler_makes_no_views():
+    """textcl does not compute the backbone's own pooler, so its dropout changes nothing."""
+    backbone = nn.ModuleDict({"pooler": nn.Sequential(nn.Dropout(0.5)), "layer": nn.Dropout(0.0)})
+    assert dropout_rates(backbone) == []
+    backbone["layer"].p = 0.2
+    assert dropout_rates(backbone) == [0.2]
+
+
 @pytest.mark.parametrize("rate", [0.1, 0.5])
 def test_a_share_of_the_elements_is_dropped_each_by_itself(rate):
     torch.manual_seed(0)

@@ -446,8 +446,19 @@ def test_autocast_does_not_reach_inside(chunk_size):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert (first @ second.T).dtype == torch.bfloat16
         result = info_nce(first, second, chunk_size=chunk_size)
+        again = info_nce(first, second, chunk_size=chunk_size)
+        inside = torch.autograd.grad(again, first)[0]
     assert torch.equal(result, expected)
     assert torch.equal(torch.autograd.grad(result, first)[0], gradient)
+    if chunk_size:  # its backward computes the tiles again; that of the direct form is torch's
+        assert torch.equal(inside, gradient)
+
+
+@pytest.mark.parametrize("chunk_size", [None, 3])
+def test_of_two_types_the_wider_one_is_taken(chunk_size):
+    first, second = random(8, seed=1), random(8, seed=2)
+    exact = info_nce(first.float().double(), second, chunk_size=chunk_size)
+    assert torch.equal(info_nce(first.float(), second, chunk_size=chunk_size), exact)
 
 
 @pytest.mark.parametrize("chunk_size", [None, 3])
@@ -550,6 +561,7 @@ def test_without_a_choice_only_pairs_are_masked():
     assert torch.equal(by_rows(first, second, text_id=ids, pairs=True), on(first, second, text_id=ids))
     assert torch.equal(by_rows(first, second, text_id=ids, pairs=False), off(first, second))
     assert torch.equal(by_rows(first, second), off(first, second))
+    assert torch.equal(off(first, second, text_id=ids, pairs=True), off(first, second)), "as the papers do"
 
 
 @pytest.mark.parametrize("chunk_size", [None, 2])
@@ -563,6 +575,14 @@ def test_a_row_of_zeros_has_cosine_0_and_a_gradient_of_ordinary_size(chunk_size)
     unit = torch.nn.functional.normalize(keys, dim=1)
     expected = (unit.mean(dim=0) - unit[0]) / 0.5 / 4
     torch.testing.assert_close(queries.grad[0], expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{}, {"topology": "nt_xent"}, {"symmetric": True}])
+def test_a_batch_without_rows_has_loss_0(options):
+    none = random(4)[:0].requires_grad_()
+    loss = InfoNCE(mask_duplicates=True, **options)(none, none, text_id=torch.zeros(0, dtype=torch.long))
+    loss.backward()
+    assert loss == 0
 
 
 def test_learned_temperature():
@@ -641,6 +661,8 @@ def test_input_is_refused_with_a_sentence():
     assert InfoNCE()(one, random(1, seed=2), extra_negatives=random(5, seed=3)).isfinite()
     with pytest.raises(InputError, match="a single row"):  # a queue that is still empty holds no negatives
         InfoNCE()(one, random(1, seed=2), extra_negatives=one[:0])
+    with pytest.raises(InputError, match="one number per query"):  # a third number is that of a hard negative
+        InfoNCE(mask_duplicates=True)(first, second, text_id=torch.arange(12))
     empty = InfoNCE(keys_are_negatives=False)(one, random(1, seed=2), extra_negatives=one[:0])
     assert empty == 0, "the queue fills in the first steps"
 

@@ -54,6 +54,12 @@ def test_it_ignores_lengths_so_its_gradient_has_no_radial_part():
         torch.testing.assert_close((gradient * leaf).sum(1), torch.zeros(5, dtype=torch.float64), rtol=0, atol=1e-12)
 
 
+def test_of_two_types_the_wider_one_is_taken():
+    predictions, targets = random(seed=1), random(seed=2)
+    exact = cosine_regression(predictions.float().double(), targets)
+    assert torch.equal(cosine_regression(predictions.float(), targets), exact)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_types_are_computed_in_float32_and_autocast_does_not_reach_inside(dtype):
     predictions, targets = random(seed=1).to(dtype), random(seed=2).to(dtype)

@@ -9,6 +9,7 @@ from support.tiny import TEXTS, tiny_encoder_directory
 
 from textcl.encoder import Encoder
 from textcl.errors import InputError
+from textcl.losses.classification import classification
 from textcl.methods import ConSERT
 
 LABELLED = [{"text": TEXTS[i], "positive": TEXTS[-i - 1], "label": i % 3} for i in range(6)]
@@ -92,6 +93,15 @@ def test_the_supervised_and_the_joint_loss_are_the_papers(directory, objective):
         assert rows_of_view == premises
         assert not torch.equal(parts[4], parts[5])
     assert got["loss"].item() == pytest.approx(expected, abs=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_types_are_classified_in_float32(dtype):
+    logits = (20 * torch.randn(9, 3, generator=torch.Generator().manual_seed(1))).to(dtype)
+    labels = torch.arange(9) % 3
+    found = classification(logits, labels)
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(classification(logits.double(), labels).item(), rel=1e-5)
 
 
 def test_the_adversarial_view_climbs_the_supervised_loss(directory):

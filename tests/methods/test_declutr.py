@@ -93,6 +93,18 @@ def test_all_three_kinds_of_positives_occur_and_anchors_reach_both_ends():
     assert max(end for (_, end), _ in spans) >= 78
 
 
+@pytest.mark.parametrize("sampling", ["any", "subsuming", "adjacent"])
+def test_the_largest_numbers_give_the_last_places(sampling):
+    last = 1 - 1e-12
+    settings = {"anchors": 1, "positives": 1, "shortest": 4, "longest": 20, "sampling": sampling}
+    ((anchor, (positive,)),) = sample_spans(100, [0.5, last, 0.5, last], **settings)
+    assert anchor == (86, 100)
+    assert positive == ((77, 86) if sampling == "adjacent" else (91, 100)), "it ends with the document, not behind it"
+    ((anchor, (positive,)),) = sample_spans(100, [0.5, 0.5, 0.5, last], **settings)
+    assert anchor == (43, 57)
+    assert positive == ((48, 57) if sampling == "subsuming" else (57, 66))
+
+
 # -- the batch --------------------------------------------------------------------------------------------------------
 
 
@@ -220,6 +232,19 @@ def test_scaled_spans_fit_the_shortest_document_that_is_kept(directory):
     assert len(kept) == 3
     assert method.longest == min(8, lengths[1] // 4)
     method.collator()(list(kept))
+
+
+@pytest.mark.parametrize("min_length", [None, 1])
+def test_scaled_spans_leave_out_a_document_without_room_for_its_anchors(directory, min_length):
+    """Two anchors need four tokens; a shorter document must not end the run, nor be the measure of the spans."""
+    method = method_of(directory, scale_spans=True, min_length=min_length)
+    rows = [{"text": "the garden"}]
+    kept = method.prepare_corpus(Dataset.from_list([*documents(30), *rows]))
+    assert len(kept) == 1
+    assert method.longest == (8 if min_length is None else 1)
+    method.collator()(list(kept))
+    with pytest.raises(InputError, match=r"All 1 documents are shorter than the 4 tokens .* Take longer documents"):
+        method_of(directory, scale_spans=True).prepare_corpus(Dataset.from_list(rows))
 
 
 def test_what_cannot_be_sampled_is_refused(directory):

@@ -92,6 +92,11 @@ def test_closed_forms():
     # on their own centres, all others 1e6 away: as sure as a Student-t gets
     centres = 1e6 * torch.eye(3, dtype=torch.float64)
     assert divergence(centres.repeat(2, 1), centres).item() == pytest.approx(0, abs=1e-9)
+    # a target of exactly 0, as the square of a small q in float32 is, adds nothing
+    q = torch.tensor([[1.0, 1e-30]])
+    p = target_distribution(q, q.sum(dim=0))
+    assert p[0, 1] == 0
+    assert clustering_divergence(q.log(), p).item() == pytest.approx(0, abs=1e-6)
     # two rows that mirror one another: f is balanced, and p the squares of q
     rows = torch.tensor([[0.25], [0.75]], dtype=torch.float64)
     q = soft_assignments(rows, torch.tensor([[0.0], [1.0]], dtype=torch.float64))

@@ -15,6 +15,7 @@ from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.methods import SimCSE
 from textcl.modules.heads import BatchNorm, mlp
+from textcl.modules.masked_language_model import MaskedLanguageModelHead
 from textcl.modules.prototypes import Prototypes
 from textcl.modules.queue import Queue
 from textcl.modules.target import Target, cosine_momentum
@@ -33,13 +34,25 @@ def directory(tmp_path_factory):
 # -- the masked-word head ---------------------------------------------------------------------------------------------
 
 
+def save_model(path, model, **options):
+    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    config = AutoConfig.for_model(model, **{"vocab_size": 120, "pad_token_id": 1, **size, **options})
+    AutoModelForMaskedLM.from_config(config).save_pretrained(path)
+    tiny_tokenizer().save_pretrained(path)
+
+
+@pytest.mark.parametrize("model", ["bert", "roberta", "mpnet"])
+def test_the_activation_of_the_head_is_the_models_whatever_the_blocks_use(model, tmp_path):
+    """RoBERTa's and MPNet's heads have gelu; `from_encoder` refuses a head that predicts other words than the model."""
+    save_model(tmp_path, model, hidden_act="relu")
+    head = MaskedLanguageModelHead.from_encoder(Encoder.from_pretrained(tmp_path, device="cpu"))
+    assert head.activation(torch.tensor(-1.0)).item() == pytest.approx(0.0 if model == "bert" else -0.1587, abs=1e-4)
+
+
 @pytest.mark.parametrize(("model", "options"), [("bert", {"tie_word_embeddings": False}), ("eurobert", {})])
 def test_a_head_of_another_kind_is_refused(model, options, tmp_path):
     """Words that have other vectors in the output layer, and a head without a layer of its own."""
-    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
-    config = AutoConfig.for_model(model, **{"vocab_size": 120, "pad_token_id": 1, **size, **options})
-    AutoModelForMaskedLM.from_config(config).save_pretrained(tmp_path)
-    tiny_tokenizer().save_pretrained(tmp_path)
+    save_model(tmp_path, model, **options)
     with pytest.raises(InputError, match=r"masked-word head of .* is built in a way"):
         SimCSE(Encoder.from_pretrained(tmp_path), mlm_weight=0.1)
 
@@ -54,6 +67,7 @@ def test_an_encoder_in_half_precision_learns_masked_words_without_autocast(direc
         outputs = method(**method.collator()([{"text": text} for text in TEXTS[:8]]))
         outputs["loss"].backward()
         assert all(p.grad.isfinite().all() for p in method.mlm_head.parameters())
+        assert outputs["mlm"].dtype == torch.float32, "not rounded to three digits"
         terms.append(outputs["mlm"].item())
     assert terms[1] == pytest.approx(terms[0], rel=0.02)
 
@@ -281,6 +295,7 @@ def test_the_momentum_rises_to_1_by_a_cosine():
 
 def test_prototypes_have_length_1_again_after_normalize():
     prototypes = Prototypes(5, 3).double()
+    torch.testing.assert_close(prototypes.unit_norm.norm(dim=1), torch.ones(5, dtype=torch.float64))
     moved(prototypes)
     with torch.no_grad():
         prototypes.unit_norm[0] *= 7

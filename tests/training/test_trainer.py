@@ -127,6 +127,25 @@ def test_duplicates_in_a_batch_are_counted(directory, tmp_path):
     assert trainer.state.log_history[0]["duplicates_in_batches"] == 7
 
 
+def test_a_resumed_run_goes_on_counting_duplicates(directory, tmp_path):
+    class StopAt4(transformers.TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            control.should_training_stop = state.global_step == 4
+
+    corpus = Dataset.from_dict({"text": TEXTS[:12] * 12})
+
+    def train(output, resume=False, callbacks=()):
+        args = arguments(output, max_steps=6, logging_steps=1)
+        trainer = ContrastiveTrainer(method_of(directory), args, corpus, callbacks=callbacks)
+        trainer.train(resume_from_checkpoint=resume)
+        return [entry["duplicates_in_batches"] for entry in trainer.state.log_history if "loss" in entry]
+
+    whole = train(tmp_path / "whole")
+    train(tmp_path / "run", callbacks=[StopAt4()])
+    assert train(tmp_path / "run", resume=True) == whole
+    assert whole[-1] > whole[3] > 0
+
+
 def test_accumulation_averages_the_micro_batches(directory, tmp_path):
     """The joint loss must not be summed over them, as transformers does where `forward` takes keyword arguments."""
     norms = []
@@ -627,6 +646,25 @@ def test_out_of_memory_in_backward_makes_the_step_again_in_smaller_slices(direct
         assert torch.allclose(value, method.state_dict()[name], atol=1e-8), name
     with pytest.raises(torch.OutOfMemoryError):
         train(tmp_path / "hopeless", 1)
+
+
+def test_a_step_that_is_made_again_after_memory_ran_out_fills_the_queue_once(directory, tmp_path, caplog):
+    method = MoCo(Encoder.from_pretrained(directory, device="cpu"), queue_size=64)
+    failed = []
+
+    def hook(module, args, kwargs):
+        if torch.is_grad_enabled() and kwargs["input_ids"].numel() > 150 and backward:
+            failed.append(kwargs["input_ids"].shape)
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    backward: list[bool] = []
+    method.register_forward_pre_hook(lambda *_: backward.clear())
+    method.register_forward_hook(lambda *_: backward.append(True))
+    method.encoder.backbone.register_forward_pre_hook(hook, with_kwargs=True)
+    ContrastiveTrainer(method, arguments(tmp_path, gradient_cache=True, bf16=False, max_steps=2), CORPUS).train()
+    assert failed
+    assert method.queue.pushed == 2 * 16
+    assert len(method.queue.read().unique(dim=0)) == 2 * 16
 
 
 def test_evaluating_after_or_before_training_leaves_the_best_encoder(directory, tmp_path):

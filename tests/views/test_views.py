@@ -103,6 +103,8 @@ def test_span_deletion_takes_a_share_of_the_text_in_few_pieces():
     assert max(gone) == 10, "five spans of two tokens, fewer where they overlap"
     assert 7.5 < np.mean(gone) < 9.5
     assert deleted[300:] == [[CLS, DEL, SEP], [CLS, SEP]]
+    assert {row.index(DEL) for row in deleted[:300]} >= {1, 2}, "spans begin anywhere"
+    assert any(row[-2] == DEL for row in deleted[:300]), "and reach the end"
     for length in (4, 6, 10, 15, 30):  # whole tokens, so that a short text loses one at least
         rows = rows_of(*[length] * 100)
         draw, _ = drawer(rows)
@@ -125,6 +127,12 @@ def test_reordering_exchanges_two_spans():
         expected = [*parts[0], *parts[3], *parts[2], *parts[1], *body[other + second :]]
         assert after == [CLS, *expected, SEP]
     assert reordered[0] != texts(rows)[0]
+    short = rows_of(*[6] * 100)  # of which the rate allows one pair of tokens, not five
+    draw, _ = drawer(short)
+    moved = [
+        sum(map(int.__ne__, *both)) for both in zip(texts(short), texts(reordering(short, draw, 0.25)), strict=True)
+    ]
+    assert set(moved) == {2}
     draw, _ = drawer(rows)
     assert [sorted(row) for row in texts(reordering(rows, draw, rate=0.5))] == [sorted(row) for row in texts(rows)]
 

@@ -109,19 +109,21 @@ class DeCLUTR(Method):
         collator = self.collator()
         dataset = collator.tokenized(whole_corpus(dataset, "DeCLUTR"))
         lengths = collator.document_lengths(dataset)
-        enough = 2 * self.anchors * self.longest
-        least = self.min_length or (min(lengths) if self.scale_spans else enough)
+        enough, fewest = 2 * self.anchors * self.longest, 2 * self.anchors  # fewest: for spans of one token
+        long_enough = [length for length in lengths if length >= fewest]
+        least = self.min_length or (min(long_enough, default=fewest) if self.scale_spans else enough)
         if self.scale_spans and least < enough:
-            longest = least // (2 * self.anchors)
+            longest = max(1, least // fewest)
             self.shortest = max(1, self.shortest * longest // self.longest)
             self.longest = longest
-        least = max(least, 2 * self.anchors * self.longest)
+        least = max(least, fewest * self.longest)
         kept = [row for row, length in enumerate(lengths) if length >= least]
-        if not kept or self.longest < 1:
+        if not kept:
+            advice = "Set scale_spans to shrink the spans, perhaps with a min_length."
             raise InputError(
                 f"All {len(lengths):,} documents are shorter than the {least:,} tokens that {self.anchors} anchors of "
-                f"up to {self.longest} tokens need (the longest has {max(lengths):,}). Set scale_spans to shrink the "
-                "spans, perhaps with a min_length."
+                f"up to {self.longest} tokens need (the longest has {max(lengths):,}). "
+                f"{'Take longer documents.' if self.scale_spans else advice}"
             )
         if self.scale_spans or len(kept) < len(lengths):
             logger.warning(

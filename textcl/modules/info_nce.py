@@ -203,7 +203,7 @@ class InfoNCE(nn.Module):
 
         Missing ids are filled with ``NO_ID``, because all ranks must gather the same tensors.
         """
-        blocks = list(text_id.split(batch)) if batch else [text_id]
+        blocks = text_id.split(batch)
         unknown = torch.full_like(blocks[0], NO_ID)
         return blocks[0], blocks[min(1, len(blocks) - 1)], blocks[2] if len(blocks) > 2 else unknown
 

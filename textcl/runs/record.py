@@ -32,7 +32,7 @@ class DataRecord:
         held_out: The number of texts held out for a label-free criterion.
         duplicates: The number of rows whose text also occurs in an earlier row.
         duplicates_in_batches: The number of rows, up to the last logged step, whose text another row of the same batch
-            had.
+            had; of several processes, among the rows of the first one.
         overlap: How many texts of each evaluation set are among the rows, or among those that the model was trained on
             before, see `textcl.data.overlap`.
         rows_read: The number of rows read from the files, those that were left out included; None: an earlier version

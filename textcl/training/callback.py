@@ -54,6 +54,10 @@ class MethodCallback(TrainerCallback):
         if method.training and "keys" in outputs:
             self._keys.append(outputs["keys"])
 
+    def forget_keys(self) -> None:
+        """Drops the keys of a step that is made again, which returns them once more."""
+        self._keys.clear()
+
     def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP") == "true" or is_deepspeed_zero3_enabled():
             raise InputError(

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import load_file
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from textcl.errors import InputError
 from textcl.evaluation.label_free import CRITERIA
@@ -20,7 +22,8 @@ ERROR = "_error"
 """Behind the name of a score in the log: the standard error of its difference from the untouched encoder's score."""
 
 START = "start.safetensors"
-"""A file of a checkpoint: what the untouched encoder's score was computed from, for the errors of later differences."""
+"""A file of a checkpoint: what the untouched encoder's score was computed from, for the errors of later differences,
+and the number of duplicates in the batches so far."""
 
 
 @dataclass(frozen=True)
@@ -111,11 +114,21 @@ def select(history: Sequence[Mapping[str, Any]], metric: str, *, best: bool = Tr
     )
 
 
-def start_of(checkpoint: Path, metric: str) -> np.ndarray | None:
-    """What the untouched encoder's score was computed from; None if the checkpoint does not have that score."""
+def save_start(checkpoint: Path, items: np.ndarray | None, duplicates: Tensor) -> None:
+    """Writes what a resumed run needs and transformers does not save, see `START`."""
+    known = {} if items is None else {"items": torch.from_numpy(items)}
+    save_file({**known, "duplicates": duplicates.cpu()}, checkpoint / START)
+
+
+def start_of(checkpoint: Path, metric: str) -> tuple[np.ndarray | None, int]:
+    """What the untouched encoder's score was computed from, and the number of duplicates in the batches so far.
+
+    The first is None if the checkpoint does not have that score, the second 0 if an earlier version did not count it.
+    """
     path = checkpoint / START
-    known = path.is_file() and _scored(checkpoint, metric)
-    return load_file(path)["items"].numpy() if known else None
+    kept = load_file(path) if path.is_file() else {}
+    items = kept.get("items") if _scored(checkpoint, metric) else None
+    return None if items is None else items.numpy(), int(kept.get("duplicates", 0))
 
 
 def take_over_best(checkpoint: Path, run: Path, metric: str) -> None:

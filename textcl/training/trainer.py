@@ -51,7 +51,7 @@ from textcl.training.finite import check_loss, check_weights
 from textcl.training.progress import ProgressCallback
 from textcl.training.resume import check_resumable
 from textcl.training.sampler import RowOrder
-from textcl.training.selection import ERROR, START, Selection, or_lowest, select, start_of, take_over_best
+from textcl.training.selection import ERROR, Selection, or_lowest, save_start, select, start_of, take_over_best
 
 logger = logging.getLogger("textcl")
 
@@ -184,8 +184,10 @@ class ContrastiveTrainer(Trainer):
         if self._quality:
             self.args.eval_on_start = not checkpoint  # a checkpoint has the start's score
         chosen = _metric(self.evaluators)
+        self._duplicates.zero_()
         if checkpoint:
-            self._start = start_of(Path(checkpoint), chosen)
+            self._start, duplicates = start_of(Path(checkpoint), chosen)
+            self._duplicates += duplicates
             if self.is_world_process_zero() and self._chooses:
                 take_over_best(Path(checkpoint), self.run_directory, chosen)
         try:
@@ -241,7 +243,6 @@ class ContrastiveTrainer(Trainer):
         self._look_at_loss()
         if self.state.global_step == FIRST_STEPS:
             self._look_at_first_losses()
-        duplicates = self._duplicates.clone()
         try:
             loss = super().training_step(model, inputs, *args, **kwargs)
         except RuntimeError as error:
@@ -260,10 +261,13 @@ class ContrastiveTrainer(Trainer):
                 self.state.global_step + 1,
                 tokens,
             )
-            self._duplicates = duplicates
+            for hooks in (each for each in self.callback_handler.callbacks if isinstance(each, MethodCallback)):
+                hooks.forget_keys()
             model.zero_grad()
             torch.cuda.empty_cache()
             return self.training_step(model, inputs, *args, **kwargs)
+        ids = inputs["text_id"][where_views_are(inputs)[0]].sort().values
+        self._duplicates += (ids[1:] == ids[:-1]).sum()
         self._unseen = self.state.global_step + 1, loss.detach()
         if not loss.is_cuda:
             self._look_at_loss()
@@ -308,11 +312,11 @@ class ContrastiveTrainer(Trainer):
             super()._save_checkpoint(*args, **kwargs)
         finally:
             self.args.save_total_limit = limit
-        if self._start is not None and self.is_world_process_zero():
+        if self.is_world_process_zero():
             checkpoint = self.run_directory / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            save_file({"items": torch.from_numpy(self._start)}, checkpoint / START)
-        if limit and self.is_world_process_zero():
-            remove_old_checkpoints(self.run_directory, self.state.global_step, limit)
+            save_start(checkpoint, self._start, self._duplicates)
+            if limit:
+                remove_old_checkpoints(self.run_directory, self.state.global_step, limit)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -321,9 +325,6 @@ class ContrastiveTrainer(Trainer):
         self._progress.loss = outputs["loss"].detach()
         if self._first_losses is not None and self.state.global_step < FIRST_STEPS:
             self._first_losses.append(outputs.get("contrastive", outputs["loss"]).detach())
-        with torch.no_grad():
-            ids = inputs["text_id"][where_views_are(inputs)[0]].sort().values
-            self._duplicates += (ids[1:] == ids[:-1]).sum()
         self._seen = {name: value.detach() for name, value in outputs.items() if name not in ("loss", "keys")}
         self._seen |= {"view": inputs["view"], "group": inputs["group"]}
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
