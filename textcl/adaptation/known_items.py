@@ -20,6 +20,8 @@ LEAST_WORDS = 5  # in such a sentence; short ones are headings and numbers
 LEAST_CHARACTERS = 12  # in such a sentence, where words are not separated by spaces
 LEAST_HALF = 2  # words in half of a text, or twice as many characters
 
+BY_TITLE = "finding a body by its title"
+
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*|\n+")
 # two characters of one word, of a script that puts spaces between words; not Thai to Lao, Burmese, Khmer, or East Asian
 _WORDS_APART = re.compile(
@@ -78,7 +80,7 @@ def known_items(bodies: Sequence[str], titles: Sequence[str] | None = None, leas
         cut = [_without_title(body, title) for body, title in zip(bodies, titles, strict=True)]
         asked = [i for i, (body, title) in enumerate(zip(cut, titles, strict=True)) if title and body]
         documents = [body or title for body, title in zip(cut, titles, strict=True)]
-        views.append(_view("title", "finding a body by its title", asked, [titles[i] for i in asked], documents))
+        views.append(_view("title", BY_TITLE, asked, [titles[i] for i in asked], documents))
     else:
         cut, titles = list(bodies), [""] * len(bodies)
     parts = [_sentence_and_rest(body) for body in cut]
