@@ -1,6 +1,7 @@
 """Evidence: rankings equal those of the retrieval evaluator, planted edits and labels score as counted by hand."""
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -226,6 +227,65 @@ def test_labelled_texts_have_the_vectors_that_textcl_cluster_makes(tmp_path: Pat
     )
     found = read_labels(str(tmp_path / "labels.csv"), encoder, Workplace(tmp_path / "place"))
     np.testing.assert_allclose(found.vectors, embed(encoder, found.texts), atol=1e-5)
+
+
+def test_rows_without_a_label_are_left_out_which_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    encoder, file = Encoder.from_pretrained("bundled", max_length=24), tmp_path / "labels.csv"
+    file.write_text("text,label\na cat,animal\nno label,\n,animal\na car,thing\n")
+    with caplog.at_level(logging.INFO, logger="textcl"):
+        place = Workplace(tmp_path / "place")
+        found = [read_labels(str(file), encoder, place) for _ in range(2)]
+    assert [list(each.texts) for each in found] == [["a cat", "a car"]] * 2
+    assert [each.removeprefix(f"{file}: ") for each in caplog.messages if each.startswith(str(file))] == [
+        "1 blank row was dropped.",
+        "1 row without a label was dropped.",
+        "2 labels, animal, thing.",
+    ]
+
+
+def test_a_labelled_text_that_is_repeated_counts_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    encoder, file, texts = Encoder.from_pretrained("bundled", max_length=24), tmp_path / "labels.csv", DOCUMENTS[:24]
+    rows = [f"{text},{number % 3}\n" for number, text in enumerate(texts)]
+    file.write_text("text,label\n" + "".join(rows))
+    once = read_labels(str(file), encoder, Workplace(tmp_path / "once"))
+    file.write_text("text,label\n" + "".join([*rows, *(row.upper().replace(" ", "  ") for row in rows), *rows * 6]))
+    again = read_labels(str(file), encoder, Workplace(tmp_path / "again"))
+    assert (list(again.texts), again.labels.tolist()) == (list(once.texts), once.labels.tolist())
+    assert (
+        f"{file}: 168 texts are equal to an earlier one but for case and spaces; each counts once." in caplog.messages
+    )
+
+
+def test_rows_that_repeat_others_would_make_the_error_of_labelled_texts_look_small(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("textcl.adaptation.labels.SAMPLES", 60)
+    generator, labels = np.random.default_rng(0), np.repeat([0, 1, 2], 30)
+    vectors = (1.6 * generator.normal(size=(90, 6))).astype(np.float32)
+    vectors[np.arange(90), labels] += 4
+    weight = np.diag([0, 0, 0, 0.6, 0.6, 0.6]).astype(np.float32)
+    once, six = Labels(vectors, labels, ""), Labels(np.repeat(vectors, 6, axis=0), np.repeat(labels, 6), "")
+    errors = [compare_vectors(each, each.under(weight)).error for each in (once, six)]
+    assert errors[0] > 1.5 * errors[1]
+
+
+def test_judged_queries_are_read_once_in_a_trial(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    encoder, place = Encoder.from_pretrained("bundled", max_length=24), Workplace(tmp_path / "place")
+    lines = [{"_id": str(i), "text": text} for i, text in enumerate(DOCUMENTS)]
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "queries.jsonl").write_text(
+        "".join(json.dumps({**x, "text": x["text"][:9]}) + "\n" for x in lines[:12])
+    )
+    judged = "".join(f"{i}\t{i}\t1\n" for i in range(12))
+    (tmp_path / "qrels" / "test.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}")
+    with caplog.at_level(logging.WARNING, logger="textcl"):
+        evidence = [Judgements(str(tmp_path), encoder, place) for _ in range(2)]
+        dense, hybrid = (evidence[0].scores(np.arange(12), [None], each) for each in (None, Lexical(0.35, "english")))
+        again = evidence[1].scores(np.arange(12), [None])
+    assert len([each for each in caplog.messages if "have the id of a document with another text" in each]) == 1
+    assert np.array_equal(dense, again)
+    assert not np.array_equal(dense, hybrid)
+    own = Retrieval.from_folder(tmp_path, retrieval="hybrid", bm25_weight=0.35)(encoder)
+    np.testing.assert_allclose(hybrid[0], own.items, atol=1e-3)
 
 
 class Told(Labels):

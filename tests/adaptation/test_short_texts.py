@@ -9,9 +9,9 @@ import pytest
 import textcl
 from textcl.adaptation import trial
 from textcl.adaptation.corpus import Corpus
-from textcl.adaptation.known_items import known_items
+from textcl.adaptation.known_items import BY_TITLE, known_items
 from textcl.adaptation.material import make_material
-from textcl.adaptation.trial import LEAST_SCORE, Settings, Work, prepare
+from textcl.adaptation.trial import LEAST_SCORE, Settings, Work, prepare, too_low
 from textcl.adaptation.workplace import Workplace
 from textcl.data.training import BUNDLED_TEXTS
 from textcl.encoder import Encoder
@@ -109,3 +109,12 @@ def test_texts_with_titles_go_on(encoder: Encoder, tmp_path: Path):
     assert why(encoder, corpus_of(bodies, names), tmp_path / "titles") == ""
     shuffled = [names[i] for i in np.random.default_rng(0).permutation(len(names))]
     assert "finding a body by its title among 300" in why(encoder, corpus_of(bodies, shuffled), tmp_path / "shuffled")
+
+
+def test_advice_is_about_what_was_not_given() -> None:
+    of_halves, of_titles = (too_low(3.4, task) for task in ("finding the second half of a text by the first", BY_TITLE))
+    assert "Give bodies too (--column title,body), pairs of your own" in of_halves
+    assert "the titles do not tell these texts apart" in of_titles
+    assert "Give pairs of your own" in of_titles
+    assert "bodies too" not in of_titles
+    assert too_low(30.0, BY_TITLE) == ""

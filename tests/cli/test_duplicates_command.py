@@ -65,6 +65,17 @@ def test_a_file_of_the_kept_rows_alone(here: Path, tmp_path: Path, capsys: pytes
     assert "names too; name another file" in capsys.readouterr().err
 
 
+def test_near_duplicates_of_unknown_words_are_shown_without_a_cosine(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "unknown.txt"
+    file.write_text("\n".join([*TEXTS[:9], "发票 开错 了", "了 开错 发票"]), encoding="utf-8")
+    assert main(["duplicates", str(file), "--model", "model", "--threshold", "0.9", "--words", "0.8"]) == 0
+    shown = capsys.readouterr().out
+    assert "  near, words 1.00  10  了 开错 发票" in shown
+    assert "0.000" not in shown
+
+
 def test_json_alone_and_the_same_groups_by_a_given_threshold(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["duplicates", "mine.txt", "--model", "model", "--threshold", "1", "--json", "-"]) == 0
     result = json.loads(capsys.readouterr().out)

@@ -286,6 +286,25 @@ def test_quotation_marks_in_a_tsv_are_kept_and_said(tmp_path: Path, caplog: pyte
     assert "a.tsv, line 3: a cell stands in quotation marks. In a .tsv they are a part of the text" in caplog.text
 
 
+@pytest.mark.parametrize("rows", ['1\t"one\ntwo"\n', '1\t"one\n\ntwo ""x"" three"\n', '"one\ntwo"\t1\n'])
+def test_a_text_of_several_lines_in_a_tsv_is_refused_with_advice(tmp_path: Path, rows: str) -> None:
+    path = write(tmp_path / "a.tsv", f"id\ttext\n0\tzero\n{rows}")  # as pandas writes it
+    with pytest.raises(InputError, match=r"but the header has 2\. .* has a line break, .* save the file as \.csv"):
+        load_texts(path)
+    with pytest.raises(InputError, match=r"has 3 cells, but the header has 2\.$"):
+        load_texts(write(tmp_path / "b.tsv", 'id\ttext\n0\tzero\n1\ta "quoted" one\tmore\n'))
+
+
+def test_texts_of_several_lines_in_a_tsv_of_one_column_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "a.tsv", 'text\nplain\n"one\ntwo"\n"three\nfour"\n')
+    with caplog.at_level(logging.WARNING, logger="textcl"):
+        assert len(load_texts(path)) == 5
+    assert len(caplog.messages) == 1
+    assert "a.tsv, line 3: a cell begins with a quotation mark that is not closed in this line" in caplog.text
+
+
 # files
 
 

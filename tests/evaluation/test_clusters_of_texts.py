@@ -197,6 +197,13 @@ def test_hostile_texts_stay_inert(model: Path, tmp_path: Path, monkeypatch: pyte
     assert [row["text"] for row in table(Path("raw.csv"))] == [row["text"] for row in rows]
 
 
+def test_the_texts_nearest_to_a_centre_differ_in_more_than_case_and_spaces() -> None:
+    texts = [each for text in TEXTS[:12] for each in (text, text.upper(), f"{text[:5]}  {text[5:]}", text)]
+    found = cluster_texts(HashedWords(), texts, 2)
+    for _, nearest in found.groups(5):
+        assert len({" ".join(text.casefold().split()) for text in nearest}) == len(nearest) > 1
+
+
 def test_the_command_assigns(model: Path, vectors: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["cluster", str(vectors), "--clusters", "4", "--output", "old.csv"]) == 0

@@ -340,8 +340,8 @@ def test_numbers_that_agree_by_chance_leave_nothing_out(tmp_path: Path, caplog: 
     folder = folder_of(tmp_path, [{"_id": "1", "text": "east"}], documents, {("1", "1"): 1, ("1", "2"): 2})
     found = Retrieval.from_folder(folder)(encoder)
     assert caplog.messages == [
-        "1 of 1 queries have the id of a document with another text. Nothing is left out for them; --identical-ids "
-        "drop leaves these documents out."
+        "1 of 1 queries have the id of a document with another text. Nothing is left out for them; textcl eval "
+        "--identical-ids drop leaves these documents out."
     ]
     best = 2 + 1 / math.log2(3)
     assert found.average["ndcg@10"] == pytest.approx(100 * (1 + 2 / math.log2(3)) / best)
@@ -352,7 +352,7 @@ def test_numbers_that_agree_by_chance_leave_nothing_out(tmp_path: Path, caplog: 
     assert dropped.average["recall@10"] == 50
     assert caplog.messages == [
         "1 of 1 queries have a document with the same id. It is left out of this query's ranking, as BEIR does (in 1 "
-        "cases although it is judged relevant); --identical-ids keep ranks it."
+        "cases although it is judged relevant); textcl eval --identical-ids keep ranks it."
     ]
 
 
@@ -408,7 +408,7 @@ def test_real_collections_that_number_from_one(
     said = [message for message in caplog.messages if "with another text" in message]
     assert said == [
         f"{queries} of {queries} queries have the id of a document with another text. Nothing is left out for them; "
-        "--identical-ids drop leaves these documents out."
+        "textcl eval --identical-ids drop leaves these documents out."
     ]
     assert not retrieval.left_out
     if name == "cranfield":

@@ -155,6 +155,11 @@ def test_without_a_group_of_different_texts_nothing_has_to_be_read() -> None:
     assert _said_of(calibration, copies_alone) == "No two different texts are in one group."
     assert "up to 2 of the 2 different texts in groups" in _said_of(calibration, different)
     assert "up to 1 of the 2 different texts in groups" in _said_of(replace(calibration, false=0.2), different)
+    none = _said_of(replace(calibration, false=0.0), different)
+    assert none.startswith("No threshold finds nearly all of the edited copies, but none of the 100 texts that were")
+    assert "up to" not in none, "a sample cannot show that no text of all is wrong"
+    certain = _said_of(replace(calibration, false=0.0, separates=True), different)
+    assert certain.startswith("A threshold separates edited copies from other texts; none of the 100 texts")
     without = _said_of(replace(calibration, cosine=None), copies_alone)
     assert without.startswith("No two different texts are in one group. The cosine does not count")
 

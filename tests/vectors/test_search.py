@@ -1,6 +1,7 @@
 """Search: the nearest by cosine, as numpy finds them; the index that is kept; and what is refused."""
 
 import json
+import logging
 import shutil
 import sys
 from pathlib import Path
@@ -123,6 +124,25 @@ def test_the_index_is_kept_and_made_again_when_the_vectors_change(
 def test_more_are_wanted_than_there_are(encoder: Encoder, tmp_path: Path) -> None:
     index = CorpusIndex(encode_corpus(encoder, TEXTS[:3], tmp_path / "v"), encoder)
     assert sorted(hit.id for hit in index.search("a boat", top=10)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("retrieval", ["dense", "hybrid", "bm25"])
+def test_a_query_whose_words_the_model_does_not_know_is_said(
+    encoder: Encoder, tmp_path: Path, retrieval: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts = [*TEXTS[:9], "订单什么时候发货"]
+    index = CorpusIndex(encode_corpus(encoder, texts, tmp_path / "v"), encoder, retrieval=retrieval)
+    with caplog.at_level(logging.WARNING, logger="textcl"):
+        index.search(TEXTS[0])
+        assert caplog.messages == []
+        hits = index.search("我想退货", top=1)
+    if retrieval == "bm25":
+        assert (hits, caplog.messages) == ([], [])
+        return
+    if retrieval == "dense":
+        assert hits[0].score > 0.95, "another text of unknown words, and not one about the same thing"
+    (said,) = caplog.messages
+    assert said.startswith("The model does not know half of the words of the query")
 
 
 def test_a_query_has_the_prompt_query_else_that_of_the_corpus(model: Path, tmp_path: Path) -> None:

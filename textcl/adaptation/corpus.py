@@ -85,7 +85,8 @@ class Corpus:
         """Number and lengths of the texts in one line."""
         words = np.array([len(text.split()) for text in self.texts])
         left_out = [f"{n:,} {what}" for n, what in ((self.blank, "blank"), (self.repeated, "repeated")) if n]
-        without = f" ({' and '.join(left_out)} rows left out)" if left_out else ""
+        rows = "row" if self.blank + self.repeated == 1 else "rows"
+        without = f" ({' and '.join(left_out)} {rows} left out)" if left_out else ""
         return (
             f"{len(self):,} different texts{without}, {int(np.median(words))} words at the median, "
             f"{int(np.quantile(words, 0.95))} in the longest twentieth."

@@ -6,6 +6,7 @@ import numpy as np
 
 from textcl.adaptation.known_items import View
 from textcl.adaptation.labels import labels_of
+from textcl.adaptation.workplace import Workplace
 from textcl.data.retrieval import read_beir
 
 LEAST_UNITS = 20  # groups, queries or labelled texts: four for each fold, or ten that select and ten that judge
@@ -33,12 +34,13 @@ def too_few_groups(view: View, trains: bool = False) -> str:
     return ""
 
 
-def too_few_of_user(kind: str | None, path: str) -> str:
+def too_few_of_user(kind: str | None, path: str, place: Workplace) -> str:
     """Why the user's own judged queries or labelled texts cannot judge; empty if they can.
 
     Args:
         kind: The kind of the evidence, see `Settings.evidence`.
         path: The file or the folder that holds the evidence.
+        place: Where labelled texts, once read, are kept.
     """
     if kind == "beir":
         collection = read_beir(path)
@@ -50,7 +52,7 @@ def too_few_of_user(kind: str | None, path: str) -> str:
         if len(known) < LEAST_UNITS:
             return f"there are {len(known)} queries with a relevant document, and {LEAST_UNITS} are needed"
     if kind == "labels":
-        labels = labels_of(path)[1]
+        labels = place.once(path, labels_of)[1]
         different = int(labels.max()) + 1
         if different < 2:
             return "all labelled texts have the same label, and two are needed"

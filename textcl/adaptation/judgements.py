@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from copy import copy
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,8 +31,8 @@ class Judgements:
     unit: ClassVar[str] = "judged queries"
 
     def __init__(self, folder: str, encoder: Encoder, place: Workplace) -> None:
-        self.make = partial(Retrieval.from_folder, folder)
-        self.collection = collection = self.make().collection
+        self._dense: Retrieval = place.once(folder, Retrieval.from_folder)
+        self.collection = collection = self._dense.collection
         texts = {"query": list(collection.queries.values()), "document": list(collection.documents.values())}
         prompts = {"query": query_prompt(encoder), "document": corpus_prompt(encoder)}
         self._vectors = {
@@ -71,10 +71,11 @@ class Judgements:
         return self.collection.queries[self._asked[row]], self.collection.documents[document]
 
     def _retrieval(self, lexical: Lexical | None) -> Retrieval:
-        options: dict[str, Any] = {}
-        if lexical is not None:
-            options = {"retrieval": "hybrid", "bm25_weight": lexical.weight, "language": lexical.language}
-        return self.make(**options)
+        if lexical is None:
+            return self._dense
+        hybrid = copy(self._dense)
+        hybrid.retrieval, hybrid.bm25_weight, hybrid.language = "hybrid", lexical.weight, lexical.language
+        return hybrid
 
 
 class _Mapped:

@@ -20,6 +20,8 @@ LEAST_WORDS = 5  # in such a sentence; short ones are headings and numbers
 LEAST_CHARACTERS = 12  # in such a sentence, where words are not separated by spaces
 LEAST_HALF = 2  # words in half of a text, or twice as many characters
 
+BY_TITLE = "finding a body by its title"
+
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*|\n+")
 # two characters of one word, of a script that puts spaces between words; not Thai to Lao, Burmese, Khmer, or East Asian
 _WORDS_APART = re.compile(
@@ -78,7 +80,7 @@ def known_items(bodies: Sequence[str], titles: Sequence[str] | None = None, leas
         cut = [_without_title(body, title) for body, title in zip(bodies, titles, strict=True)]
         pairs = list(zip(titles, cut, strict=True))
         parts = [(title, body) if title and body else None for title, body in pairs]
-        views.append(_view("title", "finding a body by its title", parts, [body or title for title, body in pairs]))
+        views.append(_view("title", BY_TITLE, parts, [body or title for title, body in pairs]))
     else:
         pairs = [("", body) for body in bodies]
     parts = [_sentence_and_rest(body) for _, body in pairs]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
@@ -19,7 +20,10 @@ from textcl.evaluation.significance import CONFIDENCE
 from textcl.files import content_hash
 from textcl.metrics.clustering import cluster
 from textcl.progress import Progress
+from textcl.texts import bare, counted
 from textcl.vectors.encode import corpus_prompt
+
+logger = logging.getLogger("textcl")
 
 STARTS = 2  # of `cluster`, which itself has ten
 SAMPLES = 100  # of the bootstrap; each fits k-means anew
@@ -119,18 +123,25 @@ def read_labels(path: str, encoder: Encoder, place: Workplace) -> Labels:
         place: Where vectors are kept.
 
     Raises:
-        InputError: The file cannot be read, or a label is missing.
+        InputError: The file cannot be read, or no text has a label.
     """
-    texts, numbers = labels_of(path)
+    texts, numbers = place.once(path, labels_of)
     content = content_hash({"texts": texts, "labels": numbers.tolist()})
     return Labels(place.vectors(encoder, texts, corpus_prompt(encoder)), numbers, content, texts)
 
 
 def labels_of(path: str) -> tuple[list[str], np.ndarray]:
-    """The texts of `read_labels` and the number of the label of each, (texts,)."""
-    rows = load_labelled(path)
-    rows = rows.select(np.sort(np.random.default_rng(0).permutation(len(rows))[:MOST]))
-    return list(rows["text"]), np.unique(list(rows["label"]), return_inverse=True)[1]
+    """The distinct texts of `read_labels` that have a label, and the number of the label of each, (texts,)."""
+    rows = load_labelled(path, drop_unlabelled=True)
+    texts, labels = list(rows["text"]), np.array(rows["label"])
+    first: dict[str, int] = {}  # a repeated text is no further evidence: resampled, it would look like it
+    for row, text in enumerate(texts):
+        first.setdefault(bare(text), row)
+    if repeated := len(texts) - len(first):
+        are = counted(repeated, "text is", "texts are")
+        logger.warning("%s: %s equal to an earlier one but for case and spaces; each counts once.", path, are)
+    kept = np.array([*first.values()])[np.sort(np.random.default_rng(0).permutation(len(first))[:MOST])]
+    return [texts[row] for row in kept], np.unique(labels[kept], return_inverse=True)[1]
 
 
 def compare_vectors(first: Labels, second: Labels, seed: int = 0) -> Comparison:

@@ -17,7 +17,7 @@ from textcl.adaptation.corpus import MOST_DOCUMENTS, Corpus
 from textcl.adaptation.cross_fit import FOLDS, PULLS
 from textcl.adaptation.enough import LEAST_UNITS, too_few_groups, too_few_of_user
 from textcl.adaptation.evidence import Lexical, scores_of_all
-from textcl.adaptation.known_items import View, known_items, read_pairs
+from textcl.adaptation.known_items import BY_TITLE, View, known_items, read_pairs
 from textcl.adaptation.material import make_material
 from textcl.adaptation.preferences import read_triplets
 from textcl.adaptation.schedule import schedule
@@ -250,7 +250,7 @@ def prepare(work: Work, identity: str, encoders: int = 1) -> tuple[Trial, Work, 
         trial.why = f"there are {len(corpus):,} different texts, and {LEAST_DOCUMENTS} are needed"
     elif not views:
         trial.why = f"fewer than {LEAST_DOCUMENTS} texts are long enough to be cut into a query and a document"
-    trial.why = trial.why or too_few_of_user(kind, path)
+    trial.why = trial.why or too_few_of_user(kind, path, work.place)
     if trial.why:
         return trial, work, views
     plan = work.place.plan(identity, partial(_plan, work, views, settings.minutes / encoders))
@@ -301,11 +301,14 @@ def too_low(start: float, task: str, which: str = "the untouched", where: str = 
     """
     if start >= LEAST_SCORE:
         return ""
+    why = "the parts of these texts do not belong together (halves of short texts often do not)"
+    bodies = "bodies too (--column title,body), "
+    if task == BY_TITLE:
+        why, bodies = "the titles do not tell these texts apart", ""
     return (
-        f"{which} encoder has nDCG@10 {start:.1f} at {task}{where}, and {LEAST_SCORE:g} are needed: "
-        "the parts of these texts do not belong together (halves of short texts often do not), or the model does not "
-        "know their language. Give bodies too (--column title,body), pairs of your own (--dev pairs:FILE), or labels "
-        "(--for clusters --dev labels:FILE); for clusters of short texts without labels, see `textcl cluster --adapt`"
+        f"{which} encoder has nDCG@10 {start:.1f} at {task}{where}, and {LEAST_SCORE:g} are needed: {why}, or the "
+        f"model does not know their language. Give {bodies}pairs of your own (--dev pairs:FILE), or labels (--for "
+        "clusters --dev labels:FILE); for clusters of short texts without labels, see `textcl cluster --adapt`"
     )
 
 

@@ -29,6 +29,13 @@ class Workplace:
     def __init__(self, folder: Path, known: Vectors | None = None) -> None:
         self.folder = folder
         self.known = known
+        self._read: dict[str, Any] = {}
+
+    def once(self, path: str, read: Callable[[str], Any]) -> Any:
+        """What `read` makes of a file or folder of the user's, read once, so that what is found there is said once."""
+        if path not in self._read:
+            self._read[path] = read(path)
+        return self._read[path]
 
     def plan(self, identity: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The plan of this work, made once: an interrupted work goes on with the same one, however fast it is then.

@@ -124,7 +124,8 @@ def _page(found: "Duplicates", given: Namespace) -> str:
         kept = members[0]
         lines += ["", f"group {found.groups[kept]}: {len(members):,} texts", f"  kept        {_shown(found, kept)}"]
         for row in members[1 : 1 + MEMBERS]:
-            sign = "copy" if found.why[row] == "copy" else f"near {found.cosines[row]:.3f}"
+            cosine = f" {found.cosines[row]:.3f}" if found.cosines[row] else ""  # 0: the words are not known
+            sign = "copy" if found.why[row] == "copy" else f"near{cosine}"
             by_words = found.cosine is None or found.cosines[row] < found.cosine - 1e-6
             sign += f", words {found.words[row]:.2f}" if sign != "copy" and by_words else ""
             lines.append(f"  {sign:<10}  {_shown(found, row)}")

@@ -154,12 +154,12 @@ def say(found: Found, name: str, names: Sequence[str]) -> None:
     """
     empty = "an empty cell, which is read as a single space"
     warn(found.empty, f"row has {empty}", f"rows have {empty}", name)
+    unit, row = ("line", "text") if len(names) == 1 else ("row", "row")
+    warn(found.blank, f"blank {unit} was dropped", f"blank {unit}s were dropped", name)
     if "label" in names:
         warn(found.unlabelled, "row without a label was dropped", "rows without a label were dropped", name)
         logger.info("%s: %s.", name, found.labels)
         return
-    unit, row = ("line", "text") if len(names) == 1 else ("row", "row")
-    warn(found.blank, f"blank {unit} was dropped", f"blank {unit}s were dropped", name)
     _say_repeated_and_long(found, name, row)
 
 

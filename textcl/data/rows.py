@@ -270,26 +270,40 @@ def _separated(
     records = csv_records(path, tabs=tabs)
     next(records, None)
     places = [header.index(name) for name in chosen]
-    said = False
+    said = opened = False
     for number, cells in records:
+        before, opened = opened, tabs and _opens(cells[-1])
         if len(cells) != len(header):
+            hint = " A text in quotation marks has a line break, which a .tsv cannot hold: save the file as .csv."
             raise InputError(
                 f"{path}, line {number}: this row has {len(cells)} cells, but the header has {len(header)}."
+                f"{hint if before or opened else ''}"
             )
         row = tuple(cells[place] for place in places)
-        said = said or (tabs and say_quoted(path, number, row))
+        # with more columns, the rest of a broken text is a row with too few cells
+        said = said or (tabs and say_quoted(path, number, row, opened=opened and len(header) == 1))
         yield number, row
 
 
-def say_quoted(path: Path, number: int, cells: Iterable[str]) -> bool:
-    """Whether a cell of a .tsv stands in quotation marks, which is logged."""
+def _opens(cell: str) -> bool:
+    """Whether a cell begins with a quotation mark that is not closed, as if its text went on in the next line."""
+    return cell.startswith('"') and cell.count('"') % 2 == 1
+
+
+def say_quoted(path: Path, number: int, cells: Iterable[str], *, opened: bool = False) -> bool:
+    """Whether a cell of a .tsv stands in quotation marks, or only begins with one (`opened`), which is logged."""
     quoted = any(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells)
-    if quoted:
+    if opened:
+        say_once(
+            f"{path}, line {number}: a cell begins with a quotation mark that is not closed in this line. In a .tsv "
+            "each line is a row of its own; if your texts have line breaks, save the file as .csv."
+        )
+    elif quoted:
         say_once(
             f"{path}, line {number}: a cell stands in quotation marks. In a .tsv they are a part of the text; save the "
             "file as .csv if they are not."
         )
-    return quoted
+    return quoted or opened
 
 
 def _dataset(dataset: Any) -> Table:

@@ -16,7 +16,7 @@ from textcl.metrics.clustering import Merge, Placement, check_number, cluster, m
 from textcl.metrics.density import density_clusters
 from textcl.metrics.stability import FoundAgain, Stability, cluster_stability, found_again
 from textcl.ranges import Seed, checked
-from textcl.texts import as_texts
+from textcl.texts import as_texts, bare
 from textcl.vectors.columns import plain, result_name, write_csv
 from textcl.vectors.topics import keywords_and_names
 from textcl.vectors.vectors import Vectors
@@ -90,17 +90,17 @@ class ClusteredTexts:
         return int((self.clusters < 0).sum())
 
     def groups(self, nearest: int = 3) -> Iterator[tuple[int, list[str]]]:
-        """Yields, for each cluster, its size and the distinct texts nearest to its centre."""
+        """Yields, for each cluster, its size and the texts nearest to its centre, each once but for case and spaces."""
         for size, rows in self.nearest_rows(nearest):
             yield size, [self.texts[row] for row in rows]
 
     def nearest_rows(self, nearest: int = 3) -> Iterator[tuple[int, list[int]]]:
-        """Yields, for each cluster, its size and the rows of the distinct texts nearest to its centre."""
+        """Yields, for each cluster, its size and the rows of these texts."""
         for number in range(len(self.names)):
             members = np.flatnonzero(self.clusters == number)
             first: dict[str, int] = {}
             for row in members[np.argsort(self.rank[members])].tolist():
-                first.setdefault(self.texts[row], row)
+                first.setdefault(bare(self.texts[row]), row)
             yield len(members), list(first.values())[:nearest]
 
     def hierarchy(self) -> list[Merge]:

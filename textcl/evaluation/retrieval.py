@@ -120,7 +120,7 @@ class Retrieval:
             judged = sum(self.collection.relevance[query].get(query, 0) > 0 for query in left_out)
             logger.warning(
                 "%s of %s queries have a document with the same id%s. It is left out of this query's ranking, as BEIR "
-                "does%s; --identical-ids keep ranks it.",
+                "does%s; textcl eval --identical-ids keep ranks it.",
                 len(left_out),
                 count,
                 "" if self.identical_ids else " and text",
@@ -129,14 +129,14 @@ class Retrieval:
         if self.identical_ids is None and len(same) < len(own):
             logger.warning(
                 "%s of %s queries have the id of a document with another text. Nothing is left out for them; "
-                "--identical-ids drop leaves these documents out.",
+                "textcl eval --identical-ids drop leaves these documents out.",
                 len(own) - len(same),
                 count,
             )
         if self.identical_ids == "keep" and same:
             logger.warning(
                 "%s of %s queries have a document with the same id and text, so that each can find itself; "
-                "--identical-ids drop leaves these documents out.",
+                "textcl eval --identical-ids drop leaves these documents out.",
                 len(same),
                 count,
             )

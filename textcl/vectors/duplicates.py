@@ -342,14 +342,17 @@ def _said_of(calibration: Calibration, groups: np.ndarray) -> str:
     grouped = int((np.bincount(groups)[groups] > 1).sum())
     wrong = min(round(calibration.false * len(groups)), grouped)
     few = f"up to {wrong:,} of the {counted(grouped, 'different text')} in groups may only be about the same thing"
+    if not wrong:  # a sample cannot show that there is none
+        few = f"none of the {calibration.texts:,} texts that were measured was taken for a copy of another one"
     if calibration.separates and grouped:
         return f"A threshold separates edited copies from other texts; {few}."
     said = "No two different texts are in one group."
     if grouped:
+        missed = f"No threshold finds nearly all of the edited copies, but {few}."
         said = (
-            f"No threshold separates edited copies from other texts: {few}. Read some groups, those with the least "
-            "cosines first, before you remove anything; `textcl duplicates --threshold` with a higher number finds "
-            "fewer."
+            f"{f'No threshold separates edited copies from other texts: {few}.' if wrong else missed} Read some "
+            "groups, those with the least cosines first, before you remove anything; `textcl duplicates --threshold` "
+            "with a higher number finds fewer."
         )
     if calibration.cosine is None:
         said += " The cosine does not count, because too many other texts are as near as copies."

@@ -33,6 +33,7 @@ from textcl.vectors.fusion import (
 )
 from textcl.vectors.manifest import shard_starts
 from textcl.vectors.shards import check_shard, iterate_vectors, read_complete, read_table
+from textcl.vectors.unknown import unknown_texts
 from textcl.vectors.vectors import Vectors, unit
 
 if TYPE_CHECKING:
@@ -191,6 +192,11 @@ class CorpusIndex:
             prompt = self._query_prompt()
         encoded = self.encoder.encode([query.strip()], prompt=prompt, normalize=self.vectors.normalized)
         vector: np.ndarray = self.vectors.compression.reduce(encoded)[0]
+        if unknown_texts(self.encoder, [query.strip()])[0]:  # its cosine with other such texts is 1
+            logger.warning(
+                "The model does not know half of the words of the query or more, so its vector and the cosines say "
+                "little. Encode the texts with a model for its language, or search by words (bm25)."
+            )
         if expand:
             near = self._rows(self._nearest(vector, expand)[0])
             moved = unit((unit(vector[None])[0] + FEEDBACK * near.mean(axis=0))[None])[0]
