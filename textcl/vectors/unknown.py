@@ -1,11 +1,14 @@
 """Texts that an encoder cannot tell apart, because its vocabulary lacks their words: those in another script, emoji."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from textcl.encoder import Encoder
-from textcl.tokenising import whole_ids
+if TYPE_CHECKING:
+    from textcl.encoder import Encoder  # a search by words imports this file and needs no torch
 
 UNKNOWN = 0.5  # the share of unknown tokens with which an encoder does not know the language
 _TOGETHER = 4096  # texts that are tokenised at a time
@@ -20,6 +23,8 @@ def unknown_texts(encoder: Encoder, texts: Sequence[str]) -> np.ndarray:
         >>> unknown_texts(Encoder.from_pretrained("small"), ["two cats", "สวัสดี"]).tolist()  # doctest: +SKIP
         [False, True]
     """
+    from textcl.tokenising import whole_ids
+
     tokenizer, length = encoder.tokenizer, encoder.max_length
     unknown, found = tokenizer.unk_token_id, np.zeros(len(texts), bool)
     for start in range(0, len(texts), _TOGETHER):
