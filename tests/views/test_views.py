@@ -13,7 +13,7 @@ from textcl.encoder import Encoder
 from textcl.encoder.backbone import first_position
 from textcl.errors import InputError
 from textcl.views.draws import uniform
-from textcl.views.model_side import embedding_dropout, span
+from textcl.views.model_side import embedding_dropout, span, token_cutoff
 from textcl.views.tokens import TokenRows, crop_away, reordering, repetition, span_deletion, substitution, word_deletion
 from textcl.views.view import PLAIN, parse_view
 
@@ -315,6 +315,16 @@ def test_cutoffs_zero_what_they_say_after_the_embedding_block(directory):
     zeroed = after[3] == 0
     assert zeroed.double().mean() == pytest.approx(0.3, abs=0.08)
     assert torch.equal(after[3][~zeroed], before[3][~zeroed]), "what is left is not scaled up"
+
+
+def test_token_cutoff_chooses_tokens_and_never_padding():
+    lengths = torch.tensor([20, 5, 10, 1] * 50)
+    mask = (torch.arange(20) < lengths[:, None]).long()
+    embeddings = torch.ones(200, 20, 3)
+    gone = (token_cutoff({"attention_mask": mask, "embeddings": embeddings}, 0.4)["embeddings"] == 0).all(dim=2)
+    assert not gone[mask == 0].any()
+    assert torch.equal(gone.sum(dim=1), torch.tensor([8, 2, 4, 0] * 50))
+    assert gone.any(dim=0).all(), "every place"
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.37, 1.0])
