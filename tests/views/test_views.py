@@ -12,7 +12,7 @@ from textcl.collator.collator import Collator
 from textcl.encoder import Encoder
 from textcl.encoder.backbone import first_position
 from textcl.errors import InputError
-from textcl.views.draws import uniform
+from textcl.views.draws import MASKS, uniform
 from textcl.views.model_side import embedding_dropout, span, token_cutoff
 from textcl.views.tokens import TokenRows, crop_away, reordering, repetition, span_deletion, substitution, word_deletion
 from textcl.views.view import PLAIN, parse_view
@@ -223,6 +223,15 @@ def test_the_collator_applies_each_view_to_its_rows_and_whatever_else_is_in_the_
     assert batch_of(3, 80, 200, epoch=1)[3:] != batch[3:]
     twice = batch_of(3, 80, 200, order=(views[1], views[1]))
     assert twice[:3] != twice[3:], "the same operator draws anew for each view"
+
+
+def test_operators_and_masks_have_numbers_of_their_own(directory):
+    """Else the tokens that are predicted would be those that a view deletes."""
+    collator = Collator(Encoder.from_pretrained(directory).tokenizer, 32, seed=7)
+    rows = torch.tensor([3, 5])
+    draw = collator.draw(rows, view=1)
+    drawn = [uniform(7, 0, rows, 1, 9, stream=MASKS), draw(9), draw(9)]
+    assert len({tuple(numbers.flatten().tolist()) for numbers in drawn}) == 3
 
 
 def test_unknown_words_and_special_tokens_in_a_text_are_part_of_it(directory):
