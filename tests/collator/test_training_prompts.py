@@ -259,3 +259,5 @@ def test_prompts_of_an_encoder():
     known = Prompts("d: ", None, "doc: ", {"negative": "n: "})
     assert [known.of_column(name, paired=True) for name in ("text", "positive", "negative")] == ["d: ", "doc: ", "n: "]
     assert [known.of_column(name, paired=False) for name in ("text", "text_1", "text_2")] == ["d: "] * 3
+    chosen = Prompts("d: ", chosen={"text": "t: "})  # its views have it too
+    assert [chosen.of_column(name, paired=False) for name in ("text", "text_1", "text_2")] == ["t: "] * 3

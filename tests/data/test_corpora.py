@@ -10,11 +10,11 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, Features, Value
 from support.command import REPOSITORY
 
 from textcl.data import load_texts, load_triplets
-from textcl.data.corpora import read_with_ids
+from textcl.data.corpora import load_labelled, read_with_ids
 from textcl.errors import InputError
 
 TEXTS = ["A first sentence.", 'He said "no", and left.', "Größe, naïveté, 東京", "A\ttab inside is for csv only"]
@@ -266,3 +266,19 @@ def test_empty_cells_beside_a_text_are_counted(tmp_path: Path, caplog: pytest.Lo
     caplog.clear()
     load_texts(write(tmp_path / "a.txt", "a\n\nb\n"))
     assert "empty cell" not in caplog.text
+
+
+def test_minus_1_is_no_label_where_labels_have_names() -> None:
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["bad", "good"])})
+    rows = Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, -1, 0]}, features=features)
+    with pytest.raises(InputError, match="row 2: the label is missing"):
+        load_labelled(rows)
+    found = load_labelled(rows, drop_unlabelled=True)
+    assert (found["text"][:], found["label"][:]) == (["a", "c"], [1, 0])
+    numbers = load_labelled(Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, -1, 0]}))
+    assert numbers["label"][:] == [2, 0, 1], "without names, -1 is a class"
+
+
+def test_labelled_rows_of_a_generator_are_read_although_labels_are_numbered_first() -> None:
+    rows = load_labelled({"text": text, "label": label} for text, label in (("a", "x"), ("b", "y"), ("c", "x")))
+    assert (rows["text"][:], rows["label"][:]) == (["a", "b", "c"], [0, 1, 0])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from textcl.data.arrow_files import ROWS
 from textcl.data.corpora import load_labelled, load_texts, load_triplets, repeats_earlier
 from textcl.data.training import training_rows
 from textcl.errors import InputError
@@ -29,6 +30,21 @@ def test_training_leaves_them_out_and_says_so(tmp_path: Path, caplog: pytest.Log
     with caplog.at_level(logging.INFO, "textcl"):
         assert training_rows(tmp_path / "none.txt", dedup=True)["text"][:] == ["a", "b"]
     assert caplog.messages == []
+
+
+def test_repeats_behind_the_first_window_are_left_out_too(tmp_path: Path) -> None:
+    texts = [f"text {number}" for number in range(ROWS + 100)]
+    again = [texts[3], texts[ROWS + 5]]
+    (tmp_path / "many.txt").write_text("\n".join([*texts[:7], texts[2], *texts[7:], *again]) + "\n")
+    assert training_rows(tmp_path / "many.txt", dedup=True)["text"][:] == texts
+
+
+def test_columns_of_simcse_are_pairs_only_with_a_positive(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("sent0,sent1\na,b\nc,d\n")
+    assert training_rows(tmp_path / "a.csv").column_names == ["text", "positive"]
+    (tmp_path / "b.csv").write_text("sent0,hard_neg\na,b\nc,d\n")
+    with pytest.raises(InputError, match="name the column to read"):  # a negative must not be trained as a positive
+        training_rows(tmp_path / "b.csv")
 
 
 def test_one_text_is_not_enough(tmp_path: Path) -> None:

@@ -67,9 +67,14 @@ def test_an_encoder_in_half_precision_learns_masked_words_without_autocast(direc
         outputs = method(**method.collator()([{"text": text} for text in TEXTS[:8]]))
         outputs["loss"].backward()
         assert all(p.grad.isfinite().all() for p in method.mlm_head.parameters())
-        assert outputs["mlm"].dtype == torch.float32, "not rounded to three digits"
         terms.append(outputs["mlm"].item())
     assert terms[1] == pytest.approx(terms[0], rel=0.02)
+    table, labels = encoder.word_embeddings.weight, torch.arange(90)
+    hidden = torch.randn(90, 32, generator=torch.Generator().manual_seed(0))
+    logits = method.mlm_head.logits(hidden, table)
+    assert logits.dtype == torch.bfloat16
+    exact = nn.functional.cross_entropy(logits.double(), labels).item()
+    assert method.mlm_head(hidden, labels, table).item() == pytest.approx(exact, rel=1e-5), "computed in float32"
 
 
 def test_a_static_encoder_has_no_masked_words():

@@ -262,6 +262,8 @@ def test_deletion_meets_its_rate_and_keeps_the_order() -> None:
     views = {view for number in range(30) for view in TEXT_VIEWS["deletion"](texts[:1], rate=0.3, view=number)}
     assert {"One, (three); four.", "One, two (); four.", "One, two (three);."} <= views
     assert not [view for view in views if "  " in view or view != view.strip()]
+    left = [view for number in range(60) for view in TEXT_VIEWS["deletion"](["a b c d"], rate=1.0, view=number)]
+    assert set(left) == {"a", "b", "c", "d"}, "the one word that is left may be any"
 
 
 def test_swap_moves_its_share_of_words_by_one_place() -> None:
@@ -323,6 +325,16 @@ def test_contextual_replaces_its_share_of_words_by_words_of_the_vocabulary(mlm: 
     (view,) = TEXT_VIEWS["contextual"](["door " * 100], model=mlm, rate=1.0)
     assert 0 < view.split().count("door") < 50  # words behind the longest input stay
     assert TEXT_VIEWS["contextual"](["[MASK] door"], model=mlm, rate=1.0) == ["[MASK] door"]
+
+
+def test_a_text_is_cut_at_the_positions_of_roberta(tmp_path: Path) -> None:
+    """They start behind the padding token's; this tokenizer names no limit of its own."""
+    folder = tiny_encoder_directory(tmp_path / "roberta", "roberta")
+    tokenizer = tiny_tokenizer()
+    tokenizer.model_max_length = 10**30
+    tokenizer.save_pretrained(folder)
+    (view,) = TEXT_VIEWS["contextual"](["door " * 100], model=folder, rate=1.0)
+    assert 0 < view.split().count("door") < 50
 
 
 def test_contextual_draws_the_words_that_the_model_expects(mlm: Path) -> None:

@@ -12,8 +12,8 @@ from textcl.collator.collator import Collator
 from textcl.encoder import Encoder
 from textcl.encoder.backbone import first_position
 from textcl.errors import InputError
-from textcl.views.draws import uniform
-from textcl.views.model_side import embedding_dropout, span
+from textcl.views.draws import MASKS, uniform
+from textcl.views.model_side import embedding_dropout, span, token_cutoff
 from textcl.views.tokens import TokenRows, crop_away, reordering, repetition, span_deletion, substitution, word_deletion
 from textcl.views.view import PLAIN, parse_view
 
@@ -225,6 +225,15 @@ def test_the_collator_applies_each_view_to_its_rows_and_whatever_else_is_in_the_
     assert twice[:3] != twice[3:], "the same operator draws anew for each view"
 
 
+def test_operators_and_masks_have_numbers_of_their_own(directory):
+    """Else the tokens that are predicted would be those that a view deletes."""
+    collator = Collator(Encoder.from_pretrained(directory).tokenizer, 32, seed=7)
+    rows = torch.tensor([3, 5])
+    draw = collator.draw(rows, view=1)
+    drawn = [uniform(7, 0, rows, 1, 9, stream=MASKS), draw(9), draw(9)]
+    assert len({tuple(numbers.flatten().tolist()) for numbers in drawn}) == 3
+
+
 def test_unknown_words_and_special_tokens_in_a_text_are_part_of_it(directory):
     """[UNK] in the middle is no end of a text: what is behind it is kept as often as what is before it."""
     encoder = Encoder.from_pretrained(directory)
@@ -315,6 +324,16 @@ def test_cutoffs_zero_what_they_say_after_the_embedding_block(directory):
     zeroed = after[3] == 0
     assert zeroed.double().mean() == pytest.approx(0.3, abs=0.08)
     assert torch.equal(after[3][~zeroed], before[3][~zeroed]), "what is left is not scaled up"
+
+
+def test_token_cutoff_chooses_tokens_and_never_padding():
+    lengths = torch.tensor([20, 5, 10, 1] * 50)
+    mask = (torch.arange(20) < lengths[:, None]).long()
+    embeddings = torch.ones(200, 20, 3)
+    gone = (token_cutoff({"attention_mask": mask, "embeddings": embeddings}, 0.4)["embeddings"] == 0).all(dim=2)
+    assert not gone[mask == 0].any()
+    assert torch.equal(gone.sum(dim=1), torch.tensor([8, 2, 4, 0] * 50))
+    assert gone.any(dim=0).all(), "every place"
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.37, 1.0])
