@@ -136,3 +136,10 @@ def test_whole_numbers_of_any_type_and_clusters_without_a_text() -> None:
     expected = cluster_keywords(TEXTS, CLUSTERS)
     assert cluster_keywords(TEXTS, np.array(CLUSTERS, np.float32)) == expected
     assert cluster_names([*expected, ["fish"]], TEXTS, CLUSTERS)[2] == "fish"
+
+
+def test_keywords_are_spelt_as_people_write_them() -> None:
+    texts = ["Die Größe der Straße", "GRÖßE und Straße", "ein Hund bellt", "der HUND schläft"]
+    keywords = cluster_keywords(texts, [0, 0, 1, 1])
+    assert {"größe", "straße"} <= {*keywords[0]}
+    assert "hund" in keywords[1]

@@ -169,7 +169,8 @@ def _counted(texts: Sequence[str], clusters: Sequence[int] | np.ndarray, least: 
 
 
 def _words(text: str) -> set[str]:
-    return {word for word in re.findall(word_pattern(), text.casefold()) if not word.isdigit()}
+    # not `casefold`, which spells "Größe" as "grösse": people read these words
+    return {word for word in re.findall(word_pattern(), text.lower()) if not word.isdigit()}
 
 
 def _different(ordered: Sequence[str], most: int) -> list[str]:
