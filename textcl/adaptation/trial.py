@@ -18,12 +18,12 @@ from textcl.adaptation.cross_fit import FOLDS, PULLS
 from textcl.adaptation.enough import LEAST_UNITS, too_few_groups, too_few_of_user
 from textcl.adaptation.evidence import Lexical
 from textcl.adaptation.known_items import BY_TITLE, View, known_items, read_pairs
+from textcl.adaptation.labels import check_labels
 from textcl.adaptation.material import make_material
 from textcl.adaptation.preferences import read_triplets
 from textcl.adaptation.schedule import schedule
 from textcl.adaptation.verdict import Comparison
 from textcl.adaptation.workplace import Workplace
-from textcl.data.corpora import load_labelled
 from textcl.data.retrieval import read_beir
 from textcl.encoder import Encoder
 from textcl.errors import InputError
@@ -98,7 +98,7 @@ class Settings:
             read: Any = {
                 "beir": read_beir,
                 "pairs": read_pairs,
-                "labels": load_labelled,
+                "labels": check_labels,
                 "judgements": read_triplets,
             }[kind]
             read(path)
