@@ -250,6 +250,21 @@ def test_rows_without_a_label_are_left_out_which_is_said_once(tmp_path: Path, ca
         Settings("clusters", f"labels:{file}").check()
 
 
+@pytest.mark.parametrize(
+    ("purpose", "dev", "end"),
+    [
+        ("search", "labels:l.csv", "not 'labels:l.csv'. labels: is for --for clusters."),
+        ("duplicates", "pairs:p.csv", "not 'pairs:p.csv'. pairs: is for --for search."),
+        ("clusters", "labels:", "not 'labels:'."),
+        ("search", "l.csv", "not 'l.csv'."),
+    ],
+)
+def test_evidence_for_another_purpose_is_refused_with_that_purpose(purpose: str, dev: str, end: str):
+    with pytest.raises(InputError) as refused:
+        Settings(purpose, dev).evidence()
+    assert str(refused.value).endswith(end)
+
+
 def test_a_labelled_text_that_is_repeated_counts_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     encoder, file, texts = Encoder.from_pretrained("bundled", max_length=24), tmp_path / "labels.csv", DOCUMENTS[:24]
     rows = [f"{text},{number % 3}\n" for number, text in enumerate(texts)]

@@ -69,10 +69,13 @@ class Settings:
         if self.dev is None:
             return None, ""
         kind, _, path = self.dev.partition(":")
-        kinds = {"search": ("beir", "pairs", "judgements"), "clusters": ("labels",), "duplicates": ()}[self.purpose]
+        kinds_for = {"search": ("beir", "pairs", "judgements"), "clusters": ("labels",), "duplicates": ()}
+        kinds = kinds_for[self.purpose]
         if kind not in kinds or not path:
             known = " or ".join(f"{each}:PATH" for each in kinds) or "no evidence of your own"
-            raise InputError(f"--for {self.purpose} takes {known} as --dev, not {self.dev!r}.")
+            other = next((f" {kind}: is for --for {each}." for each, these in kinds_for.items() if kind in these), "")
+            hint = "" if kind in kinds else other
+            raise InputError(f"--for {self.purpose} takes {known} as --dev, not {self.dev!r}.{hint}")
         if kind == "judgements" and self.retrieval == "hybrid":
             raise InputError(
                 "--dev judgements: compares two texts for each query, and hybrid search needs a ranking of all; leave "
