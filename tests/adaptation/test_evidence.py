@@ -13,9 +13,11 @@ from textcl.adaptation.edits import Edits, Planted
 from textcl.adaptation.evidence import Lexical, Ranking
 from textcl.adaptation.judgements import Judgements
 from textcl.adaptation.labels import Labels, compare_vectors, read_labels
+from textcl.adaptation.trial import Settings
 from textcl.adaptation.workplace import Workplace
 from textcl.data.training import BUNDLED_TEXTS
 from textcl.encoder import Encoder
+from textcl.errors import InputError
 from textcl.evaluation import Retrieval
 from textcl.evaluation.clusters import embed
 from textcl.vectors.calibration import calibrate
@@ -233,6 +235,8 @@ def test_rows_without_a_label_are_left_out_which_is_said_once(tmp_path: Path, ca
     encoder, file = Encoder.from_pretrained("bundled", max_length=24), tmp_path / "labels.csv"
     file.write_text("text,label\na cat,animal\nno label,\n,animal\na car,thing\n")
     with caplog.at_level(logging.INFO, logger="textcl"):
+        Settings("clusters", f"labels:{file}").check()
+        assert caplog.messages == []
         place = Workplace(tmp_path / "place")
         found = [read_labels(str(file), encoder, place) for _ in range(2)]
     assert [list(each.texts) for each in found] == [["a cat", "a car"]] * 2
@@ -241,6 +245,24 @@ def test_rows_without_a_label_are_left_out_which_is_said_once(tmp_path: Path, ca
         "1 row without a label was dropped.",
         "2 labels, animal, thing.",
     ]
+    file.write_text("text,label\na cat,\na car,\n")
+    with pytest.raises(InputError, match="holds no text"):
+        Settings("clusters", f"labels:{file}").check()
+
+
+@pytest.mark.parametrize(
+    ("purpose", "dev", "end"),
+    [
+        ("search", "labels:l.csv", "not 'labels:l.csv'. labels: is for --for clusters."),
+        ("duplicates", "pairs:p.csv", "not 'pairs:p.csv'. pairs: is for --for search."),
+        ("clusters", "labels:", "not 'labels:'."),
+        ("search", "l.csv", "not 'l.csv'."),
+    ],
+)
+def test_evidence_for_another_purpose_is_refused_with_that_purpose(purpose: str, dev: str, end: str):
+    with pytest.raises(InputError) as refused:
+        Settings(purpose, dev).evidence()
+    assert str(refused.value).endswith(end)
 
 
 def test_a_labelled_text_that_is_repeated_counts_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):

@@ -224,6 +224,9 @@ def test_odd_texts_give_what_they_allow(work: Path, tmp_path: Path, texts: list[
     assert (tmp_path / "out" / "map.html").exists()
     assert ("No clusters: The number of clusters cannot be estimated" in run.stdout) == (not clusters)
     assert (tmp_path / "out" / "clusters.csv").exists() == clusters
+    shown = read_sealed(tmp_path / "out" / "explore.json")["clusters"].get("shown", True)
+    assert ("they show no clear groups" in run.stdout) == (not shown)
+    assert ("These texts show no clear groups" in (tmp_path / "out" / "index.html").read_text()) == (not shown)
 
 
 def test_no_text_is_a_sentence_and_leaves_nothing(

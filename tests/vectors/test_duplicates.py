@@ -160,6 +160,8 @@ def test_without_a_group_of_different_texts_nothing_has_to_be_read() -> None:
     assert "up to" not in none, "a sample cannot show that no text of all is wrong"
     certain = _said_of(replace(calibration, false=0.0, separates=True), different)
     assert certain.startswith("A threshold separates edited copies from other texts; none of the 100 texts")
+    for said in (none, certain):
+        assert "Texts of one template, which differ in a number or a name, count as near-duplicates." in said
     without = _said_of(replace(calibration, cosine=None), copies_alone)
     assert without.startswith("No two different texts are in one group. The cosine does not count")
 

@@ -136,3 +136,18 @@ def test_whole_numbers_of_any_type_and_clusters_without_a_text() -> None:
     expected = cluster_keywords(TEXTS, CLUSTERS)
     assert cluster_keywords(TEXTS, np.array(CLUSTERS, np.float32)) == expected
     assert cluster_names([*expected, ["fish"]], TEXTS, CLUSTERS)[2] == "fish"
+
+
+def test_keywords_are_spelt_as_people_write_them() -> None:
+    texts = ["Die Größe der Straße", "GRÖßE und Straße", "ein Hund bellt", "der HUND schläft"]
+    keywords = cluster_keywords(texts, [0, 0, 1, 1])
+    assert {"größe", "straße"} <= {*keywords[0]}
+    assert "hund" in keywords[1]
+
+
+def test_a_long_run_of_characters_is_no_keyword() -> None:
+    """Such as an attachment: it would be the name of the cluster, in each of its rows."""
+    blob, word = "a" * 100_000, "Donaudampfschifffahrtsgesellschaft"
+    keywords, names = keywords_and_names([f"{word} {blob}", f"the {word}", "two dogs", "big dogs"], [0, 0, 1, 1])
+    assert keywords[0] == [word.lower(), "the"]
+    assert max(map(len, names)) < 50

@@ -15,6 +15,8 @@ from textcl.adaptation.evidence import Lexical, under
 from textcl.adaptation.verdict import Comparison, least_error
 from textcl.adaptation.workplace import Workplace
 from textcl.data.corpora import load_labelled
+from textcl.data.reading import Reading, check_size
+from textcl.data.rows import open_table
 from textcl.encoder import Encoder
 from textcl.evaluation.significance import CONFIDENCE
 from textcl.files import content_hash
@@ -128,6 +130,18 @@ def read_labels(path: str, encoder: Encoder, place: Workplace) -> Labels:
     texts, numbers = place.once(path, labels_of)
     content = content_hash({"texts": texts, "labels": numbers.tolist()})
     return Labels(place.vectors(encoder, texts, corpus_prompt(encoder)), numbers, content, texts)
+
+
+def check_labels(path: str) -> None:
+    """Reads the labelled texts once, and says nothing yet of what was found.
+
+    Raises:
+        InputError: The file cannot be read, or no text has a label.
+    """
+    reading = Reading(open_table(path, txt_has_tabs=True), ["text"], None, "label", True)
+    for _ in reading:
+        pass
+    check_size(reading.found, path)
 
 
 def labels_of(path: str) -> tuple[list[str], np.ndarray]:

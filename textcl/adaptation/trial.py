@@ -18,12 +18,12 @@ from textcl.adaptation.cross_fit import FOLDS, PULLS
 from textcl.adaptation.enough import LEAST_UNITS, too_few_groups, too_few_of_user
 from textcl.adaptation.evidence import Lexical, scores_of_all
 from textcl.adaptation.known_items import BY_TITLE, View, known_items, read_pairs
+from textcl.adaptation.labels import check_labels
 from textcl.adaptation.material import make_material
 from textcl.adaptation.preferences import read_triplets
 from textcl.adaptation.schedule import schedule
 from textcl.adaptation.verdict import Comparison
 from textcl.adaptation.workplace import Workplace
-from textcl.data.corpora import load_labelled
 from textcl.data.retrieval import read_beir
 from textcl.encoder import Encoder
 from textcl.errors import InputError
@@ -69,10 +69,13 @@ class Settings:
         if self.dev is None:
             return None, ""
         kind, _, path = self.dev.partition(":")
-        kinds = {"search": ("beir", "pairs", "judgements"), "clusters": ("labels",), "duplicates": ()}[self.purpose]
+        kinds_for = {"search": ("beir", "pairs", "judgements"), "clusters": ("labels",), "duplicates": ()}
+        kinds = kinds_for[self.purpose]
         if kind not in kinds or not path:
             known = " or ".join(f"{each}:PATH" for each in kinds) or "no evidence of your own"
-            raise InputError(f"--for {self.purpose} takes {known} as --dev, not {self.dev!r}.")
+            other = next((f" {kind}: is for --for {each}." for each, these in kinds_for.items() if kind in these), "")
+            hint = "" if kind in kinds else other
+            raise InputError(f"--for {self.purpose} takes {known} as --dev, not {self.dev!r}.{hint}")
         if kind == "judgements" and self.retrieval == "hybrid":
             raise InputError(
                 "--dev judgements: compares two texts for each query, and hybrid search needs a ranking of all; leave "
@@ -98,7 +101,7 @@ class Settings:
             read: Any = {
                 "beir": read_beir,
                 "pairs": read_pairs,
-                "labels": load_labelled,
+                "labels": check_labels,
                 "judgements": read_triplets,
             }[kind]
             read(path)

@@ -399,7 +399,11 @@ def cell_id(value: Any, where: str) -> str | int:
     if value is None or (isinstance(value, str) and not value.strip()):
         raise InputError(f"{where}: the id is missing. Give each row an id, or leave out the column of ids.")
     if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise InputError(f"{where}: an id must be text or a whole number, not {described(value)}.")
+        hint = " pandas makes floats of whole numbers if a cell is empty: save the column as text or Int64."
+        raise InputError(
+            f"{where}: an id must be text or a whole number, not {described(value)}."
+            f"{hint if isinstance(value, float) else ''}"
+        )
     if isinstance(value, str):
         return check_text(value, where)
     return value if _fits_int64(value) else str(value)

@@ -64,6 +64,7 @@ def _said(record: Record) -> list[tuple[str | None, str]]:
         said.append((None, f"No clusters: {clusters['failed']}"))
     else:
         chosen = ", a number that was estimated from the texts" if clusters["estimated"] else ""
+        chosen += "" if clusters["shown"] else "; they show no clear groups, and another number would be as good"
         weak = len(not_found_again([each["found_again"] for each in clusters["clusters"]]))
         mixed = (
             f" Not found again in half of the texts, so mixtures or parts of a topic: {weak} of them." if weak else ""

@@ -343,7 +343,10 @@ def _said_of(calibration: Calibration, groups: np.ndarray) -> str:
     wrong = min(round(calibration.false * len(groups)), grouped)
     few = f"up to {wrong:,} of the {counted(grouped, 'different text')} in groups may only be about the same thing"
     if not wrong:  # a sample cannot show that there is none
-        few = f"none of the {calibration.texts:,} texts that were measured was taken for a copy of another one"
+        few = (
+            f"none of the {calibration.texts:,} texts that were measured was taken for a copy of a text in other "
+            "words. Texts of one template, which differ in a number or a name, count as near-duplicates"
+        )
     if calibration.separates and grouped:
         return f"A threshold separates edited copies from other texts; {few}."
     said = "No two different texts are in one group."

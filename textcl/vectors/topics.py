@@ -15,6 +15,7 @@ from textcl.vectors.bm25 import word_pattern
 
 MORE_FREQUENT = 3.0  # in a cluster than outside of it, at least, for a word to be a keyword
 FEW = 0.1  # of the other clusters may have a word of a name among their keywords
+LONGEST = 50  # characters of a keyword; longer runs are encoded files, keys and the like, or many words without spaces
 COMMON = 30  # the most frequent words of all texts; outside of a cluster the words of its name are rarer than these
 
 
@@ -25,7 +26,7 @@ def cluster_keywords(texts: Sequence[str], clusters: Sequence[int] | np.ndarray,
     f the number of all texts that have it, and A the mean over clusters of the sum of these numbers. A word counts once
     in a text, so that one long text cannot decide. A keyword is at least three times as frequent in its cluster as in
     all other texts; so no list of stop words is needed, in any language. It is in two texts of the cluster or more, if
-    the cluster has at least four. Words are runs of two or more letters, digits and underscores, but not numbers. Of
+    the cluster has at least four. Words are runs of 2 to 50 letters, digits and underscores, but not numbers. Of
     two words with the same beginning and different endings, such as query and queries, only the better one is given.
 
     Args:
@@ -169,7 +170,8 @@ def _counted(texts: Sequence[str], clusters: Sequence[int] | np.ndarray, least: 
 
 
 def _words(text: str) -> set[str]:
-    return {word for word in re.findall(word_pattern(), text.casefold()) if not word.isdigit()}
+    # not `casefold`, which spells "Größe" as "grösse": people read these words
+    return {word for word in re.findall(word_pattern(), text.lower()) if not word.isdigit() and len(word) <= LONGEST}
 
 
 def _different(ordered: Sequence[str], most: int) -> list[str]:
