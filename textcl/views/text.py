@@ -136,13 +136,7 @@ def augment(
         return {f"text_{number}": column for number, column in zip(numbers, columns, strict=True)}
 
     with without_bars(), Progress(view, len(dataset)) as bar:
-        result = dataset.map(
-            add,
-            batched=True,
-            batch_size=batch_size,
-            new_fingerprint=fingerprint,
-            **kept,
-        )
+        result = dataset.map(add, batched=True, batch_size=batch_size, new_fingerprint=fingerprint, **kept)
     if not whole and cached.is_file():
         write_sealed(mark, {"files": seal(folder, [cached.name])})
     return result
