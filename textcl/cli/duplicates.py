@@ -3,18 +3,18 @@
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from textcl.cli.main import Parser, within
 from textcl.cli.output import add_json_flag, check_csv, check_json, columns, show
 from textcl.errors import InputError
-from textcl.ranges import Range, Seed, ZeroOrMore
+from textcl.ranges import PositiveShare, Seed, ZeroOrMore
 from textcl.texts import counted, in_one_line
 
 if TYPE_CHECKING:
     from textcl.vectors.duplicates import Duplicates
 
-_share = within(Annotated[float, Range(above=0, at_most=1)])
+_share = within(PositiveShare)
 
 EDITS = {
     "typo": "two letters changed places",
