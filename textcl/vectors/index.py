@@ -22,10 +22,11 @@ from textcl.texts import check_text
 from textcl.vectors.bits import BitIndex, open_bits
 from textcl.vectors.bm25 import Bm25, check_language
 from textcl.vectors.columns import OWN_ID, PREFIX
+from textcl.vectors.compress import unit
 from textcl.vectors.fusion import DEPTH, WEIGHT, RetrievalKind, best_by_words, check_retrieval, check_weight, weighted
 from textcl.vectors.manifest import shard_starts
 from textcl.vectors.shards import check_shard, iterate_vectors, read_complete, read_table
-from textcl.vectors.vectors import Vectors, unit
+from textcl.vectors.vectors import Vectors
 
 if TYPE_CHECKING:
     from textcl.encoder import Encoder

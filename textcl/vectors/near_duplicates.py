@@ -17,7 +17,7 @@ from textcl.errors import InputError
 from textcl.progress import Progress
 from textcl.ranges import PositiveShare, checked
 from textcl.texts import as_texts, bare
-from textcl.vectors.vectors import unit
+from textcl.vectors.compress import unit
 
 COSINE, WORDS = 0.95, 0.8
 _ROWS, _TILE = 1024, 2048  # texts and centres that are compared at once: 8 MiB of cosines
