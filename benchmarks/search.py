@@ -21,11 +21,12 @@ import numpy as np
 
 from benchmarks.measure import EQUAL, FASTER, MEBIBYTE, SMALLER, Options, Row, peak_above, take_turns
 from textcl.data.training import find_corpus
+from textcl.vectors.compress import unit
 from textcl.vectors.encode import encode_corpus
 from textcl.vectors.fusion import DEPTH, WEIGHT, best_by_words, fuse
 from textcl.vectors.index import EXACT_TEXTS, CorpusIndex
 from textcl.vectors.shards import is_vectors, iterate_vectors
-from textcl.vectors.vectors import Vectors, unit
+from textcl.vectors.vectors import Vectors
 
 TOP, TOGETHER = 10, 100
 PROBES = 32  # cells that IVF looks into

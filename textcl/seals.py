@@ -67,7 +67,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
     return value
 
 
-def holds(mark: Path, **about: Any) -> bool:
+def agrees(mark: Path, **about: Any) -> bool:
     """Whether a mark, written by `write_sealed`, has the entries `about` and, under "files", a seal that agrees."""
     try:
         there = read_sealed(mark)

@@ -33,7 +33,7 @@ from textcl.data.training import BUNDLED_TEXTS
 from textcl.encoder import Encoder
 from textcl.encoder.layers import Dense
 from textcl.errors import InputError
-from textcl.vectors.vectors import unit
+from textcl.vectors.compress import unit
 
 GLOSSES = [line for line in BUNDLED_TEXTS.read_text(encoding="utf-8").splitlines() if 8 <= len(line.split()) <= 14]
 COUNT = 260

@@ -16,7 +16,7 @@ from textcl.adaptation.workplace import Workplace
 from textcl.encoder import Encoder
 from textcl.evaluation import Retrieval
 from textcl.evaluation.retrieval import score_ranking
-from textcl.vectors.vectors import unit
+from textcl.vectors.compress import unit
 
 GENERATOR = np.random.default_rng(0)
 WORDS = ["wing", "flow", "heat", "shock", "plate", "layer", "jet", "body", "speed", "cone"]

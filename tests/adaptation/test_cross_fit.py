@@ -34,7 +34,7 @@ def seen_marks(pull: float, allowed: np.ndarray) -> np.ndarray:
 def test_no_unit_is_judged_or_selects_by_a_map_that_has_seen_it():
     found = cross_fit(Told(UNITS), 10, seen_marks)
     assert not found.after.any()
-    assert not found.each.any()
+    assert not found.by_candidate.any()
     assert [folds.mean() for folds in found.maps] == pytest.approx([80.0] * FOLDS, abs=15)  # trained on four of five
 
 

@@ -21,8 +21,8 @@ from textcl.errors import InputError
 from textcl.evaluation import Retrieval
 from textcl.evaluation.clusters import embed
 from textcl.vectors.calibration import calibrate
+from textcl.vectors.compress import unit
 from textcl.vectors.planted_edits import KINDS, edit, edited
-from textcl.vectors.vectors import unit
 
 GENERATOR = np.random.default_rng(0)
 WORDS = ["wing", "flow", "heat", "shock", "plate", "layer", "jet", "body", "speed", "cone"]

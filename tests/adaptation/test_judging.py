@@ -15,9 +15,9 @@ from textcl.data.training import BUNDLED_TEXTS
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.vectors.bm25 import Bm25
+from textcl.vectors.compress import unit
 from textcl.vectors.encode import encode_corpus
 from textcl.vectors.fusion import fuse
-from textcl.vectors.vectors import unit
 
 GLOSSES = [line for line in BUNDLED_TEXTS.read_text(encoding="utf-8").splitlines() if 8 <= len(line.split()) <= 14]
 TEXTS = list(dict.fromkeys(GLOSSES))[:200]

@@ -14,7 +14,7 @@ from textcl.adaptation.known_items import View
 from textcl.adaptation.linear_map import fit_linear_map, mapped, with_linear_map
 from textcl.adaptation.material import Material
 from textcl.encoder import Encoder
-from textcl.vectors.vectors import unit
+from textcl.vectors.compress import unit
 
 GENERATOR = np.random.default_rng(0)
 

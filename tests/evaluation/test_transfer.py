@@ -532,8 +532,10 @@ def test_wrong_files_of_snli_are_refused(tmp_path: Path, monkeypatch: pytest.Mon
         with pytest.raises(InputError, match=r"labels\.train, line 2: this is not a valid line of SNLI: '-'"):
             read_transfer("SNLI", tmp_path)
     (tmp_path / "SNLI" / "labels.train").write_text("neutral\n" * 3)
-    with pytest.raises(InputError, match=r"labels\.train has 3 texts, but 549,367 are expected"):
-        read_transfer("SNLI", tmp_path)
+    with pytest.raises(
+        InputError, match=r"labels\.train has 3 texts, but 549,367 are expected.*again with `textcl data i"
+    ):
+        read_transfer("SNLI", tmp_path)  # there is no address from which `textcl data fetch` could get it
 
 
 def test_snli_equals_the_slow_loop(tmp_path: Path, in_float64: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,9 +19,10 @@ from textcl.report import map as maps
 from textcl.report.layout import among, lay_out, project
 from textcl.report.map import write_map
 from textcl.report.map_file import read_map_file, write_map_file
+from textcl.vectors.compress import unit
 from textcl.vectors.encode import encode_corpus
 from textcl.vectors.neighbours import nearest_rows
-from textcl.vectors.vectors import Vectors, unit
+from textcl.vectors.vectors import Vectors
 
 HOSTILE = [
     "<script>document.title = 'owned'</script> zyzzyva",

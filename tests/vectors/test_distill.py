@@ -20,6 +20,7 @@ from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.vectors import distill as distill_module
 from textcl.vectors import kept_vectors as kept_module
+from textcl.vectors.compress import unit
 from textcl.vectors.encode import encode_corpus
 from textcl.vectors.layer_student import kept_layers, with_layers
 from textcl.vectors.static_student import (
@@ -34,7 +35,6 @@ from textcl.vectors.static_student import (
     token_vectors,
     unit_targets,
 )
-from textcl.vectors.vectors import unit
 
 SOME = TEXTS[:160]
 

@@ -12,9 +12,10 @@ from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.vectors import bits
 from textcl.vectors.bits import RESCORED, as_words, hamming, nearest_bits
+from textcl.vectors.compress import unit
 from textcl.vectors.encode import encode_corpus
 from textcl.vectors.index import CorpusIndex
-from textcl.vectors.vectors import Vectors, unit
+from textcl.vectors.vectors import Vectors
 
 QUERIES = [TEXTS[3], "a broken clock in the garden", "the chess player", "boxes"]
 

@@ -100,7 +100,7 @@ def _clusters(trial: Trial, material: Material, work: Work) -> None:
     trial.held_out = LABELLED
     trial.show_changes(judged.before, judged.after, labels.shown)
     trial.pull, trial.weight = PULLS[judged.choice], maps[judged.choice]
-    trial.candidates = _candidates(judged, [{"accuracy": float(each.mean())} for each in judged.each])
+    trial.candidates = _candidates(judged, [{"accuracy": float(each.mean())} for each in judged.by_candidate])
     if len(material.views) > 1:
         _compare_second(trial, material.ranking(1), None, work.settings.words)
 
@@ -122,7 +122,7 @@ def _decide(trial: Trial, evidence: Evidence, judged: Judged, settings: Settings
     """Makes the comparison that decides, and records the candidates."""
     trial.pull = PULLS[judged.choice]
     trial.main = compare_scores(evidence, judged.before, judged.after, settings.seed)
-    measured = (compare_scores(evidence, judged.before, after, settings.seed).record() for after in judged.each)
+    measured = (compare_scores(evidence, judged.before, after, settings.seed).record() for after in judged.by_candidate)
     gains = ({"gains_on_selecting_parts": each.tolist()} for each in judged.gains.T)
     trial.candidates = _candidates(judged, [one | two for one, two in zip(gains, measured, strict=True)])
 

@@ -26,7 +26,7 @@ class Judged:
     Attributes:
         before: The score of each query with the untouched vectors, (queries,).
         after: The score of each query with the candidate that was chosen without it, (queries,).
-        each: The score of each query with each candidate where the query selected among them, (candidates, queries).
+        by_candidate: The score of each query with each candidate among which it selected, (candidates, queries).
         chosen: The number of the candidate that each fold chose.
         gains: The mean gain of each candidate on the part that selects, (folds, candidates).
         folds: The fold of each unit, (units,).
@@ -35,7 +35,7 @@ class Judged:
 
     before: np.ndarray
     after: np.ndarray
-    each: np.ndarray
+    by_candidate: np.ndarray
     chosen: list[int]
     gains: np.ndarray
     folds: np.ndarray
@@ -44,7 +44,7 @@ class Judged:
     @property
     def choice(self) -> int:
         """The candidate that most folds chose; of several the one with the strongest pull."""
-        return int(np.bincount(self.chosen, minlength=len(self.each)).argmax())
+        return int(np.bincount(self.chosen, minlength=len(self.by_candidate)).argmax())
 
 
 def folds_of(units: int, seed: int = 0, asked: np.ndarray | None = None) -> np.ndarray:

@@ -13,10 +13,10 @@ from textcl.adaptation.verdict import GROUPS
 from textcl.adaptation.workplace import Workplace
 from textcl.encoder import Encoder
 from textcl.vectors.calibration import Others, Pairs, choose_thresholds, same_text
+from textcl.vectors.compress import unit
 from textcl.vectors.encode import corpus_prompt
 from textcl.vectors.near_duplicates import overlaps
 from textcl.vectors.planted_edits import KINDS, edited, kind_of
-from textcl.vectors.vectors import unit
 
 
 class Planted:

@@ -12,8 +12,8 @@ from textcl.adaptation.linear_map import mapped
 from textcl.adaptation.verdict import GROUPS, Comparison, compare
 from textcl.evaluation.retrieval import score_ranking
 from textcl.vectors.bm25 import Bm25
+from textcl.vectors.compress import unit
 from textcl.vectors.fusion import fuse
-from textcl.vectors.vectors import unit
 
 CUT = 10  # documents that count for a query
 _AT_ONCE = 2_000_000  # scores that are in memory at once

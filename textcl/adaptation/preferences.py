@@ -15,8 +15,8 @@ from textcl.adaptation.workplace import Workplace
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.files import content_hash
+from textcl.vectors.compress import unit
 from textcl.vectors.encode import corpus_prompt
-from textcl.vectors.vectors import unit
 
 LEAST = 20  # triplets
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from textcl.adaptation.known_items import View, halves, sentences
 from textcl.adaptation.material import Material
-from textcl.vectors.vectors import unit
+from textcl.vectors.compress import unit
 
 BATCH = 32
 WINDOW = 2  # sentences of a crop

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from textcl.adaptation.schedule import MOST_SEARCHED
-from textcl.vectors.vectors import unit
+from textcl.vectors.compress import unit
 
 HARD = 10  # nearest documents of each query that are searched
 _AT_ONCE = 512  # queries whose similarities are in memory at once

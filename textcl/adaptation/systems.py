@@ -14,9 +14,9 @@ from textcl.encoder import Encoder
 from textcl.evaluation.baselines import TfidfEncoder
 from textcl.progress import Progress
 from textcl.vectors.bm25 import Bm25
+from textcl.vectors.compress import unit
 from textcl.vectors.encode import corpus_prompt
 from textcl.vectors.fusion import fuse
-from textcl.vectors.vectors import unit
 
 WORDS = ("bm25", "tfidf")
 HYBRID = "hybrid:"

@@ -20,7 +20,7 @@ from textcl.errors import InputError
 from textcl.files import atomic_write
 from textcl.methods import SimCSE
 from textcl.runs.clusters import train_for_clusters
-from textcl.seals import holds, read_sealed, seal, write_sealed
+from textcl.seals import agrees, read_sealed, seal, write_sealed
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.trainer import ContrastiveTrainer
 
@@ -175,7 +175,7 @@ def trained_once(
 
 def read_trained(encoder: Encoder, folder: Path) -> tuple[Encoder, float] | None:
     """What `trained_once` kept in a folder; None if there is nothing, or it is damaged."""
-    if not holds(folder / SEAL):
+    if not agrees(folder / SEAL):
         return None
     trained = copy.deepcopy(encoder)
     trained.load_state_dict(load_file(folder / WEIGHTS))

@@ -16,6 +16,25 @@ PURPOSES = ("search", "clusters", "duplicates")
 
 
 def main(arguments: Sequence[str]) -> None:
+    given = parsed(_parser(), arguments)
+    check_outside(given)
+
+    from textcl.adaptation.adapt import PAGE, adapt
+    from textcl.report.adapted import write_page
+
+    asked = without_json(given)
+    column = asked.pop("column")
+    adapted = adapt(**asked, columns=names_in(column) if column else ())
+    try:
+        write_page(adapted.record, Path(given.output) / PAGE)
+    except DiskFull:
+        raise
+    except InputError as error:  # what draws it is not installed
+        logger.warning("%s has no %s. %s Then run textcl report %s.", given.output, PAGE, error, given.output)
+    show(adapted.record, "\n".join(adapted.lines), given.json)
+
+
+def _parser() -> Parser:
     parser = Parser(
         prog="textcl adapt",
         description="Look for an encoder that is better for your own texts, and say honestly whether there is one. The "
@@ -64,19 +83,4 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--ledger", metavar="PATH", help="the file that counts looks at the same texts")
     parser.add_argument("--seed", type=within(Seed), default=0, help="random seed (default: 0)")
-    given = parsed(parser, arguments)
-    check_outside(given)
-
-    from textcl.adaptation.adapt import PAGE, adapt
-    from textcl.report.adapted import write_page
-
-    asked = without_json(given)
-    column = asked.pop("column")
-    adapted = adapt(**asked, columns=names_in(column) if column else ())
-    try:
-        write_page(adapted.record, Path(given.output) / PAGE)
-    except DiskFull:
-        raise
-    except InputError as error:  # what draws it is not installed
-        logger.warning("%s has no %s. %s Then run textcl report %s.", given.output, PAGE, error, given.output)
-    show(adapted.record, "\n".join(adapted.lines), given.json)
+    return parser

@@ -12,34 +12,7 @@ from textcl.texts import names_in
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = Parser(
-        prog="textcl compare",
-        description="Train recipes with several seeds, each run in its own process, score them, and print one table of "
-        "mean ± sd. Run the command again to continue: finished runs are not repeated. Any flag of `textcl train` is "
-        "passed on to every run.",
-        passes_on=True,
-    )
-    parser.add_argument("recipes", nargs="*", metavar="RECIPE", help="recipe files, or names of shipped recipes")
-    parser.add_argument("--seeds", type=within(Count), default=3, help="how many runs of each recipe (default: 3)")
-    parser.add_argument(
-        "--output",
-        default="runs/compare",
-        metavar="FOLDER",
-        help="where runs and results are written (default: runs/compare)",
-    )
-    parser.add_argument(
-        "--baselines",
-        default="untouched",
-        help="untouched, sif, whitening (these three also as NAME:POOLING), tfidf, word-vectors, with commas between "
-        "them; or none (default: untouched)",
-    )
-    parser.add_argument("--tasks", default="sts", help="such as sts,clustering,transfer or mr (default: sts)")
-    parser.add_argument("--data-dir", metavar="FOLDER", help="folder of the evaluation sets")
-    parser.add_argument("--reference", metavar="ROW", help="the row that others are compared with (default: the first)")
-    parser.add_argument(
-        "--allow-code", action="store_true", help="let recipes name own methods, package.module:ClassName, and run them"
-    )
-    add_json_flag(parser)
+    parser = _parser()
     given, flags = parser.parse_known_args(arguments)
     if launched().ranks > 1:
         raise InputError("textcl compare starts a process for each run; start it without torchrun.")
@@ -74,3 +47,35 @@ def main(arguments: Sequence[str]) -> None:
         show(figures, text, given.json)
     if failures:
         raise InputError(f"{len(failures)} of the runs failed and are not in the table. {failures[0]}")
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="textcl compare",
+        description="Train recipes with several seeds, each run in its own process, score them, and print one table of "
+        "mean ± sd. Run the command again to continue: finished runs are not repeated. Any flag of `textcl train` is "
+        "passed on to every run.",
+        passes_on=True,
+    )
+    parser.add_argument("recipes", nargs="*", metavar="RECIPE", help="recipe files, or names of shipped recipes")
+    parser.add_argument("--seeds", type=within(Count), default=3, help="how many runs of each recipe (default: 3)")
+    parser.add_argument(
+        "--output",
+        default="runs/compare",
+        metavar="FOLDER",
+        help="where runs and results are written (default: runs/compare)",
+    )
+    parser.add_argument(
+        "--baselines",
+        default="untouched",
+        help="untouched, sif, whitening (these three also as NAME:POOLING), tfidf, word-vectors, with commas between "
+        "them; or none (default: untouched)",
+    )
+    parser.add_argument("--tasks", default="sts", help="such as sts,clustering,transfer or mr (default: sts)")
+    parser.add_argument("--data-dir", metavar="FOLDER", help="folder of the evaluation sets")
+    parser.add_argument("--reference", metavar="ROW", help="the row that others are compared with (default: the first)")
+    parser.add_argument(
+        "--allow-code", action="store_true", help="let recipes name own methods, package.module:ClassName, and run them"
+    )
+    add_json_flag(parser)
+    return parser

@@ -3,18 +3,18 @@
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from textcl.cli.main import Parser, within
 from textcl.cli.output import add_json_flag, check_csv, check_json, columns, show
 from textcl.errors import InputError
-from textcl.ranges import Range, Seed, ZeroOrMore
+from textcl.ranges import PositiveShare, Seed, ZeroOrMore
 from textcl.texts import counted, in_one_line
 
 if TYPE_CHECKING:
     from textcl.vectors.duplicates import Duplicates
 
-_share = within(Annotated[float, Range(above=0, at_most=1)])
+_share = within(PositiveShare)
 
 EDITS = {
     "typo": "two letters changed places",
@@ -26,6 +26,31 @@ MEMBERS = 3  # texts of a group that are shown
 
 
 def main(arguments: Sequence[str]) -> None:
+    given = _parser().parse_args(arguments)
+    if given.output is None and given.unique is None and given.raw_csv:
+        raise InputError("--raw-csv is about the files of --output and --unique; add one, or leave --raw-csv out.")
+    for flag in ("output", "unique"):
+        if (path := getattr(given, flag)) is not None:
+            if Path(path).exists():
+                raise InputError(f"{path} exists already; remove it or name another file.")
+            check_csv(given, flag)
+    check_json(given)
+
+    from textcl.vectors.duplicates import near_duplicates
+
+    columns = {"column": given.column, "id_column": given.id_column}
+    found = near_duplicates(
+        given.source, given.model, threshold=given.threshold, words=given.words, **columns, seed=given.seed
+    )
+    if given.output is not None:
+        found.save(given.output, raw=given.raw_csv)
+    if given.unique is not None:
+        found.save(given.unique, raw=given.raw_csv, kept_only=True)
+    result = {"output": given.output, "unique": given.unique, **found.record()}
+    show(result, _page(found, given), given.json)
+
+
+def _parser() -> Parser:
     parser = Parser(
         prog="textcl duplicates",
         description="Find near-duplicates: groups of texts that are equal or nearly equal, by their vectors and their "
@@ -71,28 +96,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--seed", type=within(Seed), default=0, help="seed of the sample for auto (default: 0)")
     add_json_flag(parser)
-    given = parser.parse_args(arguments)
-    if given.output is None and given.unique is None and given.raw_csv:
-        raise InputError("--raw-csv is about the files of --output and --unique; add one, or leave --raw-csv out.")
-    for flag in ("output", "unique"):
-        if (path := getattr(given, flag)) is not None:
-            if Path(path).exists():
-                raise InputError(f"{path} exists already; remove it or name another file.")
-            check_csv(given, flag)
-    check_json(given)
-
-    from textcl.vectors.duplicates import near_duplicates
-
-    columns = {"column": given.column, "id_column": given.id_column}
-    found = near_duplicates(
-        given.source, given.model, threshold=given.threshold, words=given.words, **columns, seed=given.seed
-    )
-    if given.output is not None:
-        found.save(given.output, raw=given.raw_csv)
-    if given.unique is not None:
-        found.save(given.unique, raw=given.raw_csv, kept_only=True)
-    result = {"output": given.output, "unique": given.unique, **found.record()}
-    show(result, _page(found, given), given.json)
+    return parser
 
 
 def _threshold(text: str) -> float | str:

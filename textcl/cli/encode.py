@@ -16,6 +16,46 @@ from textcl.texts import counted
 
 
 def main(arguments: Sequence[str]) -> None:
+    given, asked = _parse(arguments)
+
+    from textcl.data.formats import is_text_file
+
+    alone = Path(given.model)
+    if not given.texts and not is_text_file(given.model) and (alone.is_dir() or not alone.exists()):
+        raise InputError(f"Name a file of texts behind {given.model}: textcl encode MODEL FILE --output DIRECTORY.")
+    if not given.texts or is_text_file(given.model):
+        given.model, given.texts = "small", [given.model, *given.texts]
+    texts = given.texts[0] if len(given.texts) == 1 else [Path(name) for name in given.texts]
+    check_json(given)
+    output = Path(given.output)
+    if output.suffix not in ("", ".npy") and not given.output.endswith("/") and not output.is_dir():
+        raise InputError(
+            f"The output must be a directory or a .npy file, and {given.output} is neither; write {given.output}/ for "
+            "a directory of that name."
+        )
+    options = {
+        "batch_size": given.batch_size,
+        "normalize": True if given.normalize else None,
+        "prompt": given.prompt,
+        "bf16": given.precision == "bf16",
+    }
+    if output.suffix == ".npy" and not output.is_dir():
+        if asked:
+            first = "no-rescoring" if "rescoring" in asked else next(iter(asked)).replace("_", "-")
+            raise InputError(f"--{first} works only with a directory, not with a .npy file.")
+        if output.exists():
+            raise InputError(f"{given.output} exists already; remove it or name another file.")
+        if launched().rank == 0:  # only a directory can be shared by several processes
+            check_output(output)
+            _write_array(given, texts, output, options)
+    else:
+        if given.dimensions is not None:
+            asked["dimensions"] = given.dimensions
+        _write_shards(given, texts, output, {**options, **asked})
+
+
+def _parse(arguments: Sequence[str]) -> tuple[Namespace, dict[str, Any]]:
+    """The arguments, and those that were given of the flags that work only with a directory."""
     parser = Parser(
         prog="textcl encode",
         description="Write one vector for each text: to a directory of Parquet shards, for corpora of any size, or to "
@@ -90,43 +130,7 @@ def main(arguments: Sequence[str]) -> None:
         ),
     ]
     given = parser.parse_with_optional("texts", arguments)
-
-    from textcl.data.formats import is_text_file
-
-    alone = Path(given.model)
-    if not given.texts and not is_text_file(given.model) and (alone.is_dir() or not alone.exists()):
-        raise InputError(f"Name a file of texts behind {given.model}: textcl encode MODEL FILE --output DIRECTORY.")
-    if not given.texts or is_text_file(given.model):
-        given.model, given.texts = "small", [given.model, *given.texts]
-    texts = given.texts[0] if len(given.texts) == 1 else [Path(name) for name in given.texts]
-    check_json(given)
-    asked = {flag.dest: getattr(given, flag.dest) for flag in flags if getattr(given, flag.dest) is not None}
-    output = Path(given.output)
-    if output.suffix not in ("", ".npy") and not given.output.endswith("/") and not output.is_dir():
-        raise InputError(
-            f"The output must be a directory or a .npy file, and {given.output} is neither; write {given.output}/ for "
-            "a directory of that name."
-        )
-    options = {
-        "batch_size": given.batch_size,
-        "normalize": True if given.normalize else None,
-        "prompt": given.prompt,
-        "bf16": given.precision == "bf16",
-    }
-    if given.dimensions is not None:
-        asked["dimensions"] = given.dimensions
-    if output.suffix == ".npy" and not output.is_dir():
-        asked.pop("dimensions", None)
-        if asked:
-            first = "no-rescoring" if "rescoring" in asked else next(iter(asked)).replace("_", "-")
-            raise InputError(f"--{first} works only with a directory, not with a .npy file.")
-        if output.exists():
-            raise InputError(f"{given.output} exists already; remove it or name another file.")
-        if launched().rank == 0:  # only a directory can be shared by several processes
-            check_output(output)
-            _write_array(given, texts, output, options)
-    else:
-        _write_shards(given, texts, output, {**options, **asked})
+    return given, {flag.dest: getattr(given, flag.dest) for flag in flags if getattr(given, flag.dest) is not None}
 
 
 def column_names(given: str) -> list[str] | Literal["all"]:

@@ -29,6 +29,56 @@ def add_model_flags(parser: Parser) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
+    given = parsed(_parser(), arguments)
+    sizes, dtypes = _sizes(given)
+
+    files = (given.queries, given.documents, given.relevance)
+    if any(files) and (given.beir or not all(files)):
+        raise InputError("Retrieval needs --queries, --documents and --relevance together, or only --beir.")
+
+    tasks = given.tasks or ("" if any(files) or given.beir or given.finetune else "sts")
+    _check_use(given, tasks)
+    options = check_retrieval_flags(given)
+    if given.identical_ids:
+        options["identical_ids"] = given.identical_ids
+
+    from textcl.evaluation import Finetune, Retrieval, evaluate
+
+    own_data: list[Any] = []
+    cache = None if sizes or dtypes else given.cache or _own_cache()
+    if given.beir:
+        own_data = [Retrieval.from_folder(given.beir, given.split or "test", **options)]
+    elif all(files):
+        own_data = [Retrieval.from_files(*files, **options)]
+    if given.finetune:
+        length = {"max_length": given.max_length} if given.max_length else {}
+        tuned = Finetune(
+            given.finetune,
+            given.data_dir,
+            seeds=given.finetune_seeds or 3,
+            examples=given.finetune_examples,
+            cache=cache,
+            **length,
+        )
+        own_data.append(tuned)
+    shared = {name: getattr(given, name) for name in ("data_dir", "batch_size", "pooling", "max_length", "bf16")}
+    shared |= {"evaluators": own_data, "mode": given.mode or "senteval", "setting": given.setting or "test"}
+    if sizes or dtypes:
+        from textcl.evaluation.sizes import evaluate_sizes
+        from textcl.report.sizes import sizes_plot, sizes_table
+
+        found = evaluate_sizes(
+            given.model, tasks, dimensions=sizes, dtypes=dtypes or ("float32",), pca=given.pca, **shared
+        )
+        if given.plot:
+            sizes_plot(found).save(given.plot)
+        show([size.to_dict() for size in found], sizes_table(found), given.json)
+        return
+    result = evaluate(given.model, tasks, cache=cache, **shared)
+    show(result.to_dict(), result.table(), given.json)
+
+
+def _parser() -> Parser:
     parser = Parser(
         prog="textcl eval", description="Score an encoder. All scores × 100. textcl data installs the evaluation sets."
     )
@@ -85,53 +135,7 @@ def main(arguments: Sequence[str]) -> None:
         "--dtype", metavar="TYPES", help="types of the numbers: float32 (default), float16, int8, ubinary"
     )
     smaller.add_argument("--plot", metavar="FILE", help="a picture of the scores by size, .png or .svg")
-    given = parsed(parser, arguments)
-    sizes, dtypes = _sizes(given)
-
-    files = (given.queries, given.documents, given.relevance)
-    if any(files) and (given.beir or not all(files)):
-        raise InputError("Retrieval needs --queries, --documents and --relevance together, or only --beir.")
-
-    tasks = given.tasks or ("" if any(files) or given.beir or given.finetune else "sts")
-    _check_use(given, tasks)
-    options = check_retrieval_flags(given)
-    if given.identical_ids:
-        options["identical_ids"] = given.identical_ids
-
-    from textcl.evaluation import Finetune, Retrieval, evaluate
-
-    own_data: list[Any] = []
-    cache = None if sizes or dtypes else given.cache or _own_cache()
-    if given.beir:
-        own_data = [Retrieval.from_folder(given.beir, given.split or "test", **options)]
-    elif all(files):
-        own_data = [Retrieval.from_files(*files, **options)]
-    if given.finetune:
-        length = {"max_length": given.max_length} if given.max_length else {}
-        tuned = Finetune(
-            given.finetune,
-            given.data_dir,
-            seeds=given.finetune_seeds or 3,
-            examples=given.finetune_examples,
-            cache=cache,
-            **length,
-        )
-        own_data.append(tuned)
-    shared = {name: getattr(given, name) for name in ("data_dir", "batch_size", "pooling", "max_length", "bf16")}
-    shared |= {"evaluators": own_data, "mode": given.mode or "senteval", "setting": given.setting or "test"}
-    if sizes or dtypes:
-        from textcl.evaluation.sizes import evaluate_sizes
-        from textcl.report.sizes import sizes_plot, sizes_table
-
-        found = evaluate_sizes(
-            given.model, tasks, dimensions=sizes, dtypes=dtypes or ("float32",), pca=given.pca, **shared
-        )
-        if given.plot:
-            sizes_plot(found).save(given.plot)
-        show([size.to_dict() for size in found], sizes_table(found), given.json)
-        return
-    result = evaluate(given.model, tasks, cache=cache, **shared)
-    show(result.to_dict(), result.table(), given.json)
+    return parser
 
 
 def _sizes(given: Namespace) -> tuple[list[int], list[Any]]:

@@ -24,38 +24,7 @@ OUTPUT = "judgements.tsv"
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = Parser(
-        prog="textcl judge",
-        usage="textcl judge BEFORE AFTER --data FILE|VECTORS [--column NAME[,NAME]] [--query-log FILE] "
-        "[--answers 50|100|200] [--language NAME] [--seed N] [--output FILE] [--html PAGE]\n"
-        "       textcl judge --finish FILE [--json PATH]",
-        description="Compare two systems without judgements: you see a query and the first result of each, and say "
-        "which fits better, without knowing whose it is. A system is a model, bm25, tfidf, or hybrid:MODEL. The same "
-        "command goes on where you stopped.",
-    )
-    parser.add_argument("systems", nargs="*", metavar="BEFORE AFTER", help="the two systems")
-    parser.add_argument(
-        "--data",
-        metavar="FILE|VECTORS",
-        help="texts to find: txt, csv, tsv, jsonl or parquet, also gz, xz or zst, or what textcl encode wrote",
-    )
-    parser.add_argument("--column", metavar="NAME[,NAME]", help="the column of the texts, or those of title and text")
-    parser.add_argument(
-        "--query-log", metavar="FILE", help="your users' queries, one in each line (default: texts are the queries)"
-    )
-    parser.add_argument(
-        "--answers", type=within(Count), choices=[50, 100, 200], help="how many pairs are judged (default: 50)"
-    )
-    parser.add_argument("--language", help="language of the texts, for BM25 (default: english)")
-    parser.add_argument("--seed", type=within(Seed), help="seed of queries and sides (default: 0)")
-    parser.add_argument(
-        "--output", metavar="FILE", help=f"the answers, a .tsv file; a sealed file lies beside them (default: {OUTPUT})"
-    )
-    parser.add_argument(
-        "--html", metavar="PAGE", help="write a page that asks and saves the same file, and ask nothing"
-    )
-    parser.add_argument("--finish", metavar="FILE", help="resolve the sides of a complete file of answers, and test")
-    add_json_flag(parser)
+    parser = _parser()
     given, rest = parser.parse_known_args(arguments)
     given.systems += [each for each in rest if each != "--"]  # argparse overlooks those behind a flag
     check_json(given)
@@ -92,6 +61,42 @@ def main(arguments: Sequence[str]) -> None:
         say(f"{page}: open it in a browser, give the answers, and save them as {pairs.output}.")
         return
     _ask(pairs)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="textcl judge",
+        usage="textcl judge BEFORE AFTER --data FILE|VECTORS [--column NAME[,NAME]] [--query-log FILE] "
+        "[--answers 50|100|200] [--language NAME] [--seed N] [--output FILE] [--html PAGE]\n"
+        "       textcl judge --finish FILE [--json PATH]",
+        description="Compare two systems without judgements: you see a query and the first result of each, and say "
+        "which fits better, without knowing whose it is. A system is a model, bm25, tfidf, or hybrid:MODEL. The same "
+        "command goes on where you stopped.",
+    )
+    parser.add_argument("systems", nargs="*", metavar="BEFORE AFTER", help="the two systems")
+    parser.add_argument(
+        "--data",
+        metavar="FILE|VECTORS",
+        help="texts to find: txt, csv, tsv, jsonl or parquet, also gz, xz or zst, or what textcl encode wrote",
+    )
+    parser.add_argument("--column", metavar="NAME[,NAME]", help="the column of the texts, or those of title and text")
+    parser.add_argument(
+        "--query-log", metavar="FILE", help="your users' queries, one in each line (default: texts are the queries)"
+    )
+    parser.add_argument(
+        "--answers", type=within(Count), choices=[50, 100, 200], help="how many pairs are judged (default: 50)"
+    )
+    parser.add_argument("--language", help="language of the texts, for BM25 (default: english)")
+    parser.add_argument("--seed", type=within(Seed), help="seed of queries and sides (default: 0)")
+    parser.add_argument(
+        "--output", metavar="FILE", help=f"the answers, a .tsv file; a sealed file lies beside them (default: {OUTPUT})"
+    )
+    parser.add_argument(
+        "--html", metavar="PAGE", help="write a page that asks and saves the same file, and ask nothing"
+    )
+    parser.add_argument("--finish", metavar="FILE", help="resolve the sides of a complete file of answers, and test")
+    add_json_flag(parser)
+    return parser
 
 
 def _check_use(given: Namespace) -> None:

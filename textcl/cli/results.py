@@ -11,33 +11,7 @@ FORMATS = ("table", "csv", "latex", "json")
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = Parser(
-        prog="textcl results",
-        description="Past runs and comparisons: one row for each result. Scores × 100; STS by the aggregation 'all'.",
-    )
-    parser.add_argument("paths", nargs="*", metavar="PATH", help="folders of runs and comparisons (default: runs)")
-    parser.add_argument("--method", action="append", default=[], help="such as simcse; can be repeated")
-    parser.add_argument(
-        "--row", action="append", default=[], metavar="NAME", help="the row of a comparison, or a run; can be repeated"
-    )
-    parser.add_argument("--task", metavar="TASKS", help="show these tasks and no averages, such as sts or sts16,mr")
-    parser.add_argument("--since", metavar="DATE", help="only results since then, such as 2026-01-31")
-    parser.add_argument("--sort", metavar="COLUMN", help="such as STS or name (default: oldest first)")
-    parser.add_argument(
-        "--format", choices=FORMATS, default="table", help="latex: mean ± sd of each row, with booktabs"
-    )
-    parser.add_argument("--output", metavar="FILE", help="where the list is written (default: standard output)")
-    add_json_flag(parser)
-    parser.add_argument(
-        "--compare",
-        nargs=2,
-        metavar=("A", "B"),
-        help="whether B is better than A: two rows over seeds, two encoders over pairs, or two files of eval --json "
-        "over retrieval queries or the examples of fine-tuned tasks",
-    )
-    parser.add_argument("--pairs", metavar="ENCODER", help="gold score and cosine of every STS pair, as csv")
-    parser.add_argument("--data-dir", metavar="FOLDER", help="folder of the evaluation sets")
-    given = parser.parse_args(arguments)
+    given = _parser().parse_args(arguments)
     check_json(given)
     if given.output:
         check_file(given, "output")
@@ -85,3 +59,33 @@ def main(arguments: Sequence[str]) -> None:
         show([result.to_dict() for result in chosen], text.removesuffix("\n"), given.json)
     elif not given.output:
         say(text.removesuffix("\n"))
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="textcl results",
+        description="Past runs and comparisons: one row for each result. Scores × 100; STS by the aggregation 'all'.",
+    )
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="folders of runs and comparisons (default: runs)")
+    parser.add_argument("--method", action="append", default=[], help="such as simcse; can be repeated")
+    parser.add_argument(
+        "--row", action="append", default=[], metavar="NAME", help="the row of a comparison, or a run; can be repeated"
+    )
+    parser.add_argument("--task", metavar="TASKS", help="show these tasks and no averages, such as sts or sts16,mr")
+    parser.add_argument("--since", metavar="DATE", help="only results since then, such as 2026-01-31")
+    parser.add_argument("--sort", metavar="COLUMN", help="such as STS or name (default: oldest first)")
+    parser.add_argument(
+        "--format", choices=FORMATS, default="table", help="latex: mean ± sd of each row, with booktabs"
+    )
+    parser.add_argument("--output", metavar="FILE", help="where the list is written (default: standard output)")
+    add_json_flag(parser)
+    parser.add_argument(
+        "--compare",
+        nargs=2,
+        metavar=("A", "B"),
+        help="whether B is better than A: two rows over seeds, two encoders over pairs, or two files of eval --json "
+        "over retrieval queries or the examples of fine-tuned tasks",
+    )
+    parser.add_argument("--pairs", metavar="ENCODER", help="gold score and cosine of every STS pair, as csv")
+    parser.add_argument("--data-dir", metavar="FOLDER", help="folder of the evaluation sets")
+    return parser

@@ -16,6 +16,7 @@ from textcl.collator.batch import Batch, Tensors, finished
 from textcl.collator.prompts import Prompts, prompt_edges
 from textcl.collator.reads import EVERYTHING, Reads, views_among
 from textcl.collator.token_cache import tokenizer_digest, with_tokens
+from textcl.data.reading import COLUMNS
 from textcl.data.rows import cell_text, has_transform, without_format
 from textcl.data.training import check_number
 from textcl.encoder.batching import row_lengths
@@ -27,8 +28,6 @@ from textcl.views.draws import MASKS, text_id, uniform
 from textcl.views.template import PLACE, Template, in_prompt
 from textcl.views.tokens import Draw, TokenRows
 from textcl.views.view import PLAIN, View
-
-COLUMNS = ("text", "positive", "negative")
 
 Block = tuple[str, View]
 """A column of the dataset, and the view that is applied to its texts."""

@@ -57,10 +57,7 @@ def write_file(path: Path, batches: Iterable[pyarrow.RecordBatch], names: Sequen
     """Writes batches one by one to an Arrow file."""
     import pyarrow
 
-    with (
-        pyarrow.OSFile(str(path), "wb") as file,
-        pyarrow.ipc.new_stream(file, schema_of(names)) as stream,
-    ):
+    with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_stream(file, schema_of(names)) as stream:
         for batch in batches:
             stream.write_batch(batch)
 

@@ -12,7 +12,7 @@ from textcl.data.arrow_files import arrow_windows, batches_of, in_memory, texts_
 from textcl.data.corpus_files import CorpusFiles, files_of, paths_in, source_name
 from textcl.data.formats import listed, plain_suffix
 from textcl.data.kept import kept
-from textcl.data.reading import NAMES, Found, Reading, check_size, say, say_blank, warn
+from textcl.data.reading import COLUMNS, Found, Reading, check_size, say, say_blank, warn
 from textcl.data.repeats import Repeats
 from textcl.data.rows import cell_id, cell_text, cell_value, open_table
 from textcl.errors import InputError, nearest
@@ -248,7 +248,7 @@ def hold_out(dataset: Dataset, rows: int | None = None) -> tuple[Dataset, list[s
         raise InputError(f"{count:,} rows cannot be held out: the corpus has {len(dataset):,} rows.")
     kept = dataset.select(range(len(dataset) - count))
     texts = dict.fromkeys(dataset[-count:]["text"])
-    for text in texts_in(kept, *(name for name in NAMES if name in kept.column_names)):
+    for text in texts_in(kept, *(name for name in COLUMNS if name in kept.column_names)):
         texts.pop(text, None)
     if not texts:
         raise InputError(

@@ -17,7 +17,7 @@ from textcl.texts import counted
 logger = logging.getLogger("textcl")
 
 LONG_TEXT = 100_000  # characters; longer texts cause a warning, since the tokenizer keeps only their beginning
-NAMES = ("text", "positive", "negative")
+COLUMNS = ("text", "positive", "negative")
 
 
 @dataclass
@@ -76,7 +76,7 @@ class Reading:
         self.table, self.limit = table, limit
         self.columns, self.label_column = list(columns), label_column
         self.drop_unlabelled, self.unlabelled = drop_unlabelled, unlabelled
-        self.names = [*NAMES[: len(columns)], *(["label"] if label_column is not None else [])]
+        self.names = [*COLUMNS[: len(columns)], *(["label"] if label_column is not None else [])]
         self.found = Found()
         self.classes: list[Any] = []
 

@@ -18,15 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textcl.data.corpus_files import files_of, name_of, paths_in
-from textcl.data.formats import (
-    csv_records,
-    format_of,
-    json_objects,
-    listed,
-    parquet_columns,
-    parquet_rows,
-    read_lines,
-)
+from textcl.data.formats import csv_records, format_of, json_objects, listed, parquet_columns, parquet_rows, read_lines
 from textcl.errors import InputError, nearest
 from textcl.texts import check_text, described, is_missing, items, names_of_columns
 

@@ -59,11 +59,7 @@ def training_rows(
     columns = tuple(names_in(column)) if column else _triplet_columns(path.files[0])
     if label_column is not None:
         rows = load_labelled(
-            path,
-            columns=columns or ("text",),
-            label_column=label_column,
-            limit=limit,
-            drop_unlabelled=drop_unlabelled,
+            path, columns=columns or ("text",), label_column=label_column, limit=limit, drop_unlabelled=drop_unlabelled
         )
     elif drop_unlabelled:
         raise InputError("--drop-unlabelled leaves out rows without a label; name the labels with --label-column.")

@@ -16,15 +16,7 @@ from torch import Tensor
 from textcl.encoder.export import ONLY_TEXTCL, Settings
 from textcl.encoder.layers import ACTIVATIONS, Dense, FirstDimensions, Norm, UnitLength
 from textcl.encoder.pooling import POOLINGS
-from textcl.encoder.understood import (
-    check_requirements,
-    content_of,
-    inside,
-    read_tensors,
-    tensors,
-    typed,
-    understood,
-)
+from textcl.encoder.understood import check_requirements, content_of, inside, read_tensors, tensors, typed, understood
 from textcl.errors import InputError
 from textcl.files import read_json
 from textcl.views.template import PLACE
@@ -153,8 +145,7 @@ class _Chain:
         self.pooled = True
         file = place / "config.json"
         content = understood(
-            file,
-            ("word_embedding_dimension", "embedding_dimension", "pooling_mode", "include_prompt", *_LEGACY_MODES),
+            file, ("word_embedding_dimension", "embedding_dimension", "pooling_mode", "include_prompt", *_LEGACY_MODES)
         )
         self.settings.pool_prompt = typed(file, content, "include_prompt", bool, True)
         if not self.settings.pool_prompt and self.settings.token_weights is not None:

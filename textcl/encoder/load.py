@@ -232,12 +232,7 @@ def load_model(auto: Any, folder: Path, config: Any, dtype: torch.dtype) -> tupl
             concrete = issubclass(auto, PreTrainedModel)
             kind = auto if concrete else type(auto.from_config(config, trust_remote_code=False))
         model, loading = kind.from_pretrained(
-            None,
-            config=config,
-            state_dict=weights,
-            dtype=dtype,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
+            None, config=config, state_dict=weights, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True
         )
     model.config.name_or_path = name
     return model, loading

@@ -17,13 +17,7 @@ from torch import Tensor
 from textcl.errors import InputError, nearest
 from textcl.evaluation.baselines import TfidfEncoder
 from textcl.evaluation.encoding import ROUNDING, cosine, encode_distinct
-from textcl.evaluation.significance import (
-    bootstrap_error,
-    mean_of_samples,
-    resamples,
-    spearman,
-    spearman_of_samples,
-)
+from textcl.evaluation.significance import bootstrap_error, mean_of_samples, resamples, spearman, spearman_of_samples
 from textcl.losses.info_nce import nt_xent
 from textcl.metrics import geometry
 from textcl.texts import each_text

@@ -65,12 +65,7 @@ class CLEAR(Method):
         self.views = encoder.prepare_views(first_view, second_view)
         dimension = encoder.dimension
         self.head = mlp([dimension, dimension, projection_dimension], batch_norm=False).to(encoder.device)
-        self.info_nce = InfoNCE(
-            temperature,
-            topology="nt_xent",
-            reduction=reduction,
-            mask_duplicates=mask_duplicates,
-        )
+        self.info_nce = InfoNCE(temperature, topology="nt_xent", reduction=reduction, mask_duplicates=mask_duplicates)
         self.mlm_weight = mlm_weight
         self.mask_probability = mlm_probability if mlm_weight else 0.0
         self.mlm_head = MaskedLanguageModelHead.from_encoder(encoder).to(encoder.device) if mlm_weight else None

@@ -17,12 +17,7 @@ from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.losses.clustering import clustering_divergence, log_assignments, target_distribution
 from textcl.methods.method import Method, Outputs
-from textcl.metrics.clustering import (
-    adjusted_rand_index,
-    cluster,
-    clustering_accuracy,
-    normalized_mutual_information,
-)
+from textcl.metrics.clustering import adjusted_rand_index, cluster, clustering_accuracy, normalized_mutual_information
 from textcl.metrics.stability import cluster_stability
 from textcl.modules.heads import mlp
 from textcl.modules.info_nce import InfoNCE

@@ -246,10 +246,7 @@ def _judging(record: Record) -> Section:
             ["what decides", f"{main['measure']} at {main['task']}"],
             ["what is split and resampled", f"{main['units']:,} {_comparison(main).unit}"],
             ["held out", record["held_out"]],
-            [
-                "p-value",
-                f"{shown_p(main['p_value'])}; a difference is shown up to {verdict['level']:.2g}",
-            ],
+            ["p-value", f"{shown_p(main['p_value'])}; a difference is shown up to {verdict['level']:.2g}"],
             ["looks at these texts", f"{verdict['looks']:,}; the level of the test, 0.05, is divided by {divided}"],
             ["gain that counts", f"{record['minimum']:.1f} points"],
         ]

@@ -269,12 +269,7 @@ def _compare_encoders(
             float(spearman(*map(np.asarray, pair))) for pair in ((one, human), (two, human), (one, two))
         )
         p_value = williams_test(first, second, between, len(human), ranks=True)
-        cells = [
-            f"{100 * first:.2f}",
-            f"{100 * second:.2f}",
-            f"{100 * (second - first):+.2f}",
-            shown_p(p_value),
-        ]
+        cells = [f"{100 * first:.2f}", f"{100 * second:.2f}", f"{100 * (second - first):+.2f}", shown_p(p_value)]
         rows.append([short_name(task), *cells])
     note = (
         f"Spearman × 100, aggregation all. p: Williams' test for each task; bootstrap for the average: "

@@ -121,9 +121,7 @@ def explore(
         done = _Steps(folder, record, made_from)
         done.step("duplicates", lambda: _duplicates(vectors, folder / "groups.csv", model, seed))
         done.step(
-            "clusters",
-            lambda: _clusters(vectors, folder / "clusters.csv", clusters, seed),
-            optional=clusters is None,
+            "clusters", lambda: _clusters(vectors, folder / "clusters.csv", clusters, seed), optional=clusters is None
         )
         done.step("map", lambda: _map(vectors, folder, record, seed), optional=True)
         explored_page(record).save(folder / INDEX)

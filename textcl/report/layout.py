@@ -10,8 +10,8 @@ import numpy as np
 
 from textcl.errors import InputError
 from textcl.progress import Progress
+from textcl.vectors.compress import unit
 from textcl.vectors.neighbours import nearest_rows
-from textcl.vectors.vectors import unit
 
 Kind = Literal["umap", "pca"]
 KINDS: tuple[Kind, ...] = ("umap", "pca")

@@ -247,8 +247,7 @@ def scores_by_row(scores: Mapping[str, Sequence[float]], measure: str) -> Plot:
     alt = _library("altair")
     rows = [{"row": row, "score": round(value, 4)} for row, values in scores.items() for value in values]
     base = alt.Chart(alt.Data(values=rows)).encode(
-        y=alt.Y("row:N", sort=list(scores), title=None),
-        x=alt.X("score:Q", title=measure, scale=alt.Scale(zero=False)),
+        y=alt.Y("row:N", sort=list(scores), title=None), x=alt.X("score:Q", title=measure, scale=alt.Scale(zero=False))
     )
     dots = base.mark_circle(size=60, opacity=0.7, color=COLOURS[0]).encode(tooltip=["row:N", "score:Q"])
     means = base.mark_tick(thickness=2, size=18, color=_CURRENT).encode(x=alt.X("mean(score):Q", title=measure))

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
-from textcl.collator.collator import COLUMNS
 from textcl.collator.reads import Reads
 from textcl.data import verify
 from textcl.data.arrow_files import texts_in
 from textcl.data.corpora import hold_out
 from textcl.data.corpus_files import CorpusFiles, files_of
 from textcl.data.overlap import write_overlap
+from textcl.data.reading import COLUMNS
 from textcl.data.repeats import Repeats
 from textcl.data.retrieval import beir_dev_split
 from textcl.data.training import READING_OPTIONS, find_corpus, training_rows

@@ -17,7 +17,7 @@ import numpy as np
 from textcl.errors import DiskFull, InputError
 from textcl.files import atomic_write
 from textcl.progress import Progress
-from textcl.seals import holds, seal, write_sealed
+from textcl.seals import agrees, seal, write_sealed
 from textcl.vectors.compress import Compression, unit
 from textcl.vectors.shards import Complete, check_shard, read_shard
 
@@ -137,7 +137,7 @@ def open_bits(directory: Path, complete: Complete, compression: Compression, res
     """
     names = [BITS, NUMBERS] if rescoring else [BITS]
     made_of = {"shards": complete.files}
-    if not holds(directory / MARK, made_of=made_of):
+    if not agrees(directory / MARK, made_of=made_of):
         arrays = _read(directory, complete, rescoring)
         try:
             for name, array in zip(names, arrays, strict=True):

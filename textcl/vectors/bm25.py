@@ -13,7 +13,7 @@ import numpy as np
 
 from textcl.errors import InputError, nearest
 from textcl.files import atomic_write
-from textcl.seals import holds, seal, write_sealed
+from textcl.seals import agrees, seal, write_sealed
 from textcl.texts import each_text
 
 FILE, MARK = "bm25.npz", "bm25.json"  # the index in a directory of vectors, and its seal
@@ -91,7 +91,7 @@ class Bm25:
         """The index that `save` wrote; None if it is missing, damaged, or of other texts or another language."""
         self = cls.__new__(cls)
         self.language = language
-        if not holds(directory / MARK, made_of=self._made_of(made_of)):
+        if not agrees(directory / MARK, made_of=self._made_of(made_of)):
             return None
         with np.load(directory / FILE, allow_pickle=False) as kept:
             self._index = _empty()

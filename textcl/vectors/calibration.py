@@ -16,9 +16,9 @@ import numpy as np
 
 from textcl.progress import Progress
 from textcl.texts import bare
+from textcl.vectors.compress import unit
 from textcl.vectors.near_duplicates import WORDS, overlaps, sets_of_words
 from textcl.vectors.planted_edits import KINDS, edit
-from textcl.vectors.vectors import unit
 
 LEAST = 100  # distinct texts that are needed
 SAMPLE = 1000  # texts whose copies are planted: half of them to choose the thresholds, half to measure the errors

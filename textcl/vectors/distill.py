@@ -23,13 +23,14 @@ from textcl.errors import InputError
 from textcl.files import check_not_read, check_output, check_replaceable
 from textcl.locks import taken
 from textcl.ranges import Positive, Seed, checked
+from textcl.vectors.compress import unit
 from textcl.vectors.encode import corpus_prompt
 from textcl.vectors.kept_vectors import kept_vectors
 from textcl.vectors.layer_student import fit_layers, with_layers
 from textcl.vectors.shards import is_vectors
 from textcl.vectors.static_student import Bags, fit_table, held_out, start_of, unit_targets
 from textcl.vectors.unknown import UNKNOWN
-from textcl.vectors.vectors import Vectors, unit
+from textcl.vectors.vectors import Vectors
 
 _SHARD_ROWS = 4096  # texts that a kill can cost
 

@@ -19,12 +19,13 @@ from textcl.ranges import Range, Seed, checked
 from textcl.texts import bare, counted
 from textcl.vectors.calibration import LEAST, Calibration, Encode, calibrate
 from textcl.vectors.columns import plain, result_name, write_csv
+from textcl.vectors.compress import unit
 from textcl.vectors.encode import corpus_prompt
 from textcl.vectors.lengths import are_longer
 from textcl.vectors.near_duplicates import COSINE, WORDS, near_duplicate_groups, overlaps
 from textcl.vectors.shards import is_vectors, read_complete, texts_cut
 from textcl.vectors.unknown import unknown_texts
-from textcl.vectors.vectors import Vectors, unit
+from textcl.vectors.vectors import Vectors
 
 logger = logging.getLogger("textcl")
 

@@ -289,13 +289,7 @@ def _encode_own(
             else:
                 cut = sum(row.part == 1 for row in window)
             write_shard(
-                paths[number],
-                window,
-                stored,
-                made_of,
-                first_id=corpus.first_id,
-                types=manifest.get("columns"),
-                cut=cut,
+                paths[number], window, stored, made_of, first_id=corpus.first_id, types=manifest.get("columns"), cut=cut
             )
             give_back_freed_memory()
             bar.update(len(window))

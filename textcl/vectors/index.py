@@ -17,24 +17,17 @@ from textcl.errors import DiskFull, InputError
 from textcl.files import atomic_write
 from textcl.progress import Progress
 from textcl.ranges import Range
-from textcl.seals import holds, seal, write_sealed
+from textcl.seals import agrees, seal, write_sealed
 from textcl.texts import check_text
 from textcl.vectors.bits import BitIndex, open_bits
 from textcl.vectors.bm25 import Bm25, check_language
 from textcl.vectors.columns import OWN_ID, PREFIX
-from textcl.vectors.fusion import (
-    DEPTH,
-    WEIGHT,
-    RetrievalKind,
-    best_by_words,
-    check_retrieval,
-    check_weight,
-    weighted,
-)
+from textcl.vectors.compress import unit
+from textcl.vectors.fusion import DEPTH, WEIGHT, RetrievalKind, best_by_words, check_retrieval, check_weight, weighted
 from textcl.vectors.manifest import shard_starts
 from textcl.vectors.shards import check_shard, iterate_vectors, read_complete, read_table
 from textcl.vectors.unknown import unknown_texts
-from textcl.vectors.vectors import Vectors, unit
+from textcl.vectors.vectors import Vectors
 
 if TYPE_CHECKING:
     from textcl.encoder import Encoder
@@ -316,7 +309,7 @@ class CorpusIndex:
         faiss, path, mark = _faiss(), self.directory / "index.faiss", self.directory / "index.json"
         exact = self.texts <= EXACT_TEXTS
         made_of = {"exact": exact, "shards": self._complete.files}
-        if holds(mark, made_of=made_of):
+        if agrees(mark, made_of=made_of):
             return faiss.read_index(str(path))
         dimension = self.manifest["dimension"]
         if exact:

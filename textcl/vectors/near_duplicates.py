@@ -9,16 +9,15 @@ threshold are compared whole.
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Annotated
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
 from textcl.errors import InputError
 from textcl.progress import Progress
-from textcl.ranges import Range, checked
+from textcl.ranges import PositiveShare, checked
 from textcl.texts import as_texts, bare
-from textcl.vectors.vectors import unit
+from textcl.vectors.compress import unit
 
 COSINE, WORDS = 0.95, 0.8
 _ROWS, _TILE = 1024, 2048  # texts and centres that are compared at once: 8 MiB of cosines
@@ -27,15 +26,13 @@ _GATHERED = 2**14  # pairs of texts whose whole vectors are compared at once
 _CANDIDATES = 2**23  # pairs of texts with a rare word in common that are in memory at once
 _SKETCH = 64  # numbers in the sketch of a vector
 
-Threshold = Annotated[float, Range(above=0, at_most=1)]
-
 
 @checked
 def near_duplicate_groups(
     vectors: np.ndarray | None,
     texts: Iterable[str],
-    cosine: Threshold | None = COSINE,
-    words: Threshold | None = WORDS,
+    cosine: PositiveShare | None = COSINE,
+    words: PositiveShare | None = WORDS,
 ) -> np.ndarray:
     """The number of the group of each text; near-equal texts are in one group.
 

@@ -5,7 +5,7 @@ import torch
 
 from textcl.device import halves_float32, product_by_onednn
 from textcl.progress import Progress
-from textcl.vectors.vectors import unit
+from textcl.vectors.compress import unit
 
 _CELLS = 2**24  # cosines that are in memory at once: 64 MiB
 

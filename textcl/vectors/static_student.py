@@ -27,7 +27,7 @@ from textcl.encoder.static import UNCUT, StaticBackbone, fast_tokenizer, flat, r
 from textcl.errors import InputError
 from textcl.progress import Progress
 from textcl.tokenising import pad, special_edges, vocabulary_size, whole_ids
-from textcl.vectors.vectors import unit
+from textcl.vectors.compress import unit
 
 A = 1e-3  # the share of all tokens at which a token has half the weight
 WORDS = 10_000

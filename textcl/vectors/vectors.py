@@ -15,7 +15,6 @@ import numpy as np
 from textcl.errors import InputError, nearest
 from textcl.vectors.columns import OWN_ID, PREFIX, result_name
 from textcl.vectors.compress import Compression
-from textcl.vectors.compress import unit as unit
 from textcl.vectors.shards import (
     check_shard,
     read_complete,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from textcl.environment import is_writable
 from textcl.errors import InputError, nearest
 from textcl.progress import Progress
-from textcl.seals import holds, seal, write_sealed
+from textcl.seals import agrees, seal, write_sealed
 from textcl.texts import described
 from textcl.views.masked_words import contextual, contextual_insertion, model_state
 from textcl.views.nlpaug_views import (
@@ -122,7 +122,7 @@ def augment(
     else:
         folder.mkdir(parents=True, exist_ok=True)
     mark = cached.with_suffix(".json")
-    whole = holds(mark)
+    whole = agrees(mark)
     if not whole and "cache_file_name" in kept:
         cached.unlink(missing_ok=True)
 
@@ -136,13 +136,7 @@ def augment(
         return {f"text_{number}": column for number, column in zip(numbers, columns, strict=True)}
 
     with without_bars(), Progress(view, len(dataset)) as bar:
-        result = dataset.map(
-            add,
-            batched=True,
-            batch_size=batch_size,
-            new_fingerprint=fingerprint,
-            **kept,
-        )
+        result = dataset.map(add, batched=True, batch_size=batch_size, new_fingerprint=fingerprint, **kept)
     if not whole and cached.is_file():
         write_sealed(mark, {"files": seal(folder, [cached.name])})
     return result
