@@ -14,7 +14,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 from support.command import REPOSITORY
 
 from textcl.data import load_texts, load_triplets
-from textcl.data.corpora import load_labelled, read_with_ids
+from textcl.data.corpora import load_labelled, read_rows, read_with_ids
 from textcl.errors import InputError
 
 TEXTS = ["A first sentence.", 'He said "no", and left.', "Größe, naïveté, 東京", "A\ttab inside is for csv only"]
@@ -282,3 +282,18 @@ def test_minus_1_is_no_label_where_labels_have_names() -> None:
 def test_labelled_rows_of_a_generator_are_read_although_labels_are_numbered_first() -> None:
     rows = load_labelled({"text": text, "label": label} for text, label in (("a", "x"), ("b", "y"), ("c", "x")))
     assert (rows["text"][:], rows["label"][:]) == (["a", "b", "c"], [0, 1, 0])
+
+
+def test_windows_line_ends_are_neither_in_a_name_nor_in_a_cell(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tsv", "text\tsource\r\na cat\tx\r\na dog\ty\r\n")
+    assert list(read_rows(path, columns=["source"])) == [("a cat", ("x",)), ("a dog", ("y",))]
+
+
+def test_a_carriage_return_inside_the_first_line_is_part_of_it(tmp_path: Path) -> None:
+    assert load_texts(write(tmp_path / "a.txt", "a\rcat\na dog\n"))["text"][:] == ["a\rcat", "a dog"]
+
+
+def test_ids_are_words_or_whole_numbers_of_any_size() -> None:
+    assert read_with_ids([{"text": "a", "id": 2**70}, {"text": "b", "id": 7}], id_column="id")[1] == [str(2**70), 7]
+    with pytest.raises(InputError, match="an id must be text or a whole number"):
+        read_with_ids([{"text": "a", "id": True}], id_column="id")

@@ -126,3 +126,7 @@ def test_labels_that_are_lists_name_their_row(tmp_path: Path) -> None:
     path.write_text('{"text": "a", "label": 1}\n{"text": "b", "label": [1]}\n')
     with pytest.raises(InputError, match=r"a\.jsonl, line 2: a label must be a word or a number, not a list"):
         load_labelled(path)
+
+
+def test_the_order_of_rows_does_not_number_words_of_equal_value():
+    assert number_labels(["1", "01"])[1] == number_labels(["01", "1"])[1] == ["01", "1"]

@@ -66,3 +66,10 @@ def test_the_silhouette_is_the_mean_without_outliers() -> None:
     assert mean_silhouette(ROWS, clusters) == pytest.approx(silhouette_samples(ROWS[inside], clusters[inside]).mean())
     assert mean_silhouette(ROWS, np.zeros(60, int)) is None
     assert mean_silhouette(ROWS, np.arange(60)) is None
+
+
+def test_clusters_without_rows_are_joined_first_and_add_no_variance():
+    merges = merge_clusters(np.array([[0.0], [4.0], [9.0], [20.0]]), [5, 0, 0, 5])
+    assert [round(each.height, 6) for each in merges] == [0, 0, 1]
+    assert {merges[0].first, merges[0].second} == {1, 2}
+    assert merges[-1].size == 10

@@ -101,3 +101,9 @@ def test_clusters_that_are_drawn_at_random_are_not_found_again() -> None:
     few = found_again(blobs(3, 60), np.where(np.arange(180) == 5, 3, numbers), sample=100)
     assert few is not None
     assert np.isnan(few.overlap[3]) or few.overlap[3] < 0.5
+
+
+def test_a_cluster_without_rows_has_no_overlap():
+    rows = np.repeat(np.eye(3), 40, axis=0) + np.random.default_rng(0).normal(scale=0.05, size=(120, 3))
+    found = found_again(rows, np.repeat([0, 1, 3], 40))
+    assert np.isnan(found.overlap).tolist() == [False, False, True, False]
