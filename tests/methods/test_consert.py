@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import transformers
+from datasets import Dataset
 from support.tiny import TEXTS, tiny_encoder_directory
 
 from textcl.encoder import Encoder
@@ -155,3 +156,17 @@ def test_bad_input(directory, tmp_path):
     mpnet = tiny_encoder_directory(tmp_path / "mpnet", "mpnet")
     with pytest.raises(InputError, match="mpnet"):
         method_of(mpnet)
+
+
+def test_a_label_as_large_as_the_number_of_classes_is_refused(directory):
+    rows = Dataset.from_list([{"text": "a", "positive": "b", "label": label} for label in (0, 3)])
+    with pytest.raises(InputError, match="set --classes to 4"):
+        method_of(directory, objective="joint", classes=3).prepare_corpus(rows)
+    assert len(method_of(directory, objective="joint", classes=4).prepare_corpus(rows)) == 2
+
+
+def test_plain_views_without_dropout_in_training_are_refused(directory):
+    options = {"first_view": "plain", "second_view": "plain"}
+    method_of(directory, dropout=0.1, **options).collator()(rows())
+    with pytest.raises(InputError, match="both would be equal"):
+        method_of(directory, dropout=0.1, dropout_in_training=False, **options).collator()(rows())

@@ -26,6 +26,7 @@ from textcl.runs.recipe import resolve
 from textcl.runs.run import run_recipe
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.callback import MethodCallback, newest_complete_checkpoint
+from textcl.training.diagnostics import diagnostics
 from textcl.training.trainer import ContrastiveTrainer
 
 CORPUS = Dataset.from_dict({"text": TEXTS})
@@ -584,6 +585,18 @@ def test_collapse_is_warned_of_and_health_is_not(directory, tmp_path, caplog):
                 method, arguments(tmp_path / f"run{scale}", max_steps=3, learning_rate=1e-6, bf16=False), CORPUS
             ).train()
         assert ("collapsing" in caplog.text) == warned
+
+
+def test_the_geometry_is_of_the_rows_of_one_group_in_whatever_order():
+    rows = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
+    order = torch.tensor([3, 0, 4, 1, 2])
+    batch = {"view": torch.tensor([0] * 5 + [1] * 5), "group": torch.cat([torch.arange(5), order])}
+    found = diagnostics({"embeddings": torch.cat([rows, rows[order]]), **batch}, step=1)
+    assert found["positive_cosine"] == pytest.approx(1, abs=1e-6)
+    assert (
+        diagnostics({"embeddings": rows[:1].repeat(2, 1), "view": batch["view"][4:6], "group": order[:1].repeat(2)}, 1)
+        == {}
+    )
 
 
 def test_what_would_train_wrongly_is_refused(directory, tmp_path):
