@@ -51,7 +51,7 @@ from textcl.adaptation.contest import Contest
 from textcl.adaptation.corpus import Corpus, read_corpus
 from textcl.adaptation.cross_fit import PULLS, Judged, cross_fit
 from textcl.adaptation.evidence import Ranking
-from textcl.adaptation.guard import guards
+from textcl.adaptation.guard import compare_guards
 from textcl.adaptation.judgements import Judgements
 from textcl.adaptation.known_items import known_items
 from textcl.adaptation.labels import Labels
@@ -101,7 +101,7 @@ def outcome(material: Material, found: Judged) -> str:
 def level(material: Material, seeds: int) -> list[list[str]]:
     found, units = judged(material), material.ranking().units
     rows = []
-    for pull, after in zip(PULLS, found.each, strict=True):
+    for pull, after in zip(PULLS, found.by_candidate, strict=True):
         differences = np.bincount(units, after - found.before)
         rejected = 0
         for seed in range(seeds):
@@ -316,17 +316,17 @@ def truth(encoder: Encoder, material: Material, folder: Path, place: Workplace) 
     judgements = Judgements(str(folder), encoder, place)
     every, maps = np.arange(len(judgements.units)), [material.fit(pull) for pull in PULLS]
     before, *each = judgements.scores(every, [None, *maps])
-    general = guards(encoder, place)
     rows = []
     for number, pull in enumerate(PULLS):
-        known = compare(found.before, found.each[number], ranking.units, ranking.task)
+        known = compare(found.before, found.by_candidate[number], ranking.units, ranking.task)
         own = compare(before, each[number], judgements.units, judgements.task)
         folds = found.chosen.count(number)
         rows.append(
             [f"pull {pull:g}, chosen by {folds} folds: known items", f"{known.sentence()}, p {known.p_value:.4f}"]
         )
         rows.append([f"pull {pull:g}: judgements", f"{own.sentence()}, p {own.p_value:.4f}"])
-        rows += [[f"pull {pull:g}: {each.name}", each.compare(maps[number]).sentence()] for each in general]
+        general = compare_guards(encoder, encoder, place, maps[number])
+        rows += [[f"pull {pull:g}: {guard.task}", guard.sentence()] for guard in general]
     return rows
 
 

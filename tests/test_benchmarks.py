@@ -269,14 +269,32 @@ def test_what_makes_no_sense_is_refused(arguments: list[str], message: str, caps
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.slow
-def test_few_dimensions_are_compared_and_no_row_is_made_twice(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def titled_collection(folder: Path) -> Path:
+    """240 judged documents with titles."""
     bodies = [f"{text} {TEXTS[-number]}" for number, text in enumerate(TEXTS[:240])]
     rows = [{"name": text.rsplit(" ", 1)[0], "text": body} for text, body in zip(TEXTS, bodies, strict=False)]
-    folder = judged_titles(rows, tmp_path / "collection")
+    judged_titles(rows, folder)
     lines = [json.loads(line) for line in (folder / "corpus.jsonl").read_text().splitlines()]
     titled = [{**line, "title": f"{TEXTS[-number - 2]} {number}"} for number, line in enumerate(lines)]
     (folder / "corpus.jsonl").write_text("\n".join(map(json.dumps, titled)))
+    return folder
+
+
+@pytest.mark.slow
+def test_the_checks_of_adapt_run_on_a_small_collection(tmp_path: Path) -> None:
+    folder = titled_collection(tmp_path / "collection")
+    names = ["level", "random", "permuted", "no-titles", "truth"]
+    flags = ["--model", str(tiny_encoder_directory(tmp_path / "model")), "--seeds", "2", "--only", *names]
+    command = [sys.executable, "-m", "benchmarks.adaptation", str(folder), *flags]
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = re.findall(r"^\| (level|random maps|trained on permuted|words drawn|pull 1: judgements)", done.stdout, re.M)
+    assert {*rows} == {"level", "random maps", "trained on permuted", "words drawn", "pull 1: judgements"}
+
+
+@pytest.mark.slow
+def test_few_dimensions_are_compared_and_no_row_is_made_twice(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = titled_collection(tmp_path / "collection")
     model = str(tiny_encoder_directory(tmp_path / "model"))
     flags = ["--collection", str(folder), "--model", model, "--output", str(tmp_path / "out"), "--sizes", "8"]
 

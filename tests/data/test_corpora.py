@@ -140,6 +140,7 @@ def test_missing_column_names_those_there_are_and_the_nearest(tmp_path: Path) ->
 
 def test_missing_file_names_the_nearest(tmp_path: Path) -> None:
     write(tmp_path / "wiki.txt", "x\ny\n")
+    (tmp_path / "wikki").mkdir()  # such as the output of the same command, which is no file to read
     with pytest.raises(InputError, match=r"There is no file .*wikki\.txt\. Did you mean .*wiki\.txt\?"):
         load_texts(tmp_path / "wikki.txt")
     (tmp_path / "folder.txt").mkdir()

@@ -62,7 +62,7 @@ def check_file(path: Path) -> None:
         )
     if path.is_symlink():
         raise InputError(f"{path} is a link to {path.readlink()}, which does not exist.")
-    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    siblings = [entry.name for entry in path.parent.iterdir() if entry.is_file()] if path.parent.is_dir() else []
     similar = difflib.get_close_matches(path.name, siblings, n=1)
     hint = f" Did you mean {path.with_name(similar[0])}?" if similar else ""
     raise InputError(f"There is no file {path}.{hint}")
