@@ -183,7 +183,7 @@ def test_texts_that_the_model_reads_as_unknown_words_are_no_near_duplicates(
     fewer = "There are 10 distinct texts that the model knows, and 100 are needed to choose a threshold"
     assert any(each.startswith(fewer) for each in found.notes) == (known == 10)
     note = found.notes[-1]
-    assert note.startswith("The model does not know half of the words of 9 texts")
+    assert note.startswith("In 9 texts the model knows at most half of the words")
     encode_corpus(model, texts, tmp_path / "v")
     for threshold in ("auto", 0.9):
         of_vectors = near_duplicates(tmp_path / "v", threshold=threshold, words=0.8)

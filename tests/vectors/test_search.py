@@ -142,7 +142,7 @@ def test_a_query_whose_words_the_model_does_not_know_is_said(
     if retrieval == "dense":
         assert hits[0].score > 0.95, "another text of unknown words, and not one about the same thing"
     (said,) = caplog.messages
-    assert said.startswith("The model does not know half of the words of the query")
+    assert said.startswith("The model knows at most half of the words of the query")
 
 
 def test_a_query_has_the_prompt_query_else_that_of_the_corpus(model: Path, tmp_path: Path) -> None:

@@ -222,9 +222,9 @@ def near_duplicates(
     cosines[near] = np.einsum("ij,ij->i", directions[place[near]], directions[place[keeper[near]]])
     overlap[near] = overlaps([corpus.texts[row] for row in near], [corpus.texts[row] for row in keeper[near]])
     if (count := int(unknown[place].sum())) and cosine is not None:
-        texts, their = ("text", "its vector says") if count == 1 else ("texts", "their vectors say")
+        their = "its vector says" if count == 1 else "their vectors say"
         notes.append(
-            f"The model does not know half of the words of {count:,} {texts} or more, so {their} little and the "
+            f"In {counted(count, 'text')} the model knows at most half of the words, so {their} little and the "
             "cosine does not count: of these only copies and texts that share words are found. Name a model for their "
             "language."
         )

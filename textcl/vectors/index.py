@@ -187,7 +187,7 @@ class CorpusIndex:
         vector: np.ndarray = self.vectors.compression.reduce(encoded)[0]
         if unknown_texts(self.encoder, [query.strip()])[0]:  # its cosine with other such texts is 1
             logger.warning(
-                "The model does not know half of the words of the query or more, so its vector and the cosines say "
+                "The model knows at most half of the words of the query, so its vector and the cosines say "
                 "little. Encode the texts with a model for its language, or search by words (bm25)."
             )
         if expand:
