@@ -29,7 +29,7 @@ def add_json_flag(parser: Parser) -> None:
 
 
 def parsed(parser: Parser, arguments: Sequence[str]) -> Namespace:
-    """The arguments of a command that has --json, which is checked before the work."""
+    """Parses the arguments of a command, to which this adds --json, and checks the file that --json names."""
     add_json_flag(parser)
     given = parser.parse_args(arguments)
     check_json(given)
@@ -37,7 +37,7 @@ def parsed(parser: Parser, arguments: Sequence[str]) -> Namespace:
 
 
 def without_json(given: Namespace) -> dict[str, Any]:
-    """The other flags, where they have the names of the arguments of the function that is called."""
+    """All flags but --json by name, to call a function whose arguments have the same names."""
     return {name: value for name, value in vars(given).items() if name != "json"}
 
 

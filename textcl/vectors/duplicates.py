@@ -342,8 +342,10 @@ def _said_of(calibration: Calibration, groups: np.ndarray) -> str:
     """What a user has to know about a calibration; `groups`: the group of each distinct text."""
     grouped = int((np.bincount(groups)[groups] > 1).sum())
     wrong = min(round(calibration.false * len(groups)), grouped)
+    missed = "No threshold separates edited copies from other texts:"
     few = f"up to {wrong:,} of the {counted(grouped, 'different text')} in groups may only be about the same thing"
     if not wrong:  # a sample cannot show that there is none
+        missed = "No threshold finds nearly all of the edited copies, but"
         few = (
             f"none of the {calibration.texts:,} texts that were measured was taken for a copy of a text in other "
             "words. Texts of one template, which differ in a number or a name, count as near-duplicates"
@@ -352,11 +354,9 @@ def _said_of(calibration: Calibration, groups: np.ndarray) -> str:
         return f"A threshold separates edited copies from other texts; {few}."
     said = "No two different texts are in one group."
     if grouped:
-        missed = f"No threshold finds nearly all of the edited copies, but {few}."
         said = (
-            f"{f'No threshold separates edited copies from other texts: {few}.' if wrong else missed} Read some "
-            "groups, those with the least cosines first, before you remove anything; `textcl duplicates --threshold` "
-            "with a higher number finds fewer."
+            f"{missed} {few}. Read some groups, those with the least cosines first, before you remove anything; "
+            "`textcl duplicates --threshold` with a higher number finds fewer."
         )
     if calibration.cosine is None:
         said += " The cosine does not count, because too many other texts are as near as copies."

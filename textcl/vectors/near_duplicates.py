@@ -150,9 +150,8 @@ class _Comparison:
         assert self.vectors is not None
         least = np.float32(self.cosine - 1e-6)  # rounding must not part equal vectors from a threshold of 1
         bounds, bound = self.sketches[rows] @ self.sketches[others].T, least - np.float32(1e-5)
-        some = np.flatnonzero(
-            bounds.max(axis=1) >= bound
-        )  # looking for pairs in these rows alone takes a third of the time
+        # to look for pairs only in these rows takes a third of the time
+        some = np.flatnonzero(bounds.max(axis=1) >= bound)
         one, two = np.nonzero(bounds[some] >= bound)
         one = some[one]
         if len(one) > 0.02 * len(rows) * len(others):
