@@ -14,6 +14,7 @@ from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.vectors.shards import is_vectors
 from textcl.vectors.vectors import Vectors
+from textcl.words import count_words
 
 MOST_DOCUMENTS = 20_000
 _SHORT = 12  # words
@@ -83,7 +84,7 @@ class Corpus:
 
     def sentence(self) -> str:
         """Number and lengths of the texts in one line."""
-        words = np.array([len(text.split()) for text in self.texts])
+        words = np.array([count_words(text) for text in self.texts])
         left_out = [f"{n:,} {what}" for n, what in ((self.blank, "blank"), (self.repeated, "repeated")) if n]
         rows = "row" if self.blank + self.repeated == 1 else "rows"
         without = f" ({' and '.join(left_out)} {rows} left out)" if left_out else ""
@@ -94,7 +95,7 @@ class Corpus:
 
     def is_short(self) -> bool:
         """Whether most texts are like titles, whose parts seldom belong together, and have no titles themselves."""
-        return self.titles is None and float(np.median([len(text.split()) for text in self.texts])) < _SHORT
+        return self.titles is None and float(np.median([count_words(text) for text in self.texts])) < _SHORT
 
 
 def read_corpus(source: Any, columns: Sequence[str] = (), command: str = "textcl adapt") -> Corpus:

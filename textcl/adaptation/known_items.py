@@ -14,11 +14,11 @@ import numpy as np
 from textcl.data.rows import cell_text, open_table
 from textcl.errors import InputError
 from textcl.vectors.near_duplicates import near_duplicate_groups
+from textcl.words import count_words, join_words, split_words
 
 LEAST_SENTENCES = 3  # in a document from which one sentence is taken
 LEAST_WORDS = 5  # in such a sentence; short ones are headings and numbers
-LEAST_CHARACTERS = 12  # in such a sentence, where words are not separated by spaces
-LEAST_HALF = 2  # words in half of a text, or twice as many characters
+LEAST_HALF = 2  # words in half of a text
 
 BY_TITLE = "finding a body by its title"
 
@@ -93,14 +93,12 @@ def known_items(bodies: Sequence[str], titles: Sequence[str] | None = None, leas
 
 
 def halves(text: str) -> tuple[str, str] | None:
-    """The two halves of a text, at a word, or at a character if it has no spaces; None if it is too short."""
-    units, joint = text.split(), " "
-    if len(units) == 1 and not text.isascii():
-        units, joint = list(text), ""
-    if len(units) < 2 * LEAST_HALF * (1 if joint else 2):
+    """The two halves of a text, at a word, or at a character if no spaces separate words; None if it is too short."""
+    if count_words(text) < 2 * LEAST_HALF:
         return None
-    middle = (len(units) + 1) // 2
-    return joint.join(units[:middle]), joint.join(units[middle:])
+    words = split_words(text)
+    middle = (len(words) + 1) // 2
+    return join_words(words[:middle]), join_words(words[middle:])
 
 
 def sentences(text: str) -> list[str]:
@@ -111,11 +109,7 @@ def sentences(text: str) -> list[str]:
 def _sentence_and_rest(text: str) -> tuple[str, str] | None:
     """One sentence of a text, chosen by the text's hash, and the other sentences; None if it has too few."""
     found = sentences(text)
-    long = [
-        place
-        for place, part in enumerate(found)
-        if len(part.split()) >= LEAST_WORDS or (not part.isascii() and len(part) >= LEAST_CHARACTERS)
-    ]
+    long = [place for place, part in enumerate(found) if count_words(part) >= LEAST_WORDS]
     if len(found) < LEAST_SENTENCES or not long:
         return None
     number = int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big")

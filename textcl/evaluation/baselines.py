@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from textcl.errors import InputError
 from textcl.texts import as_texts, each_text
+from textcl.words import with_spaces
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,8 +24,8 @@ _WINDOW = 16_384  # texts whose embeddings are in memory while the covariance is
 class TfidfEncoder:
     """TF-IDF vectors over words, including one-letter words and punctuation marks, fitted on a corpus.
 
-    In the STS sets, punctuation marks are words of their own, so they are included. A word that is not in the corpus is
-    ignored.
+    In the STS sets, punctuation marks are words of their own, so they are included. Where no spaces separate words, as
+    in Chinese, pairs of characters are words. A word that is not in the corpus is ignored.
 
     Args:
         corpus: The texts for the vocabulary and the document frequencies.
@@ -40,7 +41,7 @@ class TfidfEncoder:
     def __init__(self, corpus: Iterable[str]) -> None:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        self._vectorizer = TfidfVectorizer(token_pattern=r"\w+|[^\w\s]", sublinear_tf=True)
+        self._vectorizer = TfidfVectorizer(preprocessor=_lower, token_pattern=r"\w+|[^\w\s]", sublinear_tf=True)
         texts = as_texts(corpus, "The corpus")
         try:
             self._documents = self._vectorizer.fit_transform(texts).shape[0]
@@ -59,6 +60,10 @@ class TfidfEncoder:
             "corpus_texts": self._documents,
             "dtype": "float64",
         }
+
+
+def _lower(text: str) -> str:
+    return with_spaces(text.lower())
 
 
 class MeanWordVectors:

@@ -21,6 +21,7 @@ from textcl.evaluation.significance import bootstrap_error, mean_of_samples, res
 from textcl.losses.info_nce import nt_xent
 from textcl.metrics import geometry
 from textcl.texts import each_text
+from textcl.words import count_words, join_words, split_words
 
 LEAST_WORDS = 4  # shorter texts are left out; each half then has at least two words
 MOST_WORDS = 64  # only the first 64 words of a text are used, so that an encoder does not truncate the second half
@@ -252,22 +253,21 @@ class LabelFree:
                     f"There is no criterion {name!r}; there are {', '.join(CRITERIA)}.{nearest(name, CRITERIA)}"
                 )
         self.name = self.criteria[0]
-        words = [
-            kept for text in dict.fromkeys(each_text(texts)) if len(kept := text.split()[:MOST_WORDS]) >= LEAST_WORDS
-        ]
+        kept = (text for text in dict.fromkeys(each_text(texts)) if count_words(text) >= LEAST_WORDS)
+        words = [split_words(text)[:MOST_WORDS] for text in kept]
         if len(words) < LEAST_TEXTS:
             raise InputError(
                 f"A label-free criterion needs at least {LEAST_TEXTS} different texts of at least {LEAST_WORDS} words, "
                 f"but only {len(words)} of the held-out texts are like that; hold out more texts."
             )
-        self.texts = [" ".join(each) for each in words]
+        self.texts = [join_words(each) for each in words]
         tfidf = TfidfEncoder(self.texts)
         views = self._views = _views(words, tfidf, np.random.default_rng(seed))
         by_words = {
             short: cosine(tfidf.encode(views[whole]), tfidf.encode(views[short]))
             for whole, short in (("left", "right"), ("text", "shortened"))
         }
-        share = np.array([len(text.split()) for text in views["shortened"]]) / [len(each) for each in words]
+        share = np.array([len(split_words(text)) for text in views["shortened"]]) / [len(each) for each in words]
         # further arguments of these criteria, after the embeddings
         self._given = {"overlap": (by_words["right"],), "word_weights": (by_words["shortened"], share)}
 
@@ -316,19 +316,19 @@ def _views(words: Sequence[Sequence[str]], tfidf: TfidfEncoder, generator: np.ra
     """All views of the texts that criteria compare, by name."""
     from sklearn.neighbors import NearestNeighbors
 
-    texts = [" ".join(each) for each in words]
+    texts = [join_words(each) for each in words]
     views: dict[str, list[str]] = {"text": texts, "even": texts[: len(texts) // 2 * 2 : 2], "odd": texts[1::2]}
     views |= {name: [] for name in ("first_half", "second_half", "unlike_half", "some_words", "shortened")}
     for own in words:
         first, second = own[: len(own) // 2], own[len(own) // 2 :]
         known = {_bare(word) for word in first}
-        views["first_half"].append(" ".join(first))
-        views["second_half"].append(" ".join(second))
-        views["unlike_half"].append(" ".join([word for word in second if _bare(word) not in known] or second[-1:]))
+        views["first_half"].append(join_words(first))
+        views["second_half"].append(join_words(second))
+        views["unlike_half"].append(join_words([word for word in second if _bare(word) not in known] or second[-1:]))
         kept = np.sort(generator.permutation(len(own))[: max(1, round(KEPT * len(own)))])
-        views["some_words"].append(" ".join(own[place] for place in kept))
+        views["some_words"].append(join_words([own[place] for place in kept]))
         share = generator.uniform(LEAST_SHARE, 1)
-        views["shortened"].append(" ".join(word for word in own if generator.random() < share) or own[0])
+        views["shortened"].append(join_words([word for word in own if generator.random() < share]) or own[0])
     others = (np.arange(len(texts)) + generator.integers(1, len(texts), len(texts))) % len(texts)
     rows = tfidf.encode(texts)
     near = NearestNeighbors(n_neighbors=2, metric="cosine").fit(rows).kneighbors(rows)[1][:, 1]

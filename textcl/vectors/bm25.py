@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
-from unicodedata import category, normalize
+from unicodedata import normalize
 
 import numpy as np
 
@@ -15,9 +15,10 @@ from textcl.errors import InputError, nearest
 from textcl.files import atomic_write
 from textcl.seals import agrees, seal, write_sealed
 from textcl.texts import each_text
+from textcl.words import with_spaces, word_pattern
 
 FILE, MARK = "bm25.npz", "bm25.json"  # the index in a directory of vectors, and its seal
-FORMAT = 1  # counted up when the words of a text or the formula change, so that saved indexes are built again
+FORMAT = 2  # counted up when the words of a text or the formula change, so that saved indexes are built again
 K1, B = 1.5, 0.75
 # The languages for which bm25s has stop words.
 STOP_WORDS = (
@@ -33,7 +34,7 @@ class Bm25:
     f the number of times that the text has the word, idf = ln(1 + (n − m + ½) / (m + ½)) for a word that m of n texts
     have, k₁ = 1.5 and b = 0.75 (Robertson and Zaragoza 2009; the form of Lucene, Kamphuis et al. 2020). Words are runs
     of at least two letters, digits or underscores in lower case, without the stop words of the language, and stemmed by
-    Snowball.
+    Snowball. Where no spaces separate words, as in Chinese, they are the characters and the pairs of neighbouring ones.
 
     Args:
         texts: The texts.
@@ -124,22 +125,15 @@ def _words(texts: Iterable[str], language: str, *, as_numbers: bool) -> Any:
     """The words of each text, as bm25s' `tokenize` returns them."""
     from bm25s import tokenize
 
-    composed = [text if text.isascii() else normalize("NFC", text) for text in texts]
+    composed = [text if text.isascii() else with_spaces(normalize("NFC", text), single=True) for text in texts]
     return tokenize(
         composed,
-        token_pattern=word_pattern(),
+        token_pattern=word_pattern(least=2),
         stopwords=language if language in STOP_WORDS else None,
         stemmer=_stemmer(language),
         return_ids=as_numbers,
         show_progress=False,
     )
-
-
-@cache
-def word_pattern() -> str:
-    """Matches a word. `\\w` alone would cut words of Hindi or Tamil at their vowel signs, which are marks."""
-    marks = "".join(chr(code) for code in range(0x300, 0x1E000) if category(chr(code)) in ("Mn", "Mc"))
-    return rf"[\w{marks}]{{2,}}"
 
 
 @cache

@@ -6,7 +6,6 @@ components, and the length of what remains) bounds the cosine from above, and on
 threshold are compared whole.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -18,6 +17,7 @@ from textcl.progress import Progress
 from textcl.ranges import PositiveShare, checked
 from textcl.texts import as_texts, bare
 from textcl.vectors.compress import unit
+from textcl.words import words_of
 
 COSINE, WORDS = 0.95, 0.8
 _ROWS, _TILE = 1024, 2048  # texts and centres that are compared at once: 8 MiB of cosines
@@ -37,8 +37,9 @@ def near_duplicate_groups(
     """The number of the group of each text; near-equal texts are in one group.
 
     Two texts are near-equal if their vectors have at least the cosine `cosine`, or their sets of words have at least
-    the overlap `words`: the words of both, divided by the words of either (Jaccard). Texts that differ only in case and
-    spaces count as one text, with the vector of the first of them, so they are always in one group.
+    the overlap `words`: the words of both, divided by the words of either (Jaccard); where no spaces separate words, as
+    in Chinese, pairs of characters are words. Texts that differ only in case and spaces count as one text, with the
+    vector of the first of them, so they are always in one group.
 
     Groups do not chain: the texts are taken in their order, and each one joins the first group whose centre it is
     near-equal to, or becomes the centre of a new group. So each member is within a threshold of the centre, which is
@@ -104,13 +105,8 @@ def overlaps(texts: Iterable[str], others: Iterable[str]) -> np.ndarray:
         >>> overlaps(["two cats sleep"], ["Two cats."]).round(2).tolist()
         [0.67]
     """
-    pairs = [(words_of(bare(one)), words_of(bare(two))) for one, two in zip(texts, others, strict=True)]
+    pairs = [(set(words_of(bare(one))), set(words_of(bare(two)))) for one, two in zip(texts, others, strict=True)]
     return np.array([len(one & two) / max(1, len(one | two)) for one, two in pairs])
-
-
-def words_of(text: str) -> set[str]:
-    """The distinct words of a text that `bare` gave."""
-    return set(re.findall(r"\w+", text))
 
 
 class _Comparison:
@@ -216,7 +212,7 @@ def sets_of_words(texts: Iterable[str]) -> csr_matrix:
     Args:
         texts: Texts that `bare` gave.
     """
-    sets = [words_of(text) for text in texts]
+    sets = [set(words_of(text)) for text in texts]
     frequency = Counter(word for each in sets for word in each)
     by_rarity = sorted(frequency, key=lambda word: (frequency[word], word))
     place = {word: number for number, word in enumerate(by_rarity)}

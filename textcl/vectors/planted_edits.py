@@ -6,6 +6,8 @@ import hashlib
 import random
 from collections.abc import Sequence
 
+from textcl.words import join_words, split_words
+
 KINDS = ("typo", "case", "order", "more")
 
 
@@ -32,6 +34,8 @@ def edit(text: str, other: str, kind: str) -> str:
     - order: the first half of the words comes after the second.
     - more: a word of another text is added at the end; to long texts a word for each five, such as a sentence.
 
+    Where no spaces separate words, as in Chinese, the characters are the words, and a typo exchanges two of them.
+
     Some texts cannot be edited so, such as a single word whose order would change; then the copy is the text.
 
     Args:
@@ -52,20 +56,23 @@ def _draw(text: str) -> random.Random:
 
 def _kind(text: str, draw: random.Random) -> str:
     kind = draw.choice(KINDS)
-    return kind if len(text.split()) > 1 else "more"
+    return kind if len(split_words(text)) > 1 else "more"
 
 
 def _edit(text: str, other: str, kind: str, draw: random.Random) -> str:
-    words = text.split()
+    words = split_words(text)
     if kind == "more":
-        return " ".join([*words, *other.split()[: max(1, len(words) // 5)]])
+        return join_words([*words, *split_words(other)[: max(1, len(words) // 5)]])
     if kind == "case":
         return text.lower() if text.isupper() else text.upper()
     if kind == "order":
-        return " ".join([*words[len(words) // 2 :], *words[: len(words) // 2]])
+        return join_words([*words[len(words) // 2 :], *words[: len(words) // 2]])
     if not words:
         return text
     place = max(range(len(words)), key=lambda i: (len(words[i]), draw.random()))
     word, at = words[place], draw.randrange(max(1, len(words[place]) - 1))
-    words[place] = word[:at] + word[at : at + 2][::-1] + word[at + 2 :]
-    return " ".join(words)
+    if len(word) == 1:  # where no spaces separate words, or in "a b c"
+        words[place : place + 2] = words[place : place + 2][::-1]
+    else:
+        words[place] = word[:at] + word[at : at + 2][::-1] + word[at + 2 :]
+    return join_words(words)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import numpy as np
 
 from textcl.errors import InputError
 from textcl.texts import as_texts
-from textcl.vectors.bm25 import word_pattern
+from textcl.words import words_of
 
 MORE_FREQUENT = 3.0  # in a cluster than outside of it, at least, for a word to be a keyword
 FEW = 0.1  # of the other clusters may have a word of a name among their keywords
@@ -26,8 +25,9 @@ def cluster_keywords(texts: Sequence[str], clusters: Sequence[int] | np.ndarray,
     f the number of all texts that have it, and A the mean over clusters of the sum of these numbers. A word counts once
     in a text, so that one long text cannot decide. A keyword is at least three times as frequent in its cluster as in
     all other texts; so no list of stop words is needed, in any language. It is in two texts of the cluster or more, if
-    the cluster has at least four. Words are runs of 2 to 50 letters, digits and underscores, but not numbers. Of
-    two words with the same beginning and different endings, such as query and queries, only the better one is given.
+    the cluster has at least four. Words are runs of 2 to 50 letters, digits and underscores, but not numbers; where no
+    spaces separate words, as in Chinese, pairs of characters. Of two words with the same beginning and different
+    endings, such as query and queries, only the better one is given.
 
     Args:
         texts: The texts.
@@ -171,7 +171,7 @@ def _counted(texts: Sequence[str], clusters: Sequence[int] | np.ndarray, least: 
 
 def _words(text: str) -> set[str]:
     # not `casefold`, which spells "Größe" as "grösse": people read these words
-    return {word for word in re.findall(word_pattern(), text.lower()) if not word.isdigit() and len(word) <= LONGEST}
+    return {word for word in words_of(text.lower(), least=2) if not word.isdigit() and len(word) <= LONGEST}
 
 
 def _different(ordered: Sequence[str], most: int) -> list[str]:

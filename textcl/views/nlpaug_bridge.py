@@ -7,7 +7,6 @@ global generators is restored afterwards.
 
 import inspect
 import random
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 
 from textcl.errors import InputError, nearest
 from textcl.views import wordnet
+from textcl.words import pieces_of
 
 NAMES = {
     "aug_p": "rate",
@@ -38,9 +38,6 @@ RESOURCES = {
     "RandomSentAug": ("tokenizers/punkt_tab",),
 }
 """What an augmenter reads through NLTK; nlpaug would try to download it."""
-
-WORD = re.compile(r"(\w+(?:['’-]\w+)*)")
-"""A word. `WORD.split(text)` alternates between the text outside words (even indices) and words (odd indices)."""
 
 
 def character_augmenter(kind: str, rate: float) -> Any:
@@ -243,7 +240,7 @@ def _keeping_spaces() -> dict[str, Any]:
     pieces: list[str] = []
 
     def tokenizer(text: str) -> list[str]:
-        pieces[:] = WORD.split(text)
+        pieces[:] = pieces_of(text)
         return pieces[1::2]
 
     def reverse_tokenizer(words: list[str]) -> str:

@@ -1,4 +1,7 @@
-"""Views that change the words of a text: synonyms, deletion, swap, crop."""
+"""Views that change the words of a text: synonyms, deletion, swap, crop.
+
+Where no spaces separate words, as in Chinese, each character is a word.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from textcl.errors import InputError
 from textcl.texts import as_texts
 from textcl.views import wordnet
 from textcl.views.draws import text_id, uniform
-from textcl.views.nlpaug_bridge import WORD
+from textcl.words import pieces_of
 
 STREAM = 1  # the stream of the draws; masked-word prediction uses stream 0
 
@@ -121,7 +124,7 @@ def drawn(texts: Sequence[str], rate: float, seed: int, view: int) -> Iterator[t
     check_rate(rate)
     for start in range(0, len(texts), _WINDOW):
         window = texts[start : start + _WINDOW]
-        pieces = [WORD.split(text) for text in window]
+        pieces = [pieces_of(text) for text in window]
         longest = max(len(row) // 2 for row in pieces)
         draws = uniform(seed, 0, torch.tensor([text_id(text) for text in window]), view, longest, STREAM).numpy()
         for row, numbers in zip(pieces, draws, strict=True):
