@@ -37,6 +37,12 @@ THAI = {
     "เปลี่ยนที่อยู่จัดส่งได้ไหม": "ที่อยู่",
     "สินค้าจะส่งเมื่อไร": "สินค้า",
 }
+KOREAN = {
+    "비밀번호를 잊어버렸어요": "비밀번호 재설정",
+    "주문을 취소하고 싶습니다": "주문 취소",
+    "배송지를 변경할 수 있나요": "배송지 변경",
+    "책은 언제 도착하나요": "책",
+}
 
 
 @pytest.mark.parametrize(
@@ -72,11 +78,18 @@ def test_spaced_scripts_are_unchanged_and_cut_texts_can_be_joined_again() -> Non
         assert "".join(pieces_of(text)) == text
 
 
-@pytest.mark.parametrize("questions", [CHINESE, JAPANESE, THAI])
-def test_a_search_by_words_finds_texts_without_spaces(questions: dict[str, str]) -> None:
-    index, tfidf = Bm25(list(questions)), TfidfEncoder(list(questions))
+@pytest.mark.parametrize("questions", [CHINESE, JAPANESE, THAI, KOREAN])
+def test_a_search_by_words_needs_no_spaces(questions: dict[str, str]) -> None:
+    index = Bm25(list(questions))
     for number, query in enumerate(questions.values()):
-        assert index.scores(query).argmax() == number, query
+        assert (scores := index.scores(query)).argmax() == number, query
+        assert scores[number] > 0, query
+
+
+@pytest.mark.parametrize("questions", [CHINESE, JAPANESE, THAI])
+def test_tfidf_needs_no_spaces(questions: dict[str, str]) -> None:
+    tfidf = TfidfEncoder(list(questions))
+    for number, query in enumerate(questions.values()):
         assert (tfidf.encode([query]) @ tfidf.encode(list(questions)).T).argmax() == number, query
 
 

@@ -13,11 +13,13 @@ from functools import cache
 from itertools import pairwise
 from unicodedata import category
 
-# Thai and Lao, Burmese, Khmer, then Chinese and Japanese with their punctuation marks; Korean has spaces
+# Thai and Lao, Burmese, Khmer, then Chinese and Japanese with their punctuation marks
 UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u312f\u31a0-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
 )
+KOREAN = "\uac00-\ud7a3"
 _HAS_UNSPACED = re.compile(f"[{UNSPACED}]")
+_HAS_CHARACTERS = re.compile(f"[{UNSPACED}{KOREAN}]")
 _PLAIN_WORD = re.compile(r"(\w+(?:['’-]\w+)*)")
 
 
@@ -37,34 +39,35 @@ def words_of(text: str, least: int = 1) -> list[str]:
     return re.findall(word_pattern(least), with_spaces(text))
 
 
-def with_spaces(text: str, *, single: bool = False) -> str:
+def with_spaces(text: str, *, for_search: bool = False) -> str:
     """A text whose pairs of characters are separate words, for tokenizers of other packages.
 
     Args:
         text: The text.
-        single: Whether each character of a pair is a word too, so that a word of one character finds longer ones.
+        for_search: Whether a query has to find longer words too. Then each character of a pair is a word as well, and
+            so are the characters and pairs of Korean words, most of which end in a particle.
 
     Example:
-        >>> with_spaces("睡觉了"), with_spaces("睡觉了", single=True)
+        >>> with_spaces("睡觉了"), with_spaces("睡觉了", for_search=True)
         (' 睡觉 觉了 ', ' 睡 觉 了 睡觉 觉了 ')
     """
-    if text.isascii() or not _HAS_UNSPACED.search(text):
+    if text.isascii() or not (_HAS_CHARACTERS if for_search else _HAS_UNSPACED).search(text):
         return text
 
     def separate(run: re.Match[str]) -> str:
         characters = _character().findall(run[0])
         pairs = [one + two for one, two in pairwise(characters)]
-        return f" {' '.join([*characters, *pairs] if single else pairs or characters)} "
+        return f" {' '.join([*characters, *pairs] if for_search else pairs or characters)} "
 
-    return _run().sub(separate, text)
+    return _run(UNSPACED + KOREAN * for_search).sub(separate, text)
 
 
-def word_pattern(least: int = 1) -> str:
+def word_pattern(least: int = 1, *, for_search: bool = False) -> str:
     """Matches a word of at least `least` letters in what `with_spaces` returns, or one character without spaces.
 
     `\\w` alone would cut words of Hindi or Tamil at their vowel signs, which are marks.
     """
-    return rf"[\w{_marks()}]{{{least},}}|(?=\w)[{UNSPACED}]"
+    return rf"[\w{_marks()}]{{{least},}}|(?=\w)[{UNSPACED + KOREAN * for_search}]"
 
 
 def pieces_of(text: str) -> list[str]:
@@ -132,12 +135,12 @@ def _marks() -> str:
 
 @cache
 def _character() -> re.Pattern[str]:
-    return re.compile(rf"(?=\w)[{UNSPACED}][{_marks()}]*|[{UNSPACED}]")
+    return re.compile(rf"\w[{_marks()}]*|.")
 
 
 @cache
-def _run() -> re.Pattern[str]:
-    return re.compile(rf"(?:(?=[\w{_marks()}])[{UNSPACED}])+")
+def _run(characters: str) -> re.Pattern[str]:
+    return re.compile(rf"(?:(?=[\w{_marks()}])[{characters}])+")
 
 
 @cache

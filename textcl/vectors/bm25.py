@@ -34,7 +34,8 @@ class Bm25:
     f the number of times that the text has the word, idf = ln(1 + (n − m + ½) / (m + ½)) for a word that m of n texts
     have, k₁ = 1.5 and b = 0.75 (Robertson and Zaragoza 2009; the form of Lucene, Kamphuis et al. 2020). Words are runs
     of at least two letters, digits or underscores in lower case, without the stop words of the language, and stemmed by
-    Snowball. Where no spaces separate words, as in Chinese, they are the characters and the pairs of neighbouring ones.
+    Snowball. In Chinese, Japanese, Korean, Thai, Lao, Burmese and Khmer they are the characters and the pairs of
+    neighbouring ones.
 
     Args:
         texts: The texts.
@@ -125,10 +126,10 @@ def _words(texts: Iterable[str], language: str, *, as_numbers: bool) -> Any:
     """The words of each text, as bm25s' `tokenize` returns them."""
     from bm25s import tokenize
 
-    composed = [text if text.isascii() else with_spaces(normalize("NFC", text), single=True) for text in texts]
+    composed = [text if text.isascii() else with_spaces(normalize("NFC", text), for_search=True) for text in texts]
     return tokenize(
         composed,
-        token_pattern=word_pattern(least=2),
+        token_pattern=word_pattern(least=2, for_search=True),
         stopwords=language if language in STOP_WORDS else None,
         stemmer=_stemmer(language),
         return_ids=as_numbers,
