@@ -36,6 +36,7 @@ from textcl.locks import taken
 from textcl.ranges import Positive, Seed, Share, checked
 from textcl.seals import read_sealed, write_sealed
 from textcl.texts import described, names_in
+from textcl.vectors.unknown import warn_of_unknown
 from textcl.vectors.vectors import Vectors
 from textcl.version import library_versions
 
@@ -139,6 +140,7 @@ def adapt(
     encoders = [Encoder.from_pretrained(name) for name in names]
     for encoder in encoders:
         check_known(encoder, corpus)
+        warn_of_unknown(encoder, corpus.texts)
     models = [encoder.fingerprint() for encoder in encoders]
     if len({*models}) < len(models):
         raise InputError(f"Two of {model} are the same encoder; name different ones.")

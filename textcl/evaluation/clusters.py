@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.evaluation.encoding import encode_dense
 from textcl.evaluation.saved_clusters import SavedClusters, made_by, read_clusters, save_clusters, with_prompt
@@ -19,6 +20,7 @@ from textcl.ranges import Seed, checked
 from textcl.texts import as_texts, bare
 from textcl.vectors.columns import plain, result_name, write_csv
 from textcl.vectors.topics import keywords_and_names
+from textcl.vectors.unknown import warn_of_unknown
 from textcl.vectors.vectors import Vectors
 
 COLUMNS = ("text", "cluster", "confidence", "typical", "rank", "name", "second_cluster", "id")  # not the user's
@@ -171,6 +173,8 @@ def cluster_texts(
     """
     texts = as_texts(texts)
     _check(texts, clusters, algorithm, min_size)  # before the texts are encoded, which takes long
+    if isinstance(encoder, Encoder):
+        warn_of_unknown(encoder, texts)
     rows = embed(encoder, texts, **encode_arguments)
     return _clustered(texts, rows, clusters, algorithm, min_size, seed, made_by(encoder, encode_arguments), {})
 

@@ -21,6 +21,7 @@ from transformers import ProgressCallback as BarCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from textcl.collator.batch import where_views_are
+from textcl.collator.collator import texts_of
 from textcl.collator.reads import Reads
 from textcl.data.rows import has_transform
 from textcl.data.training import as_training_rows
@@ -52,6 +53,7 @@ from textcl.training.progress import ProgressCallback
 from textcl.training.resume import check_resumable
 from textcl.training.sampler import RowOrder
 from textcl.training.selection import ERROR, Selection, or_lowest, save_start, select, start_of, take_over_best
+from textcl.vectors.unknown import warn_of_unknown
 
 logger = logging.getLogger("textcl")
 
@@ -129,6 +131,9 @@ class ContrastiveTrainer(Trainer):
             sizes |= {len(train_dataset) % args.train_batch_size} - {0}
         for size in sizes:  # raises errors about the data before anything is written
             collator([train_dataset[row] for row in range(size)])
+        if args.should_log:
+            rows = (train_dataset[row] for row in range(len(train_dataset)))
+            warn_of_unknown(model.exported, (text for row in rows for text in texts_of([row], "text")))
         self.evaluators = [*evaluators, *model.evaluators(train_dataset, bf16=bool(args.bf16))]
         check_run(args, model, len(train_dataset), self.evaluators)
         if self.evaluators and args.eval_strategy == "no":

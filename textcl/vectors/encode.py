@@ -44,6 +44,7 @@ from textcl.vectors.shards import (
     stored_columns,
     write_shard,
 )
+from textcl.vectors.unknown import warn_of_unknown
 
 logger = logging.getLogger("textcl")
 
@@ -170,6 +171,8 @@ def encode_corpus(
         source = Corpus(corpus, column, limit, id_column, tuple(kept), split)
         shard_rows = int(chosen("shard_rows", shard_rows, SHARD_ROWS))
         found = survey(source, shard_rows, show)
+        if not silent:
+            warn_of_unknown(encoder, (row.text for row in next(source.windows(shard_rows))))
         settings = {
             "pooling": encoder.pooling,
             "max_length": encoder.max_length,

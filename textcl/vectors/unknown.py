@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from textcl.texts import counted, in_one_line
+
 if TYPE_CHECKING:
     from textcl.encoder import Encoder  # a search by words imports this file and needs no torch
 
+logger = logging.getLogger("textcl")
+
 UNKNOWN = 0.5  # the share of unknown tokens with which an encoder does not know the language
 _TOGETHER = 4096  # texts that are tokenised at a time
+_LOOKED_AT, _SAID_FROM = 200, 0.1  # how many texts are looked at, and the share of unknown ones that is worth a warning
 
 
 def unknown_texts(encoder: Encoder, texts: Sequence[str]) -> np.ndarray:
@@ -33,3 +40,17 @@ def unknown_texts(encoder: Encoder, texts: Sequence[str]) -> np.ndarray:
             tokens = row[:length]
             found[place] = not tokens or tokens.count(unknown) >= UNKNOWN * len(tokens)
     return found
+
+
+def warn_of_unknown(encoder: Encoder, texts: Iterable[str]) -> None:
+    """Warns if an encoder knows at most half of the words of a tenth of the first 200 texts or more."""
+    first = list(islice(texts, _LOOKED_AT))
+    found = np.flatnonzero(unknown_texts(encoder, first))
+    if len(found) and len(found) >= _SAID_FROM * len(first):
+        logger.warning(
+            "The model knows at most half of the words of %s among the first %d, such as %r, so it cannot tell such "
+            "texts apart. Take a model for their language.",
+            counted(len(found), "text"),
+            len(first),
+            in_one_line(first[found[0]], 60),
+        )
