@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +16,7 @@ from sentence_transformers.sentence_transformer.losses import (
 from transformers import AutoConfig
 from transformers.utils import is_flash_attn_2_available
 
-from benchmarks.measure import EQUAL, Row, peak_above, wait_for_device
+from benchmarks.measure import EQUAL, Row, now, peak_above
 from textcl import ContrastiveTrainer, ContrastiveTrainingArguments, Encoder, SimCSE
 from textcl.dropout import is_dropout_rate
 
@@ -86,8 +85,7 @@ class Clock(transformers.TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step in (self.warm_up, state.max_steps):
-            wait_for_device()
-            self.marks.append(time.perf_counter())
+            self.marks.append(now())
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
         if "loss" in logs:
