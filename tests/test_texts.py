@@ -11,9 +11,12 @@ from datasets import Dataset, DatasetDict
 from support.tiny import TEXTS, HashedWords, tiny_encoder_directory
 
 from textcl import Clustering, Encoder, InputError, LabelFree, Retrieval, Transfer, evaluate
+from textcl.adaptation.corpus import read_corpus
+from textcl.data.corpora import repeats_earlier
+from textcl.data.overlap import fingerprint
 from textcl.evaluation import cluster_texts
 from textcl.evaluation.baselines import MeanWordVectors, TfidfEncoder, whitening
-from textcl.texts import as_texts
+from textcl.texts import as_texts, bare
 from textcl.vectors.encode import BatchEncoder, encode_corpus
 from textcl.vectors.shards import read_manifest
 from textcl.views.text import augment
@@ -177,3 +180,13 @@ def test_names_that_are_not_utf8_are_kept_for_a_corpus_and_refused_for_vectors(
     with pytest.raises(InputError, match="The name of the output: the text holds half of a surrogate pair"):
         encode_corpus(encoder, corpus, tmp_path / SURROGATE)
     assert not (tmp_path / SURROGATE).exists()
+
+
+def test_a_letter_with_its_accent_is_one_character_or_two() -> None:
+    """A Mac writes "é" as two characters, e and its accent; Unicode calls both forms equal."""
+    one, two = "Café MÜNCHEN", "Cafe\u0301 mu\u0308nchen"
+    assert bare(one) == bare(two)
+    assert fingerprint(one) == fingerprint(two) != fingerprint("Cafe munchen")
+    corpus = read_corpus([one, two, "another text"])
+    assert (len(corpus), corpus.repeated) == (2, 1)
+    assert repeats_earlier(Dataset.from_dict({"text": [one, two, "a", "b"]})).tolist() == [False, True, False, False]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Set
 from numbers import Real
 from typing import Any
+from unicodedata import normalize
 
 from textcl.errors import InputError
 
@@ -81,11 +82,14 @@ def check_text(value: Any, where: str) -> str:
 def bare(text: str) -> str:
     """A text by which texts are equal that differ only in upper and lower case and in spaces.
 
+    A letter and its accent may be one character or two (Unicode's composed and decomposed forms); they are equal too.
+
     Example:
         >>> bare("Two  Cats ")
         'two cats'
     """
-    return " ".join(text.split()).casefold()
+    plain = " ".join(text.split()).casefold()
+    return plain if plain.isascii() else normalize("NFC", plain)
 
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four: full width

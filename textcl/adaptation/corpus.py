@@ -12,6 +12,7 @@ import numpy as np
 from textcl.data.rows import cell_text, open_table
 from textcl.encoder import Encoder
 from textcl.errors import InputError
+from textcl.texts import bare
 from textcl.vectors.shards import is_vectors
 from textcl.vectors.vectors import Vectors
 from textcl.words import count_words
@@ -120,11 +121,11 @@ def read_corpus(source: Any, columns: Sequence[str] = (), command: str = "textcl
     name, cells_of_rows, vectors = _rows(source, columns, command)
     bodies: list[str] = []
     titles: list[str] = []
-    seen: set[str] = set()
+    seen: set[tuple[str, ...]] = set()
     rows = blank = 0
     for *title, body in cells_of_rows:
         rows += 1
-        key = " ".join("\x1f".join([*title, body]).split()).casefold()
+        key = tuple(map(bare, (*title, body)))
         if not body:
             blank += 1
         elif key not in seen:

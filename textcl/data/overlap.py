@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import cast
+from unicodedata import normalize
 
 from textcl.data.catalogue import data_directory
 from textcl.data.clustering import CLUSTERING_SETS, load_clustering
@@ -32,12 +33,12 @@ _SEPARATORS = re.compile(r"[\W_]+")
 
 
 def fingerprint(text: str) -> str:
-    """Only the letters and digits of a text, lower-cased.
+    """Only the letters and digits of a text, lower-cased; a letter with its accent is one character.
 
     So "Don't, U.S.!" and its tokenised form "don 't , u.s. !" count as the same text. A text of only punctuation gives
     an empty string.
     """
-    return _SEPARATORS.sub("", text.casefold())
+    return _SEPARATORS.sub("", normalize("NFC", text.casefold()))
 
 
 def overlap(
