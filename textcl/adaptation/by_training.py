@@ -8,10 +8,9 @@ from typing import cast
 import numpy as np
 
 from textcl.adaptation.advice import advise
-from textcl.adaptation.changes import Ranked, Shown, by_rank
+from textcl.adaptation.changes import shown_of
 from textcl.adaptation.contest import Contest, Entrant, reason_of
 from textcl.adaptation.cross_fit import select
-from textcl.adaptation.edits import Edits
 from textcl.adaptation.evidence import Lexical, compare_scores, scores_of_all
 from textcl.adaptation.guard import compare_guards
 from textcl.adaptation.known_items import View
@@ -87,21 +86,16 @@ def _judge(trial: Trial, exams: Exams, judged: Side, whole: Side, work: Work) ->
     before, after = (exams.judges.scores(side, settings.words) for side in (start, judged))
     rows = np.arange(len(before)) if exams.judges.rows is None else exams.judges.rows
     if isinstance(evidence, Labels):
-        assert isinstance(other, Labels)
-        trial.main = compare_vectors(evidence, other.under(judged.weight), settings.seed)
-        shown: Shown = evidence.shown
+        trial.main = compare_vectors(evidence, cast(Labels, other).under(judged.weight), settings.seed)
     else:
-        if isinstance(evidence, Edits):
-            shown = evidence.planted.shown
-        else:
-            shown = by_rank(cast(Ranked, evidence), cast(Ranked, other), lambda row: judged.weight, settings.words)
         trial.main = compare_scores(evidence, before, after, settings.seed, rows)
-        if settings.purpose == "search" and kind != "judgements":  # two texts for each query are no ranking
-            values: dict[str, tuple[np.ndarray, np.ndarray]] = {settings.retrieval: (before, after)}
-            one, two = (exams.judges.scores(side, settings.other.words) for side in (start, judged))
-            values[settings.other.retrieval] = one, two
-            in_order = {name: values[name] for name in ("dense", "hybrid")}
-            trial.advice = advise(in_order, evidence.units[rows], evidence.unit, known_items=kind is None)
+    if settings.purpose == "search" and kind != "judgements":  # two texts for each query are no ranking
+        one, two = (exams.judges.scores(side, settings.other.words) for side in (start, judged))
+        values: dict[str, tuple[np.ndarray, np.ndarray]] = {settings.retrieval: (before, after)}
+        values[settings.other.retrieval] = one, two
+        in_order = {name: values[name] for name in ("dense", "hybrid")}
+        trial.advice = advise(in_order, evidence.units[rows], evidence.unit, known_items=kind is None)
+    shown = shown_of(evidence, other, judged.weight, settings.words)
     trial.show_changes(before, after, lambda places: shown([int(rows[place]) for place in places]))
     if exams.second is not None:
         trial.second = _compare(exams.second, start, whole if exams.second_of_export else judged, settings.words)

@@ -106,14 +106,13 @@ def _clusters(trial: Trial, material: Material, work: Work) -> None:
 
 
 def _duplicates(trial: Trial, material: Material, work: Work) -> None:
-    planted = Planted(work.corpus.texts)
-    evidence = planted.evidence(work.encoder, work.place, material.groups)
+    evidence = Planted(work.corpus.texts).evidence(work.encoder, work.place, material.groups)
     trial.held_out = CROSS_FITTED
     fit = partial(material.fit, seed=work.settings.seed)
     judged = cross_fit(evidence, material.units, fit, None, work.settings.seed)
     trial.weight = fit(PULLS[judged.choice])
     _decide(trial, evidence, judged, work.settings)
-    trial.show_changes(judged.before, judged.after, planted.shown)
+    trial.show_changes(judged.before, judged.after, evidence.shown)
     if len(material.views) > 1:
         _compare_second(trial, material.ranking(1), judged, work.settings.words)
 

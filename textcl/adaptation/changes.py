@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
 from textcl.adaptation.cross_fit import Judged
+from textcl.adaptation.edits import Edits
 from textcl.adaptation.evidence import CUT, Evidence, Lexical
+from textcl.adaptation.labels import Labels
 from textcl.texts import in_one_line
 
 MOST = 10  # of each direction
@@ -73,6 +75,13 @@ def describe_changes(before: np.ndarray, after: np.ndarray, shown: Shown) -> lis
         | {name: in_one_line(value, WIDTH) if isinstance(value, str) else value for name, value in each.items()}
         for row, each in zip(rows, shown(rows) if rows else [], strict=True)
     ]
+
+
+def shown_of(first: Evidence, second: Evidence, weight: np.ndarray | None, lexical: Lexical | None) -> Shown:
+    """Shows a labelled text, a text with its edited copy, or a query as `by_rank` does, with one map for all."""
+    if isinstance(first, (Labels, Edits)):
+        return first.shown
+    return by_rank(cast(Ranked, first), cast(Ranked, second), lambda row: weight, lexical)
 
 
 def by_rank(

@@ -64,22 +64,17 @@ class Contest:
     before: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
-        self.before = self.exams.selects.scores(Side(self.work.encoder), self.work.settings.words)
+        self.before = self._scores(Side(self.work.encoder))
 
     def maps(self) -> list[Entrant]:
         """The linear maps, trained on the half that trains."""
         found = []
         for pull in PULLS:
             begin = time.perf_counter()
-            fit = partial(self.material.fit, pull, seed=self.work.settings.seed)
-            half = fit(self.exams.allowed)
+            half = self.material.fit(pull, self.exams.allowed, seed=self.work.settings.seed)
             seconds = time.perf_counter() - begin
-
-            def side(whole: bool, fit: Callable[[], np.ndarray] = fit, half: np.ndarray = half) -> Side:
-                return Side(self.work.encoder, fit() if whole else half)
-
-            scores = self.exams.selects.scores(Side(self.work.encoder, half), self.work.settings.words)
-            found.append(Entrant(f"linear map, pull {pull:g}", scores, side, pull))
+            scores = self._scores(Side(self.work.encoder, half))
+            found.append(Entrant(f"linear map, pull {pull:g}", scores, partial(self._mapped, pull, half), pull))
             self._record(found[-1].name, seconds, [], pull=pull, after=float(scores.mean()))
         return found
 
@@ -91,42 +86,51 @@ class Contest:
             candidate: The candidate.
         """
         folder = self.work.place.folder / f"candidate-{number}"
-        path = folder / "scores.json"
         try:
-            found = read_sealed(path)
+            found = read_sealed(folder / "scores.json")
         except (FileNotFoundError, InputError):
             try:
-                found = self._score(candidate, folder)
+                found = self._train_and_score(candidate, folder)
             except Exception as error:  # whatever it is, the other candidates are tried
                 if disk_full(error):
                     raise
                 found = {"failed": reason_of(error)}
-            write_sealed(path, found)
+            write_sealed(folder / "scores.json", found)
         if "failed" in found:
             self._record(candidate.name, None, [], failed=found["failed"])
             return []
-        alphas = [(alpha, np.array(scores)) for alpha, scores in found["scores"]]
-        means = [[alpha, float(scores.mean())] for alpha, scores in alphas]
+        entrants = [
+            Entrant(candidate.name, np.array(scores), partial(self._blended, candidate, folder, alpha), alpha=alpha)
+            for alpha, scores in found["scores"]
+        ]
+        means = [[each.alpha, float(each.scores.mean())] for each in entrants]
         self._record(candidate.name, found["seconds"], means, after=max(mean for _, mean in means))
+        return entrants
 
-        def side(alpha: float, whole: bool) -> Side:
-            return Side(blended(self.work.encoder, self._trained(candidate, folder, whole)[0], alpha))
+    def _mapped(self, pull: float, half: np.ndarray, whole: bool) -> Side:
+        """A linear map: `half`, or the one that all texts train."""
+        weight = self.material.fit(pull, seed=self.work.settings.seed) if whole else half
+        return Side(self.work.encoder, weight)
 
-        return [Entrant(candidate.name, scores, partial(side, alpha), alpha=alpha) for alpha, scores in alphas]
+    def _blended(self, candidate: Candidate, folder: Path, alpha: float, whole: bool) -> Side:
+        """A blend of the start and the candidate that the half, or all texts, trained."""
+        return Side(blended(self.work.encoder, self._trained(candidate, folder, whole)[0], alpha))
 
-    def _score(self, candidate: Candidate, folder: Path) -> dict[str, Any]:
+    def _scores(self, side: Side) -> np.ndarray:
+        """The score of each query that selects, (queries,)."""
+        return self.exams.selects.scores(side, self.work.settings.words)
+
+    def _train_and_score(self, candidate: Candidate, folder: Path) -> dict[str, Any]:
         """Trains a candidate and scores its blends: 0.5; if that is worse than the start 0.25, else 0.75 and 1."""
         trained, seconds = self._trained(candidate, folder, whole=False)
         begin = time.perf_counter()
-        scores: list[tuple[float, list[float]]] = []
 
-        def score(alpha: float) -> float:
-            side = Side(blended(self.work.encoder, trained, alpha))
-            scores.append((alpha, self.exams.selects.scores(side, self.work.settings.words).tolist()))
-            return float(np.mean(scores[-1][1]))
+        def score(alpha: float) -> tuple[float, np.ndarray]:
+            return alpha, self._scores(Side(blended(self.work.encoder, trained, alpha)))
 
-        for alpha in BELOW if score(FIRST_ALPHA) < self.before.mean() else ABOVE:
-            score(alpha)
+        first = score(FIRST_ALPHA)
+        others = BELOW if first[1].mean() < self.before.mean() else ABOVE
+        scores = [(alpha, each.tolist()) for alpha, each in (first, *map(score, others))]
         return {"seconds": seconds + time.perf_counter() - begin, "scores": scores}
 
     def _trained(self, candidate: Candidate, folder: Path, whole: bool) -> tuple[Encoder, float]:

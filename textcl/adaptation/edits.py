@@ -56,10 +56,6 @@ class Planted:
         texts, copies = (place.vectors(encoder, each, prompt) for each in (self.texts, self.copies))
         return Edits(texts, copies, units, self)
 
-    def shown(self, rows: Sequence[int]) -> list[dict[str, str]]:
-        """Some of the texts, each with its copy, for readers."""
-        return [{"text": self.texts[row], "copy": self.copies[row]} for row in rows]
-
 
 @dataclass(frozen=True)
 class Edits:
@@ -98,3 +94,7 @@ class Edits:
             thresholds = choose_thresholds(by_kind, planted.others.pairs(texts, rows))
             found.append(100.0 * own.near(*thresholds))
         return np.array(found)
+
+    def shown(self, rows: Sequence[int]) -> list[dict[str, str]]:
+        """Some of the texts, each with its copy, for readers."""
+        return [{"text": self.planted.texts[row], "copy": self.planted.copies[row]} for row in rows]

@@ -201,35 +201,35 @@ def draw_pairs(
     with taken(folder):
         if pairs_path(target).exists():
             pairs = _begun(target, identity)
+        elif target.exists():
+            raise InputError(f"{target} exists already, and is not of textcl judge; name another file.")
         else:
-            if target.exists():
-                raise InputError(f"{target} exists already, and is not of textcl judge; name another file.")
             generator = np.random.default_rng(seed)
             asked = generator.permutation(len(queries))[:LOOKED]
             drawn = [queries[row] for row in asked]
             own, place = asked if query_log is None else None, Workplace(folder, corpus.source)
-            found = [system.first(texts, drawn, own, place, language) for system in systems]
-            differ = np.flatnonzero(found[0] != found[1])
+            first, second = (system.first(texts, drawn, own, place, language) for system in systems)
+            differ = np.flatnonzero(first != second)
             if len(differ) < answers:
                 shutil.rmtree(folder)
                 raise InputError(
                     f"The systems have different first results for {len(differ):,} of {len(drawn):,} queries, and "
                     f"{answers} such queries are needed. {advice}"
                 )
-            left = generator.integers(2, size=answers).astype(bool)  # whether that is BEFORE
-            sides = [np.where(left, *(side[differ[:answers]] for side in order)) for order in (found, found[::-1])]
-            results = [["" if i == NOTHING else texts[i] for i in side] for side in sides]
+            before_is_left = generator.integers(2, size=answers).astype(bool)
+            judged = []
+            for row, in_order in zip(differ[:answers], before_is_left, strict=True):
+                results = ["" if number == NOTHING else texts[number] for number in (first[row], second[row])]
+                left, right = results if in_order else reversed(results)
+                judged.append({"query": drawn[row], "left": left, "right": right})
             content = {
                 "identity": identity,
                 "systems": [before, after],
                 "from_log": query_log is not None,
                 "looked": len(drawn),
                 "differ": len(differ),
-                "pairs": [
-                    {"query": drawn[row], "left": one, "right": two}
-                    for row, one, two in zip(differ[:answers], *results, strict=True)
-                ],
-                "sides": np.packbits(left).tobytes().hex(),
+                "pairs": judged,
+                "sides": np.packbits(before_is_left).tobytes().hex(),
             }
             write_sealed(pairs_path(target), content)
             pairs = read_blind_pairs(target)

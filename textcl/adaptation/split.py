@@ -22,7 +22,6 @@ from textcl.adaptation.schedule import MOST_ASKED, MOST_SEARCHED
 from textcl.adaptation.searched import searched, some
 from textcl.adaptation.trial import Work
 from textcl.adaptation.workplace import Workplace
-from textcl.data.retrieval import read_beir
 from textcl.encoder import Encoder
 from textcl.vectors.bm25 import Bm25
 from textcl.vectors.encode import corpus_prompt
@@ -31,6 +30,10 @@ TRAINS, SELECTS, JUDGES = range(3)
 ONE_SPLIT = (
     "One split of the groups of near-duplicates: half of them train the candidates, a quarter selects one of them, and "
     "a quarter judges it. What is exported is the same candidate, trained on all groups."
+)
+OF_USER = (
+    "The candidates are trained on the texts. Half of the {} selects one of the candidates, and the other half judges "
+    "it."
 )
 
 
@@ -105,26 +108,26 @@ def make_exams(material: Material, views: Sequence[View], work: Work) -> Exams:
         work: What to work with.
     """
     kind, path = work.settings.evidence()
+    seed, place, groups = work.settings.seed, work.place, material.groups
+    parts = split_of(material.units, seed=seed)
     second = None
-    if kind is not None and len(views) > 1:
-        second = exam_of(views[1], material.groups_of(1), work.place, asked=np.arange(len(views[1].queries)))
+    if len(views) > 1:
+        asked = np.arange(len(views[1].queries))
+        if kind is None:  # the second view is of the same texts, of which those that trained or selected may not judge
+            asked = np.flatnonzero(parts[groups[views[1].targets]] == JUDGES)
+        second = exam_of(views[1], material.groups_of(1), place, asked=asked)
     of_user = {"beir": _of_judgements, "judgements": _of_preferences, "labels": _of_labels}
     if kind in of_user:
-        own = of_user[kind](path, np.ones(material.units, bool), work)
-        return replace(own, second=second, second_of_export=True)
-    parts = split_of(material.units, seed=work.settings.seed)
-    allowed, seed, view = parts == TRAINS, work.settings.seed, views[0]
-    role = parts[material.groups[view.targets]]
-    if kind is None and len(views) > 1:
-        asked = np.flatnonzero(parts[material.groups[views[1].targets]] == JUDGES)
-        second = exam_of(views[1], material.groups, work.place, asked=asked)
+        selects, judges, content, unit = of_user[kind](path, work)
+        return Exams(np.ones(material.units, bool), selects, judges, second, True, content, OF_USER.format(unit))
+    allowed = parts == TRAINS
     if work.settings.purpose == "duplicates":
-        selects, judges = _of_edits(material.groups, parts, work)
-        return Exams(allowed, selects, judges, second)
+        return Exams(allowed, *_of_edits(groups, parts, work), second)
+    role = parts[groups[views[0].targets]]
     asked = some(np.flatnonzero(role == SELECTS), MOST_ASKED, seed)
-    kept = searched(material.queries[0][asked], material.documents[0], view.targets[asked], seed)
-    selects = exam_of(view, material.groups, work.place, asked=asked, documents=kept)
-    judges = exam_of(view, material.groups, work.place, asked=np.flatnonzero(role == JUDGES))
+    kept = searched(material.queries[0][asked], material.documents[0], views[0].targets[asked], seed)
+    selects = exam_of(views[0], groups, place, asked=asked, documents=kept)
+    judges = exam_of(views[0], groups, place, asked=np.flatnonzero(role == JUDGES))
     return Exams(allowed, selects, judges, second, second_of_export=kind is not None)
 
 
@@ -158,6 +161,7 @@ def exam_of(
 
 
 def _of_edits(groups: np.ndarray, parts: np.ndarray, work: Work) -> tuple[Exam, Exam]:
+    """Texts with planted edits: what selects, among at most 3,000 of the texts, and what judges, among all."""
     planted, seed = Planted(work.corpus.texts), work.settings.seed
     asked = some(np.flatnonzero(parts[groups] == SELECTS), MOST_ASKED, seed)
     vectors = work.place.vectors(work.encoder, planted.texts, corpus_prompt(work.encoder))
@@ -172,23 +176,20 @@ def _of_edits(groups: np.ndarray, parts: np.ndarray, work: Work) -> tuple[Exam, 
     return selects, judges
 
 
-def _of_judgements(path: str, every: np.ndarray, work: Work) -> Exams:
+_OfUser = tuple[Exam, Exam, dict[str, str], str]
+"""For a user's own evidence: what selects, what judges, the content to be hashed, and what the units are."""
+
+
+def _of_judgements(path: str, work: Work) -> _OfUser:
+    """Judged queries. Those that select search at most 3,000 documents, and those that judge search all."""
     whole = Judgements(path, work.encoder, work.place)
     parts = split_of(len(whole.units), trains=False, seed=work.settings.seed)
-    collection = read_beir(path)
-    names = {name: number for number, name in enumerate(collection.documents)}
-    documents = list(collection.documents.values())
-    grades = [
-        {
-            names[name]: float(grade)
-            for name, grade in collection.relevance[query].items()
-            if name in names and grade > 0
-        }
-        for query in collection.answered
-    ]
-    asked = np.array([i for i in np.flatnonzero(parts == SELECTS) if grades[i]], dtype=np.int64)
+    collection, answered = whole.collection, whole.collection.answered
+    documents, places = list(collection.documents.values()), {name: i for i, name in enumerate(collection.documents)}
+    grades = [{places[name]: float(grade) for name, grade in whole.answers(row).items()} for row in range(len(parts))]
+    asked = np.array([row for row in np.flatnonzero(parts == SELECTS) if grades[row]], dtype=np.int64)
     asked = some(asked, MOST_ASKED, work.settings.seed)
-    queries, wanted = [collection.queries[collection.answered[i]] for i in asked], [grades[i] for i in asked]
+    queries, wanted = [collection.queries[answered[row]] for row in asked], [grades[row] for row in asked]
 
     def vectors(encoder: Encoder, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         one = work.place.vectors(encoder, queries, query_prompt(encoder))
@@ -204,22 +205,12 @@ def _of_judgements(path: str, every: np.ndarray, work: Work) -> Exams:
         units = np.arange(len(queries))
         return Ranking(whole.task, *vectors(encoder, texts), relevant, units, (queries, texts), _words=words)
 
-    answerable = np.array([i for i, each in enumerate(relevant) if each], dtype=np.int64)
+    selects = Exam(make, np.array([i for i, each in enumerate(relevant) if each], dtype=np.int64))
     judges = Exam(lambda encoder: Judgements(path, encoder, work.place), np.flatnonzero(parts == JUDGES))
-    return Exams(
-        every, Exam(make, answerable), judges, content={"judgements": whole.content}, held_out=_halves(whole.unit)
-    )
+    return selects, judges, {"judgements": whole.content}, whole.unit
 
 
-def _halves(unit: str) -> str:
-    """Says which part selects and which judges, if all texts are trained on."""
-    return (
-        f"The candidates are trained on the texts. Half of the {unit} selects one of the candidates, and the other "
-        "half judges it."
-    )
-
-
-def _of_preferences(path: str, every: np.ndarray, work: Work) -> Exams:
+def _of_preferences(path: str, work: Work) -> _OfUser:
     whole = Preferences(path, work.encoder, work.place)
     parts = split_of(len(whole.units), trains=False, seed=work.settings.seed)
 
@@ -227,10 +218,11 @@ def _of_preferences(path: str, every: np.ndarray, work: Work) -> Exams:
         return Preferences(path, encoder, work.place)
 
     selects, judges = (Exam(make, np.flatnonzero(parts == role)) for role in (SELECTS, JUDGES))
-    return Exams(every, selects, judges, content={"judgements": whole.content}, held_out=_halves(whole.unit))
+    return selects, judges, {"judgements": whole.content}, whole.unit
 
 
-def _of_labels(path: str, every: np.ndarray, work: Work) -> Exams:
+def _of_labels(path: str, work: Work) -> _OfUser:
+    """Labelled texts, which are clustered on each side alone."""
     labels = read_labels(path, work.encoder, work.place)
     parts = split_of(len(labels.labels), trains=False, seed=work.settings.seed)
 
@@ -238,4 +230,4 @@ def _of_labels(path: str, every: np.ndarray, work: Work) -> Exams:
         return read_labels(path, encoder, work.place).part(np.flatnonzero(parts == role))
 
     selects, judges = (Exam(partial(make, role)) for role in (SELECTS, JUDGES))
-    return Exams(every, selects, judges, content={"labels": labels.content}, held_out=_halves(labels.unit))
+    return selects, judges, {"labels": labels.content}, labels.unit

@@ -66,7 +66,16 @@ _WITHOUT_FILES = ("Normalize",)  # modules without settings, whose empty folder 
 
 
 class _Chain:
-    """The modules of a directory, read in their order."""
+    """The modules of a directory, read in their order: what makes vectors of tokens, a Pooling, layers behind it.
+
+    Attributes:
+        settings: What was read so far.
+        layer_weights: The weights of the backbone's layers; empty: the last layer alone counts.
+        outputs_layers: Whether the backbone returns the vectors of all its layers.
+        started: Whether the backbone was read.
+        pooled: Whether the Pooling was read. Layers before it change the vectors of tokens, and those behind it the
+            vectors of texts.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -98,13 +107,14 @@ class _Chain:
             raise InputError(f"{folder} uses the module {kind}, which textcl does not support.")
 
     def backbone(self, place: Path, path: str, kind: str) -> None:
+        """Reads a Transformer, or a StaticEmbedding, which pools by itself."""
         if self.started:
             raise InputError(f"{place} is a second {kind}, which textcl does not support.")
         self.started = True
         self.settings.backbone = path
         if kind == "Transformer":
             self.outputs_layers = _read_transformer(place, self.settings)
-        else:  # it takes the mean over the tokens by itself
+        else:
             self.settings.static, self.settings.pooling, self.pooled = True, "mean", True
 
     def layer_pooling(self, place: Path) -> None:
@@ -219,6 +229,7 @@ class _Chain:
             )
 
     def _before_pooling(self, place: Path, kind: str, again: bool = False) -> None:
+        """Raises an error unless this is the place of such a module; `again`: there was one already."""
         changed = bool(self.settings.token_layers) or self.settings.token_weights is not None
         if not self.started or self.pooled or changed or again:
             raise InputError(
@@ -227,6 +238,7 @@ class _Chain:
             )
 
     def _add(self, place: Path, layer: torch.nn.Module, content: Mapping[str, Any]) -> None:
+        """Adds a layer to those of tokens or those of texts, as its configuration says."""
         name = _input_of(content)
         of_tokens = name == _OF_TOKENS
         known = of_tokens or name == _OF_TEXT

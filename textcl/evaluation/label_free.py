@@ -32,6 +32,12 @@ TEMPERATURE = 0.05
 CHUNK = 1024  # rows whose cosines are in memory at once
 
 
+# Each criterion has a score, of the embeddings of its views. For the error of a difference of two scores it also has
+# `items`, what is kept of each text, and `of_samples`, the same score in bootstrap samples of the texts.
+
+# -- halves, unlike_halves, dropped_words and neighbours ---------------------------------------------------------------
+
+
 def retrieval(first: Tensor, second: Tensor) -> float:
     """Mean reciprocal rank × 100 at which each row retrieves the row with the same index in the other view.
 
@@ -48,6 +54,10 @@ def retrieval(first: Tensor, second: Tensor) -> float:
     return 100 * float(reciprocal_ranks(first, second).mean())
 
 
+def _retrieval_items(first: Tensor, second: Tensor) -> np.ndarray:
+    return 100 * reciprocal_ranks(first, second).double().numpy()
+
+
 def reciprocal_ranks(first: Tensor, second: Tensor) -> Tensor:
     """What `retrieval` is the mean of: the mean of both directions for each text, from 0 to 1, (rows,)."""
     found = []
@@ -61,12 +71,7 @@ def reciprocal_ranks(first: Tensor, second: Tensor) -> Tensor:
     return torch.cat(found).view(2, -1).mean(dim=0)
 
 
-def alignment_uniformity(first: Tensor, second: Tensor) -> float:
-    """−(alignment + uniformity): high if the two views of a text are close and all rows fill the sphere evenly.
-
-    Wang and Isola 2020 (arXiv 2005.10242), section 4.1.
-    """
-    return -float(geometry.alignment(first, second) + geometry.uniformity(torch.cat([first, second])))
+# -- loss --------------------------------------------------------------------------------------------------------------
 
 
 def contrastive_loss(first: Tensor, second: Tensor) -> float:
@@ -74,9 +79,29 @@ def contrastive_loss(first: Tensor, second: Tensor) -> float:
     return -float(nt_xent(first, second, first, second, temperature=TEMPERATURE, chunk_size=CHUNK)) / (2 * len(first))
 
 
+def _loss_items(first: Tensor, second: Tensor) -> np.ndarray:
+    """What `contrastive_loss` is the mean of, (texts,)."""
+    rows = [slice(row, row + 1) for row in range(len(first))]
+    losses = [nt_xent(first[i], second[i], first, second, offset=i.start, temperature=TEMPERATURE) for i in rows]
+    return -torch.stack(losses).double().numpy() / 2
+
+
+# -- overlap and word_weights ------------------------------------------------------------------------------------------
+
+
 def agreement(first: Tensor, second: Tensor, by_words: np.ndarray) -> float:
     """Spearman correlation × 100 of the rows' cosines with the cosines of their TF-IDF vectors."""
     return 100 * float(spearman(_cosines(first, second), by_words))
+
+
+def _cosines(first: Tensor, second: Tensor) -> np.ndarray:
+    return cosine(first.double().numpy(), second.double().numpy())
+
+
+def _agreement_of_samples(items: np.ndarray, counts: np.ndarray, by_words: np.ndarray) -> np.ndarray:
+    """A text is drawn with all its pairs: (texts,) counts are repeated for further rounds of pairs."""
+    counts = np.tile(counts, len(items) // counts.shape[1])
+    return 100 * spearman_of_samples(items, by_words, counts)
 
 
 def word_weights(whole: Tensor, shortened: Tensor, by_words: np.ndarray, share: np.ndarray) -> float:
@@ -95,40 +120,29 @@ def word_weights(whole: Tensor, shortened: Tensor, by_words: np.ndarray, share: 
     return agreement(whole, shortened, by_words) - agreement(whole, shortened, share)
 
 
-# -- the same scores in bootstrap samples of the texts ----------------------------------------------------------------
+def _word_weights_of_samples(
+    items: np.ndarray, counts: np.ndarray, by_words: np.ndarray, share: np.ndarray
+) -> np.ndarray:
+    return _agreement_of_samples(items, counts, by_words) - _agreement_of_samples(items, counts, share)
 
 
-def _reciprocal_ranks(first: Tensor, second: Tensor) -> np.ndarray:
-    return 100 * reciprocal_ranks(first, second).double().numpy()
+# -- alignment_uniformity and effective_rank ---------------------------------------------------------------------------
 
 
-def _losses(first: Tensor, second: Tensor) -> np.ndarray:
-    """What `contrastive_loss` is the mean of, (texts,)."""
-    rows = [slice(row, row + 1) for row in range(len(first))]
-    losses = [nt_xent(first[i], second[i], first, second, offset=i.start, temperature=TEMPERATURE) for i in rows]
-    return -torch.stack(losses).double().numpy() / 2
-
-
-def _cosines(first: Tensor, second: Tensor) -> np.ndarray:
-    return cosine(first.double().numpy(), second.double().numpy())
-
-
-def _both(*views: Tensor) -> np.ndarray:
+def _embeddings(*views: Tensor) -> np.ndarray:
     """The embeddings of all views, (texts, views, dim)."""
     return torch.stack(views, dim=1).numpy()
 
 
-def _agreements(items: np.ndarray, counts: np.ndarray, by_words: np.ndarray) -> np.ndarray:
-    """A text is drawn with all its pairs: (texts,) counts are repeated for further rounds of pairs."""
-    counts = np.tile(counts, len(items) // counts.shape[1])
-    return 100 * spearman_of_samples(items, by_words, counts)
+def alignment_uniformity(first: Tensor, second: Tensor) -> float:
+    """−(alignment + uniformity): high if the two views of a text are close and all rows fill the sphere evenly.
+
+    Wang and Isola 2020 (arXiv 2005.10242), section 4.1.
+    """
+    return -float(geometry.alignment(first, second) + geometry.uniformity(torch.cat([first, second])))
 
 
-def _word_weights(items: np.ndarray, counts: np.ndarray, by_words: np.ndarray, share: np.ndarray) -> np.ndarray:
-    return _agreements(items, counts, by_words) - _agreements(items, counts, share)
-
-
-def _alignments_uniformities(items: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def _alignment_uniformity_of_samples(items: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Two draws of one text are not a pair, since their distance would be 0 for any encoder."""
     rows = torch.from_numpy(items).double()
     distances = (rows[:, 0] - rows[:, 1]).square().sum(dim=1).numpy()
@@ -143,7 +157,7 @@ def _alignments_uniformities(items: np.ndarray, counts: np.ndarray) -> np.ndarra
     return -(mean_of_samples(distances, counts) + (kernel / pairs).log().numpy())
 
 
-def _effective_ranks(items: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def _effective_rank_of_samples(items: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """The singular values of rows that are repeated are the roots of the eigenvalues of their weighted products."""
     rows = torch.from_numpy(items[:, 0]).double()
     found = []
@@ -174,17 +188,19 @@ class Criterion:
 
 
 _HALVES = ("first_half", "second_half")
-_RETRIEVAL = (retrieval, _reciprocal_ranks, mean_of_samples)
+_RETRIEVAL = (retrieval, _retrieval_items, mean_of_samples)
 CRITERIA: dict[str, Criterion] = {
     "halves": Criterion(_HALVES, *_RETRIEVAL),
     "unlike_halves": Criterion(("first_half", "unlike_half"), *_RETRIEVAL),
     "dropped_words": Criterion(("text", "some_words"), *_RETRIEVAL),
     "neighbours": Criterion(("even", "odd"), *_RETRIEVAL),
-    "overlap": Criterion(("left", "right"), agreement, _cosines, _agreements),
-    "word_weights": Criterion(("text", "shortened"), word_weights, _cosines, _word_weights),
-    "loss": Criterion(_HALVES, contrastive_loss, _losses, mean_of_samples),
-    "alignment_uniformity": Criterion(_HALVES, alignment_uniformity, _both, _alignments_uniformities),
-    "effective_rank": Criterion(("text",), lambda rows: float(geometry.effective_rank(rows)), _both, _effective_ranks),
+    "overlap": Criterion(("left", "right"), agreement, _cosines, _agreement_of_samples),
+    "word_weights": Criterion(("text", "shortened"), word_weights, _cosines, _word_weights_of_samples),
+    "loss": Criterion(_HALVES, contrastive_loss, _loss_items, mean_of_samples),
+    "alignment_uniformity": Criterion(_HALVES, alignment_uniformity, _embeddings, _alignment_uniformity_of_samples),
+    "effective_rank": Criterion(
+        ("text",), lambda rows: float(geometry.effective_rank(rows)), _embeddings, _effective_rank_of_samples
+    ),
 }
 
 

@@ -129,7 +129,15 @@ def train(
 
 
 class _Slice:
-    """Folds that are trained together; their passes have the same number of steps."""
+    """Folds that are trained together; their passes have the same number of steps.
+
+    Attributes:
+        folds: The folds that still train.
+        weights: Their weights, (folds, grid · classes, dim + 1); `decay`, `mean` and `square` belong to them.
+        mean: The running mean of the gradient, for Adam.
+        square: The running mean of the squared gradient.
+        steps: The number of steps so far.
+    """
 
     def __init__(
         self,
@@ -146,31 +154,29 @@ class _Slice:
         self.grid, self.classes = decay.shape[1], targets.shape[1]
         self.folds = list(folds)
         self.steps = 0
-        start = first_weights(rows.shape[1] - 1, self.classes, seed).to(rows)
-        # weights of the folds that still train, (folds, grid · classes, dim + 1)
-        self.weights = start.repeat(len(folds), self.grid, 1)
+        self.weights = first_weights(rows.shape[1] - 1, self.classes, seed).to(rows).repeat(len(folds), self.grid, 1)
         self.decay = torch.as_tensor(decay).to(rows).repeat_interleave(self.classes, dim=1).unsqueeze(2)
         self.mean, self.square = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
 
     def run(self, bar: Progress) -> tuple[Tensor, np.ndarray]:
+        """The weights at the best check, (folds, grid, classes, dim + 1), and its score, (folds, grid)."""
         best = self.weights.unflatten(1, (self.grid, self.classes)).clone()
         scores = np.full((len(self.folds), self.grid), -1.0)
         misses = np.zeros(scores.shape, dtype=int)
         running = np.ones(scores.shape, dtype=bool)
-        alive = np.arange(len(self.folds))
+        alive = np.arange(len(self.folds))  # the folds that still train: those in which a weight decay is running
         passes = 0
         while len(alive) and passes <= self.training.most_passes:
             for _ in range(self.training.passes):
                 self._one_pass()
             passes += self.training.passes
-            found = np.stack([self._score(number) for number in range(len(alive))])
-            better = running[alive] & (found > scores[alive])
-            worse = running[alive] & ~better
-            where = np.nonzero(better)
-            best[alive[where[0]], where[1]] = self.weights.unflatten(1, (self.grid, self.classes))[where]
-            scores[alive] = np.where(better, found, scores[alive])
-            running[alive] &= ~(worse & (misses[alive] >= self.training.tenacity))
-            misses[alive] += worse
+            found = np.full(scores.shape, -np.inf)
+            found[alive] = [self._score(number) for number in range(len(alive))]
+            better = running & (found > scores)
+            scores[better] = found[better]
+            best[np.nonzero(better)] = self.weights.unflatten(1, (self.grid, self.classes))[np.nonzero(better[alive])]
+            misses += running & ~better
+            running &= misses <= self.training.tenacity
             going = running[alive].any(axis=1)
             if not going.all():
                 bar.update(int((~going).sum()))
@@ -180,21 +186,23 @@ class _Slice:
         return best, scores
 
     def _keep(self, numbers: np.ndarray) -> None:
+        """Goes on with some of the folds."""
         self.folds = [self.folds[number] for number in numbers]
         kept = torch.as_tensor(numbers, device=self.rows.device)
         for name in ("weights", "decay", "mean", "square"):
             setattr(self, name, getattr(self, name)[kept])
 
     def _one_pass(self) -> None:
+        """One step for each batch of the rows that train, in a new random order."""
         count, size = len(self.folds), self.training.batch_size
-        lengths = [len(fold.train) for fold in self.folds]
-        batches = -(-lengths[0] // size)
+        batches = -(-len(self.folds[0].train) // size)
         order = np.zeros((count, batches * size), dtype=np.int64)
-        share = np.zeros((count, batches * size))
-        for number, (fold, length) in enumerate(zip(self.folds, lengths, strict=True)):
+        share = np.zeros((count, batches * size))  # of each row in the mean of its batch; 0 behind the last row
+        for number, fold in enumerate(self.folds):
+            length, last = len(fold.train), (batches - 1) * size
             order[number, :length] = fold.train[fold.generator.permutation(length)]
-            share[number, :length] = 1 / size
-            share[number, (batches - 1) * size : length] = 1 / (length - (batches - 1) * size)
+            share[number, :last] = 1 / size
+            share[number, last:length] = 1 / (length - last)
         # (batches, folds · size): the indices of a step's rows are contiguous
         places = torch.as_tensor(order.reshape(count, batches, size).swapaxes(0, 1).reshape(batches, -1))
         places = places.to(self.rows.device)
@@ -205,10 +213,17 @@ class _Slice:
             self._step(batch.view(count, size, -1), self.targets[place].view(count, size, 1, -1), weight)
 
     def _step(self, batch: Tensor, targets: Tensor, share: Tensor) -> None:
+        """A step of all folds and weight decays.
+
+        Args:
+            batch: The rows of each fold, (folds, size, dim + 1).
+            targets: Their target distributions, (folds, size, 1, classes).
+            share: Their shares in the mean, (folds, size, 1, 1).
+        """
         logits = torch.bmm(batch, self.weights.transpose(1, 2)).unflatten(2, (self.grid, self.classes))
         found = logits.softmax(-1)
-        error = found - targets
-        if self.gold is not None:
+        error = found - targets  # the gradient of the cross entropy by the logits
+        if self.gold is not None:  # that of the squared error
             error = error * (2 / self.classes)
             error = found * (error - (found * error).sum(-1, keepdim=True))
         gradient = torch.bmm((error * share).flatten(2).transpose(1, 2), batch)
@@ -224,6 +239,7 @@ class _Slice:
             self.weights.addcdiv_(gradient, self.square.sqrt().add_(1e-8), value=-1e-2)
 
     def _score(self, number: int) -> np.ndarray:
+        """The score of each weight decay on the rows of a fold that are held out, (grid,)."""
         dev = torch.as_tensor(self.folds[number].dev, device=self.rows.device)
         logits = (self.rows[dev] @ self.weights[number].T).unflatten(1, (self.grid, self.classes))
         if self.gold is None:
@@ -334,8 +350,10 @@ def _conjugate_gradients(rows: Tensor, wanted: Tensor, mask: Tensor, penalty: Te
     pull[-1] = 0
     scale = 1 / (spread.view(-1, 1, 1) * (share * (1 - share) / 2 * sizes) + pull)
 
-    def probabilities(logits: Tensor) -> Tensor:
-        return logits.sigmoid() if outputs == 1 else logits.softmax(1)
+    def errors(logits: Tensor) -> tuple[Tensor, Tensor]:
+        """The probabilities, and by how much those of a problem's own rows are wrong."""
+        found = logits.sigmoid() if outputs == 1 else logits.softmax(1)
+        return found, (found - wanted).mul_(mask)
 
     def inner(first: Tensor, second: Tensor) -> Tensor:
         return (first * second).sum((0, 1))
@@ -345,8 +363,7 @@ def _conjugate_gradients(rows: Tensor, wanted: Tensor, mask: Tensor, penalty: Te
     direction, scaled, length = torch.zeros_like(weights), torch.zeros_like(weights), rows.new_ones(problems)
     first = None
     for _ in range(_ITERATIONS):
-        found = probabilities(logits)
-        error = (found - wanted).mul_(mask)
+        found, error = errors(logits)
         gradient = (rows.T @ error.flatten(1)).view_as(weights) + pull * weights
         before, scaled = scaled, scale * gradient
         now = inner(gradient, scaled)
@@ -366,8 +383,7 @@ def _conjugate_gradients(rows: Tensor, wanted: Tensor, mask: Tensor, penalty: Te
             weights = weights + step * direction
             logits = logits + step * slope
             if again:
-                found = probabilities(logits)
-                error = (found - wanted).mul_(mask)
+                found, error = errors(logits)
     logger.warning(
         "A logistic regression has not converged after %d iterations; its score is close to the optimum's.", _ITERATIONS
     )

@@ -77,26 +77,14 @@ def comparison(lines: Sequence[dict[str, Any]], reference: str | None = None) ->
     if reference not in groups:
         raise InputError(f"There is no row {reference!r} to compare with; there are {', '.join(groups)}.")
     tasks = [task for task in lines[0]["results"] if task != "STSBenchmark-dev"]
-    kinds = {task: kind_of(lines[0]["results"][task]) for task in tasks}
+    kinds, dev = {task: kind_of(lines[0]["results"][task]) for task in tasks}, lines[0]["dev"] is not None
     rows: dict[str, Any] = {}
     for name, group in groups.items():
-        columns: dict[str, list[float]] = {}
-        for kind in KINDS.values():
-            of_kind = [task for task in tasks if kinds[task] is kind]
-            for head, metric in kind.columns.items() if of_kind else ():
-                values = [[line["results"][task][metric] for task in of_kind] for line in group]
-                heads = [kind.column(short_name(task), head) for task in of_kind]
-                columns |= dict(zip(heads, map(list, zip(*values, strict=True)), strict=True))
-                if kind.mean_column:
-                    columns[kind.mean_column.format(head)] = [fmean(row) for row in values]
-            if kind is STS and lines[0]["dev"] is not None:
-                columns["Avg."] = [line["average"] for line in group]
-                columns["STS-B dev"] = [line["dev"] for line in group]
         rows[name] = {
             "seeds": [line["seed"] for line in group],
             "columns": {
                 column: {"mean": fmean(values), "sd": _deviation(values) if len(values) > 1 else None, "values": values}
-                for column, values in columns.items()
+                for column, values in _columns(group, kinds, dev).items()
             },
             "transductive": sorted({t for line in group for t in tasks if line["results"][t].get("transductive")}),
             "untouched": [line["seed"] for line in group if _is_untouched(line)],
@@ -105,10 +93,25 @@ def comparison(lines: Sequence[dict[str, Any]], reference: str | None = None) ->
     return {
         "reference": reference,
         "columns": list(rows[reference]["columns"]),
-        "average": _name_of_average(kinds.values(), lines[0]["dev"] is not None),
+        "average": _name_of_average(kinds.values(), dev),
         "rows": rows,
         "differing_data": differing_data([line.get("provenance", {}) for line in lines], list(lines[0]["results"])),
     }
+
+
+def _columns(group: Sequence[dict[str, Any]], kinds: Mapping[str, TaskKind], dev: bool) -> dict[str, list[float]]:
+    """The columns of a row, each with the value of each line; `dev`: whether lines have a score on STS-B dev."""
+    columns: dict[str, list[float]] = {}
+    for kind in KINDS.values():
+        tasks = [task for task, of_task in kinds.items() if of_task is kind]
+        for head, metric in kind.columns.items() if tasks else ():
+            of_tasks = [[line["results"][task][metric] for line in group] for task in tasks]
+            columns |= {kind.column(short_name(task), head): each for task, each in zip(tasks, of_tasks, strict=True)}
+            if kind.mean_column:
+                columns[kind.mean_column.format(head)] = list(map(fmean, zip(*of_tasks, strict=True)))
+        if kind is STS and dev:
+            columns |= {"Avg.": [line["average"] for line in group], "STS-B dev": [line["dev"] for line in group]}
+    return columns
 
 
 def _name_of_average(kinds: Collection[TaskKind], dev: bool) -> str:

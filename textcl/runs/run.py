@@ -13,7 +13,7 @@ from textcl.data import verify
 from textcl.data.arrow_files import texts_in
 from textcl.data.corpora import hold_out
 from textcl.data.corpus_files import CorpusFiles, files_of
-from textcl.data.overlap import write_overlap
+from textcl.data.overlap import Counts, write_overlap
 from textcl.data.reading import COLUMNS
 from textcl.data.repeats import Repeats
 from textcl.data.retrieval import beir_dev_split
@@ -89,7 +89,7 @@ def _run(recipe: Recipe, output: Path, resume: bool, overwrite: bool) -> RunResu
     if resume and asked and Path(asked).resolve().parent == output.resolve():
         checkpoint, asked = Path(asked), None  # of this run, so that the recipe does not have it
         recipe = Recipe(recipe.method, {**recipe.flags, "resume_from_checkpoint": None})
-    if overwrite:
+    if overwrite:  # what the run reads must not be in what is removed
         named = [asked] + [recipe.flags.get(name) for name in path_flags(recipe.method)]
         named += files_of(find_corpus(recipe.flags["data"]))
         check_not_read(output, [*named, beir_folder(str(recipe.flags["dev"]))])
@@ -101,23 +101,22 @@ def _run(recipe: Recipe, output: Path, resume: bool, overwrite: bool) -> RunResu
     if asked:
         known["resume_from_checkpoint"] = identity_of_checkpoint(asked)
     fingerprint = recipe.fingerprint(known)
+
     if resume and (record := finished(output, recipe, fingerprint)):
         if can_be_loaded(output / "export"):
             logger.warning("The run in %s is finished already; there is nothing to do.", output)
             return RunResult(output, output / "export", record)
         logger.warning("The run in %s is finished, but its export is missing or damaged; it is made again.", output)
-
     if checkpoint is None and resume:
         checkpoint = newest_complete_checkpoint(output)
     if checkpoint is None and asked:
         checkpoint = Path(asked)
         check_checkpoint(checkpoint, recipe, known)
+
     started = datetime.now(UTC)
     with Progress("Reading the data and the model", at_once=True, gives_way=True):
         trainer, held_out = make_trainer(recipe, corpus, encoder)
     args, method = trainer.args, trainer.method
-    dataset = cast(Any, trainer.train_dataset)  # the corpus after the method's own selection of rows
-
     if checkpoint is not None:
         check_resumable(checkpoint, method, args.world_size)  # again in the trainer, but here nothing is written yet
     begun: dict[str, Any] = {"fingerprint": fingerprint, "scheme": SCHEME, "recipe": recipe.to_dict()}
@@ -129,15 +128,14 @@ def _run(recipe: Recipe, output: Path, resume: bool, overwrite: bool) -> RunResu
             remove_run(output)
         write_sealed(output / RECIPE_JSON, begun)
     args.distributed_state.wait_for_everyone()
+
     begin = time.perf_counter()
     outcome = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.perf_counter() - begin
 
     if trainer.is_world_process_zero():
         export = method.export(output / "export")
-        learnt = texts_in(dataset, *(column for column in COLUMNS if column in dataset.column_names))
-        seen = write_overlap(export, learnt, earlier)
-        history = trainer.state.log_history
+        data = _data_record(trainer, corpus, len(held_out), export, earlier)
         record = RunRecord(
             started=started.isoformat(timespec="seconds"),
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -146,16 +144,7 @@ def _run(recipe: Recipe, output: Path, resume: bool, overwrite: bool) -> RunResu
             command=Recipe(recipe.method, {**recipe.flags, "bf16": bool(args.bf16)}).command(),
             seed=args.seed,
             encoder=method.describe(),
-            data=DataRecord(
-                file=str(corpus),
-                sha256=corpus.sha256,
-                rows=len(dataset),
-                held_out=len(held_out),
-                duplicates=_repeated(texts_in(dataset, "text")),
-                duplicates_in_batches=next((e[_IN_BATCHES] for e in reversed(history) if _IN_BATCHES in e), None),
-                overlap=seen,
-                rows_read=corpus.rows_read,
-            ),
+            data=data,
             dev=trainer.selection,
             steps=trainer.state.global_step,
             train_loss=outcome.metrics.get("train_loss"),
@@ -176,6 +165,25 @@ def _run(recipe: Recipe, output: Path, resume: bool, overwrite: bool) -> RunResu
     written = RunRecord.read(output)
     assert written is not None
     return RunResult(output, output / "export", written)
+
+
+def _data_record(
+    trainer: ContrastiveTrainer, corpus: CorpusFiles, held_out: int, export: Path, earlier: Counts | None
+) -> DataRecord:
+    """The data of a finished training; their overlap with evaluation sets, added to the `earlier` one, is kept too."""
+    dataset = cast(Any, trainer.train_dataset)  # the corpus after the method's own selection of rows
+    learnt = texts_in(dataset, *(column for column in COLUMNS if column in dataset.column_names))
+    in_batches = (entry[_IN_BATCHES] for entry in reversed(trainer.state.log_history) if _IN_BATCHES in entry)
+    return DataRecord(
+        file=str(corpus),
+        sha256=corpus.sha256,
+        rows=len(dataset),
+        held_out=held_out,
+        duplicates=_repeated(texts_in(dataset, "text")),
+        duplicates_in_batches=next(in_batches, None),
+        overlap=write_overlap(export, learnt, earlier),
+        rows_read=corpus.rows_read,
+    )
 
 
 def make_trainer(

@@ -49,6 +49,7 @@ from textcl.vectors.unknown import warn_of_unknown
 logger = logging.getLogger("textcl")
 
 SHARD_ROWS = 32_768  # takes minutes on a CPU; 50 MB of float32 vectors of dimension 384
+_DEFAULTS = {"bf16": False, "dtype": "float32", "shard_rows": SHARD_ROWS, "columns": ()}
 
 
 @checked
@@ -142,73 +143,61 @@ def encode_corpus(
         corpus = list(corpus)  # it is read twice
     if isinstance(model, Encoder) and (pooling is not None or max_length is not None):
         raise InputError("pooling and max_length apply only to a model that is loaded here; set them on the encoder.")
-    rank, ranks = launched().rank, launched().ranks
-    silent = rank > 0 or (show_progress_bar is not None and not show_progress_bar)
+    silent = launched().rank > 0 or (show_progress_bar is not None and not show_progress_bar)
     show = False if silent else show_progress_bar
     with taken(output):
         before = manifest_there(output, append)
         own: Mapping[str, Any] = before.get("settings", {})
-
-        def chosen(name: str, asked: Any, default: Any = None) -> Any:
-            """What is asked for, else the setting of the directory that is appended to, else the default."""
-            return own.get(name, default) if asked is None else asked
-
         encoder = model if isinstance(model, Encoder) else _loaded(model, pooling, max_length, own)
-        if prompt is None and prompt_name is None and append:
+        if append and prompt is None and prompt_name is None:
             prompt = own["prompt"]
-        prompt = corpus_prompt(encoder, prompt, prompt_name, silent=silent)
-        column, id_column = chosen("column", column), chosen("id_column", id_column)
-        kept = columns_beside(corpus, chosen("columns", columns, ()), column=column, id_column=id_column)
-        if append and kept and sorted(kept) == sorted(own.get("columns", ())):
-            kept = own["columns"]  # their order may be another one in this corpus
-        dtype, pca = dtype or own.get("dtype", "float32"), pca or own.get("pca", False)
-        dimensions, rescoring = chosen("dimensions", dimensions), chosen("rescoring", rescoring)
-        check_sizes(encoder.dimension, [] if dimensions is None else [dimensions], [dtype], pca=pca)
-        if rescoring is not None and dtype != "ubinary":
-            raise InputError(f"Rescoring is for --dtype ubinary; {dtype} vectors need none: leave out --no-rescoring.")
-        split_long = split_long or own.get("split", False)
-        split = splitter(encoder, prompt) if split_long else None
-        source = Corpus(corpus, column, limit, id_column, tuple(kept), split)
-        shard_rows = int(chosen("shard_rows", shard_rows, SHARD_ROWS))
-        found = survey(source, shard_rows, show)
-        if not silent:
-            warn_of_unknown(encoder, (row.text for row in next(source.windows(shard_rows))))
-        settings = {
-            "pooling": encoder.pooling,
-            "max_length": encoder.max_length,
-            "weights": str(encoder.backbone.dtype).removeprefix("torch."),
-            "normalize": chosen("normalize", normalize, encoder.normalize),
-            "prompt": prompt,
-            "bf16": bf16_if_there(bf16) or own.get("bf16", False),
+        asked = {
+            "prompt": corpus_prompt(encoder, prompt, prompt_name, silent=silent),
+            "normalize": normalize,
+            "bf16": bf16_if_there(bf16) or None,
             "dtype": dtype,
-            "shard_rows": shard_rows,
-            "column": own.get("column") if append else column,
-            "limit": own.get("limit") if append else limit,
+            "shard_rows": None if shard_rows is None else int(shard_rows),
+            "column": column,
+            "dimensions": dimensions,
+            "pca": pca or None,
+            "rescoring": rescoring,
+            "id_column": id_column,
+            "columns": columns,
+            "split": split_long or None,
         }
-        smaller = {"dimensions": dimensions, "pca": pca or None}
-        smaller["rescoring"] = rescoring is not False if dtype == "ubinary" else None
-        settings |= {name: value for name, value in smaller.items() if value is not None}
-        manifest = _manifest(encoder, source, found, settings)
-        arguments = {"batch_size": batch_size, "normalize": settings["normalize"], "prompt": prompt}
-        arguments |= {"bf16": settings["bf16"], "show_progress_bar": show}
+        # what is asked for, else the setting of the directory that is appended to, else the default
+        chosen = {**dict.fromkeys(asked), **_DEFAULTS, "normalize": encoder.normalize, **own}
+        chosen |= {name: value for name, value in asked.items() if value is not None}
+        source = _source(encoder, corpus, limit, chosen, own)
+        sizes = [] if chosen["dimensions"] is None else [chosen["dimensions"]]
+        check_sizes(encoder.dimension, sizes, [chosen["dtype"]], pca=bool(chosen["pca"]))
+        if chosen["rescoring"] is not None and chosen["dtype"] != "ubinary":
+            raise InputError(
+                f"Rescoring is for --dtype ubinary; {chosen['dtype']} vectors need none: leave out --no-rescoring."
+            )
+        found = survey(source, chosen["shard_rows"], show)
+        if not silent:
+            warn_of_unknown(encoder, (row.text for row in next(source.windows(chosen["shard_rows"]))))
+        manifest = _manifest(encoder, source, found, chosen)
+        arguments = {name: chosen[name] for name in ("normalize", "prompt", "bf16")}
+        arguments |= {"batch_size": batch_size, "show_progress_bar": show}
         begun: dict[int, np.ndarray] = {}
         if append:
+            manifest["settings"] |= {name: own.get(name) for name in ("column", "limit")}  # these two may be others
             check_settings(output, before, manifest)
             for name, kinds in zip(manifest.get("columns", ()), found.kinds, strict=True):
                 check_same(name, before["columns"][name], kinds, source.name)
             warn_of_known(source, found, output, before)
             manifest = with_added(output, manifest["corpus"])
         else:
-            if pca and dimensions is not None:
-                check_enough(found, dimensions, source.name)
-            if (pca or dtype == "ubinary") and not (output / "manifest.json").is_file():
-                begun = first_vectors(encoder, source, shard_rows, arguments)
-                manifest["fitted"] = fitted(begun, settings)
+            if chosen["pca"]:
+                check_enough(found, chosen["dimensions"], source.name)
+            if (chosen["pca"] or chosen["dtype"] == "ubinary") and not (output / "manifest.json").is_file():
+                begun = first_vectors(encoder, source, chosen["shard_rows"], arguments)
+                manifest["fitted"] = fitted(begun, manifest["settings"])
             begin(output, manifest)
             manifest = read_manifest(output)
-        place = [each.sha256 for each in stored_corpora(manifest)].index(found.sha256)
-        if _encode_own(encoder, source, found, output, manifest, place, (rank, ranks), begun, arguments):
-            complete(output, manifest, place)
+        _encode_missing(encoder, source, found, output, manifest, begun, arguments)
     return output
 
 
@@ -223,57 +212,88 @@ def _loaded(model: str | Path, pooling: str | None, max_length: int | None, own:
     )
 
 
-def _manifest(encoder: Encoder, source: Corpus, found: Survey, settings: dict[str, Any]) -> dict[str, Any]:
+def _source(
+    encoder: Encoder, corpus: Any, limit: int | None, chosen: Mapping[str, Any], own: Mapping[str, Any]
+) -> Corpus:
+    """The corpus as it is read with the chosen settings; `own`: the settings of the directory that it is added to."""
+    column, id_column = chosen["column"], chosen["id_column"]
+    columns = columns_beside(corpus, chosen["columns"], column=column, id_column=id_column)
+    there = own.get("columns", ())
+    columns = there if sorted(columns) == sorted(there) else columns  # their order may be another one in this corpus
+    split = splitter(encoder, chosen["prompt"]) if chosen["split"] else None
+    return Corpus(corpus, column, limit, id_column, tuple(columns), split)
+
+
+def _manifest(encoder: Encoder, source: Corpus, found: Survey, chosen: Mapping[str, Any]) -> dict[str, Any]:
     """The manifest of a directory with one corpus.
 
     Settings that are not used are left out: earlier versions did not write them, and their directories are read too.
     """
-    used = {"id_column": source.id_column, "columns": list(source.columns), "split": source.split is not None}
-    types = dict(zip(stored_names(source.id_column, source.columns), found.types, strict=True))
-    corpus: dict[str, Any] = {"name": source.name, "texts": found.texts, "sha256": found.sha256}
-    corpus["rows_read"] = found.rows_read
+    settings = {
+        "pooling": encoder.pooling,
+        "max_length": encoder.max_length,
+        "weights": str(encoder.backbone.dtype).removeprefix("torch."),
+        **{name: chosen[name] for name in ("normalize", "prompt", "bf16", "dtype", "shard_rows")},
+        "column": source.column,
+        "limit": source.limit,
+    }
+    may_be_unused = {
+        "dimensions": chosen["dimensions"],
+        "pca": chosen["pca"] or None,
+        "rescoring": chosen["rescoring"] is not False if chosen["dtype"] == "ubinary" else None,
+        "id_column": source.id_column or None,
+        "columns": list(source.columns) or None,
+        "split": chosen["split"] or None,
+    }
+    settings |= {name: value for name, value in may_be_unused.items() if value is not None}
+    corpus: dict[str, Any] = {
+        "name": source.name,
+        "texts": found.texts,
+        "sha256": found.sha256,
+        "rows_read": found.rows_read,
+    }
     if source.split is not None:
         corpus["documents"] = found.documents
+    types = dict(zip(stored_names(source.id_column, source.columns), found.types, strict=True))
     return {
         "schema": SCHEMA,
         "model": {"name": _lasting_name(encoder), "sha256": encoder.fingerprint(settings=False)},
-        "settings": {**settings, **{name: value for name, value in used.items() if value}},
+        "settings": settings,
         "corpus": corpus,
         **({"columns": types} if types else {}),
         "dimension": settings.get("dimensions", encoder.dimension),
     }
 
 
-def _encode_own(
+def _encode_missing(
     encoder: Encoder,
     source: Corpus,
     found: Survey,
     output: Path,
     manifest: dict[str, Any],
-    place: int,
-    part: tuple[int, int],
     begun: Mapping[int, np.ndarray],
     arguments: dict[str, Any],
-) -> bool:
-    """Encodes those shards of this rank that are missing or damaged; the vectors of some first rows are in `begun`.
+) -> None:
+    """Encodes the shards of this rank that are missing or damaged; if none is left, marks the directory as complete.
 
-    Returns:
-        Whether the shards of all other ranks are there.
+    `begun` has the vectors of the first rows, by the number of their shard, if something was just fitted on them.
     """
-    (rank, ranks), rows, corpus = part, manifest["settings"]["shard_rows"], stored_corpora(manifest)[place]
+    corpora, settings = stored_corpora(manifest), manifest["settings"]
+    place = [each.sha256 for each in corpora].index(found.sha256)
+    corpus, made_of = corpora[place], origin(manifest, corpora[place])
     paths = [shard_path(output, number) for number in corpus.numbers]
-    made_of, show = origin(manifest, corpus), arguments["show_progress_bar"]
-    compression, settings = Compression.of(manifest), manifest["settings"]
-    fitted_on = compression.fitted_on if place == 0 else 0
+    show, rows = arguments["show_progress_bar"], settings["shard_rows"]
 
     def there(number: int) -> bool:
         return holds(paths[number], made_of, found.digests[number], corpus.first_id)
 
-    own = range(rank, len(paths), ranks)
+    own = range(launched().rank, len(paths), launched().ranks)
     looking = Progress("Looking for shards", len(own), "shards", show=show).over(own)
     missing = {number for number in looking if not there(number)}
     if missing and covers(output, corpus):
         (output / "complete.json").unlink(missing_ok=True)
+    compression = Compression.of(manifest)
+    fitted_on = compression.fitted_on if place == 0 else 0
     texts = sum(min(rows, found.texts - number * rows) for number in missing)
     windows = source.windows(rows)
     with Progress("Encoding the corpus", texts, show=show) as bar:
@@ -296,7 +316,8 @@ def _encode_own(
             )
             give_back_freed_memory()
             bar.update(len(window))
-    return all(there(number) for number in range(len(paths)) if number not in own)
+    if all(there(number) for number in range(len(paths)) if number not in own):
+        complete(output, manifest, place)
 
 
 def corpus_prompt(

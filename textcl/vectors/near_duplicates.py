@@ -7,7 +7,8 @@ threshold are compared whole.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -71,26 +72,32 @@ def near_duplicate_groups(
     firsts: dict[str, int] = {}  # from each distinct text to its number among them
     distinct = np.array([firsts.setdefault(text, len(firsts)) for text in plain], np.int64)
     rows = np.unique(distinct, return_index=True)[1]
-    compare = _Comparison(
-        None if vectors is None or cosine is None else unit(vectors[rows]), cosine or 1.0, list(firsts), words
-    )
+    searches: list[Callable[[np.ndarray, np.ndarray], Iterator[Pairs]]] = []
+    if vectors is not None and cosine is not None:
+        searches.append(_ByCosine(unit(vectors[rows]), cosine))
+    if words is not None:
+        searches.append(_ByWords(list(firsts), words))
+
+    def near(some: np.ndarray, others: np.ndarray) -> Iterator[Pairs]:
+        return chain.from_iterable(search(some, others) for search in searches)
+
     group = np.empty(len(rows), np.int64)
     centres = np.empty(0, np.int64)
     with Progress("Looking for near-duplicates", len(rows)) as bar:
         for start in range(0, len(rows), _ROWS):
             block = np.arange(start, min(start + _ROWS, len(rows)))
             found = np.full(len(block), len(centres))
-            for one, two in compare(block, centres):
+            for one, two in near(block, centres):
                 np.minimum.at(found, one, two)  # the first group that has room for the text
             left = np.flatnonzero(found == len(centres))
             among = np.zeros((len(left), len(left)), bool)
-            for one, two in compare(block[left], block[left]):
+            for one, two in near(block[left], block[left]):
                 among[one, two] = True
             new: list[int] = []  # the centres of this block, as places in `left`
             for place in range(len(left)):
-                near = np.flatnonzero(among[place, new])
-                found[left[place]] = len(centres) + (near[0] if len(near) else len(new))
-                if not len(near):
+                earlier = np.flatnonzero(among[place, new])
+                found[left[place]] = len(centres) + (earlier[0] if len(earlier) else len(new))
+                if not len(earlier):
                     new.append(place)
             centres = np.concatenate((centres, block[left[new]]))
             group[block] = found
@@ -109,83 +116,37 @@ def overlaps(texts: Iterable[str], others: Iterable[str]) -> np.ndarray:
     return np.array([len(one & two) / max(1, len(one | two)) for one, two in pairs])
 
 
-class _Comparison:
-    """Which of some texts are near-equal to which of others.
+Pairs = tuple[np.ndarray, np.ndarray]
+"""Pairs of near-equal texts, as places among the texts on either side, each (pairs,)."""
 
-    Args:
-        vectors: Vectors of length 1, or None.
-        cosine: Their threshold.
-        texts: The texts.
-        words: The threshold of their words, or None.
-    """
 
-    def __init__(self, vectors: np.ndarray | None, cosine: float, texts: list[str], words: float | None) -> None:
-        self.vectors, self.cosine, self.words = vectors, cosine, words
-        if vectors is not None:
-            self.sketches = _sketches(vectors)
-        if words is not None:
-            self.sets = sets_of_words(texts)
-            self.prefixes = _rarest(self.sets, words)
-            self.sizes = np.diff(self.sets.indptr)
-            frequency = np.bincount(self.prefixes.indices, minlength=self.prefixes.shape[1])
-            self.candidates = self.prefixes @ frequency  # at most so many texts share a rare word with each text
-            ends, filled = self.prefixes.indptr[1:], np.diff(self.prefixes.indptr)
-            self.last = np.where(filled > 0, self.prefixes.indices[ends - 1], -1) if self.prefixes.nnz else filled - 1
-            self.rest = self.sizes - filled  # words that are not among the rare ones
+class _ByCosine:
+    """Finds the pairs of texts whose vectors, of length 1, have at least a cosine."""
 
-    def __call__(self, rows: np.ndarray, others: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields the pairs that are near-equal, as places in `rows` and in `others`, each (pairs,)."""
-        if self.vectors is not None:
-            for start in range(0, len(others), _TILE):
-                one, two = self._by_cosine(rows, others[start : start + _TILE])
-                yield one, start + two
-        if self.words is not None and len(rows) and len(others):
-            yield from self._by_words(rows, others)
+    def __init__(self, vectors: np.ndarray, cosine: float) -> None:
+        self.vectors, self.sketches = vectors, _sketches(vectors)
+        self.least = np.float32(cosine - 1e-6)  # rounding must not part equal vectors from a threshold of 1
 
-    def _by_cosine(self, rows: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        assert self.vectors is not None
-        least = np.float32(self.cosine - 1e-6)  # rounding must not part equal vectors from a threshold of 1
-        bounds, bound = self.sketches[rows] @ self.sketches[others].T, least - np.float32(1e-5)
+    def __call__(self, rows: np.ndarray, others: np.ndarray) -> Iterator[Pairs]:
+        """Yields the pairs of texts `rows` and texts `others`."""
+        for start in range(0, len(others), _TILE):
+            one, two = self._in_tile(rows, others[start : start + _TILE])
+            yield one, start + two
+
+    def _in_tile(self, rows: np.ndarray, others: np.ndarray) -> Pairs:
+        bounds, bound = self.sketches[rows] @ self.sketches[others].T, self.least - np.float32(1e-5)
         # to look for pairs only in these rows takes a third of the time
         some = np.flatnonzero(bounds.max(axis=1) >= bound)
         one, two = np.nonzero(bounds[some] >= bound)
         one = some[one]
         if len(one) > 0.02 * len(rows) * len(others):
-            return np.nonzero(self.vectors[rows] @ self.vectors[others].T >= least)  # type: ignore[return-value]
+            return np.nonzero(self.vectors[rows] @ self.vectors[others].T >= self.least)  # type: ignore[return-value]
         near = np.zeros(len(one), bool)
         for start in range(0, len(one), _GATHERED):
             part = slice(start, start + _GATHERED)
             first, second = self.vectors[rows[one[part]]], self.vectors[others[two[part]]]
-            near[part] = np.einsum("ij,ij->i", first, second) >= least
+            near[part] = np.einsum("ij,ij->i", first, second) >= self.least
         return one[near], two[near]
-
-    def _by_words(self, rows: np.ndarray, others: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        assert self.words is not None
-        prefixes = self.prefixes[others].T.tocsr()
-        steps = np.cumsum(self.candidates[rows]) // _CANDIDATES
-        for several in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(steps)) + 1):
-            found = (self.prefixes[rows[several]] @ prefixes).tocoo()
-            for start in range(0, found.nnz, _PAIRS):
-                part = slice(start, start + _PAIRS)
-                one, two = several[found.row[part]], found.col[part]
-                possible = self._may_overlap(rows[one], others[two], found.data[part])
-                one, two = one[possible], two[possible]
-                shared = np.asarray(self.sets[rows[one]].multiply(self.sets[others[two]]).sum(axis=1)).ravel()
-                either = self.sizes[rows[one]] + self.sizes[others[two]] - shared
-                near = shared >= self.words * either - 1e-9
-                yield one[near], two[near]
-
-    def _may_overlap(self, rows: np.ndarray, others: np.ndarray, rare: np.ndarray) -> np.ndarray:
-        """Whether pairs with so many rare words in common can reach the threshold, (pairs,); most cannot.
-
-        Two sets overlap by t only if they share t / (1 + t) of the sum of their sizes (Xiao et al. 2008). Of two sets,
-        take the one whose last rare word is the rarer: a shared word that is not rare in both is after that word, so
-        it is one of the other words of this set.
-        """
-        assert self.words is not None
-        rest = np.where(self.last[rows] <= self.last[others], self.rest[rows], self.rest[others])
-        needed = self.words / (1 + self.words) * (self.sizes[rows] + self.sizes[others])
-        return rare + rest >= needed - 1e-6
 
 
 def _sketches(vectors: np.ndarray) -> np.ndarray:
@@ -204,6 +165,61 @@ def _sketches(vectors: np.ndarray) -> np.ndarray:
     # 1e-6 is more than the rounding of the squares, so that no rest is too short
     rest = np.sqrt(np.maximum(squares, 0) + 1e-6)
     return np.concatenate((part, rest[:, None]), axis=1, dtype=np.float32)
+
+
+class _ByWords:
+    """Finds the pairs of texts whose sets of words have at least an overlap.
+
+    Only pairs that share a rare word are compared, see `_rarest`, and of these only those that can still reach the
+    overlap, see `_may_overlap`.
+
+    Attributes:
+        sets: The words of each text, see `sets_of_words`.
+        sizes: The number of words of each text.
+        rare: The rare words of each text.
+        last: The last, least rare of these; -1: the text has no word.
+        rest: How many other words each text has.
+        candidates: At most so many texts share a rare word with each text.
+    """
+
+    def __init__(self, texts: list[str], overlap: float) -> None:
+        self.overlap = overlap
+        self.sets = sets_of_words(texts)
+        self.rare = _rarest(self.sets, overlap)
+        self.sizes, counts = np.diff(self.sets.indptr), np.diff(self.rare.indptr)
+        self.last = np.full(len(texts), -1)
+        self.last[counts > 0] = self.rare.indices[self.rare.indptr[1:][counts > 0] - 1]
+        self.rest = self.sizes - counts
+        self.candidates = self.rare @ np.bincount(self.rare.indices, minlength=self.rare.shape[1])
+
+    def __call__(self, rows: np.ndarray, others: np.ndarray) -> Iterator[Pairs]:
+        """Yields the pairs of texts `rows` and texts `others`."""
+        if not len(rows) or not len(others):
+            return
+        rare = self.rare[others].T.tocsr()
+        steps = np.cumsum(self.candidates[rows]) // _CANDIDATES
+        for several in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(steps)) + 1):
+            shared_rare = (self.rare[rows[several]] @ rare).tocoo()
+            for start in range(0, shared_rare.nnz, _PAIRS):
+                part = slice(start, start + _PAIRS)
+                one, two = several[shared_rare.row[part]], shared_rare.col[part]
+                possible = self._may_overlap(rows[one], others[two], shared_rare.data[part])
+                one, two = one[possible], two[possible]
+                shared = np.asarray(self.sets[rows[one]].multiply(self.sets[others[two]]).sum(axis=1)).ravel()
+                either = self.sizes[rows[one]] + self.sizes[others[two]] - shared
+                near = shared >= self.overlap * either - 1e-9
+                yield one[near], two[near]
+
+    def _may_overlap(self, rows: np.ndarray, others: np.ndarray, rare: np.ndarray) -> np.ndarray:
+        """Whether pairs with so many rare words in common can reach the overlap, (pairs,); most cannot.
+
+        Two sets overlap by t only if they share t / (1 + t) of the sum of their sizes (Xiao et al. 2008). Of two sets,
+        take the one whose last rare word is the rarer: a shared word that is not rare in both is after that word, so
+        it is one of the other words of this set.
+        """
+        rest = np.where(self.last[rows] <= self.last[others], self.rest[rows], self.rest[others])
+        needed = self.overlap / (1 + self.overlap) * (self.sizes[rows] + self.sizes[others])
+        return rare + rest >= needed - 1e-6
 
 
 def sets_of_words(texts: Iterable[str]) -> csr_matrix:
