@@ -38,6 +38,14 @@ def test_each_weight_is_what_a_loop_of_double_precision_gives(start: Encoder, ot
         np.testing.assert_allclose(found[name].numpy(), expected, rtol=1e-6, atol=1e-8)
 
 
+def test_half_precision_is_blended_in_float32_and_rounded_once(start: Encoder, other: Encoder):
+    start, other = (copy.deepcopy(side).to(torch.bfloat16) for side in (start, other))
+    found = blended(start, other, 0.3).state_dict()
+    for name, one in start.state_dict().items():
+        two = other.state_dict()[name]
+        assert found[name].equal(((1 - 0.3) * one.float() + 0.3 * two.float()).to(torch.bfloat16)), name
+
+
 def test_the_ends_are_exact_bit_for_bit_whatever_the_other_side_holds(start: Encoder, other: Encoder):
     with torch.no_grad():
         start.backbone.embeddings.word_embeddings.weight[0, 0] = -0.0

@@ -62,6 +62,28 @@ def test_the_first_step_goes_against_the_gradient_of_the_loss(groups: list[int],
                 assert step[i, j] == pytest.approx(-math.copysign(1e-3, slope), rel=1e-3)
 
 
+def test_the_steps_are_those_of_adam_in_double_precision_over_all_pairs_in_turn(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(linear_map, "STEPS", 5)
+    monkeypatch.setattr(linear_map, "BATCH", 4)
+    queries, documents = pairs(10, dimension=5)
+    generator, order = torch.Generator().manual_seed(3), torch.empty(0, dtype=torch.long)
+    weight = torch.zeros(5, 5, dtype=torch.float64, requires_grad=True)
+    adam = torch.optim.Adam([weight], lr=1e-3)
+    for _ in range(5):
+        if len(order) < 4:  # two batches, then all pairs anew
+            order = torch.randperm(10, generator=generator)
+        rows, order = order[:4], order[4:]
+        sides = (torch.from_numpy(side)[rows].double() for side in (queries, documents))
+        one, two = (torch.nn.functional.normalize(side + side @ weight.T, dim=1) for side in sides)
+        scores = one @ two.T / 0.05
+        losses = [torch.nn.functional.cross_entropy(each, torch.arange(4)) for each in (scores, scores.T)]
+        adam.zero_grad()
+        (sum(losses) / 2 + 300.0 * weight.square().sum()).backward()
+        adam.step()
+    found = fit_linear_map(queries, documents, 300.0, seed=3)
+    np.testing.assert_allclose(found, weight.detach().numpy(), atol=2e-6)
+
+
 def test_it_learns_to_leave_out_what_says_nothing_and_a_stronger_pull_learns_less():
     queries, documents = pairs(1200)
     train, test = slice(0, 800), slice(800, 1200)

@@ -5,11 +5,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from support.judged import judged_titles
 from support.tiny import tiny_encoder_directory
 
 from textcl.adaptation import trial
 from textcl.adaptation.corpus import Corpus
-from textcl.adaptation.enough import too_few_groups
+from textcl.adaptation.enough import too_few_groups, too_few_of_user
 from textcl.adaptation.known_items import View, known_items
 from textcl.adaptation.trial import LEAST_DOCUMENTS, Settings, Trial, Work, prepare
 from textcl.adaptation.workplace import Workplace
@@ -89,6 +90,20 @@ def test_groups_are_enough_if_they_have_queries_and_none_holds_most_of_the_texts
     alike = [f"the backup of server {i} finished without an error and all files were copied" for i in range(51)]
     assert why([*apart[:49], *alike], 49).startswith("51 of 100 texts are near-duplicates of each other")
     assert why([*apart[:50], *alike[:50]], 50) == ""
+    # near-duplicates count once among the queries too
+    assert why([*alike[:5], *apart], 23) == "there are 19 groups of texts with a query, and 20 are needed"
+    assert why([*alike[:5], *apart], 24) == ""
+
+
+def test_a_judged_query_counts_if_a_document_that_is_there_is_relevant_to_it(tmp_path: Path):
+    rows = [{"name": f"query {i}", "text": f"text {i}"} for i in range(22)]
+    judged = judged_titles(rows, tmp_path / "judged") / "qrels" / "test.tsv"
+    place, content = Workplace(tmp_path), judged.read_text()
+    for number in range(3):  # its text has grade 0, and what is relevant to it is not there
+        content = content.replace(f"q{number}\t{number}\t1\n", f"q{number}\t{number}\t0\nq{number}\tgone\t1\n")
+        judged.write_text(content)
+        why = too_few_of_user("beir", str(tmp_path / "judged"), place)
+        assert why == ("there are 19 queries with a relevant document, and 20 are needed" if number == 2 else "")
 
 
 def test_the_smallest_part_has_as_many_of_some_documents_as_are_wanted():

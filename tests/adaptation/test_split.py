@@ -29,7 +29,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
 def material(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Material:
     """Texts of which pairs are near-duplicates, with two views."""
     bodies = [f"{TEXTS[i]}. {TEXTS[i + 60]}. {TEXTS[i + 120]}." for i in range(60)]
-    views = known_items(bodies, TEXTS[:60])
+    views = known_items(bodies, ["" if i in (0, 2, 4) else TEXTS[i] for i in range(60)])  # 57 ask for their title
     groups = np.arange(60) // 2
     return make_material(encoder, views, Workplace(tmp_path_factory.mktemp("vectors")), groups)
 
@@ -50,6 +50,7 @@ def test_no_group_is_on_two_sides(encoder: Encoder, material: Material, tmp_path
     assert sides[0] == set(np.flatnonzero(parts == SELECTS))
     assert sides[1] == set(exams.second.make(encoder).units.tolist()) == set(np.flatnonzero(parts == JUDGES))
     assert (exams.allowed == (parts == TRAINS)).all()
+    assert not exams.second_of_export  # all texts are trained on then, those of its queries too
     assert len(exams.judges.make(encoder).documents) == 60  # type: ignore[attr-defined]
 
 
@@ -68,12 +69,28 @@ def test_no_labelled_text_judged_query_or_edit_both_selects_and_judges(
     sides = [list(exam.make(encoder).texts) for exam in (found.selects, found.judges)]  # type: ignore[attr-defined]
     assert sorted(map(len, sides)) == [20, 21]
     assert sorted([*sides[0], *sides[1]]) == sorted(TEXTS[:41])
+    assert found.second_of_export
+    assert found.second is not None
+    assert len(found.second.make(encoder).units) == 60  # no query is held back
+
+    found = exams("pairs", dev="pairs:mine.csv")
+    assert found.second_of_export
+    assert found.second is not None
+    assert len(found.second.make(encoder).units) == 60
 
     folder = judged_titles(
         [{"name": f"query {i}", "text": text} for i, text in enumerate(TEXTS[:41])], tmp_path / "beir"
     )
+    with (folder / "qrels" / "test.tsv").open("a") as judged:  # a second one that is relevant, and one that is not
+        judged.writelines(f"q{i}\t{(i + 1) % 41}\t2\nq{i}\t{(i + 2) % 41}\t0\n" for i in range(41))
     found = exams("judged", dev=f"beir:{folder}")
-    asked = set(found.selects.make(encoder).texts[0])  # type: ignore[attr-defined]
+    made = found.selects.make(encoder)
+    assert isinstance(made, Ranking)
+    for query, grades in zip(made.texts[0], made.relevant, strict=True):
+        number = int(query.split()[1])
+        answers = {TEXTS[number]: 1.0, TEXTS[(number + 1) % 41]: 2.0}
+        assert {made.texts[1][place]: grade for place, grade in grades.items()} == answers
+    asked = set(made.texts[0])
     assert found.judges.rows is not None
     judging = {f"query {i}" for i in found.judges.rows}
     assert (len(asked) + len(judging), asked & judging) == (41, set())

@@ -9,13 +9,19 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 from support.command import environment
+from support.tiny import TEXTS, tiny_encoder_directory
 
 import textcl
+from textcl.adaptation import guard
 from textcl.adaptation.guard import compare_cosines
 from textcl.adaptation.ledger import count_look
 from textcl.adaptation.verdict import DRAWS, Comparison, compare, judge
+from textcl.adaptation.workplace import Workplace
+from textcl.encoder import Encoder
 from textcl.errors import InputError
+from textcl.evaluation.encoding import cosine
 from textcl.evaluation.significance import over_pairs
+from textcl.evaluation.sts import LabelledPairs
 from textcl.locks import taken
 
 
@@ -120,6 +126,25 @@ def test_a_guard_is_the_bootstrap_over_its_pairs():
     assert (result.task, result.units) == ("similarity on pairs", 60)
 
 
+def test_a_guard_compares_an_encoder_with_its_map_on_graded_pairs_with_its_own_prompt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [f"{TEXTS[i]}\t{TEXTS[i + i % 5]}\t{5 - i % 5}\n" for i in range(40)]
+    (tmp_path / "pairs.tsv").write_text("".join(rows))
+    monkeypatch.setattr(guard, "GRADED_PAIRS", tmp_path / "pairs.tsv")
+    monkeypatch.setenv("TEXTCL_DATA", str(tmp_path))  # STS-B is not there
+    directory = tiny_encoder_directory(tmp_path / "model")
+    encoder = Encoder.from_pretrained(directory, prompts={"q": "the old sailor "}, default_prompt_name="q")
+    weight = np.random.default_rng(5).normal(size=(32, 32)).astype(np.float32)
+    (result,) = guard.compare_guards(encoder, encoder, Workplace(tmp_path / "place"), weight)
+    pairs = LabelledPairs(tmp_path / "pairs.tsv").tasks["pairs"][0]
+    sides = [encoder.encode(texts) for texts in (pairs.first, pairs.second)]
+    cosines = [cosine(*sides), cosine(*(side + side @ weight.T for side in sides))]
+    expected = compare_cosines("graded pairs of WordNet", np.array(pairs.scores), *cosines)
+    assert expected.before != expected.after
+    assert asdict(result) == pytest.approx(asdict(expected))
+
+
 @pytest.mark.parametrize(
     ("main", "second", "guards", "outcome"),
     [
@@ -132,6 +157,7 @@ def test_a_guard_is_the_bootstrap_over_its_pairs():
         (found(2, 0.001), found(-1, 0.3), [], "better"),
         (found(2, 0.001), None, [found(-1.5, 0.001, low=-2.1)], "worse"),
         (found(2, 0.001), None, [found(3, 0.2, low=-2.1)], "no difference"),
+        (found(2, 0.001), None, [found(-0.5, 0.2, low=-2.1)], "no difference"),  # a loss that is not shown
         (found(2, 0.001), None, [found(-1, 0.1, low=-1.9)], "better"),
         (found(0.1, 0.6), found(-20, 0.001), [], "worse"),  # a loss elsewhere is said whatever the main test shows
         (found(0.1, 0.6), None, [found(-20, 0.001)], "worse"),

@@ -211,6 +211,17 @@ def test_causal_layers_and_shared_heads_of_keys_are_left_to_torch(layer, keys):
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
+def test_what_is_added_to_the_products_counts_in_training_too():
+    """T5's position bias; what bounds the products (Gemma's softcap), torch's attention refuses."""
+    query, key, value = projections()
+    bias = torch.randn(1, 2, 7, 7, dtype=torch.double, generator=torch.Generator().manual_seed(1))
+    found, _ = attention(LAYER, query, key, value, None, position_bias=bias)
+    expected = scaled_dot_product_attention(query, key, value, attn_mask=bias).transpose(1, 2)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match="softcap"):
+        attention(LAYER, query, key, value, None, softcap=30.0)
+
+
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert", "mpnet", "electra", "modernbert"])
 def test_every_backbone_gives_the_same_in_training_as_at_test(tmp_path: Path, architecture):
     encoder = Encoder.from_pretrained(tiny_encoder_directory(tmp_path / "model", architecture, dropout=0.0)).double()

@@ -125,6 +125,30 @@ def test_an_encoder_whose_export_nobody_could_load_is_refused(bert: Path, tmp_pa
     assert Encoder.from_pretrained(encoder.save(tmp_path / "saved")).prompts == encoder.prompts
 
 
+def test_given_prompts_come_before_those_of_the_directory(bert: Path, tmp_path: Path) -> None:
+    prompts = {"query": "a small ", "other": "the garden "}
+    saved = Encoder.from_pretrained(bert, prompts=prompts, default_prompt_name="query").save(tmp_path / "saved")
+    encoder = Encoder.from_pretrained(saved, prompts={"query": PROMPT, "new": "a "}, default_prompt_name="new")
+    assert encoder.prompts == {"query": PROMPT, "other": "the garden ", "new": "a "}
+    assert encoder.default_prompt_name == "new"
+
+
+def test_weights_of_tokens_beside_a_prompt_that_is_not_pooled_are_loaded_by_textcl_alone(
+    bert: Path, tmp_path: Path
+) -> None:
+    """sentence-transformers would divide by the weights of the prompt's tokens too."""
+    encoder = Encoder.from_pretrained(bert, prompts={"q": PROMPT}, default_prompt_name="q", device="cpu")
+    encoder.weigh_tokens(TEXTS)
+    encoder.pool_prompt = False
+    folder = encoder.save(tmp_path / "saved")
+    again = Encoder.from_pretrained(folder, device="cpu")
+    assert np.abs(again.encode(ROWS) - encoder.encode(ROWS)).max() < 1e-6
+    again.pool_prompt = True
+    assert np.abs(again.encode(ROWS) - encoder.encode(ROWS)).max() > 1e-3
+    with pytest.raises(ValueError, match=r"references the module class 'textcl\.Encoder'"):
+        SentenceTransformer(str(folder), device="cpu")
+
+
 def test_a_length_is_a_whole_number_of_any_kind(bert: Path, tmp_path: Path) -> None:
     encoder = Encoder.from_pretrained(bert, max_length=np.int64(12))
     assert Encoder.from_pretrained(encoder.save(tmp_path / "saved")).max_length == 12

@@ -30,6 +30,7 @@ class Lengths:
 def test_tokenised_and_raw_text_are_the_same_text() -> None:
     assert fingerprint('" I don \'t know , " said the U.S. man .') == fingerprint('"I don\'t know," said the U.S. man.')
     assert fingerprint("ein straßen-café , 東京") == fingerprint("Ein Straßen-Café, 東京")
+    assert fingerprint("DIE STRASSE") == fingerprint("die Straße")
     assert fingerprint("a dog runs") != fingerprint("a dog ran")
     assert fingerprint(" ... !") == ""
 
@@ -51,6 +52,13 @@ def test_counts_of_planted_texts(evaluation_sets: Path) -> None:
     }
     assert counts["STS16"]["headlines"]["pairs_found"] == 2
     assert all(count["found"] == 0 for name, count in counts["STS16"].items() if name != "headlines")
+
+
+def test_texts_of_punctuation_alone_are_not_counted(evaluation_sets: Path) -> None:
+    marks = {fingerprint(text) for text in read_transfer("CR", evaluation_sets)["all"].first}
+    assert "" in marks
+    counts = overlap(["*", "!"], ["CR"], evaluation_sets)
+    assert counts == {"CR": {"all": {"found": 0, "total": len(marks) - 1}}}
 
 
 def test_a_whole_set_is_found_and_a_made_up_corpus_is_not(evaluation_sets: Path) -> None:

@@ -97,6 +97,9 @@ def test_the_bootstrap_counts_what_sorting_each_sample_finds():
         for draw, rows in enumerate(generator.integers(len(g), size=(99, len(g)))):
             r = [stats.spearmanr(side[rows], g[rows]).statistic for side in (a, b)]
             drawn[draw] += (r[1] - r[0]) / 2
+    tail = min(sum(drawn <= 0), sum(drawn >= 0))
+    assert tail > 0
+    assert found.p_value == pytest.approx(2 * (tail + 1) / 99)
     ordered = 100 * np.sort(drawn)
     assert found.low == pytest.approx((ordered[1] + ordered[2]) / 2)  # place 2.5 of 100, counted from 1
     assert found.high == pytest.approx((ordered[96] + ordered[97]) / 2)
@@ -228,6 +231,8 @@ def test_equal_scores_are_no_difference_and_a_missing_spread_is_said(caplog):
     assert apart.mean == pytest.approx(1)
     assert "All seeds give the same difference, so that there is no spread" in caplog.text
     scores = list(np.arange(20.0))
+    rounded = over_seeds({1: 0.3, 2: 0.3}, {1: 0.1 + 0.2, 2: 0.1 + 0.2})  # they differ by rounding alone
+    assert (rounded.p_value, rounded.shown) == (1, False)
     equal = over_pairs([scores], [scores], [scores], 100)
     assert (equal.mean, equal.low, equal.high, equal.p_value) == (0, 0, 0, 1)
 
@@ -251,6 +256,7 @@ def test_williams_test_at_its_limits():
         ([0, 0, 0], 1.0),
         ([5], 1.0),
         ([0, 3, 0, 4, 0], 0.5),
+        ([0] * 300 + [1, 2, 3], 2 / 8),  # the sign of 0 changes nothing, however many there are
         ([0.1] * 13, 2 / 2**13),
         ([0.1] * 10 + [-0.1], 24 / 2**11),  # sums of 0.1 that are equal on paper differ by rounding
     ],
@@ -306,6 +312,15 @@ def test_a_difference_over_queries_is_that_of_the_mean():
     assert (same.low, same.high, same.p_value) == (0, 0, 1)
     with pytest.raises(InputError, match="at least two, not 1 and 1"):
         over_queries([1.0], [2.0])
+
+
+def test_the_interval_over_queries_is_that_of_a_loop():
+    """Also where the draws are made in several parts."""
+    differences = np.random.default_rng(1).normal(1, 10, 40_000)
+    found = over_queries(np.zeros(40_000), differences, draws=39)
+    generator = np.random.default_rng(0)
+    drawn = np.sort([differences[generator.integers(40_000, size=40_000)].mean() for _ in range(39)])
+    assert (found.low, found.high) == pytest.approx((drawn[0], drawn[-1]))  # places 1 and 39 of 40
 
 
 @pytest.mark.parametrize("queries", [3, 5, 8])

@@ -242,6 +242,8 @@ def test_provenance_says_what_was_measured(evaluation_sets: Path) -> None:
     assert tasks["STS16"]["pairs"] == 1186
     assert tasks["STSBenchmark-dev"]["split"] == "dev"
     assert tasks["STS16"]["data_sha256"] == hash_subsets(read_sts("STS16", evaluation_sets))
+    hashes = STSSuite(("STS16", "STSBenchmark-dev"), evaluation_sets).data_hashes
+    assert hashes == {task: facts["data_sha256"] for task, facts in tasks.items()}
     assert result.provenance["encoder"] == {"model": "hashed", "pooling": "sum", "max_length": None}
     assert {"textcl", "torch", "transformers", "sentence-transformers", "scipy"} <= set(result.provenance["versions"])
     assert result.provenance["aggregation"]["primary"] == "all"
@@ -273,6 +275,8 @@ def test_result_is_saved_and_shown(evaluation_sets: Path, tmp_path: Path) -> Non
     assert [line.split()[0] for line in lines[1:]] == ["all", "mean", "wmean"]
     assert lines[2].split()[1] == f"{result.results['STS12']['mean']:.2f}"
     assert lines[1].split()[-1] == f"{result.primary:.2f}"
+    assert [line.split()[-1] for line in lines[2:4]] == [f"{result.average[name]:.2f}" for name in ("mean", "wmean")]
+    assert len({*(line.split()[-1] for line in lines[1:4])}) == 3
     for task in ("STSBenchmark", "SICKRelatedness"):  # one subset: nothing to aggregate
         entry = saved["results"][task]
         assert entry["all"] == pytest.approx(entry["mean"]) == pytest.approx(entry["wmean"])
@@ -339,6 +343,10 @@ def test_labelled_pairs(tmp_path: Path) -> None:
         assert isinstance(result, Result)
         assert result.primary == pytest.approx(BY_HAND["all"], abs=1e-10)
         assert result.provenance["tasks"]["pairs"]["pairs"] == 7
+        assert result.provenance["tasks"]["pairs"]["split"] is None
+    (tmp_path / "spaces.csv").write_text(" a \t cat,a  kitten ,5\na,b,1\nc,d,2\n")
+    spaces = LabelledPairs(tmp_path / "spaces.csv").tasks["pairs"][0]
+    assert (spaces.first[0], spaces.second[0]) == ("a cat", "a kitten")
     assert LabelledPairs(SAMPLES / "pairs.tsv")(HashedWords()).primary > 20
 
 

@@ -106,6 +106,8 @@ def test_two_retrievals_keep_their_own_scores_and_provenance(caplog: pytest.LogC
     assert result.average["mrr@10"] == 50.0
     assert result.provenance["undefined"] == ["retrieval-3 1 of 1 queries"]
     assert [facts["documents"] for facts in result.provenance["tasks"].values()] == [2, 2, 2]
+    several = evaluate(PLANE, "", evaluators=[flat, flat, found]).provenance["undefined"]
+    assert several == ["retrieval 1 of 1 queries", "retrieval-2 1 of 1 queries"]
 
 
 def test_the_provenance_of_each_result_is_kept() -> None:

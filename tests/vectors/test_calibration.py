@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from textcl.vectors import calibration
-from textcl.vectors.calibration import Pairs, calibrate, choose_thresholds
+from textcl.vectors.calibration import Others, Pairs, calibrate, choose_thresholds
 from textcl.vectors.planted_edits import KINDS, edit
 
 LETTERS = np.random.default_rng(7).integers(97, 123, size=(800, 8, 6)).astype(np.uint8)  # of 800 texts of 8 words
@@ -90,6 +90,19 @@ def test_a_threshold_that_would_miss_more_than_one_copy_in_a_hundred_does_not_se
     for missed, expected in ((1, 0.8), (2, 0.7)):  # of 150; 0.8 is in the middle between 0.7 and 0.9
         copies = Pairs(np.array([0.6] * missed + [0.9] * (150 - missed)), np.zeros(150))
         assert choose_thresholds({"typo": copies}, others, 1.0) == (pytest.approx(expected), 1.0)
+
+
+def test_words_whose_overlap_others_have_too_are_not_chosen() -> None:
+    others = Pairs(np.full(100, 0.3), np.array([0.55] * 5 + [0.1] * 95))
+    copies = Pairs(np.full(100, 0.9), np.zeros(100))
+    assert choose_thresholds({"typo": copies}, others) == (0.7, calibration.WORDS)  # between 0.5 and 0.9
+    copies = Pairs(np.full(100, 0.9), np.full(100, 0.62))  # found by their words; the cosine is between 0.5 and 1
+    assert choose_thresholds({"typo": copies}, others) == (0.75, 0.6)
+
+
+def test_a_long_text_without_words_is_not_its_own_neighbour() -> None:
+    found = Others(["!" * 600, "?" * 600, "a cat"], np.arange(3)).pairs(np.eye(3))
+    assert (found.cosines.tolist(), found.words.tolist()) == ([0.0] * 3, [0.0] * 3)
 
 
 def test_words_find_what_the_cosine_misses() -> None:

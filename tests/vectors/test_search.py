@@ -98,6 +98,9 @@ def test_a_large_corpus_is_searched_by_a_graph(
             assert len({hit.id for hit in found} & set(wanted[0].tolist())) >= 9
             assert found[0].id == wanted[0][0]
             assert abs(found[0].score - wanted[1][0]) < 1e-5
+        many, wanted = index.search(QUERIES[0], top=200), nearest(encoder, directory, QUERIES[0], 200)[0]
+        assert len({hit.id for hit in many} & set(wanted.tolist())) >= 190
+        assert index._index.hnsw.efSearch == 200  # as many candidates
 
 
 def test_the_index_is_kept_and_made_again_when_the_vectors_change(
@@ -162,6 +165,9 @@ def test_a_query_has_the_prompt_query_else_that_of_the_corpus(model: Path, tmp_p
     plain = CorpusIndex(directory, Encoder.from_pretrained(model, device="cpu"))
     assert abs(plain.search("a boat")[0].score - cosine(prompts["document"])) < 1e-5
     assert abs(plain.search("a boat", prompt="the chess ")[0].score - cosine("the chess ")) < 1e-5
+    prompts = {"document": prompts["document"], "other": "a small "}
+    default = Encoder.from_pretrained(model, prompts=prompts, default_prompt_name="other", device="cpu")
+    assert abs(CorpusIndex(directory, default).search("a boat")[0].score - cosine("a small ")) < 1e-5
 
 
 def test_the_model_is_found_by_its_name_and_held_against_the_vectors(model: Path, tmp_path: Path) -> None:
