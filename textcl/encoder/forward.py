@@ -108,9 +108,9 @@ def embed_rows(
                 vectors, output = cast(Any, checkpoint(embed_slice, *given, use_reentrant=False))
         else:
             vectors, output = embed_slice(*given)
-        embeddings.append(vectors)
-        if labels is not None:
+        if labels is not None:  # before the vectors: if memory runs out here, the slice is computed once more
             asked.append(words_asked_for(output.last_hidden_state, labels[rows, :longest]))
+        embeddings.append(vectors)
 
     # smaller slices save no memory if the graphs of all slices are kept
     halving = cached or not trains
