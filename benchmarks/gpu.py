@@ -107,16 +107,13 @@ def encoding(options: Options, model: str, peak: float) -> list[Row]:
     from benchmarks.encode import mean_cosine
     from benchmarks.simcse import load_peer
     from textcl import Encoder
-    from textcl.encoder.backbone import compile_layers
 
     texts, length = passages(options, options.size(20_000, 32)), options.size(128, 32)
-    encoder, compiled = (Encoder.from_pretrained(model, max_length=length, dtype=torch.bfloat16) for _ in range(2))
-    compile_layers(compiled.backbone)
+    encoder = Encoder.from_pretrained(model, max_length=length, dtype=torch.bfloat16)
     peer = load_peer(model, length, bf16=True)
     size = options.size(512, 8)
     sides = {
         "textcl": partial(encoder.encode, convert_to="tensor"),
-        "compiled": partial(compiled.encode, convert_to="tensor"),
         "peer": partial(peer.encode, convert_to_tensor=True),
     }
     vectors: dict[str, torch.Tensor] = {}

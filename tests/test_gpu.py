@@ -16,6 +16,7 @@ from textcl.encoder.batching import on_device
 from textcl.encoder.forward import embed_slice, takes_packed_rows
 from textcl.encoder.graphs import Graphs
 from textcl.errors import InputError
+from textcl.evaluation.logistic import first_weights
 from textcl.losses.info_nce import info_nce
 
 ROWS = (TEXTS * 20)[:400]
@@ -124,6 +125,19 @@ def test_encode_gives_on_the_gpu_what_it_gives_on_the_processor():
     made = encoder()
     found = made.encode(ROWS)
     assert np.abs(found - made.cpu().encode(ROWS)).max() < 1e-4
+
+
+def test_tokens_and_batches_on_the_cpu_are_moved():
+    made = encoder(dropout=0.1)
+    assert made.embed(made.tokenize(ROWS[:4])).device.type == "cuda"
+    method = SimCSE(made).train()
+    method(**method.collator()([{"text": text} for text in ROWS[:8]]))["loss"].backward()
+
+
+def test_a_classifier_for_a_score_leaves_the_random_numbers_of_the_gpu():
+    before = torch.cuda.get_rng_state()
+    first_weights(4, 2, seed=7)
+    assert torch.equal(torch.cuda.get_rng_state(), before)
 
 
 def test_a_slice_waits_for_nothing(monkeypatch):

@@ -1,4 +1,4 @@
-"""What this machine can do: bfloat16, and the memory that a process keeps."""
+"""What this machine can do: bfloat16, copies to a GPU, and the memory that a process keeps."""
 
 import ctypes
 import logging
@@ -162,6 +162,14 @@ def _resident() -> int:
     """The resident memory of this process in bytes; 0 if the system is not Linux."""
     file = Path("/proc/self/statm")
     return int(file.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if file.is_file() else 0
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device, without waiting until an NVIDIA GPU has finished its work."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    # Apple's GPU (MPS) would read the memory of a tensor that is gone by then: pytorch/pytorch issue 189690
+    return tensor.to(device)
 
 
 def out_of_memory(error: RuntimeError) -> bool:

@@ -11,10 +11,11 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
 from support.tiny import ARCHITECTURES, TEXTS, tiny_encoder_directory, tiny_tokenizer
 from transformers import AutoModel, BertConfig, BertModel, PhobertTokenizer
+from transformers.models.bert.modeling_bert import BertPooler
 
 from textcl.device import has_bf16
 from textcl.encoder import Encoder, encoding
-from textcl.encoder.batching import few_lengths, length_ordered_slices
+from textcl.encoder.batching import few_lengths, length_ordered_slices, words_asked_for
 from textcl.encoder.pooling import POOLINGS
 from textcl.errors import InputError
 from textcl.methods import SimCSE
@@ -125,6 +126,15 @@ def test_a_trained_head_is_the_pooler_of_the_exported_backbone(tmp_path):
     with torch.no_grad():
         pooled = backbone(**encoder.tokenizer("a small boat", return_tensors="pt")).pooler_output[0]
     assert np.allclose(pooled.numpy(), encoder.encode("a small boat"), atol=1e-6)
+
+
+def test_the_head_of_the_pooler_is_on_the_device_of_its_backbone(bert):
+    loaded = Encoder.from_pretrained(bert)
+    for trained in (True, False):
+        backbone = loaded.backbone.to("meta")  # a device without values
+        backbone.pooler = BertPooler(backbone.config).to("meta") if trained else None
+        encoder = Encoder(backbone, loaded.tokenizer, "pooler")
+        assert {each.device.type for each in encoder.parameters()} == {"meta"}
 
 
 def test_mask_token_pooling_loads_with_textcl_alone_and_says_so(bert, tmp_path, caplog):
@@ -423,6 +433,27 @@ def test_out_of_memory_in_a_slice_of_the_gradient_cache_changes_no_gradient(bert
         assert torch.allclose(got, wanted, atol=1e-4)
     assert "Out of memory" in caplog.text
     assert encoder.slicing.token_budget <= 150
+
+
+def test_memory_that_runs_out_for_masked_words_gives_no_row_twice(bert, monkeypatch):
+    encoder = Encoder.from_pretrained(bert, dropout=0.0)
+    tokens = encoder.tokenize(TEXTS[:40] + SENTENCES)
+    chosen = (torch.arange(tokens["input_ids"].shape[1]) % 3 == 0) & tokens["attention_mask"].bool()
+    labels = tokens["input_ids"].masked_fill(~chosen, -100)
+    expected = encoder.embed_masked(tokens, labels)
+    full = iter([False, True])
+
+    def words(*given):
+        if next(full, False):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return words_asked_for(*given)
+
+    monkeypatch.setattr("textcl.encoder.forward.words_asked_for", words)
+    encoder.slicing.gradient_cache, encoder.slicing.token_budget = True, 300
+    embeddings, hidden, _ = encoder.embed_masked(tokens, labels)
+    assert encoder.slicing.token_budget < 300
+    assert torch.allclose(embeddings, expected[0], atol=1e-6)
+    assert len(hidden) == len(expected[1])
 
 
 def test_what_no_smaller_slice_can_help_is_raised(bert, caplog):

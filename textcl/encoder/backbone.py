@@ -84,10 +84,10 @@ def pooler_head(backbone: PreTrainedModel, name: str) -> DenseTanh:
     dense = getattr(pooler, "dense", pooler)  # ALBERT's pooler is the dense layer itself
     head = DenseTanh(int(backbone.config.hidden_size))
     if isinstance(dense, nn.Linear) and dense.weight.shape == head.dense.weight.shape:
-        head = head.to(dense.weight.dtype)
+        head = head.to(dense.weight)
         head.dense.load_state_dict(dense.state_dict())
     else:
-        head = head.to(dense.weight.dtype if isinstance(dense, nn.Linear) else backbone.dtype)
+        head = head.to(backbone.device, dense.weight.dtype if isinstance(dense, nn.Linear) else backbone.dtype)
         logger.warning("%s has no trained pooler; its dense layer starts with random weights.", name or "The backbone")
     return head
 
@@ -191,7 +191,7 @@ def compile_layers(backbone: PreTrainedModel) -> None:
 
     On a GPU the operations between two matrix products become one kernel, and a step of BERT-base takes a fifth less
     time. The first step takes 10 to 20 seconds longer, or less if torch finds earlier compiled code. On a CPU it saves
-    no time.
+    no time. `Encoder.encode` is not compiled: it computes with copies of the layers.
     """
     count = backbone.config.num_hidden_layers
     for module in backbone.modules():

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from textcl.device import KeptMemory, out_of_memory
+from textcl.device import KeptMemory, out_of_memory, to_device
 from textcl.encoder.graphs import Graphs
 from textcl.tokenising import token_ids
 
@@ -189,13 +189,6 @@ def unpack(vectors: Tensor, packed_from: Tensor, shape: Sequence[int]) -> Tensor
     rows, length = shape
     padded = vectors.new_zeros((rows * length, *vectors.shape[2:]))
     return padded.index_copy(0, packed_from, vectors[0]).view(rows, length, *vectors.shape[2:])
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on a device, without waiting until a GPU has finished its work."""
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
 
 
 def on_device(batch: Mapping[str, Any], device: torch.device) -> Any:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from textcl.device import KeptMemory, bf16_if_there
+from textcl.device import KeptMemory, bf16_if_there, to_device
 from textcl.dropout import evaluation_copy
 from textcl.encoder.batching import (
     Tokens,
@@ -18,7 +18,6 @@ from textcl.encoder.batching import (
     prompt_length,
     row_lengths,
     take_rows,
-    to_device,
 )
 from textcl.encoder.forward import behind_pooling, embed_slice
 from textcl.encoder.linear import order_weights

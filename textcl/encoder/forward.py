@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from textcl.device import to_device
 from textcl.dropout import evaluation_copy, without_dropout
 from textcl.encoder.attention import ATTENTION
 from textcl.encoder.backbone import first_position, ordinary_tokens
@@ -30,11 +31,11 @@ from textcl.encoder.batching import (
     Tokens,
     few_lengths,
     in_slices,
+    on_device,
     on_host,
     pack,
     row_lengths,
     take_rows,
-    to_device,
     unpack,
     words_asked_for,
 )
@@ -74,6 +75,7 @@ def embed_rows(
         pooled: False: no row is pooled, and the embeddings are empty, (0,).
     """
     inputs: dict[str, Any] = {name: tokens[name] for name in INPUTS if name in tokens}  # type: ignore[literal-required]
+    inputs = on_device(inputs, encoder.device)
     if not any(view.input_operators or view.embedding_operators for view in views):
         views = ()
     if any(view.shuffles_positions for view in views):
@@ -108,9 +110,9 @@ def embed_rows(
                 vectors, output = cast(Any, checkpoint(embed_slice, *given, use_reentrant=False))
         else:
             vectors, output = embed_slice(*given)
-        embeddings.append(vectors)
-        if labels is not None:
+        if labels is not None:  # before the vectors: if memory runs out here, the slice is computed once more
             asked.append(words_asked_for(output.last_hidden_state, labels[rows, :longest]))
+        embeddings.append(vectors)
 
     # smaller slices save no memory if the graphs of all slices are kept
     halving = cached or not trains

@@ -151,7 +151,7 @@ def _as_rows(embeddings: Any, texts: Sequence[str]) -> Any:
 
 def _as_array(values: Any) -> np.ndarray:
     if hasattr(values, "detach"):  # a tensor; it may be bfloat16 or on a GPU
-        values = values.detach().double().cpu()
+        values = values.detach().cpu().double()  # MPS has no float64
     try:
         return np.asarray(values, dtype=np.float64 if np.isrealobj(values) else None).astype(
             np.float64, casting="same_kind"

@@ -254,7 +254,7 @@ class _Slice:
 def first_weights(dim: int, classes: int, seed: int) -> Tensor:
     """The initial weights of `torch.nn.Linear` after `torch.manual_seed(seed)`, (classes, dim + 1), intercept last."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # not that of a GPU, which a training may be drawing from
         layer = torch.nn.Linear(dim, classes)
     return torch.cat([layer.weight, layer.bias.unsqueeze(1)], dim=1).detach()
 

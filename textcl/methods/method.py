@@ -13,6 +13,7 @@ from textcl.collator.prompts import Prompts
 from textcl.collator.reads import Reads
 from textcl.encoder import Encoder
 from textcl.encoder.backbone import compile_layers
+from textcl.encoder.batching import on_device
 from textcl.encoder.card import model_card
 from textcl.encoder.layers import with_first_dimensions
 from textcl.errors import InputError
@@ -197,6 +198,7 @@ class Method(nn.Module):
         """
         if self.training and not self.hooked:
             self.check_hooks()
+        batch = on_device(batch, self.encoder.device)
         embeddings = self.embed(batch)
         return {"embeddings": embeddings.detach(), **self._objective_over_sizes(embeddings, batch)}
 

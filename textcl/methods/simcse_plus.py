@@ -12,9 +12,10 @@ from torch.nn.functional import normalize
 from textcl.collator.batch import Batch, holds_pairs, rows_of_view, where_views_are
 from textcl.collator.collator import Collator
 from textcl.data.training import whole_corpus
+from textcl.device import to_device
 from textcl.distributed import broadcast, gather, mean, rank, row_counts
 from textcl.encoder import Encoder
-from textcl.encoder.batching import on_host, row_lengths, to_device
+from textcl.encoder.batching import on_host, row_lengths
 from textcl.encoder.load import ModelPath
 from textcl.encoder.pooling import DenseTanh
 from textcl.errors import InputError

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from textcl.device import to_device
 from textcl.dropout import kept, zeroed
 
 Operator = Callable[[dict[str, Tensor]], dict[str, Tensor]]
@@ -125,7 +126,7 @@ def _by_view(tensors: dict[str, Tensor], view: Tensor, operators: Sequence[Seque
         rows = (view == number).nonzero()[:, 0]
         if len(rows) == 0:
             continue
-        rows = rows.to(tensors["attention_mask"].device, non_blocking=True)
+        rows = to_device(rows, tensors["attention_mask"].device)
         changed = {name: tensor[rows] for name, tensor in tensors.items()}
         for operator in of_view:
             changed = operator(changed)
