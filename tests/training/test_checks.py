@@ -116,6 +116,31 @@ def test_what_cannot_stop_a_run_without_a_dev_set_is_said(
     assert "cannot stop" not in caplog.text
 
 
+IDLE = {
+    "--learning-rate-pieces 0:1e-3 --lr-scheduler-type cosine": "--lr-scheduler-type changes nothing, because "
+    "--learning-rate-pieces replaces the schedule.",
+    "--learning-rate-pieces 0:1e-3 --warmup-steps 1": "--warmup-steps changes nothing, because "
+    "--learning-rate-pieces replaces the schedule.",
+    "--optim sgd --adam-beta2 0.5": "--adam-beta2 changes nothing, because --optim sgd does not read it.",
+    "--chunk-size 4": "--chunk-size changes nothing, because this method has no InfoNCE, whose similarity matrix the "
+    "tiles divide.",
+    "--adam-beta2 0.5 --adam-epsilon 1e-6 --lr-scheduler-type cosine --warmup-steps 1": None,
+}
+
+
+@pytest.mark.parametrize("flags", IDLE)
+def test_a_flag_that_changes_nothing_beside_the_others_is_named(
+    flags: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error would be too much: a recipe may bring the flag, or `textcl compare` pass it on to all methods."""
+    monkeypatch.chdir(folder)
+    command = ["train", "byol", "--model", "model", "--data", "texts.txt", "--output", str(tmp_path), "--dev", "none"]
+    rest = ["--projection-dimension", "8", "--per-device-train-batch-size", "16", "--max-steps", "1"]
+    assert main([*command, *rest, *flags.split()]) == 0
+    said = [message for message in caplog.messages if "changes nothing" in message]
+    assert said == ([IDLE[flags]] if IDLE[flags] else [])
+
+
 def test_a_last_batch_of_one_row_that_is_never_reached_is_no_error(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ All of it is checked before a run writes its first file.
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import MISSING, fields
 from typing import Any
@@ -15,6 +15,7 @@ from transformers import Trainer, TrainingArguments, get_scheduler
 from transformers.integrations import get_available_reporting_integrations
 
 from textcl.errors import InputError
+from textcl.modules import InfoNCE
 from textcl.ranges import Range
 
 logger = logging.getLogger("textcl")
@@ -196,6 +197,8 @@ def check_run(args: Any, model: Any, rows: int, evaluators: Sequence[Any]) -> No
                 f"--optim-args {args.optim_args} changes nothing in --optim {args.optim.value}; leave it out, or name "
                 "the optimizer that it is for. Adam's settings are --adam-beta1, --adam-beta2 and --adam-epsilon."
             )
+    for flag, reason in _idle(args, model, options):
+        logger.warning("%s changes nothing, because %s.", flag, reason)
     try:
         get_scheduler(
             args.lr_scheduler_type,
@@ -209,6 +212,26 @@ def check_run(args: Any, model: Any, rows: int, evaluators: Sequence[Any]) -> No
             f"--lr-scheduler-type {args.lr_scheduler_type.value} cannot be used with --lr-scheduler-kwargs "
             f"{args.lr_scheduler_kwargs}: {error}"
         ) from error
+
+
+def _idle(args: Any, model: Any, options: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The flags that change nothing as the others are, and why; `options` are those of the optimizer."""
+    if args.learning_rate_pieces:
+        for name in ("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps"):
+            if getattr(args, name) not in (_default(args, name), None, {}):
+                yield _flag(name), "--learning-rate-pieces replaces the schedule"
+    for name in ("adam_beta1", "adam_beta2", "adam_epsilon"):
+        if getattr(args, name) != _default(args, name):
+            without = copy(args)
+            setattr(without, name, _default(args, name))
+            if Trainer.get_optimizer_cls_and_kwargs(without, model)[1] == options:
+                yield _flag(name), f"--optim {args.optim.value} does not read it"
+    if args.chunk_size is not None and not any(isinstance(module, InfoNCE) for module in model.modules()):
+        yield _flag("chunk_size"), "this method has no InfoNCE, whose similarity matrix the tiles divide"
+
+
+def _default(args: Any, name: str) -> Any:
+    return next(field.default for field in fields(args) if field.name == name)
 
 
 def dashed(message: str) -> str:
