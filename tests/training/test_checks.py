@@ -41,6 +41,34 @@ REFUSED: dict[str, tuple[list[str], str]] = {
         ["--optim-args", "alpha=0.9"],
         "--optim-args alpha=0.9 changes nothing in --optim adamw_torch",
     ),
+    "layers that a static encoder does not have": (
+        ["--model", "small", "--second-view", "crop_away", "--gradient-checkpointing", "true"],
+        "--gradient-checkpointing cannot be used with StaticBackbone",
+    ),
+    "a mapping that is not JSON": (
+        ["--lr-scheduler-kwargs", "{num_cycles: 2}"],
+        "--lr-scheduler-kwargs takes a mapping in JSON, such as '{\"num_cycles\": 2}', not {num_cycles: 2}.",
+    ),
+    "a word in place of a mapping": (
+        ["--gradient-checkpointing", "true", "--gradient-checkpointing-kwargs", "reentrant"],
+        "--gradient-checkpointing-kwargs takes a mapping in JSON",
+    ),
+    "a setting that accelerate does not have": (
+        ["--accelerator-config", '{"split": true}'],
+        "AcceleratorConfig.__init__() got an unexpected keyword argument 'split'",
+    ),
+    "a setting of the optimizer without a value": (
+        ["--optim-args", "alpha"],
+        "--optim adamw_torch_fused cannot be used with --optim-args alpha (NAME=VALUE,...)",
+    ),
+    "weights of tokens, with which a static encoder could not be exported": (
+        ["--model", "small", "--second-view", "crop_away", "--smooth-inverse-frequency", "1e-3"],
+        "A static encoder cannot be saved with weights of tokens (--smooth-inverse-frequency)",
+    ),
+    "a setting that torch's checkpoint does not have": (
+        ["--gradient-checkpointing", "true", "--gradient-checkpointing-kwargs", '{"reentrant": false}'],
+        '--gradient-checkpointing-kwargs {"reentrant": false} cannot be used',
+    ),
     "an optimizer of another package": (["--optim", "adamw_bnb_8bit"], "--optim adamw_bnb_8bit cannot be used"),
     "a schedule by loss": (["--lr-scheduler-type", "greedy"], "need the loss of transformers' evaluation"),
     "a schedule without its options": (["--lr-scheduler-type", "warmup_stable_decay"], "cannot be used with"),
