@@ -20,7 +20,9 @@ from textcl.encoder.card import file_name
 from textcl.errors import InputError
 from textcl.files import file_hash
 from textcl.methods import SimCSE
+from textcl.methods.find import find_method
 from textcl.runs.flags import FlagParser
+from textcl.runs.idle import warn_of_idle
 from textcl.runs.recipe import RECIPES, load_recipe, resolve
 from textcl.runs.record import RunRecord
 from textcl.runs.run import make_trainer, run_recipe
@@ -119,14 +121,16 @@ def in_tiny(name: str, work: Path, **more: object) -> list[str]:
     return [f"--{key}={value}" for key, value in flags.items() if value is not None]
 
 
-def test_every_shipped_recipe_resolves_and_spells_out_what_decides_it() -> None:
+def test_every_shipped_recipe_resolves_and_spells_out_what_decides_it(caplog: pytest.LogCaptureFixture) -> None:
     assert {*SHIPPED} >= {*PUBLISHED, "demo", "standard-simcse"}
     for name in SHIPPED:
         content = load_recipe(name)
         flags = resolve(content)[0].flags
+        warn_of_idle(find_method(content["method"]), flags)
         spelled = {"model", "pooling", "data", "max_length", "learning_rate", "seed"}
         spelled |= {"temperature", "head", "objective", "negatives", "alpha", "clusters"} & flags.keys()
         assert {"method", *spelled} <= content.keys(), name
+    assert not caplog.messages
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

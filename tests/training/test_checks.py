@@ -41,6 +41,34 @@ REFUSED: dict[str, tuple[list[str], str]] = {
         ["--optim-args", "alpha=0.9"],
         "--optim-args alpha=0.9 changes nothing in --optim adamw_torch",
     ),
+    "layers that a static encoder does not have": (
+        ["--model", "small", "--second-view", "crop_away", "--gradient-checkpointing", "true"],
+        "--gradient-checkpointing cannot be used with StaticBackbone",
+    ),
+    "a mapping that is not JSON": (
+        ["--lr-scheduler-kwargs", "{num_cycles: 2}"],
+        "--lr-scheduler-kwargs takes a mapping in JSON, such as '{\"num_cycles\": 2}', not {num_cycles: 2}.",
+    ),
+    "a word in place of a mapping": (
+        ["--gradient-checkpointing", "true", "--gradient-checkpointing-kwargs", "reentrant"],
+        "--gradient-checkpointing-kwargs takes a mapping in JSON",
+    ),
+    "a setting that accelerate does not have": (
+        ["--accelerator-config", '{"split": true}'],
+        "AcceleratorConfig.__init__() got an unexpected keyword argument 'split'",
+    ),
+    "a setting of the optimizer without a value": (
+        ["--optim-args", "alpha"],
+        "--optim adamw_torch_fused cannot be used with --optim-args alpha (NAME=VALUE,...)",
+    ),
+    "weights of tokens, with which a static encoder could not be exported": (
+        ["--model", "small", "--second-view", "crop_away", "--smooth-inverse-frequency", "1e-3"],
+        "A static encoder cannot be saved with weights of tokens (--smooth-inverse-frequency)",
+    ),
+    "a setting that torch's checkpoint does not have": (
+        ["--gradient-checkpointing", "true", "--gradient-checkpointing-kwargs", '{"reentrant": false}'],
+        '--gradient-checkpointing-kwargs {"reentrant": false} cannot be used',
+    ),
     "an optimizer of another package": (["--optim", "adamw_bnb_8bit"], "--optim adamw_bnb_8bit cannot be used"),
     "a schedule by loss": (["--lr-scheduler-type", "greedy"], "need the loss of transformers' evaluation"),
     "a schedule without its options": (["--lr-scheduler-type", "warmup_stable_decay"], "cannot be used with"),
@@ -114,6 +142,31 @@ def test_what_cannot_stop_a_run_without_a_dev_set_is_said(
     caplog.clear()
     assert main([*command[:-1], f"{command[-1]}-not", *rest]) == 0
     assert "cannot stop" not in caplog.text
+
+
+IDLE = {
+    "--learning-rate-pieces 0:1e-3 --lr-scheduler-type cosine": "--lr-scheduler-type changes nothing, because "
+    "--learning-rate-pieces replaces the schedule.",
+    "--learning-rate-pieces 0:1e-3 --warmup-steps 1": "--warmup-steps changes nothing, because "
+    "--learning-rate-pieces replaces the schedule.",
+    "--optim sgd --adam-beta2 0.5": "--adam-beta2 changes nothing, because --optim sgd does not read it.",
+    "--chunk-size 4": "--chunk-size changes nothing, because this method has no InfoNCE, whose similarity matrix the "
+    "tiles divide.",
+    "--adam-beta2 0.5 --adam-epsilon 1e-6 --lr-scheduler-type cosine --warmup-steps 1": None,
+}
+
+
+@pytest.mark.parametrize("flags", IDLE)
+def test_a_flag_that_changes_nothing_beside_the_others_is_named(
+    flags: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error would be too much: a recipe may bring the flag, or `textcl compare` pass it on to all methods."""
+    monkeypatch.chdir(folder)
+    command = ["train", "byol", "--model", "model", "--data", "texts.txt", "--output", str(tmp_path), "--dev", "none"]
+    rest = ["--projection-dimension", "8", "--per-device-train-batch-size", "16", "--max-steps", "1"]
+    assert main([*command, *rest, *flags.split()]) == 0
+    said = [message for message in caplog.messages if "changes nothing" in message]
+    assert said == ([IDLE[flags]] if IDLE[flags] else [])
 
 
 def test_a_last_batch_of_one_row_that_is_never_reached_is_no_error(

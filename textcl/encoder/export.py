@@ -158,12 +158,8 @@ def save(
     """
     assert settings.pooling is not None
     layers, truncate = _split_truncation(settings)
+    check_savable(backbone, settings)
     static = isinstance(backbone, StaticBackbone)
-    if static and (not expressible(settings) or settings.token_weights is not None or settings.token_layers):
-        raise InputError(
-            "A static encoder cannot be saved with a prompt around the text, weights of tokens, or layers before the "
-            "mean; remove them."
-        )
     with atomic_directory(path, MODEL_FILE) as folder:
         if isinstance(backbone, StaticBackbone):
             save_static(backbone, tokenizer, settings.max_length or UNCUT, folder)
@@ -206,6 +202,16 @@ def save(
         if source is not None and (seen := source / "overlap.json").is_file():
             shutil.copyfile(seen, folder / seen.name)
     return path
+
+
+def check_savable(backbone: PreTrainedModel, settings: Settings) -> None:
+    """Raises an `InputError` if `save` would: a static encoder is saved as a table and a tokenizer, and no more."""
+    more = not expressible(settings) or settings.token_weights is not None or settings.token_layers
+    if isinstance(backbone, StaticBackbone) and more:
+        raise InputError(
+            "A static encoder cannot be saved with weights of tokens (--smooth-inverse-frequency), a prompt around the "
+            "text (--template), or layers before the mean; leave them out, or take a model with a transformer."
+        )
 
 
 def _split_truncation(settings: Settings) -> tuple[list[nn.Module], int | None]:

@@ -52,6 +52,8 @@ class BYOL(Method):
         "2006.07733"
     )
 
+    option_needs = {"momentum": ("asymmetric",), "target_dropout": ("asymmetric",)}  # noqa: RUF012
+
     @checked
     def __init__(
         self,

@@ -48,6 +48,8 @@ class CLEAR(Method):
         "2012.15466"
     )
 
+    option_needs = {"mlm_probability": ("mlm_weight",)}  # noqa: RUF012
+
     @checked
     def __init__(
         self,

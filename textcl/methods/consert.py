@@ -19,6 +19,7 @@ from textcl.ranges import NotNegative, Positive, TwoOrMore, checked
 from textcl.views.view import PLAIN
 
 ADVERSARIAL = "adversarial"
+_CONTRASTIVE = ("objective=unsupervised", "objective=joint")
 
 
 class ConSERT(Method):
@@ -68,6 +69,14 @@ class ConSERT(Method):
         "Representation Transfer. ACL. arXiv 2105.11741"
     )
     without_parts = "Take --objective unsupervised."
+
+    option_needs = {  # noqa: RUF012
+        **dict.fromkeys(
+            ("first_view", "second_view", "temperature", "contrastive_weight", "mask_duplicates"), _CONTRASTIVE
+        ),
+        "classes": ("objective=supervised", "objective=joint"),
+        "noise_norm": (f"second_view={ADVERSARIAL}",),
+    }
 
     @checked
     def __init__(

@@ -70,6 +70,8 @@ class DeCLUTR(Method):
 
     takes_views = False
 
+    option_needs = {"mlm_probability": ("mlm_weight",)}  # noqa: RUF012
+
     @checked
     def __init__(
         self,

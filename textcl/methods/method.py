@@ -84,6 +84,8 @@ class Method(nn.Module):
             it names pairs, and rows with hard negatives unless it names triplets.
         paper: The paper to cite.
         option_papers: Further papers to cite, by the option that uses them.
+        option_needs: Options without which an option changes nothing, by this option: one of these must be on, or have
+            the value behind the equals sign.
         argument_defaults: Training arguments whose flags have another default for this method.
         takes_views: Whether rows may hold text views, `text_1` and `text_2`, in place of the method's own views.
         takes_labels: Whether the loss reads the labels of pairs; without it every pair is a positive one.
@@ -102,6 +104,7 @@ class Method(nn.Module):
     needs: ClassVar[str] = "sentences or pairs"
     paper: ClassVar[str] = ""
     option_papers: ClassVar[dict[str, str]] = {}
+    option_needs: ClassVar[dict[str, tuple[str, ...]]] = {}
     argument_defaults: ClassVar[dict[str, Any]] = {}
     takes_views: bool = True
     takes_labels: bool = False

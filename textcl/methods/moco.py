@@ -59,6 +59,8 @@ class MoCo(Method):
         "CVPR. arXiv 1911.05722"
     )
 
+    option_needs = {"mask_duplicates": ("in_batch_negatives",)}  # noqa: RUF012
+
     @checked
     def __init__(
         self,

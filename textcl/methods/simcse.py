@@ -65,6 +65,8 @@ class SimCSE(Method):
 
     without_parts = "Take --head none, or --head keep, which exports the head."
 
+    option_needs = {"mlm_probability": ("mlm_weight",)}  # noqa: RUF012
+
     @checked
     def __init__(
         self,

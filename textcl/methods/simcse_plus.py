@@ -137,6 +137,15 @@ class SimCSEPlus(Method):
         "teacher": _RANKCSE,
     }
 
+    option_needs = {  # noqa: RUF012
+        "queue_momentum": ("queue_size",),
+        "dimension_temperature": ("dimension_weight",),
+        "decorrelation_dimension": ("decorrelation_weight",),
+        "off_diagonal_weight": ("decorrelation_weight",),
+        "ranking": ("ranking_weight",),
+        "ranking_temperature": ("ranking_weight", "consistency_weight"),
+    }
+
     @checked
     def __init__(
         self,

@@ -67,6 +67,12 @@ class SwAV(Method):
         "Contrasting Cluster Assignments. NeurIPS. arXiv 2006.09882"
     )
 
+    option_needs = {  # noqa: RUF012
+        "short_view": ("short_views",),
+        "sinkhorn_iterations": ("equipartition",),
+        "queue_start": ("queue_size",),
+    }
+
     @checked
     def __init__(
         self,

@@ -33,6 +33,7 @@ from textcl.progress import Progress
 from textcl.runs.card import write_card
 from textcl.runs.flags import beir_folder, method_flags, only, path_flags
 from textcl.runs.identity import identity_of, identity_of_checkpoint, load_encoder, weights_of
+from textcl.runs.idle import warn_of_idle
 from textcl.runs.recipe import SCHEME, Recipe
 from textcl.runs.record import RECIPE_JSON, DataRecord, RunRecord, check_directory, holds_run, remove_run
 from textcl.runs.resume import can_be_loaded, check_checkpoint, finished
@@ -224,6 +225,7 @@ def make_trainer(
             )
         encoder.weigh_tokens(texts_in(dataset, "text"), a)
     method = find_method(recipe.method)(encoder, **only(method_flags(recipe.method), recipe.flags))
+    warn_of_idle(type(method), recipe.flags)
     method.test_pooling = test_pooling
     if (sizes := recipe.flags["dimensions"]) is not None:
         method.set_dimensions([int(size) if size.strip().isdecimal() else size for size in sizes.split(",")])

@@ -15,7 +15,7 @@ from textcl.methods import Method
 from textcl.modules import InfoNCE
 from textcl.ranges import Range
 from textcl.texts import described
-from textcl.training.checks import RANGES, check_meaning, dashed
+from textcl.training.checks import RANGES, check_mappings, check_meaning, dashed
 
 _STEP = Range(at_least=0, whole=True)
 
@@ -125,6 +125,7 @@ class ContrastiveTrainingArguments(TrainingArguments):
             if (value := getattr(self, name)) is not None:
                 allowed.check(name, value)
         check_meaning(self)
+        check_mappings(self)
         try:
             pieces = [piece.split(":") for piece in self.learning_rate_pieces]
             self._pieces = sorted((_STEP.read(start), RANGES["learning_rate"].read(rate)) for start, rate in pieces)
@@ -153,7 +154,8 @@ class ContrastiveTrainingArguments(TrainingArguments):
             self.save_total_limit = max(2, self.save_total_limit)
         try:
             super().__post_init__()
-        except (ValueError, ImportError, RuntimeError) as error:  # flags that cannot be combined, missing packages
+        except (ValueError, TypeError, ImportError, RuntimeError) as error:
+            # flags that cannot be combined, unknown settings of accelerate, missing packages
             raise InputError(dashed(str(error))) from error
 
 

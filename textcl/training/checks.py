@@ -3,18 +3,21 @@
 All of it is checked before a run writes its first file.
 """
 
+import json
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import MISSING, fields
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainingArguments, get_scheduler
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel, Trainer, TrainingArguments, get_scheduler
 from transformers.integrations import get_available_reporting_integrations
 
 from textcl.errors import InputError
+from textcl.modules import InfoNCE
 from textcl.ranges import Range
 
 logger = logging.getLogger("textcl")
@@ -95,6 +98,15 @@ WITHOUT_MEANING = {
 """Flags of transformers that change nothing here or would do harm, and what to do instead. Only defaults are taken."""
 
 
+_MAPPINGS = {
+    "accelerator_config",
+    "activation_checkpointing_kwargs",
+    "gradient_checkpointing_kwargs",
+    "lr_scheduler_kwargs",
+}
+_MAPPING = '{"num_cycles": 2}'
+
+
 def check_meaning(args: TrainingArguments) -> None:
     """Refuses flags without a meaning here, by name, before transformers acts on them.
 
@@ -134,6 +146,24 @@ def check_meaning(args: TrainingArguments) -> None:
             )
 
 
+def check_mappings(args: TrainingArguments) -> None:
+    """Refuses settings that are not a mapping, of which transformers says neither the flag nor what it takes.
+
+    Raises:
+        InputError: A flag that takes a mapping has another text. `accelerator_config` may also name a file.
+    """
+    for name in sorted(_MAPPINGS & {field.name for field in fields(args)}):  # transformers 5.5 has fewer
+        value = getattr(args, name)
+        if not isinstance(value, str) or (name == "accelerator_config" and not value.startswith("{")):
+            continue
+        try:
+            found = json.loads(value)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise InputError(f"{_flag(name)} takes a mapping in JSON, such as '{_MAPPING}', not {value}.")
+
+
 def check_batches(args: Any, rows: int) -> None:
     """Raises an `InputError` if a corpus of so many rows has no batch, or a batch no negatives."""
     if args.per_device_train_batch_size * args.world_size < 2:
@@ -156,8 +186,9 @@ def check_run(args: Any, model: Any, rows: int, evaluators: Sequence[Any]) -> No
         evaluators: The evaluators of the run.
 
     Raises:
-        InputError: The last batch would have one row, CUDA graphs are combined with what they cannot repeat, evaluation
-            is asked for without evaluators, or the optimizer or the schedule cannot be made.
+        InputError: The last batch would have one row, CUDA graphs are combined with what they cannot repeat, a model
+            cannot recompute its layers, evaluation is asked for without evaluators, or the optimizer or the schedule
+            cannot be made.
     """
     if not args.dataloader_drop_last and args.world_size == 1 and rows % args.train_batch_size == 1:
         batches = rows // args.train_batch_size + 1
@@ -170,6 +201,8 @@ def check_run(args: Any, model: Any, rows: int, evaluators: Sequence[Any]) -> No
     if args.cuda_graphs and (args.world_size > 1 or any(others.values())):
         reason = next((flag for flag, given in others.items() if given), f"{args.world_size} processes")
         raise InputError(f"--cuda-graphs cannot be combined with {reason}; leave one of them out.")
+    if args.gradient_checkpointing:
+        _check_checkpointing(args, model)
     asked = {
         "--eval-on-start": args.eval_on_start,
         f"--eval-strategy {args.eval_strategy.value}": args.eval_strategy != "no",
@@ -187,7 +220,8 @@ def check_run(args: Any, model: Any, rows: int, evaluators: Sequence[Any]) -> No
         kind, options = Trainer.get_optimizer_cls_and_kwargs(args, model)
         optimizer = kind([torch.nn.Parameter(torch.zeros(1))], **options)
     except (ImportError, ValueError, TypeError, RuntimeError) as error:
-        raise InputError(f"--optim {args.optim.value} cannot be used: {dashed(str(error))}") from error
+        settings = f" with --optim-args {args.optim_args} (NAME=VALUE,...)" if args.optim_args else ""
+        raise InputError(f"--optim {args.optim.value} cannot be used{settings}: {dashed(str(error))}") from error
     if args.optim_args:
         without = copy(args)
         without.optim_args = None
@@ -196,6 +230,8 @@ def check_run(args: Any, model: Any, rows: int, evaluators: Sequence[Any]) -> No
                 f"--optim-args {args.optim_args} changes nothing in --optim {args.optim.value}; leave it out, or name "
                 "the optimizer that it is for. Adam's settings are --adam-beta1, --adam-beta2 and --adam-epsilon."
             )
+    for flag, reason in _idle(args, model, options):
+        logger.warning("%s changes nothing, because %s.", flag, reason)
     try:
         get_scheduler(
             args.lr_scheduler_type,
@@ -207,8 +243,46 @@ def check_run(args: Any, model: Any, rows: int, evaluators: Sequence[Any]) -> No
     except (ValueError, TypeError) as error:
         raise InputError(
             f"--lr-scheduler-type {args.lr_scheduler_type.value} cannot be used with --lr-scheduler-kwargs "
-            f"{args.lr_scheduler_kwargs}: {error}"
+            f"{json.dumps(args.lr_scheduler_kwargs or {}, default=str)}: {error}"
         ) from error
+
+
+def _check_checkpointing(args: Any, model: Any) -> None:
+    """Raises an `InputError` if a backbone, or torch with these settings, cannot recompute layers in backward."""
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel) and not module.supports_gradient_checkpointing:
+            raise InputError(
+                f"--gradient-checkpointing cannot be used with {type(module).__name__}, whose layers cannot be "
+                "recomputed; leave it out. --gradient-cache true saves memory with every model."
+            )
+    options = dict(args.gradient_checkpointing_kwargs or {})
+    for name in ("every_n_layers", "offload"):  # transformers takes these itself
+        options.pop(name, None)
+    try:
+        checkpoint(torch.nn.Identity(), torch.zeros(1), **{"use_reentrant": False, **options})
+    except (TypeError, ValueError) as error:
+        given = json.dumps(options, default=str)
+        raise InputError(f"--gradient-checkpointing-kwargs {given} cannot be used: {error}.") from error
+
+
+def _idle(args: Any, model: Any, options: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The flags that change nothing as the others are, and why; `options` are those of the optimizer."""
+    if args.learning_rate_pieces:
+        for name in ("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps"):
+            if getattr(args, name) not in (_default(args, name), None, {}):
+                yield _flag(name), "--learning-rate-pieces replaces the schedule"
+    for name in ("adam_beta1", "adam_beta2", "adam_epsilon"):
+        if getattr(args, name) != _default(args, name):
+            without = copy(args)
+            setattr(without, name, _default(args, name))
+            if Trainer.get_optimizer_cls_and_kwargs(without, model)[1] == options:
+                yield _flag(name), f"--optim {args.optim.value} does not read it"
+    if args.chunk_size is not None and not any(isinstance(module, InfoNCE) for module in model.modules()):
+        yield _flag("chunk_size"), "this method has no InfoNCE, whose similarity matrix the tiles divide"
+
+
+def _default(args: Any, name: str) -> Any:
+    return next(field.default for field in fields(args) if field.name == name)
 
 
 def dashed(message: str) -> str:

@@ -26,6 +26,7 @@ from textcl.collator.reads import Reads
 from textcl.data.rows import has_transform
 from textcl.data.training import as_training_rows
 from textcl.device import out_of_memory
+from textcl.encoder.export import check_savable
 from textcl.environment import without_parallel_tokenizers
 from textcl.errors import DiskFull, InputError, disk_full
 from textcl.evaluation.results import numbered
@@ -115,7 +116,9 @@ class ContrastiveTrainer(Trainer):
                 "batch and so its negatives. Start one process per GPU (torchrun --nproc_per_node "
                 f"{args.n_gpu} -m textcl train …), or use only one GPU (CUDA_VISIBLE_DEVICES=0)."
             )
-        model.exported.encode(["A text."])  # raises errors about its pooling before anything is written
+        exported = model.exported
+        exported.encode(["A text."])  # raises errors about its pooling before anything is written
+        check_savable(exported.backbone, exported.settings())
         prepare_method(model, args)
         train_dataset = as_training_rows(train_dataset)
         if isinstance(train_dataset, Dataset) and not has_transform(train_dataset):  # others: in each batch
