@@ -135,8 +135,7 @@ class ContrastiveTrainer(Trainer):
         for size in sizes:  # raises errors about the data before anything is written
             collator([train_dataset[row] for row in range(size)])
         if args.should_log:
-            rows = (train_dataset[row] for row in range(len(train_dataset)))
-            warn_of_unknown(model.exported, (text for row in rows for text in texts_of([row], "text")))
+            warn_of_unknown(exported, (texts_of([train_dataset[row]], "text")[0] for row in range(len(train_dataset))))
         self.evaluators = [*evaluators, *model.evaluators(train_dataset, bf16=bool(args.bf16))]
         check_run(args, model, len(train_dataset), self.evaluators)
         if self.evaluators and args.eval_strategy == "no":
