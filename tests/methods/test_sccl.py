@@ -31,7 +31,7 @@ from textcl.methods import SCCL
 from textcl.metrics.clustering import adjusted_rand_index, clustering_accuracy
 from textcl.metrics.stability import cluster_stability
 from textcl.runs.clusters import train_for_clusters
-from textcl.runs.recipe import resolve
+from textcl.runs.recipe import load_recipe, resolve
 from textcl.runs.run import run_recipe
 from textcl.training.arguments import ContrastiveTrainingArguments
 from textcl.training.trainer import ContrastiveTrainer
@@ -466,6 +466,18 @@ def test_adapt_stops_by_itself_and_gives_the_same_weights_again(directory, tmp_p
         adapted("a")
     with pytest.raises(InputError, match="at least one step, not 0"):
         adapted("c", steps=0)
+
+
+def test_adapt_has_the_settings_of_the_recipes_and_a_constant_rate(directory: Path, tmp_path: Path) -> None:
+    encoder, options = Encoder.from_pretrained(directory, device="cpu"), {"batch_size": 16, "steps": 3, "seed": 7}
+    method = train_for_clusters(encoder, TEXTS[:40], 3, run=tmp_path / "run", **options)
+    recipe = load_recipe("standard-sccl-stackoverflow")
+    for name in ("alpha", "eta", "head_learning_rate_factor"):
+        assert getattr(method, name) == recipe[name], name
+    assert [view.name for view in method.views] == [recipe["first_view"], recipe["second_view"]]
+    assert method.kmeans_seed == 7
+    rates = [entry["learning_rate"] for entry in log_of(tmp_path / "run") if "learning_rate" in entry]
+    assert rates == pytest.approx([20.0 * recipe["learning_rate"]] * 3)  # that of the head, which is logged
 
 
 def test_centres_and_assignments_are_those_of_what_the_loss_sees(directory: Path) -> None:

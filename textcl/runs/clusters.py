@@ -39,7 +39,8 @@ def train_for_clusters(
     """Trains an encoder with SCCL on the texts themselves, in virtual mode (see `SCCL`). No labels are needed.
 
     Every 50 steps the share of texts that changed their cluster is computed; training stops once it is at most 5 %. The
-    settings are those of the `standard-sccl-*` recipes.
+    settings are those of the `standard-sccl-*` recipes, but gradients are clipped to norm 1, and the incomplete last
+    batch of an epoch is left out.
 
     Args:
         encoder: The encoder; it is trained in place.
