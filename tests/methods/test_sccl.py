@@ -477,7 +477,7 @@ def test_adapt_has_the_settings_of_the_recipes_and_a_constant_rate(directory: Pa
     assert [view.name for view in method.views] == [recipe["first_view"], recipe["second_view"]]
     assert method.kmeans_seed == 7
     rates = [entry["learning_rate"] for entry in log_of(tmp_path / "run") if "learning_rate" in entry]
-    assert rates == [recipe["learning_rate"]] * 3
+    assert rates == pytest.approx([20.0 * recipe["learning_rate"]] * 3)  # that of the head, which is logged
 
 
 def test_centres_and_assignments_are_those_of_what_the_loss_sees(directory: Path) -> None:

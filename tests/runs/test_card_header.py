@@ -3,6 +3,7 @@
 import itertools
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,23 @@ def test_the_card_of_a_run_and_of_its_line_in_a_comparison(base: Path, tmp_path:
     }
     assert found(data) == expected
     assert data.eval_results[0].metric_value == 61.2346
+
+    of_dev = {"STSBenchmark-dev": {"dev": {"found": 9, "total": 10, "pairs_found": 9, "pairs": 10}}}
+    record = replace(
+        result.record,
+        dev=replace(result.record.dev, set="stsb-dev"),
+        data=replace(result.record.data, overlap=of_dev),
+        recipe={**result.record.recipe, "dimensions": "32, 16, 8"},
+    )
+    write_card(result.export, Encoder.from_pretrained(result.export), record)
+    assert found(read(result.export)) == {
+        ("sentence-similarity", "STS-B", "dev", "spearmanr"): round(record.dev.score, 4)
+    }
+    assert read(result.export).eval_results[0].metric_name == "Spearman × 100, all (transductive)"
+    text = (result.export / "README.md").read_text()
+    assert f"| STS-B dev* | dev | Spearman × 100, all | {record.dev.score:.2f} |" in text
+    assert "cut to their first 16 or 8 numbers" in text
+    assert "truncate_dim=8)" in text
 
 
 def test_a_score_that_is_no_measure_of_quality_is_no_result_on_the_hub(base: Path, tmp_path: Path) -> None:

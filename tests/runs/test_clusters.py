@@ -49,6 +49,9 @@ def test_texts_in_another_cluster_are_counted_whatever_the_numbers_of_the_cluste
     difference = compare_with_untouched(vectors, found)
     assert difference.changed == 7
     assert difference.before == difference.after == 1.0
+    noise = np.random.default_rng(0).normal(size=(90, 2))  # k-means on halves of it does not agree
+    difference = compare_with_untouched(noise, found)
+    assert difference.before < 0.9 < difference.after == 1.0
 
 
 def test_what_is_said_of_trained_clusters_is_no_verdict() -> None:

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 from support.tiny import TEXTS, tiny_encoder_directory
 
@@ -88,6 +89,11 @@ def test_where_the_model_lies_and_its_card_do_not_count(work, tmp_path):
     (tmp_path / "copy" / "README.md").write_text("another card")
     flags = {"model": str(tmp_path / "copy")}
     assert recipe_of(work, tmp_path, **flags).fingerprint() == recipe_of(work, tmp_path).fingerprint()
+    views = [
+        recipe_of(work, tmp_path, text_view="contextual", text_view_model=str(model))
+        for model in (work / "model", tmp_path / "copy")
+    ]
+    assert views[0].fingerprint() == views[1].fingerprint()
 
 
 def test_a_masked_word_head_counts_although_the_encoder_has_none(work, tmp_path):
@@ -175,6 +181,9 @@ def test_a_random_dense_layer_depends_on_the_seed_alone(work, tmp_path):
     recipe = recipe_of(work, tmp_path / "run", **flags)
     first, again = recipe.fingerprint(), recipe.fingerprint()
     assert first == again == run_recipe(recipe).record.fingerprint
+    state = torch.get_rng_state()
+    recipe.fingerprint()
+    assert torch.equal(torch.get_rng_state(), state)
     other = recipe_of(work, tmp_path, **flags, seed=1)
     assert other.fingerprint() != first
     shared = Identities()  # as a comparison has them, for the runs of all seeds

@@ -23,7 +23,7 @@ from textcl.methods import SimCSE
 from textcl.methods.find import find_method
 from textcl.runs.flags import FlagParser
 from textcl.runs.idle import warn_of_idle
-from textcl.runs.recipe import RECIPES, load_recipe, resolve
+from textcl.runs.recipe import RECIPES, Recipe, load_recipe, resolve
 from textcl.runs.record import RunRecord
 from textcl.runs.run import make_trainer, run_recipe
 from textcl.seals import read_sealed
@@ -260,17 +260,28 @@ def test_the_fingerprint_is_of_what_decides_the_weights(work: Path, tmp_path: Pa
     assert len({same, *others, fingerprint(model=str(work / "roberta"))}) == 6
 
 
+def test_a_flag_that_is_not_set_is_not_in_the_fingerprint() -> None:
+    """So runs from before there was the flag can still be continued."""
+    known = {"data": "hash of the corpus", "model": "hash of the model"}
+
+    def fingerprint(**more: object) -> str:
+        return Recipe("simcse", {"seed": 1, "temperature": 0.05, **more}).fingerprint(known)
+
+    assert fingerprint(limit=None, train_prompts=[], lr_scheduler_kwargs={}, dedup=False) == fingerprint()
+    assert len({fingerprint(), fingerprint(dedup=True), fingerprint(limit=0), fingerprint(mlm_weight=0.0)}) == 4
+
+
 def test_a_run_leaves_a_full_record(work: Path, tmp_path: Path) -> None:
     texts = tmp_path / "texts.txt"
-    texts.write_text("\n".join([*TEXTS[:30], *TEXTS[:5]]) + "\n")
+    texts.write_text("\n".join([*TEXTS[:5], "", *TEXTS[:5] * 6]) + "\n")
     flags = small_run(
         work, tmp_path / "run", data=str(texts), dev=str(work / "pairs.tsv"), eval_steps=1, logging_steps=1
     )
     result = run_recipe(resolve(flags)[0])
     record = read_sealed(tmp_path / "run" / "run.json")
     assert record == result.record.to_dict()
-    assert record["data"]["rows"] == 35
-    assert record["data"]["duplicates"] == 5
+    assert (record["data"]["rows"], record["data"]["rows_read"]) == (35, 36)  # one row is blank
+    assert record["data"]["duplicates"] == 30
     assert record["data"]["sha256"] == file_hash(texts)
     assert record["recipe"]["temperature"] == 0.05
     assert record["recipe"]["adam_beta2"] == 0.999
@@ -278,6 +289,8 @@ def test_a_run_leaves_a_full_record(work: Path, tmp_path: Path) -> None:
     assert record["steps"] == 3
     assert record["versions"].keys() >= {"torch", "transformers", "textcl"}
     logged = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    repeated = [line["duplicates_in_batches"] for line in logged if "duplicates_in_batches" in line]
+    assert 0 < repeated[0] < repeated[-1] == record["data"]["duplicates_in_batches"]  # five texts fill no batch
     scores = [line["eval_pairs"] for line in logged if "eval_pairs" in line]
     assert len(scores) >= 3
     dev = record["dev"]
@@ -346,6 +359,8 @@ def test_the_model_card_says_what_was_done_and_how_to_do_it_again(
     again = resolve({"method": "simcse"}, [*shlex.split(line)[3:], "--output", str(tmp_path / "run")])[0]
     settled = {"data": "texts.txt", "dev": "pairs.tsv", "model": "bert", "bf16": again.flags["bf16"]}
     assert again.flags == {**resolve(flags)[0].flags, **settled}
+    assert "--seed=42" in line  # it is the default, which a later version may change
+    assert again.flags["bf16"] == (result.record.precision == "bf16 autocast")  # whatever another machine can do
     names = {name: value.split(": ")[-1].strip("`") for name, value in re.findall(r"^- (\w+): (.*)$", text, re.M)}
     assert names["rows"] == "64"
     assert names["steps"] == "3"
@@ -414,6 +429,14 @@ def test_a_text_view_makes_the_two_views(work: Path, tmp_path: Path, caplog: pyt
         weights("no model", text_view="contextual")
 
 
+def test_a_text_view_is_drawn_with_the_seed_of_the_run(work: Path, tmp_path: Path) -> None:
+    def rows(seed: int) -> list[str]:
+        recipe = resolve(small_run(work, tmp_path / "run", text_view="crop", seed=seed))[0]
+        return [str(row) for row in make_trainer(recipe)[0].train_dataset]
+
+    assert rows(1) == rows(1) != rows(2)
+
+
 def test_labels_are_read_beside_texts(work: Path, tmp_path: Path) -> None:
     judgments = ("NEUTRAL", "ENTAILMENT", "CONTRADICTION")
     rows = [f"{text}\t{TEXTS[-i - 1]}\t{judgments[i % 3]}" for i, text in enumerate(TEXTS)]
@@ -456,7 +479,11 @@ def test_a_record_survives_its_file_and_others_are_refused(work: Path, tmp_path:
     record = run_recipe(resolve(small_run(work, tmp_path / "run"))[0]).record
     assert RunRecord.read(tmp_path / "run") == record
     content = record.to_dict()
-    assert RunRecord.from_dict({**content, "of a later version": 1}) == record
+    later = {"of a later version": 1}
+    assert RunRecord.from_dict({**content, **later, "data": {**content["data"], **later}}) == record
+    dev = RunRecord.from_dict({**content, "dev": {"set": "pairs", "score": 70.5, **later}}).dev
+    assert dev is not None
+    assert (dev.set, dev.score) == ("pairs", 70.5)
     del content["seed"]
     with pytest.raises(InputError, match=r"not the record of a run.*seed"):
         RunRecord.from_dict(content)

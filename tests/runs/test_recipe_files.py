@@ -36,6 +36,15 @@ def test_scalars_are_those_of_yaml_1_2(tmp_path: Path) -> None:
     }
 
 
+def test_an_own_file_comes_before_a_shipped_recipe_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert load_recipe("demo")["method"] == "simcse"
+    (tmp_path / "demo").write_text("method: moco\n")
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe("demo") == {"method": "moco"}
+
+
 REFUSED = {
     "a few lines of billions": ("a: &a [x, x]\nb: &b [*a, *a]\ndata: [*b, *b]\n", "line 2.*takes no aliases"),
     "a mapping that holds itself": ("lr_scheduler_kwargs: &a {x: *a}\n", "line 1.*takes no aliases"),

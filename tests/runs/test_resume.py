@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from support.runs import run_until_killed, small_run, write_inputs
 from support.tiny import TEXTS
 
@@ -13,6 +14,7 @@ from textcl.errors import InputError
 from textcl.files import file_hash
 from textcl.runs.recipe import Recipe, resolve
 from textcl.runs.record import RunRecord
+from textcl.runs.resume import can_be_loaded
 from textcl.runs.run import make_trainer, run_recipe
 from textcl.seals import read_sealed, write_sealed
 from textcl.training.callback import newest_complete_checkpoint
@@ -176,6 +178,18 @@ def test_another_number_of_processes_is_refused_and_an_unknown_one_is_taken(work
     write_sealed(complete, content)
     assert run_recipe(recipe_of(work, output), resume=True).record.resumed
     assert weights(output) == weights(work / "whole")
+
+
+def test_to_look_whether_an_export_can_be_loaded_draws_nothing(work: Path, tmp_path: Path) -> None:
+    """The weights of its dense layer are drawn before they are read, and a training may follow."""
+    folder = Encoder.from_pretrained(work / "bert", pooling="pooler").save(tmp_path / "export")
+    state = torch.get_rng_state()
+    assert not can_be_loaded(folder)
+    (folder / "overlap.json").write_text("{}")
+    assert can_be_loaded(folder)
+    assert torch.equal(torch.get_rng_state(), state)
+    Encoder.from_pretrained(folder)
+    assert not torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize(

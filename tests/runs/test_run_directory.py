@@ -268,6 +268,16 @@ def test_a_damaged_record_is_said(work: Path, uninterrupted: Path, tmp_path: Pat
         resumed(work, output)
 
 
+def test_a_run_whose_only_record_is_damaged_can_be_replaced(work: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    run(work, output)
+    (output / "run.json").unlink()
+    (output / "recipe.json").write_bytes(b"")  # as a disk leaves it that loses its power
+    with pytest.raises(InputError, match=r"has a run already; .* replace it with --overwrite"):
+        run(work, output)
+    assert run(work, output, overwrite=True).record.steps == 3
+
+
 # -- the disk ---------------------------------------------------------------------------------------------------------
 
 
