@@ -80,6 +80,20 @@ def test_centres_come_back_exactly(vectors: Path, tmp_path: Path) -> None:
     assert (read.names, read.keywords, read.made_by) == (old.names, old.about.keywords, old.about.made_by)
 
 
+def test_clusters_of_vectors_with_fewer_dimensions_are_not_said_to_be_of_another_model(
+    model: Path, vectors: Path, tmp_path: Path
+) -> None:
+    encode_corpus(model, TEXTS[:90], tmp_path / "fewer", dimensions=8)
+    cluster_vectors(tmp_path / "fewer", 3).save(tmp_path / "old.csv")
+    for assigned in (
+        lambda: assign_texts(Encoder.from_pretrained(model), TEXTS[:3], tmp_path / "old.csv"),
+        lambda: assign_vectors(vectors, tmp_path / "old.csv"),
+    ):
+        with pytest.raises(InputError, match=r"with 8 dimensions, and the new ones are of .* with all dimensions"):
+            assigned()
+    assert len(assign_vectors(tmp_path / "fewer", tmp_path / "old.csv").texts) == 90
+
+
 def test_clusters_of_another_model_or_damaged_ones_are_refused(model: Path, vectors: Path, tmp_path: Path) -> None:
     cluster_vectors(vectors, 3).save(tmp_path / "old.csv")
     other = Encoder.from_pretrained(tiny_encoder_directory(tmp_path / "other", seed=1))

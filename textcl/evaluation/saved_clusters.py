@@ -74,6 +74,14 @@ class SavedClusters:
         """
         if not self.made_by or not other:
             return
+        sizes = [each.get("dimensions") for each in (self.made_by, other)]
+        if self.made_by["sha256"] != other["sha256"] and sizes != [None, None]:
+            old, new = (f"{size} dimensions" if size else "all dimensions" for size in sizes)
+            raise InputError(
+                f"The clusters are of vectors of {self.made_by['name']} with {old}, and the new ones are of "
+                f"{other['name']} with {new}, so that their numbers mean other things. Encode the new texts as the old "
+                "ones (with --pca by --append, because each directory has a PCA of its own), or cluster them anew."
+            )
         if self.made_by["sha256"] != other["sha256"]:
             raise InputError(
                 f"The clusters are of vectors of {self.made_by['name']}, not of {other['name']} as it is now. Encode "
@@ -97,6 +105,8 @@ def made_by(source: Any, encode_arguments: Mapping[str, Any] = MappingProxyType(
     if isinstance(source, Vectors):
         found: dict[str, Any] = {"name": source.name, "sha256": source.space}
         prompt, normalized = source.prompt, source.normalized
+        if (dimensions := source.compression.dimensions) is not None:
+            found["dimensions"] = dimensions
     elif isinstance(source, Encoder):
         found = {"name": source.name, "sha256": source.fingerprint(settings=False)}
         asked = encode_arguments.get("normalize")

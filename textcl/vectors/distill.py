@@ -23,6 +23,7 @@ from textcl.errors import InputError
 from textcl.files import check_not_read, check_output, check_replaceable
 from textcl.locks import taken
 from textcl.ranges import Positive, Seed, checked
+from textcl.texts import counted
 from textcl.vectors.compress import unit
 from textcl.vectors.encode import corpus_prompt
 from textcl.vectors.kept_vectors import kept_vectors
@@ -51,7 +52,7 @@ class Distilled:
     def lines(self) -> list[str]:
         """The result as people read it."""
         made, (before, after) = self.record, self.record["cosine"]
-        kind = f"static, {made['tokens']:,} tokens" if "tokens" in made else f"{made['layers']} layers"
+        kind = f"static, {made['tokens']:,} tokens" if "tokens" in made else counted(made["layers"], "layer")
         where = f"{made['output']}: " if made["output"] else ""
         return [
             f"{where}a student of {made['teacher']} ({kind}, {made['dimension']} dimensions), from {made['texts']:,} "

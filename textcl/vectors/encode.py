@@ -327,7 +327,10 @@ def corpus_prompt(
     if prompt is None and prompt_name is None and "document" in encoder.prompts:
         prompt = encoder.prompts["document"]
         if prompt and not silent:
-            logger.info("The model's prompt for documents is used: %r. An empty --prompt leaves it out.", prompt)
+            logger.info(
+                "The model's prompt for documents is used: %r. textcl encode with an empty --prompt leaves it out.",
+                prompt,
+            )
     return encoder.prompt_text(prompt, prompt_name)
 
 
