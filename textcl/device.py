@@ -165,11 +165,11 @@ def _resident() -> int:
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on a device, without waiting until an NVIDIA GPU has finished its work."""
+    """The tensor on a device, without waiting until a GPU has finished its work, unless it is Apple's."""
     if device.type == "cuda" and tensor.device.type == "cpu":
-        return tensor.pin_memory().to(device, non_blocking=True)
+        tensor = tensor.pin_memory()
     # Apple's GPU (MPS) would read the memory of a tensor that is gone by then: pytorch/pytorch issue 189690
-    return tensor.to(device)
+    return tensor.to(device, non_blocking=device.type != "mps")
 
 
 def out_of_memory(error: RuntimeError) -> bool:
