@@ -77,10 +77,12 @@ def _all_of_one_seed(name: str, found: Cells) -> str:
     return ", one seed" if _most_seeds(name, found) == 1 else ""
 
 
-def _of_one_seed(row: str, name: str, found: Cells) -> str:
-    """Says that a cell is of one seed, where others of its column are of more."""
-    alone = len(found[row, name]) == 1 and row not in UNSEEDED and _most_seeds(name, found) > 1
-    return " (one seed)" if alone else ""
+def _of_fewer_seeds(row: str, name: str, found: Cells) -> str:
+    """Says of how many seeds a cell is, where others of its column are of more."""
+    count = len(found[row, name])
+    if row in UNSEEDED or count == _most_seeds(name, found):
+        return ""
+    return " (one seed)" if count == 1 else f" ({count} seeds)"
 
 
 def _most_seeds(name: str, found: Cells) -> int:
@@ -112,7 +114,7 @@ def table_of(found: Cells) -> str:
                 shown, word = judged(cells)
                 mark = "*" if (row, name) in LABELS_SEEN else ""
                 word = f"**{word}**" if word == "worse" else word
-                line.append(f"{_score(cells)}{mark}: {shown}, {word}{_of_one_seed(row, name, found)}")
+                line.append(f"{_score(cells)}{mark}: {shown}, {word}{_of_fewer_seeds(row, name, found)}")
         tools = sorted({each["tool"] for each in found.get((row, "search"), []) if each.get("tool")})
         every = [each for name in names for each in found.get((row, name), []) if each.get("seconds")]
         seconds = "" if row == "untouched" or not every else f"{np.mean([each['seconds'] for each in every]):.0f}"
@@ -138,7 +140,7 @@ def short_table(found: Cells) -> str:
             else:
                 word = judged(cells)[1]
                 said = {"better": " better", "worse": " **worse**"}.get(word, "")
-                line.append(f"{difference(cells)[0]:+.1f}{said}{_of_one_seed(row, name, found)}")
+                line.append(f"{difference(cells)[0]:+.1f}{said}{_of_fewer_seeds(row, name, found)}")
         lines.append(line)
     heads = [f"{name}: {MEASURES[name][0]}, {MEASURES[name][1]}{_all_of_one_seed(name, found)}" for name in TUNED]
     return table(["", *heads], lines)
