@@ -184,6 +184,7 @@ def test_killed_and_called_again_it_goes_on_and_repeats_nothing(work: Path, eval
         while (alive := _working_in(work)) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert not alive
+        assert not list(second.glob("plain-seed43-*/run.json")), "else it went on alone"
 
     done = textcl(*command, cwd=work, **data)
     assert done.returncode == 0, done.stderr
