@@ -138,10 +138,10 @@ def seconds(action: Callable[[], Any]) -> float:
 
 
 def now() -> float:
-    """Seconds since some moment: on the CPU if this process has one thread and no GPU, else by the clock.
+    """A time in seconds, for differences: CPU time if this process has one thread and no GPU, else the clock.
 
-    On a busy machine, CPU time is the fairer one. But a process that waits for another one or for a GPU uses none, and
-    that of several threads is more than they take together.
+    CPU time is fairer on a busy machine. But a process uses none while it waits for a GPU or another process, and the
+    CPU time of several threads is longer than the time that they need together.
     """
     wait_for_device()
     alone = torch.get_num_threads() == 1 and not torch.cuda.is_available() and "RANK" not in os.environ

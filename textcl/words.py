@@ -71,7 +71,7 @@ def word_pattern(least: int = 1, *, for_search: bool = False) -> str:
 
 
 def pieces_of(text: str) -> list[str]:
-    """A text in pieces: what is between words at even places, and words such as "don't" at odd ones.
+    """The pieces of a text: words such as "don't" at odd places, and what is between them at even places.
 
     Example:
         >>> pieces_of("Don't, 猫睡")

@@ -84,7 +84,7 @@ class Method(nn.Module):
             it names pairs, and rows with hard negatives unless it names triplets.
         paper: The paper to cite.
         option_papers: Further papers to cite, by the option that uses them.
-        option_needs: Options without which an option changes nothing, by this option: one of these must be on, or have
+        option_needs: For an option, the options that it needs. It changes nothing unless one of these is on, or has
             the value behind the equals sign.
         argument_defaults: Training arguments whose flags have another default for this method.
         takes_views: Whether rows may hold text views, `text_1` and `text_2`, in place of the method's own views.

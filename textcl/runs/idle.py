@@ -1,4 +1,4 @@
-"""Options of a method that were given, but change nothing as the other options are."""
+"""Options of a method that were given, but change nothing without another option."""
 
 import inspect
 import logging
@@ -14,11 +14,11 @@ logger = logging.getLogger("textcl")
 def warn_of_idle(method: type[Method], flags: Mapping[str, Any]) -> None:
     """Warns of each option that is not at its default and misses the option that it needs.
 
-    They are no errors: a recipe may bring them, and a flag may then turn off what they belong to.
+    It is no error: a recipe may set such an option, and a flag may then turn off the one that it needs.
 
     Args:
-        method: The class of the method, which has `option_needs`.
-        flags: Its options and their values.
+        method: The class of the method; its `option_needs` says which options need another one.
+        flags: The value of each option of the method.
     """
     defaults = {name: each.default for name, each in inspect.signature(method).parameters.items()}
     for option, needed in method.option_needs.items():

@@ -114,7 +114,7 @@ def check_meaning(args: TrainingArguments) -> None:
         InputError: Such a flag has a value other than its default.
     """
     for field in fields(args):
-        default = field.default if field.default_factory is MISSING else field.default_factory()
+        default = _default(args, field.name)
         value = getattr(args, field.name)
         unset = value in (default, None, "", []) or (value is False and default is not True)  # 0 is a value
         if field.name in WITHOUT_MEANING and not unset:
@@ -282,7 +282,8 @@ def _idle(args: Any, model: Any, options: dict[str, Any]) -> Iterator[tuple[str,
 
 
 def _default(args: Any, name: str) -> Any:
-    return next(field.default for field in fields(args) if field.name == name)
+    field = next(field for field in fields(args) if field.name == name)
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def dashed(message: str) -> str:

@@ -43,7 +43,7 @@ def unknown_texts(encoder: Encoder, texts: Sequence[str]) -> np.ndarray:
 
 
 def warn_of_unknown(encoder: Encoder, texts: Iterable[str]) -> None:
-    """Warns if an encoder knows at most half of the words of a tenth of the first 200 texts or more."""
+    """Warns if an encoder does not know at least a tenth of the first 200 texts, see `unknown_texts`."""
     first = list(islice(texts, _LOOKED_AT))
     found = np.flatnonzero(unknown_texts(encoder, first))
     if len(found) and len(found) >= _SAID_FROM * len(first):
