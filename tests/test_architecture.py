@@ -12,7 +12,7 @@ PACKAGE = REPOSITORY / "textcl"
 # Data walks through the rooms in this order; a room imports only from rooms before it, and from itself.
 GROUND = (
     *("errors", "texts", "ranges", "progress", "files", "seals", "locks", "terminal", "environment"),
-    *("version", "device", "dropout", "tokenising", "words", "distributed"),
+    *("version", "device", "dropout", "tokenising", "words", "model_files", "distributed"),
 )
 ROOMS = (
     *(("metrics", "data", "views", "encoder", "collator", "losses", "modules", "methods", "vectors", "evaluation")),

@@ -22,13 +22,15 @@ from textcl.files import (
     atomic_directory,
     atomic_write,
     check_output,
+    check_replaceable,
     clear_leftovers,
-    is_model,
     machine,
     make_folder,
     read_results,
+    target_of,
     write_json,
 )
+from textcl.model_files import is_model
 from textcl.vectors.shards import is_vectors
 
 
@@ -340,6 +342,24 @@ def test_what_the_dead_left_goes_and_what_the_living_write_stays(tmp_path: Path)
     assert left == {
         f".{name}.{owner}.{number}.tmp" for owner in (alive, elsewhere) for name, number in (("a.json", 0), ("b", 3))
     }
+
+
+def test_what_a_killed_replacement_left_goes_with_the_next_one(tmp_path: Path) -> None:
+    """Also where a directory was being written into one that was itself not finished, as an export is."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    dead = f"{machine()}.{process.pid}"
+    for name in (f".at.{dead}.0.tmp", f"..at.{dead}.0.tmp.{dead}.1.tmp", f"..at.{dead}.0.tmp.{dead}.2.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half.safetensors").touch()
+    old = tmp_path / f".at.{dead}.3.old"
+    old.mkdir()
+    (old / "a.safetensors").write_text("whole")
+    (old / f".report.html.{dead}.4.tmp").touch()
+    check_replaceable(tmp_path / "at", ONE)
+    assert {name: each for name, each in tree(tmp_path).items() if each} == {"at/a.safetensors": "whole"}
+    assert [path.name for path in tmp_path.iterdir()] == ["at"]
+    assert target_of(str(tmp_path / f"..at.{dead}.0.tmp.{dead}.1.tmp")) == str(tmp_path / "at")
 
 
 def test_a_damaged_line_is_passed_over_wherever_the_damage_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -30,7 +30,9 @@ logger = logging.getLogger("textcl")
 
 SCHEMA = 1  # the version of the format of a line of results
 _numbers = count()  # several threads may write to one target at the same time
-_LEFTOVER = re.compile(r"\.(?P<target>.+)\.(?P<machine>[^.]+)\.(?P<process>\d+)\.\d+\.(?P<kind>tmp|old)")
+_LEFTOVER = re.compile(  # `of`: a directory was written into one that was itself not finished
+    r"\.(?P<target>\.(?P<of>.+)\.[^.]+\.\d+\.\d+\.tmp|.+)\.(?P<machine>[^.]+)\.(?P<process>\d+)\.\d+\.(?P<kind>tmp|old)"
+)
 _WEIGHTS = (".safetensors", ".bin")
 
 
@@ -81,7 +83,6 @@ def atomic_directory(path: str | os.PathLike[str], known: re.Pattern[str]) -> It
     check_replaceable(path, known)
     target = Path(path).resolve()
     make_folder(target.parent)
-    clear_leftovers(target.parent, target.name)
     temporary, replaced = _beside(target, "tmp"), _beside(target, "old")
     try:
         with said_if_full(path):
@@ -116,7 +117,8 @@ def settle(folder: Path) -> None:
 def check_replaceable(path: str | os.PathLike[str], known: re.Pattern[str]) -> None:
     """Raises an error unless a directory can be written at `path` without a loss.
 
-    This is so if there is nothing, an empty directory, or a directory with weights in which every file is known.
+    This is so if there is nothing, an empty directory, or a directory with weights in which every file is known. What
+    a killed process left there is removed first, and a directory that it was replacing is put back.
 
     Args:
         path: The directory.
@@ -126,6 +128,8 @@ def check_replaceable(path: str | os.PathLike[str], known: re.Pattern[str]) -> N
         InputError: There is something else at `path`, or the current folder is in it.
     """
     target = Path(path).resolve()
+    clear_leftovers(target.parent, target.name)
+    clear_leftovers(target)
     if not target.exists():
         return
     if not target.is_dir():
@@ -140,9 +144,15 @@ def check_replaceable(path: str | os.PathLike[str], known: re.Pattern[str]) -> N
         raise InputError(f"{path} is not empty and has no model, so it is not replaced; name a new directory.")
 
 
-def is_model(folder: Path) -> bool:
-    """Whether a folder has a model: of transformers, of sentence-transformers, or an adapter of peft."""
-    return any((folder / name).is_file() for name in ("config.json", "modules.json", "adapter_config.json"))
+def check_new(path: str | os.PathLike[str]) -> None:
+    """Raises an InputError if `path` is a file or a directory with files, or is the current folder or has it inside.
+
+    What a killed process left in the directory does not count. Call it where nothing is to be replaced.
+    """
+    target, here = Path(path).resolve(), Path.cwd()
+    clear_leftovers(target)
+    if target in (here, *here.parents) or target.is_file() or (target.is_dir() and any(target.iterdir())):
+        raise InputError(f"{path} exists already; remove it or name another directory.")
 
 
 def unknown_file(folder: Path, known: re.Pattern[str]) -> str | None:
@@ -163,11 +173,12 @@ def check_output(path: str | os.PathLike[str], *, folder: bool = False) -> None:
         raise InputError("The name of an output is empty; name a file or a directory.")
     target = Path(path)
     try:
-        if folder:
-            if target.exists() and not target.is_dir():
-                raise InputError(f"{path} is not a directory; name a directory.")
-        else:
+        if not folder:
             target = _replaceable_file(path)
+        elif target.exists() and not target.is_dir():
+            raise InputError(f"{path} is not a directory; name a directory.")
+        else:
+            clear_leftovers(target)
         with provisional(target if folder else target.parent):
             trial = _beside(target / "trial" if folder else target, "tmp")
             _create(trial)
@@ -234,12 +245,12 @@ def clear_leftovers(folder: Path, target: str | None = None) -> None:
     """
     for path in folder.iterdir() if folder.is_dir() else ():
         found = _LEFTOVER.fullmatch(path.name)
-        if not found or (target is not None and found["target"] != target):
+        if not found or (target is not None and target != (found["of"] or found["target"])):
             continue
         if found["machine"] != machine() or is_alive(int(found["process"])):
             continue
         with suppress(FileNotFoundError):  # another process does the same
-            if found["kind"] == "old" and not (whole := folder / found["target"]).exists():
+            if found["kind"] == "old" and not found["of"] and not (whole := folder / found["target"]).exists():
                 os.replace(path, whole)
             elif path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
@@ -287,28 +298,6 @@ def read_json(file: Path) -> Any:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
-
-
-def safetensors_files(folder: Path) -> list[Path]:
-    """The files of a model's weights: model.safetensors, or those that model.safetensors.index.json names; else none.
-
-    Raises:
-        InputError: If the index cannot be read, or names a file that is not a safetensors file of the same folder.
-    """
-    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if whole.is_file() or not index.is_file():
-        return [whole] if whole.is_file() else []
-    content = read_json(index)
-    files = content.get("weight_map") if isinstance(content, dict) else None
-    if not isinstance(files, dict):
-        raise InputError(f"{index} is damaged: it must hold an object with a weight_map.")
-    for name in files.values():
-        if not isinstance(name, str) or not name.endswith(".safetensors") or Path(name).name != name or "\\" in name:
-            raise InputError(
-                f"{index} names the file {name!r}. Weights are loaded only from .safetensors files of the same folder, "
-                "for safety."
-            )
-    return [folder / name for name in sorted(set(files.values()))]
 
 
 def content_hash(value: dict[str, Any]) -> str:
@@ -373,7 +362,7 @@ def read_results(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 def target_of(path: str) -> str:
     """The path whose temporary name this is, for messages; another path unchanged."""
     named = _LEFTOVER.fullmatch(Path(path).name)
-    return str(Path(path).with_name(named["target"])) if named else path
+    return str(Path(path).with_name(named["of"] or named["target"])) if named else path
 
 
 @cache

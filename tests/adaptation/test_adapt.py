@@ -490,10 +490,12 @@ def test_killed_at_random_moments_the_same_command_goes_on_to_the_same_export(
             process.wait()
             kills += 1
     assert kills >= 2
-    subprocess.run(command("killed"), env=environment(), check=True, capture_output=True)
+    last = subprocess.run(command("killed"), env=environment(), capture_output=True, text=True)
+    assert last.returncode == 0, last.stderr
     for path in (tmp_path / "whole").rglob("*"):
         if path.is_file() and path.name not in ("adapt.json", "report.html", "README.md"):
             assert (tmp_path / "killed" / path.relative_to(tmp_path / "whole")).read_bytes() == path.read_bytes(), path
+    assert not list(tmp_path.glob(".*")), "what the killed ones left is gone"
     one, two = (json.loads((tmp_path / name / "adapt.json").read_text()) for name in ("whole", "killed"))
     assert one["lines"][:-1] == two["lines"][:-1]
 

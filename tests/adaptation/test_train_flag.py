@@ -277,14 +277,15 @@ sys.exit(main(sys.argv[1:]))
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
             kills += 1
-        if (tmp_path / "killed").is_dir():
+        if (tmp_path / "killed" / "adapt.json").is_file():
             break  # killed when all was written: another run would begin anew
         plan_file = tmp_path / ".killed.adapt" / "plan.json"
         if plan_file.is_file():
             plans.add(plan_file.read_text())
     assert kills >= 1
     assert len(plans) == 1  # made once
-    subprocess.run(command("killed"), env=environment(), check=True, capture_output=True)
+    last = subprocess.run(command("killed"), env=environment(), capture_output=True, text=True)
+    assert last.returncode == 0, last.stderr
     for path in (tmp_path / "whole").rglob("*"):
         if path.is_file() and path.name not in ("adapt.json", "report.html", "README.md"):
             assert (tmp_path / "killed" / path.relative_to(tmp_path / "whole")).read_bytes() == path.read_bytes(), path

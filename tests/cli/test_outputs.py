@@ -2,11 +2,13 @@
 
 import json
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.tiny import TEXTS
+from support.command import Forked, textcl
+from support.tiny import TEXTS, tiny_encoder_directory
 
 from textcl.cli.main import main
 from textcl.cli.output import show, show_line
@@ -42,6 +44,41 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "folder").mkdir()
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+TRIAL = "out/.trial."  # the file that shows whether a folder can be written
+DIES = f"""
+import os, signal, sys
+def hook(event, arguments):
+    if event in ("os.remove", "os.rename") and sys.argv[1] in str(arguments[0]):
+        os.kill(os.getpid(), signal.{signal.SIGKILL.name})
+from textcl.cli.main import main
+sys.addaudithook(hook)
+main(sys.argv[2:])
+"""
+KILLED = {
+    "adapt": (TRIAL, "adapt model --data t.txt --output out --ledger looks"),
+    "adapt, its page": ("out/.report.html.", "adapt model --data t.txt --output out --ledger looks"),
+    "cluster": (TRIAL, "cluster model t.txt --adapt --clusters 2 --steps 1 --output c.csv --save-encoder out"),
+    "cluster, its run": (TRIAL, "cluster model t.txt --adapt --clusters 2 --steps 1 --output c.csv --run out"),
+    "distill": (TRIAL, "distill model --data t.txt --static 8 --epochs 1 --output out"),
+    "encode": ("out/.manifest.json.", "encode model t.txt --output out"),
+    "explore": (TRIAL, "explore t.txt --model model --output out"),
+    "explore, its record": ("out/.explore.json.", "explore t.txt --model model --output out"),
+}
+
+
+@pytest.mark.parametrize("case", KILLED)
+def test_killed_before_its_first_file_is_there_the_same_command_works(case: str, inside: Path) -> None:
+    """What the killed command leaves in its output is not taken for a file of the user."""
+    tiny_encoder_directory(inside / "model")
+    place, words = KILLED[case][0], KILLED[case][1].split()
+    with Forked(DIES, place, *words, cwd=inside) as process:
+        assert process.wait().returncode == -signal.SIGKILL
+    assert [path for path in (inside / "out").iterdir() if f"out/{path.name}".startswith(place)]
+    again = textcl(*words, cwd=inside)
+    assert again.returncode == 0, again.stderr
+    assert {path.name for path in (inside / "out").iterdir() if path.name.startswith(".")} <= {".lock"}
 
 
 @pytest.mark.parametrize("case", UNWRITABLE)

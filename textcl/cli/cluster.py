@@ -14,7 +14,7 @@ from textcl.cli.eval import add_model_flags
 from textcl.cli.main import Parser, within
 from textcl.cli.output import add_json_flag, check_csv, check_json, show
 from textcl.errors import InputError
-from textcl.files import atomic_write, check_output
+from textcl.files import atomic_write, check_new, check_output
 from textcl.ranges import Count, Seed, TwoOrMore, ZeroOrMore
 from textcl.texts import counted, in_one_line
 
@@ -178,9 +178,11 @@ def _check_outputs(given: Namespace) -> None:
         check_csv(given, "hierarchy")
     centres = Path(given.output).with_suffix(".centres.json")
     files = [given.output, centres, *([given.hierarchy] if given.hierarchy else [])]
-    for path, kind in (*((file, "file") for file in files), (given.save_encoder, "directory")):
-        if path and Path(path).exists():
-            raise InputError(f"{path} exists already; remove it or name another {kind}.")
+    for path in files:
+        if Path(path).exists():
+            raise InputError(f"{path} exists already; remove it or name another file.")
+    if given.save_encoder:
+        check_new(given.save_encoder)
     if given.json not in (None, "-"):
         files.append(given.json)
     if len({Path(path).resolve() for path in files}) < len(files):

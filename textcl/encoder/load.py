@@ -23,7 +23,7 @@ from textcl.encoder.pooling import DenseTanh
 from textcl.encoder.static import load_static
 from textcl.encoder.understood import content_of, read_weights
 from textcl.errors import InputError
-from textcl.files import is_model
+from textcl.model_files import is_model
 from textcl.ranges import Range
 
 logger = logging.getLogger("textcl")

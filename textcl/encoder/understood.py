@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from textcl.errors import InputError
-from textcl.files import read_json, safetensors_files
+from textcl.files import read_json
+from textcl.model_files import safetensors_files
 
 
 def inside(folder: Path, path: str, *, may_be_missing: bool = False) -> Path:

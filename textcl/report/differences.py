@@ -28,7 +28,8 @@ from textcl.evaluation.significance import (
 )
 from textcl.evaluation.sts import STSSuite, pair_cosines
 from textcl.evaluation.transductive import recorded_overlap, transductive_tasks
-from textcl.files import is_model, read_json
+from textcl.files import read_json
+from textcl.model_files import is_model
 from textcl.report.formats import as_csv
 from textcl.report.results import PastResult, by_row, score
 from textcl.report.tables import differing_data, on_differing_data, table

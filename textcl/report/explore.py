@@ -23,7 +23,7 @@ from typing import Any
 from textcl.device import give_back_freed_memory
 from textcl.errors import InputError, disk_full
 from textcl.evaluation.clusters import cluster_vectors
-from textcl.files import file_hash
+from textcl.files import clear_leftovers, file_hash
 from textcl.locks import taken
 from textcl.ranges import Seed, checked
 from textcl.report.explored import explored_page
@@ -169,6 +169,7 @@ class _Steps:
 
 def _begun(folder: Path, settings: Record) -> Record:
     """The record of an interrupted call with these settings, or a new one."""
+    clear_leftovers(folder)
     path = folder / RECORD
     if path.is_file():
         record = read_sealed(path)

@@ -127,7 +127,7 @@ def distill(
     if output is not None:
         check_not_read(output, [model, data])
         check_replaceable(output, MODEL_FILE)
-        if Path(output).exists() and any(Path(output).iterdir()):  # an interrupted call leaves nothing there
+        if Path(output).exists() and any(Path(output).iterdir()):
             raise InputError(f"{output} holds a model already; remove it or name another directory.")
         check_output(output, folder=True)
     known = Vectors(data) if is_vectors(data) else None

@@ -25,7 +25,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from textcl.errors import InputError
-from textcl.files import atomic_write, clear_leftovers, is_model
+from textcl.files import atomic_write, clear_leftovers
+from textcl.model_files import is_model
 from textcl.seals import Seal, differs, read_sealed, write_sealed
 from textcl.vectors.columns import OWN_ID, PREFIX, as_array
 from textcl.vectors.compress import Compression, Storage

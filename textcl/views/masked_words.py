@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from textcl.errors import InputError
-from textcl.files import safetensors_files
+from textcl.model_files import safetensors_files
 from textcl.texts import as_texts
 from textcl.tokenising import tokenize
 from textcl.views import nlpaug_bridge, wordnet
