@@ -64,6 +64,7 @@ KILLED = {
     "distill": (TRIAL, "distill model --data t.txt --static 8 --epochs 1 --output out"),
     "encode": ("out/.manifest.json.", "encode model t.txt --output out"),
     "explore": (TRIAL, "explore t.txt --model model --output out"),
+    "explore, its vectors": ("out/vectors/.manifest.json.", "explore t.txt --model model --output out"),
     "explore, its record": ("out/.explore.json.", "explore t.txt --model model --output out"),
 }
 
@@ -75,7 +76,7 @@ def test_killed_before_its_first_file_is_there_the_same_command_works(case: str,
     place, words = KILLED[case][0], KILLED[case][1].split()
     with Forked(DIES, place, *words, cwd=inside) as process:
         assert process.wait().returncode == -signal.SIGKILL
-    assert [path for path in (inside / "out").iterdir() if f"out/{path.name}".startswith(place)]
+    assert [path for path in (inside / "out").rglob("*") if str(path.relative_to(inside)).startswith(place)]
     again = textcl(*words, cwd=inside)
     assert again.returncode == 0, again.stderr
     assert {path.name for path in (inside / "out").iterdir() if path.name.startswith(".")} <= {".lock"}

@@ -182,14 +182,19 @@ def _begun(folder: Path, settings: Record) -> Record:
                 "give the same settings again."
             )
         return {**record, "settings": settings}
-    ours = ["vectors"] if is_vectors(folder / "vectors") else []  # a call was killed while it encoded them
-    if others := [
-        each.name for each in folder.iterdir() if each.name not in ours and not each.name.startswith(".lock")
-    ]:
+    inside = folder / "vectors"  # a call may have been killed while it encoded them, or before their first file
+    clear_leftovers(inside)
+    ours = ["vectors"] if is_vectors(inside) or not _other_files(inside) else []
+    if others := [name for name in _other_files(folder) if name not in ours]:
         raise InputError(
             f"{folder} holds {sorted(others)[0]}, which textcl explore did not write; name a new directory."
         )
     return {"textcl": __version__, "settings": settings}
+
+
+def _other_files(folder: Path) -> list[str]:
+    """The names in a folder that are not locks; none if it does not exist."""
+    return [each.name for each in folder.iterdir() if not each.name.startswith(".lock")] if folder.is_dir() else []
 
 
 def _check_unchanged(folder: Path, record: Record) -> None:
