@@ -311,7 +311,6 @@ class _Modules:
         modes = {each.modes[0]: False for each in POOLINGS.values() if each.modes}
         assert pooling.modes is not None  # else it is not expressible
         modes[pooling.modes[0]] = True
-        self.dimension = dimension_behind(settings.token_layers, self.dimension)
         self.add(
             "Pooling", {"word_embedding_dimension": self.dimension, **modes, "include_prompt": settings.pool_prompt}
         )
