@@ -33,6 +33,38 @@ def test_freed_memory_is_taken_again_without_the_system_unless_the_user_chose_ot
     assert faults("from textcl import Encoder; Encoder.from_pretrained('bundled')") < plain / 10
 
 
+COMPILED = """
+import ctypes, torch
+from textcl.device import keep_few_products, product_by_onednn
+{first}
+class Info(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in ("a", "b", "c", "d", "e", "f", "g", "used", "h", "i")]
+glibc = ctypes.CDLL(None)
+glibc.mallinfo2.restype = Info
+weight = torch.ones(64, 64)
+def used(first, last):
+    before = glibc.mallinfo2().used
+    for rows in range(first, last):
+        product_by_onednn(torch.ones(rows, 64), weight)
+    return glibc.mallinfo2().used - before
+used(1, 200)
+print(used(200, 800))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_products_of_many_shapes_do_not_make_the_process_grow_unless_the_user_chose_otherwise():
+    def growth(first: str = "", **variables: str) -> int:
+        return int(python(COMPILED.format(first=first), **variables).stdout)
+
+    plain = growth()
+    assert plain > 5_000_000
+    assert growth("keep_few_products()") < plain / 10
+    kept = {"LRU_CACHE_CAPACITY": "1024", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024"}
+    assert growth("keep_few_products()", **kept) > plain / 2
+    assert growth("from textcl import Encoder; Encoder.from_pretrained('bundled')") < plain / 10
+
+
 KEPT = """
 import torch
 from textcl.device import KeptMemory, _resident, keep_freed_memory

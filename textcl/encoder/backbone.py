@@ -11,7 +11,7 @@ import transformers
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from textcl.device import keep_freed_memory
+from textcl.device import keep_few_products, keep_freed_memory
 from textcl.dropout import draw_fast, dropout_rates, evaluation_copy, is_dropout_rate
 from textcl.encoder.attention import attend_fast
 from textcl.encoder.linear import multiply_fast
@@ -66,8 +66,9 @@ def prepare_backbone(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
     Dropout layers, attention and, on some CPUs, linear layers are replaced by faster ones with the same statistics. The
     pooler, which textcl does not use, is frozen; otherwise DistributedDataParallel would wait for its gradient. A
     tokenizer without a padding token gets its end token as padding token. On a CPU the process keeps freed memory for
-    later use.
+    later use, and less of oneDNN's compiled code.
     """
+    keep_few_products()  # before the first product
     draw_fast(backbone)
     attend_fast(backbone)
     multiply_fast(backbone)
