@@ -129,7 +129,6 @@ def check_replaceable(path: str | os.PathLike[str], known: re.Pattern[str]) -> N
     """
     target = Path(path).resolve()
     clear_leftovers(target.parent, target.name)
-    clear_leftovers(target)
     if not target.exists():
         return
     if not target.is_dir():
@@ -156,7 +155,11 @@ def check_new(path: str | os.PathLike[str]) -> None:
 
 
 def unknown_file(folder: Path, known: re.Pattern[str]) -> str | None:
-    """The first file below a folder whose relative path is not known; None if there is none."""
+    """The first file below a folder whose relative path is not known; None if there is none.
+
+    What a killed process left in the folder is removed first.
+    """
+    clear_leftovers(folder)
     files = (file.relative_to(folder).as_posix() for file in sorted(folder.rglob("*")) if not _plain_folder(file))
     return next((file for file in files if not known.fullmatch(file)), None)
 

@@ -56,6 +56,7 @@ from textcl.cli.main import main
 sys.addaudithook(hook)
 main(sys.argv[2:])
 """
+TRAIN = "train simcse --model model --data t.txt --output out --dev none --max-steps 1 --per-device-train-batch-size 9"
 KILLED = {
     "adapt": (TRIAL, "adapt model --data t.txt --output out --ledger looks"),
     "adapt, its page": ("out/.report.html.", "adapt model --data t.txt --output out --ledger looks"),
@@ -66,6 +67,8 @@ KILLED = {
     "explore": (TRIAL, "explore t.txt --model model --output out"),
     "explore, its vectors": ("out/vectors/.manifest.json.", "explore t.txt --model model --output out"),
     "explore, its record": ("out/.explore.json.", "explore t.txt --model model --output out"),
+    "train, its export": ("out/export/.overlap.json.", TRAIN),
+    "train, its card": ("out/export/.README.md.", TRAIN),
 }
 
 
@@ -77,9 +80,9 @@ def test_killed_before_its_first_file_is_there_the_same_command_works(case: str,
     with Forked(DIES, place, *words, cwd=inside) as process:
         assert process.wait().returncode == -signal.SIGKILL
     assert [path for path in (inside / "out").rglob("*") if str(path.relative_to(inside)).startswith(place)]
-    again = textcl(*words, cwd=inside)
+    again = textcl(*words, *(["--resume"] if words[0] == "train" else []), cwd=inside)
     assert again.returncode == 0, again.stderr
-    assert {path.name for path in (inside / "out").iterdir() if path.name.startswith(".")} <= {".lock"}
+    assert {path.name for path in (inside / "out").rglob(".*")} <= {".lock"}
 
 
 @pytest.mark.parametrize("case", UNWRITABLE)
