@@ -394,6 +394,25 @@ def test_the_teacher_is_not_replaced(
     assert {path: path.read_bytes() for path in teacher.rglob("*") if path.is_file()} == before
 
 
+def test_killed_between_student_and_its_counts_the_same_call_writes_both(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(distill_module, "write_overlap", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            textcl.distill(model, SOME, tmp_path / "out", static=16, epochs=1)
+    assert not (tmp_path / "out").exists()
+    textcl.distill(model, SOME, tmp_path / "out", static=16, epochs=1)
+    assert (tmp_path / "out" / "overlap.json").is_file()
+    (tmp_path / ".out.distill").mkdir()  # what a kill before the end leaves
+    with pytest.raises(InputError, match="holds a model already"):
+        textcl.distill(model, SOME, tmp_path / "out", static=16, epochs=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_another_model_is_not_replaced(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

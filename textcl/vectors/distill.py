@@ -20,7 +20,7 @@ from textcl.encoder.card import code, file_name, model_card, score
 from textcl.encoder.export import MODEL_FILE
 from textcl.encoder.static import StaticBackbone
 from textcl.errors import InputError
-from textcl.files import check_not_read, check_output, check_replaceable
+from textcl.files import atomic_directory, check_not_read, check_output, check_replaceable
 from textcl.locks import taken
 from textcl.ranges import Positive, Seed, checked
 from textcl.texts import counted
@@ -128,6 +128,7 @@ def distill(
         check_not_read(output, [model, data])
         check_replaceable(output, MODEL_FILE)
         if Path(output).exists() and any(Path(output).iterdir()):
+            shutil.rmtree(_work_folder(output), ignore_errors=True)  # of a call that was killed at its very end
             raise InputError(f"{output} holds a model already; remove it or name another directory.")
         check_output(output, folder=True)
     known = Vectors(data) if is_vectors(data) else None
@@ -157,8 +158,9 @@ def distill(
             **record,
         }
         if output is not None:
-            student.save(Path(output), card=_card(student, teacher, record))
-            write_overlap(Path(output), texts, read_overlap(teacher.source))
+            with atomic_directory(output, MODEL_FILE) as whole:
+                student.save(whole, card=_card(student, teacher, record))
+                write_overlap(whole, texts, read_overlap(teacher.source))
     return Distilled(student, record)
 
 
@@ -230,11 +232,15 @@ def _teacher_vectors(
     if output is None:
         yield unit(teacher.encode(list(texts), prompt=prompt, show_progress_bar=show))
         return
-    target = Path(output).resolve()
-    folder = target.with_name(f".{target.name}.distill")
+    folder = _work_folder(output)
     with taken(folder):
         yield unit(kept_vectors(teacher, texts, folder, prompt=prompt, shard_rows=_SHARD_ROWS, show_progress_bar=show))
         shutil.rmtree(folder)
+
+
+def _work_folder(output: str | os.PathLike[str]) -> Path:
+    target = Path(output).resolve()
+    return target.with_name(f".{target.name}.distill")
 
 
 def _fewer_layers(
