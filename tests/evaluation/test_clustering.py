@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import re
+import shutil
 from collections.abc import Sequence
 from importlib.util import find_spec
 from itertools import combinations, permutations
@@ -18,6 +19,8 @@ from sklearn.cluster import KMeans
 from support.command import textcl, without_progress
 from support.tiny import TEXTS, HashedWords, tiny_encoder_directory
 
+from textcl.cli.main import main
+from textcl.data.overlap import read_overlap
 from textcl.encoder import Encoder
 from textcl.errors import InputError
 from textcl.evaluation import Clustering, cluster_texts, evaluate
@@ -374,6 +377,21 @@ def test_the_command_repeats_ids_of_ones_own(model: Path, tmp_path: Path) -> Non
     run = textcl("cluster", model, "mine.csv", "--id-column", "key", "--output", "c.csv", cwd=tmp_path)
     assert run.returncode == 2
     assert "key" in run.stderr
+
+
+def test_an_encoder_adapted_to_texts_of_an_evaluation_set_says_so(
+    model: Path, few_sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its score on them is then marked as transductive."""
+    monkeypatch.setenv("TEXTCL_DATA", str(few_sets))
+    start = shutil.copytree(model, tmp_path / "start")
+    (start / "overlap.json").write_text(json.dumps({"STS12": {"all": {"found": 1, "total": 2}}}))
+    flags = ["--column", "text", "--limit", "60", "--clusters", "4", "--adapt", "--steps", "1"]
+    given = [str(start), str(few_sets / "clustering" / "agnews.csv"), *flags, "--output", str(tmp_path / "c.csv")]
+    assert main(["cluster", *given, "--save-encoder", str(tmp_path / "encoder")]) == 0
+    counts = read_overlap(tmp_path / "encoder")
+    assert counts is not None
+    assert (counts["AgNews"]["all"]["found"], counts["STS12"]["all"]["found"]) == (60, 1)
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from textcl.cli.eval import add_model_flags
 from textcl.cli.main import Parser, within
 from textcl.cli.output import add_json_flag, check_csv, check_json, show
 from textcl.errors import InputError
-from textcl.files import atomic_write, check_new, check_output
+from textcl.files import atomic_directory, atomic_write, check_new, check_output
 from textcl.ranges import Count, Seed, TwoOrMore, ZeroOrMore
 from textcl.texts import counted, in_one_line
 
@@ -320,14 +320,18 @@ def _from_texts(given: Namespace, asked: dict[str, Any]) -> tuple["ClusteredText
         return replace(assigned, columns={"id": ids}), None
     clusters, untouched = given.clusters, None
     if given.adapt:
+        from textcl.data.overlap import read_overlap, write_overlap
+        from textcl.encoder.export import MODEL_FILE
         from textcl.runs.clusters import compare_with_untouched, train_for_clusters
 
         untouched = embed(encoder, texts, batch_size=given.batch_size)  # training changes the encoder in place
-        save = asked.pop("save_encoder", None)
+        save, earlier = asked.pop("save_encoder", None), read_overlap(encoder.source)
         with nullcontext(asked.pop("run")) if given.run is not None else tempfile.TemporaryDirectory() as run:
             method = train_for_clusters(encoder, texts, clusters, run=run, seed=given.seed, **asked)
         if save:
-            method.export(save)
+            with atomic_directory(save, MODEL_FILE) as folder:
+                method.export(folder)
+                write_overlap(folder, texts, earlier)
         encoder, clusters = method.exported, len(method.centres)
     options = {"algorithm": given.algorithm, "min_size": given.min_size, "seed": given.seed}
     found = cluster_texts(encoder, texts, clusters, **options, batch_size=given.batch_size)
