@@ -325,10 +325,15 @@ def test_an_output_is_tried_and_nothing_is_left(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_what_the_dead_left_goes_and_what_the_living_write_stays(tmp_path: Path) -> None:
+def of_a_dead_process(machine: str) -> str:
+    """The part of a temporary name that names the process: one that has ended."""
     process = subprocess.Popen(["true"])
     process.wait()
-    dead, alive, elsewhere = f"{machine()}.{process.pid}", f"{machine()}.{os.getpid()}", f"other-1.{process.pid}"
+    return f"{machine}.{process.pid}"
+
+
+def test_what_the_dead_left_goes_and_what_the_living_write_stays(tmp_path: Path) -> None:
+    dead, alive, elsewhere = of_a_dead_process(machine()), f"{machine()}.{os.getpid()}", of_a_dead_process("other-1")
     for owner in (dead, alive, elsewhere):
         (tmp_path / f".a.json.{owner}.0.tmp").touch()
         (tmp_path / f".b.{owner}.3.tmp").mkdir()
@@ -346,9 +351,7 @@ def test_what_the_dead_left_goes_and_what_the_living_write_stays(tmp_path: Path)
 
 def test_what_a_killed_replacement_left_goes_with_the_next_one(tmp_path: Path) -> None:
     """Also where a directory was being written into one that was itself not finished, as an export is."""
-    process = subprocess.Popen(["true"])
-    process.wait()
-    dead = f"{machine()}.{process.pid}"
+    dead = of_a_dead_process(machine())
     for name in (f".at.{dead}.0.tmp", f"..at.{dead}.0.tmp.{dead}.1.tmp", f"..at.{dead}.0.tmp.{dead}.2.old"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "half.safetensors").touch()

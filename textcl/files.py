@@ -30,7 +30,7 @@ logger = logging.getLogger("textcl")
 
 SCHEMA = 1  # the version of the format of a line of results
 _numbers = count()  # several threads may write to one target at the same time
-_LEFTOVER = re.compile(  # `of`: a directory was written into one that was itself not finished
+_LEFTOVER = re.compile(  # `of`: what was being written, if the target is a leftover itself
     r"\.(?P<target>\.(?P<of>.+)\.[^.]+\.\d+\.\d+\.tmp|.+)\.(?P<machine>[^.]+)\.(?P<process>\d+)\.\d+\.(?P<kind>tmp|old)"
 )
 _WEIGHTS = (".safetensors", ".bin")
@@ -144,7 +144,7 @@ def check_replaceable(path: str | os.PathLike[str], known: re.Pattern[str]) -> N
 
 
 def check_new(path: str | os.PathLike[str]) -> None:
-    """Raises an InputError if `path` is a file or a directory with files, or is the current folder or has it inside.
+    """Raises an InputError if `path` is a file or a directory with files, or is or contains the current folder.
 
     What a killed process left in the directory does not count. Call it where nothing is to be replaced.
     """

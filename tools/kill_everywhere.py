@@ -2,14 +2,13 @@
 
 The command runs in a temporary folder that has a tiny model, `model`, and texts, `t.txt`. It runs once with a copy of
 the folder before each change, and then once from each copy that differs. What a state ends with is printed: the exit
-code and the files that are not those of a run that was not killed. Files that hold times differ always.
+code and the files that are not those of a run that was not killed. Files that hold times always differ.
 
     python tools/kill_everywhere.py "explore t.txt --model model --output out"
     python tools/kill_everywhere.py "train simcse ... --output out" --again "train simcse ... --output out --resume"
 """
 
 import argparse
-import hashlib
 import os
 import shlex
 import shutil
@@ -28,6 +27,7 @@ import sentence_transformers  # noqa: F401
 from support.tiny import TEXTS, tiny_encoder_directory
 
 from textcl.cli.main import main
+from textcl.files import file_hash
 
 CHANGES = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link", "shutil.rmtree")
 
@@ -35,8 +35,7 @@ CHANGES = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncat
 def files_in(folder: Path) -> dict[str, str]:
     """The folders and files below a folder, with the hash of each file."""
     return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-        for path in sorted(folder.rglob("*"))
+        str(path.relative_to(folder)): file_hash(path) if path.is_file() else "" for path in sorted(folder.rglob("*"))
     }
 
 

@@ -47,11 +47,11 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 TRIAL = "out/.trial."  # the file that shows whether a folder can be written
-DIES = f"""
+DIES = """
 import os, signal, sys
 def hook(event, arguments):
     if event in ("os.remove", "os.rename") and sys.argv[1] in str(arguments[0]):
-        os.kill(os.getpid(), signal.{signal.SIGKILL.name})
+        os.kill(os.getpid(), signal.SIGKILL)
 from textcl.cli.main import main
 sys.addaudithook(hook)
 main(sys.argv[2:])
