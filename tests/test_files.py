@@ -334,6 +334,9 @@ def of_a_dead_process(machine: str) -> str:
 
 def test_what_the_dead_left_goes_and_what_the_living_write_stays(tmp_path: Path) -> None:
     dead, alive, elsewhere = of_a_dead_process(machine()), f"{machine()}.{os.getpid()}", of_a_dead_process("other-1")
+    (tmp_path / f".c.tsv.{dead}.0.tmp").touch()
+    check_output(tmp_path / "c.tsv")
+    assert not list(tmp_path.iterdir()), "what is never written again would keep it for ever"
     for owner in (dead, alive, elsewhere):
         (tmp_path / f".a.json.{owner}.0.tmp").touch()
         (tmp_path / f".b.{owner}.3.tmp").mkdir()

@@ -178,6 +178,7 @@ def check_output(path: str | os.PathLike[str], *, folder: bool = False) -> None:
     try:
         if not folder:
             target = _replaceable_file(path)
+            clear_leftovers(target.parent, target.name)
         elif target.exists() and not target.is_dir():
             raise InputError(f"{path} is not a directory; name a directory.")
         else:
