@@ -22,7 +22,7 @@ MEASURES = {  # of each column: what is trained on, and what is measured
     "bundled": ("Wikipedia sentences", "STS-B test of the bundled encoder"),  # the only one whose start is not tuned
 }
 TUNED = tuple(name for name in MEASURES if name != "bundled")
-LABELS_SEEN = {("sccl", "clusters")}  # the recipe was chosen with these labels
+LABELS_SEEN = {("sccl", "clusters")}  # the authors chose the recipe with these labels: its score is marked
 UNSEEDED = ("untouched", "bm25", "hybrid")  # nothing is drawn at random
 BEGIN, END = "<!-- from what-helps.jsonl -->", "<!-- end -->"
 
@@ -112,9 +112,8 @@ def table_of(found: Cells) -> str:
                 line.append(_score(cells))
             else:
                 shown, word = judged(cells)
-                mark = "*" if (row, name) in LABELS_SEEN else ""
                 word = f"**{word}**" if word == "worse" else word
-                line.append(f"{_score(cells)}{mark}: {shown}, {word}{_of_fewer_seeds(row, name, found)}")
+                line.append(f"{_score(cells)}{_mark(row, name)}: {shown}, {word}{_of_fewer_seeds(row, name, found)}")
         tools = sorted({each["tool"] for each in found.get((row, "search"), []) if each.get("tool")})
         every = [each for name in names for each in found.get((row, name), []) if each.get("seconds")]
         seconds = "" if row == "untouched" or not every else f"{np.mean([each['seconds'] for each in every]):.0f}"
@@ -140,7 +139,7 @@ def short_table(found: Cells) -> str:
             else:
                 word = judged(cells)[1]
                 said = {"better": " better", "worse": " **worse**"}.get(word, "")
-                line.append(f"{difference(cells)[0]:+.1f}{said}{_of_fewer_seeds(row, name, found)}")
+                line.append(f"{difference(cells)[0]:+.1f}{_mark(row, name)}{said}{_of_fewer_seeds(row, name, found)}")
         lines.append(line)
     heads = [f"{name}: {MEASURES[name][0]}, {MEASURES[name][1]}{_all_of_one_seed(name, found)}" for name in TUNED]
     return table(["", *heads], lines)
@@ -158,17 +157,24 @@ def section(row: str, found: Cells, steps: int) -> str:
         else:
             shown, words[name] = judged(cells)
             shown = f"{shown}, {words[name]}"
-            lines.append([f"{name}, {measure}", texts, _score(start), _score(cells), str(len(cells)), shown])
+            score = f"{_score(cells)}{_mark(row, name)}"
+            lines.append([f"{name}, {measure}", texts, _score(start), score, str(len(cells)), shown])
     said = ", ".join(
         f"{word} at {_listed([name for name in words if words[name] == word])}"
         for word in ("worse", "better", "no difference", "no interval", "the same for each seed")
         if word in words.values()
     )
+    marked = any(_mark(row, name) for name in words)
     return (
         f"To an encoder that is tuned already, all-MiniLM-L6-v2, in {steps} steps: {said or 'not measured'}. "
         "See [what helps](../what-helps.md) for all rows and how they were made.\n\n"
         + table(["", "trained on", "untouched", "after", "seeds", "difference (95 % interval)"], lines)
+        + ("\n\n`*`: its authors chose the recipe with these labels." if marked else "")
     )
+
+
+def _mark(row: str, name: str) -> str:
+    return "*" if (row, name) in LABELS_SEEN else ""
 
 
 def _listed(names: Sequence[str]) -> str:

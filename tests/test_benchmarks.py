@@ -363,6 +363,20 @@ def test_cells_become_a_table_and_sections(tmp_path: Path) -> None:
         what_helps_pages.write_pages(found, 100, tmp_path)
 
 
+def test_a_score_on_labels_that_chose_the_recipe_is_marked_wherever_it_is_shown() -> None:
+    cells = [{"seed": 42, "score": 80.0, "gain": 8.0, "error": 0.5}]
+    found = {(row, "clusters"): cells for row in ("untouched", "sccl", "simcse")}
+    for shown, marked in [
+        (what_helps_pages.table_of(found), "80.0*: +8.0"),
+        (what_helps_pages.short_table(found), "+8.0* better"),
+        (what_helps_pages.section("sccl", found, 100), "80.0* |"),
+    ]:
+        assert marked in shown
+        assert shown.count("*: +") + shown.count("* better") + shown.count("* |") == 1, "that of SimCSE is not"
+    assert "these labels" in what_helps_pages.section("sccl", found, 100)
+    assert "*" not in what_helps_pages.section("simcse", found, 100)
+
+
 def test_the_pages_of_the_docs_show_the_cells_that_are_kept(tmp_path: Path) -> None:
     docs = Path(__file__).parents[1] / "docs"
     copy = shutil.copytree(docs, tmp_path / "docs")
@@ -381,8 +395,8 @@ def test_the_pages_of_the_docs_show_the_cells_that_are_kept(tmp_path: Path) -> N
         for (_, name), cells in found.items()
         if name == "search" and "gain" in cells[0] and what_helps_pages.judged(cells)[1] == "worse"
     ]
-    assert len(worse) == 13
-    assert all(said.startswith("worse") for said in worse), "`adapt` called all thirteen rows worse"
+    assert len(worse) == 14
+    assert all(said.startswith("worse") for said in worse), "`adapt` called all fourteen rows worse"
 
 
 def test_the_rotation_is_that_of_scikit_learn() -> None:
