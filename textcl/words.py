@@ -109,7 +109,7 @@ def count_words(text: str) -> int:
     """About how many words a text has: two characters count as one word where no spaces separate words.
 
     Example:
-        >>> count("two cats sleep"), count("两只猫在睡觉")
+        >>> count_words("two cats sleep"), count_words("两只猫在睡觉")
         (3, 3)
     """
     words = split_words(text)

@@ -249,14 +249,14 @@ def test_an_evaluator_without_a_score_is_named(method: SimCSE, tmp_path: Path) -
         trainer.train()
 
 
-class Strings(Lazy):
+class Numbers(Lazy):
     def __getitem__(self, number: int) -> Any:
-        return f"a text of number {number}"
+        return number
 
 
 def test_rows_that_are_no_mappings_are_refused(method: SimCSE, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"must be a mapping of columns, such as .*, not a str"):
-        ContrastiveTrainer(method, arguments(tmp_path), Strings())
+    with pytest.raises(InputError, match=r"must be a mapping of columns, such as .*, not an int"):
+        ContrastiveTrainer(method, arguments(tmp_path), Numbers())
     with pytest.raises(InputError, match="SCCL needs a column 'text'; the rows have"):
         ContrastiveTrainer(SCCL(method.encoder, clusters=2), arguments(tmp_path), [{"body": "a"}] * 8)
 

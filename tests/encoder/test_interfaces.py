@@ -85,3 +85,27 @@ def test_the_masked_word_term_goes_through_the_slices(directory):
     assert len(sizes) > 2 * 16 * 8 / 64
     for own, other in zip(found, expected, strict=True):
         torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-5)
+
+
+def test_the_side_that_is_cut_is_saved_also_if_it_was_set_later(directory, tmp_path):
+    """transformers saves `truncation_side` only of a tokenizer whose files or arguments named one."""
+    from sentence_transformers import SentenceTransformer
+
+    encoder, texts = Encoder.from_pretrained(directory, max_length=6, device="cpu"), TEXTS[:4]
+    for side in ("left", "right"):
+        encoder.tokenizer.truncation_side = side
+        path, vectors = encoder.save(tmp_path / side), encoder.encode(texts)
+        encoder = Encoder.from_pretrained(path, device="cpu")
+        assert np.array_equal(encoder.encode(texts), vectors)
+        assert np.abs(SentenceTransformer(str(path), device="cpu").encode(texts) - vectors).max() < 1e-6
+
+
+@pytest.mark.parametrize("place", ["layers", "token_layers"])
+def test_a_layer_that_a_directory_cannot_hold_is_refused(directory, tmp_path, place):
+    """It was written as a layer that scales to length 1."""
+    encoder = Encoder.from_pretrained(directory, device="cpu")
+    getattr(encoder, place).append(nn.Tanh())
+    assert "Tanh" in str(encoder.describe())
+    with pytest.raises(InputError, match="cannot be saved with a layer Tanh"):
+        encoder.save(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()

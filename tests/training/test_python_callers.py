@@ -2,7 +2,7 @@
 
 import os
 from contextlib import nullcontext
-from itertools import count
+from itertools import count, pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -238,3 +238,82 @@ def test_an_interrupted_run_leaves_nothing_that_collects_keys_in_the_next_one(di
     ContrastiveTrainer(method, arguments(tmp_path), CORPUS, callbacks=[Watch()]).train()
     assert seen == [1, 1]
     assert not method._forward_hooks
+
+
+def test_a_second_training_begins_with_the_first_of_its_learning_rates(directory, tmp_path):
+    options = {"max_steps": 3, "learning_rate_pieces": ["1:2e-5", "2:1e-5"]}
+    trainer = ContrastiveTrainer(SimCSE(encoder_of(directory)), arguments(tmp_path, **options), CORPUS)
+    for _ in range(2):
+        trainer.train()
+        rates = [entry["learning_rate"] for entry in trainer.state.log_history if "learning_rate" in entry]
+        assert rates == pytest.approx([3e-5, 2e-5, 1e-5])
+
+
+@pytest.mark.parametrize("strategy", ["steps", "epoch"])
+@pytest.mark.parametrize("event", ["on_step_end", "on_log", "on_optimizer_step"])
+def test_the_step_at_which_a_callback_stops_the_run_is_scored(directory, tmp_path, event, strategy):
+    """Else the untouched encoder would be kept, with the sentence that training did not help."""
+
+    def stop(self, args, state, control, **kwargs):
+        control.should_training_stop = control.should_training_stop or state.global_step == 3
+
+    stopping = type("Stopping", (transformers.TrainerCallback,), {event: stop})
+    args = arguments(tmp_path, max_steps=8, eval_steps=2, eval_strategy=strategy)
+    trainer = ContrastiveTrainer(
+        SimCSE(encoder_of(directory)), args, CORPUS, evaluators=[Rising()], callbacks=[stopping()]
+    )
+    trainer.train()
+    scored = [entry["step"] for entry in trainer.state.log_history if "eval_rising" in entry]
+    last = 4 if event == "on_optimizer_step" else 3  # this event is before the step is counted
+    assert scored == ([0, 2, last] if strategy == "steps" else [0, last])
+    assert trainer.selection.step == trainer.state.global_step == last
+
+
+@pytest.mark.parametrize("name", ["eval_dataset", "compute_metrics", "compute_loss_func", "model_init"])
+def test_options_that_would_not_be_read_are_refused(directory, tmp_path, name):
+    """A loss of the user's own, for example, was never called."""
+    method = SimCSE(encoder_of(directory))
+    with pytest.raises(InputError, match=f"There is no {name}: "):
+        ContrastiveTrainer(method, arguments(tmp_path), CORPUS, **{name: len})
+    ContrastiveTrainer(method, arguments(tmp_path), CORPUS, **{name: None})
+
+
+class OfTexts(torch.utils.data.Dataset):
+    def __len__(self):
+        return len(TEXTS)
+
+    def __getitem__(self, number):
+        return TEXTS[number]
+
+
+@pytest.mark.parametrize("given", [CORPUS["text"], OfTexts()], ids=["column", "torch"])
+def test_a_column_of_texts_trains_as_the_list_of_them(directory, tmp_path, given):
+    trained = []
+    for rows in (TEXTS, given):
+        trainer = ContrastiveTrainer(SimCSE(encoder_of(directory)), arguments(tmp_path), rows)
+        trainer.train()
+        trained.append(trainer.state.log_history[0]["loss"])
+    assert trained[0] == trained[1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "blank"),
+    [
+        (Dataset.from_dict({"text": [*TEXTS[:20], "", None, " \n"]}), "3 of 23"),
+        ([*TEXTS[:20], ""], "1 of 21"),
+        (Dataset.from_dict({"text": [*TEXTS[:20], "", ""], "positive": [*TEXTS[20:40], "", "a text"]}), "1 of 22"),
+        (Dataset.from_dict({"text": ["", *TEXTS[:20]]}).select(range(1, 21)), None),
+    ],
+    ids=["dataset", "list", "pairs", "view"],
+)
+def test_rows_without_a_text_are_counted(directory, tmp_path, caplog, rows, blank):
+    """Hugging Face's copy of WikiText has a blank row between paragraphs."""
+    ContrastiveTrainer(SimCSE(encoder_of(directory)), arguments(tmp_path), rows)
+    said = [each.getMessage() for each in caplog.records if "have no text" in each.getMessage()]
+    assert [each.split(" training rows")[0] for each in said] == ([blank] if blank else [])
+
+
+def test_rows_may_hold_views_without_the_text_that_they_were_made_of(directory, tmp_path):
+    rows = [{"text_1": one, "text_2": two} for one, two in pairwise(TEXTS)]
+    trainer = ContrastiveTrainer(SimCSE(encoder_of(directory)), arguments(tmp_path), rows)
+    assert trainer.train().global_step == 2

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import reduce
 from glob import glob
 from pathlib import Path
 from typing import Any, overload
@@ -19,6 +21,8 @@ from textcl.data.rows import has_transform, open_table, without_format
 from textcl.errors import InputError
 from textcl.metrics.labels import plain_label
 from textcl.texts import check_text, described, is_missing, names_in
+
+logger = logging.getLogger("textcl")
 
 BUNDLED_TEXTS = Path(__file__).parents[1] / "assets" / "wordnet" / "glosses.txt"
 
@@ -106,9 +110,9 @@ def as_training_rows(source: Any) -> Any:
     """The rows that a trainer was given, checked.
 
     Args:
-        source: A `datasets.Dataset` (with a transform: its rows are read anew in each epoch); a pandas DataFrame; a
-            list or generator of dicts or of texts; or any other object with `len(rows)` and `rows[number]`, which is
-            not changed.
+        source: A `datasets.Dataset` (with a transform: its rows are read anew in each epoch) or one of its columns; a
+            pandas DataFrame; a list or generator of dicts or of texts; or any other object with `len(rows)` and
+            `rows[number]`, which is not changed if it holds rows, and read into memory if it holds texts.
 
     Returns:
         A `datasets.Dataset`, or the object with `len` and `[]`.
@@ -132,7 +136,7 @@ def as_training_rows(source: Any) -> Any:
         if names:
             rows = open_table(dataset).read(names)
             _check((number, dict(zip(names, row, strict=True))) for number, row in rows)
-        return dataset
+        return _with_blank_rows_said(dataset)
     if any(kind.__name__ == "IterableDataset" for kind in type(source).__mro__):  # of datasets, or of torch
         raise InputError(
             "train_dataset is a streaming data set, but training draws its rows in random order. "
@@ -141,7 +145,9 @@ def as_training_rows(source: Any) -> Any:
         )
     map_style = hasattr(source, "__len__") and hasattr(source, "__getitem__")
     if map_style and not isinstance(source, (list, tuple, Mapping)) and not hasattr(source, "ndim"):
-        return source
+        if not len(source) or not isinstance(source[0], str):
+            return source
+        source = [source[number] for number in range(len(source))]
     given = list(_dicts(source))
     if not given:
         raise InputError("train_dataset holds no row.")
@@ -152,7 +158,7 @@ def as_training_rows(source: Any) -> Any:
     _check(enumerate(given, start=1))
     columns = {name: [None if is_missing(row.get(name)) else row[name] for row in given] for name in names}
     try:
-        return Dataset.from_dict(columns)
+        return _with_blank_rows_said(Dataset.from_dict(columns))
     except pyarrow.ArrowException as error:  # a column that holds values of several types
         raise InputError(f"The training rows cannot be put into a table: {error}.") from None
 
@@ -243,6 +249,25 @@ def _dicts(source: Any) -> Iterator[dict[str, Any]]:
             yield {str(name): value for name, value in row.items()}
         else:
             yield {"text": check_text(row, f"Training rows, row {number}")}
+
+
+def _with_blank_rows_said(dataset: Any) -> Any:
+    """The dataset; a warning says how many of its rows have no text, each of which is trained on as a blank text."""
+    import pyarrow.compute as pc
+
+    names = [name for name in dataset.column_names if _TEXTS.fullmatch(name)]
+    blank = 0
+    for table in arrow_windows(dataset, names) if names else ():
+        trimmed = (pc.utf8_trim_whitespace(pc.fill_null(table[name].cast("large_string"), "")) for name in names)
+        blank += pc.sum(reduce(pc.and_, (pc.equal(column, "") for column in trimmed))).as_py()
+    if blank:
+        logger.warning(
+            "%s of %s training rows have no text, and are trained on as blank texts. Leave them out; textcl.load_texts "
+            "and load_triplets do.",
+            f"{blank:,}",
+            f"{len(dataset):,}",
+        )
+    return dataset
 
 
 def _check(rows: Iterable[tuple[int, Mapping[str, Any]]]) -> None:

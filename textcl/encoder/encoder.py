@@ -342,7 +342,7 @@ class Encoder(nn.Module):
             InputError: A text is no string or lacks mask_token's token, a prompt is unknown, or batch_size is below 1.
 
         Example:
-            >>> encoder.encode("A cat sleeps.").shape
+            >>> Encoder.from_pretrained("bundled").encode("A cat sleeps.").shape
             (256,)
         """
         if convert_to not in ("numpy", "tensor", "list"):

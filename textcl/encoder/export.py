@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from textcl.encoder.layers import Dense, FirstDimensions, Norm, UnitLength, dimension_behind
+from textcl.encoder.layers import Dense, FirstDimensions, Layer, Norm, UnitLength, dimension_behind
 from textcl.encoder.pooling import POOLINGS
 from textcl.encoder.static import UNCUT, StaticBackbone, save_static
 from textcl.errors import InputError
@@ -205,7 +205,16 @@ def save(
 
 
 def check_savable(backbone: PreTrainedModel, settings: Settings) -> None:
-    """Raises an `InputError` if `save` would: a static encoder is saved as a table and a tokenizer, and no more."""
+    """Raises an `InputError` if `save` would.
+
+    A static encoder is saved as a table and a tokenizer, and no more; layers of other kinds would be lost.
+    """
+    for layer in (*settings.token_layers, *settings.layers):
+        if not isinstance(layer, Layer):
+            raise InputError(
+                f"An encoder cannot be saved with a layer {type(layer).__name__}; layers and token_layers are of "
+                "textcl.encoder.layers: Dense, Norm, UnitLength or FirstDimensions."
+            )
     more = not expressible(settings) or settings.token_weights is not None or settings.token_layers
     if isinstance(backbone, StaticBackbone) and more:
         raise InputError(
@@ -239,6 +248,8 @@ def _save_backbone(
     # as textcl pads: sentence-transformers pads as the tokenizer says, and cannot without a token
     side, token = tokenizer.padding_side, tokenizer.pad_token
     tokenizer.padding_side, tokenizer.pad_token = "right", token or tokenizer.eos_token
+    if tokenizer.truncation_side != "right":  # transformers saves a side that was set later only if a file named one
+        tokenizer.init_kwargs["truncation_side"] = tokenizer.truncation_side
     try:
         tokenizer.save_pretrained(folder)
     finally:

@@ -151,4 +151,6 @@ def describe_layer(layer: nn.Module) -> str:
         return f"dense {type(layer.activation).__name__} {size}{added}"
     if isinstance(layer, FirstDimensions):
         return f"first {layer.count} dimensions"
-    return "layer norm" if isinstance(layer, Norm) else "unit length"
+    if isinstance(layer, Norm):
+        return "layer norm"
+    return "unit length" if isinstance(layer, UnitLength) else type(layer).__name__

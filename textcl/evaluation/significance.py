@@ -103,8 +103,8 @@ def over_seeds(first: Mapping[int | None, float], second: Mapping[int | None, fl
             score is NaN or infinite.
 
     Example:
-        >>> over_seeds({1: 60.0, 2: 60.4}, {1: 61.0, 2: 61.5}).mean
-        1.05
+        >>> over_seeds({1: 60.0, 2: 60.5}, {1: 61.0, 2: 62.0}).mean
+        1.25
     """
     from scipy import stats
 

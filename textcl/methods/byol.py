@@ -40,7 +40,7 @@ class BYOL(Method):
     Example:
         >>> method = BYOL(Encoder.from_pretrained("bundled"), second_view="token_cutoff")
         >>> batch = method.collator()([{"text": "A cat sleeps."}, {"text": "It rains."}])
-        >>> method(**batch)["loss"].shape
+        >>> method.eval()(**batch)["loss"].shape
         torch.Size([])
     """
 

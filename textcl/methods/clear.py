@@ -37,7 +37,7 @@ class CLEAR(Method):
     Example:
         >>> method = CLEAR(Encoder.from_pretrained("bundled", pooling="cls"), "span_deletion+reordering", "reordering")
         >>> batch = method.collator()([{"text": "A cat sleeps."}, {"text": "It rains."}])
-        >>> sorted(method(**batch))
+        >>> sorted(method.eval()(**batch))
         ['contrastive', 'embeddings', 'loss', 'mlm']
     """
 

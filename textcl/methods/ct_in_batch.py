@@ -36,7 +36,7 @@ class CTInBatch(TwoTowers):
     Example:
         >>> method = CTInBatch(Encoder.from_pretrained("bundled"))
         >>> batch = method.collator()([{"text": "A cat sleeps."}, {"text": "It rains."}])
-        >>> method(**batch)["loss"].shape
+        >>> method.eval()(**batch)["loss"].shape
         torch.Size([])
     """
 

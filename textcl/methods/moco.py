@@ -47,7 +47,7 @@ class MoCo(Method):
     Example:
         >>> method = MoCo(Encoder.from_pretrained("bundled"), queue_size=256)
         >>> batch = method.collator()([{"text": "A cat sleeps."}, {"text": "It rains."}])
-        >>> method(**batch)["keys"].shape
+        >>> method.eval()(**batch)["keys"].shape
         torch.Size([2, 128])
     """
 

@@ -38,7 +38,7 @@ class MoCoV3(Method):
     Example:
         >>> method = MoCoV3(Encoder.from_pretrained("bundled"))
         >>> batch = method.collator()([{"text": "A cat sleeps."}, {"text": "It rains."}])
-        >>> method(**batch)["loss"].shape
+        >>> method.eval()(**batch)["loss"].shape
         torch.Size([])
     """
 

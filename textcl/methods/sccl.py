@@ -61,7 +61,7 @@ class SCCL(Method):
     Example:
         >>> method = SCCL(Encoder.from_pretrained("bundled"), clusters=2)
         >>> batch = method.collator()([{"text": "A cat sleeps."}, {"text": "It rains."}])
-        >>> sorted(method(**batch))
+        >>> sorted(method.eval()(**batch))
         ['clustering', 'contrastive', 'embeddings', 'loss']
     """
 

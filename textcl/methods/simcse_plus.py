@@ -117,7 +117,7 @@ class SimCSEPlus(Method):
     Example:
         >>> method = SimCSEPlus(Encoder.from_pretrained("bundled", pooling="cls"), noise_negatives=64)
         >>> batch = method.collator()([{"text": "A cat sleeps."}, {"text": "It rains."}])
-        >>> method(**batch)["loss"].shape
+        >>> method.eval()(**batch)["loss"].shape
         torch.Size([])
     """
 

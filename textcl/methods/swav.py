@@ -56,7 +56,7 @@ class SwAV(Method):
     Example:
         >>> method = SwAV(Encoder.from_pretrained("bundled"), prototypes=8, short_views=2)
         >>> batch = method.collator()([{"text": "A cat sleeps in the sun."}, {"text": "It rains on the roof."}])
-        >>> method(**batch)["loss"].shape
+        >>> method.eval()(**batch)["loss"].shape
         torch.Size([])
     """
 

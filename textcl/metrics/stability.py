@@ -83,9 +83,9 @@ def cluster_stability(
         InputError: There are fewer than six distinct rows, or the embeddings are not numbers in two dimensions.
 
     Example:
-        >>> rows = np.repeat(np.eye(3), 40, axis=0) + np.random.default_rng(0).normal(scale=0.05, size=(120, 3))
+        >>> rows = np.repeat(8 * np.eye(8)[:4], 35, axis=0) + np.random.default_rng(0).normal(size=(140, 8))
         >>> cluster_stability(rows).best
-        3
+        4
     """
     from threadpoolctl import threadpool_limits
 

@@ -183,3 +183,20 @@ def check_kinds(method: Any, args: Any, evaluators: Any) -> None:
     for each in evaluators:
         if not callable(each) or not isinstance(getattr(each, "name", None), str):
             raise InputError(f"An evaluator must be callable and have a name, and {described(each)} is not one.")
+
+
+UNREAD = {
+    "eval_dataset": "scores come from evaluators, see textcl.evaluation",
+    "compute_metrics": "scores come from evaluators, see textcl.evaluation",
+    "preprocess_logits_for_metrics": "scores come from evaluators, see textcl.evaluation",
+    "compute_loss_func": "the loss is the method's `objective`",
+    "model_init": "model is the method",
+}
+"""Options of transformers' trainer that `ContrastiveTrainer` would not read, and why."""
+
+
+def check_options(options: dict[str, Any]) -> None:
+    """Takes the options that would change nothing out of `options`; raises `InputError` if one of them has a value."""
+    for name, reason in UNREAD.items():
+        if options.pop(name, None) is not None:
+            raise InputError(f"There is no {name}: {reason}.")

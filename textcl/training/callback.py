@@ -40,8 +40,10 @@ class MethodCallback(TrainerCallback):
     """Calls the hooks of a `Method` in the training loop.
 
     Example:
-        >>> transformers.Trainer(model=method, args=args, data_collator=method.collator(), train_dataset=texts,
-        ...                      callbacks=[textcl.MethodCallback()])
+        >>> transformers.Trainer(  # doctest: +SKIP
+        ...     model=method, args=args, data_collator=method.collator(), train_dataset=texts,
+        ...     callbacks=[textcl.MethodCallback()],
+        ... )
     """
 
     def __init__(self) -> None:

@@ -34,7 +34,7 @@ from textcl.files import atomic_directory, content_hash, write_json
 from textcl.methods import Method
 from textcl.modules import InfoNCE
 from textcl.seals import seal, write_sealed
-from textcl.training.arguments import ContrastiveTrainingArguments, check_kinds, prepare_method
+from textcl.training.arguments import ContrastiveTrainingArguments, check_kinds, check_options, prepare_method
 from textcl.training.callback import (
     BEST,
     BEST_FILE,
@@ -91,8 +91,8 @@ class ContrastiveTrainer(Trainer):
             batch would have only one row, or the corpus has fewer rows than one batch.
 
     Example:
-        >>> trainer = ContrastiveTrainer(method, args, texts, evaluators=[STSBenchmark(split="dev")])
-        >>> trainer.train()
+        >>> trainer = ContrastiveTrainer(method, args, texts, evaluators=[STSBenchmark("dev")])  # doctest: +SKIP
+        >>> trainer.train()  # doctest: +SKIP
     """
 
     args: ContrastiveTrainingArguments
@@ -107,9 +107,8 @@ class ContrastiveTrainer(Trainer):
         **options: Any,
     ) -> None:
         check_kinds(model, args, evaluators)
+        check_options(options)
         args = copy(args)  # the trainer changes some, and another trainer may be made from the user's
-        if options.pop("eval_dataset", None) is not None:
-            raise InputError("There is no eval_dataset: scores come from evaluators, see textcl.evaluation.")
         if args.n_gpu > 1:
             raise InputError(
                 f"{args.n_gpu} GPUs are visible to one process. transformers would use DataParallel, which splits the "
@@ -135,7 +134,8 @@ class ContrastiveTrainer(Trainer):
         for size in sizes:  # raises errors about the data before anything is written
             collator([train_dataset[row] for row in range(size)])
         if args.should_log:
-            warn_of_unknown(exported, (texts_of([train_dataset[row]], "text")[0] for row in range(len(train_dataset))))
+            column = "text" if "text" in train_dataset[0] else "text_1"  # rows may hold only their views
+            warn_of_unknown(exported, (texts_of([train_dataset[row]], column)[0] for row in range(len(train_dataset))))
         self.evaluators = [*evaluators, *model.evaluators(train_dataset, bf16=bool(args.bf16))]
         check_run(args, model, len(train_dataset), self.evaluators)
         if self.evaluators and args.eval_strategy == "no":
@@ -153,7 +153,7 @@ class ContrastiveTrainer(Trainer):
             train_dataset=train_dataset,
             # transformers requires a dataset before it calls `evaluate`, although `evaluate` here does not use it
             eval_dataset=train_dataset if self.evaluators else None,
-            callbacks=[*hooks, progress, *callbacks],
+            callbacks=[*hooks, *callbacks, progress],  # the last: it sees which callback stops the run
             **options,
         )
         self.remove_callback(PrinterCallback)  # these two would show other lines beside those of `ProgressCallback`
@@ -415,9 +415,9 @@ class ContrastiveTrainer(Trainer):
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         if self.lr_scheduler is None and self.args.learning_rate_pieces:
-            stepped = optimizer or self.optimizer
-            assert stepped is not None
+            stepped = cast(torch.optim.Optimizer, optimizer or self.optimizer)
             self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(stepped, self.args.piece_at)
+            self._created_lr_scheduler = True  # a further `train` then begins with a new one
         return super().create_scheduler(num_training_steps, optimizer)
 
     def _keep_best(self, metric: str, score: float) -> None:

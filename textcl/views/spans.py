@@ -46,7 +46,7 @@ def sample_spans(
 
     Example:
         >>> sample_spans(100, [0.5] * 4, anchors=1, positives=1, shortest=4, longest=20)
-        [((42, 56), [(44, 53)])]
+        [((43, 57), [(46, 55)])]
     """
     draws = iter(numbers)
     lengths = [_length(next(draws), 4, 2, shortest, longest) for _ in range(anchors)]
