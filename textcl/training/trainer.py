@@ -414,11 +414,11 @@ class ContrastiveTrainer(Trainer):
         return super().create_optimizer(model)
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
-        if self.lr_scheduler is None and self.args.learning_rate_pieces:
-            stepped = cast(torch.optim.Optimizer, optimizer or self.optimizer)
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(stepped, self.args.piece_at)
-            self._created_lr_scheduler = True  # a further `train` then begins with a new one
-        return super().create_scheduler(num_training_steps, optimizer)
+        first = self.lr_scheduler is None  # or transformers dropped that of the last `train`
+        steps: Any = super().create_scheduler(num_training_steps, optimizer)
+        if first and self.args.learning_rate_pieces:
+            steps = self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(steps.optimizer, self.args.piece_at)
+        return steps
 
     def _keep_best(self, metric: str, score: float) -> None:
         best = {"metric": metric, "score": score, "step": self.state.global_step}
