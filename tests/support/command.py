@@ -113,15 +113,20 @@ from textcl.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 
-# `textcl ARGUMENTS` that is killed when it is about to rename or remove a path with PLACE in it. The arguments: PLACE,
-# then those of textcl. So a kill hits the same moment on every machine, however busy that is.
-DIES = """
+# The beginning of a program that is killed when it is about to rename or remove a path with PLACE, its first argument,
+# in it. So a kill hits the same moment on every machine, however busy that is.
+KILLED_AT = """
 import os, signal, sys
 def hook(event, arguments):
     if event in ("os.remove", "os.rename") and sys.argv[1] in str(arguments[0]):
         os.kill(os.getpid(), signal.SIGKILL)
-from textcl.cli.main import main
 sys.addaudithook(hook)
+"""
+
+# `textcl ARGUMENTS` that is killed there; its arguments are PLACE and those of textcl.
+DIES = f"""
+{KILLED_AT}
+from textcl.cli.main import main
 main(sys.argv[2:])
 """
 
