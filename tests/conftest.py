@@ -13,13 +13,23 @@ from support.process_pool import ProcessPool
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 DATA_IS_HERE = SHARED.exists() or "TEXTCL_TEST_DATA" in os.environ
 
-# The packages that `make test` does not install, as `pytest.importorskip` names them, with the test that needs them.
-# Every other skip is a failure where the test data is.
+# Every skip is a failure where the test data is, except those of the two lists.
+# The packages that `make test` does not install, as `pytest.importorskip` names them, with the test that needs them:
 MAY_BE_MISSING = {
     "langchain_huggingface": "tests/test_integrations.py",
     "llama_index.embeddings.huggingface": "tests/test_integrations.py",
     "haystack_integrations.components.embedders.sentence_transformers": "tests/test_integrations.py",
 }
+# What a machine may lack, as the reasons of the skips say it:
+MAY_LACK = (
+    "this CPU has no bfloat16",
+    "torch has no oneDNN here",
+    "another allocator",
+    "RssAnon is of Linux",
+    "there is no /dev/full",
+    "only root can mount a file system",
+    "needs root to become another user",
+)
 
 torch.set_num_threads(1)
 CACHE = tempfile.TemporaryDirectory()  # tests leave nothing in the user's
@@ -90,7 +100,7 @@ def _no_skip(report):
     if report.skipped and DATA_IS_HERE and not hasattr(report, "wasxfail"):
         reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
         missing = re.search(r"could not import '([\w.]+)': No module named", reason)
-        if missing and missing[1] in MAY_BE_MISSING:
+        if (missing and missing[1] in MAY_BE_MISSING) or reason.removeprefix("Skipped: ") in MAY_LACK:
             return report  # pytest lists it at the end of its output
         report.outcome = "failed"
         report.longrepr = f"A skip is a failure where the test data is: {reason}"

@@ -42,7 +42,7 @@ def test_the_first_line_comes_within_15_seconds_and_then_one_every_15(
     assert len(caplog.messages) >= 3
     times = [record.created for record in caplog.records]
     assert times[1] - times[0] >= 0.15
-    assert re.fullmatch(r"Working: \d+ of 1,000 steps, \d+ s left", caplog.messages[0])
+    assert re.fullmatch(r"Working: \d+ of 1,000 steps, .+ (left|so far)", caplog.messages[0])
 
 
 def test_on_a_terminal_one_line_is_rewritten_and_removed(fast: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,10 +51,10 @@ def test_on_a_terminal_one_line_is_rewritten_and_removed(fast: None, monkeypatch
     with Progress("Working", 10, "steps", figures=lambda: ["loss 0.5"], at_once=True) as shown:
         shown.update(5)
         deadline = time.monotonic() + 30
-        while screen.getvalue().count("\r") < 3 and time.monotonic() < deadline:
+        while screen.getvalue().count("5 of 10") < 2 and time.monotonic() < deadline:
             time.sleep(0.005)
     assert "\n" not in screen.getvalue()
-    assert "\rWorking: 5 of 10 steps, loss 0.5, 0 s left" in screen.getvalue()
+    assert re.search(r"\rWorking: 5 of 10 steps, loss 0\.5, [^\r]+ left *\r", screen.getvalue())
     assert screen.getvalue().endswith(" \r")
 
 

@@ -1,4 +1,4 @@
-"""Where the test data is, a skip fails, unless it is one of the few in conftest.py's list; and that list is no longer
+"""Where the test data is, a skip fails, unless it is one of the few in conftest.py's lists; and those are no longer
 than what tests need."""
 
 from collections.abc import Callable
@@ -12,6 +12,8 @@ CASES = {
     "another_package": "pytest.importorskip('onnxruntime.missing')",
     "a_longer_name": "pytest.importorskip('langchain_huggingface_missing')",
     "no_data": "pytest.skip('no test data')",
+    "machine": "pytest.skip('this CPU has no bfloat16')",
+    "a_longer_reason": "pytest.skip('this CPU has no bfloat16 or so')",
     "only_the_name": "pytest.skip('langchain_huggingface')",
     "there": "pytest.importorskip('json')",
 }
@@ -57,12 +59,16 @@ def test_only_expected_skips_are_skips(conftest: Any, tmp_path: Path, monkeypatc
     assert run(data_is_here=False).found == skipped | {"there": "passed"}
     noted = run(data_is_here=True)
     failed = dict.fromkeys(CASES, "failed")
-    assert noted.found == failed | {"there": "passed", "expected": "skipped"}
+    assert noted.found == failed | {"there": "passed", "expected": "skipped", "machine": "skipped"}
     assert noted.said["no_data"] == "A skip is a failure where the test data is: Skipped: no test data"
 
 
-def test_the_list_names_what_tests_need(conftest: Any) -> None:
+def test_the_lists_name_what_tests_need(conftest: Any) -> None:
     for name, file in conftest.MAY_BE_MISSING.items():
         text = (Path(__file__).parents[1] / file).read_text(encoding="utf-8")
         assert f'"{name}"' in text, f"{file} does not need {name} any more"
         assert "importorskip" in text
+    tests = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.rglob("test_*.py"))
+    tests += (Path(__file__).parent / "support" / "disk.py").read_text(encoding="utf-8")
+    for reason in conftest.MAY_LACK:
+        assert f'reason="{reason}"' in tests or f'skip("{reason}")' in tests, f"no test is skipped because {reason}"

@@ -2,19 +2,15 @@
 
 import csv
 import json
-import os
-import random
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
-from support.command import environment
+from support.command import DIES, TEXTCL, Forked
 from support.judged import judged_titles
 from support.ranks import check_ranks
 from support.tiny import TEXTS, VERBS, tiny_encoder_directory
@@ -241,50 +237,38 @@ def test_evidence_of_all_kinds_judges_trained_candidates(
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_the_same_command_goes_on_to_the_same_export(
+def test_killed_again_and_again_the_same_command_goes_on_to_the_same_export(
     start: Path, table: Path, tmp_path: Path, few_pairs: Path
 ):
-    code = f"""
-import sys
+    """While it trains or scores either candidate or trains on all texts, and at the end."""
+    setup = f"""
 from pathlib import Path
-from textcl.adaptation import by_training, guard, linear_map, schedule, trial, verdict
+from textcl.adaptation import by_training, guard, linear_map, schedule, verdict
 from textcl.adaptation.trained import Candidate
-from textcl.cli.main import main
 linear_map.STEPS = 1
 verdict.MOST_LOST = 200.0
 guard.GRADED_PAIRS = Path({str(few_pairs)!r})
 tried = (Candidate("pairs", "all layers", 1e-2), Candidate("hard negatives", "last two layers", 1e-2))
 by_training.CANDIDATES = schedule.CANDIDATES = tried
 schedule.STEPS = (30,)
-sys.exit(main(sys.argv[1:]))
 """
 
-    def command(name: str) -> list[str]:
-        words = ["adapt", str(start), "--data", str(table), "--column", "name,text", "--output", str(tmp_path / name)]
-        ledger = ["--ledger", str(tmp_path / name) + "-looks/l.jsonl", "--train", "--minutes", "600"]
-        return [sys.executable, "-c", code, *words, *ledger]
+    def run(code: str, name: str, *place: str) -> subprocess.CompletedProcess[str]:
+        words = ["adapt", start, "--data", table, "--column", "name,text", "--output", tmp_path / name]
+        words += ["--ledger", tmp_path / f"{name}-looks" / "l.jsonl", "--train", "--minutes", "600"]
+        with Forked(setup + code, *place, *words, cwd=tmp_path) as process:
+            return process.wait()
 
-    begin = time.monotonic()
-    subprocess.run(command("whole"), env=environment(), check=True, capture_output=True)
-    whole = time.monotonic() - begin
-    draw, kills, plans = random.Random(0), 0, set()
-    for _ in range(4):
-        process = subprocess.Popen(command("killed"), env=environment(), stdout=-3, stderr=-3)
-        try:
-            process.wait(timeout=draw.uniform(0.3, 0.6) * whole)
-            break  # it is done, and another run would begin anew
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-            kills += 1
-        if (tmp_path / "killed" / "adapt.json").is_file():
-            break  # killed when all was written: another run would begin anew
-        plan_file = tmp_path / ".killed.adapt" / "plan.json"
-        if plan_file.is_file():
-            plans.add(plan_file.read_text())
-    assert kills >= 1
+    whole = run(TEXTCL, "whole")
+    assert whole.returncode == 0, whole.stderr
+    plans = set()
+    places = ["candidate-0/.trained.json.", "candidate-0/.scores.json.", "candidate-1/.trained.safetensors."]
+    for place in (*places, "candidate-0-all/.trained.json.", "/.adapt.json."):
+        killed = run(DIES, "killed", place)
+        assert killed.returncode == -signal.SIGKILL, (place, killed.stderr)
+        plans.add((tmp_path / ".killed.adapt" / "plan.json").read_text())
     assert len(plans) == 1  # made once
-    last = subprocess.run(command("killed"), env=environment(), capture_output=True, text=True)
+    last = run(TEXTCL, "killed")
     assert last.returncode == 0, last.stderr
     for path in (tmp_path / "whole").rglob("*"):
         if path.is_file() and path.name not in ("adapt.json", "report.html", "README.md"):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.command import Forked, textcl
+from support.command import DIES, Forked, textcl
 from support.tiny import TEXTS, tiny_encoder_directory
 
 from textcl.cli.main import main
@@ -47,15 +47,6 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 TRIAL = "out/.trial."  # the file that shows whether a folder can be written
-DIES = """
-import os, signal, sys
-def hook(event, arguments):
-    if event in ("os.remove", "os.rename") and sys.argv[1] in str(arguments[0]):
-        os.kill(os.getpid(), signal.SIGKILL)
-from textcl.cli.main import main
-sys.addaudithook(hook)
-main(sys.argv[2:])
-"""
 TRAIN = "train simcse --model model --data t.txt --output out --dev none --max-steps 1 --per-device-train-batch-size 9"
 KILLED = {
     "adapt": (TRIAL, "adapt model --data t.txt --output out --ledger looks"),

@@ -4,12 +4,8 @@ import csv
 import json
 import logging
 import math
-import os
 import random
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +16,7 @@ from datasets import Dataset
 from oracles import slow_assignments, slow_divergence, slow_target
 from safetensors.torch import load_file
 from sklearn.cluster import KMeans
-from support.command import environment, textcl
+from support.command import DIES, Forked, textcl
 from support.tiny import OBJECTS, TEXTS, tiny_encoder_directory
 
 from textcl.encoder import Encoder
@@ -34,6 +30,7 @@ from textcl.runs.clusters import train_for_clusters
 from textcl.runs.recipe import load_recipe, resolve
 from textcl.runs.run import run_recipe
 from textcl.training.arguments import ContrastiveTrainingArguments
+from textcl.training.callback import newest_complete_checkpoint
 from textcl.training.trainer import ContrastiveTrainer
 
 LABELS = [next(i for i, phrase in enumerate(OBJECTS) if phrase in text) for text in TEXTS]
@@ -426,20 +423,10 @@ def test_killed_and_resumed_as_a_process_the_weights_are_bit_equal(directory, tm
     assert whole.returncode == 0, whole.stderr
     assert "\nunchanged: " in whole.stdout
 
-    process = subprocess.Popen(
-        [sys.executable, "-m", "textcl", *command, "run"],
-        cwd=tmp_path,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and not (tmp_path / "run" / "checkpoint-40" / "complete.json").is_file():
-        time.sleep(0.01)
-    assert process.poll() is None
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    with Forked(DIES, "checkpoint-60/.complete.json.", *command, "run", cwd=tmp_path) as process:
+        killed = process.wait()
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert newest_complete_checkpoint(tmp_path / "run").name == "checkpoint-40"
     assert not (tmp_path / "run" / "run.json").exists()
 
     done = textcl(*command, "run", "--resume", cwd=tmp_path)

@@ -158,7 +158,9 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_killed_and_called_again_it_goes_on_and_repeats_nothing(work: Path, evaluation_sets: Path) -> None:
-    command = ["compare", "plain.yaml", "--seeds", "2", "--output", "out", "--tasks", "sts16"]
+    plain = (work / "plain.yaml").read_text()
+    (work / "long.yaml").write_text(plain.replace("steps: 4", "steps: 40"))  # takes longer than it takes to kill it
+    command = ["compare", "long.yaml", "--seeds", "2", "--output", "out", "--tasks", "sts16"]
     data = {"TEXTCL_DATA": str(evaluation_sets)}
     results = work / "out" / "results.jsonl"
     process = subprocess.Popen(
@@ -171,20 +173,20 @@ def test_killed_and_called_again_it_goes_on_and_repeats_nothing(work: Path, eval
     )
     second = work / "out" / "runs"
     deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and not list(second.glob("plain-seed43-*/resolved.yaml")):
+    while time.monotonic() < deadline and not list(second.glob("long-seed43-*/resolved.yaml")):
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)  # while the second seed's run is under way
     process.wait()
     assert [each["seed"] for each in read_results(results)] == [None, 42]
     before = results.read_bytes()
-    first = next(second.glob("plain-seed42-*")) / "run.json"
+    first = next(second.glob("long-seed42-*")) / "run.json"
     written = first.stat().st_mtime_ns
     if sys.platform == "linux":  # the run that was under way went with it
         deadline = time.monotonic() + 60
         while (alive := _working_in(work)) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert not alive
-        assert not list(second.glob("plain-seed43-*/run.json")), "else it went on alone"
+        assert not list(second.glob("long-seed43-*/run.json")), "else it went on alone"
 
     done = textcl(*command, cwd=work, **data)
     assert done.returncode == 0, done.stderr
@@ -197,7 +199,7 @@ def test_killed_and_called_again_it_goes_on_and_repeats_nothing(work: Path, eval
     complete = results.read_bytes()
     again = textcl(*command, "--json", "-", cwd=work, **data)
     assert results.read_bytes() == complete
-    assert json.loads(again.stdout)["rows"]["plain"]["seeds"] == [42, 43]
+    assert json.loads(again.stdout)["rows"]["long"]["seeds"] == [42, 43]
     provenance = read_results(results)[-1]["provenance"]
     assert provenance.keys() >= {"tasks", "aggregation", "encoder", "versions", "seed"}
     assert provenance["seed"] == 43

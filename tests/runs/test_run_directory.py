@@ -294,6 +294,8 @@ def test_every_file_of_a_run_has_the_permissions_of_the_umask(work: Path, tmp_pa
 
 def test_weights_that_cannot_be_read_are_called_so(work: Path, tmp_path: Path) -> None:
     model = shutil.copytree(work / "bert", tmp_path / "m")
+    for path in (model, *model.iterdir()):  # whatever the umask is
+        path.chmod(0o755 if path.is_dir() else 0o644)
     (model / "model.safetensors").chmod(0o600 if os.geteuid() == 0 else 0o000)
     program = f"""
 import os

@@ -113,6 +113,23 @@ from textcl.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 
+# The beginning of a program that is killed when it is about to rename or remove a path with PLACE, its first argument,
+# in it. So a kill hits the same moment on every machine, however busy that is.
+KILLED_AT = """
+import os, signal, sys
+def hook(event, arguments):
+    if event in ("os.remove", "os.rename") and sys.argv[1] in str(arguments[0]):
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(hook)
+"""
+
+# `textcl ARGUMENTS` that is killed there; its arguments are PLACE and those of textcl.
+DIES = f"""
+{KILLED_AT}
+from textcl.cli.main import main
+main(sys.argv[2:])
+"""
+
 
 def _run(code: str, arguments: list[str], cwd: Path, variables: dict[str, str], folder: Path) -> None:
     for descriptor, path, mode in ((0, Path(os.devnull), "r"), (1, folder / "out", "w"), (2, folder / "err", "w")):

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from support.command import forking
 
-SECONDS = 120
+SECONDS = 600  # only a call that hangs takes so long, however busy the machine is
 
 
 class ProcessPool:

@@ -1,17 +1,13 @@
 """Appending to a directory of vectors: it grows, nothing is encoded again, and a kill at any moment loses nothing."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support.command import environment
+from support.command import KILLED_AT, Forked
 from support.tiny import TEXTS, tiny_encoder_directory
 
 from textcl.cli.main import main
@@ -204,14 +200,14 @@ def test_texts_that_are_there_already_are_said(own: list[str], model: Path, tmp_
     assert said("c.csv", range(30, 31), "--append") == []
 
 
-SLOWLY = """
-import json, sys, time
+APPENDS = f"""
+{KILLED_AT}
+import json
 import textcl.vectors.encode
 from textcl.encoder import Encoder
 
-encoder = Encoder.from_pretrained(sys.argv[1], device="cpu")
-encoder.backbone.register_forward_pre_hook(lambda *args: time.sleep(0.05))
-textcl.vectors.encode.encode_corpus(encoder, json.loads(sys.argv[2]), sys.argv[3], append=True)
+encoder = Encoder.from_pretrained(sys.argv[2], device="cpu")
+textcl.vectors.encode.encode_corpus(encoder, json.loads(sys.argv[3]), sys.argv[4], append=True)
 """
 
 
@@ -224,19 +220,13 @@ def test_killed_while_it_appends(model: Path, encoder: Encoder, grown: Path, tmp
     expected = {path.name: path.read_bytes() for path in whole.iterdir()}
     times = modified(grown)
     for wanted in (7, 12, 25):
-        process = subprocess.Popen(
-            [sys.executable, "-c", SLOWLY, str(model), json.dumps(more), str(grown)], env=environment()
-        )
-        deadline = time.monotonic() + 120
-        while len(modified(grown)) < wanted:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        os.kill(process.pid, signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+        place = f"/.part-{wanted:05}.parquet."
+        with Forked(APPENDS, place, model, json.dumps(more), grown) as process:
+            killed = process.wait()
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
         assert Vectors(grown).texts() == TEXTS[:20]
         assert times.items() <= (times := modified(grown)).items(), "a shard was made again"
-        assert len(times) < 31
+        assert len(times) == wanted < 31
     encode_corpus(encoder, more, grown, append=True)
     assert times.items() <= modified(grown).items()
     assert {path.name: path.read_bytes() for path in grown.iterdir()} == expected

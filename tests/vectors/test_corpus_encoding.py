@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ import pyarrow.parquet
 import pytest
 import torch
 from datasets import Dataset
-from support.command import Forked, environment, textcl
+from support.command import KILLED_AT, Forked, environment, textcl
 from support.shards import contents, corpus_file, modified, parts
 from support.tiny import TEXTS, tiny_encoder_directory
 
@@ -335,14 +334,13 @@ def test_without_bf16_the_manifest_says_float32(
     assert np.array_equal(load_vectors(encode_corpus(encoder, TEXTS, directory, shard_rows=10))[0], range(len(TEXTS)))
 
 
-SLOWLY = """
-import sys, time
+ENCODES = f"""
+{KILLED_AT}
 import textcl.vectors.encode
 from textcl.encoder import Encoder
 
-encoder = Encoder.from_pretrained(sys.argv[1], device="cpu")
-encoder.backbone.register_forward_pre_hook(lambda *args: time.sleep(0.05))
-textcl.vectors.encode.encode_corpus(encoder, sys.argv[2], sys.argv[3], shard_rows=4)
+encoder = Encoder.from_pretrained(sys.argv[2], device="cpu")
+textcl.vectors.encode.encode_corpus(encoder, sys.argv[3], sys.argv[4], shard_rows=4)
 """
 
 
@@ -351,17 +349,12 @@ def test_killed_and_continued_no_shard_is_lost_or_made_again(model: Path, encode
     expected = contents(encode_corpus(encoder, corpus, tmp_path / "uninterrupted", shard_rows=4))
     output, times = tmp_path / "v", {}
     for wanted in (10, 30):
-        with Forked(SLOWLY, model, corpus, output) as process:
-            deadline = time.monotonic() + 120
-            while len(parts(output)) < wanted:
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.005)
-            os.kill(process.pid, signal.SIGKILL)
-            assert process.wait().returncode == -signal.SIGKILL
+        with Forked(ENCODES, f"/.part-{wanted:05}.parquet.", model, corpus, output) as process:
+            killed = process.wait()
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
         assert not (output / "complete.json").exists()
         assert times.items() <= (times := modified(output)).items(), "a shard was made again"
-        assert len(times) < 72
+        assert len(times) == wanted
     encode_corpus(encoder, corpus, output, shard_rows=4)
     assert times.items() <= modified(output).items()
     assert contents(output) == expected

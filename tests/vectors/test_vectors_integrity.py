@@ -174,7 +174,9 @@ def test_without_room_for_the_index_the_search_is_done_in_memory(
 
 def test_without_permission_for_the_index_the_search_is_done_in_memory(vectors: Path, model: Path) -> None:
     (vectors / "index.faiss").unlink()
-    (shutil.copytree(model, vectors.parent / "m") / "model.safetensors").chmod(0o644)
+    copied = shutil.copytree(model, vectors.parent / "m")
+    for path in (copied, *copied.iterdir(), *vectors.iterdir()):  # whatever the umask is
+        path.chmod(0o755 if path.is_dir() else 0o644)
     program = f"""
 import os
 from textcl.vectors.index import CorpusIndex
