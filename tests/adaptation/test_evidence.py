@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import norm
 
 from textcl.adaptation.edits import Edits, Planted
+from textcl.adaptation.enough import too_few_of_user
 from textcl.adaptation.evidence import Lexical, Ranking
 from textcl.adaptation.judgements import Judgements
 from textcl.adaptation.labels import Labels, compare_vectors, read_labels
@@ -358,3 +359,54 @@ def test_random_labels_show_no_difference(seed: int):
     maps = [0.1 * generator.normal(size=(5, 5)).astype(np.float32) for _ in range(3)]
     _, comparison = labels.judge(maps)
     assert comparison.p_value > 0.01
+
+
+COPIES = ("{}", "{} ?", "Please: {}")  # of one question or text, as a log has it under several ids
+
+
+def test_a_judged_query_under_several_ids_is_one_unit(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    encoder, place = Encoder.from_pretrained("bundled", max_length=24), Workplace(tmp_path / "place")
+    (tmp_path / "qrels").mkdir()
+    lines = [{"_id": f"d{i}", "text": text} for i, text in enumerate(DOCUMENTS)]
+    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    asked = [(f"q{i}-{n}", copy.format(DOCUMENTS[i])) for i in range(8) for n, copy in enumerate(COPIES)]
+    (tmp_path / "queries.jsonl").write_text("".join(json.dumps({"_id": k, "text": t}) + "\n" for k, t in asked))
+    judged = "".join(f"{name}\td{name[1:-2]}\t1\n" for name, _ in asked)
+    (tmp_path / "qrels" / "test.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}")
+    with caplog.at_level(logging.WARNING, logger="textcl"):
+        evidence = [Judgements(str(tmp_path), encoder, place) for _ in range(2)][1]
+    assert evidence.units.tolist() == np.repeat(np.arange(8), 3).tolist()
+    assert evidence.unit == "different judged queries"
+    assert (
+        len([each for each in caplog.messages if "16 judged queries are nearly equal to an earlier one" in each]) == 1
+    )
+    assert too_few_of_user("beir", str(tmp_path), place).startswith("there are 8 different queries with a relevant")
+
+
+def test_near_duplicates_among_labelled_texts_are_one_unit(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    encoder, place = Encoder.from_pretrained("bundled", max_length=24), Workplace(tmp_path / "place")
+    rows = [f'"{copy.format(DOCUMENTS[i])}",{i % 2}\n' for i in range(10) for copy in COPIES]
+    file = tmp_path / "labels.csv"
+    file.write_text("text,label\n" + "".join(rows))
+    with caplog.at_level(logging.WARNING, logger="textcl"):
+        found = read_labels(str(file), encoder, place)
+    assert found.units.tolist() == np.repeat(np.arange(10), 3).tolist()
+    assert any("20 texts are nearly equal to an earlier one" in each for each in caplog.messages)
+    assert too_few_of_user("labels", str(file), place).startswith("there are 10 different labelled texts with 2 labels")
+    assert found.part(np.arange(3, 9)).units.tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_near_duplicates_of_labelled_texts_are_in_one_half_and_do_not_make_the_error_small(monkeypatch):
+    monkeypatch.setattr("textcl.adaptation.labels.SAMPLES", 60)
+    generator, labels = np.random.default_rng(0), np.repeat([0, 1, 2], 30)
+    vectors = (1.6 * generator.normal(size=(90, 6))).astype(np.float32)
+    vectors[np.arange(90), labels] += 4
+    weight = np.diag([0, 0, 0, 0.6, 0.6, 0.6]).astype(np.float32)
+    many = np.repeat(np.arange(90), 6)
+    once, six = Labels(vectors, labels, ""), Labels(vectors[many], labels[many], "", groups=many)
+    errors = [compare_vectors(each, each.under(weight)) for each in (once, six)]
+    assert [each.units for each in errors] == [90, 90]
+    assert errors[1].error == pytest.approx(errors[0].error, rel=0.5)
+    judged, comparison = six.judge([weight])
+    assert comparison.units == 90
+    assert all(len({*judged.folds[many == each]}) == 1 for each in range(90))

@@ -1,5 +1,6 @@
 """Known-item queries: what is cut out of a text, and that the rest no longer holds it."""
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -61,10 +62,15 @@ def test_views_with_too_few_queries_are_left_out():
     assert known_items(["word"] * 9, least=1) == []
 
 
-def test_pairs_are_the_first_two_columns_and_each_query_counts_once(tmp_path: Path):
+def test_pairs_are_the_first_two_columns_and_each_query_counts_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     path = tmp_path / "pairs.csv"
     path.write_text("question,answer,id\nwhy,because,1\nhow,so,2\nwhy,no reason,3\nwhen,because,4\n,never,5\n")
-    view = read_pairs(str(path))
+    with caplog.at_level(logging.WARNING, logger="textcl"):
+        view = read_pairs(str(path))
+    assert [each.removeprefix(f"{path}: ")[:40] for each in caplog.messages] == [
+        "1 row with an empty cell is left out.",
+        "1 row is left out because an earlier row",
+    ]
     assert view.queries == ["why", "how", "when"]
     assert view.documents == ["because", "so"]
     assert view.targets.tolist() == [0, 1, 0]

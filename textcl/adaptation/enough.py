@@ -8,6 +8,7 @@ from textcl.adaptation.known_items import View
 from textcl.adaptation.labels import labels_of
 from textcl.adaptation.workplace import Workplace
 from textcl.data.retrieval import read_beir
+from textcl.vectors.near_duplicates import near_duplicate_groups
 
 LEAST_UNITS = 20  # groups, queries or labelled texts: four for each fold, or ten that select and ten that judge
 LEAST_GROUPS = 40  # where layers are trained: a quarter of them selects, and a quarter judges
@@ -49,16 +50,19 @@ def too_few_of_user(kind: str | None, path: str, place: Workplace) -> str:
             for query in collection.answered
             if any(grade > 0 and name in collection.documents for name, grade in collection.relevance[query].items())
         ]
-        if len(known) < LEAST_UNITS:
-            return f"there are {len(known)} queries with a relevant document, and {LEAST_UNITS} are needed"
+        units = int(near_duplicate_groups(None, [collection.queries[query] for query in known]).max(initial=-1)) + 1
+        if units < LEAST_UNITS:
+            different = "" if units == len(known) else "different "
+            return f"there are {units} {different}queries with a relevant document, and {LEAST_UNITS} are needed"
     if kind == "labels":
-        labels = place.once(path, labels_of)[1]
-        different = int(labels.max()) + 1
-        if different < 2:
+        _, labels, groups = place.once(path, labels_of)
+        classes, units = int(labels.max()) + 1, int(groups.max()) + 1
+        if classes < 2:
             return "all labelled texts have the same label, and two are needed"
-        if len(labels) < max(LEAST_UNITS, LEAST_OF_LABEL * different):
+        if units < max(LEAST_UNITS, LEAST_OF_LABEL * classes):
+            different = "" if units == len(labels) else "different "
             return (
-                f"there are {len(labels)} labelled texts with {different} labels, and {LEAST_UNITS} texts are needed, "
-                f"{LEAST_OF_LABEL} for each label"
+                f"there are {units} {different}labelled texts with {classes} labels, and {LEAST_UNITS} texts are "
+                f"needed, {LEAST_OF_LABEL} for each label"
             )
     return ""

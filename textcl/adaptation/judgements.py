@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
@@ -15,7 +16,11 @@ from textcl.adaptation.material import query_prompt
 from textcl.adaptation.workplace import Workplace
 from textcl.encoder import Encoder
 from textcl.evaluation import Retrieval
+from textcl.texts import counted
 from textcl.vectors.encode import corpus_prompt
+from textcl.vectors.near_duplicates import near_duplicate_groups
+
+logger = logging.getLogger("textcl")
 
 
 class Judgements:
@@ -28,7 +33,6 @@ class Judgements:
     """
 
     measure: ClassVar[str] = "nDCG@10"
-    unit: ClassVar[str] = "judged queries"
 
     def __init__(self, folder: str, encoder: Encoder, place: Workplace) -> None:
         self._dense: Retrieval = place.once(folder, Retrieval.from_folder)
@@ -41,8 +45,18 @@ class Judgements:
         }
         self.task = f"finding the judged documents of {Path(folder).name}"
         self._asked = collection.answered
-        self.units = np.arange(len(self._asked))
+        # the same question under several ids, as in a query log, is no further evidence
+        self.units = place.once(f"{folder} units", lambda _: self._units(folder))
+        self.unit = "judged queries" if self.units.max() + 1 == len(self.units) else "different judged queries"
         self.content = collection.hash()
+
+    def _units(self, folder: str) -> np.ndarray:
+        """The group of near-duplicates, by their words, of each query that has an answer, (queries,)."""
+        groups = near_duplicate_groups(None, [self.collection.queries[name] for name in self._asked])
+        if near := len(groups) - int(groups.max()) - 1:
+            are = counted(near, "judged query is", "judged queries are")
+            logger.warning("%s: %s nearly equal to an earlier one; such queries count as one.", folder, are)
+        return groups
 
     def scores(self, rows: np.ndarray, maps: Sequence[np.ndarray | None], lexical: Lexical | None = None) -> np.ndarray:
         """nDCG@10 × 100 of some queries under some linear maps, (maps, rows), dense or hybrid."""

@@ -11,8 +11,9 @@ from itertools import accumulate
 
 import numpy as np
 
-from textcl.data.rows import cell_text, open_table
+from textcl.data.rows import cell_text, open_table, say_once
 from textcl.errors import InputError
+from textcl.texts import counted
 from textcl.vectors.near_duplicates import near_duplicate_groups
 from textcl.words import count_words, join_words, split_words
 
@@ -138,7 +139,7 @@ def read_pairs(path: str) -> View:
     """Rows of two texts that belong together, such as a question and its answer: the first two columns of a file.
 
     The first text has to find the second among the second texts of all rows. Of rows with the same first text the first
-    one counts.
+    one counts; how many others were left out is logged.
 
     Args:
         path: A csv, tsv, jsonl or parquet file.
@@ -156,12 +157,23 @@ def read_pairs(path: str) -> View:
             "of columns; write one above the pairs, such as query,document."
         )
     found: dict[str, str] = {}
+    blank = others = 0
     for number, cells in table.cells(columns[:2]):
         one, two = (cell_text(cell, table.at(number)).strip() for cell in cells)
-        if one and two:
-            found.setdefault(one, two)
+        if not (one and two):
+            blank += 1
+        elif found.setdefault(one, two) != two:
+            others += 1
     if not found:
         raise InputError(f"{path} has no row with two texts.")
+    if blank:
+        say_once(f"{path}: {counted(blank, 'row with an empty cell is', 'rows with an empty cell are')} left out.")
+    if others:
+        say_once(
+            f"{path}: {counted(others, 'row is', 'rows are')} left out because an earlier row has the first text "
+            "beside another second text: each first text has to find one. If several answer it, give judged "
+            "queries (--dev beir:FOLDER)."
+        )
     place = {text: number for number, text in enumerate(dict.fromkeys(found.values()))}
     targets = np.array([place[text] for text in found.values()], dtype=np.int64)
     return View("pair", "finding the second text of a pair by the first", list(found), list(place), targets)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from statistics import NormalDist
 
 import numpy as np
@@ -24,6 +25,7 @@ from textcl.metrics.clustering import cluster
 from textcl.progress import Progress
 from textcl.texts import bare, counted
 from textcl.vectors.encode import corpus_prompt
+from textcl.vectors.near_duplicates import near_duplicate_groups
 
 logger = logging.getLogger("textcl")
 
@@ -41,26 +43,34 @@ class Labels:
         labels: The class of each text, a number from 0, (texts,).
         content: A hash of texts and labels.
         texts: The texts, which only readers need.
+        groups: The group of near-duplicates of each text, (texts,); None: there are none.
     """
 
     vectors: np.ndarray
     labels: np.ndarray
     content: str
     texts: Sequence[str] = ()
+    groups: np.ndarray | None = None
 
     task = "separating your labelled texts by k-means"
     measure = "accuracy"
-    unit = "labelled texts"
+
+    @cached_property
+    def units(self) -> np.ndarray:
+        """The group of near-duplicates of each text, which is split and resampled, a number from 0, (texts,)."""
+        given = np.arange(len(self.labels)) if self.groups is None else self.groups
+        return np.unique(given, return_inverse=True)[1]
 
     @property
-    def units(self) -> np.ndarray:
-        """Each text is a unit, (texts,)."""
-        return np.arange(len(self.labels))
+    def unit(self) -> str:
+        """What the units are."""
+        return "labelled texts" if self.units.max() + 1 == len(self.units) else "different labelled texts"
 
     def part(self, rows: np.ndarray) -> Labels:
         """Some of the texts."""
         texts = [self.texts[row] for row in rows] if self.texts else ()
-        return replace(self, vectors=self.vectors[rows], labels=self.labels[rows], texts=texts)
+        groups = None if self.groups is None else self.groups[rows]
+        return replace(self, vectors=self.vectors[rows], labels=self.labels[rows], texts=texts, groups=groups)
 
     def under(self, weight: np.ndarray | None) -> Labels:
         """The same texts with their vectors under a linear map."""
@@ -88,7 +98,7 @@ class Labels:
     def judge(self, maps: Sequence[np.ndarray], seed: int = 0) -> tuple[Judged, Comparison]:
         """Judges "select one candidate": each half of the texts selects the candidate that the other half judges.
 
-        The standard error is that of the bootstrap over the texts of each half, with k-means fitted anew for each
+        The standard error is that of the bootstrap over the units of each half, with k-means fitted anew for each
         sample and side; the interval and the p-value are those of the normal distribution with this error.
 
         Args:
@@ -96,7 +106,7 @@ class Labels:
             seed: The seed of halves, k-means and bootstrap.
         """
         generator = np.random.default_rng(seed)
-        folds = generator.permutation(len(self.labels)) % 2
+        folds = (generator.permutation(int(self.units.max()) + 1) % 2)[self.units]
         halves = [np.flatnonzero(folds == half) for half in (0, 1)]
         before, after, each = np.empty(len(folds)), np.empty(len(folds)), np.empty((len(maps), len(folds)))
         for rows in halves:
@@ -106,14 +116,14 @@ class Labels:
         drawn = np.zeros(SAMPLES)
         for sample in Progress("Resampling the labelled texts", SAMPLES, "samples").over(range(SAMPLES)):
             for half, rows in enumerate(halves):
-                again = generator.choice(rows, len(rows))
+                again = _resampled(rows, self.units, generator)
                 gain = self.right(again, maps[chosen[half]], sample) - self.right(again, None, sample)
                 drawn[sample] += gain.mean() * len(rows) / len(folds)
         for half, rows in enumerate(halves):
             after[rows] = each[chosen[half]][rows]
         gains = np.array([(each[:, halves[1 - half]] - before[halves[1 - half]]).mean(axis=1) for half in (0, 1)])
         judged = Judged(before, after, each, chosen, gains, folds, [maps[number] for number in chosen])
-        return judged, _comparison(before, after, float(drawn.std(ddof=1)))
+        return judged, _comparison(self, before, after, float(drawn.std(ddof=1)))
 
 
 def read_labels(path: str, encoder: Encoder, place: Workplace) -> Labels:
@@ -127,9 +137,9 @@ def read_labels(path: str, encoder: Encoder, place: Workplace) -> Labels:
     Raises:
         InputError: The file cannot be read, or no text has a label.
     """
-    texts, numbers = place.once(path, labels_of)
+    texts, numbers, groups = place.once(path, labels_of)
     content = content_hash({"texts": texts, "labels": numbers.tolist()})
-    return Labels(place.vectors(encoder, texts, corpus_prompt(encoder)), numbers, content, texts)
+    return Labels(place.vectors(encoder, texts, corpus_prompt(encoder)), numbers, content, texts, groups)
 
 
 def check_labels(path: str) -> None:
@@ -144,18 +154,26 @@ def check_labels(path: str) -> None:
     check_size(reading.found, path)
 
 
-def labels_of(path: str) -> tuple[list[str], np.ndarray]:
-    """The distinct texts of `read_labels` that have a label, and the number of the label of each, (texts,)."""
+def labels_of(path: str) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """The distinct texts of `read_labels` that have a label, the number of the label of each, and its group, (texts,).
+
+    Near-duplicates, by their words, are one group: copies would look like further evidence.
+    """
     rows = load_labelled(path, drop_unlabelled=True)
     texts, labels = list(rows["text"]), np.array(rows["label"])
-    first: dict[str, int] = {}  # a repeated text is no further evidence: resampled, it would look like it
+    first: dict[str, int] = {}
     for row, text in enumerate(texts):
         first.setdefault(bare(text), row)
     if repeated := len(texts) - len(first):
         are = counted(repeated, "text is", "texts are")
         logger.warning("%s: %s equal to an earlier one but for case and spaces; each counts once.", path, are)
     kept = np.array([*first.values()])[np.sort(np.random.default_rng(0).permutation(len(first))[:MOST])]
-    return [texts[row] for row in kept], np.unique(labels[kept], return_inverse=True)[1]
+    several = [texts[row] for row in kept]
+    groups = near_duplicate_groups(None, several)
+    if near := len(several) - int(groups.max()) - 1:
+        are = counted(near, "text is", "texts are")
+        logger.warning("%s: %s nearly equal to an earlier one; such texts count as one.", path, are)
+    return several, np.unique(labels[kept], return_inverse=True)[1], groups
 
 
 def compare_vectors(first: Labels, second: Labels, seed: int = 0) -> Comparison:
@@ -163,14 +181,22 @@ def compare_vectors(first: Labels, second: Labels, seed: int = 0) -> Comparison:
     generator, every = np.random.default_rng(seed), np.arange(len(first.labels))
     drawn = np.empty(SAMPLES)
     for sample in Progress("Resampling the labelled texts", SAMPLES, "samples").over(range(SAMPLES)):
-        again = generator.choice(every, len(every))
+        again = _resampled(every, first.units, generator)
         drawn[sample] = (second.right(again, None, sample) - first.right(again, None, sample)).mean()
-    return _comparison(first.right(every, None), second.right(every, None), float(drawn.std(ddof=1)))
+    return _comparison(first, first.right(every, None), second.right(every, None), float(drawn.std(ddof=1)))
 
 
-def _comparison(before: np.ndarray, after: np.ndarray, error: float) -> Comparison:
+def _resampled(rows: np.ndarray, units: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """As many units as some texts are of, drawn with replacement; the texts of these units among `rows`."""
+    names, place = np.unique(units[rows], return_inverse=True)
+    texts = np.split(np.argsort(place, kind="stable"), np.cumsum(np.bincount(place))[:-1])  # of each unit
+    return rows[np.concatenate([texts[unit] for unit in generator.choice(len(names), len(names))])]
+
+
+def _comparison(labels: Labels, before: np.ndarray, after: np.ndarray, error: float) -> Comparison:
     normal, difference = NormalDist(), float((after - before).mean())
-    error = max(error, least_error(after - before))
+    sizes = np.bincount(labels.units)
+    error = max(error, least_error(np.bincount(labels.units, after - before) / sizes.mean()))
     half = normal.inv_cdf((1 + CONFIDENCE) / 2) * error
     p_value = 2 * normal.cdf(-abs(difference) / error) if error else float(difference == 0)
     return Comparison(
@@ -181,7 +207,7 @@ def _comparison(before: np.ndarray, after: np.ndarray, error: float) -> Comparis
         difference - half,
         difference + half,
         p_value,
-        len(before),
+        len(sizes),
         error,
-        Labels.unit,
+        labels.unit,
     )

@@ -176,6 +176,11 @@ def _of_edits(groups: np.ndarray, parts: np.ndarray, work: Work) -> tuple[Exam, 
     return selects, judges
 
 
+def _halves(units: np.ndarray, work: Work) -> np.ndarray:
+    """What each query or text of the user's own evidence does, SELECTS or JUDGES, the same for all of a unit."""
+    return split_of(int(units.max()) + 1, trains=False, seed=work.settings.seed)[units]
+
+
 _OfUser = tuple[Exam, Exam, dict[str, str], str]
 """For a user's own evidence: what selects, what judges, the content to be hashed, and what the units are."""
 
@@ -183,7 +188,7 @@ _OfUser = tuple[Exam, Exam, dict[str, str], str]
 def _of_judgements(path: str, work: Work) -> _OfUser:
     """Judged queries. Those that select search at most 3,000 documents, and those that judge search all."""
     whole = Judgements(path, work.encoder, work.place)
-    parts = split_of(len(whole.units), trains=False, seed=work.settings.seed)
+    parts = _halves(whole.units, work)
     collection, answered = whole.collection, whole.collection.answered
     documents, places = list(collection.documents.values()), {name: i for i, name in enumerate(collection.documents)}
     grades = [{places[name]: float(grade) for name, grade in whole.answers(row).items()} for row in range(len(parts))]
@@ -212,7 +217,7 @@ def _of_judgements(path: str, work: Work) -> _OfUser:
 
 def _of_preferences(path: str, work: Work) -> _OfUser:
     whole = Preferences(path, work.encoder, work.place)
-    parts = split_of(len(whole.units), trains=False, seed=work.settings.seed)
+    parts = _halves(whole.units, work)
 
     def make(encoder: Encoder) -> Preferences:
         return Preferences(path, encoder, work.place)
@@ -224,7 +229,7 @@ def _of_preferences(path: str, work: Work) -> _OfUser:
 def _of_labels(path: str, work: Work) -> _OfUser:
     """Labelled texts, which are clustered on each side alone."""
     labels = read_labels(path, work.encoder, work.place)
-    parts = split_of(len(labels.labels), trains=False, seed=work.settings.seed)
+    parts = _halves(labels.units, work)
 
     def make(role: int, encoder: Encoder) -> Evidence:
         return read_labels(path, encoder, work.place).part(np.flatnonzero(parts == role))
