@@ -449,7 +449,7 @@ def test_judgements_select_and_judge(spoilt: Path, table: Path, tmp_path: Path):
     lines = run(spoilt, table, tmp_path / "out", "--column", "name,text", "--dev", f"beir:{folder}")
     assert lines[-2].startswith("VERDICT: better at finding the judged documents of mine")
     record = json.loads((tmp_path / "out" / "adapt.json").read_text())
-    assert record["main"]["units"] == len(rows)
+    assert record["main"]["units"] == len(rows) - 1  # two names are nearly the same words
     check_ranks(record)
 
 

@@ -152,7 +152,7 @@ def draw_pairs(
 ) -> BlindPairs:
     """Draws queries for which two systems have different first results, and hides which result is whose.
 
-    Up to 2,000 queries, drawn at random, are given to both systems; of near-duplicates, by their words, only one. The
+    Up to 2,000 queries, drawn at random, are given to both systems; of near-duplicates in a query log only one. The
     pairs are the first of them, in random order, for which the first results differ. Sides are drawn at random. The
     same call goes on with a judging that was begun.
 
@@ -208,9 +208,9 @@ def draw_pairs(
         else:
             generator = np.random.default_rng(seed)
             asked = generator.permutation(len(queries))[:LOOKED]
-            # answers to nearly equal queries are not independent, as the test takes them to be
-            groups = near_duplicate_groups(None, [queries[row] for row in asked])
-            asked = asked[np.unique(groups, return_index=True)[1]]
+            if query_log is not None:  # the test takes answers as independent; those to nearly equal queries are not
+                groups = near_duplicate_groups(None, [queries[row] for row in asked])
+                asked = asked[np.unique(groups, return_index=True)[1]]
             drawn = [queries[row] for row in asked]
             own, place = asked if query_log is None else None, Workplace(folder, corpus.source)
             first, second = (system.first(texts, drawn, own, place, language) for system in systems)
