@@ -415,10 +415,10 @@ class ContrastiveTrainer(Trainer):
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         first = self.lr_scheduler is None  # or transformers dropped that of the last `train`
-        steps: Any = super().create_scheduler(num_training_steps, optimizer)
+        scheduler: Any = super().create_scheduler(num_training_steps, optimizer)
         if first and self.args.learning_rate_pieces:
-            steps = self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(steps.optimizer, self.args.piece_at)
-        return steps
+            scheduler = self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(scheduler.optimizer, self.args.piece_at)
+        return scheduler
 
     def _keep_best(self, metric: str, score: float) -> None:
         best = {"metric": metric, "score": score, "step": self.state.global_step}
